@@ -1,0 +1,1 @@
+"""Readers, augmentation and batches for training."""

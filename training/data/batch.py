@@ -1,0 +1,78 @@
+"""What a training step receives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data.sample import Sample
+
+
+@dataclass
+class Batch:
+    """Several frames of one size with their masks and boxes.
+
+    Attributes:
+        images: uint8 [N, 3, H, W], channel order BGR, 0..255; the network scales by 1/255 itself.
+        masks: uint8 [N, H, W], segmentation class ids; 255 takes no part in the loss.
+        boxes_xyxy: N tensors, float32 [n, 4], pixels of the image as it stands in `images`.
+        labels: N tensors, int64 [n], detection class ids.
+        has_boxes: bool [N]; False where a frame's objects are not known, so that "no box" says nothing.
+        box_weight: float32 [N], 0..1; below 1 where boxes were derived from masks and are only approximate.
+    """
+
+    images: Tensor
+    masks: Tensor
+    boxes_xyxy: list[Tensor]
+    labels: list[Tensor]
+    has_boxes: Tensor
+    box_weight: Tensor
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            images=self.images.to(device, non_blocking=non_blocking),
+            masks=self.masks.to(device, non_blocking=non_blocking),
+            boxes_xyxy=[boxes.to(device, non_blocking=non_blocking) for boxes in self.boxes_xyxy],
+            labels=[labels.to(device, non_blocking=non_blocking) for labels in self.labels],
+            has_boxes=self.has_boxes.to(device, non_blocking=non_blocking),
+            box_weight=self.box_weight.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, which a GPU copies from without waiting."""
+        return Batch(
+            images=self.images.pin_memory(),
+            masks=self.masks.pin_memory(),
+            boxes_xyxy=[boxes.pin_memory() for boxes in self.boxes_xyxy],
+            labels=[labels.pin_memory() for labels in self.labels],
+            has_boxes=self.has_boxes.pin_memory(),
+            box_weight=self.box_weight.pin_memory(),
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size into a batch.
+
+    Raises:
+        ValueError: the samples differ in size.
+    """
+    sizes = {sample.image_bgr.shape[:2] for sample in samples}
+    if len(sizes) != 1:
+        raise ValueError(f"a batch needs frames of one size, but these are (height, width) {sorted(sizes)}; crop them")
+    images = np.stack([sample.image_bgr.transpose(2, 0, 1) for sample in samples])
+    return Batch(
+        images=torch.from_numpy(images),
+        masks=torch.from_numpy(np.stack([sample.mask for sample in samples])),
+        boxes_xyxy=[torch.from_numpy(sample.boxes_xyxy.astype(np.float32)) for sample in samples],
+        labels=[torch.from_numpy(sample.labels.astype(np.int64)) for sample in samples],
+        has_boxes=torch.tensor([sample.has_boxes for sample in samples], dtype=torch.bool),
+        box_weight=torch.tensor([sample.box_weight for sample in samples], dtype=torch.float32),
+    )
