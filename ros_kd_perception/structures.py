@@ -1,0 +1,130 @@
+"""What flows through the pipeline: a frame goes in, a perception comes out.
+
+Plain frozen dataclasses that check themselves when they are made, so that no later stage has to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+Int32Array = npt.NDArray[np.int32]
+
+DROP_REASONS = (
+    "replaced",  # a newer frame of the same camera came before this one's turn
+    "too_old",  # waited longer than the age limit
+    "inactive",  # the node was deactivated while it waited
+    "unknown_encoding",
+    "bad_size",
+    "bad_step",
+    "bad_data",
+    "too_large",
+    "zero_stamp",
+    "stamp_backwards",
+    "failed",  # inference itself raised
+)
+
+
+class BadFrame(ValueError):
+    """A camera message that cannot be perceived: `reason` is one of `DROP_REASONS`, the text one sentence."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        if reason not in DROP_REASONS:
+            raise ValueError(f"expected a drop reason out of {DROP_REASONS}, got {reason!r}")
+        super().__init__(sentence)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded camera image.
+
+    Attributes:
+        camera: name of the camera, as in the topic names.
+        stamp_ns: header stamp of the message, nanoseconds.
+        frame_id: header frame of the message, kept verbatim.
+        image_bgr: uint8 `[height, width, 3]`; rows may be padded (any strides).
+    """
+
+    camera: str
+    stamp_ns: int
+    frame_id: str
+    image_bgr: UInt8Array
+
+    def __post_init__(self) -> None:
+        image = self.image_bgr
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"expected a non-empty uint8 image [height, width, 3], got {image.dtype} {image.shape}")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one frame, best score first.
+
+    Attributes:
+        boxes_xyxy: float32 `[n, 4]`, source-image pixels, left top right bottom, inside the image.
+        scores: float32 `[n]`, 0..1.
+        labels: int32 `[n]`, detection class ids of the contract.
+    """
+
+    boxes_xyxy: Float32Array
+    scores: Float32Array
+    labels: Int32Array
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        if self.boxes_xyxy.shape != (count, 4) or self.labels.shape != (count,):
+            raise ValueError(
+                f"expected boxes [{count}, 4] and labels [{count}] for {count} scores, "
+                f"got boxes {self.boxes_xyxy.shape} and labels {self.labels.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of one perception went, milliseconds of the steady clock."""
+
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        """Sum of the three stages."""
+        return self.preprocess_ms + self.inference_ms + self.postprocess_ms
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What the student saw in one frame, in the geometry of the source image.
+
+    Attributes:
+        camera: as in the frame.
+        stamp_ns: as in the frame.
+        frame_id: as in the frame.
+        class_map: uint8 `[height, width]` of the source image, segmentation class ids, 255 = unlabeled.
+        detections: boxes above the score threshold.
+        uncertainty: float32, one cell for each 32x32 block of the network input that holds image, 0 (sure) .. 1.
+        timing: where the time went.
+    """
+
+    camera: str
+    stamp_ns: int
+    frame_id: str
+    class_map: UInt8Array
+    detections: Detections
+    uncertainty: Float32Array
+    timing: Timing
+
+    def __post_init__(self) -> None:
+        if self.class_map.dtype != np.uint8 or self.class_map.ndim != 2:
+            raise ValueError(
+                f"expected a uint8 class map [height, width], got {self.class_map.dtype} {self.class_map.shape}"
+            )
