@@ -1,0 +1,122 @@
+"""The raw pixel encodings that we read ourselves, each brought to BGR without a needless copy.
+
+Names are those of ROS (`sensor_msgs/image_encodings.hpp`). Two traps live here. A Bayer encoding in ROS names the
+first row's first two pixels, then the second row's; OpenCV's two-letter names start one pixel further down and right,
+so `bayer_rggb8` is OpenCV's `BayerBG`. And 4:2:2 has old and new names: `yuv422` is `uyvy`, `yuv422_yuy2` is `yuyv`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ros_kd_perception.structures import BadFrame, UInt8Array
+
+# OpenCV returns black for a mosaic too small to hold one whole neighbourhood.
+_SMALLEST_MOSAIC_PX = 3
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How rows of one encoding are read.
+
+    Attributes:
+        bytes_per_pixel: of the first plane, with 4:2:2 counted as two.
+        conversion: OpenCV's code to BGR, or None where the bytes are BGR already.
+        even_width: pixels share colour in horizontal pairs.
+        half_size_chroma: a second plane of half as many rows follows (4:2:0), so height must be even, too.
+        high_byte_only: two bytes a sample, of which the less significant is dropped.
+    """
+
+    bytes_per_pixel: int
+    conversion: int | None = None
+    even_width: bool = False
+    half_size_chroma: bool = False
+    high_byte_only: bool = False
+
+
+PIXEL_FORMATS = {
+    "bgr8": PixelFormat(3),
+    "8UC3": PixelFormat(3),
+    "rgb8": PixelFormat(3, cv2.COLOR_RGB2BGR),
+    "bgra8": PixelFormat(4, cv2.COLOR_BGRA2BGR),
+    "8UC4": PixelFormat(4, cv2.COLOR_BGRA2BGR),
+    "rgba8": PixelFormat(4, cv2.COLOR_RGBA2BGR),
+    "mono8": PixelFormat(1, cv2.COLOR_GRAY2BGR),
+    "8UC1": PixelFormat(1, cv2.COLOR_GRAY2BGR),
+    "mono16": PixelFormat(2, cv2.COLOR_GRAY2BGR, high_byte_only=True),
+    "bayer_rggb8": PixelFormat(1, cv2.COLOR_BayerBG2BGR),
+    "bayer_bggr8": PixelFormat(1, cv2.COLOR_BayerRG2BGR),
+    "bayer_gbrg8": PixelFormat(1, cv2.COLOR_BayerGR2BGR),
+    "bayer_grbg8": PixelFormat(1, cv2.COLOR_BayerGB2BGR),
+    "yuv422": PixelFormat(2, cv2.COLOR_YUV2BGR_UYVY, even_width=True),
+    "uyvy": PixelFormat(2, cv2.COLOR_YUV2BGR_UYVY, even_width=True),
+    "yuv422_yuy2": PixelFormat(2, cv2.COLOR_YUV2BGR_YUY2, even_width=True),
+    "yuyv": PixelFormat(2, cv2.COLOR_YUV2BGR_YUY2, even_width=True),
+    "nv12": PixelFormat(1, cv2.COLOR_YUV2BGR_NV12, even_width=True, half_size_chroma=True),
+    "nv21": PixelFormat(1, cv2.COLOR_YUV2BGR_NV21, even_width=True, half_size_chroma=True),
+}
+
+
+def pixels_to_bgr(
+    data: UInt8Array, encoding: str, height: int, width: int, step: int, is_bigendian: bool = False
+) -> UInt8Array:
+    """Read the bytes of a raw image as BGR.
+
+    Args:
+        data: uint8 `[n]`.
+        encoding: a key of `PIXEL_FORMATS`.
+        height: px, positive. For 4:2:0, that of the image or that of both planes; the length of the data tells which.
+        width: px, positive.
+        step: bytes from one row to the next.
+        is_bigendian: order of the bytes of 16-bit samples.
+
+    Returns:
+        uint8 `[height, width, 3]`; for BGR encodings a view of `data`, rows padded as in the message.
+
+    Raises:
+        BadFrame: `bad_step`, `bad_data` or `bad_size`.
+    """
+    pixel_format = PIXEL_FORMATS[encoding]
+    row_bytes = width * pixel_format.bytes_per_pixel
+    if step < row_bytes:
+        raise BadFrame("bad_step", f"expected a step of at least {row_bytes} for {width} px of {encoding}, got {step}")
+    rows = _rows_with_chroma(data.size, encoding, height, step) if pixel_format.half_size_chroma else height
+    if data.size != step * rows:
+        raise BadFrame(
+            "bad_data", f"expected {step * rows} bytes for {height} rows of {step} bytes of {encoding}, got {data.size}"
+        )
+    if pixel_format.even_width and width % 2:
+        raise BadFrame("bad_size", f"expected an even width for {encoding}, got {width}")
+    if encoding.startswith("bayer") and min(height, width) < _SMALLEST_MOSAIC_PX:
+        raise BadFrame("bad_size", f"expected at least 3x3 px of {encoding} to interpolate, got {width}x{height}")
+    pixels = _view(data, pixel_format, rows, width, step, is_bigendian)
+    if pixel_format.conversion is None:
+        return pixels
+    return np.asarray(cv2.cvtColor(pixels, pixel_format.conversion), np.uint8)
+
+
+def _view(
+    data: UInt8Array, pixel_format: PixelFormat, rows: int, width: int, step: int, is_bigendian: bool
+) -> UInt8Array:
+    channels = pixel_format.bytes_per_pixel
+    shape: tuple[int, ...] = (rows, width, channels)
+    strides: tuple[int, ...] = (step, channels, 1)
+    if pixel_format.high_byte_only:
+        data = data[0 if is_bigendian else 1 :]
+    if pixel_format.high_byte_only or channels == 1:
+        shape, strides = shape[:2], strides[:2]
+    # The constructor, unlike as_strided, refuses a view that reaches past the data.
+    view: UInt8Array = np.ndarray(shape, np.uint8, buffer=data, strides=strides)
+    return view
+
+
+def _rows_with_chroma(size: int, encoding: str, height: int, step: int) -> int:
+    """Rows of both planes; drivers disagree on whether a 4:2:0 message's height counts those of the second."""
+    if size == step * height and height % 3 == 0:
+        return height
+    if height % 2:
+        raise BadFrame("bad_size", f"expected an even height for {encoding}, got {height}")
+    return height * 3 // 2
