@@ -165,7 +165,8 @@ def _class_to_json(info: ClassInfo) -> dict[str, Any]:
 def _parse(text: str) -> dict[str, Any]:
     if len(text) > MAX_CONTRACT_CHARACTERS:
         raise ContractError(
-            f"expected a contract of at most {MAX_CONTRACT_CHARACTERS} characters, got {len(text)}; export the model again"
+            f"expected a contract of at most {MAX_CONTRACT_CHARACTERS} characters, got {len(text)}; "
+            "export the model again"
         )
     try:
         document = json.loads(text)
@@ -198,10 +199,14 @@ class _Reader:
     def _get(self, key: str, kinds: tuple[type, ...], expected: str) -> Any:
         name = self._path + key
         if key not in self.values:
-            raise ContractError(f"expected the contract to have {name} ({expected}), it has none; export the model again")
+            raise ContractError(
+                f"expected the contract to have {name} ({expected}), it has none; export the model again"
+            )
         value = self.values[key]
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise ContractError(f"expected {name} of the contract to be {expected}, got {str(value)[:80]!r}")
+            raise ContractError(
+                f"expected {name} of the contract to be {expected}, got {str(value)[:80]!r}; export the model again"
+            )
         return value
 
     def section(self, key: str) -> _Reader:
@@ -261,7 +266,9 @@ def _check(contract: ModelContract) -> None:
         _require(0 < len(ids) <= 255, f"1..255 {name}.classes", len(ids))
         _require(len(set(ids)) == len(ids), f"different ids in {name}.classes", ids)
         _require(all(0 <= i <= 255 for i in ids), f"ids 0..255 in {name}.classes", ids)
-        _require(len({c.name for c in classes}) == len(ids), f"different names in {name}.classes", [c.name for c in classes])
+        _require(
+            len({c.name for c in classes}) == len(ids), f"different names in {name}.classes", [c.name for c in classes]
+        )
         _require(all(c.name for c in classes), f"a name for every class of {name}", [c.name for c in classes])
     _require(
         class_map.unlabeled_id not in {c.id for c in class_map.classes},

@@ -72,7 +72,7 @@ def class_map_to_source(class_map: UInt8Array, stride: int, geometry: LetterboxG
     """
     rows = _nearest_cells(geometry.source_height, geometry.placed_height, stride, class_map.shape[0])
     columns = _nearest_cells(geometry.source_width, geometry.placed_width, stride, class_map.shape[1])
-    # Columns first: the intermediate then has few rows. cv2's INTER_NEAREST rounds differently (DESIGN of the contract).
+    # Columns first: the intermediate then has few rows. cv2's INTER_NEAREST rounds differently.
     return class_map.take(columns, axis=1).take(rows, axis=0)
 
 

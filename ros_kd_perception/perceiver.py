@@ -1,0 +1,89 @@
+"""Perceiver: frames in, perceptions out. Start reading here.
+
+A frame is letterboxed into the network's input (`preprocess`), the student runs (`onnx_model`), and what it saw comes
+back in the geometry of the frame. The node (`ros/`) and `replay` call the same `perceive`, so that what a bag shows is
+what the vehicle saw. Nothing here knows ROS.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from ros_kd_perception.model_contract import UNCERTAINTY_BLOCK_PX
+from ros_kd_perception.onnx_model import NetworkOutputs, OnnxModel
+from ros_kd_perception.preprocess import LetterboxGeometry, boxes_to_source, class_map_to_source, letterbox
+from ros_kd_perception.structures import Detections, Float32Array, Frame, Perception, Timing
+
+_WARM_UP_RUNS = 3
+
+
+class Perceiver:
+    """Runs one model on frames of any size, from one thread.
+
+    Attributes:
+        model: the verified model.
+        score_threshold: boxes under it are left out, 0..1; may be changed between frames.
+    """
+
+    def __init__(self, model: OnnxModel, score_threshold: float | None = None) -> None:
+        self.model = model
+        contract = model.contract
+        self.score_threshold = contract.detections.score_threshold if score_threshold is None else score_threshold
+        # Reused for every frame: a fresh buffer costs page faults.
+        self._input = np.empty((1, contract.input.height, contract.input.width, 3), np.uint8)
+        self._label_ids = np.array([c.id for c in contract.detections.classes], np.int32)
+
+    def warm_up(self) -> float:
+        """Run on an empty frame until buffers and kernels are set up; returns the last run's milliseconds."""
+        self._input.fill(self.model.contract.input.pad_value)
+        started = time.perf_counter()
+        for _ in range(_WARM_UP_RUNS):
+            started = time.perf_counter()
+            self.model.run(self._input)
+        return (time.perf_counter() - started) * 1e3
+
+    def perceive(self, frames: Sequence[Frame]) -> list[Perception]:
+        """Perceive frames, one after the other (batching is slower on a CPU), in their order."""
+        return [self._perceive_one(frame) for frame in frames]
+
+    def _perceive_one(self, frame: Frame) -> Perception:
+        started = time.perf_counter()
+        contract = self.model.contract
+        network_input = self._input[0]
+        geometry = letterbox(frame.image_bgr, network_input, contract.input.pad_value)
+        if contract.input.channels == "rgb":
+            network_input[:] = network_input[:, :, ::-1].copy()
+        prepared = time.perf_counter()
+        outputs = self.model.run(self._input)
+        inferred = time.perf_counter()
+        class_map = class_map_to_source(outputs.class_map[0], contract.class_map.stride, geometry)
+        detections = self._select_detections(outputs, geometry)
+        uncertainty = _crop_uncertainty(outputs, geometry)
+        finished = time.perf_counter()
+        return Perception(
+            camera=frame.camera,
+            stamp_ns=frame.stamp_ns,
+            frame_id=frame.frame_id,
+            class_map=class_map,
+            detections=detections,
+            uncertainty=uncertainty,
+            timing=Timing((prepared - started) * 1e3, (inferred - prepared) * 1e3, (finished - inferred) * 1e3),
+        )
+
+    def _select_detections(self, outputs: NetworkOutputs, geometry: LetterboxGeometry) -> Detections:
+        scores, boxes, labels = outputs.scores[0], outputs.boxes_xyxy[0], outputs.labels[0]
+        # NaN compares false, so a diverged network yields no boxes rather than wild ones.
+        kept = (scores >= self.score_threshold) & np.isfinite(boxes).all(axis=1) & np.isin(labels, self._label_ids)
+        source_boxes = boxes_to_source(boxes[kept], geometry)
+        sides = source_boxes[:, 2:] - source_boxes[:, :2]
+        real = (sides > 0).all(axis=1)  # a box wholly in the padding is clipped to nothing
+        return Detections(source_boxes[real], scores[kept][real], labels[kept][real])
+
+
+def _crop_uncertainty(outputs: NetworkOutputs, geometry: LetterboxGeometry) -> Float32Array:
+    rows = -(-geometry.placed_height // UNCERTAINTY_BLOCK_PX)
+    columns = -(-geometry.placed_width // UNCERTAINTY_BLOCK_PX)
+    return outputs.uncertainty[0, :rows, :columns]

@@ -1,0 +1,115 @@
+import hashlib
+import json
+
+import numpy as np
+import onnx
+import pytest
+from tiny_student import BOXES_XYXY, CONTRACT, SCORES, contract_with, expected_class_map, write_tiny_student
+
+from ros_kd_perception.golden_frames import GOLDEN_KEY
+from ros_kd_perception.model_contract import CONTRACT_KEY, InputSpec
+from ros_kd_perception.onnx_model import ModelError, OnnxModel
+
+
+def test_a_batch_runs_and_gives_what_the_graph_computes(tmp_path):
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    model = OnnxModel.open(path, device="cpu", intra_op_threads=1)
+    images = np.random.default_rng(3).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
+    outputs = model.run(images)
+    for image, class_map in zip(images, outputs.class_map, strict=True):
+        assert (class_map == expected_class_map(image)).mean() > 0.99  # a mean on a boundary may round either way
+    assert np.allclose(outputs.boxes_xyxy, BOXES_XYXY[None])
+    assert np.allclose(outputs.scores, SCORES[None])
+    assert model.contract == CONTRACT
+    assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert model.provider.used == "CPUExecutionProvider"
+    assert model.provider.fallback == ""
+
+
+def test_what_was_asked_for_and_not_given_is_told(tmp_path):
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA, so nothing falls back")
+    assert "CUDAExecutionProvider" in OnnxModel.open(path, device="cuda").provider.fallback
+    with pytest.raises(ModelError, match="require_gpu"):
+        OnnxModel.open(path, device="cuda", require_gpu=True)
+    with pytest.raises(ModelError, match="require_gpu"):
+        OnnxModel.open(path, require_gpu=True)
+
+
+def refusal(path, **options) -> str:
+    with pytest.raises(ModelError) as error:
+        OnnxModel.open(path, **options)
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    assert "expected" in sentence
+    return sentence
+
+
+def test_files_that_are_no_model_are_refused(tmp_path):
+    assert "found none" in refusal(tmp_path / "missing.onnx")
+    assert "found none" in refusal(tmp_path)
+    (tmp_path / "empty.onnx").touch()
+    assert "bytes" in refusal(tmp_path / "empty.onnx")
+    (tmp_path / "text.onnx").write_text("not a model\n" * 50)
+    assert "ONNX model" in refusal(tmp_path / "text.onnx")
+    whole = write_tiny_student(tmp_path / "tiny.onnx").read_bytes()
+    (tmp_path / "half.onnx").write_bytes(whole[: len(whole) // 2])
+    refusal(tmp_path / "half.onnx")
+
+
+def test_options_out_of_range_are_refused(tmp_path):
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    assert "device" in refusal(path, device="tpu")
+    assert "precision" in refusal(path, precision="fp8")
+    assert "int8" in refusal(path, precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({CONTRACT_KEY: None}, "contract under the metadata key"),
+        ({CONTRACT_KEY: "{"}, "JSON"),
+        ({CONTRACT_KEY: json.dumps({"contract_version": 9})}, "newer"),
+        ({GOLDEN_KEY: None}, "golden frames under"),
+        ({GOLDEN_KEY: "[]"}, "golden frames"),
+        ({GOLDEN_KEY: '[{"image_png": "AAAA"}]'}, "golden frames"),
+        ({GOLDEN_KEY: "x" * (3 << 20)}, "golden frames"),
+        ({CONTRACT_KEY: contract_with(input=InputSpec(128, 96)).to_json()}, "one input"),
+    ],
+)
+def test_metadata_at_odds_is_refused(tmp_path, metadata, words):
+    assert words in refusal(write_tiny_student(tmp_path / "tiny.onnx", change_metadata=metadata))
+
+
+def drop_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[0]
+
+
+def fix_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def move_boxes(model: onnx.ModelProto) -> None:
+    boxes = next(i for i in model.graph.initializer if i.name == "boxes_row")
+    boxes.CopyFrom(onnx.numpy_helper.from_array(BOXES_XYXY[None] + 6, "boxes_row"))
+
+
+def brighten_class_map(model: onnx.ModelProto) -> None:
+    block = next(i for i in model.graph.initializer if i.name == "block")
+    block.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(block) * 1.5, "block"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (drop_output, "output class_map"),
+        (fix_batch, "dynamic batch"),
+        (move_boxes, "IoU"),
+        (brighten_class_map, "class map"),
+    ],
+)
+def test_a_graph_at_odds_with_contract_or_golden_frames_is_refused(tmp_path, change, words):
+    assert words in refusal(write_tiny_student(tmp_path / "tiny.onnx", change_graph=change))

@@ -1,0 +1,80 @@
+import numpy as np
+import onnx
+import pytest
+from tiny_student import BOXES_XYXY, LABELS, SCORES, contract_with, expected_class_map, write_tiny_student
+
+from ros_kd_perception.model_contract import InputSpec
+from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.structures import Frame
+
+
+@pytest.fixture(scope="module")
+def perceiver(tmp_path_factory) -> Perceiver:
+    return Perceiver(OnnxModel.open(write_tiny_student(tmp_path_factory.mktemp("model") / "tiny.onnx"), device="cpu"))
+
+
+def frame(height: int, width: int, seed: int = 0) -> Frame:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Frame("front", 123, "front_optical_frame", image)
+
+
+def test_a_frame_of_the_network_size_comes_back_unscaled(perceiver):
+    source = frame(64, 96)
+    (perception,) = perceiver.perceive([source])
+    blocks = np.repeat(np.repeat(expected_class_map(source.image_bgr), 4, axis=0), 4, axis=1)
+    assert (perception.class_map == blocks).mean() > 0.99
+    assert np.allclose(perception.detections.boxes_xyxy, BOXES_XYXY[:4])
+    assert perception.detections.labels.tolist() == LABELS[:4].tolist()
+    assert np.allclose(perception.detections.scores, SCORES[:4])
+    assert (perception.camera, perception.stamp_ns, perception.frame_id) == ("front", 123, "front_optical_frame")
+    assert perception.uncertainty.shape == (2, 3)
+
+
+def test_boxes_are_scaled_and_those_in_the_padding_left_out(perceiver):
+    (perception,) = perceiver.perceive([frame(100, 192)])  # placed as 50 x 96: the box from row 60 on is padding
+    assert np.allclose(perception.detections.boxes_xyxy, BOXES_XYXY[:3] * 2)
+    assert perception.class_map.shape == (100, 192)
+
+
+def test_the_threshold_is_the_contracts_unless_told(perceiver):
+    strict = Perceiver(perceiver.model, score_threshold=0.75)
+    assert len(strict.perceive([frame(64, 96)])[0].detections) == 2
+    assert len(Perceiver(perceiver.model).perceive([frame(64, 96)])[0].detections) == 4
+
+
+def test_each_frame_of_a_call_gets_its_own_result(perceiver):
+    frames = [frame(64, 96, 1), frame(40, 300, 2), frame(720, 1280, 3)]
+    together = perceiver.perceive(frames)
+    apart = [perceiver.perceive([one])[0] for one in frames]
+    for one, other in zip(together, apart, strict=True):
+        assert (one.class_map == other.class_map).all()
+        assert (one.uncertainty == other.uncertainty).all()
+    assert not np.shares_memory(together[0].class_map, together[1].class_map)
+
+
+def test_rgb_models_see_red_where_bgr_models_see_blue(tmp_path, perceiver):
+    rgb_contract = contract_with(input=InputSpec(64, 96, channels="rgb"))
+    rgb = Perceiver(OnnxModel.open(write_tiny_student(tmp_path / "rgb.onnx", rgb_contract), device="cpu"))
+    source = frame(64, 96)
+    swapped = Frame("front", 1, "", np.ascontiguousarray(source.image_bgr[..., ::-1]))
+    assert (rgb.perceive([swapped])[0].class_map == perceiver.perceive([source])[0].class_map).all()
+
+
+def test_a_diverged_network_yields_no_wild_boxes(tmp_path):
+    def diverge(model: onnx.ModelProto) -> None:
+        boxes = BOXES_XYXY[None].copy()
+        boxes[0, 0, 0] = np.nan
+        boxes[0, 1, 2] = np.inf
+        for name, rows in (("boxes_row", boxes), ("labels_row", np.array([[0, 1, 99, 2, 0, 0]], np.int32))):
+            tensor = next(i for i in model.graph.initializer if i.name == name)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(rows, name))
+
+    path = write_tiny_student(tmp_path / "nan.onnx", change_graph=diverge)
+    perceiver = Perceiver(OnnxModel.open(path, device="cpu", verify_golden=False))
+    (perception,) = perceiver.perceive([frame(64, 96)])
+    assert perception.detections.labels.tolist() == [2]
+
+
+def test_warm_up_returns_a_time(perceiver):
+    assert perceiver.warm_up() > 0

@@ -1,0 +1,141 @@
+"""A tiny hand-made network that keeps the model contract, for tests of what surrounds a network.
+
+It is a real ONNX graph, run by the real runtime: the class map tells the brightness of each 4x4 block, and the boxes
+are fixed rows, so that every value can be computed by hand. Tests about perception itself use the shipped student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
+from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_to_text
+from ros_kd_perception.model_contract import (
+    CONTRACT_KEY,
+    ClassMapSpec,
+    DetectionSpec,
+    InputSpec,
+    ModelContract,
+)
+from ros_kd_perception.structures import Detections
+
+HEIGHT, WIDTH, STRIDE, MAX_DETECTIONS = 64, 96, 4, 6
+
+# Network-input pixels. Row 1 overlaps row 0 little, row 3 lies in the padding of a wide frame, row 4 is under 0.3.
+BOXES_XYXY = np.array(
+    [[8, 8, 40, 24], [50, 4, 90, 30], [0, 0, 12, 12], [2, 60, 30, 64], [10, 10, 20, 20], [0, 0, 0, 0]], np.float32
+)
+SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.2, 0.0], np.float32)
+LABELS = np.array([0, 1, 3, 2, 0, 0], np.int32)
+
+CONTRACT = ModelContract(
+    name="tiny",
+    version="1",
+    precision="fp32",
+    input=InputSpec(HEIGHT, WIDTH),
+    class_map=ClassMapSpec(STRIDE, UNLABELED_ID, SEGMENTATION_CLASSES),
+    detections=DetectionSpec(MAX_DETECTIONS, 0.3, DETECTION_CLASSES),
+)
+
+
+def expected_class_map(network_input: np.ndarray) -> np.ndarray:
+    """The class map of one uint8 `[H, W, 3]` network input: mean of the blue channel in each block, over 24."""
+    blocks = network_input[..., 0].reshape(HEIGHT // STRIDE, STRIDE, WIDTH // STRIDE, STRIDE).astype(np.float32)
+    return np.floor(blocks.mean(axis=(1, 3)) / 24).astype(np.uint8)
+
+
+def write_tiny_student(
+    path: Path,
+    contract: ModelContract = CONTRACT,
+    change_graph: Callable[[onnx.ModelProto], None] | None = None,
+    change_metadata: Mapping[str, str | None] | None = None,
+) -> Path:
+    """Write the tiny student; the two `change_*` arguments break it in one place (None takes a metadata key out)."""
+    model = _build_graph()
+    metadata: dict[str, str | None] = {
+        CONTRACT_KEY: contract.to_json(),
+        GOLDEN_KEY: golden_to_text(golden_frames(model)),
+        **(change_metadata or {}),
+    }
+    if change_graph is not None:
+        change_graph(model)
+    helper.set_model_props(model, {key: text for key, text in metadata.items() if text is not None})
+    onnx.save(model, path)
+    return path
+
+
+def golden_frames(model: onnx.ModelProto) -> list[GoldenFrame]:
+    """Two golden frames: a gradient and noise, with what the network itself says."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    gradient = np.broadcast_to(np.linspace(0, 255, WIDTH).astype(np.uint8)[None, :, None], (HEIGHT, WIDTH, 3))
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    frames = []
+    for image in (np.ascontiguousarray(gradient), noise):
+        class_map, boxes, scores, labels = session.run(
+            ["class_map", "boxes", "scores", "labels"], {"images": image[None]}
+        )
+        kept = scores[0] >= 0.3
+        frames.append(GoldenFrame(image, class_map[0], Detections(boxes[0][kept], scores[0][kept], labels[0][kept])))
+    return frames
+
+
+def contract_with(**changes: object) -> ModelContract:
+    """The tiny contract with some fields replaced."""
+    return replace(CONTRACT, **changes)  # type: ignore[arg-type]
+
+
+def _build_graph() -> onnx.ModelProto:
+    def constant(name: str, value: np.ndarray) -> onnx.TensorProto:
+        return numpy_helper.from_array(value, name)
+
+    block = np.zeros((1, 3, STRIDE, STRIDE), np.float32)
+    block[0, 0] = 1 / (STRIDE * STRIDE * 24)
+    initializers = [
+        constant("block", block),
+        constant("squeeze_axis", np.array([1], np.int64)),
+        constant("boxes_row", BOXES_XYXY[None]),
+        constant("scores_row", SCORES[None]),
+        constant("labels_row", LABELS[None]),
+        constant("one", np.array([1], np.int64)),
+        constant("two", np.array([1, 1], np.int64)),
+        constant("scale", np.array(1 / 255, np.float32)),
+    ]
+    nodes = [
+        helper.make_node("Transpose", ["images"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["nchw"], ["float_images"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["float_images", "block"], ["cells"], strides=[STRIDE, STRIDE]),
+        helper.make_node("Squeeze", ["cells", "squeeze_axis"], ["cell_rows"]),
+        helper.make_node("Floor", ["cell_rows"], ["floored"]),
+        helper.make_node("Cast", ["floored"], ["class_map"], to=TensorProto.UINT8),
+        helper.make_node("Shape", ["images"], ["batch"], start=0, end=1),
+        helper.make_node("Concat", ["batch", "two"], ["repeat_boxes"], axis=0),
+        helper.make_node("Concat", ["batch", "one"], ["repeat_rows"], axis=0),
+        helper.make_node("Tile", ["boxes_row", "repeat_boxes"], ["boxes"]),
+        helper.make_node("Tile", ["scores_row", "repeat_rows"], ["scores"]),
+        helper.make_node("Tile", ["labels_row", "repeat_rows"], ["labels"]),
+        helper.make_node("AveragePool", ["float_images"], ["pooled"], kernel_shape=[32, 32], strides=[32, 32]),
+        helper.make_node("ReduceMean", ["pooled", "squeeze_axis"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "scale"], ["uncertainty"]),
+    ]
+    outputs = {
+        "class_map": (TensorProto.UINT8, ["N", HEIGHT // STRIDE, WIDTH // STRIDE]),
+        "boxes": (TensorProto.FLOAT, ["N", MAX_DETECTIONS, 4]),
+        "scores": (TensorProto.FLOAT, ["N", MAX_DETECTIONS]),
+        "labels": (TensorProto.INT32, ["N", MAX_DETECTIONS]),
+        "uncertainty": (TensorProto.FLOAT, ["N", HEIGHT // 32, WIDTH // 32]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "tiny_student",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])],
+        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in outputs.items()],
+        initializers,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
