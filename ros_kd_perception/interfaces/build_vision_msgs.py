@@ -1,8 +1,8 @@
 """Build `vision_msgs` for a virtual environment whose ROS 2 comes from PyPI, where that package is missing.
 
 `python -m ros_kd_perception.interfaces.build_vision_msgs` runs the code generators of the installed ROS wheels over the
-definitions beside this file and compiles what they write with gcc, without CMake, into one extension module. Type hashes
-and wire format are those of the original package, so any other ROS 2 machine understands the messages.
+definitions beside this file and compiles what they write with gcc, without CMake, into one extension module. Type
+hashes and wire format are those of the original package, so any other ROS 2 machine understands the messages.
 
 It does nothing where the result is up to date or another vision_msgs (of a sourced ROS install, say) can be imported.
 """
@@ -244,7 +244,7 @@ def _compile(generated: Path, work: Path, built: Path) -> None:
     include_flags = [f"-I{path}" for path in (generated, sysconfig.get_paths()["include"], np.get_include())]
     # The wheels lay their headers out as include/<package>/<package>/...
     include_flags += [f"-isystem{path}" for path in [include, *sorted(include.glob("*"))] if path.is_dir()]
-    flags = ["-O1", "-fPIC", "-fvisibility=hidden", f"-DROS_PACKAGE_NAME=\"{PACKAGE}\"", *include_flags, "-c"]
+    flags = ["-O1", "-fPIC", "-fvisibility=hidden", f'-DROS_PACKAGE_NAME="{PACKAGE}"', *include_flags, "-c"]
     objects = work / "objects"
     objects.mkdir()
 
@@ -270,16 +270,8 @@ def _libraries() -> list[str]:
     kinds = ("rosidl_generator_c", "rosidl_generator_py", "rosidl_typesupport_c", "rosidl_typesupport_fastrtps_c")
     names = [f"lib{package}__{kind}.so" for package in DEPENDENCIES for kind in kinds]
     names += ["librosidl_runtime_c.so", "librosidl_typesupport_c.so", "librosidl_typesupport_fastrtps_c.so"]
-    names += ["librosidl_typesupport_fastrtps_cpp.so", "librcutils.so", "librmw.so"]
-    # By its version: the name without one is a link, which a wheel cannot hold and pip installs as a second copy.
-    names.append(_fastcdr(folder))
+    names += ["librosidl_typesupport_fastrtps_cpp.so", "librcutils.so", "librmw.so", "libfastcdr.so.2"]
     return [f"-L{folder}", f"-Wl,-rpath-link,{folder}", "-Wl,--as-needed", *[f"-l:{name}" for name in names]]
-
-
-def _fastcdr(folder: Path) -> str:
-    for path in sorted(folder.glob("libfastcdr.so.?")):
-        return path.name
-    raise BuildError(f"expected libfastcdr.so.2 in {folder} but there is none; reinstall the wheel ros-fastcdr")
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
