@@ -1,0 +1,170 @@
+"""Augmentation on uint8 images: geometry here, colours in `photometry`.
+
+All randomness comes from the generator that is passed in; the same generator gives the same sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_kd_perception.class_tables import SEGMENTATION_CLASSES, SEGMENTATION_ID_OF_DETECTION_ID, UNLABELED_ID
+from training.data.photometry import vary_colors
+from training.data.sample import Sample
+from training.recipe import AugmentationRecipe
+
+PAD_VALUE = 114  # as the letterbox of the model contract
+SIDE_MIN_PX = 3.0  # a box narrower or lower than this after the crop is dropped
+_RARE_IDS = np.array([c.id for c in SEGMENTATION_CLASSES if c.name in ("pole", "sign", "fence", "pedestrian", "bicyclist")])
+_HIDDEN_SHARE_MAX = 0.6  # a box that pasted objects cover more of than this is dropped
+_CROP_TRIES = 4
+_ONE_CLASS_SHARE_MAX = 0.8  # a crop with more of one class than this is drawn again
+
+
+def augment(
+    sample: Sample, donor: Sample | None, height: int, width: int, recipe: AugmentationRecipe, rng: np.random.Generator
+) -> Sample:
+    """A new sight of a frame.
+
+    Args:
+        sample: the frame.
+        donor: another frame whose rare objects are pasted in; None = nothing is.
+        height: of the crop, pixels.
+        width: of the crop, pixels.
+        recipe: amounts and chances.
+        rng: consumed.
+    """
+    result = random_crop(sample, height, width, recipe, rng)
+    if donor is not None:
+        result = paste_rare(result, random_crop(donor, height, width, recipe, rng), rng)
+    if rng.random() < recipe.flip:
+        result = flip(result)
+    image = vary_colors(result.image_bgr, recipe, rng)
+    result = replace(result, image_bgr=image)
+    return erase(result, rng) if rng.random() < recipe.erase else result
+
+
+def random_crop(
+    sample: Sample, height: int, width: int, recipe: AugmentationRecipe, rng: np.random.Generator
+) -> Sample:
+    """Zoom and cut to height x width; crops that show little but one class are drawn again a few times."""
+    for _ in range(_CROP_TRIES):
+        zoom = np.exp(rng.uniform(np.log(recipe.scale_min), np.log(recipe.scale_max)))
+        stretch = np.exp(rng.uniform(-1, 1) * np.log1p(recipe.aspect) / 2)
+        zoom_x, zoom_y = zoom * stretch, zoom / stretch
+        window_width, window_height = width / zoom_x, height / zoom_y
+        source_height, source_width = sample.mask.shape
+        left = _place(window_width, source_width, rng)
+        top = _place(window_height, source_height, rng)
+        window = (left, top, left + round(window_width), top + round(window_height))
+        x0, y0, x1, y1 = max(0, window[0]), max(0, window[1]), min(source_width, window[2]), min(source_height, window[3])
+        counts = np.bincount(sample.mask[y0:y1:4, x0:x1:4].ravel(), minlength=256)[:UNLABELED_ID]
+        if counts.max() <= _ONE_CLASS_SHARE_MAX * max(1, counts.sum()):
+            break
+    return cut(sample, window, height, width, recipe.visible_share_min)
+
+
+def _place(window: float, source: int, rng: np.random.Generator) -> int:
+    """Where a window starts: anywhere inside the source, or the source anywhere inside the window."""
+    return int(np.floor(rng.uniform(min(0.0, source - window), max(0.0, source - window) + 1e-6)))
+
+
+def cut(
+    sample: Sample, window: tuple[int, int, int, int], height: int, width: int, visible_share_min: float
+) -> Sample:
+    """The window of a frame, resized to height x width; what lies outside the frame is padding without label.
+
+    Boxes are clipped; those that keep less than `visible_share_min` of their area, or less than SIDE_MIN_PX either way,
+    are dropped.
+
+    Args:
+        sample: the frame.
+        window: left, top, right, bottom in its pixels, may reach beyond it.
+        height: of the result.
+        width: of the result.
+        visible_share_min: 0..1.
+    """
+    left, top, right, bottom = window
+    scale_x, scale_y = width / (right - left), height / (bottom - top)
+    source_height, source_width = sample.mask.shape
+    x0, y0, x1, y1 = max(0, left), max(0, top), min(source_width, right), min(source_height, bottom)
+    to_x0, to_x1 = round((x0 - left) * scale_x), round((x1 - left) * scale_x)
+    to_y0, to_y1 = round((y0 - top) * scale_y), round((y1 - top) * scale_y)
+    size = (to_x1 - to_x0, to_y1 - to_y0)
+    interpolation = cv2.INTER_AREA if scale_x * scale_y < 1 else cv2.INTER_LINEAR
+    image = np.full((height, width, 3), PAD_VALUE, np.uint8)
+    mask = np.full((height, width), UNLABELED_ID, np.uint8)
+    image[to_y0:to_y1, to_x0:to_x1] = cv2.resize(sample.image_bgr[y0:y1, x0:x1], size, interpolation=interpolation)
+    # INTER_NEAREST_EXACT aligns pixel centres, as the image's interpolation does; INTER_NEAREST does not.
+    mask[to_y0:to_y1, to_x0:to_x1] = cv2.resize(sample.mask[y0:y1, x0:x1], size, interpolation=cv2.INTER_NEAREST_EXACT)
+    scale = np.array([scale_x, scale_y] * 2, np.float32)
+    boxes = (sample.boxes_xyxy - np.array([left, top] * 2, np.float32)) * scale
+    clipped = np.clip(boxes, 0, np.array([width, height] * 2, np.float32))
+    sides = clipped[:, 2:] - clipped[:, :2]
+    kept = (area(clipped) >= visible_share_min * area(boxes)) & (sides >= SIDE_MIN_PX).all(axis=1)
+    return replace(sample, image_bgr=image, mask=mask, boxes_xyxy=clipped[kept], labels=sample.labels[kept])
+
+
+def area(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Areas of boxes (n, 4), in square pixels; 0 for those turned inside out."""
+    sides = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
+    return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
+
+
+def flip(sample: Sample) -> Sample:
+    """The mirror image."""
+    width = sample.mask.shape[1]
+    boxes = sample.boxes_xyxy[:, [2, 1, 0, 3]]
+    boxes[:, [0, 2]] = width - boxes[:, [0, 2]]
+    return replace(
+        sample,
+        image_bgr=np.ascontiguousarray(sample.image_bgr[:, ::-1]),
+        mask=np.ascontiguousarray(sample.mask[:, ::-1]),
+        boxes_xyxy=boxes,
+    )
+
+
+def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
+    """Copy the pixels of one to three rare classes of the donor into a sample of the same size.
+
+    ClassMix (Olsson et al., 2021), with labels on both sides and rare classes only. The donor's boxes of pasted
+    classes come along; the sample's boxes that end up mostly hidden are dropped.
+    """
+    present = np.intersect1d(np.unique(donor.mask), _RARE_IDS)
+    if not len(present):
+        return sample
+    chosen = rng.choice(present, size=min(len(present), int(rng.integers(1, 4))), replace=False)
+    pasted = np.isin(donor.mask, chosen)
+    image, mask = sample.image_bgr.copy(), sample.mask.copy()
+    image[pasted] = donor.image_bgr[pasted]
+    mask[pasted] = donor.mask[pasted]
+    integral = cv2.integral(pasted.astype(np.uint8))
+    kept = np.array([_share_of_box(integral, box) <= _HIDDEN_SHARE_MAX for box in sample.boxes_xyxy], bool)
+    brought = np.isin([SEGMENTATION_ID_OF_DETECTION_ID[int(label)] for label in donor.labels], chosen)
+    return replace(
+        sample,
+        image_bgr=image,
+        mask=mask,
+        boxes_xyxy=np.concatenate([sample.boxes_xyxy[kept], donor.boxes_xyxy[brought]]),
+        labels=np.concatenate([sample.labels[kept], donor.labels[brought]]),
+    )
+
+
+def _share_of_box(integral: NDArray[np.int32], box_xyxy: NDArray[np.float32]) -> float:
+    x0, y0, x1, y1 = (int(round(float(corner))) for corner in box_xyxy)
+    covered = int(integral[y1, x1]) - int(integral[y0, x1]) - int(integral[y1, x0]) + int(integral[y0, x0])
+    return covered / max(1, (x1 - x0) * (y1 - y0))
+
+
+def erase(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Fill a rectangle of up to a third of each side with one colour and take its labels away; boxes stay."""
+    height, width = sample.mask.shape
+    erased_height, erased_width = int(rng.integers(8, height // 3)), int(rng.integers(8, width // 3))
+    top, left = int(rng.integers(0, height - erased_height)), int(rng.integers(0, width - erased_width))
+    image, mask = sample.image_bgr.copy(), sample.mask.copy()
+    image[top : top + erased_height, left : left + erased_width] = rng.integers(0, 256, 3)
+    mask[top : top + erased_height, left : left + erased_width] = UNLABELED_ID
+    return replace(sample, image_bgr=image, mask=mask)
