@@ -1,0 +1,86 @@
+# `make demo` and `make test` work on a fresh x86-64 Linux machine: Python 3.11 to 3.13 with headers, make, gcc and g++.
+# No ROS install, no GPU. Everything lands in .venv; a second run finds it there.
+
+VENV := .venv
+DEMO_OUTPUT ?= out/demo
+# The first interpreter that will do, unless the caller names one: make demo PYTHON=/usr/bin/python3.12
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(name))) python3)
+# Where pip finds torch besides the usual index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu for a small download.
+TORCH_INDEX ?=
+
+# A ROS environment sourced in the caller's shell must not mix with the wheels of .venv, nor this graph with a vehicle's.
+unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH LD_PRELOAD _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unexport AMENT_PREFIX_PATH AMENT_CURRENT_PREFIX CMAKE_PREFIX_PATH COLCON_PREFIX_PATH COLCON_CURRENT_PREFIX
+unexport ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION ROS_HOME ROS_LOG_DIR ROS_NAMESPACE ROS_PACKAGE_PATH
+unexport ROS_DOMAIN_ID ROS_LOCALHOST_ONLY ROS_AUTOMATIC_DISCOVERY_RANGE ROS_STATIC_PEERS ROS_DISCOVERY_SERVER
+unexport ROS_SUPER_CLIENT ROS_SECURITY_ENABLE ROS_SECURITY_STRATEGY ROS_SECURITY_KEYSTORE ROS_SECURITY_ENCLAVE_OVERRIDE
+unexport RMW_IMPLEMENTATION RMW_FASTRTPS_USE_QOS_FROM_XML RMW_FASTRTPS_PUBLICATION_MODE CYCLONEDDS_URI ZENOH_CONFIG_OVERRIDE
+unexport FASTRTPS_DEFAULT_PROFILES_FILE FASTDDS_DEFAULT_PROFILES_FILE FASTDDS_BUILTIN_TRANSPORTS SKIP_DEFAULT_XML
+unexport RCUTILS_LOGGING_USE_STDOUT RCUTILS_LOGGING_BUFFERED_STREAM RCUTILS_CONSOLE_OUTPUT_FORMAT RCUTILS_COLORIZED_OUTPUT
+
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input -qq
+MESSAGES := $(wildcard ros_kd_perception/interfaces/vision_msgs/*.msg) ros_kd_perception/interfaces/build_vision_msgs.py
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint clean distclean environment
+
+help:
+	@echo 'make demo       render a drive, run the node on a real ROS 2 graph, see $(DEMO_OUTPUT)/report.html'
+	@echo '                BAG=PATH plays your own bag; CAMERAS="front=/cam0/image_raw ..." names its camera topics;'
+	@echo '                DEMO_OPTIONS=... are handed on'
+	@echo 'make test       run every test, the ROS graph and training included; PYTEST_OPTIONS=... are handed on'
+	@echo 'make lint       ruff and mypy'
+	@echo 'make clean      remove what builds, tests and the demo left; make distclean removes .venv too'
+	@echo 'PYTHON=...      the interpreter to make .venv with ($(PYTHON))'
+	@echo 'TORCH_INDEX=... one more package index for make test, e.g. https://download.pytorch.org/whl/cpu'
+
+demo: environment
+	$(VENV)/bin/python -m ros_kd_perception.demo --output '$(DEMO_OUTPUT)' $(if $(BAG),--bag '$(BAG)') \
+		$(foreach camera,$(CAMERAS),--camera '$(camera)') $(DEMO_OPTIONS)
+
+test: environment $(VENV)/.test-installed
+	$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
+
+lint: environment $(VENV)/.test-installed
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m mypy
+
+environment: $(VENV)/.messages-built
+
+# One sentence for each thing that a fresh machine may lack.
+$(VENV)/.created:
+	@[ "$$(uname -sm)" = 'Linux x86_64' ] || { echo "make: ROS 2 wheels exist for x86-64 Linux only but this is \
+	$$(uname -sm); use a ROS install instead, see docs/vehicle.md." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "make: expected Python 3.11, \
+	3.12 or 3.13 but '$(PYTHON)' is $$($(PYTHON) -V 2>&1); install one and name it: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig as s; sys.exit(not os.path.isfile(s.get_paths()["include"] + "/Python.h"))' || { \
+	echo "make: $(PYTHON) has no headers (Python.h); install them, e.g. sudo apt install python3-dev." >&2; exit 1; }
+	@command -v $${CC:-gcc} >/dev/null && command -v $${CXX:-g++} >/dev/null || { \
+	echo "make: found no gcc and g++; install them, e.g. sudo apt install build-essential." >&2; exit 1; }
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+	echo "make: $(PYTHON) cannot create a virtual environment; install venv, e.g. sudo apt install python3-venv." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.demo-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
+	@echo 'Installing what the demo needs into $(VENV), about half a minute from a warm cache ...'
+	@$(PIP) install -c constraints.txt -e '.[cpu,bag,ros]'
+	@touch $@
+
+$(VENV)/.messages-built: $(VENV)/.demo-installed $(MESSAGES)
+	@$(VENV)/bin/python -m ros_kd_perception.interfaces.build_vision_msgs
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.demo-installed
+	@echo 'Installing what training and the tests need into $(VENV), torch among it ...'
+	@$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') -e '.[cpu,bag,ros,training,test]'
+	@touch $@
+
+clean:
+	rm -rf build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out/demo
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
