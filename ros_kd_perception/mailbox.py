@@ -1,0 +1,181 @@
+"""Mailbox: the newest message of each camera waits here for its turn; every message is accounted for.
+
+Callbacks put, one thread takes. For each camera and at any moment:
+`received == published + sum(dropped) + waiting + in_progress`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from ros_kd_perception.structures import DROP_REASONS
+
+MessageT = TypeVar("MessageT")
+
+
+@dataclass(frozen=True)
+class Letter(Generic[MessageT]):
+    """A message out of the mailbox: `arrival_ns` is the steady clock when it came in."""
+
+    camera: str
+    message: MessageT
+    arrival_ns: int
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """Where the messages of one camera went since the mailbox was made.
+
+    Attributes:
+        received: put into the mailbox.
+        published: taken and finished well.
+        dropped: by reason, only reasons that occurred.
+        waiting: 0 or 1, not yet taken.
+        in_progress: taken and neither finished nor dropped yet.
+    """
+
+    received: int
+    published: int
+    dropped: dict[str, int]
+    waiting: int
+    in_progress: int
+
+
+@dataclass
+class _Slot(Generic[MessageT]):
+    letter: Letter[MessageT] | None = None
+    received: int = 0
+    published: int = 0
+    in_progress: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+class Mailbox(Generic[MessageT]):
+    """One slot a camera and fair turns: a camera that was just served comes last.
+
+    Safe for any number of threads. Starts closed; `open` lets messages wait.
+
+    Attributes:
+        max_age_ms: messages that waited longer are dropped when their turn comes, 0 for no limit; may be changed.
+    """
+
+    def __init__(
+        self, cameras: Sequence[str], max_age_ms: float = 0.0, clock_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.max_age_ms = max_age_ms
+        self._clock_ns = clock_ns
+        self._slots: dict[str, _Slot[MessageT]] = {camera: _Slot() for camera in cameras}
+        self._turns = list(self._slots)  # first in line first
+        self._open = False
+        self._changed = threading.Condition()
+
+    def open(self) -> None:
+        """Let messages wait from now on."""
+        with self._changed:
+            self._open = True
+
+    def close(self) -> None:
+        """Drop what waits as `inactive`, and whatever comes until the next `open`; wakes the taker."""
+        with self._changed:
+            self._open = False
+            for slot in self._slots.values():
+                if slot.letter is not None:
+                    slot.letter = None
+                    _count(slot, "inactive")
+            self._changed.notify_all()
+
+    def put(self, camera: str, message: MessageT) -> None:
+        """Leave a message, replacing the one that waits; never blocks for longer than a lock.
+
+        Raises:
+            KeyError: a camera that the mailbox was not made for.
+        """
+        arrival_ns = self._clock_ns()
+        with self._changed:
+            slot = self._slots[camera]
+            slot.received += 1
+            if not self._open:
+                _count(slot, "inactive")
+                return
+            if slot.letter is not None:
+                _count(slot, "replaced")
+            slot.letter = Letter(camera, message, arrival_ns)
+            self._changed.notify()
+
+    def take(self, timeout_s: float | None = None) -> Letter[MessageT] | None:
+        """Wait for the next message in turn; None after `timeout_s` seconds, or at once when closed.
+
+        Whoever takes a message calls `published` or `dropped` for it.
+        """
+        with self._changed:
+            deadline_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
+            while self._open:
+                letter = self._next_in_turn()
+                if letter is not None:
+                    return letter
+                remaining_s = None if deadline_ns is None else (deadline_ns - time.monotonic_ns()) / 1e9
+                if remaining_s is not None and remaining_s <= 0:
+                    return None
+                self._changed.wait(remaining_s)
+            return None
+
+    def published(self, camera: str) -> None:
+        """Account for a message that was taken: its results are out."""
+        with self._changed:
+            slot = self._slots[camera]
+            _check_in_progress(camera, slot)
+            slot.in_progress -= 1
+            slot.published += 1
+
+    def dropped(self, camera: str, reason: str) -> None:
+        """Account for a message that was taken: it gave no result, for one of `DROP_REASONS`."""
+        if reason not in DROP_REASONS:
+            raise ValueError(f"expected a drop reason out of {DROP_REASONS}, got {reason!r}")
+        with self._changed:
+            slot = self._slots[camera]
+            _check_in_progress(camera, slot)
+            slot.in_progress -= 1
+            _count(slot, reason)
+
+    def counts(self) -> dict[str, FrameCounts]:
+        """A consistent snapshot by camera, in the order that the mailbox was made with."""
+        with self._changed:
+            return {
+                camera: FrameCounts(
+                    slot.received,
+                    slot.published,
+                    dict(slot.dropped),
+                    int(slot.letter is not None),
+                    slot.in_progress,
+                )
+                for camera, slot in self._slots.items()
+            }
+
+    def _next_in_turn(self) -> Letter[MessageT] | None:
+        now_ns = self._clock_ns()
+        for camera in list(self._turns):
+            slot = self._slots[camera]
+            letter, slot.letter = slot.letter, None
+            if letter is None:
+                continue
+            if self.max_age_ms > 0 and now_ns - letter.arrival_ns > self.max_age_ms * 1e6:
+                _count(slot, "too_old")
+                continue
+            slot.in_progress += 1
+            self._turns.remove(camera)
+            self._turns.append(camera)
+            return letter
+        return None
+
+
+def _count(slot: _Slot[MessageT], reason: str) -> None:
+    slot.dropped[reason] = slot.dropped.get(reason, 0) + 1
+
+
+def _check_in_progress(camera: str, slot: _Slot[MessageT]) -> None:
+    if slot.in_progress == 0:
+        raise ValueError(f"expected a message of {camera} in progress, there is none; take one first")

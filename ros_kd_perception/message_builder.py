@@ -1,0 +1,193 @@
+"""MessageBuilder: from a Perception to ROS messages, for whichever message classes it is given.
+
+The node gives it rclpy's classes, replay those of `rosbags`; both are built from the same fields, so that what a bag
+holds after a replay is what the node would have published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ros_kd_perception.model_contract import ClassInfo, ModelContract
+from ros_kd_perception.structures import Perception, UInt8Array
+
+UNLABELED_NAME = "unlabeled"
+
+
+@dataclass(frozen=True)
+class MessageTypes:
+    """Message classes of one world, rclpy or rosbags, each made with all of its fields as keywords.
+
+    Attributes:
+        image_data: turns a C-contiguous uint8 array into what `Image.data` wants in that world.
+    """
+
+    time: Callable[..., Any]
+    header: Callable[..., Any]
+    image: Callable[..., Any]
+    point: Callable[..., Any]
+    quaternion: Callable[..., Any]
+    pose: Callable[..., Any]
+    pose_with_covariance: Callable[..., Any]
+    point_2d: Callable[..., Any]
+    pose_2d: Callable[..., Any]
+    bounding_box: Callable[..., Any]
+    hypothesis: Callable[..., Any]
+    hypothesis_with_pose: Callable[..., Any]
+    detection: Callable[..., Any]
+    detection_array: Callable[..., Any]
+    vision_class: Callable[..., Any]
+    label_info: Callable[..., Any]
+    image_data: Callable[[UInt8Array], Any]
+
+    @classmethod
+    def from_lookup(cls, lookup: Callable[[str], Any], image_data: Callable[[UInt8Array], Any]) -> MessageTypes:
+        """Collect the classes from a lookup by full name, such as `sensor_msgs/msg/Image`."""
+        return cls(
+            time=lookup("builtin_interfaces/msg/Time"),
+            header=lookup("std_msgs/msg/Header"),
+            image=lookup("sensor_msgs/msg/Image"),
+            point=lookup("geometry_msgs/msg/Point"),
+            quaternion=lookup("geometry_msgs/msg/Quaternion"),
+            pose=lookup("geometry_msgs/msg/Pose"),
+            pose_with_covariance=lookup("geometry_msgs/msg/PoseWithCovariance"),
+            point_2d=lookup("vision_msgs/msg/Point2D"),
+            pose_2d=lookup("vision_msgs/msg/Pose2D"),
+            bounding_box=lookup("vision_msgs/msg/BoundingBox2D"),
+            hypothesis=lookup("vision_msgs/msg/ObjectHypothesis"),
+            hypothesis_with_pose=lookup("vision_msgs/msg/ObjectHypothesisWithPose"),
+            detection=lookup("vision_msgs/msg/Detection2D"),
+            detection_array=lookup("vision_msgs/msg/Detection2DArray"),
+            vision_class=lookup("vision_msgs/msg/VisionClass"),
+            label_info=lookup("vision_msgs/msg/LabelInfo"),
+            image_data=image_data,
+        )
+
+
+class _DetectionParts(NamedTuple):
+    """One Detection2D and those of its parts that differ from box to box."""
+
+    detection: Any
+    hypothesis: Any
+    center: Any
+    box: Any
+
+
+class MessageBuilder:
+    """Builds messages for perceptions of one model.
+
+    Messages share parts that never change (an all-zero pose) and, within one array, the header: they are to be
+    published or written, not edited.
+
+    Args:
+        types: the classes to build from.
+        contract: of the model that the perceptions come from.
+        reuse_parts: what `segmentation` and `detections` return then holds good only until their next call. Filling
+            in an old message costs a hundred boxes 0.1 ms instead of 1.7 ms, for rclpy's constructors make every
+            default first, and a 720p mask 0.02 ms instead of 1 ms, most of it for fresh pages of memory.
+    """
+
+    def __init__(self, types: MessageTypes, contract: ModelContract, *, reuse_parts: bool = False) -> None:
+        self._types = types
+        self._contract = contract
+        self._reuse_parts = reuse_parts
+        self._parts: list[_DetectionParts] = []
+        self._mask: Any = None
+        self._no_data = np.empty(0, np.uint8)
+        self._class_ids = {c.id: str(c.id) for c in contract.detections.classes}
+        origin = types.point(x=0.0, y=0.0, z=0.0)
+        no_turn = types.quaternion(x=0.0, y=0.0, z=0.0, w=1.0)
+        self._no_pose = types.pose_with_covariance(
+            pose=types.pose(position=origin, orientation=no_turn), covariance=np.zeros(36, np.float64)
+        )
+
+    def segmentation(self, perception: Perception) -> Any:
+        """The class map as sensor_msgs/Image: mono8, one class id a pixel, size of the source image."""
+        mask, class_map = self._mask, perception.class_map
+        if mask is None or (mask.height, mask.width) != class_map.shape:
+            mask = self._image(perception, class_map, "mono8", channels=1)
+        else:
+            mask.header = self._header(perception.stamp_ns, perception.frame_id)
+            np.frombuffer(mask.data, np.uint8).reshape(class_map.shape)[:] = class_map
+        self._mask = mask if self._reuse_parts else None
+        return mask
+
+    def overlay(self, perception: Perception, image_bgr: UInt8Array) -> Any:
+        """A drawn picture, uint8 `[h, w, 3]`, as sensor_msgs/Image bgr8 with the perception's header."""
+        return self._image(perception, image_bgr, "bgr8", channels=3)
+
+    def detections(self, perception: Perception) -> Any:
+        """The boxes as vision_msgs/Detection2DArray in source-image pixels, best first; empty when nothing is seen."""
+        header = self._header(perception.stamp_ns, perception.frame_id)
+        found, class_ids = perception.detections, self._class_ids
+        parts = self._take_parts(len(found))
+        # In double precision, as the fields are, and in whole-array steps: a hundred boxes must not cost a millisecond.
+        corners = found.boxes_xyxy.astype(np.float64)
+        centers = ((corners[:, :2] + corners[:, 2:]) * 0.5).tolist()
+        sizes = (corners[:, 2:] - corners[:, :2]).tolist()
+        rows = zip(parts, centers, sizes, found.scores.tolist(), found.labels.tolist(), strict=True)
+        for part, (center_x, center_y), (size_x, size_y), score, label in rows:
+            part.detection.header = header
+            part.hypothesis.class_id = class_ids.get(label) or str(label)
+            part.hypothesis.score = score
+            part.center.x, part.center.y = center_x, center_y
+            part.box.size_x, part.box.size_y = size_x, size_y
+        return self._types.detection_array(header=header, detections=[part.detection for part in parts])
+
+    def segmentation_labels(self) -> Any:
+        """vision_msgs/LabelInfo of the class map: every class and the id of what carries none."""
+        spec = self._contract.class_map
+        unlabeled = ClassInfo(spec.unlabeled_id, UNLABELED_NAME, (0, 0, 0))
+        return self._label_info((*spec.classes, unlabeled), threshold=0.0)
+
+    def detection_labels(self, score_threshold: float | None = None) -> Any:
+        """vision_msgs/LabelInfo of the boxes; the contract's score threshold unless another is in force."""
+        spec = self._contract.detections
+        return self._label_info(spec.classes, spec.score_threshold if score_threshold is None else score_threshold)
+
+    def _label_info(self, classes: tuple[ClassInfo, ...], threshold: float) -> Any:
+        types = self._types
+        return types.label_info(
+            header=self._header(0, ""),
+            class_map=[types.vision_class(class_id=c.id, class_name=c.name) for c in classes],
+            threshold=float(threshold),
+        )
+
+    def _take_parts(self, count: int) -> list[_DetectionParts]:
+        if not self._reuse_parts:
+            return [self._make_parts() for _ in range(count)]
+        while len(self._parts) < count:
+            self._parts.append(self._make_parts())
+        return self._parts[:count]
+
+    def _make_parts(self) -> _DetectionParts:
+        types = self._types
+        position = types.point_2d(x=0.0, y=0.0)
+        box = types.bounding_box(center=types.pose_2d(position=position, theta=0.0), size_x=0.0, size_y=0.0)
+        hypothesis = types.hypothesis(class_id="", score=0.0)
+        result = types.hypothesis_with_pose(hypothesis=hypothesis, pose=self._no_pose)
+        detection = types.detection(header=self._header(0, ""), results=[result], bbox=box, id="")
+        return _DetectionParts(detection, hypothesis, position, box)
+
+    def _image(self, perception: Perception, pixels: UInt8Array, encoding: str, channels: int) -> Any:
+        height, width = pixels.shape[:2]
+        message = self._types.image(
+            header=self._header(perception.stamp_ns, perception.frame_id),
+            height=height,
+            width=width,
+            encoding=encoding,
+            is_bigendian=0,
+            step=width * channels,
+            data=self._types.image_data(self._no_data),
+        )
+        # Not through the constructor: rclpy's copies what it is given there, byte for byte, in a millisecond at 720p.
+        message.data = self._types.image_data(np.ascontiguousarray(pixels))
+        return message
+
+    def _header(self, stamp_ns: int, frame_id: str) -> Any:
+        seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+        return self._types.header(stamp=self._types.time(sec=seconds, nanosec=nanoseconds), frame_id=frame_id)

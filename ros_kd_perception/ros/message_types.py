@@ -1,0 +1,37 @@
+"""The message classes of rclpy, for MessageBuilder."""
+
+from __future__ import annotations
+
+import array
+import importlib
+from typing import Any
+
+from ros_kd_perception.message_builder import MessageTypes
+from ros_kd_perception.structures import UInt8Array
+
+
+def rclpy_message_types() -> MessageTypes:
+    """The installed message classes.
+
+    Raises:
+        ImportError: a message package is not installed; the text says how to get it.
+    """
+    return MessageTypes.from_lookup(_message_class, _image_data)
+
+
+def _message_class(name: str) -> Any:
+    package, _, message = name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), message)
+    except ImportError as error:
+        raise ImportError(
+            f"expected the ROS 2 package {package} to be installed, got: {error}; install its apt package with rosdep, "
+            "or in a checkout run `make demo` once, which builds it"
+        ) from None
+
+
+def _image_data(pixels: UInt8Array) -> array.array[int]:
+    # The one kind of value that rclpy takes over without looking at every byte.
+    data = array.array("B")
+    data.frombytes(pixels.data.cast("B"))
+    return data

@@ -1,0 +1,186 @@
+"""The mailbox: newest wins, turns are fair, and every message is accounted for."""
+
+import threading
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from ros_kd_perception.mailbox import Mailbox
+from ros_kd_perception.structures import DROP_REASONS
+
+
+class Clock:
+    """A steady clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1_000
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+def open_mailbox(*cameras: str, max_age_ms: float = 0.0, clock: Clock | None = None) -> Mailbox[str]:
+    mailbox: Mailbox[str] = Mailbox(cameras, max_age_ms, clock or Clock())
+    mailbox.open()
+    return mailbox
+
+
+def test_the_newest_message_of_a_camera_replaces_the_waiting_one() -> None:
+    clock = Clock()
+    mailbox = open_mailbox("front", clock=clock)
+    for message in ("first", "second", "third"):
+        clock.now_ns += 10
+        mailbox.put("front", message)
+    letter = mailbox.take(0)
+    assert letter is not None
+    assert (letter.camera, letter.message, letter.arrival_ns) == ("front", "third", 1_030)
+    assert mailbox.take(0) is None
+    assert mailbox.counts()["front"].dropped == {"replaced": 2}
+
+
+def test_turns_are_fair_when_one_camera_floods() -> None:
+    mailbox = open_mailbox("front", "left", "rear")
+    served: Counter[str] = Counter()
+    for turn in range(300):
+        mailbox.put("front", str(turn))
+        if turn % 2 == 0:
+            mailbox.put("left", str(turn))
+        if turn % 10 == 0:
+            mailbox.put("rear", str(turn))
+        if turn % 3 == 0:  # the taker is three times too slow
+            letter = mailbox.take(0)
+            assert letter is not None
+            served[letter.camera] += 1
+    assert served["rear"] == 30  # all of the slow camera's frames get through
+    assert abs(served["front"] - served["left"]) <= 1
+
+
+def test_a_message_that_waited_too_long_is_dropped_at_its_turn() -> None:
+    clock = Clock()
+    mailbox = open_mailbox("front", "left", max_age_ms=100, clock=clock)
+    mailbox.put("front", "old")
+    clock.now_ns += 100_000_000
+    mailbox.put("left", "fresh")
+    clock.now_ns += 1
+    letter = mailbox.take(0)
+    assert letter is not None
+    assert letter.message == "fresh"
+    assert mailbox.counts()["front"].dropped == {"too_old": 1}
+
+
+def test_a_message_exactly_at_the_limit_is_kept() -> None:
+    clock = Clock()
+    mailbox = open_mailbox("front", max_age_ms=100, clock=clock)
+    mailbox.put("front", "just fresh")
+    clock.now_ns += 100_000_000
+    assert mailbox.take(0) is not None
+
+
+def test_closing_drops_what_waits_and_what_comes_as_inactive() -> None:
+    mailbox = open_mailbox("front", "left")
+    mailbox.put("front", "waiting")
+    mailbox.close()
+    mailbox.put("left", "late")
+    assert mailbox.take() is None
+    assert mailbox.counts()["front"].dropped == {"inactive": 1}
+    assert mailbox.counts()["left"].dropped == {"inactive": 1}
+    mailbox.open()
+    mailbox.put("front", "again")
+    letter = mailbox.take(0)
+    assert letter is not None
+    assert letter.message == "again"
+
+
+def test_put_and_close_wake_a_waiting_taker() -> None:
+    mailbox: Mailbox[str] = Mailbox(["front"])
+    mailbox.open()
+    taken: list[str | None] = []
+
+    def take_until_closed() -> None:
+        while (letter := mailbox.take()) is not None:
+            taken.append(letter.message)
+            mailbox.published("front")
+            first.set()
+
+    first = threading.Event()
+    taker = threading.Thread(target=take_until_closed, daemon=True)
+    taker.start()
+    mailbox.put("front", "hello")
+    assert first.wait(10)
+    mailbox.close()
+    taker.join(10)
+    assert not taker.is_alive()
+    assert taken == ["hello"]
+
+
+def test_mistakes_of_the_caller_are_errors() -> None:
+    mailbox = open_mailbox("front")
+    with pytest.raises(KeyError):
+        mailbox.put("rear", "unknown camera")
+    with pytest.raises(ValueError, match="in progress"):
+        mailbox.published("front")
+    mailbox.put("front", "x")
+    mailbox.take(0)
+    with pytest.raises(ValueError, match="drop reason"):
+        mailbox.dropped("front", "bored")
+
+
+class EveryMessageIsAccountedFor(RuleBasedStateMachine):
+    """Any order of calls keeps the books balanced."""
+
+    cameras = ("front", "left", "right")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.mailbox: Mailbox[int] = Mailbox(self.cameras, 50.0, self.clock)
+        self.sent: Counter[str] = Counter()
+        self.taken: list[str] = []
+
+    @rule(camera=st.sampled_from(cameras))
+    def put(self, camera: str) -> None:
+        self.mailbox.put(camera, self.sent[camera])
+        self.sent[camera] += 1
+
+    @rule(wait_ms=st.integers(0, 80))
+    def wait(self, wait_ms: int) -> None:
+        self.clock.now_ns += wait_ms * 1_000_000
+
+    @rule()
+    def take(self) -> None:
+        letter = self.mailbox.take(0)
+        if letter is not None:
+            assert letter.message == self.sent[letter.camera] - 1  # the newest of its camera
+            assert self.clock.now_ns - letter.arrival_ns <= 50_000_000
+            self.taken.append(letter.camera)
+
+    @rule(reason=st.sampled_from((None, *DROP_REASONS)))
+    def settle(self, reason: str | None) -> None:
+        if self.taken:
+            camera = self.taken.pop()
+            if reason is None:
+                self.mailbox.published(camera)
+            else:
+                self.mailbox.dropped(camera, reason)
+
+    @rule(opens=st.booleans())
+    def switch(self, opens: bool) -> None:
+        if opens:
+            self.mailbox.open()
+        else:
+            self.mailbox.close()
+
+    @invariant()
+    def books_balance(self) -> None:
+        for camera, counts in self.mailbox.counts().items():
+            assert counts.received == self.sent[camera]
+            settled = counts.published + sum(counts.dropped.values())
+            assert counts.received == settled + counts.waiting + counts.in_progress
+            assert counts.in_progress == self.taken.count(camera)
+
+
+EveryMessageIsAccountedFor.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestEveryMessageIsAccountedFor = EveryMessageIsAccountedFor.TestCase
