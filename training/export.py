@@ -1,0 +1,175 @@
+"""Export a student as one self-describing ONNX file; nothing is written unless it says what the network says."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
+from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_to_text
+from ros_kd_perception.model_contract import (
+    CONTRACT_KEY,
+    ClassInfo,
+    ClassMapSpec,
+    DetectionSpec,
+    InputSpec,
+    ModelContract,
+)
+from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.structures import Detections, UInt8Array
+from training.networks.deployed import DeployedStudent
+from training.networks.student import SEGMENTATION_STRIDE, Student
+from training.parity import ParityError, ParityReport, measure_parity
+
+# 18 is the oldest that torch's exporter writes by itself; TensorRT 8.6 and ONNX Runtime 1.14 read it.
+OPSET = 18
+INTERMEDIATE_REPRESENTATION = 8
+OUTPUT_NAMES = ("class_map", "boxes", "scores", "labels", "uncertainty")
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What the contract says that the network itself does not know.
+
+    Attributes:
+        height, width: of the network input in pixels, multiples of 32.
+        max_detections: rows of `boxes`.
+        score_threshold: which of them count by default, 0..1.
+        provenance, metrics: copied into the contract as they are.
+    """
+
+    name: str = "student"
+    version: str = "0.1.0"
+    height: int = 384
+    width: int = 640
+    max_detections: int = 100
+    score_threshold: float = 0.3
+    segmentation_classes: tuple[ClassInfo, ...] = SEGMENTATION_CLASSES
+    detection_classes: tuple[ClassInfo, ...] = DETECTION_CLASSES
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def contract(self) -> ModelContract:
+        """The contract of an fp32 export."""
+        return ModelContract(
+            name=self.name,
+            version=self.version,
+            precision="fp32",
+            input=InputSpec(height=self.height, width=self.width),
+            class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, self.segmentation_classes),
+            detections=DetectionSpec(self.max_detections, self.score_threshold, self.detection_classes),
+            provenance=self.provenance,
+            metrics=self.metrics,
+        )
+
+
+def export_student(
+    student: Student,
+    output_path: Path,
+    settings: ExportSettings,
+    golden_images_bgr: Sequence[UInt8Array],
+    parity_images_bgr: Sequence[UInt8Array] = (),
+) -> ParityReport:
+    """Write `student` to `output_path`.
+
+    Args:
+        student: as trained; it is left as it is.
+        output_path: replaced only when everything has passed.
+        settings: what goes into the contract.
+        golden_images_bgr: two or three network inputs, uint8 [H, W, 3], that go into the file; never of licensed data.
+        parity_images_bgr: network inputs to compare on besides the golden ones.
+
+    Raises:
+        ParityError: the file does not say what the network says; nothing is written.
+        ValueError: settings that make no contract, no golden images, or more of them than the file may hold.
+    """
+    contract = settings.contract()
+    student = student.eval()
+    temporary = output_path.with_name(f".{output_path.name}.{os.getpid()}.tmp")
+    try:
+        output_path.parent.mkdir(parents=True, exist_ok=True)
+        graph = build_graph(student, settings)
+        _save(graph, temporary, {CONTRACT_KEY: contract.to_json()})
+        model = OnnxModel.open(temporary, device="cpu", verify_golden=False)
+        report = measure_parity(student, model, [*golden_images_bgr, *parity_images_bgr])
+        if report.failures():
+            raise ParityError(
+                f"expected the export to say what the network says, but {'; '.join(report.failures())}; "
+                f"{output_path} was not written"
+            )
+        golden = [golden_frame(model, image) for image in golden_images_bgr]
+        _save(graph, temporary, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden_to_text(golden)})
+        OnnxModel.open(temporary, device="cpu")
+        os.replace(temporary, output_path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return report
+
+
+def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
+    """The fused student as an ONNX model without metadata."""
+    deployed = DeployedStudent(student, settings.height, settings.width, settings.max_detections).cpu()
+    # Two frames: a batch of one would be taken for a constant.
+    example = torch.zeros(2, settings.height, settings.width, 3, dtype=torch.uint8)
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            deployed,
+            (example,),
+            input_names=["images"],
+            output_names=list(OUTPUT_NAMES),
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    model.ir_version = INTERMEDIATE_REPRESENTATION
+    model.producer_name = "ros_kd_perception"
+    _strip_source_paths(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def golden_frame(model: OnnxModel, image_bgr: UInt8Array) -> GoldenFrame:
+    """What `model` says of a network input, of its boxes those that count by default."""
+    outputs = model.run(np.ascontiguousarray(image_bgr[None]))
+    counts = outputs.scores[0] >= model.contract.detections.score_threshold
+    detections = Detections(outputs.boxes_xyxy[0][counts], outputs.scores[0][counts], outputs.labels[0][counts])
+    return GoldenFrame(image_bgr, outputs.class_map[0], detections)
+
+
+def _save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, str(path))
+
+
+def _strip_source_paths(model: onnx.ModelProto) -> None:
+    """The exporter notes for every node where in whose home directory it came from; that is nobody's business."""
+    for item in (model, *model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter warns of torchvision's absence and of its own internals; nobody who exports can act on either."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

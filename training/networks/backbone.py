@@ -1,0 +1,36 @@
+"""The backbone: five stages of plain 3x3 convolutions, each halving the resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from training.networks.blocks import ReparameterizedConvolution
+
+
+class Backbone(nn.Module):
+    """Images [N, 3, H, W] to features of strides 4, 8, 16 and 32.
+
+    Stage i has `depths[i]` blocks of `widths[i]` channels; its first block has stride 2.
+    """
+
+    def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
+        super().__init__()
+        stages = []
+        in_channels = 3
+        for width, depth in zip(widths, depths, strict=True):
+            blocks = [ReparameterizedConvolution(in_channels, width, stride=2)]
+            blocks += [ReparameterizedConvolution(width, width) for _ in range(depth - 1)]
+            stages.append(nn.Sequential(*blocks))
+            in_channels = width
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features of strides 4, 8, 16 and 32 of float images [N, 3, H, W]."""
+        features = []
+        outputs = images
+        for stage in self.stages:
+            outputs = stage(outputs)
+            features.append(outputs)
+        return features[1:]

@@ -1,0 +1,84 @@
+"""Convolution blocks that train with branches and batch normalisation and run as one plain convolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class NormalizedConvolution(nn.Module):
+    """Convolution, batch normalisation and, unless told otherwise, ReLU.
+
+    Input float [N, in_channels, H, W], output float [N, out_channels, H / stride, W / stride].
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, activation: bool = True
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding = kernel_size // 2
+        self.activation = activation
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.normalization = nn.BatchNorm2d(out_channels)
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+
+    def kernel(self) -> Tensor:
+        """The kernel that the input is convolved with, before normalisation, [out, in, k, k]."""
+        return self.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See the class."""
+        outputs = functional.conv2d(inputs, self.kernel(), stride=self.stride, padding=self.padding)
+        outputs = self.normalization(outputs)
+        return functional.relu(outputs, inplace=True) if self.activation else outputs
+
+    @torch.no_grad()
+    def fused(self) -> nn.Module:
+        """One convolution with bias (and ReLU) that computes what this block computes in eval mode."""
+        kernel, normalization = self.kernel(), self.normalization
+        out_channels, in_channels, size, _ = kernel.shape
+        assert normalization.running_mean is not None
+        assert normalization.running_var is not None
+        scale = normalization.weight / torch.sqrt(normalization.running_var + normalization.eps)
+        convolution = nn.Conv2d(in_channels, out_channels, size, self.stride, self.padding, device=kernel.device)
+        assert convolution.bias is not None
+        convolution.weight.copy_(kernel * scale[:, None, None, None])
+        convolution.bias.copy_(normalization.bias - normalization.running_mean * scale)
+        return nn.Sequential(convolution, nn.ReLU(inplace=True)) if self.activation else convolution
+
+
+class ReparameterizedConvolution(NormalizedConvolution):
+    """A 3x3 convolution trained as the sum of a scaled 3x3, a 1x1 and, where shapes allow, an identity branch.
+
+    RepVGG (Ding et al., 2021) normalises each branch on its own, which leaves fused weights and activations with
+    outliers that 8-bit quantisation cannot hold. QARepVGG (Chu et al., 2022) has the 1x1 and identity branches bare and
+    normalises their sum; so do we. Its remaining inner normalisation, that of the 3x3 branch, is a learned scale per
+    output channel here (as in OREPA, Hu et al., 2022): then the branches add up as kernels rather than as feature maps,
+    and a training step costs one convolution a block.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, stride=stride)
+        self.scale = nn.Parameter(torch.ones(out_channels, 1, 1, 1))
+        self.pointwise = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
+        nn.init.kaiming_normal_(self.pointwise, mode="fan_out", nonlinearity="relu")
+        identity = torch.zeros(out_channels, in_channels, 3, 3)
+        if in_channels == out_channels and stride == 1:
+            nn.init.dirac_(identity)
+        self.register_buffer("identity", identity, persistent=False)
+        self.identity: Tensor
+
+    def kernel(self) -> Tensor:
+        """The branches added up, [out, in, 3, 3]."""
+        return self.scale * self.weight + functional.pad(self.pointwise, (1, 1, 1, 1)) + self.identity
+
+
+def fuse_blocks(module: nn.Module) -> None:
+    """Replace, in place, every block below `module` by the plain convolution that it fuses to."""
+    for name, child in module.named_children():
+        if isinstance(child, NormalizedConvolution):
+            setattr(module, name, child.fused())
+        else:
+            fuse_blocks(child)

@@ -1,0 +1,85 @@
+"""The student as it is exported: camera bytes in, what the vehicle needs out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.networks.heads import cell_centres, decode_boxes
+from training.networks.student import DETECTION_STRIDES, SEGMENTATION_STRIDE, Student
+
+UNCERTAINTY_BLOCK_PX = 32
+
+
+class DeployedStudent(nn.Module):
+    """A fused student with its input scale folded in and its outputs reduced to those of the model contract.
+
+    The best cells are chosen by their best class, so that no object is given twice under two names, and only their
+    boxes are decoded.
+    """
+
+    def __init__(self, student: Student, height: int, width: int, max_detections: int) -> None:
+        """Fuse `student`, which stays as it is, for inputs of `height` x `width` pixels.
+
+        Raises:
+            ValueError: the input has fewer cells than `max_detections`.
+        """
+        super().__init__()
+        self.student = student.fused()
+        self.max_detections = max_detections
+        levels = [(height // stride, width // stride) for stride in DETECTION_STRIDES]
+        cells = cell_centres(levels, DETECTION_STRIDES)
+        if len(cells) < max_detections:
+            raise ValueError(
+                f"an input of {height}x{width} has {len(cells)} cells, fewer than the {max_detections} detections "
+                "asked for; lower the number of detections"
+            )
+        # Constants of the graph rather than ranges computed anew for each frame.
+        self.register_buffer("cells", cells)
+        self.cells: Tensor
+        self.register_buffer("limit", torch.tensor([width, height], dtype=torch.float32))
+        self.limit: Tensor
+        with torch.no_grad():
+            first = next(module for module in self.student.modules() if isinstance(module, nn.Conv2d))
+            first.weight.div_(255.0)
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Run the network.
+
+        Args:
+            images: uint8 [N, H, W, 3], BGR.
+
+        Returns:
+            class_map uint8 [N, H / 4, W / 4]; boxes float32 [N, K, 4], xyxy, clipped to the input; scores float32
+            [N, K], descending; labels int32 [N, K]; uncertainty float32 [N, H / 32, W / 32].
+        """
+        outputs = self.student(images.permute(0, 3, 1, 2).float())
+        best_logits, best_labels = outputs.detection.flat_class_logits().max(dim=2)
+        top_logits, top_cells = best_logits.topk(self.max_detections, dim=1)
+        labels = best_labels.gather(1, top_cells)
+        distance_logits = outputs.detection.flat_distance_logits()
+        distance_logits = distance_logits.gather(1, top_cells.unsqueeze(-1).expand(-1, -1, 4))
+        # An embedding is exported as a plain Gather, indexing as a GatherND.
+        boxes = decode_boxes(distance_logits, functional.embedding(top_cells, self.cells))
+        near = boxes[..., :2].clamp(min=0.0).minimum(self.limit)
+        far = boxes[..., 2:].minimum(self.limit).maximum(near)
+        return (
+            outputs.segmentation_logits.argmax(dim=1).to(torch.uint8),
+            torch.cat([near, far], dim=-1),
+            top_logits.sigmoid(),
+            labels.to(torch.int32),
+            block_uncertainty(outputs.segmentation_logits),
+        )
+
+
+def block_uncertainty(segmentation_logits: Tensor) -> Tensor:
+    """Normalised entropy, 0..1, of the softmax of logits [N, C, H / 4, W / 4] averaged over 32x32 input pixels."""
+    logits = functional.avg_pool2d(segmentation_logits, UNCERTAINTY_BLOCK_PX // SEGMENTATION_STRIDE)
+    # log_softmax keeps logits that are far apart finite; softmax().log() does not.
+    log_probability = functional.log_softmax(logits, dim=1)
+    entropy = -(log_probability.exp() * log_probability).sum(dim=1)
+    return (entropy / math.log(segmentation_logits.shape[1])).clamp(0.0, 1.0)

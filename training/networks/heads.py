@@ -1,0 +1,112 @@
+"""The heads: class logits of every pixel at stride 4, and boxes of every cell at strides 8, 16 and 32."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
+
+PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, so that background does not drown the first steps
+
+
+@dataclass(frozen=True)
+class DetectionOutputs:
+    """What a detection branch says of every cell, one tensor a level, fine to coarse.
+
+    Attributes:
+        class_logits: float [N, classes, H / stride, W / stride], one sigmoid each.
+        distance_logits: float [N, 4, H / stride, W / stride]; `decode_boxes` makes boxes of them.
+        strides: input pixels a cell.
+    """
+
+    class_logits: tuple[Tensor, ...]
+    distance_logits: tuple[Tensor, ...]
+    strides: tuple[int, ...]
+
+    def flat_class_logits(self) -> Tensor:
+        """All levels' class logits, [N, cells, classes]."""
+        return torch.cat([level.flatten(2) for level in self.class_logits], dim=2).transpose(1, 2)
+
+    def flat_distance_logits(self) -> Tensor:
+        """All levels' distance logits, [N, cells, 4]."""
+        return torch.cat([level.flatten(2) for level in self.distance_logits], dim=2).transpose(1, 2)
+
+    def cells(self) -> Tensor:
+        """Where the cells are, float32 [cells, 3], in the order of the flat tensors; see `cell_centres`."""
+        sizes = [(int(level.shape[-2]), int(level.shape[-1])) for level in self.class_logits]
+        return cell_centres(sizes, self.strides).to(self.class_logits[0].device)
+
+
+def cell_centres(sizes: Sequence[tuple[int, int]], strides: Sequence[int]) -> Tensor:
+    """Centre x, centre y and stride in input pixels, float32 [cells, 3], of levels of (rows, columns) cells."""
+    levels = []
+    for (rows, columns), stride in zip(sizes, strides, strict=True):
+        centre_y, centre_x = torch.meshgrid(
+            (torch.arange(rows, dtype=torch.float32) + 0.5) * stride,
+            (torch.arange(columns, dtype=torch.float32) + 0.5) * stride,
+            indexing="ij",
+        )
+        levels.append(torch.stack([centre_x, centre_y, torch.full_like(centre_x, stride)], dim=-1).reshape(-1, 3))
+    return torch.cat(levels)
+
+
+def decode_boxes(distance_logits: Tensor, cells: Tensor) -> Tensor:
+    """Boxes xyxy in input pixels, [..., 4], from distance logits [..., 4] and cells [..., 3].
+
+    The distances left, top, right, bottom of the cell's centre are (softplus(logit) - 0.5) strides. They may fall to
+    minus half a cell: then the cell that holds the centre of a box smaller than itself can still draw it.
+    """
+    centres, stride = cells[..., :2], cells[..., 2:]
+    distances = (functional.softplus(distance_logits) - 0.5) * stride
+    return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], dim=-1)
+
+
+class SegmentationHead(nn.Module):
+    """Stride-4 features of the backbone and stride-8 ones of the pyramid to features and class logits at stride 4."""
+
+    def __init__(self, fine_channels: int, pyramid_channels: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.lateral = NormalizedConvolution(fine_channels, channels, kernel_size=1, activation=False)
+        self.above = NormalizedConvolution(pyramid_channels, channels, kernel_size=1, activation=False)
+        self.merge = ReparameterizedConvolution(channels, channels)
+        self.classifier = nn.Conv2d(channels, classes, kernel_size=1)
+
+    def forward(self, fine: Tensor, pyramid: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, channels, H / 4, W / 4] and class logits of the same size."""
+        above = functional.interpolate(self.above(pyramid), scale_factor=2.0, mode="nearest")
+        features = self.merge(self.lateral(fine) + above)
+        return features, self.classifier(features)
+
+
+class DetectionBranch(nn.Module):
+    """Anchor-free detection: for each level one 3x3 block and a 1x1 for classes, and the same for distances."""
+
+    def __init__(self, channels: int, classes: int, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        class_logit = -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY)
+        distance_logit = 2.0  # boxes of about three cells to begin with
+        self.class_layers = nn.ModuleList(self._layers(channels, classes, class_logit) for _ in strides)
+        self.distance_layers = nn.ModuleList(self._layers(channels, 4, distance_logit) for _ in strides)
+
+    @staticmethod
+    def _layers(channels: int, outputs: int, initial_logit: float) -> nn.Sequential:
+        predictor = nn.Conv2d(channels, outputs, kernel_size=1)
+        nn.init.normal_(predictor.weight, std=0.01)
+        assert predictor.bias is not None
+        nn.init.constant_(predictor.bias, initial_logit)
+        return nn.Sequential(ReparameterizedConvolution(channels, channels), predictor)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> DetectionOutputs:
+        """Logits of every cell of features [N, channels, H / stride, W / stride], fine to coarse."""
+        return DetectionOutputs(
+            class_logits=tuple(layers(level) for layers, level in zip(self.class_layers, pyramid, strict=True)),
+            distance_logits=tuple(layers(level) for layers, level in zip(self.distance_layers, pyramid, strict=True)),
+            strides=self.strides,
+        )

@@ -1,0 +1,122 @@
+"""The student network: one definition for training; `Student.fused` is what gets exported."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from training.networks.backbone import Backbone
+from training.networks.blocks import fuse_blocks
+from training.networks.heads import DetectionBranch, DetectionOutputs, SegmentationHead
+from training.networks.neck import FeaturePyramid
+
+SEGMENTATION_STRIDE = 4
+DETECTION_STRIDES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class StudentSize:
+    """Channels and blocks of one member of the family."""
+
+    widths: tuple[int, int, int, int, int]
+    depths: tuple[int, int, int, int, int]
+    pyramid_channels: int
+    segmentation_channels: int
+
+
+SIZES = {
+    "n": StudentSize((16, 32, 64, 128, 192), (1, 1, 2, 4, 1), 48, 32),
+    "s": StudentSize((24, 48, 96, 160, 256), (1, 2, 3, 5, 1), 64, 32),
+    "m": StudentSize((32, 64, 128, 224, 384), (1, 2, 4, 8, 1), 96, 48),
+}
+
+
+@dataclass(frozen=True)
+class StudentFeatures:
+    """Features between neck and heads, float [N, C, H / stride, W / stride], for losses that compare them."""
+
+    p3: Tensor
+    p4: Tensor
+    p5: Tensor
+    segmentation: Tensor
+
+
+@dataclass(frozen=True)
+class StudentOutputs:
+    """What the student says of a batch.
+
+    Attributes:
+        segmentation_logits: float [N, segmentation classes, H / 4, W / 4].
+        detection: the one-to-one branch, the one that is exported.
+        detection_one_to_many: a second branch with richer supervision; None outside training.
+        features: where the outputs came from.
+    """
+
+    segmentation_logits: Tensor
+    detection: DetectionOutputs
+    detection_one_to_many: DetectionOutputs | None
+    features: StudentFeatures
+
+
+class Student(nn.Module):
+    """Segmentation and detection of driving scenes by plain convolutions.
+
+    Two detection branches stand on the same features. The one-to-many branch has ten cells answer for each object and
+    gives the features their gradient; the one-to-one branch has one cell answer, so that its best K need no
+    non-maximum suppression (Wang et al., YOLOv10, 2024). Only the latter is run outside training.
+    """
+
+    def __init__(self, size: StudentSize, segmentation_classes: int, detection_classes: int) -> None:
+        super().__init__()
+        channels = size.pyramid_channels
+        self.backbone = Backbone(size.widths, size.depths)
+        self.neck = FeaturePyramid(size.widths[2:], channels)
+        self.segmentation = SegmentationHead(size.widths[1], channels, size.segmentation_channels, segmentation_classes)
+        self.detection = DetectionBranch(channels, detection_classes, DETECTION_STRIDES)
+        self.detection_one_to_many: DetectionBranch | None = DetectionBranch(
+            channels, detection_classes, DETECTION_STRIDES
+        )
+
+    def forward(self, images: Tensor) -> StudentOutputs:
+        """Run the network.
+
+        Args:
+            images: float [N, 3, H, W], channel order BGR, 0..1; H and W multiples of 32.
+        """
+        height, width = images.shape[-2:]
+        if height % 32 or width % 32:
+            raise ValueError(
+                f"the student needs height and width in multiples of 32, got {height}x{width}; pad or crop"
+            )
+        fine, *coarse = self.backbone(images)
+        pyramid = self.neck(coarse)
+        segmentation_features, segmentation_logits = self.segmentation(fine, pyramid[0])
+        one_to_many = None
+        if self.training and self.detection_one_to_many is not None:
+            one_to_many = self.detection_one_to_many(pyramid)
+        return StudentOutputs(
+            segmentation_logits=segmentation_logits,
+            detection=self.detection(pyramid),
+            detection_one_to_many=one_to_many,
+            features=StudentFeatures(pyramid[0], pyramid[1], pyramid[2], segmentation_features),
+        )
+
+    def fused(self) -> Student:
+        """A copy for inference: every block one convolution, no one-to-many branch, in eval mode."""
+        student = copy.deepcopy(self).eval()
+        student.detection_one_to_many = None
+        fuse_blocks(student)
+        return student
+
+
+def build_student(size: str, segmentation_classes: int, detection_classes: int) -> Student:
+    """A freshly initialised student of size "n", "s" or "m".
+
+    Raises:
+        ValueError: there is no such size.
+    """
+    if size not in SIZES:
+        raise ValueError(f"there is no student of size {size!r}; choose one of {', '.join(SIZES)}")
+    return Student(SIZES[size], segmentation_classes, detection_classes)
