@@ -1,0 +1,113 @@
+"""Which topics of a bag are cameras, and what those cameras are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+
+UNNAMED_CAMERA = "camera"
+"""Name of the camera of a bare `/image_raw`."""
+
+# Pictures for people or of something other than light; `--camera` plays them all the same.
+_NOT_A_CAMERA = ("depth", "disparity", "segmentation", "overlay", "mask")
+_BEFORE_IMAGE = re.compile(r"(.*)/image[^/]*(?:/.*)?")
+_CAMERA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class BagTopic:
+    """One topic of a bag: name, message type, how many messages the bag says it has."""
+
+    name: str
+    message_type: str
+    count: int
+
+
+def choose_cameras(topics: Sequence[BagTopic], wanted: Mapping[str, str]) -> dict[str, str]:
+    """Name the cameras of a bag.
+
+    A topic's camera is what stands before its last `/image*`, slashes to underscores: `/left/image_raw` is `left`.
+    Only when no topic has such a part is the whole topic the name. Of several topics of one camera the raw image is
+    taken before the compressed one, a topic with messages before an empty one, the shorter name before the longer.
+    Depth images, class maps and overlays are no cameras.
+
+    Args:
+        topics: all topics of the bag.
+        wanted: camera name -> topic, from the user; when there are any, they are the only cameras.
+
+    Returns:
+        Camera name -> topic, sorted by name; empty when there is none.
+
+    Raises:
+        ValueError: a wanted topic is not in the bag or holds no images.
+    """
+    images = [topic for topic in topics if topic.message_type in (IMAGE, COMPRESSED_IMAGE)]
+    if wanted:
+        _check_wanted(wanted, images)
+        return dict(wanted)
+    pictures = [t for t in images if not any(word in t.name.lower() for word in _NOT_A_CAMERA)]
+    sources: dict[str, list[BagTopic]] = {}
+    for topic in pictures:
+        if match := _BEFORE_IMAGE.fullmatch(topic.name):
+            sources.setdefault(match[1], []).append(topic)
+    if not sources:
+        for topic in pictures:
+            sources.setdefault(topic.name.removesuffix("/compressed"), []).append(topic)
+    cameras: dict[str, str] = {}
+    for source in sorted(sources):
+        best = min(sources[source], key=lambda t: (t.count == 0, t.message_type != IMAGE, len(t.name), t.name))
+        cameras[_free_name(source, cameras)] = best.name
+    return dict(sorted(cameras.items()))
+
+
+def parse_camera_topics(arguments: Sequence[str]) -> dict[str, str]:
+    """Read `--camera NAME=TOPIC` arguments into camera name -> topic.
+
+    Raises:
+        ValueError: not of that form, a name that cannot stand in a topic, or one that comes twice.
+    """
+    cameras: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, topic = argument.partition("=")
+        if not equals or not _CAMERA_NAME.fullmatch(name) or not topic.startswith("/"):
+            raise ValueError(
+                f"expected --camera NAME=TOPIC with a name of letters, digits and underscores and a topic that starts "
+                f"with a slash, such as front=/front/image_raw, got {argument!r}"
+            )
+        if name in cameras:
+            raise ValueError(f"expected each camera name once, got {name!r} for {cameras[name]} and {topic}")
+        cameras[name] = topic
+    return cameras
+
+
+def camera_info_topic(image_topic: str) -> str:
+    """The topic that, by convention, carries the calibration for an image topic: its sibling `camera_info`."""
+    match = _BEFORE_IMAGE.fullmatch(image_topic)
+    return f"{match[1] if match else image_topic.rpartition('/')[0]}/camera_info"
+
+
+def _check_wanted(wanted: Mapping[str, str], images: Sequence[BagTopic]) -> None:
+    names = [topic.name for topic in images]
+    for camera, topic in wanted.items():
+        if topic not in names:
+            raise ValueError(
+                f"expected the topic {topic} of camera {camera!r} to be one of the bag's image topics, which are: "
+                f"{', '.join(names) or 'none'}"
+            )
+
+
+def _free_name(source: str, taken: Mapping[str, str]) -> str:
+    name = re.sub(r"[^A-Za-z0-9_]", "_", source.strip("/")) or UNNAMED_CAMERA
+    if name[0].isdigit():
+        name = f"_{name}"
+    # /a/b and /a_b are different cameras of the same name.
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
