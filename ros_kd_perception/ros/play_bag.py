@@ -1,0 +1,236 @@
+"""Play the camera topics of a bag on the ROS 2 graph in real time: `play_bag BAG`.
+
+Stands in for `ros2 bag play` where no ROS is installed, for one purpose: feeding cameras. Messages are published as
+they lie in the bag, never decoded, on their own topics, with /clock. The steady clock sets the pace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from ros_kd_perception.bag import BagError, BagReader, RawMessage
+from ros_kd_perception.camera_topics import parse_camera_topics
+from ros_kd_perception.ros.serialized_header import stamp_ns_of
+from ros_kd_perception.traffic_log import Crossing, TrafficLog
+
+CLOCK_PERIOD_NS = 25_000_000
+LINGER_S = 0.5
+"""How long the publishers stay after the last message: with shared memory the sender owns what it has sent."""
+
+_TYPES = {
+    "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/CompressedImage": CompressedImage,
+    "sensor_msgs/msg/CameraInfo": CameraInfo,
+}
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """How a bag is played.
+
+    Attributes:
+        rate: speed, 1 is the speed of the recording.
+        loop: start over at the end, stamps included, until interrupted.
+        start_offset_s: what is left out at the beginning, seconds of the recording.
+        duration_s: how much is played from there, seconds of the recording; 0 is all.
+        reliability: what the publishers offer, `reliable` or `best_effort`.
+        depth: messages each publisher keeps.
+        wait_for_subscribers_s: how long to wait until somebody subscribes to every camera; 0 does not wait.
+        clock: publish /clock.
+    """
+
+    rate: float = 1.0
+    loop: bool = False
+    start_offset_s: float = 0.0
+    duration_s: float = 0.0
+    reliability: str = "reliable"
+    depth: int = 5
+    wait_for_subscribers_s: float = 0.0
+    clock: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.rate <= 100:
+            raise ValueError(f"expected a --rate from 0.01 to 100, got {self.rate:g}")
+        if self.start_offset_s < 0 or self.duration_s < 0 or self.wait_for_subscribers_s < 0:
+            raise ValueError("expected --start-offset, --duration and --wait-for-subscribers of 0 seconds or more")
+        if not 1 <= self.depth <= 1000:
+            raise ValueError(f"expected a --depth from 1 to 1000, got {self.depth}")
+
+
+class NobodySubscribes(RuntimeError):
+    """The subscribers that were waited for did not come."""
+
+
+class BagPlayer:
+    """Publishes the camera messages of a bag when they are due.
+
+    Args:
+        node: makes the publishers.
+        bag: an open bag.
+        options: how to play it.
+        traffic: where each camera message is written down as it is handed over, or None.
+        stop: ends the playing when set, from a signal handler for instance.
+    """
+
+    def __init__(
+        self, node: Node, bag: BagReader, options: PlayOptions, traffic: TrafficLog | None, stop: threading.Event
+    ) -> None:
+        self._bag = bag
+        self._options = options
+        self._traffic = traffic
+        self._stop = stop
+        self._cameras = {topic: camera for camera, topic in bag.cameras.items()}
+        qos = QoSProfile(depth=options.depth, reliability=ReliabilityPolicy[options.reliability.upper()])
+        self._publishers: dict[str, Publisher[Any]] = {
+            topic: node.create_publisher(_TYPES[kind], topic, qos) for topic, kind in bag.camera_topics.items()
+        }
+        clock_qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+        self._clock = node.create_publisher(Clock, "/clock", clock_qos) if options.clock else None
+        self._next_tick_ns = 0
+        self.sent = 0
+        self.latest_ns = 0
+
+    def play(self) -> None:
+        """Play until the end, or until stopped.
+
+        Raises:
+            NobodySubscribes: a camera topic has no subscriber within the limit.
+            BagError: the bag cannot be read on, or nothing of a camera is in the part to be played.
+        """
+        self._await_subscribers()
+        self._play_once()
+        while self._options.loop and not self._stop.is_set():
+            self._play_once()
+        self._stop.wait(LINGER_S)
+
+    def _await_subscribers(self) -> None:
+        limit_s = self._options.wait_for_subscribers_s
+        give_up_ns = time.monotonic_ns() + round(limit_s * 1e9)
+        images = {topic: self._publishers[topic] for topic in self._cameras}
+        while limit_s and not self._stop.is_set():
+            missing = [topic for topic, publisher in images.items() if not publisher.get_subscription_count()]
+            if not missing:
+                return
+            if time.monotonic_ns() > give_up_ns:
+                raise NobodySubscribes(
+                    f"expected a subscriber of {', '.join(missing)} within {limit_s:g} s, but none came: start the "
+                    "node first, on the same ROS_DOMAIN_ID, and remap its camera topics to these"
+                )
+            self._stop.wait(0.02)
+
+    def _play_once(self) -> None:
+        options = self._options
+        first_ns = self._bag.start_ns + round(options.start_offset_s * 1e9)
+        end_ns = first_ns + round(options.duration_s * 1e9) if options.duration_s else None
+        started_ns = time.monotonic_ns()
+        sent_before = self.sent
+        for message in self._bag.raw_messages(self._publishers, first_ns, end_ns):
+            due_ns = started_ns + round((message.log_time_ns - first_ns) / options.rate)
+            self._wait_until(due_ns, started_ns, first_ns)
+            if self._stop.is_set():
+                return
+            self._send(message, due_ns)
+        if self.sent == sent_before:
+            raise BagError(
+                f"expected camera messages after {options.start_offset_s:g} s of the bag, but there are none: "
+                f"it is {(self._bag.end_ns - self._bag.start_ns) / 1e9:.1f} s long"
+            )
+
+    def _wait_until(self, due_ns: int, started_ns: int, first_ns: int) -> None:
+        now_ns = time.monotonic_ns()
+        while now_ns < due_ns and not self._stop.is_set():
+            if self._clock and now_ns >= self._next_tick_ns:
+                clock_ns = first_ns + round((now_ns - started_ns) * self._options.rate)
+                message = Clock()
+                message.clock.sec, message.clock.nanosec = divmod(clock_ns, 1_000_000_000)
+                self._clock.publish(message)
+                self._next_tick_ns = now_ns + CLOCK_PERIOD_NS
+            wake_ns = min(due_ns, self._next_tick_ns) if self._clock else due_ns
+            self._stop.wait(max(0, wake_ns - now_ns) / 1e9)
+            now_ns = time.monotonic_ns()
+
+    def _send(self, message: RawMessage, due_ns: int) -> None:
+        now_ns = time.monotonic_ns()
+        self._publishers[message.topic].publish(bytes(message.data))
+        self.latest_ns = max(self.latest_ns, now_ns - due_ns)
+        camera = self._cameras.get(message.topic)
+        if camera is None:
+            return
+        self.sent += 1
+        if self._traffic:
+            self._traffic.write(Crossing(now_ns, "image", camera, stamp_ns_of(message.data)))
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line, without its ROS arguments."""
+    parser = argparse.ArgumentParser(prog="play_bag", description="Play the camera topics of a bag in real time.")
+    parser.add_argument("bag", type=Path, help=".mcap or .db3 file, or rosbag2 folder")
+    parser.add_argument("--camera", action="append", default=[], metavar="NAME=TOPIC", help="play only these cameras")
+    parser.add_argument("--rate", type=float, default=1.0, help="speed, 1 is that of the recording")
+    parser.add_argument("--loop", action="store_true", help="start over at the end, until interrupted")
+    parser.add_argument(
+        "--start-offset", type=float, default=0.0, metavar="S", help="seconds to leave out at the start"
+    )
+    parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds to play; 0 is all")
+    parser.add_argument("--reliability", choices=("reliable", "best_effort"), default="reliable", help="QoS offered")
+    parser.add_argument("--depth", type=int, default=5, help="messages that each publisher keeps")
+    parser.add_argument(
+        "--wait-for-subscribers", type=float, default=0.0, metavar="S",
+        help="wait up to so many seconds until every camera topic has a subscriber",
+    )  # fmt: skip
+    parser.add_argument("--no-clock", action="store_true", help="do not publish /clock")
+    parser.add_argument("--traffic-log", type=Path, metavar="CSV", help="write down when each image was handed over")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play a bag; exit status 2 for a bag or an option that cannot be used, 1 for no subscribers, 130 for Ctrl-C."""
+    arguments = sys.argv if arguments is None else ["play_bag", *arguments]
+    parsed = parse_arguments(remove_ros_args(arguments)[1:])
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        options = PlayOptions(
+            parsed.rate, parsed.loop, parsed.start_offset, parsed.duration, parsed.reliability, parsed.depth,
+            parsed.wait_for_subscribers, not parsed.no_clock,
+        )  # fmt: skip
+        with ExitStack() as stack:
+            bag = stack.enter_context(BagReader(parsed.bag, parse_camera_topics(parsed.camera)))
+            traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
+            rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+            stack.callback(rclpy.try_shutdown)
+            node = Node("play_bag", start_parameter_services=False)
+            player = BagPlayer(node, bag, options, traffic, stop)
+            print(f"playing {', '.join(bag.cameras)} of {parsed.bag}", flush=True)
+            player.play()
+    except (BagError, ValueError, OSError) as error:
+        print(f"play_bag: {error}", file=sys.stderr)
+        return 2
+    except NobodySubscribes as error:
+        print(f"play_bag: {error}", file=sys.stderr)
+        return 1
+    print(f"played {player.sent} images, {player.latest_ns / 1e6:.1f} ms late at most", flush=True)
+    return 130 if stop.is_set() and not options.loop else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""Record what the perception node publishes into a bag: `record_perception -o results.mcap --cameras front`.
+
+Stands in for `ros2 bag record` where no ROS is installed, for the topics of the node. Messages are written as they
+arrive, never decoded. The file has a temporary name until it is complete; SIGINT or SIGTERM completes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray, LabelInfo
+
+from ros_kd_perception.bag import BagError, BagWriter
+from ros_kd_perception.ros.serialized_header import stamp_ns_of
+from ros_kd_perception.traffic_log import Crossing, TrafficLog
+
+QUEUE_MESSAGES = 256
+"""Messages that may wait for the disk: a quarter of a gigabyte of 1280x720 class maps, some fifteen seconds."""
+
+
+class NothingRecorded(RuntimeError):
+    """Not one message came."""
+
+
+@dataclass(frozen=True)
+class RecordedTopic:
+    """One topic to record: `kind` is what the traffic log calls it, latched ones reach a late reader of the bag too."""
+
+    topic: str
+    kind: str
+    camera: str
+    message_type: type[Any]
+    type_name: str
+    latched: bool = False
+
+
+def topics_of(perception: str, cameras: Sequence[str]) -> list[RecordedTopic]:
+    """All topics of a perception node.
+
+    Args:
+        perception: fully qualified name of the node, such as `/perception`.
+        cameras: names of its cameras.
+    """
+    topics = [RecordedTopic("/diagnostics", "diagnostics", "", DiagnosticArray, "diagnostic_msgs/msg/DiagnosticArray")]
+    for camera in cameras:
+        base = f"{perception.rstrip('/')}/{camera}"
+        info = (LabelInfo, "vision_msgs/msg/LabelInfo", True)
+        topics += [
+            RecordedTopic(f"{base}/segmentation", "segmentation", camera, Image, "sensor_msgs/msg/Image"),
+            RecordedTopic(
+                f"{base}/detections", "detections", camera, Detection2DArray, "vision_msgs/msg/Detection2DArray"
+            ),
+            RecordedTopic(f"{base}/segmentation/label_info", "segmentation_labels", camera, *info),
+            RecordedTopic(f"{base}/detections/label_info", "detection_labels", camera, *info),
+        ]
+    return topics
+
+
+class PerceptionRecorder:
+    """Subscribes to the topics and writes what comes; receiving never waits for the disk.
+
+    Args:
+        node: makes the subscriptions; its clock, /clock under `use_sim_time`, gives the bag's times.
+        writer: an open bag.
+        topics: what to record.
+        traffic: where each message is written down as it arrives, or None.
+    """
+
+    def __init__(
+        self, node: Node, writer: BagWriter, topics: Sequence[RecordedTopic], traffic: TrafficLog | None
+    ) -> None:
+        self._node = node
+        self._writer = writer
+        self._topics = list(topics)
+        self._traffic = traffic
+        self._waiting: queue.Queue[tuple[RecordedTopic, int, bytes] | None] = queue.Queue(QUEUE_MESSAGES)
+        self._thread = threading.Thread(target=self._write, name="bag writer", daemon=True)
+        self.failure: Exception | None = None
+        self.lost = 0
+        self.recorded = 0
+        for topic in self._topics:
+            qos = QoSProfile(
+                depth=20,
+                reliability=ReliabilityPolicy.RELIABLE,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE,
+            )
+            writer.add_topic(topic.topic, topic.type_name, latched=topic.latched)
+            node.create_subscription(topic.message_type, topic.topic, self._receiver_of(topic), qos, raw=True)
+        self._thread.start()
+
+    def publishers_missing(self) -> list[str]:
+        """Topics that nobody publishes yet."""
+        return [topic.topic for topic in self._topics if not self._node.count_publishers(topic.topic)]
+
+    def finish(self) -> None:
+        """Write what still waits."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _receiver_of(self, topic: RecordedTopic) -> Callable[[bytes], None]:
+        def receive(serialized: bytes) -> None:
+            steady_ns = time.monotonic_ns()
+            if self._traffic:
+                self._traffic.write(Crossing(steady_ns, topic.kind, topic.camera, stamp_ns_of(serialized)))
+            try:
+                self._waiting.put_nowait((topic, self._node.get_clock().now().nanoseconds, serialized))
+            except queue.Full:
+                self.lost += 1
+
+        return receive
+
+    def _write(self) -> None:
+        early: list[tuple[RecordedTopic, bytes]] = []
+        while (item := self._waiting.get()) is not None:
+            topic, log_time_ns, serialized = item
+            if self.failure:
+                continue
+            if log_time_ns == 0:  # use_sim_time before the first /clock: these get the first time there is
+                early.append((topic, serialized))
+                continue
+            try:
+                for early_topic, early_serialized in early:
+                    self._write_one(early_topic, log_time_ns, early_serialized)
+                early.clear()
+                self._write_one(topic, log_time_ns, serialized)
+            except (BagError, OSError) as error:
+                self.failure = error
+
+    def _write_one(self, topic: RecordedTopic, log_time_ns: int, serialized: bytes) -> None:
+        self._writer.write_raw(topic.topic, log_time_ns, serialized)
+        self.recorded += 1
+
+
+def spin_until(stop: threading.Event, node: Node, recorder: PerceptionRecorder) -> None:
+    """Receive until stopped or the bag cannot be written; say once when every topic has a publisher."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    complete = False
+    while not stop.is_set() and recorder.failure is None:
+        executor.spin_once(timeout_sec=0.1)
+        if not complete and not recorder.publishers_missing():
+            complete = True
+            print("recording: every topic has a publisher", flush=True)
+    executor.shutdown()
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line, without its ROS arguments."""
+    parser = argparse.ArgumentParser(
+        prog="record_perception", description="Record what the perception node publishes, until SIGINT or SIGTERM."
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MCAP", help="bag to write")
+    parser.add_argument("--cameras", nargs="+", required=True, metavar="NAME", help="cameras of the node")
+    parser.add_argument("--perception", default="/perception", metavar="NODE", help="fully qualified name of the node")
+    parser.add_argument("--traffic-log", type=Path, metavar="CSV", help="write down when each message arrived")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Record until interrupted; exit status 2 for an output that cannot be written, 1 when nothing came."""
+    arguments = sys.argv if arguments is None else ["record_perception", *arguments]
+    parsed = parse_arguments(remove_ros_args(arguments)[1:])
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with ExitStack() as stack:
+            traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
+            writer = stack.enter_context(BagWriter(parsed.output))
+            rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+            stack.callback(rclpy.try_shutdown)
+            node = Node("record_perception", start_parameter_services=False)
+            recorder = PerceptionRecorder(node, writer, topics_of(parsed.perception, parsed.cameras), traffic)
+            spin_until(stop, node, recorder)
+            recorder.finish()
+            if recorder.failure:
+                raise recorder.failure
+            if not recorder.recorded:
+                raise NothingRecorded(f"expected messages of {parsed.perception}, but none came: is the node active?")
+    except NothingRecorded as error:
+        print(f"record_perception: {error}", file=sys.stderr)
+        return 1
+    except (BagError, OSError) as error:
+        print(f"record_perception: {error}", file=sys.stderr)
+        return 2
+    lost = f", {recorder.lost} lost because the disk is too slow" if recorder.lost else ""
+    print(f"recorded {recorder.recorded} messages in {parsed.output}{lost}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

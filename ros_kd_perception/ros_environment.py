@@ -1,0 +1,70 @@
+"""The environment for ROS 2 processes that must meet nobody but each other.
+
+Used by the demo, which must neither see another robot's graph nor inherit half of a sourced ROS installation.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+DOMAIN_IDS = range(1, 102)
+"""Ids whose UDP ports stay below Linux's ephemeral ports (ROS 2 documentation, "The ROS_DOMAIN_ID")."""
+
+_SOURCED = ("AMENT_", "COLCON_", "CMAKE_PREFIX_PATH", "CYCLONEDDS", "FASTDDS", "FASTRTPS", "RMW_", "ROS_", "RCL")
+_SEARCH_PATHS = ("PYTHONPATH", "LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")
+
+
+def free_domain_id() -> int:
+    """Pick a ROS_DOMAIN_ID that no process of this machine uses, at random lest two callers pick the same.
+
+    A DDS participant of domain d listens on the UDP ports 7410 + 250 d + 2 n (OMG DDS-RTPS 2.5, section 9.6.2.3).
+
+    Raises:
+        OSError: every domain is in use.
+    """
+    for domain_id in random.sample(DOMAIN_IDS, len(DOMAIN_IDS)):
+        if all(_is_free(7410 + 250 * domain_id + 2 * participant) for participant in range(4)):
+            return domain_id
+    raise OSError("expected a free ROS_DOMAIN_ID from 1 to 101, but processes of this machine use them all")
+
+
+def isolated_environment(caller: Mapping[str, str], fastdds_profile: Path, log_folder: Path) -> dict[str, str]:
+    """Build the environment of processes on a graph of their own.
+
+    Where this Python has the ROS wheels in its own site-packages, what a sourced ROS installation left in the
+    caller's environment is taken out, since its libraries would be loaded in place of the wheels'. Elsewhere ROS comes
+    from that installation, and stays.
+
+    Args:
+        caller: environment to start from.
+        fastdds_profile: Fast DDS settings with a shared memory segment that large images fit in.
+        log_folder: for the log files of ROS.
+    """
+    environment = dict(caller)
+    if Path(sysconfig.get_path("purelib"), "rclpy").is_dir():
+        environment = {
+            name: value for name, value in caller.items() if not name.startswith(_SOURCED) and name not in _SEARCH_PATHS
+        }
+    environment |= {
+        "ROS_DOMAIN_ID": str(free_domain_id()),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
+        "FASTDDS_DEFAULT_PROFILES_FILE": str(fastdds_profile),
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(fastdds_profile),
+        "ROS_LOG_DIR": str(log_folder),
+        "PYTHONUNBUFFERED": "1",
+    }
+    return environment
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
