@@ -1,0 +1,48 @@
+"""The loss of one detection branch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.losses.assigner import Targets, assign
+from training.losses.boxes import generalized_box_iou
+from training.networks.heads import DetectionOutputs, decode_boxes
+
+
+def detection_loss(
+    outputs: DetectionOutputs, targets: Targets, frame_weight: Tensor, cells_per_object: int
+) -> tuple[Tensor, Tensor]:
+    """Class and box loss of a branch, float32 scalars; zero, with zero gradients, where no frame has a weight.
+
+    The class loss is the quality focal loss (Li et al., Generalized Focal Loss, 2020): cross-entropy with the quality
+    of the cell's box as soft target y, times |y - p| ** 2. So a score says how well the box fits, and the many easy
+    background cells count little. The box loss is 1 - GIoU, weighted by y. Both are divided by the sum of all y.
+
+    Args:
+        outputs: of N frames.
+        targets: of the same frames.
+        frame_weight: float32 [N], 0..1; 0 for frames whose objects are not known.
+        cells_per_object: 1 for the one-to-one branch.
+    """
+    # Exponents and small differences: float32 whatever the network ran in.
+    class_logits = outputs.flat_class_logits().float()
+    cells = outputs.cells()
+    boxes = decode_boxes(outputs.flat_distance_logits().float(), cells)
+    scores = class_logits.detach().sigmoid()
+    assignment = assign(targets, scores, boxes.detach(), cells, cells_per_object)
+    labels = targets.labels[assignment.image, assignment.target]
+    quality = torch.zeros_like(scores)
+    quality[assignment.image, assignment.cell, labels] = assignment.quality
+    pair_weight = assignment.quality * frame_weight[assignment.image]
+    # At least one, so that frames without objects, or with boxes that all still miss, do not blow up.
+    normalizer = pair_weight.sum().clamp(min=1.0)
+    cross_entropy = functional.binary_cross_entropy_with_logits(class_logits, quality, reduction="none")
+    focus = (quality - scores).square()
+    class_loss = ((cross_entropy * focus).sum(dim=(1, 2)) * frame_weight).sum() / normalizer
+    overlap = generalized_box_iou(
+        boxes[assignment.image, assignment.cell], targets.boxes_xyxy[assignment.image, assignment.target]
+    )
+    box_loss = ((1.0 - overlap) * pair_weight).sum() / normalizer
+    return class_loss, box_loss

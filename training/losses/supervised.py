@@ -1,0 +1,73 @@
+"""The loss of supervised training: what the labels say, for both tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from training.data.batch import Batch
+from training.losses.assigner import Targets
+from training.losses.detection import detection_loss
+from training.losses.segmentation import count_labels, segmentation_cross_entropy, soft_jaccard
+from training.networks.heads import DetectionOutputs
+from training.networks.student import SEGMENTATION_STRIDE, StudentOutputs
+
+CELLS_PER_OBJECT = 10  # of the one-to-many branch, as in TOOD
+BOX_WEIGHT = 2.0  # of the box loss beside the class loss, as in Generalized Focal Loss
+REGION_WEIGHT = 0.5  # of the soft IoU beside the cross-entropy
+
+
+class SupervisedLoss(nn.Module):
+    """Weighted terms by name; their sum is what to minimise.
+
+    Terms: `segmentation` (cross-entropy), `segmentation_region` (soft IoU), `detection_class`, `detection_box` of the
+    one-to-one branch, `one_to_many_class` and `one_to_many_box` of the other where the outputs have it.
+    """
+
+    def __init__(self, segmentation: float = 1.0, detection: float = 1.0, class_weights: Sequence[float] = ()) -> None:
+        """Set the weights of the two tasks; `class_weights` of the segmentation classes, empty = all 1."""
+        super().__init__()
+        self.segmentation_weight = segmentation
+        self.detection_weight = detection
+        self.register_buffer("class_weights", torch.tensor(class_weights, dtype=torch.float32), persistent=False)
+        self.class_weights: Tensor
+
+    def forward(self, outputs: StudentOutputs, batch: Batch) -> dict[str, Tensor]:
+        """All terms, float32 scalars.
+
+        Raises:
+            ValueError: `class_weights` has another length than the segmentation has classes.
+        """
+        # Losses are computed in float32 also inside an autocast region.
+        with torch.autocast(device_type=batch.images.device.type, enabled=False):
+            terms = self._segmentation(outputs.segmentation_logits, batch.masks)
+            targets = Targets.pad(batch.boxes_xyxy, batch.labels)
+            frame_weight = batch.box_weight.float() * batch.has_boxes.float()
+            terms |= self._detection("detection", outputs.detection, targets, frame_weight, 1)
+            if outputs.detection_one_to_many is not None:
+                terms |= self._detection(
+                    "one_to_many", outputs.detection_one_to_many, targets, frame_weight, CELLS_PER_OBJECT
+                )
+        return terms
+
+    def _segmentation(self, logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        classes = logits.shape[1]
+        weights = self.class_weights if len(self.class_weights) else logits.new_ones(classes, dtype=torch.float32)
+        if len(weights) != classes:
+            raise ValueError(f"expected {classes} class weights, one for each class, got {len(weights)}")
+        counts = count_labels(masks, classes, SEGMENTATION_STRIDE)
+        return {
+            "segmentation": self.segmentation_weight * segmentation_cross_entropy(logits, counts, weights),
+            "segmentation_region": self.segmentation_weight * REGION_WEIGHT * soft_jaccard(logits, counts),
+        }
+
+    def _detection(
+        self, name: str, outputs: DetectionOutputs, targets: Targets, frame_weight: Tensor, cells_per_object: int
+    ) -> dict[str, Tensor]:
+        class_loss, box_loss = detection_loss(outputs, targets, frame_weight, cells_per_object)
+        return {
+            f"{name}_class": self.detection_weight * class_loss,
+            f"{name}_box": self.detection_weight * BOX_WEIGHT * box_loss,
+        }
