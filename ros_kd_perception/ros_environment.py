@@ -15,6 +15,7 @@ DOMAIN_IDS = range(1, 102)
 """Ids whose UDP ports stay below Linux's ephemeral ports (ROS 2 documentation, "The ROS_DOMAIN_ID")."""
 
 _SOURCED = ("AMENT_", "COLCON_", "CMAKE_PREFIX_PATH", "CYCLONEDDS", "FASTDDS", "FASTRTPS", "RMW_", "ROS_", "RCL")
+_FASTDDS_SETTINGS = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
 _SEARCH_PATHS = ("PYTHONPATH", "LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")
 
 
@@ -53,12 +54,38 @@ def isolated_environment(caller: Mapping[str, str], fastdds_profile: Path, log_f
         "ROS_DOMAIN_ID": str(free_domain_id()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
-        "FASTDDS_DEFAULT_PROFILES_FILE": str(fastdds_profile),
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(fastdds_profile),
+        fastdds_profile_variable(environment): str(fastdds_profile),
         "ROS_LOG_DIR": str(log_folder),
         "PYTHONUNBUFFERED": "1",
     }
     return environment
+
+
+def large_image_environment(caller: Mapping[str, str], fastdds_profile: Path | str) -> dict[str, str]:
+    """Choose the variables to add for a process that sends camera images or masks.
+
+    The sender owns the shared memory that messages travel in, so the settings belong to it and not to who receives.
+
+    Args:
+        caller: environment that the process inherits.
+        fastdds_profile: Fast DDS settings; empty for none.
+
+    Returns:
+        Variables to set; none where the caller's environment says already how Fast DDS transports messages.
+    """
+    if not str(fastdds_profile) or any(name in caller for name in _FASTDDS_SETTINGS):
+        return {}
+    return {fastdds_profile_variable(caller): str(fastdds_profile)}
+
+
+def fastdds_profile_variable(environment: Mapping[str, str]) -> str:
+    """Name the variable that Fast DDS reads its settings from: version 3 renamed it and warns about the old name.
+
+    Args:
+        environment: of the process; its ROS_DISTRO tells the version.
+    """
+    before_fastdds_3 = environment.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+    return _FASTDDS_SETTINGS[1] if before_fastdds_3 else _FASTDDS_SETTINGS[0]
 
 
 def _is_free(port: int) -> bool:

@@ -1,0 +1,101 @@
+"""Play the cameras of a bag to the perception node, which takes its time from the bag.
+
+    ros2 launch ros_kd_perception replay.launch.py bag:=/data/drive.mcap
+
+The cameras are found in the bag; `camera_topics:='{front: /front_camera/image_raw}'` chooses and names them otherwise.
+The arguments of perception.launch.py are taken too. All ends with the bag unless `loop` or `keep_running` is set.
+"""
+
+import os
+from pathlib import Path
+
+import yaml
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import Node
+
+from ros_kd_perception.bag import BagReader
+from ros_kd_perception.camera_topics import COMPRESSED_IMAGE
+from ros_kd_perception.ros_environment import large_image_environment
+
+FLAG = ["true", "false", "True", "False"]
+# What the node may still need for the last frames of a bag.
+LAST_FRAMES_S = 2.0
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the arguments, the node, and the player that starts once the cameras are known."""
+    perception = Path(__file__).with_name("perception.launch.py")
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("bag", description="a .mcap or .db3 file, or a rosbag2 folder"),
+            DeclareLaunchArgument("rate", default_value="1.0", description="speed, 1 is that of the recording"),
+            DeclareLaunchArgument("loop", default_value="false", choices=FLAG, description="start over at the end"),
+            DeclareLaunchArgument(
+                "keep_running", default_value="false", choices=FLAG, description="leave the node running at the end"
+            ),
+            DeclareLaunchArgument(
+                "wait_for_node_s", default_value="60.0", description="how long the bag waits for the node to subscribe"
+            ),
+            DeclareLaunchArgument(
+                "camera_topics", default_value="", description="the topic of each camera; found in the bag if empty"
+            ),
+            DeclareLaunchArgument("use_sim_time", default_value="true", choices=FLAG, description="follow the bag"),
+            OpaqueFunction(function=find_cameras),
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(str(perception))),
+            OpaqueFunction(function=start_player),
+        ]
+    )
+
+
+def find_cameras(context: LaunchContext) -> None:
+    """Set camera_topics, and image_transport unless it is given, from the topics of the bag.
+
+    Raises:
+        BagError: no such bag, damaged, or without the cameras.
+    """
+    given = context.launch_configurations
+    named = yaml.safe_load(given["camera_topics"]) or {}
+    with BagReader(Path(given["bag"]).expanduser(), named) as bag:
+        transports = {
+            camera: "compressed" if bag.camera_topics[topic] == COMPRESSED_IMAGE else "raw"
+            for camera, topic in bag.cameras.items()
+        }
+        given["camera_topics"] = yaml.safe_dump(bag.cameras)
+    given.setdefault("image_transport", yaml.safe_dump(transports))
+
+
+def start_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Play what `find_cameras` found, with the Fast DDS settings at the player: it sends the large images."""
+    given = context.launch_configurations
+    cameras = yaml.safe_load(given["camera_topics"])
+    chosen = [part for camera, topic in cameras.items() for part in ("--camera", f"{camera}={topic}")]
+    options = ["--rate", given["rate"], "--wait-for-subscribers", given["wait_for_node_s"]]
+    player = Node(
+        package="ros_kd_perception",
+        executable="play_bag",
+        arguments=[
+            str(Path(given["bag"]).expanduser()),
+            *chosen,
+            *options,
+            *(["--loop"] if given["loop"].lower() == "true" else []),
+        ],
+        additional_env=large_image_environment(os.environ, given["fastdds_profile"]),
+        output="screen",
+        emulate_tty=True,
+    )
+    actions: list[LaunchDescriptionEntity] = [player]
+    if given["keep_running"].lower() == "false":
+        end = TimerAction(period=LAST_FRAMES_S, actions=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
+        actions.append(RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end])))
+    return actions
