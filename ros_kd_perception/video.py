@@ -1,0 +1,168 @@
+"""Write pictures to an .mp4 that appears under its name only when it is complete.
+
+Through PyAV it is H.264, which browsers and every player show; its encoder is a part of PyAV's wheels. OpenCV's wheels
+have none, and its MPEG-4 Part 2, the way out where PyAV is not installed, plays in VLC and mpv but in no browser; its
+VP9 takes 170 ms for a 1280x720 picture.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from ros_kd_perception.structures import UInt8Array
+
+CODECS = ("libx264", "libopenh264")
+_X264_OPTIONS = {"preset": "veryfast", "crf": "24"}
+
+
+class VideoError(ValueError):
+    """A video that cannot be written; the text is one sentence with what to do."""
+
+
+class VideoWriter:
+    """Collects pictures of one size into a video. The same pictures give the same bytes.
+
+    Attributes:
+        path: where the video will be.
+        is_h264: False where PyAV is missing, and browsers will not show the video.
+    """
+
+    def __init__(self, path: str | Path, frames_per_second: int, *, overwrite: bool = False) -> None:
+        """Start a video.
+
+        Args:
+            path: ends in .mp4; its folder exists.
+            frames_per_second: 1..240.
+            overwrite: replace an existing file when the new one is complete.
+
+        Raises:
+            VideoError: another suffix, a name that is taken, or a folder that cannot be written to.
+        """
+        self.path = Path(path)
+        if self.path.suffix != ".mp4" or not 1 <= frames_per_second <= 240:
+            raise VideoError(f"expected an .mp4 of 1 to 240 frames/s, got {path} of {frames_per_second}")
+        if self.path.exists() and not (overwrite and self.path.is_file()):
+            raise VideoError(f"expected a name for the new video that is free, {path} exists; choose another")
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{self.path.stem}.", suffix=".partial.mp4", dir=self.path.parent)
+        except OSError as error:
+            raise VideoError(f"expected to write {path}, got: {error.strerror}; choose another folder") from None
+        os.close(handle)
+        self._partial = Path(name)
+        self._frames_per_second = frames_per_second
+        self._sink: _H264Sink | _Mpeg4Sink | None = None
+        self.is_h264 = _h264_codec() is not None
+
+    def write(self, picture_bgr: UInt8Array) -> None:
+        """Append a picture, uint8 `[height, width, 3]`; an odd last row or column is cut, as 4:2:0 video wants it.
+
+        Raises:
+            VideoError: another size than the first picture's, or no room.
+        """
+        height, width = picture_bgr.shape[0] & ~1, picture_bgr.shape[1] & ~1
+        if min(height, width) < 2:
+            raise VideoError(f"expected pictures of at least 2x2 px for a video, got {picture_bgr.shape}")
+        if self._sink is None:
+            codec = _h264_codec()
+            rate = self._frames_per_second
+            self._sink = (
+                _H264Sink(self._partial, codec, rate, height, width)
+                if codec
+                else _Mpeg4Sink(self._partial, rate, height, width)
+            )
+        if (height, width) != self._sink.size:
+            raise VideoError(f"expected every picture of {self.path} to be of {self._sink.size}, got {(height, width)}")
+        try:
+            self._sink.write(np.ascontiguousarray(picture_bgr[:height, :width]))
+        except OSError as error:
+            raise VideoError(f"expected to write {self.path}, got: {error}; make room and try again") from None
+
+    def close(self) -> None:
+        """Complete the video and give it its name; one without pictures is not written at all."""
+        if self._sink is None:
+            self.abort()
+            return
+        try:
+            self._sink.close()
+            self._partial.chmod(0o666 & ~_umask())
+            self._partial.replace(self.path)
+        except OSError as error:
+            self.abort()
+            raise VideoError(f"expected to write {self.path}, got: {error}; make room and try again") from None
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        if self._sink is not None:
+            with suppress(OSError):
+                self._sink.close()
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+class _H264Sink:
+    def __init__(self, path: Path, codec: str, frames_per_second: int, height: int, width: int) -> None:
+        av = importlib.import_module("av")
+        self.size = (height, width)
+        self._frame_of = av.VideoFrame.from_ndarray
+        # The index goes first, so that a browser starts before it has all of the file.
+        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+        options = _X264_OPTIONS if codec == "libx264" else {}
+        self._stream = self._container.add_stream(codec, rate=frames_per_second, options=options)
+        self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, "yuv420p"
+        self._stream.thread_count = 1  # more change the bytes, and the network wants the cores
+
+    def write(self, picture_bgr: UInt8Array) -> None:
+        self._container.mux(self._stream.encode(self._frame_of(picture_bgr, format="bgr24")))
+
+    def close(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+
+class _Mpeg4Sink:
+    def __init__(self, path: Path, frames_per_second: int, height: int, width: int) -> None:
+        self.size = (height, width)
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        self._writer = cv2.VideoWriter(str(path), code, float(frames_per_second), (width, height))
+        if not self._writer.isOpened():
+            raise VideoError(
+                f"expected OpenCV {cv2.__version__} to write MPEG-4, it cannot; install PyAV: pip install av"
+            )
+
+    def write(self, picture_bgr: UInt8Array) -> None:
+        self._writer.write(picture_bgr)
+
+    def close(self) -> None:
+        self._writer.release()
+
+
+def _h264_codec() -> str | None:
+    try:
+        av = importlib.import_module("av")
+    except ImportError:
+        return None
+    return next((codec for codec in CODECS if codec in av.codecs_available), None)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
