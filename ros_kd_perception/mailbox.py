@@ -36,6 +36,7 @@ class FrameCounts:
         dropped: by reason, only reasons that occurred.
         waiting: 0 or 1, not yet taken.
         in_progress: taken and neither finished nor dropped yet.
+        latest_arrival_ns: steady clock of the last one received, 0 before the first.
     """
 
     received: int
@@ -43,6 +44,18 @@ class FrameCounts:
     dropped: dict[str, int]
     waiting: int
     in_progress: int
+    latest_arrival_ns: int
+
+    def since(self, before: FrameCounts) -> FrameCounts:
+        """What was received, published and dropped after an earlier snapshot of the same camera."""
+        return FrameCounts(
+            self.received - before.received,
+            self.published - before.published,
+            {reason: count - before.dropped.get(reason, 0) for reason, count in self.dropped.items()},
+            self.waiting,
+            self.in_progress,
+            self.latest_arrival_ns,
+        )
 
 
 @dataclass
@@ -51,6 +64,7 @@ class _Slot(Generic[MessageT]):
     received: int = 0
     published: int = 0
     in_progress: int = 0
+    latest_arrival_ns: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
 
 
@@ -98,6 +112,7 @@ class Mailbox(Generic[MessageT]):
         with self._changed:
             slot = self._slots[camera]
             slot.received += 1
+            slot.latest_arrival_ns = arrival_ns
             if not self._open:
                 _count(slot, "inactive")
                 return
@@ -151,6 +166,7 @@ class Mailbox(Generic[MessageT]):
                     dict(slot.dropped),
                     int(slot.letter is not None),
                     slot.in_progress,
+                    slot.latest_arrival_ns,
                 )
                 for camera, slot in self._slots.items()
             }

@@ -133,7 +133,7 @@ def test_both_worlds_serialize_to_the_same_bytes() -> None:
         "vision_msgs/msg/LabelInfo": lambda b: b.detection_labels(),
     }
     for name, build in builds.items():
-        # rclpy leaves the bytes between aligned fields as they happen to be, so its message goes through a reader first.
+        # rclpy leaves the bytes between aligned fields as they happen to be, so its message is read first.
         read = STORE.deserialize_cdr(serialize_message(build(ros)), name)
         assert bytes(STORE.serialize_cdr(read, name)) == bytes(STORE.serialize_cdr(build(bag), name)), name
 

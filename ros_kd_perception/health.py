@@ -1,0 +1,190 @@
+"""Health of the node in figures: rates, ages and latencies, drops by reason, and what to say about them.
+
+Knows no ROS: a `Status` has the fields of a diagnostic_msgs/DiagnosticStatus.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from ros_kd_perception.mailbox import FrameCounts
+from ros_kd_perception.structures import DROP_REASONS
+
+WINDOW_S = 5.0
+"""Rates, percentiles and levels speak of so many last seconds."""
+
+_MAX_SAMPLES = 1000
+_BY_DESIGN = ("replaced", "too_old", "inactive")
+_REMEDIES = (
+    "large images need the Fast DDS profile config/fastdds_large_images.xml in the environment of the sender "
+    "(FASTDDS_DEFAULT_PROFILES_FILE for the camera driver or bag player), or image_reliability: reliable here"
+)
+
+
+class Level(IntEnum):
+    """How bad it is, in the numbers of diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+@dataclass(frozen=True)
+class Status:
+    """One diagnostic status: `name` is what it is about, `values` are key and value in the order to show."""
+
+    level: Level
+    name: str
+    message: str
+    hardware_id: str = ""
+    values: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class CameraLink:
+    """What the graph says of a camera's topic.
+
+    Attributes:
+        topic: fully qualified.
+        publishers: how many there are, whether they fit or not.
+        mismatch: why one of them cannot be heard (QoS or type), empty if all fit.
+    """
+
+    topic: str
+    publishers: int
+    mismatch: str = ""
+
+
+@dataclass(frozen=True)
+class FrameTimes:
+    """The times of one published frame, milliseconds.
+
+    Attributes:
+        processing_ms: from its turn to its messages being handed over.
+        latency_ms: the same from its arrival, so with the wait in the mailbox.
+        stamp_age_ms: from its header stamp by the ROS clock; None where the two are of different clocks.
+    """
+
+    processing_ms: float
+    latency_ms: float
+    stamp_age_ms: float | None
+
+
+class CameraHealth:
+    """Collects what happened to one camera's frames; safe for two threads, one that records and one that asks."""
+
+    def __init__(self, camera: str, silence_timeout_ms: float) -> None:
+        self.camera = camera
+        self.silence_timeout_ms = silence_timeout_ms
+        self._times: deque[tuple[int, FrameTimes]] = deque(maxlen=_MAX_SAMPLES)
+        self._snapshots: deque[tuple[int, FrameCounts]] = deque()
+        self._lock = threading.Lock()
+
+    def record(self, now_ns: int, times: FrameTimes) -> None:
+        """A frame was published; `now_ns` is the steady clock."""
+        with self._lock:
+            self._times.append((now_ns, times))
+
+    def status(self, now_ns: int, counts: FrameCounts, link: CameraLink, active_since_ns: int | None) -> Status:
+        """What to say now.
+
+        Args:
+            now_ns: steady clock.
+            counts: the mailbox's, of this camera.
+            link: the camera's topic.
+            active_since_ns: steady clock of the activation, None while inactive.
+        """
+        recent, span_s = self._recent(now_ns, counts)
+        with self._lock:
+            times = [t for at_ns, t in self._times if now_ns - at_ns <= WINDOW_S * 1e9]
+        if active_since_ns is None:
+            level, message = Level.OK, "inactive"
+        else:
+            silent_s = (now_ns - max(active_since_ns, counts.latest_arrival_ns)) / 1e9
+            level, message = self._judge(recent, span_s, link, silent_s)
+        values = [
+            ("topic", link.topic),
+            ("publishers", str(link.publishers)),
+            ("rate_in_hz", f"{recent.received / span_s:.2f}"),
+            ("rate_out_hz", f"{recent.published / span_s:.2f}"),
+            ("received", str(counts.received)),
+            ("published", str(counts.published)),
+            ("waiting", str(counts.waiting + counts.in_progress)),
+            *((f"dropped.{reason}", str(counts.dropped.get(reason, 0))) for reason in DROP_REASONS),
+            *_percentiles("latency_ms", [t.latency_ms for t in times]),
+            *_percentiles("processing_ms", [t.processing_ms for t in times]),
+            *_percentiles("stamp_age_ms", [t.stamp_age_ms for t in times if t.stamp_age_ms is not None]),
+        ]
+        return Status(level, self.camera, message, values=tuple(values))
+
+    def _recent(self, now_ns: int, counts: FrameCounts) -> tuple[FrameCounts, float]:
+        # The oldest snapshot that is kept is the last one before the window.
+        snapshots = self._snapshots
+        while len(snapshots) > 1 and now_ns - snapshots[1][0] >= WINDOW_S * 1e9:
+            snapshots.popleft()
+        before_ns, before = snapshots[0] if snapshots else (now_ns, counts)
+        if not snapshots or now_ns > snapshots[-1][0]:
+            snapshots.append((now_ns, counts))
+        return counts.since(before), max((now_ns - before_ns) / 1e9, 1e-3)
+
+    def _judge(self, recent: FrameCounts, span_s: float, link: CameraLink, silent_s: float) -> tuple[Level, str]:
+        if silent_s * 1e3 > self.silence_timeout_ms:
+            return Level.ERROR, _why_silent(link, silent_s)
+        if recent.dropped.get("failed", 0):
+            return Level.ERROR, f"inference failed on {recent.dropped['failed']} of the last {recent.received} frames"
+        refused = {r: n for r, n in recent.dropped.items() if n and r not in _BY_DESIGN}
+        if refused:
+            level = Level.WARN if recent.published else Level.ERROR
+            reasons = ", ".join(f"{reason} {count}" for reason, count in refused.items())
+            return level, f"refused {sum(refused.values())} of the last {recent.received} frames: {reasons}"
+        if link.mismatch:
+            return Level.ERROR, f"a publisher on {link.topic} cannot be heard: {link.mismatch}"
+        late = recent.dropped.get("too_old", 0)
+        if late:
+            return Level.WARN, f"{late} of the last {recent.received} frames waited too long and were dropped"
+        rates = f"{recent.published / span_s:.1f} of {recent.received / span_s:.1f} frames/s"
+        if recent.dropped.get("replaced", 0) * 2 > recent.received:
+            return Level.WARN, f"cannot keep up: {rates}"
+        return Level.OK, rates if recent.published else "waiting for frames"
+
+
+@dataclass(frozen=True)
+class WorkerPulse:
+    """The thread that runs the network: whether it lives, and how long it has been at one frame, seconds."""
+
+    alive: bool
+    busy_s: float = 0.0
+
+
+STUCK_AFTER_S = 5.0
+"""No frame takes the network so long; a thread that does hangs in a driver."""
+
+
+def worker_problem(pulse: WorkerPulse) -> str:
+    """One sentence if the thread is dead or stuck, else empty."""
+    if not pulse.alive:
+        return "the thread that runs the network has ended; deactivate and activate the node"
+    if pulse.busy_s > STUCK_AFTER_S:
+        return f"the network has been busy with one frame for {pulse.busy_s:.0f} s; restart the node"
+    return ""
+
+
+def _why_silent(link: CameraLink, silent_s: float) -> str:
+    if link.publishers == 0:
+        return f"nothing for {silent_s:.1f} s: no publisher on {link.topic}; start the camera or remap the topic"
+    if link.mismatch:
+        return f"nothing for {silent_s:.1f} s: a publisher on {link.topic} cannot be heard: {link.mismatch}"
+    return f"nothing for {silent_s:.1f} s though {link.publishers} publisher(s) match on {link.topic}: {_REMEDIES}"
+
+
+def _percentiles(name: str, samples: Sequence[float]) -> list[tuple[str, str]]:
+    marks = (50, 95, 99)
+    if not samples:
+        return [(f"{name}.p{mark}", "") for mark in marks]
+    return [(f"{name}.p{m}", f"{v:.2f}") for m, v in zip(marks, np.percentile(samples, marks), strict=True)]

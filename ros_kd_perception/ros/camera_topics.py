@@ -1,0 +1,127 @@
+"""CameraTopics: what the node subscribes to and publishes for one camera."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray, LabelInfo
+
+from ros_kd_perception.health import CameraLink
+from ros_kd_perception.ros.overlay_painter import OverlayPainter
+from ros_kd_perception.structures import Frame, Perception
+
+_RESULT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+_OVERLAY_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+_LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_ROS_TYPE = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
+
+
+class CameraTopics:
+    """Publishers from the start, the subscription between `subscribe` and `unsubscribe`.
+
+    Args:
+        node: makes and destroys them.
+        camera: its name, a relative namespace.
+        transport: `raw` or `compressed`.
+        reliability: `best_effort` or `reliable`, of the subscription.
+        painter: draws and publishes overlays where nobody waits for them.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, camera: str, transport: str, reliability: str, painter: OverlayPainter
+    ) -> None:
+        self.camera = camera
+        self._node = node
+        self._transport = transport
+        self._painter = painter
+        self._image_qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy[reliability.upper()]
+        )
+        self._subscription: Subscription[Any] | None = None
+        base = f"~/{camera}"
+        self._segmentation = node.create_lifecycle_publisher(Image, f"{base}/segmentation", _RESULT_QOS)
+        self._detections = node.create_lifecycle_publisher(Detection2DArray, f"{base}/detections", _RESULT_QOS)
+        self._overlay = node.create_lifecycle_publisher(Image, f"{base}/overlay", _OVERLAY_QOS)
+        self._segmentation_labels = self._latched(f"{base}/segmentation/label_info")
+        self._detection_labels = self._latched(f"{base}/detections/label_info")
+        self._topic = node.resolve_topic_name(
+            f"{camera}/image_raw" if transport == "raw" else f"{camera}/image_raw/compressed"
+        )
+
+    def subscribe(self, put: Callable[[str, Any], None]) -> None:
+        """Hand every message that arrives to `put(camera, message)`."""
+        camera = self.camera
+        self._subscription = self._node.create_subscription(
+            Image if self._transport == "raw" else CompressedImage,
+            self._topic_as_asked(),
+            lambda message: put(camera, message),
+            self._image_qos,
+        )
+
+    def unsubscribe(self) -> None:
+        """End what `subscribe` began."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def destroy(self) -> None:
+        """Take every publisher and the subscription off the graph."""
+        self.unsubscribe()
+        for publisher in (self._segmentation, self._detections, self._overlay):
+            self._node.destroy_lifecycle_publisher(publisher)
+        for latched in (self._segmentation_labels, self._detection_labels):
+            self._node.destroy_publisher(latched)
+
+    def publish_labels(self, segmentation_labels: LabelInfo, detection_labels: LabelInfo) -> None:
+        """Say which id is which class, also to those who subscribe later."""
+        self._segmentation_labels.publish(segmentation_labels)
+        self._detection_labels.publish(detection_labels)
+
+    def publish(self, segmentation: Image, detections: Detection2DArray) -> None:
+        """Hand both results of a frame to the middleware."""
+        self._segmentation.publish(segmentation)
+        self._detections.publish(detections)
+
+    def offer_overlay(self, frame: Frame, perception: Perception) -> None:
+        """Have an overlay drawn, if anybody subscribes to it."""
+        if self._overlay.get_subscription_count():
+            self._painter.offer(frame, perception)
+
+    def publish_overlay(self, message: Image) -> None:
+        """Hand an overlay to the middleware."""
+        self._overlay.publish(message)
+
+    def link(self) -> CameraLink:
+        """Who publishes on the camera's topic, and whether the subscription can hear them."""
+        endpoints = self._node.get_publishers_info_by_topic(self._topic)
+        mismatch = ""
+        for endpoint in endpoints:
+            if endpoint.topic_type != _ROS_TYPE[self._transport]:
+                mismatch = (
+                    f"it sends {endpoint.topic_type}, expected {_ROS_TYPE[self._transport]}; set image_transport "
+                    "or remap the topic"
+                )
+                continue
+            compatibility, reason = qos_check_compatible(endpoint.qos_profile, self._image_qos)
+            if compatibility == QoSCompatibility.ERROR:
+                mismatch = f"incompatible QoS, {reason.strip().rstrip(';')}; set image_reliability: best_effort"
+        return CameraLink(self._topic, len(endpoints), mismatch)
+
+    def _topic_as_asked(self) -> str:
+        return f"{self.camera}/image_raw" if self._transport == "raw" else f"{self.camera}/image_raw/compressed"
+
+    def _latched(self, topic: str) -> Publisher[Any]:
+        return self._node.create_publisher(LabelInfo, topic, _LATCHED_QOS)

@@ -1,0 +1,178 @@
+"""The parameters of the node: one table of names, defaults, ranges and descriptions, and what is wrong with a value."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ros_kd_perception.onnx_model import DEVICES, PRECISIONS
+
+TRANSPORTS = ("raw", "compressed")
+MAX_CAMERAS = 64
+_PACKAGE = "ros_kd_perception"
+_CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+class ParameterError(ValueError):
+    """A parameter that the node cannot run with; the text is one sentence."""
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """The parameters as the node reads them when it is configured; `PARAMETERS` describes each.
+
+    Attributes:
+        image_transports: `raw` or `compressed` of each camera.
+    """
+
+    model: str
+    cameras: tuple[str, ...]
+    image_transports: Mapping[str, str]
+    image_reliability: str
+    device: str
+    precision: str
+    require_gpu: bool
+    intra_op_threads: int
+    score_threshold: float
+    max_age_ms: float
+    max_stamp_age_ms: float
+    silence_timeout_ms: float
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One row of the table: the default gives the type, None of `minimum` or `choices` means no such limit."""
+
+    default: Any
+    description: str
+    choices: Sequence[str] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    read_only: bool = True
+
+
+PARAMETERS: dict[str, Declaration] = {
+    "model": Declaration(
+        "",
+        "Path of the student to run, an .onnx file exported by this project; empty: the student that is installed with "
+        "the package. Read when the node is configured.",
+        read_only=False,
+    ),
+    "cameras": Declaration(
+        ["front"],
+        "Names of the cameras. For each the node subscribes to NAME/image_raw, or NAME/image_raw/compressed, to be "
+        "remapped at launch.",
+    ),
+    "image_transport": Declaration(
+        "raw",
+        "raw for sensor_msgs/Image, compressed for sensor_msgs/CompressedImage (JPEG or PNG); NAME.image_transport "
+        "says otherwise for one camera.",
+        choices=TRANSPORTS,
+    ),
+    "image_reliability": Declaration(
+        "best_effort",
+        "QoS that is asked of camera publishers: best_effort takes any, reliable has lost packets sent again.",
+        choices=("best_effort", "reliable"),
+    ),
+    "device": Declaration("auto", "What runs the network: auto is CUDA where it works, else the CPU.", choices=DEVICES),
+    "precision": Declaration(
+        "auto", "Precision that the network must run in; auto is as exported.", choices=PRECISIONS
+    ),
+    "require_gpu": Declaration(False, "Refuse to configure where the network would run on the CPU."),
+    "intra_op_threads": Declaration(
+        0, "Threads that one run of the network may use; 0 lets ONNX Runtime choose.", minimum=0, maximum=256
+    ),
+    "score_threshold": Declaration(
+        -1.0,
+        "Boxes with a lower score are left out, 0..1; negative: the threshold that the model was exported with.",
+        minimum=-1.0,
+        maximum=1.0,
+        read_only=False,
+    ),
+    "max_age_ms": Declaration(
+        500.0,
+        "Frames that waited longer for their turn are dropped, milliseconds since arrival by the steady clock; 0: "
+        "never.",
+        minimum=0.0,
+        maximum=60_000.0,
+        read_only=False,
+    ),
+    "max_stamp_age_ms": Declaration(
+        0.0,
+        "Frames whose header stamp is older are dropped, milliseconds of the ROS clock; 0: never. Suspends itself "
+        "while stamps and clock are more than 10 s apart, as with a bag played without /clock.",
+        minimum=0.0,
+        maximum=10_000.0,
+        read_only=False,
+    ),
+    "silence_timeout_ms": Declaration(
+        2000.0,
+        "A camera that delivers nothing for longer is an ERROR in /diagnostics.",
+        minimum=100.0,
+        maximum=600_000.0,
+        read_only=False,
+    ),
+    "diagnostics_period_s": Declaration(
+        1.0, "Seconds of the steady clock between messages on /diagnostics.", minimum=0.05, maximum=60.0
+    ),
+    "autostart": Declaration(
+        False, "Configure and activate the node as soon as it runs, for use without a launch file."
+    ),
+}
+
+
+def default_model() -> Path:
+    """Where the student lies that comes with this package: in the checkout, else in a share directory."""
+    candidates = [Path(__file__).resolve().parents[2] / "models" / "student.onnx"]
+    try:
+        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+        candidates.append(Path(get_package_share_directory(_PACKAGE)) / "models" / "student.onnx")
+    except (ImportError, PackageNotFoundError):
+        pass
+    candidates.append(Path(sys.prefix) / "share" / _PACKAGE / "models" / "student.onnx")
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:
+    """One sentence that says why a parameter cannot have this value; None if it can."""
+    default = declaration.default
+    if name == "cameras":
+        return _problem_with_cameras(value)
+    if type(value) is not type(default):
+        return f"expected parameter {name} to be {_article(default)}, got {value!r}; for example {name}: {default!r}"
+    if declaration.choices and value not in declaration.choices:
+        nearest = difflib.get_close_matches(value, declaration.choices, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        return f"expected parameter {name} to be one of {', '.join(declaration.choices)}, got {value!r}{hint}"
+    low, high = declaration.minimum, declaration.maximum
+    if low is not None and high is not None and not (math.isfinite(value) and low <= value <= high):
+        return f"expected parameter {name} to be from {low:g} to {high:g}, got {value!r}"
+    return None
+
+
+def _problem_with_cameras(value: Any) -> str | None:
+    example = "for example cameras: [front, left]"
+    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(camera, str) for camera in value):
+        return f"expected parameter cameras to be a list of at least one name, got {value!r}; {example}"
+    if len(value) > MAX_CAMERAS:
+        return f"expected parameter cameras to have at most {MAX_CAMERAS} names, got {len(value)}; run a second node"
+    for camera in value:
+        if not _CAMERA_NAME.fullmatch(camera):
+            return (
+                f"expected the names in parameter cameras to be letters, digits and underscores, got {camera[:80]!r}; "
+                "remap the topic instead"
+            )
+    if len(set(value)) != len(value):
+        return f"expected the names in parameter cameras to differ, got {list(value)!r}; {example}"
+    return None
+
+
+def _article(default: Any) -> str:
+    return {str: "a string", bool: "true or false", int: "an integer", float: "a number"}[type(default)]

@@ -1,0 +1,143 @@
+"""ParameterTable: declares the parameters on a node, keeps what is wrong with them, and reads them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from ros_kd_perception.ros.node_parameters import (
+    PARAMETERS,
+    TRANSPORTS,
+    Declaration,
+    NodeParameters,
+    ParameterError,
+    default_model,
+    problem_with,
+)
+
+
+class ParameterTable:
+    """Declares the table on a node, keeps what is wrong with it, and reads it.
+
+    Overrides are checked here rather than by rclpy, whose exceptions would end the process: a wrong one is declared
+    with its default, and `read` refuses with a sentence until it is put right.
+
+    Args:
+        node: where they are declared.
+        on_change: told the names and new values of parameters that are set later, before they can be read.
+    """
+
+    def __init__(self, node: Node, on_change: Callable[[Mapping[str, Any]], None]) -> None:
+        self._node = node
+        self._on_change = on_change
+        # Not public, but the same since Foxy; the public ways to see overrides raise on those of a wrong type.
+        self._overrides: Mapping[str, Parameter[Any]] = dict(getattr(node, "_parameter_overrides", {}))
+        self._declarations = dict(PARAMETERS)
+        self._problems: dict[str, str] = {}
+        for name, declaration in PARAMETERS.items():
+            self._declare(name, declaration)
+        for camera in self._get("cameras"):
+            name = f"{camera}.image_transport"
+            if name in self._overrides:
+                self._declarations[name] = Declaration("raw", f"image_transport of {camera} alone.", choices=TRANSPORTS)
+                self._declare(name, self._declarations[name])
+        node.add_on_set_parameters_callback(self._judge_changes)
+
+    @property
+    def autostart(self) -> bool:
+        """Whether the node brings itself up."""
+        return bool(self._get("autostart"))
+
+    @property
+    def diagnostics_period_s(self) -> float:
+        """Seconds between diagnostics."""
+        return float(self._get("diagnostics_period_s"))
+
+    def unknown_overrides(self) -> list[str]:
+        """One sentence for each override that no parameter goes by, naming the nearest that one does."""
+        sentences = []
+        for name in self._overrides:
+            if name in self._declarations or self._node.has_parameter(name) or name.startswith("qos_overrides."):
+                continue
+            nearest = difflib.get_close_matches(name, self._declarations, n=1, cutoff=0.0)[0]
+            sentences.append(
+                f"expected only known parameters, got {name}, which has no effect; did you mean {nearest}?"
+            )
+        return sentences
+
+    def read(self) -> NodeParameters:
+        """All values, as they are now.
+
+        Raises:
+            ParameterError: one of them cannot be used.
+        """
+        for problem in self._problems.values():
+            raise ParameterError(problem)
+        cameras = tuple(self._get("cameras"))
+        transport = self._get("image_transport")
+        return NodeParameters(
+            model=self._get("model") or str(default_model()),
+            cameras=cameras,
+            image_transports={
+                c: self._get(name) if (name := f"{c}.image_transport") in self._declarations else transport
+                for c in cameras
+            },
+            image_reliability=self._get("image_reliability"),
+            device=self._get("device"),
+            precision=self._get("precision"),
+            require_gpu=self._get("require_gpu"),
+            intra_op_threads=self._get("intra_op_threads"),
+            score_threshold=self._get("score_threshold"),
+            max_age_ms=self._get("max_age_ms"),
+            max_stamp_age_ms=self._get("max_stamp_age_ms"),
+            silence_timeout_ms=self._get("silence_timeout_ms"),
+        )
+
+    def _get(self, name: str) -> Any:
+        return self._node.get_parameter(name).value
+
+    def _declare(self, name: str, declaration: Declaration) -> None:
+        value = declaration.default
+        if name in self._overrides:
+            override = _as_declared(self._overrides[name].value, declaration)
+            problem = problem_with(name, override, declaration)
+            if problem is None:
+                value = override
+            else:
+                self._problems[name] = problem
+        self._node.declare_parameter(name, value, _descriptor(declaration), ignore_override=True)
+
+    def _judge_changes(self, changes: Sequence[Parameter[Any]]) -> SetParametersResult:
+        for change in changes:
+            declaration = self._declarations.get(change.name)
+            if declaration is not None:
+                problem = problem_with(change.name, change.value, declaration)
+                if problem is not None:
+                    return SetParametersResult(successful=False, reason=problem)
+        for change in changes:
+            self._problems.pop(change.name, None)
+        self._on_change({change.name: change.value for change in changes})
+        return SetParametersResult(successful=True)
+
+
+def _as_declared(value: Any, declaration: Declaration) -> Any:
+    # `max_age_ms: 100` is an integer to YAML, and nobody means that.
+    return float(value) if isinstance(declaration.default, float) and type(value) is int else value
+
+
+def _descriptor(declaration: Declaration) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=declaration.description, read_only=declaration.read_only)
+    low, high = declaration.minimum, declaration.maximum
+    if declaration.choices:
+        descriptor.additional_constraints = f"one of {', '.join(declaration.choices)}"
+    if low is not None and high is not None:
+        if isinstance(declaration.default, int):
+            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=0)]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
+    return descriptor

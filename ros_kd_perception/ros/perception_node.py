@@ -1,0 +1,204 @@
+"""The lifecycle node: parameters and transitions in, results and diagnostics out. The work is in `pipeline`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # not in clock_type before Iron
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+
+from ros_kd_perception.health import Level, Status
+from ros_kd_perception.onnx_model import ModelError
+from ros_kd_perception.ros.node_parameters import ParameterError
+from ros_kd_perception.ros.parameter_table import ParameterTable
+from ros_kd_perception.ros.pipeline import Pipeline
+
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS,
+    TransitionCallbackReturn.FAILURE,
+    TransitionCallbackReturn.ERROR,
+)
+
+
+class PerceptionNode(LifecycleNode):
+    """Runs a distilled student on every camera and publishes what it sees.
+
+    configure opens, verifies and warms up the model and makes the publishers; activate subscribes; deactivate keeps
+    the model; cleanup lets go of it. Diagnostics are published in every state.
+    """
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("perception", **node_arguments)
+        self._pipeline: Pipeline | None = None
+        self._refusal = ""  # why the last configure failed
+        self._table = ParameterTable(self, self._take_over)
+        for sentence in self._table.unknown_overrides():
+            self.get_logger().warning(sentence)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(self._table.diagnostics_period_s, self._publish_diagnostics, clock=steady)
+        if self._table.autostart:
+            self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open, verify and warm up the model, make the publishers; FAILURE with a reason if anything is amiss."""
+        try:
+            self._pipeline = Pipeline(self, self._table.read())
+        except (ParameterError, ModelError, ImportError) as error:
+            self._refusal = str(error)
+            self.get_logger().error(f"cannot configure: {error}")
+            return FAILURE
+        except Exception:
+            return self._fail("configure")
+        self._refusal = ""
+        model = self._pipeline.model
+        self.get_logger().info(
+            f"configured {model.contract.name} {model.contract.version} on {model.provider.used} for "
+            f"{', '.join(self._pipeline.parameters.cameras)}, {self._pipeline.warm_up_ms:.1f} ms a frame"
+        )
+        if model.provider.fallback:
+            self.get_logger().error(
+                f"{model.provider.asked} was asked for, {model.provider.used} runs: {model.provider.fallback}"
+            )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and perceive."""
+        try:
+            result = super().on_activate(state)
+            self._configured().start()
+        except Exception:
+            return self._fail("activate")
+        self.get_logger().info("active")
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and finish the frame in progress; the model stays ready."""
+        try:
+            if not self._configured().stop():
+                self.get_logger().error("the network hangs in a frame and was left behind; restart the node")
+                return ERROR
+        except Exception:
+            return self._fail("deactivate")
+        self.get_logger().info("inactive")
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model and of every topic."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As cleanup, from any state."""
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a transition that raised: back to unconfigured with nothing held."""
+        try:
+            self._release()
+        except Exception:
+            self.get_logger().error(f"cannot recover: {traceback.format_exc()}")
+            return FAILURE
+        return super().on_error(state)
+
+    def _configured(self) -> Pipeline:
+        if self._pipeline is None:
+            raise RuntimeError("expected a configured node, there is no model; configure it first")
+        return self._pipeline
+
+    def _release(self) -> None:
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.destroy()
+
+    def _fail(self, transition: str) -> TransitionCallbackReturn:
+        self._refusal = traceback.format_exc(limit=0).strip()
+        self.get_logger().error(f"cannot {transition}: {traceback.format_exc()}")
+        return ERROR
+
+    def _autostart(self) -> None:
+        self._autostart_timer.cancel()
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _take_over(self, values: Mapping[str, Any]) -> None:
+        if self._pipeline is not None:
+            self._pipeline.change(values)
+
+    def _publish_diagnostics(self) -> None:
+        try:
+            statuses = self._statuses()
+        except Exception:
+            # To be without diagnostics is bad, to be without perception for their sake is worse.
+            statuses = [Status(Level.ERROR, "model", f"no diagnostics: {traceback.format_exc(limit=-1)}")]
+        array = DiagnosticArray()
+        array.header.stamp = self.get_clock().now().to_msg()
+        array.status = [self._to_message(status) for status in statuses]
+        self._diagnostics.publish(array)
+
+    def _statuses(self) -> list[Status]:
+        if self._pipeline is not None:
+            return self._pipeline.statuses()
+        if self._refusal:
+            return [Status(Level.ERROR, "model", f"not configured: {self._refusal}")]
+        return [Status(Level.OK, "model", "unconfigured")]
+
+    def _to_message(self, status: Status) -> DiagnosticStatus:
+        return DiagnosticStatus(
+            level=bytes([status.level]),
+            name=f"{self.get_fully_qualified_name().lstrip('/')}: {status.name}",
+            message=status.message,
+            hardware_id=status.hardware_id,
+            values=[KeyValue(key=key, value=value) for key, value in status.values],
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; exit status 0 then, 2 for ROS arguments that cannot be read."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        node = PerceptionNode()
+    except Exception as error:
+        # rclpy has no common class for arguments, files and names that it cannot use.
+        print(f"perception_node: {' '.join(str(error).split())}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    spinning = threading.Thread(target=_spin, args=(executor, stop, node), name="executor", daemon=True)
+    spinning.start()
+    # The main thread waits here because Python runs signal handlers nowhere else.
+    stop.wait()
+    executor.shutdown()
+    spinning.join()
+    node.trigger_shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0
+
+
+def _spin(executor: SingleThreadedExecutor, stop: threading.Event, node: PerceptionNode) -> None:
+    while not stop.is_set():
+        try:
+            executor.spin()
+        except Exception:
+            # A message that the middleware cannot deserialise, say: one callback is lost, the node goes on.
+            node.get_logger().error(f"a callback failed: {traceback.format_exc()}")
+            stop.wait(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

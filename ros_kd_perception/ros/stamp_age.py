@@ -1,0 +1,54 @@
+"""StampAge: the limit on the age of header stamps, which knows when stamps and clock cannot be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ros_kd_perception.structures import BadFrame
+
+APART_S = 10.0
+"""Stamps and clock further apart than this are taken to be of different clocks."""
+
+
+class StampAge:
+    """Tells how old header stamps are and refuses those beyond the limit.
+
+    Attributes:
+        max_age_ms: 0 for no limit; may be changed.
+
+    Args:
+        max_age_ms: as above.
+        clock_ns: the ROS clock, the one that `use_sim_time` decides about.
+        warn: logs one sentence.
+    """
+
+    def __init__(self, max_age_ms: float, clock_ns: Callable[[], int], warn: Callable[[str], object]) -> None:
+        self.max_age_ms = max_age_ms
+        self._clock_ns = clock_ns
+        self._warn = warn
+        self._suspended: set[str] = set()
+
+    def check(self, camera: str, stamp_ns: int) -> float | None:
+        """Age of a frame in milliseconds; None where stamps and clock are too far apart to tell.
+
+        Raises:
+            BadFrame: `too_old`.
+        """
+        age_ns = self._clock_ns() - stamp_ns
+        if abs(age_ns) > APART_S * 1e9:
+            if self.max_age_ms > 0 and camera not in self._suspended:
+                self._suspended.add(camera)
+                self._warn(
+                    f"suspended max_stamp_age_ms for {camera}: its header stamps and the clock are "
+                    f"{age_ns / 1e9:.0f} s apart; for a bag, set use_sim_time and play it with /clock"
+                )
+            return None
+        if camera in self._suspended:
+            self._suspended.discard(camera)
+            self._warn(f"max_stamp_age_ms applies to {camera} again")
+        age_ms = age_ns / 1e6
+        if 0 < self.max_age_ms < age_ms:
+            raise BadFrame(
+                "too_old", f"expected a header stamp of the last {self.max_age_ms:g} ms, got one {age_ms:.0f} ms old"
+            )
+        return age_ms
