@@ -92,16 +92,17 @@ class VideoWriter:
             return
         try:
             self._sink.close()
-            self._partial.chmod(0o666 & ~_umask())
+            self._partial.chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
             self._partial.replace(self.path)
         except OSError as error:
-            self.abort()
             raise VideoError(f"expected to write {self.path}, got: {error}; make room and try again") from None
+        finally:
+            self._partial.unlink(missing_ok=True)
 
     def abort(self) -> None:
         """Leave nothing behind."""
         if self._sink is not None:
-            with suppress(OSError):
+            with suppress(Exception):  # an encoder that is broken may also fail to end
                 self._sink.close()
         self._partial.unlink(missing_ok=True)
 
