@@ -158,13 +158,17 @@ def _compiler(variable: str, candidates: tuple[str, ...]) -> str:
 def _require_compilers() -> tuple[str, str]:
     """The C and the C++ compiler."""
     compilers = _compiler("CC", ("gcc", "cc")), _compiler("CXX", ("g++", "c++"))
-    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    header = _python_header()
     if not header.is_file():
         raise BuildError(
             f"expected the headers of Python at {header} but they are not installed; on Debian and Ubuntu install "
             f"python{sys.version_info.major}.{sys.version_info.minor}-dev"
         )
     return compilers
+
+
+def _python_header() -> Path:
+    return Path(sysconfig.get_paths()["include"]) / "Python.h"
 
 
 def _generate(work: Path) -> Path:

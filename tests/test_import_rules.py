@@ -1,0 +1,165 @@
+"""Who may import what: the vehicle without training, ROS in one folder, every other runtime in one file."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+
+PACKAGE = "ros_kd_perception"
+TRAINING_LIBRARIES = {
+    "torch",
+    "lightning",
+    "pytorch_lightning",
+    "torchmetrics",
+    "faster_coco_eval",
+    "tensorboard",
+    "onnx",
+}
+ROS_LIBRARIES = {
+    "rclpy", "ament_index_python", "builtin_interfaces", "cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch",
+    "launch_ros", "lifecycle_msgs", "rcl_interfaces", "rosgraph_msgs", "sensor_msgs", "std_msgs", "vision_msgs",
+}  # fmt: skip
+# Used where they are installed, imported when it comes to that: the fallback for rare encodings, the share directory.
+LOOKED_FOR = {"cv_bridge", "ament_index_python"}
+# Further down may import further up, never the other way round.
+LAYERS = (
+    {"structures"},
+    {"model_contract"},
+    {"preprocess", "onnx_model"},
+    {"perceiver"},
+    {"replay", "demo"},
+)
+IMPORT_ALL = """
+import importlib, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in refused:
+            raise ImportError(f"{name} may not be imported")
+
+refused = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, Refuse())
+for module in sys.argv[2:]:
+    importlib.import_module(module)
+loaded = refused & {name.partition(".")[0] for name in sys.modules}
+assert not loaded, loaded
+"""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, ast.stmt]]:
+    """Every module that a file imports anywhere, with the statement that does."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in {path}"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield (name if name in MODULES else str(node.module)), node
+
+
+def top_levels(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name, _ in imports_of(path)}
+
+
+MODULES = {module_name(path) for path in sources(PACKAGE)}
+GRAPH = {module_name(path): {name for name, _ in imports_of(path)} for path in sources(PACKAGE)}
+
+
+def reached_from(module: str) -> set[str]:
+    """The modules of the package that importing one of them can lead to, itself included."""
+    reached: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in GRAPH and name not in reached:
+            reached.add(name)
+            waiting += GRAPH[name]
+    return reached
+
+
+@pytest.mark.parametrize("path", sources(PACKAGE), ids=module_name)
+def test_libraries_stay_where_they_belong(path: Path) -> None:
+    name = module_name(path)
+    found = top_levels(path)
+
+    assert not found & (TRAINING_LIBRARIES | {"training", "tests", "benchmarks", "pickle", "marshal", "shelve"})
+    if not name.startswith(f"{PACKAGE}.ros"):
+        assert not found & ROS_LIBRARIES - LOOKED_FOR
+        assert not [module for module in GRAPH[name] if module.startswith(f"{PACKAGE}.ros.")], "nobody imports ros/"
+    if name != f"{PACKAGE}.bag":
+        assert "rosbags" not in found
+    if name != f"{PACKAGE}.onnx_model":
+        assert "onnxruntime" not in found
+
+
+def test_what_is_only_looked_for_is_never_imported_at_start() -> None:
+    for path in sources(PACKAGE):
+        at_start = {ast.dump(node) for node in ast.parse(path.read_text(encoding="utf-8")).body}
+        for name, node in imports_of(path):
+            assert name.partition(".")[0] not in LOOKED_FOR or ast.dump(node) not in at_start, path
+
+
+def test_stages_import_one_way() -> None:
+    for level, layer in enumerate(LAYERS):
+        below = {f"{PACKAGE}.{name}" for later in LAYERS[level + 1 :] for name in later}
+        for name in layer:
+            assert not reached_from(f"{PACKAGE}.{name}") & below, f"{name} leads to a later stage"
+
+
+@pytest.mark.parametrize("module", sorted(GRAPH))
+def test_no_import_cycles(module: str) -> None:
+    for imported in GRAPH[module] & set(GRAPH) - {PACKAGE, module}:
+        assert module not in reached_from(imported), f"{module} and {imported} import each other"
+
+
+def test_everything_but_ros_imports_without_ros_and_training() -> None:
+    modules = [name for name in GRAPH if not name.startswith(f"{PACKAGE}.ros.") and name != f"{PACKAGE}.ros"]
+
+    import_in_fresh_interpreter(modules, TRAINING_LIBRARIES | ROS_LIBRARIES | {"training"})
+
+
+def test_what_leads_to_no_model_and_no_bag_imports_without_their_libraries() -> None:
+    heavy = {f"{PACKAGE}.onnx_model", f"{PACKAGE}.bag"}
+    modules = [name for name in GRAPH if not reached_from(name) & heavy and not name.startswith(f"{PACKAGE}.ros")]
+
+    assert f"{PACKAGE}.image_message" in modules
+    import_in_fresh_interpreter(modules, TRAINING_LIBRARIES | ROS_LIBRARIES | {"onnxruntime", "rosbags"})
+
+
+def import_in_fresh_interpreter(modules: list[str], refused: set[str]) -> None:
+    command = [sys.executable, "-c", IMPORT_ALL, ",".join(sorted(refused)), *modules]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert outcome.returncode == 0, outcome.stderr
+
+
+@pytest.mark.parametrize("path", sources(PACKAGE), ids=module_name)
+def test_vehicle_code_is_python_3_10(path: Path) -> None:
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, "training", "benchmarks", "launch"])
+def test_files_are_loaded_without_running_what_they_hold(folder: str) -> None:
+    for path in sources(folder):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            function = ast.unparse(node.func)
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert function not in ("yaml.load", "yaml.full_load", "yaml.unsafe_load"), path
+            assert function != "torch.load" or keywords.get("weights_only") == "True", path
+            assert function not in ("np.load", "numpy.load") or keywords.get("allow_pickle") != "True", path
