@@ -1,0 +1,57 @@
+"""`render_drive`: renders a sample drive into a bag, or training samples into a folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ros_kd_perception.sample_drive.training_samples import write_samples
+from ros_kd_perception.sample_drive.weather import WEATHERS
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and 64 <= int(width) <= 4096 and 64 <= int(height) <= 4096):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT of 64..4096 px, such as 1280x720, got {text!r}")
+    return int(width), int(height)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line."""
+    made = argparse.ArgumentParser(prog="render_drive", description=__doc__)
+    made.add_argument("-o", "--output", type=Path, help="bag to write: a .mcap file or a folder")
+    made.add_argument("--samples", type=Path, metavar="DIR", help="write training samples into this new folder instead")
+    made.add_argument("--count", type=int, default=100, help="number of training samples")
+    made.add_argument("--seed", type=int, default=0, help="decides the street; base seed of training samples")
+    made.add_argument("--weather", choices=WEATHERS, default="day")
+    made.add_argument("--duration-s", type=float, default=20.0)
+    made.add_argument("--rate-hz", type=float, default=5.0, help="frames per second of each camera")
+    made.add_argument("--size", type=_size, help="WIDTHxHEIGHT in pixels; 1280x720, 640x360 for samples")
+    made.add_argument("--cameras", nargs="+", help="subset of front left right")
+    made.add_argument("--compressed", action="store_true", help="JPEG CompressedImage instead of Image")
+    made.add_argument("--processes", type=int, default=2, help="worker processes; the result does not depend on it")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = parser().parse_args(arguments)
+    if (options.output is None) == (options.samples is None):
+        print("render_drive: name either a bag with -o or a folder with --samples", file=sys.stderr)
+        return 2
+    try:
+        if options.samples is not None:
+            write_samples(options.samples, options.count, options.size or (640, 360), options.seed, options.processes)
+    except (ValueError, OSError) as error:
+        print(f"render_drive: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("render_drive: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

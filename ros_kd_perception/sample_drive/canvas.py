@@ -1,0 +1,274 @@
+"""What a frame is painted on: colours, an instance-id buffer and a depth buffer that always agree on the outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_kd_perception.sample_drive.camera import Array, CameraModel, CameraPose
+
+NEAR_M = 0.25
+_SHIFT = 4  # cv2 takes polygon corners in sixteenths of a pixel
+_LIMIT_PX = 60000.0
+
+Color = tuple[float, float, float]
+
+
+class Face(NamedTuple):
+    """A flat polygon of one colour: world points float64 (n, 3), metres, and BGR 0..255."""
+
+    points: Array
+    color_bgr: Color
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A BGR picture with optional coverage, in halving sizes so that far copies do not shimmer.
+
+    `levels` uint8 (h, w, 3); `alphas` uint8 (h, w), what shows in the image; `masks` uint8 (h, w), what counts as the
+    object (a tree crown or a railing includes the gaps that a person labelling it would include). Empty tuples mean
+    opaque.
+    """
+
+    levels: tuple[NDArray[np.uint8], ...]
+    alphas: tuple[NDArray[np.uint8], ...] = ()
+    masks: tuple[NDArray[np.uint8], ...] = ()
+
+    @classmethod
+    def build(
+        cls, bgr: NDArray[np.uint8], alpha: NDArray[np.uint8] | None = None, mask: NDArray[np.uint8] | None = None
+    ) -> Texture:
+        """Build the halving levels; `mask` defaults to `alpha`."""
+        return cls(
+            _pyramid(bgr),
+            _pyramid(alpha) if alpha is not None else (),
+            _pyramid(mask if mask is not None else alpha) if alpha is not None else (),
+        )
+
+
+def _pyramid(picture: Any) -> tuple[NDArray[np.uint8], ...]:
+    levels = [np.ascontiguousarray(picture)]
+    while min(levels[-1].shape[:2]) > 8:
+        height, width = levels[-1].shape[:2]
+        halved: Any = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        levels.append(halved)
+    return tuple(levels)
+
+
+def clip_near(points_camera: Array) -> Array:
+    """Cut a polygon (n, 3) of the optical frame at the near plane; (0, 3) when nothing is in front of it."""
+    z = points_camera[:, 2]
+    if z.min() >= NEAR_M:
+        return points_camera
+    if z.max() < NEAR_M:
+        return points_camera[:0]
+    kept: list[Array] = []
+    for i in range(len(points_camera)):
+        a, b = points_camera[i - 1], points_camera[i]
+        if (a[2] >= NEAR_M) != (b[2] >= NEAR_M):
+            kept.append(a + (b - a) * ((NEAR_M - a[2]) / (b[2] - a[2])))
+        if b[2] >= NEAR_M:
+            kept.append(b)
+    return np.array(kept)
+
+
+def _fixed_point(points_px: Array) -> NDArray[np.int32]:
+    rounded = np.rint(np.clip(points_px, -_LIMIT_PX, _LIMIT_PX) * (1 << _SHIFT))
+    return rounded.astype(np.int32)
+
+
+@dataclass
+class Canvas:
+    """The buffers of one frame and the only ways to paint on them.
+
+    image_bgr uint8 (h, w, 3); ids int32 (h, w), 0 where nothing was painted; nearness float32 (h, w), 1 / depth of
+    standing things in 1/m, 0 where there are none (the ground is not in it). `painted_px` counts for each id how many
+    pixels inside the image it would cover with nothing in front of it.
+    """
+
+    camera: CameraModel
+    pose: CameraPose
+    image_bgr: NDArray[np.uint8] = field(init=False)
+    ids: NDArray[np.int32] = field(init=False)
+    nearness: NDArray[np.float32] = field(init=False)
+    painted_px: dict[int, int] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = (self.camera.height_px, self.camera.width_px)
+        self.image_bgr = np.zeros((*shape, 3), np.uint8)
+        self.ids = np.zeros(shape, np.int32)
+        self.nearness = np.zeros(shape, np.float32)
+
+    def project(self, points_camera: Array) -> Array:
+        """Cut a polygon (n, 3) of the optical frame at the near plane and project it to pixels (m, 2), m may be 0."""
+        clipped = clip_near(points_camera)
+        return self.camera.project(clipped) if len(clipped) >= 3 else np.zeros((0, 2))
+
+    def box_of(self, points_px: Array) -> tuple[int, int, int, int] | None:
+        """Return x0, y0, x1, y1 (exclusive) of the pixels that points may touch, or None outside the image."""
+        if len(points_px) == 0:
+            return None
+        low = np.floor(np.maximum(points_px.min(0), -2.0)).astype(int) - 1
+        high = np.ceil(np.minimum(points_px.max(0), 1e5)).astype(int) + 2
+        x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
+        x1, y1 = min(int(high[0]), self.camera.width_px), min(int(high[1]), self.camera.height_px)
+        return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+    def ground_polygon(self, points_camera: Array, color_bgr: Color, identity: int) -> None:
+        """Paint a polygon (n, 3) that lies on the ground, over whatever is there."""
+        points_px = self.project(points_camera)
+        if self.box_of(points_px) is None:
+            return
+        corners = [_fixed_point(points_px)]
+        cv2.fillPoly(self.image_bgr, corners, color_bgr, cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(self.ids, corners, identity, cv2.LINE_8, _SHIFT)
+
+    def solid(self, faces: Sequence[Face], identity: int, depth_m: float | None = None) -> None:
+        """Paint the faces of one small object in their order; what stands nearer than its middle hides it.
+
+        Args:
+            faces: Polygons, the later over the earlier.
+            identity: Id written where any face covers.
+            depth_m: Distance along the optical axis used for hiding; by default the middle of the object.
+        """
+        if not faces:
+            return
+        counts = [len(face.points) for face in faces]
+        points = self.pose.to_camera(np.concatenate([face.points for face in faces]))
+        depth = float(depth_m if depth_m is not None else np.median(points[:, 2]))
+        polygons: list[tuple[Array, Color]] = []
+        start = 0
+        for face, count in zip(faces, counts):
+            points_px = self.project(points[start : start + count])
+            if len(points_px):
+                polygons.append((points_px, face.color_bgr))
+            start += count
+        self._paint(polygons, identity, max(depth, NEAR_M))
+
+    def _paint(self, polygons: list[tuple[Array, Color]], identity: int, depth_m: float) -> None:
+        if not polygons:
+            return
+        box = self.box_of(np.concatenate([points for points, _ in polygons]))
+        if box is None:
+            return
+        x0, y0, x1, y1 = box
+        image, ids = self.image_bgr[y0:y1, x0:x1], self.ids[y0:y1, x0:x1]
+        nearness = self.nearness[y0:y1, x0:x1]
+        hidden = nearness > 1.0 / depth_m
+        before = image.copy() if hidden.any() else None
+        cover = np.zeros(ids.shape, np.uint8)
+        offset = np.array([x0, y0], np.float64)
+        for points_px, color_bgr in polygons:
+            corners = [_fixed_point(points_px - offset)]
+            cv2.fillPoly(image, corners, color_bgr, cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(cover, corners, 255, cv2.LINE_8, _SHIFT)
+        if before is not None:
+            cv2.copyTo(before, hidden.view(np.uint8), image)
+        self._claim(cover > 0, ~hidden, ids, nearness, identity, np.float32(1.0 / depth_m))
+
+    def _claim(
+        self,
+        cover: NDArray[np.bool_],
+        in_front: NDArray[np.bool_],
+        ids: NDArray[np.int32],
+        nearness: NDArray[np.float32],
+        identity: int,
+        value: Any,
+    ) -> None:
+        self.painted_px[identity] = self.painted_px.get(identity, 0) + int(np.count_nonzero(cover))
+        visible = cover & in_front
+        np.copyto(ids, identity, where=visible)
+        np.copyto(nearness, value, where=visible)
+
+    def quad(self, origin: Array, right: Array, up: Array, texture: Texture, identity: int) -> None:
+        """Paint a textured parallelogram, hidden pixel by pixel by what stands nearer.
+
+        Args:
+            origin: Lower left corner in the world, float64 (3,), metres.
+            right: Edge from lower left to lower right, float64 (3,).
+            up: Edge from lower left to upper left, float64 (3,).
+            texture: Stretched over the whole of it.
+            identity: Id written where the texture's mask covers.
+        """
+        corners = np.array([origin, origin + right, origin + right + up, origin + up])
+        corners_camera = self.pose.to_camera(corners)
+        points_px = self.project(corners_camera)
+        box = self.box_of(points_px)
+        if box is None:
+            return
+        x0, y0, x1, y1 = box
+        inverse_depth = self._plane_nearness(corners_camera, box)
+        nearness = self.nearness[y0:y1, x0:x1]
+        cover = np.zeros(nearness.shape, np.uint8)
+        cv2.fillPoly(cover, [_fixed_point(points_px - np.array([x0, y0], np.float64))], 255, cv2.LINE_8, _SHIFT)
+        level = self._level(texture, points_px)
+        matrix = self._homography(corners_camera, texture.levels[level].shape, x0, y0)
+        size = (x1 - x0, y1 - y0)
+        in_front = inverse_depth >= nearness
+        if not texture.alphas and not (in_front & (cover > 0)).any():
+            return
+        picture = cv2.warpPerspective(texture.levels[level], matrix, size, borderMode=cv2.BORDER_REPLICATE)
+        image = self.image_bgr[y0:y1, x0:x1]
+        shown = cover * in_front.view(np.uint8)
+        if texture.alphas:
+            alpha = cv2.warpPerspective(texture.alphas[level], matrix, size)
+            weight = cv2.bitwise_and(alpha, shown).astype(np.float32) * np.float32(1 / 255)
+            image[:] = cv2.blendLinear(picture, image, weight, 1 - weight)
+            mask = cv2.warpPerspective(texture.masks[level], matrix, size)
+            cover = cv2.bitwise_and(cover, mask)
+            claimed = cover > 127
+        else:
+            cv2.copyTo(picture, shown, image)
+            claimed = cover > 0
+        self._claim(claimed, in_front, self.ids[y0:y1, x0:x1], nearness, identity, inverse_depth)
+
+    def _plane_nearness(self, corners_camera: Array, box: tuple[int, int, int, int]) -> NDArray[np.float32]:
+        """1 / depth of the plane at each pixel of a box; affine in the pixel, as for every plane."""
+        x0, y0, x1, y1 = box
+        normal = np.cross(corners_camera[1] - corners_camera[0], corners_camera[3] - corners_camera[0])
+        offset = float(normal @ corners_camera[0])
+        if abs(offset) < 1e-9:
+            return np.full((y1 - y0, x1 - x0), 1e-6, np.float32)
+        matrix = self.camera.intrinsic_matrix
+        columns = (np.arange(x0, x1) - matrix[0, 2]) / self.camera.focal_px * normal[0]
+        rows = (np.arange(y0, y1) - matrix[1, 2]) / self.camera.focal_px * normal[1] + normal[2]
+        nearness = np.add.outer(rows / offset, columns / offset).astype(np.float32)
+        return np.asarray(np.clip(nearness, 1e-6, 1.0 / NEAR_M), np.float32)
+
+    def _homography(self, corners_camera: Array, shape: tuple[int, ...], x0: int, y0: int) -> Array:
+        height, width = shape[:2]
+        top_left, right = corners_camera[3], corners_camera[1] - corners_camera[0]
+        down = corners_camera[0] - corners_camera[3]
+        plane = np.stack([right / width, down / height, top_left + 0.5 * (right / width + down / height)], axis=1)
+        shift = np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]])
+        return np.asarray(shift @ self.camera.intrinsic_matrix @ plane)
+
+    @staticmethod
+    def _level(texture: Texture, points_px: Array) -> int:
+        x, y = points_px[:, 0], points_px[:, 1]
+        area_px = abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+        height, width = texture.levels[0].shape[:2]
+        level = int(0.5 * np.log2(max(height * width / max(area_px, 1.0), 1.0)) + 0.3)
+        return min(level, len(texture.levels) - 1)
+
+
+def box_of_id(ids: NDArray[np.int32], identity: int) -> tuple[int, int, int, int, int] | None:
+    """Return x0, y0, x1, y1 (exclusive) and the pixel count of an id, or None when it is nowhere."""
+    found = ids == identity
+    rows = np.flatnonzero(found.any(axis=1))
+    if len(rows) == 0:
+        return None
+    columns = np.flatnonzero(found.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1, int(np.count_nonzero(found))
+
+
+def facing_polygon(centre: Array, normal: Array, outline: Iterable[tuple[float, float]]) -> Array:
+    """Place an outline of (left-to-right, up) offsets in metres on a vertical plane, seen from its normal's side."""
+    across = np.array([-normal[1], normal[0], 0.0])
+    across /= max(float(np.linalg.norm(across)), 1e-9)
+    return np.array([centre + across * x + np.array([0.0, 0.0, y]) for x, y in outline])

@@ -1,0 +1,121 @@
+"""A drive through a sample street: ask for a camera and a time, get the picture with its exact masks and boxes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_kd_perception.class_tables import SEGMENTATION_ID_OF_DETECTION_ID
+from ros_kd_perception.sample_drive.build import build_world
+from ros_kd_perception.sample_drive.camera import CameraModel, CameraPose, camera_named, default_cameras
+from ros_kd_perception.sample_drive.canvas import Canvas, box_of_id
+from ros_kd_perception.sample_drive.scene import ScenePainter
+from ros_kd_perception.sample_drive.sensor import Sensor, through_air
+from ros_kd_perception.sample_drive.world import FIRST_INSTANCE, SKY, World
+
+MIN_VISIBLE_SHARE = 0.2
+MIN_BOX_HEIGHT_SHARE = 0.012
+MIN_BOX_WIDTH_PX = 3
+_DETECTION_ID_OF_SEGMENTATION_ID = {segment: label for label, segment in SEGMENTATION_ID_OF_DETECTION_ID.items()}
+
+
+@dataclass(frozen=True)
+class RenderedView:
+    """One frame and its truth.
+
+    image_bgr uint8 (h, w, 3); class_map uint8 (h, w), segmentation class ids, 255 unlabeled; boxes_xyxy float32
+    (n, 4), pixels, the right and lower edge exclusive; labels int32 (n,), detection class ids; instance_ids int32
+    (n,), the same for the same object in every camera and at every time; identities int32 (h, w), the id buffer that
+    class map and boxes were read from.
+    """
+
+    image_bgr: NDArray[np.uint8]
+    class_map: NDArray[np.uint8]
+    boxes_xyxy: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    instance_ids: NDArray[np.int32]
+    identities: NDArray[np.int32]
+
+
+class SampleDrive:
+    """A car with cameras on its way through a street that a seed decides entirely.
+
+    Args:
+        seed: Not negative; the same seed, weather and cameras give the same bytes, in any process and order.
+        weather: One of WEATHERS.
+        duration_s: How long the street must last.
+        cameras: By default front, left and right at 1280x720.
+
+    Raises:
+        ValueError: Unknown weather, negative seed or a duration outside 0..600 s.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        weather: str = "day",
+        duration_s: float = 20.0,
+        cameras: Sequence[CameraModel] | None = None,
+    ) -> None:
+        if seed < 0 or not 0.0 < duration_s <= 600.0:
+            raise ValueError(f"expected a seed from 0 on and a duration of up to 600 s, got {seed} and {duration_s} s")
+        self.seed, self.duration_s = seed, duration_s
+        self.cameras: tuple[CameraModel, ...] = tuple(default_cameras() if cameras is None else cameras)
+        self.world: World = build_world(seed, weather, duration_s)
+        self._painter = ScenePainter(self.world, np.random.default_rng([seed, 0x9A1]))
+        self._class_of_identity = self.world.class_of_identity()
+        self._sensors: dict[str, Sensor] = {}
+
+    def camera_pose(self, camera_name: str, time_s: float) -> CameraPose:
+        """Return the optical frame of a camera in the world."""
+        return camera_named(self.cameras, camera_name).pose(self.world.car_pose(time_s))
+
+    def render(self, camera_name: str, time_s: float) -> RenderedView:
+        """Render what a camera sees; raises KeyError for an unknown camera.
+
+        A box is the extent of an object's visible pixels. It is left out when it is lower than 1.2 % of the image
+        (at least 6 px) or narrower than 3 px, or when less than 20 % of the pixels that the object would cover inside
+        the image are visible. The class map keeps those pixels.
+        """
+        camera = camera_named(self.cameras, camera_name)
+        canvas = Canvas(camera, self.camera_pose(camera_name, time_s))
+        nearness = self._painter.paint(canvas, time_s)
+        hazy = through_air(canvas.image_bgr, nearness, canvas.ids == SKY + 1, self.world.weather)
+        velocity = (self.world.seen_from(time_s + 0.01) - self.world.seen_from(time_s - 0.01)) / 0.02
+        frame_rng = np.random.default_rng([self.seed, zlib.crc32(camera_name.encode()), int(round(time_s * 1e6)) + 1])
+        image = self._sensor(camera).expose(hazy, canvas.pose, velocity, frame_rng)
+        boxes, labels, instances = self._boxes(canvas)
+        return RenderedView(image, self._class_of_identity[canvas.ids], boxes, labels, instances, canvas.ids)
+
+    def _sensor(self, camera: CameraModel) -> Sensor:
+        if camera.name not in self._sensors:
+            rng = np.random.default_rng([self.seed, zlib.crc32(camera.name.encode())])
+            self._sensors[camera.name] = Sensor(camera, self.world.weather, rng)
+        return self._sensors[camera.name]
+
+    def _boxes(self, canvas: Canvas) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
+        boxes, labels, instances = [], [], []
+        least_height = max(MIN_BOX_HEIGHT_SHARE * canvas.camera.height_px, 6.0)
+        for identity in sorted(canvas.painted_px):
+            if identity < FIRST_INSTANCE:
+                continue
+            found = box_of_id(canvas.ids, identity)
+            if found is None:
+                continue
+            x0, y0, x1, y1, visible_px = found
+            if y1 - y0 < least_height or x1 - x0 < MIN_BOX_WIDTH_PX:
+                continue
+            if visible_px < MIN_VISIBLE_SHARE * canvas.painted_px[identity]:
+                continue
+            boxes.append((x0, y0, x1, y1))
+            labels.append(_DETECTION_ID_OF_SEGMENTATION_ID[int(self._class_of_identity[identity])])
+            instances.append(identity)
+        return (
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array(labels, np.int32),
+            np.array(instances, np.int32),
+        )
