@@ -1,0 +1,138 @@
+"""Turn a finished live drive into what people look at: summary.json, overlay.mp4, report.html."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ros_kd_perception.bag import BagError, BagReader
+from ros_kd_perception.drive_pictures import FrameKey, PictureAlbum, draw_frames, write_overlay_video
+from ros_kd_perception.drive_summary import DrivenFrame, match_results, read_node_report, summarise
+from ros_kd_perception.live_drive import NODE_NAME, LiveFiles, LivePlan
+from ros_kd_perception.mosaic import Mosaic
+from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.recorded_results import RecordedResult, Recording, read_recording
+from ros_kd_perception.report import Drive, Picture, choose_highlights, choose_moments, render_report
+from ros_kd_perception.traffic_log import read_traffic
+from ros_kd_perception.video import VideoWriter
+
+OUTPUT_FILES = ("report.html", "overlay.mp4", "perception.mcap", "summary.json")
+MIN_VIDEO_RATE, MAX_VIDEO_RATE = 10, 30
+
+
+@dataclass(frozen=True)
+class DriveNames:
+    """How the report calls things: its headline, and where the frames came from."""
+
+    title: str
+    source: str
+
+
+def write_outputs(
+    plan: LivePlan, files: LiveFiles, model: OnnxModel, names: DriveNames, folder: Path
+) -> dict[str, Any]:
+    """Write the four files of `OUTPUT_FILES` into an empty folder.
+
+    Args:
+        plan: what was driven.
+        files: what came of it; the recording is moved, not copied.
+        model: what the node ran.
+        names: for the report.
+        folder: takes the files.
+
+    Returns:
+        The summary.
+
+    Raises:
+        BagError: nothing was perceived, or the bag or the recording cannot be read.
+        VideoError: no room for the video.
+    """
+    frames = match_results(read_traffic(files.sent), read_traffic(files.received))
+    mosaic = Mosaic(list(plan.cameras))
+    recording = read_recording(
+        files.recording, NODE_NAME, plan.cameras, lambda camera, size: mosaic.tiles[camera].fit(*size)
+    )
+    summary = summarise(frames, read_node_report(recording.last_diagnostics))
+    if not summary["perceived"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items()) or "no frames sent"
+        raise BagError(f"expected frames of {plan.bag} to be perceived, none was: {reasons}; look at its image topics")
+    drive = _drive(plan, model, names, summary, frames, recording)
+    jpegs, hero_jpeg = _draw(plan, drive, mosaic, folder / "overlay.mp4")
+    hero_caption = "All cameras at one moment; tints are classes of the segmentation, boxes carry label and score."
+    (folder / "report.html").write_text(render_report(drive, jpegs, hero_jpeg, hero_caption), encoding="utf-8")
+    shutil.move(files.recording, folder / "perception.mcap")
+    full_summary = {**summary, "drive": dict(drive.facts)}
+    (folder / "summary.json").write_text(json.dumps(full_summary, indent=2) + "\n", encoding="utf-8")
+    return full_summary
+
+
+def _drive(
+    plan: LivePlan,
+    model: OnnxModel,
+    names: DriveNames,
+    summary: Mapping[str, Any],
+    frames: Sequence[DrivenFrame],
+    recording: Recording,
+) -> Drive:
+    contract = model.contract
+    length_s = (frames[-1].sent_ns - frames[0].sent_ns) / 1e9
+    sizes = dict.fromkeys(f"{r.source_size[1]}x{r.source_size[0]}" for r in recording.results.values())
+    facts = {
+        "Frames": f"{names.source}; {len(plan.cameras)} cameras, {', '.join(sizes)}, {length_s:.1f} s in real time",
+        "Topics": ", ".join(f"{camera}: {topic}" for camera, topic in plan.cameras.items()),
+        "Student": f"{contract.name} {contract.version}, {contract.precision}, network input "
+        f"{contract.input.width}x{contract.input.height}, sha256 {model.sha256}",
+        "Execution provider": str(summary["provider"]),
+        "Processes": "player, perception node and recorder, each a process of its own on a ROS 2 graph",
+        "Measured": str(summary["measured"]),
+    }
+    subtitle = (
+        f"{contract.name} {contract.version} on {summary['provider']}, {len(plan.cameras)} "
+        f"camera{'s' * (len(plan.cameras) != 1)} for {length_s:.0f} s on a live ROS 2 graph: {summary['perceived']} of "
+        f"{summary['sent']} frames perceived."
+    )
+    return Drive(names.title, subtitle, facts, summary, frames, recording.results, contract)
+
+
+def _draw(plan: LivePlan, drive: Drive, mosaic: Mosaic, video_path: Path) -> tuple[dict[FrameKey, bytes], bytes]:
+    pictures = [*choose_moments(drive), *choose_highlights(drive)]
+    album = PictureAlbum([picture.key for picture in pictures])
+    rate = round(len(drive.frames) / max(drive.seconds(drive.frames[-1]), 1.0))
+    rate = min(MAX_VIDEO_RATE, max(MIN_VIDEO_RATE, rate))
+    with BagReader(plan.bag, plan.cameras) as bag, VideoWriter(video_path, rate) as video:
+        end_ns = bag.start_ns + round(plan.duration_s * 1e9) if plan.duration_s else None
+        drawn = draw_frames(bag, end_ns, drive.results, drive.contract, mosaic)
+        bar = tqdm(
+            drawn, total=len(drive.frames), unit="frame", desc="drawing the overlay video", leave=False, disable=None
+        )
+        hero_jpeg = write_overlay_video(bar, _captions(drive), mosaic, video, rate, _hero(drive, pictures), album)
+    return album.jpegs, hero_jpeg
+
+
+def _hero(drive: Drive, pictures: Sequence[Picture]) -> FrameKey | None:
+    """The fullest frame of the camera that stands large, away from the ends, when every tile has a picture."""
+    ahead = next((camera for camera in drive.cameras if "front" in camera or "center" in camera), drive.cameras[0])
+    middle = drive.frames[len(drive.frames) // 4 : max(1, 3 * len(drive.frames) // 4)]
+    seen: list[tuple[DrivenFrame, RecordedResult]] = [
+        (frame, drive.results[key])
+        for frame in middle
+        if (key := (frame.camera, frame.stamp_ns)) in drive.results and frame.camera == ahead
+    ]
+    if not seen:
+        return pictures[0].key if pictures else None
+    frame, _ = max(seen, key=lambda item: len(item[1].detections))
+    return frame.camera, frame.stamp_ns
+
+
+def _captions(drive: Drive) -> dict[FrameKey, str]:
+    captions = {}
+    for frame in drive.frames:
+        latency = "no result" if frame.latency_ms is None else f"{frame.latency_ms:.0f} ms"
+        captions[frame.camera, frame.stamp_ns] = f"{frame.camera}  {drive.seconds(frame):.1f} s  {latency}"
+    return captions

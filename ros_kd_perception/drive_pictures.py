@@ -1,0 +1,152 @@
+"""Draw a recorded drive: an overlay video of all cameras, and single pictures for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ros_kd_perception.bag import BagReader, RawMessage, decode_message
+from ros_kd_perception.image_message import frame_from_message
+from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.mosaic import Mosaic, shrink
+from ros_kd_perception.overlay import draw_overlay
+from ros_kd_perception.recorded_results import RecordedResult
+from ros_kd_perception.structures import BadFrame, UInt8Array
+from ros_kd_perception.video import VideoWriter
+
+LONGEST_STILL_NS = 3_000_000_000
+"""Pauses in the drive that are longer are left out of the video."""
+
+FrameKey = tuple[str, int]
+"""Camera and stamp in nanoseconds."""
+
+
+@dataclass(frozen=True)
+class DrawnFrame:
+    """One camera frame, drawn.
+
+    Attributes:
+        key: camera and stamp.
+        log_time_ns: when it stands in the bag.
+        picture_bgr: uint8, fits the camera's tile of the mosaic.
+        perceived: the overlay is on it.
+    """
+
+    key: FrameKey
+    log_time_ns: int
+    picture_bgr: UInt8Array
+    perceived: bool
+
+
+class PictureAlbum:
+    """Keeps JPEGs of chosen frames while a drive is drawn.
+
+    Args:
+        wanted: frames to keep.
+        width: of the kept pictures, pixels.
+    """
+
+    def __init__(self, wanted: Collection[FrameKey], width: int = 640) -> None:
+        self._wanted = set(wanted)
+        self._width = width
+        self.jpegs: dict[FrameKey, bytes] = {}
+
+    def keep(self, drawn: DrawnFrame) -> None:
+        """Keep a frame if it is wanted."""
+        if drawn.key in self._wanted:
+            height, width = drawn.picture_bgr.shape[:2]
+            picture = shrink(drawn.picture_bgr, max(1, round(height * self._width / width)), self._width)
+            self.jpegs[drawn.key] = jpeg_of(picture)
+
+
+def draw_frames(
+    bag: BagReader,
+    end_ns: int | None,
+    results: Mapping[FrameKey, RecordedResult],
+    contract: ModelContract,
+    mosaic: Mosaic,
+) -> Iterator[DrawnFrame]:
+    """Draw every frame of a bag that can be decoded, in the order of the bag.
+
+    Args:
+        bag: the drive.
+        end_ns: log time at which the played part ends, None for the end of the bag.
+        results: what was recorded, shrunk to the mosaic's tiles.
+        contract: names and colours of the classes.
+        mosaic: gives the size of each camera's pictures.
+    """
+    camera_of = {topic: camera for camera, topic in bag.cameras.items()}
+    for raw in bag.raw_messages(camera_of, None, end_ns):
+        drawn = _draw(camera_of[raw.topic], raw, results, contract, mosaic)
+        if drawn is not None:
+            yield drawn
+
+
+def _draw(
+    camera: str,
+    raw: RawMessage,
+    results: Mapping[FrameKey, RecordedResult],
+    contract: ModelContract,
+    mosaic: Mosaic,
+) -> DrawnFrame | None:
+    try:
+        frame = frame_from_message(camera, decode_message(raw))
+    except BadFrame:
+        return None  # the node has dropped it too, and counted it
+    key = (camera, frame.stamp_ns)
+    picture_bgr = shrink(frame.image_bgr, *mosaic.tiles[camera].fit(*frame.image_bgr.shape[:2]))
+    result = results.get(key)
+    perceived = result is not None and result.picture_size == picture_bgr.shape[:2]
+    if result is not None and perceived:
+        picture_bgr = draw_overlay(picture_bgr, result.perception(), contract)
+    return DrawnFrame(key, raw.log_time_ns, picture_bgr, perceived)
+
+
+def write_overlay_video(
+    frames: Iterable[DrawnFrame],
+    captions: Mapping[FrameKey, str],
+    mosaic: Mosaic,
+    video: VideoWriter,
+    frames_per_second: int,
+    hero: FrameKey | None,
+    album: PictureAlbum,
+) -> bytes:
+    """Write all cameras side by side in real time, and keep the pictures that the report wants.
+
+    At any moment of the video each tile shows its camera's latest frame.
+
+    Args:
+        frames: drawn frames in the order of their log times.
+        captions: a line for the corner of a frame's tile.
+        mosaic: where the cameras go.
+        video: takes the pictures.
+        frames_per_second: of the video.
+        hero: the frame at which the whole mosaic is kept.
+        album: keeps single frames.
+
+    Returns:
+        JPEG of the mosaic at `hero`, or of the last one.
+    """
+    hero_jpeg = b""
+    next_ns, period_ns = 0, 1_000_000_000 // frames_per_second
+    for drawn in frames:
+        if drawn.log_time_ns - next_ns > LONGEST_STILL_NS:
+            next_ns = drawn.log_time_ns
+        while drawn.log_time_ns >= next_ns:
+            video.write(mosaic.canvas_bgr)
+            next_ns += period_ns
+        mosaic.put(drawn.key[0], drawn.picture_bgr, captions.get(drawn.key, drawn.key[0]), missing=not drawn.perceived)
+        album.keep(drawn)
+        if drawn.key == hero:
+            hero_jpeg = jpeg_of(mosaic.canvas_bgr)
+    video.write(mosaic.canvas_bgr)
+    return hero_jpeg or jpeg_of(mosaic.canvas_bgr)
+
+
+def jpeg_of(picture_bgr: UInt8Array, quality: int = 82) -> bytes:
+    """Compress a picture."""
+    _, data = cv2.imencode(".jpg", picture_bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return bytes(np.asarray(data).tobytes())

@@ -1,0 +1,160 @@
+"""Account for every frame of a live drive: perceived and how late, or dropped and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ros_kd_perception.traffic_log import Crossing
+
+NOT_DELIVERED = "not_delivered"
+"""Dropped, but not by the node: the camera message, or one of its two results, never reached its reader."""
+
+_DROPPED = "dropped."
+
+MEASURED = (
+    "latency_ms runs from the player's hand-over of a camera message to the ROS graph until the recorder has received "
+    "both results of that frame, segmentation and detections, on one steady clock; it holds the transport there and "
+    "back, the wait for the frame's turn, decoding and inference. dropped comes from the node's last diagnostics; "
+    f"{NOT_DELIVERED} is what was sent but neither perceived nor dropped by the node"
+)
+
+
+@dataclass(frozen=True)
+class DrivenFrame:
+    """One camera message that was sent.
+
+    Attributes:
+        camera: its camera.
+        stamp_ns: stamp of its header.
+        sent_ns: when it was handed over, CLOCK_MONOTONIC.
+        latency_ms: until both its results were received, None when one never was.
+    """
+
+    camera: str
+    stamp_ns: int
+    sent_ns: int
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """What the node says about itself.
+
+    Attributes:
+        provider: execution provider that really ran.
+        dropped: number of dropped frames by reason, for each camera.
+    """
+
+    provider: str
+    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def read_node_report(diagnostics: Any) -> NodeReport:
+    """Read the counts out of the node's diagnostics.
+
+    Args:
+        diagnostics: a diagnostic_msgs/DiagnosticArray of the node, None when none was recorded.
+    """
+    provider, dropped = "unknown", {}
+    for status in diagnostics.status if diagnostics is not None else ():
+        subject = status.name.rpartition(": ")[2]
+        values = {value.key: value.value for value in status.values}
+        provider = values.get("provider", provider)
+        counts = {key.removeprefix(_DROPPED): int(count) for key, count in values.items() if key.startswith(_DROPPED)}
+        if counts:
+            dropped[subject] = {reason: count for reason, count in counts.items() if count}
+    return NodeReport(provider, dropped)
+
+
+def match_results(sent: Iterable[Crossing], received: Iterable[Crossing]) -> list[DrivenFrame]:
+    """Find the two results of each camera message by camera and stamp.
+
+    Frames of one camera with equal stamps get the results in the order in which these came.
+
+    Args:
+        sent: the player's log.
+        received: the recorder's log.
+
+    Returns:
+        One entry for each image sent, in the order sent.
+    """
+    arrivals: dict[tuple[str, str, int], deque[int]] = defaultdict(deque)
+    for crossing in received:
+        arrivals[crossing.kind, crossing.camera, crossing.stamp_ns].append(crossing.steady_ns)
+    frames = []
+    for image in sent:
+        if image.kind != "image":
+            continue
+        masks = arrivals["segmentation", image.camera, image.stamp_ns]
+        boxes = arrivals["detections", image.camera, image.stamp_ns]
+        latency_ms = None
+        if masks and boxes:
+            latency_ms = (max(masks.popleft(), boxes.popleft()) - image.steady_ns) / 1e6
+        frames.append(DrivenFrame(image.camera, image.stamp_ns, image.steady_ns, latency_ms))
+    return frames
+
+
+def summarise(frames: Sequence[DrivenFrame], report: NodeReport) -> dict[str, Any]:
+    """Sum a drive up, in all and per camera, for `summary.json`.
+
+    In every part `sent == perceived + sum(dropped.values())`.
+
+    Args:
+        frames: every frame that was sent.
+        report: the node's own counts at the end.
+    """
+    cameras = list(dict.fromkeys(frame.camera for frame in frames))
+    parts = {}
+    for camera in cameras:
+        own = [frame for frame in frames if frame.camera == camera]
+        parts[camera] = _part(own, _account(own, report.dropped.get(camera, {})), report.provider)
+    dropped: dict[str, int] = {}
+    for part in parts.values():
+        for reason, count in part["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return {**_part(frames, dropped, report.provider), "cameras": parts, "measured": MEASURED}
+
+
+def _account(frames: Sequence[DrivenFrame], node_dropped: Mapping[str, int]) -> dict[str, int]:
+    """Explain every frame without results, first by what the node says; its counts may hold other senders' frames."""
+    unexplained = sum(frame.latency_ms is None for frame in frames)
+    dropped = {}
+    for reason, count in sorted(node_dropped.items(), key=lambda item: -item[1]):
+        explained = min(count, unexplained)
+        if explained:
+            dropped[reason] = explained
+            unexplained -= explained
+    if unexplained:
+        dropped[NOT_DELIVERED] = unexplained
+    return dropped
+
+
+def _part(frames: Sequence[DrivenFrame], dropped: Mapping[str, int], provider: str) -> dict[str, Any]:
+    latencies_ms = [frame.latency_ms for frame in frames if frame.latency_ms is not None]
+    sent_ns = [frame.sent_ns for frame in frames]
+    span_s = (max(sent_ns) - min(sent_ns)) / 1e9 if len(frames) > 1 else 0.0
+    # n frames span n - 1 periods.
+    periods_share = (len(frames) - 1) / len(frames) if frames else 0.0
+    return {
+        "sent": len(frames),
+        "perceived": len(latencies_ms),
+        "perceived_share": round(len(latencies_ms) / len(frames), 4) if frames else 0.0,
+        "dropped": dict(dropped),
+        "frames_per_second": round(len(latencies_ms) * periods_share / span_s, 2) if span_s else None,
+        "latency_ms": latency_percentiles(latencies_ms),
+        "provider": provider,
+    }
+
+
+def latency_percentiles(latencies_ms: Sequence[float]) -> dict[str, float | None]:
+    """Median, 95th and 99th percentile and the extremes, milliseconds; None of each when there is no latency."""
+    if not latencies_ms:
+        return dict.fromkeys(("p50", "p95", "p99", "min", "max"))
+    p50, p95, p99 = np.percentile(latencies_ms, (50, 95, 99))
+    values = {"p50": p50, "p95": p95, "p99": p99, "min": min(latencies_ms), "max": max(latencies_ms)}
+    return {name: round(float(value), 3) for name, value in values.items()}

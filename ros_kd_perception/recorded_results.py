@@ -1,0 +1,143 @@
+"""Read back what a perception node published, out of the bag that it was recorded in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ros_kd_perception.bag import BagError, BagReader, RawMessage, decode_message
+from ros_kd_perception.structures import Detections, Int32Array, Perception, Timing, UInt8Array
+
+Size = tuple[int, int]
+"""Height and width, pixels."""
+
+_TIMING_UNKNOWN = Timing(0.0, 0.0, 0.0)
+_UNCERTAINTY_UNKNOWN = np.zeros((1, 1), np.float32)
+
+
+@dataclass(frozen=True)
+class RecordedResult:
+    """Both results of one frame, at the size that pictures of it will have.
+
+    A minute of full-size class maps is gigabytes; shrunk and as PNG it is some megabytes.
+
+    Attributes:
+        camera: as in the topic names.
+        stamp_ns: header stamp.
+        frame_id: header frame.
+        source_size: of the camera image.
+        picture_size: of the shrunk image.
+        class_map_png: the shrunk class map.
+        pixels_by_class: int32 `[256]`, how many pixels of the shrunk class map each id has.
+        detections: in pixels of the shrunk image.
+    """
+
+    camera: str
+    stamp_ns: int
+    frame_id: str
+    source_size: Size
+    picture_size: Size
+    class_map_png: bytes
+    pixels_by_class: Int32Array
+    detections: Detections
+
+    def perception(self) -> Perception:
+        """As a perception of the shrunk image."""
+        class_map = cv2.imdecode(np.frombuffer(self.class_map_png, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return Perception(
+            self.camera,
+            self.stamp_ns,
+            self.frame_id,
+            np.asarray(class_map, np.uint8),
+            self.detections,
+            _UNCERTAINTY_UNKNOWN,
+            _TIMING_UNKNOWN,
+        )
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All that was recorded: results by camera and stamp, and the last diagnostics, None if there were none."""
+
+    results: dict[tuple[str, int], RecordedResult]
+    last_diagnostics: Any
+
+
+def read_recording(
+    path: Path, perception: str, cameras: Collection[str], picture_size: Callable[[str, Size], Size]
+) -> Recording:
+    """Read a recording whole.
+
+    Args:
+        path: the bag.
+        perception: name of the node, such as `/perception`.
+        cameras: its cameras.
+        picture_size: size to shrink results to, from the camera and the size of its images.
+
+    Raises:
+        BagError: unreadable, or a message in it is.
+        BadFrame: a message in it cannot be decoded.
+    """
+    masks = {camera: f"{perception}/{camera}/segmentation" for camera in cameras}
+    boxes = {f"{perception}/{camera}/detections": camera for camera in cameras}
+    camera_of_mask = {topic: camera for camera, topic in masks.items()}
+    results: dict[tuple[str, int], RecordedResult] = {}
+    arrays: dict[tuple[str, int], Any] = {}
+    last_diagnostics: RawMessage | None = None
+    with BagReader(path, masks) as bag:
+        for raw in bag.raw_messages({*camera_of_mask, *boxes, "/diagnostics"}):
+            if raw.topic == "/diagnostics":
+                last_diagnostics = raw
+                continue
+            message = decode_message(raw)
+            stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+            if raw.topic in boxes:
+                arrays[boxes[raw.topic], stamp_ns] = message
+            else:
+                camera = camera_of_mask[raw.topic]
+                results[camera, stamp_ns] = _shrink(camera, stamp_ns, message, picture_size)
+    for key in list(results):
+        if key not in arrays:
+            del results[key]  # half a result is none
+        else:
+            results[key] = _with_detections(results[key], arrays[key])
+    return Recording(results, decode_message(last_diagnostics) if last_diagnostics else None)
+
+
+def _shrink(camera: str, stamp_ns: int, mask: Any, picture_size: Callable[[str, Size], Size]) -> RecordedResult:
+    if mask.encoding != "mono8" or len(mask.data) < mask.step * mask.height or mask.step < mask.width:
+        raise BagError(f"expected a mono8 class map of {camera}, got {mask.encoding} {mask.width}x{mask.height}")
+    class_map = np.frombuffer(mask.data, np.uint8)[: mask.step * mask.height].reshape(mask.height, mask.step)
+    source_size = (mask.height, mask.width)
+    height, width = picture_size(camera, source_size)
+    rows = (np.arange(height) * mask.height + mask.height // 2) // height
+    columns = (np.arange(width) * mask.width + mask.width // 2) // width
+    small: UInt8Array = np.ascontiguousarray(class_map[rows][:, columns])
+    _, png = cv2.imencode(".png", small, (cv2.IMWRITE_PNG_COMPRESSION, 1))
+    pixels_by_class = np.bincount(small.ravel(), minlength=256).astype(np.int32)
+    none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+    return RecordedResult(
+        camera, stamp_ns, mask.header.frame_id, source_size, (height, width), png.tobytes(), pixels_by_class, none
+    )
+
+
+def _with_detections(result: RecordedResult, array: Any) -> RecordedResult:
+    found = [detection for detection in array.detections if detection.results]
+    boxes = np.zeros((len(found), 4), np.float32)
+    for row, detection in zip(boxes, found, strict=True):
+        center, half_x, half_y = detection.bbox.center.position, detection.bbox.size_x / 2, detection.bbox.size_y / 2
+        row[:] = (center.x - half_x, center.y - half_y, center.x + half_x, center.y + half_y)
+    best = [detection.results[0].hypothesis for detection in found]
+    scale_y, scale_x = (new / old for new, old in zip(result.picture_size, result.source_size, strict=True))
+    boxes *= np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+    detections = Detections(
+        boxes,
+        np.array([hypothesis.score for hypothesis in best], np.float32),
+        np.array([int(hypothesis.class_id) for hypothesis in best], np.int32),
+    )
+    return replace(result, detections=detections)

@@ -1,0 +1,298 @@
+"""Write `report.html`: one self-contained page about a drive, with pictures and plots."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from ros_kd_perception import svg_plots
+from ros_kd_perception.drive_pictures import FrameKey
+from ros_kd_perception.drive_summary import DrivenFrame
+from ros_kd_perception.model_contract import ClassInfo, ModelContract
+from ros_kd_perception.recorded_results import RecordedResult
+from ros_kd_perception.svg_plots import Series
+
+MOMENTS = 4
+"""Times along the drive of which every camera's picture is shown."""
+
+RATE_WINDOW_S = 2.0
+_SERIES_COLORS = 8
+
+
+@dataclass(frozen=True)
+class Drive:
+    """All that a report tells.
+
+    Attributes:
+        title: headline.
+        subtitle: a sentence below it.
+        facts: name and text of each line of the last section.
+        summary: as in summary.json.
+        frames: every frame that was sent, in the order sent.
+        results: what was recorded.
+        contract: names and colours of the classes.
+    """
+
+    title: str
+    subtitle: str
+    facts: Mapping[str, str]
+    summary: Mapping[str, Any]
+    frames: Sequence[DrivenFrame]
+    results: Mapping[FrameKey, RecordedResult]
+    contract: ModelContract
+
+    @property
+    def cameras(self) -> list[str]:
+        """Cameras in the order of their first frames."""
+        return list(self.summary["cameras"])
+
+    def seconds(self, frame: DrivenFrame) -> float:
+        """When a frame was sent, seconds after the first."""
+        return (frame.sent_ns - self.frames[0].sent_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report that is yet to be drawn: which frame, and what stands below it."""
+
+    key: FrameKey
+    caption: str
+
+
+def choose_moments(drive: Drive) -> list[Picture]:
+    """Choose, at a few times along the drive, the frame of each camera that is nearest; row by row."""
+    with_results = [frame for frame in drive.frames if frame.latency_ms is not None]
+    if not with_results:
+        return []
+    length_s = drive.seconds(with_results[-1])
+    pictures = []
+    for index in range(MOMENTS):
+        moment_s = length_s * (index + 0.5) / MOMENTS
+        for camera in drive.cameras:
+            own = [frame for frame in with_results if frame.camera == camera]
+            if own:
+                frame = min(own, key=lambda frame: abs(drive.seconds(frame) - moment_s))
+                pictures.append(Picture(_key(frame), f"{camera}, {drive.seconds(frame):.1f} s"))
+    return pictures
+
+
+def choose_highlights(drive: Drive) -> list[Picture]:
+    """Choose the slowest and the fastest frame, the one with most boxes and the one with most unsure boxes."""
+    seen = [(frame, drive.results[_key(frame)]) for frame in drive.frames if _key(frame) in drive.results]
+    timed = [(frame, frame.latency_ms) for frame, _ in seen if frame.latency_ms is not None]
+    if not timed:
+        return []
+    slowest, slowest_ms = max(timed, key=lambda item: item[1])
+    fastest, fastest_ms = min(timed, key=lambda item: item[1])
+    fullest, most = max(seen, key=lambda item: len(item[1].detections))
+    least_sure, unsure = max(seen, key=lambda item: _unsure_boxes(item[1]))
+
+    def where(frame: DrivenFrame) -> str:
+        return f"{frame.camera}, {drive.seconds(frame):.1f} s"
+
+    chosen = [
+        Picture(_key(fullest), f"Most boxes: {len(most.detections)} ({where(fullest)})"),
+        Picture(_key(slowest), f"Slowest: {slowest_ms:.0f} ms ({where(slowest)})"),
+        Picture(_key(fastest), f"Fastest: {fastest_ms:.0f} ms ({where(fastest)})"),
+    ]
+    if _unsure_boxes(unsure):
+        count = _unsure_boxes(unsure)
+        caption = f"Least sure: {count} box{'es' * (count > 1)} with a score under 0.5 ({where(least_sure)})"
+        chosen.insert(1, Picture(_key(least_sure), caption))
+    return chosen
+
+
+def render_report(drive: Drive, jpegs: Mapping[FrameKey, bytes], hero_jpeg: bytes, hero_caption: str) -> str:
+    """Fill in the page.
+
+    Args:
+        drive: what it tells.
+        jpegs: the pictures that `choose_moments` and `choose_highlights` asked for; those missing are left out.
+        hero_jpeg: the large picture at the top.
+        hero_caption: what stands below it.
+
+    Returns:
+        HTML without references to other files or hosts.
+    """
+    template = Template(resources.files(__package__).joinpath("report_template.html").read_text(encoding="utf-8"))
+    classes = drive.contract.class_map.classes
+    return template.substitute(
+        title=escape(drive.title),
+        subtitle=escape(drive.subtitle),
+        hero=_data_url(hero_jpeg),
+        hero_caption=escape(hero_caption),
+        columns=str(min(4, max(1, len(drive.cameras)))),
+        tiles=_tiles(drive.summary),
+        table=_table(drive.summary),
+        moments=_figures(choose_moments(drive), jpegs),
+        highlights=_figures(choose_highlights(drive), jpegs),
+        class_legend=_legend((info.name, _css(info)) for info in classes),
+        camera_legend=_legend((camera, _series_color(index)) for index, camera in enumerate(drive.cameras)),
+        drop_legend=_legend([("no result", "var(--bad)")]) if drive.summary["dropped"] else "",
+        box_legend=_legend(
+            (info.name, _series_color(index)) for index, info in enumerate(drive.contract.detections.classes)
+        ),
+        latency_plot=_latency_plot(drive),
+        histogram=_histogram(drive),
+        rate_plot=_rate_plot(drive),
+        drops_plot=_drops_plot(drive.summary),
+        shares_plot=_shares_plot(drive),
+        boxes_plot=_boxes_plot(drive),
+        facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in drive.facts.items()),
+    )
+
+
+def _key(frame: DrivenFrame) -> FrameKey:
+    return frame.camera, frame.stamp_ns
+
+
+def _unsure_boxes(result: RecordedResult) -> int:
+    return int(np.count_nonzero(result.detections.scores < 0.5))
+
+
+def _tiles(summary: Mapping[str, Any]) -> str:
+    latency = summary["latency_ms"]
+    share = summary["perceived_share"]
+    tiles = [
+        (
+            "good" if share >= 0.9 else "bad",
+            f"{100 * share:.1f} %",
+            f"perceived: {summary['perceived']} of {summary['sent']}",
+        ),
+        ("", f"{_number(summary['frames_per_second'])}", "frames perceived each second"),
+        ("", f"{_number(latency['p50'])} ms", "latency, median"),
+        ("", f"{_number(latency['p95'])} ms", "latency, 95th percentile"),
+        ("", f"{_number(latency['p99'])} ms", "latency, 99th percentile"),
+        ("", str(sum(summary["dropped"].values())), "frames without results"),
+    ]
+    return "".join(
+        f'<div class="card tile {kind}"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+        for kind, value, name in tiles
+    )
+
+
+def _table(summary: Mapping[str, Any]) -> str:
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in ("camera", "sent", "perceived", "dropped", "frames/s", "p50 ms", "p95 ms", "p99 ms", "provider")
+    )
+    rows = [*summary["cameras"].items(), ("all", summary)]
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in map(_table_row, rows))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _table_row(row: tuple[str, Mapping[str, Any]]) -> list[str]:
+    name, part = row
+    dropped = ", ".join(f"{count} {reason}" for reason, count in part["dropped"].items()) or "none"
+    latencies = [_number(part["latency_ms"][percentile]) for percentile in ("p50", "p95", "p99")]
+    rate = _number(part["frames_per_second"])
+    return [name, str(part["sent"]), str(part["perceived"]), dropped, rate, *latencies, str(part["provider"])]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _figures(pictures: Iterable[Picture], jpegs: Mapping[FrameKey, bytes]) -> str:
+    return "".join(
+        f'<figure><img loading="lazy" src="{_data_url(jpegs[picture.key])}" alt="{escape(picture.caption)}">'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        for picture in pictures
+        if picture.key in jpegs
+    )
+
+
+def _legend(entries: Iterable[tuple[str, str]]) -> str:
+    return "".join(f'<span><i style="background:{color}"></i>{escape(name)}</span>' for name, color in entries)
+
+
+def _latency_plot(drive: Drive) -> str:
+    series = []
+    for index, camera in enumerate(drive.cameras):
+        points = [
+            (drive.seconds(frame), frame.latency_ms)
+            for frame in drive.frames
+            if frame.camera == camera and frame.latency_ms is not None
+        ]
+        series.append(Series(camera, _series_color(index), points))
+    missing = [drive.seconds(frame) for frame in drive.frames if frame.latency_ms is None]
+    return svg_plots.scatter(series, "seconds of the drive", "latency, ms", {"no result": missing} if missing else {})
+
+
+def _histogram(drive: Drive) -> str:
+    latencies_ms = [frame.latency_ms for frame in drive.frames if frame.latency_ms is not None]
+    if not latencies_ms:
+        return "<p>No frame was perceived.</p>"
+    percentiles = {name: drive.summary["latency_ms"][name] for name in ("p50", "p95", "p99")}
+    return svg_plots.histogram(latencies_ms, percentiles, "latency, ms")
+
+
+def _rate_plot(drive: Drive) -> str:
+    length_s = drive.seconds(drive.frames[-1]) if drive.frames else 0.0
+    window_s = min(RATE_WINDOW_S, max(length_s / 4, 0.1))
+    times_s = np.arange(window_s, max(length_s, window_s) + 1e-9, window_s / 4)
+    series = []
+    for index, camera in enumerate(drive.cameras):
+        done_s = np.array(
+            [
+                drive.seconds(frame) + frame.latency_ms / 1e3
+                for frame in drive.frames
+                if frame.camera == camera and frame.latency_ms is not None
+            ]
+        )
+        rates = [float(np.count_nonzero((done_s > t - window_s) & (done_s <= t)) / window_s) for t in times_s]
+        points = list(zip(times_s.tolist(), rates, strict=True))
+        series.append(Series(camera, _series_color(index), points))
+    return svg_plots.lines(series, "seconds of the drive", f"results/s, over {window_s:.1f} s")
+
+
+def _drops_plot(summary: Mapping[str, Any]) -> str:
+    if not summary["dropped"]:
+        return "<p>None: every frame that was sent was perceived.</p>"
+    return svg_plots.bars(summary["dropped"], "frames")
+
+
+def _shares_plot(drive: Drive) -> str:
+    classes = drive.contract.class_map.classes
+    unlabeled = ClassInfo(drive.contract.class_map.unlabeled_id, "unlabeled", (128, 128, 128))
+    rows = {}
+    for camera in drive.cameras:
+        pixels = sum((r.pixels_by_class for r in drive.results.values() if r.camera == camera), np.zeros(256, np.int64))
+        total = max(int(pixels.sum()), 1)
+        rows[camera] = {info.name: float(pixels[info.id] / total) for info in (*classes, unlabeled)}
+    return svg_plots.shares(rows, {info.name: _css(info) for info in (*classes, unlabeled)})
+
+
+def _boxes_plot(drive: Drive) -> str:
+    """Mean number of boxes in a frame by class, over windows of a second, all cameras together."""
+    windows: dict[int, list[RecordedResult]] = {}
+    for frame in drive.frames:
+        if (result := drive.results.get(_key(frame))) is not None:
+            windows.setdefault(int(drive.seconds(frame)), []).append(result)
+    series = []
+    for index, info in enumerate(drive.contract.detections.classes):
+        points = [
+            (second + 0.5, float(np.mean([np.count_nonzero(r.detections.labels == info.id) for r in results])))
+            for second, results in sorted(windows.items())
+        ]
+        series.append(Series(info.name, _series_color(index), points))
+    return svg_plots.lines(series, "seconds of the drive", "boxes in a frame")
+
+
+def _series_color(index: int) -> str:
+    return f"var(--series-{index % _SERIES_COLORS})"
+
+
+def _css(info: ClassInfo) -> str:
+    return "rgb({} {} {})".format(*info.color_rgb)
+
+
+def _data_url(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

@@ -1,0 +1,25 @@
+"""Where the files lie that come with the package but are not Python: models/ and config/."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_PACKAGE = "ros_kd_perception"
+
+
+def shipped_file(relative_path: str) -> Path:
+    """Find a file such as `models/student.onnx`: in the checkout, else in a share directory.
+
+    Returns:
+        Where it is, or where a checkout would have it when it is nowhere.
+    """
+    candidates = [Path(__file__).resolve().parents[1] / relative_path]
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        candidates.append(Path(get_package_share_directory(_PACKAGE)) / relative_path)
+    except (ImportError, LookupError, OSError):  # the last where AMENT_PREFIX_PATH is not set
+        pass
+    candidates.append(Path(sys.prefix) / "share" / _PACKAGE / relative_path)
+    return next((path for path in candidates if path.is_file()), candidates[0])
