@@ -135,7 +135,7 @@ setup(
     maintainer_email="maintainers@ros-kd-perception.invalid",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed", "*.html", "interfaces/*/*.msg", "report_template.html"]},
+    package_data={PACKAGE: ["py.typed", "*.html", "interfaces/*/*.msg"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
