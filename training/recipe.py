@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import yaml
 
+from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
+
 MAX_RECIPE_BYTES = 1 << 20
 
 
@@ -134,11 +136,11 @@ class OptimizerRecipe:
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """Weights of the loss terms, by the names that `training.losses.SupervisedLoss` gives them."""
+    """Weights of the two tasks and, unless empty, of the segmentation classes; see `training.losses.SupervisedLoss`."""
 
     segmentation: float = _ranged(1.0, 0)
     detection: float = _ranged(1.0, 0)
-    class_weights: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] = field(default=(), metadata={"low": 0})
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,11 @@ class Recipe:
             )
         if not self.data.train or sum(source.share for source in self.data.train) <= 0:
             raise RecipeError("data.train needs at least one source with a share above 0")
+        if len(self.loss.class_weights) not in (0, len(SEGMENTATION_CLASSES)):
+            raise RecipeError(
+                f"loss.class_weights must be empty or name {len(SEGMENTATION_CLASSES)} weights, one for each class, "
+                f"got {len(self.loss.class_weights)}"
+            )
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; reads back to an equal recipe."""

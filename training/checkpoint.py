@@ -1,0 +1,120 @@
+"""Checkpoints: what else goes into Lightning's file, and how to get a student out of it again."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from training.networks.student import Student, build_student
+
+INFO_KEY = "ros_kd_perception"
+AVERAGED_PREFIX = "averaged.network."
+TRAINED_PREFIX = "student."
+
+
+class CheckpointError(ValueError):
+    """A file that holds no student of ours; the message says what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """Where a checkpoint's weights come from.
+
+    Attributes:
+        size: of the student.
+        recipe: YAML text with all defaults written out.
+        recipe_sha256: digest of it.
+        data_sha256: fingerprints of the training sources' labels, joined by `+`.
+        epoch: finished epochs.
+        git_commit: of the checkout that trained, `-dirty` appended where files differed from it; empty = no checkout.
+        metrics: the last validation's figures.
+    """
+
+    size: str
+    recipe: str
+    recipe_sha256: str
+    data_sha256: str
+    epoch: int
+    git_commit: str
+    metrics: dict[str, float]
+
+
+def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -> tuple[Student, CheckpointInfo]:
+    """The student of a checkpoint, on the CPU, in eval mode.
+
+    Args:
+        path: a `.ckpt` that `python -m training train` wrote.
+        weights: `ema` = their moving average, which is what gets exported; `trained` = as the optimiser left them.
+
+    Raises:
+        CheckpointError: not such a file.
+    """
+    content = read_checkpoint(Path(path))
+    info = _read_info(content, Path(path))
+    prefix = AVERAGED_PREFIX if weights == "ema" else TRAINED_PREFIX
+    state = {
+        name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
+    }
+    student = build_student(info.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES))
+    try:
+        student.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: its weights do not fit a student of size {info.size} "
+            f"({str(error).splitlines()[-1].strip()[:200]}); it was trained by another version, train it again"
+        ) from error
+    return student.eval(), info
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, read without running any code that it may hold.
+
+    Raises:
+        CheckpointError: not there, not a checkpoint, or with objects other than tensors and plain values.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint, there is no such file; python -m training train writes them to "
+            "out/training/NAME/checkpoints/"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of tensors and plain values, it cannot be read as one "
+            f"({' '.join(str(error).split())[:120]}); use a .ckpt that python -m training train wrote"
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f"{path}: expected a checkpoint with a state_dict, there is none; use a .ckpt of train")
+    return content
+
+
+def _read_info(content: dict[str, Any], path: Path) -> CheckpointInfo:
+    try:
+        return CheckpointInfo(**content[INFO_KEY])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: expected the notes of python -m training train in it ({INFO_KEY}), got {error}; "
+            "use a checkpoint that this version wrote"
+        ) from error
+
+
+def git_commit() -> str:
+    """The commit of the checkout that this file lies in, `-dirty` appended where tracked files differ; "" outside."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"the git commit is not known ({error})", file=sys.stderr)
+        return ""

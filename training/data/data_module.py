@@ -1,0 +1,111 @@
+"""The data of a run: checked sources, the training set, the loaders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from training.data.augmentation import augment
+from training.data.batch import Batch, collate
+from training.data.camvid import CamVidFolder
+from training.data.sample import Sample
+from training.data.sampling import Draw, EpochSampler
+from training.data.source import DataError, FrameFolder, RenderedFolder
+from training.recipe import Recipe, SourceRecipe
+
+_AUGMENTATION_STREAM = 1  # keeps the draws of augmentation apart from those of the sampler
+
+
+def open_source(recipe: SourceRecipe) -> FrameFolder:
+    """The reader of a recipe's source, everything about its files checked.
+
+    Raises:
+        DataError: something is missing, broken or outside the class tables.
+    """
+    folder = CamVidFolder(recipe) if recipe.kind == "camvid" else RenderedFolder(recipe)
+    folder.check_all_masks()
+    return folder
+
+
+class TrainingSet(Dataset[Sample]):
+    """Makes the sample of a Draw: the frame, augmented by a generator seeded from run, epoch and position alone."""
+
+    def __init__(self, sources: list[FrameFolder], recipe: Recipe) -> None:
+        self.sources = sources
+        self.recipe = recipe
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        rng = np.random.default_rng((self.recipe.seed, _AUGMENTATION_STREAM, draw.epoch, draw.position))
+        source, settings = self.sources[draw.source], self.recipe.augmentation
+        donor = None
+        if rng.random() < settings.rare_paste:
+            donor = source[int(rng.integers(len(source)))]
+        data = self.recipe.data
+        sample = augment(source[draw.index], donor, data.crop_height, data.crop_width, settings, rng)
+        return sample if sample.box_weight > 0 else replace(sample, has_boxes=False)
+
+
+class DrivingData(lightning.LightningDataModule):
+    """Training batches by a recipe.
+
+    Attributes:
+        sources: in the recipe's order.
+        fingerprint: changes when any label does; goes into checkpoints.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.sources = [open_source(source) for source in recipe.data.train]
+        self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
+        self.samples_per_epoch = recipe.data.samples_per_epoch or sum(len(source) for source in self.sources)
+        if self.samples_per_epoch < recipe.batch_size:
+            raise DataError(
+                f"an epoch of {self.samples_per_epoch} samples does not fill one batch of {recipe.batch_size}; "
+                "lower batch_size or raise data.samples_per_epoch"
+            )
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        """Optimiser steps of one epoch."""
+        return self.samples_per_epoch // world_size // self.recipe.batch_size
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of one process; Lightning tells the sampler the epoch."""
+        trainer = self.trainer
+        sampler = EpochSampler(
+            sizes=[len(source) for source in self.sources],
+            shares=[source.share for source in self.recipe.data.train],
+            samples_per_epoch=self.samples_per_epoch,
+            seed=self.recipe.seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        workers = self.recipe.data.workers
+        options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
+        if workers:
+            # A fork would copy OpenCV's thread pool without its threads once anything was resized here: it then hangs.
+            options["multiprocessing_context"] = "spawn"
+        return DataLoader(
+            TrainingSet(self.sources, self.recipe),
+            batch_size=self.recipe.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            drop_last=True,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_single_threaded,
+            **options,
+        )
+
+
+def _single_threaded(worker: int) -> None:
+    """Workers are the parallelism; OpenCV's own threads would only fight over the cores."""
+    del worker
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -1,0 +1,164 @@
+"""One training step, the optimiser and the validation, as Lightning asks for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, cast
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.perceiver import Perceiver
+from training.checkpoint import INFO_KEY, CheckpointInfo, git_commit, load_student
+from training.data.batch import Batch
+from training.data.sample import Sample
+from training.ema import AveragedWeights
+from training.export import ExportSettings
+from training.losses import SupervisedLoss
+from training.networks.student import build_student
+from training.recipe import OptimizerRecipe, Recipe
+from training.scoring import SCORE_FLOOR, FrameScorer
+from training.torch_model import TorchModel
+
+
+class SupervisedTraining(lightning.LightningModule):
+    """Trains a student on labels.
+
+    Attributes:
+        student: what the optimiser moves.
+        averaged: its moving average, which is validated and exported.
+        recipe: of the run.
+    """
+
+    def __init__(self, recipe: Recipe, steps_per_epoch: int, data_fingerprint: str) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.steps_per_epoch = steps_per_epoch
+        self.data_fingerprint = data_fingerprint
+        torch.manual_seed(recipe.seed)
+        self.student = build_student(recipe.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES))
+        if recipe.initial_weights:
+            initial, _ = load_student(recipe.initial_weights)
+            self.student.load_state_dict(initial.state_dict())
+        self.student.train()
+        self.averaged = AveragedWeights(self.student, recipe.optimizer.ema_decay)
+        self.loss = SupervisedLoss(recipe.loss.segmentation, recipe.loss.detection, recipe.loss.class_weights)
+        self._git_commit = git_commit()
+        self._scorers: list[FrameScorer] = []
+        self._perceiver: Perceiver | None = None
+        self.last_metrics: dict[str, float] = {}
+
+    def on_train_epoch_start(self) -> None:
+        """Tie what is random inside the network to seed, epoch and process, as the data are: resuming is exact then."""
+        torch.manual_seed(np.random.SeedSequence((self.recipe.seed, self.current_epoch, self.global_rank)).generate_state(1)[0].item())
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Training batches move to the device; validation frames stay where the Perceiver takes them."""
+        del dataloader_idx
+        return batch.to(device, non_blocking=True) if isinstance(batch, Batch) else batch
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The weighted sum of the loss terms."""
+        del batch_index
+        outputs = self.student(batch.images.float() / 255)
+        terms: dict[str, Tensor] = self.loss(outputs, batch)
+        total = torch.stack(list(terms.values())).sum()
+        self.log("loss", total, prog_bar=True, batch_size=len(batch))
+        self.log_dict({f"loss/{name}": value for name, value in terms.items()}, batch_size=len(batch))
+        return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        """The average follows every optimiser step."""
+        self.averaged.update(self.student)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, no decay on normalisation, scales and biases; the rate follows `rate_share`."""
+        settings = self.recipe.optimizer
+        decayed, free = split_by_decay(self.student)
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        schedule = rate_share(settings, self.recipe.epochs * self.steps_per_epoch)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_validation_epoch_start(self) -> None:
+        """The averaged student, fused and run by the vehicle's own Perceiver."""
+        settings = self.recipe.validation
+        export = ExportSettings(height=settings.input_height, width=settings.input_width)
+        model = TorchModel(self.averaged.network, export)
+        # TorchModel has what Perceiver uses of an OnnxModel: contract and run.
+        self._perceiver = Perceiver(cast(OnnxModel, model), score_threshold=SCORE_FLOOR)
+        self._scorers = [FrameScorer(model.contract) for _ in ("segmentation", "detection")]
+
+    def validation_step(self, sample: Sample, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Score one frame; loader 0 is for segmentation, loader 1 for detection."""
+        del batch_index
+        assert self._perceiver is not None
+        self._scorers[dataloader_idx].score(self._perceiver, sample)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `miou` and per-class AP50 (both 0..1), as far as frames were given."""
+        segmentation, detection = (scorer.results() for scorer in self._scorers)
+        metrics = {}
+        if segmentation["frames"]:
+            metrics["miou"] = segmentation["miou"]
+        if detection["frames"]:
+            found = detection["detection"]
+            metrics |= {f"{name}_ap50": entry["ap50"] or 0.0 for name, entry in found["per_class"].items()}
+            metrics["duplicate_pair_share"] = found["duplicate_pair_share"]
+            metrics["miou_detection_frames"] = detection["miou"]
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.last_metrics = metrics
+        self.log_dict(metrics, prog_bar=False)
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        if not self.trainer.sanity_checking:
+            self.print(f"\nepoch {self.current_epoch + 1}: {shown}")
+        self._perceiver = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note where the weights come from, in plain values."""
+        info = CheckpointInfo(
+            size=self.recipe.size,
+            recipe=self.recipe.to_yaml(),
+            recipe_sha256=self.recipe.sha256,
+            data_sha256=self.data_fingerprint,
+            epoch=self.current_epoch + 1,
+            git_commit=self._git_commit,
+            metrics=dict(self.last_metrics),
+        )
+        checkpoint[INFO_KEY] = asdict(info)
+
+
+def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable parameters that are convolution kernels, and the rest (biases, normalisation, per-channel scales)."""
+    decayed, free = [], []
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            is_kernel = parameter.ndim == 4 and parameter.shape[1] > 1
+            (decayed if is_kernel else free).append(parameter)
+    return decayed, free
+
+
+def rate_share(settings: OptimizerRecipe, steps: int) -> Callable[[int], float]:
+    """The learning rate at a step as a share of the recipe's: linear warm-up, then decay to `final_share`."""
+    warmup = min(settings.warmup_steps, steps // 2)
+    shapes: Mapping[str, Callable[[float], float]] = {
+        "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+        "poly": lambda done: (1 - done) ** 0.9,
+        "constant": lambda done: 1.0,
+    }
+    shape = shapes[settings.schedule]
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return settings.final_share + (1 - settings.final_share) * shape(done)
+
+    return share

@@ -1,0 +1,117 @@
+"""Detection metrics: COCO's average precision, and how often one object is reported twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import NDArray
+
+from ros_kd_perception.structures import Detections
+
+DUPLICATE_IOU = 0.7
+
+
+class DetectionMetrics:
+    """Collects detections and true boxes of frames; `results` scores them."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = list(class_names)
+        self._images: list[dict[str, Any]] = []
+        self._truth: list[dict[str, Any]] = []
+        self._found: list[dict[str, Any]] = []
+        self._pairs = self._overlapping_pairs = self._outputs = self._repeated_outputs = 0
+
+    def update(
+        self, found: Detections, boxes_xyxy: NDArray[np.float32], labels: NDArray[np.int64], score_threshold: float
+    ) -> None:
+        """Count one frame.
+
+        Args:
+            found: with scores down to nearly 0, as average precision needs them.
+            boxes_xyxy: true boxes, float32 (n, 4).
+            labels: true class ids, (n,).
+            score_threshold: duplicates are counted among detections at or above it.
+        """
+        image_id = len(self._images) + 1
+        self._images.append({"id": image_id})
+        for box, label in zip(boxes_xyxy.tolist(), labels.tolist(), strict=True):
+            entry = _annotation(image_id, box, label)
+            self._truth.append(entry | {"id": len(self._truth) + 1, "iscrowd": 0})
+        for box, label, score in zip(
+            found.boxes_xyxy.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
+        ):
+            self._found.append(_annotation(image_id, box, label) | {"id": len(self._found) + 1, "score": score})
+        self._count_duplicates(found, score_threshold)
+
+    def _count_duplicates(self, found: Detections, score_threshold: float) -> None:
+        kept = found.scores >= score_threshold
+        boxes, labels = found.boxes_xyxy[kept], found.labels[kept]
+        overlaps = pairwise_iou(boxes, boxes) > DUPLICATE_IOU
+        same_class = np.triu(labels[:, None] == labels[None, :], k=1)
+        repeated = overlaps & same_class
+        self._pairs += int(same_class.sum())
+        self._overlapping_pairs += int(repeated.sum())
+        self._outputs += len(labels)
+        self._repeated_outputs += int(repeated.any(axis=0).sum())
+
+    def results(self) -> dict[str, Any]:
+        """AP (mean over IoU 0.5..0.95), AP50, counts and duplicates.
+
+        Returns:
+            `per_class`: name -> {`ap`, `ap50`, `boxes`}, None where no true box of the class exists; `ap`, `ap50`: means
+            over the classes that have boxes; `detections`: outputs above the score threshold;
+            `duplicate_pair_share`: of all pairs of same-class detections of a frame, those with IoU over 0.7;
+            `duplicate_detection_share`: detections that repeat a better one of their class, of all detections.
+        """
+        precision = self._precision()
+        per_class: dict[str, dict[str, float | int | None]] = {}
+        for label, name in enumerate(self.class_names):
+            boxes = sum(entry["category_id"] == label for entry in self._truth)
+            ap = float(precision[:, :, label].mean()) if boxes else None
+            ap50 = float(precision[0, :, label].mean()) if boxes else None
+            per_class[name] = {"ap": ap, "ap50": ap50, "boxes": boxes}
+        scored = [entry for entry in per_class.values() if entry["boxes"]]
+        return {
+            "per_class": per_class,
+            "ap": float(np.mean([entry["ap"] for entry in scored])) if scored else None,
+            "ap50": float(np.mean([entry["ap50"] for entry in scored])) if scored else None,
+            "detections": self._outputs,
+            "duplicate_pair_share": self._overlapping_pairs / max(1, self._pairs),
+            "duplicate_detection_share": self._repeated_outputs / max(1, self._outputs),
+        }
+
+    def _precision(self) -> NDArray[np.float64]:
+        """Precision [IoU threshold, recall level, class] by COCO's rules, 100 detections a frame, all sizes."""
+        if not self._truth or not self._found:
+            return np.zeros((10, 101, len(self.class_names)))
+        categories = [{"id": label, "name": name} for label, name in enumerate(self.class_names)]
+        truth = COCO({"images": self._images, "annotations": self._truth, "categories": categories})
+        evaluation = COCOeval_faster(truth, truth.loadRes(self._found), "bbox", print_function=_silent)
+        evaluation.params.maxDets = [1, 10, 100]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        # [threshold, recall, class, area, limit]; -1 marks classes without boxes, which `results` leaves out.
+        return np.asarray(evaluation.eval["precision"], np.float64)[:, :, :, 0, -1]
+
+
+def pairwise_iou(first_xyxy: NDArray[np.float32], second_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of every box of one set (n, 4) with every one of another (m, 4): (n, m), 0..1."""
+    near = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
+    far = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])
+    inside = np.prod(np.maximum(far - near, 0), axis=2)
+    first_area = np.prod(first_xyxy[:, 2:] - first_xyxy[:, :2], axis=1)
+    second_area = np.prod(second_xyxy[:, 2:] - second_xyxy[:, :2], axis=1)
+    return np.asarray(inside / np.maximum(first_area[:, None] + second_area[None, :] - inside, 1e-9), np.float32)
+
+
+def _annotation(image_id: int, box_xyxy: list[float], label: int) -> dict[str, Any]:
+    x0, y0, x1, y1 = box_xyxy
+    width, height = x1 - x0, y1 - y0
+    return {"image_id": image_id, "category_id": label, "bbox": [x0, y0, width, height], "area": width * height}
+
+
+def _silent(*words: object) -> None:
+    del words

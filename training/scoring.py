@@ -1,0 +1,61 @@
+"""Run a Perceiver over labelled frames and score what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.structures import Frame, Perception
+from training.data.sample import Sample
+from training.metrics_detection import DetectionMetrics
+from training.metrics_segmentation import SegmentationMetrics
+
+# Average precision ranks all detections; those under the threshold of the contract count too, down to this score.
+SCORE_FLOOR = 0.01
+
+
+@dataclass
+class FrameScorer:
+    """Scores perceptions against samples, at the size of the source frames.
+
+    Attributes:
+        contract: of the model; names the classes and gives the threshold for duplicates.
+        segmentation: counts so far.
+        detection: counts so far.
+        times_ms: inference time of each frame.
+    """
+
+    contract: ModelContract
+    segmentation: SegmentationMetrics = field(init=False)
+    detection: DetectionMetrics = field(init=False)
+    times_ms: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.segmentation = SegmentationMetrics(len(self.contract.class_map.classes))
+        self.detection = DetectionMetrics([info.name for info in self.contract.detections.classes])
+
+    def score(self, perceiver: Perceiver, sample: Sample) -> Perception:
+        """Perceive one frame and count it; give the Perceiver a score threshold of SCORE_FLOOR."""
+        perception = perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0]
+        self.segmentation.update(perception.class_map, sample.mask)
+        threshold = self.contract.detections.score_threshold
+        self.detection.update(perception.detections, sample.boxes_xyxy, sample.labels, threshold)
+        self.times_ms.append(perception.timing.inference_ms)
+        return perception
+
+    def results(self) -> dict[str, Any]:
+        """All figures, shares 0..1; a class that does not occur has None."""
+        iou = self.segmentation.iou()
+        classes = self.contract.class_map.classes
+        return {
+            "frames": len(self.times_ms),
+            "miou": self.segmentation.mean_iou(),
+            "pixel_accuracy": self.segmentation.pixel_accuracy(),
+            "iou": {info.name: None if np.isnan(iou[info.id]) else float(iou[info.id]) for info in classes},
+            "detection": self.detection.results(),
+            "inference_ms_median": float(np.median(self.times_ms)) if self.times_ms else None,
+        }

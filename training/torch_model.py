@@ -1,0 +1,31 @@
+"""A student in torch that the vehicle's Perceiver can run: evaluation then sees what the vehicle would."""
+
+from __future__ import annotations
+
+import torch
+
+from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.onnx_model import NetworkOutputs
+from ros_kd_perception.structures import UInt8Array
+from training.export import ExportSettings
+from training.networks.deployed import DeployedStudent
+from training.networks.student import Student
+
+
+class TorchModel:
+    """Stands in for an OnnxModel: the same contract and outputs, run by torch on the student's device."""
+
+    contract: ModelContract
+
+    def __init__(self, student: Student, settings: ExportSettings) -> None:
+        self.contract = settings.contract()
+        self.device = next(student.parameters()).device
+        self.deployed = DeployedStudent(student, settings.height, settings.width, settings.max_detections).eval()
+
+    @torch.inference_mode()
+    def run(self, images: UInt8Array) -> NetworkOutputs:
+        """Run the network on uint8 [N, H, W, 3] network inputs."""
+        # Lightning validates in the precision that it trains in; what is exported runs in float32.
+        with torch.autocast(self.device.type, enabled=False):
+            outputs = self.deployed(torch.from_numpy(images).to(self.device))
+        return NetworkOutputs(*(output.cpu().numpy() for output in outputs))

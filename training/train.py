@@ -1,0 +1,215 @@
+"""`python -m training train RECIPE`: a supervised run from start, or from where it was stopped, to a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from training.checkpoint import CheckpointError, read_checkpoint
+from training.data.data_module import DrivingData, open_source
+from training.data.sample import Sample
+from training.data.source import DataError
+from training.lightning_module import SupervisedTraining
+from training.recipe import Recipe, RecipeError, SourceRecipe, load_recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("recipe", type=Path, help="a file of training/recipes/")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a recipe key")
+    parser.add_argument("--max-epochs", type=int, help="same as --override epochs=N; the schedule ends there")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from a last.ckpt of the same recipe")
+    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
+    parser.add_argument("--devices", default="1", help="how many, or a list such as 0,1")
+    parser.add_argument("--num-nodes", type=int, default=1, help="machines; start the same command on each")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; exit status 0, or 2 with one sentence where the input is wrong."""
+    overrides = list(arguments.override)
+    if arguments.max_epochs is not None:
+        overrides.append(f"epochs={arguments.max_epochs}")
+    recipe = load_recipe(arguments.recipe, overrides)
+    train(recipe, arguments.resume, arguments.accelerator, arguments.devices, arguments.num_nodes)
+    return 0
+
+
+def train(
+    recipe: Recipe,
+    resume: Path | None = None,
+    accelerator: str = "auto",
+    devices: str | int = 1,
+    num_nodes: int = 1,
+    callbacks: tuple[lightning.Callback, ...] = (),
+) -> Path:
+    """Run a recipe.
+
+    Args:
+        recipe: checked.
+        resume: checkpoint of the same recipe to go on from.
+        accelerator: of Lightning.
+        devices: of Lightning.
+        num_nodes: of Lightning.
+        callbacks: besides those of this file.
+
+    Returns:
+        The run's folder: checkpoints/last.ckpt, checkpoints/best.ckpt, csv/, tensorboard/, recipe.yaml.
+
+    Raises:
+        RecipeError, DataError, CheckpointError: found before training starts.
+    """
+    if resume is not None:
+        _check_resume(resume, recipe)
+    data = DrivingData(recipe)
+    loaders = _validation_loaders(recipe)
+    folder = recipe.output / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    clock = DataClock()
+    trainer = _make_trainer(recipe, folder, bool(loaders), accelerator, devices, num_nodes, (clock, *callbacks))
+    module = SupervisedTraining(recipe, data.steps_per_epoch(trainer.world_size), data.fingerprint)
+    with warnings.catch_warnings():
+        # Lightning suggests more workers and a shared logger step; both are settled by the recipe.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        trainer.fit(
+            module,
+            train_dataloaders=None,
+            datamodule=_with_validation(data, loaders),
+            ckpt_path=str(resume) if resume else None,
+            weights_only=True,
+        )
+    if trainer.is_global_zero:
+        print(f"\nwaited for data {clock.waiting_share:.1%} of the training time; checkpoints: {folder / 'checkpoints'}")
+    return folder
+
+
+class DataClock(lightning.Callback):
+    """Measures which share of the time in training epochs was spent waiting for the next batch."""
+
+    def __init__(self) -> None:
+        self._waited_s = self._worked_s = 0.0
+        self._mark: float | None = None
+
+    @property
+    def waiting_share(self) -> float:
+        """0..1."""
+        return self._waited_s / max(1e-9, self._waited_s + self._worked_s)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """From here on the first batch is awaited."""
+        self._mark = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """The batch is there."""
+        now = time.perf_counter()
+        if self._mark is not None:
+            self._waited_s += now - self._mark
+        self._mark = now
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The step is done; the next batch is awaited."""
+        now = time.perf_counter()
+        if self._mark is not None:
+            self._worked_s += now - self._mark
+        self._mark = now
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Validation is neither."""
+        self._mark = None
+
+
+def _make_trainer(
+    recipe: Recipe,
+    folder: Path,
+    validates: bool,
+    accelerator: str,
+    devices: str | int,
+    num_nodes: int,
+    callbacks: tuple[lightning.Callback, ...],
+) -> lightning.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    checkpoints = folder / "checkpoints"
+    savers = [
+        ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True)
+    ]
+    if validates:
+        savers.append(
+            ModelCheckpoint(
+                checkpoints,
+                filename="best",
+                monitor=recipe.validation.best_by,
+                mode="max",
+                enable_version_counter=False,
+                save_on_train_epoch_end=False,
+            )
+        )
+    several_gpus = accelerator != "cpu" and torch.cuda.is_available() and str(devices) != "1"
+    return lightning.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=recipe.precision,
+        max_epochs=recipe.epochs,
+        check_val_every_n_epoch=recipe.validation.every_epochs,
+        num_sanity_val_steps=1 if validates else 0,
+        limit_val_batches=1.0 if validates else 0,
+        gradient_clip_val=recipe.optimizer.gradient_clip or None,
+        sync_batchnorm=several_gpus,  # SyncBatchNorm refuses the CPU
+        use_distributed_sampler=False,  # EpochSampler knows its part
+        log_every_n_steps=10,
+        logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
+        callbacks=[TQDMProgressBar(refresh_rate=5), LearningRateMonitor("step"), *savers, *callbacks],
+        enable_model_summary=False,
+    )
+
+
+def _validation_loaders(recipe: Recipe) -> list[DataLoader[Sample]]:
+    """Loader 0 for segmentation, loader 1 for detection, either of them empty where the recipe names no frames."""
+    settings = recipe.validation
+    sources = [_open_if_there(source, settings.required) for source in (settings.segmentation, settings.detection)]
+    if not any(sources):
+        return []
+    return [DataLoader(source or [], batch_size=None, collate_fn=_as_it_is) for source in sources]  # type: ignore[arg-type]
+
+
+def _open_if_there(source: SourceRecipe | None, required: bool) -> Any:
+    if source is None:
+        return None
+    if not required and not source.folder.is_dir():
+        print(f"{source.folder} is absent: it is left out of the validation")
+        return None
+    return open_source(source)
+
+
+def _as_it_is(sample: Sample) -> Sample:
+    return sample
+
+
+def _with_validation(data: DrivingData, loaders: list[DataLoader[Sample]]) -> DrivingData:
+    if loaders:
+        data.val_dataloader = lambda: loaders  # type: ignore[method-assign]
+    return data
+
+
+def _check_resume(resume: Path, recipe: Recipe) -> None:
+    content = read_checkpoint(resume)
+    notes = content.get("ros_kd_perception", {})
+    if notes.get("recipe_sha256") != recipe.sha256:
+        raise CheckpointError(
+            f"{resume}: it was trained by another recipe (or other overrides) than the one given, so going on would not "
+            "be the same run; give the run's own recipe.yaml, or start a new run with initial_weights"
+        )
+
+
+__all__ = ["CheckpointError", "DataError", "RecipeError", "add_arguments", "run", "train"]
