@@ -15,7 +15,7 @@ from ros_kd_perception.bag import BagError, BagReader
 from ros_kd_perception.drive_pictures import FrameKey, PictureAlbum, draw_frames, write_overlay_video
 from ros_kd_perception.drive_summary import DrivenFrame, match_results, read_node_report, summarise
 from ros_kd_perception.live_drive import NODE_NAME, LiveFiles, LivePlan
-from ros_kd_perception.mosaic import Mosaic
+from ros_kd_perception.mosaic import Mosaic, left_to_right
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.recorded_results import RecordedResult, Recording, read_recording
 from ros_kd_perception.report import Drive, Picture, choose_highlights, choose_moments, render_report
@@ -54,7 +54,7 @@ def write_outputs(
         VideoError: no room for the video.
     """
     frames = match_results(read_traffic(files.sent), read_traffic(files.received))
-    mosaic = Mosaic(list(plan.cameras))
+    mosaic = Mosaic(left_to_right(plan.cameras))
     recording = read_recording(
         files.recording, NODE_NAME, plan.cameras, lambda camera, size: mosaic.tiles[camera].fit(*size)
     )
@@ -102,7 +102,7 @@ def _drive(
 
 def _draw(plan: LivePlan, drive: Drive, mosaic: Mosaic, video_path: Path) -> tuple[dict[FrameKey, bytes], bytes]:
     pictures = [*choose_moments(drive), *choose_highlights(drive)]
-    album = PictureAlbum([picture.key for picture in pictures])
+    album = PictureAlbum([picture.key for picture in pictures], drive.contract)
     rate = round(len(drive.frames) / max(drive.seconds(drive.frames[-1]), 1.0))
     rate = min(MAX_VIDEO_RATE, max(MIN_VIDEO_RATE, rate))
     with BagReader(plan.bag, plan.cameras) as bag, VideoWriter(video_path, rate) as video:

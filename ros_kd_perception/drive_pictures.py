@@ -31,14 +31,16 @@ class DrawnFrame:
     Attributes:
         key: camera and stamp.
         log_time_ns: when it stands in the bag.
-        picture_bgr: uint8, fits the camera's tile of the mosaic.
-        perceived: the overlay is on it.
+        image_bgr: uint8, as the camera saw it.
+        picture_bgr: uint8, fits the camera's tile of the mosaic; the overlay is on it if there is a result.
+        result: what was recorded for it, None for nothing.
     """
 
     key: FrameKey
     log_time_ns: int
+    image_bgr: UInt8Array
     picture_bgr: UInt8Array
-    perceived: bool
+    result: RecordedResult | None
 
 
 class PictureAlbum:
@@ -46,20 +48,22 @@ class PictureAlbum:
 
     Args:
         wanted: frames to keep.
-        width: of the kept pictures, pixels.
+        contract: names and colours of the classes.
+        width: of the kept pictures, pixels; drawn in this size, so that labels stay readable.
     """
 
-    def __init__(self, wanted: Collection[FrameKey], width: int = 640) -> None:
+    def __init__(self, wanted: Collection[FrameKey], contract: ModelContract, width: int = 512) -> None:
         self._wanted = set(wanted)
+        self._contract = contract
         self._width = width
         self.jpegs: dict[FrameKey, bytes] = {}
 
     def keep(self, drawn: DrawnFrame) -> None:
         """Keep a frame if it is wanted."""
         if drawn.key in self._wanted:
-            height, width = drawn.picture_bgr.shape[:2]
-            picture = shrink(drawn.picture_bgr, max(1, round(height * self._width / width)), self._width)
-            self.jpegs[drawn.key] = jpeg_of(picture)
+            height, width = drawn.image_bgr.shape[:2]
+            size = (max(1, round(height * self._width / width)), self._width)
+            self.jpegs[drawn.key] = jpeg_of(_overlay(drawn.image_bgr, drawn.result, self._contract, size))
 
 
 def draw_frames(
@@ -97,12 +101,19 @@ def _draw(
     except BadFrame:
         return None  # the node has dropped it too, and counted it
     key = (camera, frame.stamp_ns)
-    picture_bgr = shrink(frame.image_bgr, *mosaic.tiles[camera].fit(*frame.image_bgr.shape[:2]))
     result = results.get(key)
-    perceived = result is not None and result.picture_size == picture_bgr.shape[:2]
-    if result is not None and perceived:
-        picture_bgr = draw_overlay(picture_bgr, result.perception(), contract)
-    return DrawnFrame(key, raw.log_time_ns, picture_bgr, perceived)
+    if result is not None and result.source_size != frame.image_bgr.shape[:2]:
+        result = None
+    size = mosaic.tiles[camera].fit(*frame.image_bgr.shape[:2])
+    picture_bgr = _overlay(frame.image_bgr, result, contract, size)
+    return DrawnFrame(key, raw.log_time_ns, frame.image_bgr, picture_bgr, result)
+
+
+def _overlay(
+    image_bgr: UInt8Array, result: RecordedResult | None, contract: ModelContract, size: tuple[int, int]
+) -> UInt8Array:
+    picture_bgr = shrink(image_bgr, *size)
+    return picture_bgr if result is None else draw_overlay(picture_bgr, result.perception(size), contract)
 
 
 def write_overlay_video(
@@ -138,7 +149,7 @@ def write_overlay_video(
         while drawn.log_time_ns >= next_ns:
             video.write(mosaic.canvas_bgr)
             next_ns += period_ns
-        mosaic.put(drawn.key[0], drawn.picture_bgr, captions.get(drawn.key, drawn.key[0]), missing=not drawn.perceived)
+        mosaic.put(drawn.key[0], drawn.picture_bgr, captions.get(drawn.key, drawn.key[0]), missing=drawn.result is None)
         album.keep(drawn)
         if drawn.key == hero:
             hero_jpeg = jpeg_of(mosaic.canvas_bgr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +17,11 @@ BACKGROUND_BGR = (28, 24, 22)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (255, 255, 255)
 _RED_BGR = (60, 60, 230)
+
+
+def left_to_right(cameras: Iterable[str]) -> list[str]:
+    """Order cameras as they would stand in a panorama, as far as their names tell."""
+    return sorted(cameras, key=lambda camera: ("right" in camera) - ("left" in camera))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.bag import BagError, BagReader, RawMessage, decode_message
-from ros_kd_perception.structures import Detections, Int32Array, Perception, Timing, UInt8Array
+from ros_kd_perception.structures import Detections, Float32Array, Int32Array, Perception, Timing, UInt8Array
 
 Size = tuple[int, int]
 """Height and width, pixels."""
@@ -46,15 +46,17 @@ class RecordedResult:
     pixels_by_class: Int32Array
     detections: Detections
 
-    def perception(self) -> Perception:
-        """As a perception of the shrunk image."""
+    def perception(self, size: Size) -> Perception:
+        """As a perception of the image in a size of at most `picture_size`."""
         class_map = cv2.imdecode(np.frombuffer(self.class_map_png, np.uint8), cv2.IMREAD_GRAYSCALE)
+        found = self.detections
+        detections = Detections(found.boxes_xyxy * _scale(self.picture_size, size), found.scores, found.labels)
         return Perception(
             self.camera,
             self.stamp_ns,
             self.frame_id,
-            np.asarray(class_map, np.uint8),
-            self.detections,
+            _nearest(np.asarray(class_map, np.uint8), size),
+            detections,
             _UNCERTAINTY_UNKNOWN,
             _TIMING_UNKNOWN,
         )
@@ -114,15 +116,13 @@ def _shrink(camera: str, stamp_ns: int, mask: Any, picture_size: Callable[[str, 
         raise BagError(f"expected a mono8 class map of {camera}, got {mask.encoding} {mask.width}x{mask.height}")
     class_map = np.frombuffer(mask.data, np.uint8)[: mask.step * mask.height].reshape(mask.height, mask.step)
     source_size = (mask.height, mask.width)
-    height, width = picture_size(camera, source_size)
-    rows = (np.arange(height) * mask.height + mask.height // 2) // height
-    columns = (np.arange(width) * mask.width + mask.width // 2) // width
-    small: UInt8Array = np.ascontiguousarray(class_map[rows][:, columns])
+    size = picture_size(camera, source_size)
+    small = _nearest(class_map[:, : mask.width], size)
     _, png = cv2.imencode(".png", small, (cv2.IMWRITE_PNG_COMPRESSION, 1))
     pixels_by_class = np.bincount(small.ravel(), minlength=256).astype(np.int32)
     none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
     return RecordedResult(
-        camera, stamp_ns, mask.header.frame_id, source_size, (height, width), png.tobytes(), pixels_by_class, none
+        camera, stamp_ns, mask.header.frame_id, source_size, size, png.tobytes(), pixels_by_class, none
     )
 
 
@@ -133,11 +133,24 @@ def _with_detections(result: RecordedResult, array: Any) -> RecordedResult:
         center, half_x, half_y = detection.bbox.center.position, detection.bbox.size_x / 2, detection.bbox.size_y / 2
         row[:] = (center.x - half_x, center.y - half_y, center.x + half_x, center.y + half_y)
     best = [detection.results[0].hypothesis for detection in found]
-    scale_y, scale_x = (new / old for new, old in zip(result.picture_size, result.source_size, strict=True))
-    boxes *= np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+    boxes *= _scale(result.source_size, result.picture_size)
     detections = Detections(
         boxes,
         np.array([hypothesis.score for hypothesis in best], np.float32),
         np.array([int(hypothesis.class_id) for hypothesis in best], np.int32),
     )
     return replace(result, detections=detections)
+
+
+def _nearest(class_map: UInt8Array, size: Size) -> UInt8Array:
+    """Resize by taking the pixel nearest to the middle of each new one."""
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, class_map.shape, strict=True)
+    )
+    return np.ascontiguousarray(class_map[rows][:, columns])
+
+
+def _scale(old: Size, new: Size) -> Float32Array:
+    """Factors for boxes xyxy."""
+    scale_y, scale_x = new[0] / old[0], new[1] / old[1]
+    return np.array([scale_x, scale_y, scale_x, scale_y], np.float32)

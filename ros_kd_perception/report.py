@@ -16,6 +16,7 @@ from ros_kd_perception import svg_plots
 from ros_kd_perception.drive_pictures import FrameKey
 from ros_kd_perception.drive_summary import DrivenFrame
 from ros_kd_perception.model_contract import ClassInfo, ModelContract
+from ros_kd_perception.mosaic import left_to_right
 from ros_kd_perception.recorded_results import RecordedResult
 from ros_kd_perception.svg_plots import Series
 
@@ -75,7 +76,7 @@ def choose_moments(drive: Drive) -> list[Picture]:
     pictures = []
     for index in range(MOMENTS):
         moment_s = length_s * (index + 0.5) / MOMENTS
-        for camera in drive.cameras:
+        for camera in left_to_right(drive.cameras):
             own = [frame for frame in with_results if frame.camera == camera]
             if own:
                 frame = min(own, key=lambda frame: abs(drive.seconds(frame) - moment_s))

@@ -78,8 +78,8 @@ def scatter(series: Sequence[Series], x_label: str, y_label: str, events: Mappin
 
 
 def lines(series: Sequence[Series], x_label: str, y_label: str) -> str:
-    """Lines, y from 0."""
-    xs = [x for line in series for x, _ in line.points]
+    """Lines, both axes from 0."""
+    xs = [0.0, *(x for line in series for x, _ in line.points)]
     ys = [y for line in series for _, y in line.points]
     x_scale, y_scale, parts = _axes(xs, ys, x_label, y_label)
     for line in series:
