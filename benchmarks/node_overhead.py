@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""What the node costs beside its network: camera callback to messages handed to publish, over bare `session.run`.
+
+The real node runs in this process on a real ROS 2 graph of its own; a second process publishes one rendered 1280x720
+bgr8 frame at a time. After each frame the same session is run bare on the same network input, so that both see the
+same machine: one thread, fp32, full-size mask, every output row a box. Median of five repeats.
+
+Usage: python benchmarks/node_overhead.py [--model MODEL.onnx] [--frames N] [--json OUT]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
+REPEATS = 5
+WARM_UP_FRAMES = 10
+MIN_BOXES = 20
+STAGES = ("wait for the worker", "decode", "letterbox", "network", "back to source", "build messages", "other")
+
+
+def main() -> int:
+    """Parse the command line, and measure in a process whose ROS environment is its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    parser.add_argument("--frames", type=int, default=40, help="frames a repeat (40)")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    if arguments.frames < 1 or not arguments.model.is_file():
+        parser.error(f"expected a model file and at least one frame, got {arguments.model} and {arguments.frames}")
+    if INSIDE not in os.environ:
+        return run_on_own_graph()
+    result = measure(arguments.model, arguments.frames)
+    print_table(result)
+    if arguments.json:
+        part = arguments.json.with_name(arguments.json.name + ".part")
+        part.write_text(json.dumps(result, indent=1) + "\n")
+        part.replace(arguments.json)
+    return 0
+
+
+def run_on_own_graph() -> int:
+    """Run this script again with a domain of its own, no traffic beyond this machine, and room for large images."""
+    from ros_kd_perception.ros_environment import isolated_environment
+
+    with tempfile.TemporaryDirectory() as log_folder:
+        environment = isolated_environment(os.environ, ROOT / "config" / "fastdds_large_images.xml", Path(log_folder))
+        return subprocess.run([sys.executable, *sys.argv], env={**environment, INSIDE: "1"}, check=False).returncode
+
+
+def publish_on_request(connection: Connection, image_bytes: bytes, height: int, width: int) -> None:
+    """Second process: publish one frame with the stamp that comes through the pipe, until None comes."""
+    import array
+
+    import rclpy
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    rclpy.init()
+    node = rclpy.create_node("camera")
+    publisher = node.create_publisher(Image, "front/image_raw", qos_profile_sensor_data)
+    message = Image(height=height, width=width, encoding="bgr8", step=width * 3)
+    message.header.frame_id = "front_optical_frame"
+    message.data = array.array("B", image_bytes)
+    while publisher.get_subscription_count() == 0:
+        time.sleep(0.01)
+    connection.send("connected")
+    while (stamp_ns := connection.recv()) is not None:
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+        publisher.publish(message)
+    rclpy.shutdown()
+
+
+class Stopwatch:
+    """Durations by name, in milliseconds, of methods that it wraps."""
+
+    def __init__(self) -> None:
+        self.durations_ms: dict[str, list[float]] = defaultdict(list)
+
+    def wrap(self, owner: Any, method: str, name: str) -> None:
+        """Have each call of `owner.method` timed."""
+        inner: Callable[..., Any] = getattr(owner, method)
+
+        def timed(*arguments: Any, **keywords: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return inner(*arguments, **keywords)
+            finally:
+                self.durations_ms[name].append((time.perf_counter() - started) * 1e3)
+
+        setattr(owner, method, timed)
+
+
+def measure(model_path: Path, frames: int) -> dict[str, Any]:
+    """Bring the node up, alternate its frames with bare runs, and sum up."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.parameter import Parameter
+
+    from ros_kd_perception.ros.perception_node import PerceptionNode
+    from ros_kd_perception.sample_drive import SampleDrive
+
+    image = SampleDrive(seed=1, weather="day").render("front", 5.0).image_bgr
+    rclpy.init()
+    overrides = {"model": str(model_path), "device": "cpu", "intra_op_threads": 1, "score_threshold": 0.0}
+    node = PerceptionNode(parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()])
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
+    node.trigger_configure()
+    pipeline = node._pipeline
+    assert pipeline is not None, "the node did not configure; its log says why"
+    probe = _Probe(pipeline)
+    node.trigger_activate()
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    sender = multiprocessing.get_context("spawn").Process(
+        target=publish_on_request, args=(there, image.tobytes(), *image.shape[:2]), daemon=True
+    )
+    sender.start()
+    here.recv()
+    repeats = [_one_repeat(pipeline, probe, here, frames, warm_up=repeat == 0) for repeat in range(REPEATS)]
+    here.send(None)
+    sender.join(10)
+    executor.shutdown()
+    spinning.join()
+    node.trigger_shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return _summary(repeats, probe, model_path, frames)
+
+
+class _Probe:
+    """Listens inside the pipeline: when a frame is handed over, and how long each stage took."""
+
+    def __init__(self, pipeline: Any) -> None:
+        from ros_kd_perception.ros import worker
+
+        self.handed_over = threading.Event()
+        self.total_ms: list[float] = []
+        self.process_ms: list[float] = []
+        self.timings: list[Any] = []
+        self.boxes: list[int] = []
+        self.stopwatch = Stopwatch()
+        self.stopwatch.wrap(worker, "frame_from_message", "decode")
+        self.stopwatch.wrap(pipeline._builder, "segmentation", "mask")
+        self.stopwatch.wrap(pipeline._builder, "detections", "boxes")
+        perceive = pipeline._perceiver.perceive
+        record = pipeline._health["front"].record
+
+        def perceive_and_note(batch: Any) -> Any:
+            perceptions = perceive(batch)
+            self.timings.append(perceptions[0].timing)
+            self.boxes.append(len(perceptions[0].detections))
+            return perceptions
+
+        def record_and_note(handed_ns: int, times: Any) -> None:
+            self.process_ms.append(times.processing_ms)
+            self.total_ms.append(times.latency_ms)
+            record(handed_ns, times)
+            self.handed_over.set()
+
+        pipeline._perceiver.perceive = perceive_and_note
+        pipeline._health["front"].record = record_and_note
+
+    def forget(self) -> None:
+        """Start counting anew, after the warm-up."""
+        for values in (self.total_ms, self.process_ms, self.timings, self.boxes):
+            values.clear()
+        self.stopwatch.durations_ms.clear()
+
+    def stages_ms(self) -> dict[str, float]:
+        """Median of each stage."""
+        durations = self.stopwatch.durations_ms
+        stages = {
+            "wait for the worker": np.array(self.total_ms) - np.array(self.process_ms),
+            "decode": np.array(durations["decode"]),
+            "letterbox": np.array([t.preprocess_ms for t in self.timings]),
+            "network": np.array([t.inference_ms for t in self.timings]),
+            "back to source": np.array([t.postprocess_ms for t in self.timings]),
+            "build messages": np.array(durations["mask"]) + np.array(durations["boxes"]),
+        }
+        stages["other"] = np.array(self.total_ms) - sum(stages.values())
+        return {name: float(np.median(stages[name])) for name in STAGES}
+
+
+def _one_repeat(
+    pipeline: Any, probe: _Probe, camera: Connection, frames: int, warm_up: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    bare_input = pipeline._perceiver._input.copy()
+    bare_ms, first = [], len(probe.total_ms)
+    for index in range(frames + (WARM_UP_FRAMES if warm_up else 0)):
+        if warm_up and index == WARM_UP_FRAMES:
+            probe.forget()
+            bare_ms, first = [], 0
+        probe.handed_over.clear()
+        camera.send(time.time_ns())
+        if not probe.handed_over.wait(10):
+            raise SystemExit("no result for a frame within 10 s; see the node's log above")
+        started = time.perf_counter()
+        pipeline.model.run(bare_input)
+        bare_ms.append((time.perf_counter() - started) * 1e3)
+    return np.array(probe.total_ms[first:]), np.array(bare_ms)
+
+
+def _summary(
+    repeats: list[tuple[np.ndarray, np.ndarray]], probe: _Probe, model_path: Path, frames: int
+) -> dict[str, Any]:
+    ratios = [float(np.median(node_ms) / np.median(bare_ms)) for node_ms, bare_ms in repeats]
+    overhead = [np.percentile(node_ms - bare_ms, [50, 95]) for node_ms, bare_ms in repeats]
+    p50, p95 = np.median(overhead, axis=0)
+    if min(probe.boxes) < MIN_BOXES:
+        raise SystemExit(f"expected at least {MIN_BOXES} boxes a frame, got {min(probe.boxes)}; use another model")
+    return {
+        "model": model_path.name,
+        "frames": frames,
+        "repeats": len(repeats),
+        "boxes": min(probe.boxes),
+        "overhead_ratio": round(float(np.median(ratios)), 4),
+        "overhead_ratio_of_each_repeat": [round(ratio, 4) for ratio in ratios],
+        "overhead_ms": {"p50": round(float(p50), 3), "p95": round(float(p95), 3)},
+        "run_ms": round(float(np.median([np.median(bare_ms) for _, bare_ms in repeats])), 3),
+        "stages_ms": {name: round(value, 3) for name, value in probe.stages_ms().items()},
+    }
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print the figures as a person reads them."""
+    print(f"{result['model']}: 1280x720 bgr8, {result['boxes']} boxes or more, one thread, CPU")
+    print(f"  {result['repeats']} repeats of {result['frames']} frames, each beside a bare run; medians\n")
+    for name, value in result["stages_ms"].items():
+        print(f"  {name:<22}{value:8.3f} ms")
+    print(f"\n  bare session.run      {result['run_ms']:8.3f} ms")
+    print(f"  overhead p50          {result['overhead_ms']['p50']:8.3f} ms")
+    print(f"  overhead p95          {result['overhead_ms']['p95']:8.3f} ms")
+    print(
+        f"  ratio                 {result['overhead_ratio']:8.3f}   (each: {result['overhead_ratio_of_each_repeat']})"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
