@@ -179,8 +179,12 @@ def test_deployed_batch_equals_frames_alone(student: Student) -> None:
         together = deployed(images)
         for index in range(2):
             alone = deployed(images[index : index + 1])
-            for name, both, one in zip(("map", "boxes", "scores", "labels", "uncertainty"), together, alone, strict=True):
-                torch.testing.assert_close(both[index], one[0], atol=1e-3, rtol=0, msg=lambda text, n=name: f"{n}: {text}")
+            for name, both, one in zip(
+                ("map", "boxes", "scores", "labels", "uncertainty"), together, alone, strict=True
+            ):
+                torch.testing.assert_close(
+                    both[index], one[0], atol=1e-3, rtol=0, msg=lambda text, n=name: f"{n}: {text}"
+                )
 
 
 def test_deployed_refuses_more_detections_than_cells(student: Student) -> None:
