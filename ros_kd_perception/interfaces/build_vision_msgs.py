@@ -38,11 +38,15 @@ GENERATOR_WHEELS = (
     "ros-rosidl-typesupport-c",
     "ros-rosidl-typesupport-fastrtps-c",
     "ros-rosidl-typesupport-fastrtps-cpp",
+    "ros-rosidl-typesupport-introspection-c",
     "ros-fastcdr",
     "ros-geometry-msgs",
     "ros-std-msgs",
     "numpy",
 )
+# What the middleware asks for: how to serialise a message, and (to announce its type to others) what fields it has.
+TYPE_SUPPORTS = ("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c")
+MODULE_NAME = f"{PACKAGE}_s__rosidl_typesupport_c.so"
 CHECK = """
 import vision_msgs.msg
 for name in dir(vision_msgs.msg):
@@ -77,7 +81,7 @@ def build() -> str:
     if elsewhere is not None and (elsewhere != installed or not (installed / RECORD_NAME).is_file()):
         return f"{PACKAGE} is there already, in {elsewhere}; nothing built"
     fingerprint = _fingerprint()
-    if _recorded_fingerprint(installed) == fingerprint:
+    if _recorded_fingerprint(installed) == fingerprint and all(link.exists() for link in _library_links()):
         return f"{PACKAGE} is up to date in {installed}"
     _require_compilers()
     with tempfile.TemporaryDirectory(prefix=f".{PACKAGE}-", dir=installed.parent) as folder:
@@ -91,6 +95,7 @@ def build() -> str:
         if installed.exists():
             installed.rename(work / "replaced")
         built.rename(installed)
+    _link_libraries(installed / MODULE_NAME)
     return f"{PACKAGE} built into {installed}"
 
 
@@ -111,6 +116,17 @@ def _importable_from() -> Path | None:
         return None
     locations = list(spec.submodule_search_locations or [])
     return Path(locations[0]) if locations else Path(spec.origin or PACKAGE)
+
+
+def _library_links() -> list[Path]:
+    return [Path(sys.prefix) / "lib" / f"lib{PACKAGE}__{kind}.so" for kind in TYPE_SUPPORTS]
+
+
+def _link_libraries(module: Path) -> None:
+    """Have the middleware, which looks for one library a kind of type support, find the one that holds both."""
+    for link in _library_links():
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(module, link.parent))
 
 
 def _recorded_fingerprint(installed: Path) -> str | None:
@@ -179,6 +195,7 @@ def _generate(work: Path) -> Path:
     from rosidl_generator_type_description import generate_type_hash
     from rosidl_typesupport_c import generate_c as generate_dispatch
     from rosidl_typesupport_fastrtps_c import generate_typesupport_fastrtps_c
+    from rosidl_typesupport_introspection_c import generate_c as generate_introspection
 
     source = work / "source"
     generated = work / "generated"
@@ -194,13 +211,14 @@ def _generate(work: Path) -> Path:
             generate_type_hash(_arguments(work, package, "rosidl_generator_type_description"))
             generate_c(_arguments(work, package, "rosidl_generator_c"))
             generate_typesupport_fastrtps_c(_arguments(work, package, "rosidl_typesupport_fastrtps_c"))
-            generate_dispatch(_arguments(work, package, "rosidl_typesupport_c"), ["rosidl_typesupport_fastrtps_c"])
+            generate_introspection(_arguments(work, package, "rosidl_typesupport_introspection_c"))
+            generate_dispatch(_arguments(work, package, "rosidl_typesupport_c"), list(TYPE_SUPPORTS))
             generate_py(_arguments(work, package, "rosidl_generator_py"), ["rosidl_typesupport_c"])
     except Exception as error:
         raise BuildError(
             f"the ROS code generators failed on {DEFINITIONS} with {error!r} after:\n{shown.getvalue()[-2000:]}"
         ) from error
-    for generator in ("rosidl_generator_c", "rosidl_typesupport_fastrtps_c"):
+    for generator in ("rosidl_generator_c", *TYPE_SUPPORTS):
         _write_visibility_header(generator, package)
     (package / "__init__.py").write_text(
         '"""The vision_msgs that ros_kd_perception needs, built from its restated definitions."""\n', encoding="utf-8"
@@ -264,16 +282,16 @@ def _compile(generated: Path, work: Path, built: Path) -> None:
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
         compiled = list(pool.map(compile_one, sources))
     shutil.copytree(package, built, ignore=shutil.ignore_patterns("*.c", "*.cpp", "*.h", "*.json", "detail"))
-    module = built / f"{PACKAGE}_s__rosidl_typesupport_c.so"
-    _run([cxx_compiler, "-shared", *compiled, *_libraries(), "-o", str(module)])
+    _run([cxx_compiler, "-shared", *compiled, *_libraries(), "-o", str(built / MODULE_NAME)])
 
 
 def _libraries() -> list[str]:
     """Linker flags for the wheels' libraries; Python itself supplies its own symbols when it loads the module."""
     folder = Path(sys.prefix) / "lib"
-    kinds = ("rosidl_generator_c", "rosidl_generator_py", "rosidl_typesupport_c", "rosidl_typesupport_fastrtps_c")
+    kinds = ("rosidl_generator_c", "rosidl_generator_py", "rosidl_typesupport_c", *TYPE_SUPPORTS)
     names = [f"lib{package}__{kind}.so" for package in DEPENDENCIES for kind in kinds]
     names += ["librosidl_runtime_c.so", "librosidl_typesupport_c.so", "librosidl_typesupport_fastrtps_c.so"]
+    names += ["librosidl_typesupport_introspection_c.so"]
     names += ["librosidl_typesupport_fastrtps_cpp.so", "librcutils.so", "librmw.so", "libfastcdr.so.2"]
     return [f"-L{folder}", f"-Wl,-rpath-link,{folder}", "-Wl,--as-needed", *[f"-l:{name}" for name in names]]
 
