@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import cv2
 import numpy as np
 
+from ros_kd_perception.jpeg_warnings import jpeg_damage
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
 _JPEG_START = b"\xff\xd8\xff"
@@ -20,106 +22,119 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 
 
-def compressed_size(data: UInt8Array, declared_format: str) -> tuple[int, int]:
-    """Height and width in pixels that the header of a JPEG or PNG claims, after checks that need no decoding.
+def claimed_size(content: bytes, declared_format: str) -> tuple[int, int]:
+    """Height and width in pixels that the header of a JPEG or PNG claims, whatever follows it.
 
     Args:
-        data: uint8 `[n]`, the file.
+        content: the file.
         declared_format: `format` of the message, such as `jpeg`, `png` or `rgb8; jpeg compressed bgr8`.
 
     Raises:
-        BadFrame: `unknown_encoding` for another format; `bad_data` for empty, truncated or contradictory data.
+        BadFrame: `unknown_encoding` for another format; `bad_data` for no header, or that of the other format.
     """
     codec = _declared_codec(declared_format)
-    content = data.tobytes()
     if content.startswith(_JPEG_START):
-        found, size = "jpeg", _jpeg_size(content)
+        found = "jpeg"
     elif content.startswith(_PNG_START):
-        found, size = "png", _png_size(content)
+        found = "png"
     else:
         raise BadFrame("bad_data", f"expected a {codec} file, got {len(content)} bytes that start {content[:8]!r}")
     if found != codec:
         raise BadFrame("bad_data", f"expected {codec} data as the format {declared_format[:60]!r} says, got {found}")
-    return size
+    return _jpeg_frame(content)[:2] if found == "jpeg" else _png_size(content)
 
 
-def decode_compressed(data: UInt8Array) -> UInt8Array:
-    """Decode a JPEG or PNG whose header was accepted: uint8 `[height, width, 3]` BGR.
+def check_whole(content: bytes) -> None:
+    """Refuse a file that is cut off or, in a PNG, damaged: decoders fill in grey and call it an image.
+
+    Args:
+        content: a JPEG or PNG with a header that `claimed_size` has read.
+
+    Raises:
+        BadFrame: `bad_data`.
+    """
+    if content.startswith(_PNG_START):
+        _check_png_chunks(content)
+        return
+    # Past the frame header, for the end of an EXIF thumbnail stands before it; inside a scan 0xff is always followed by
+    # a zero or a restart marker, so an end marker there is the end.
+    past_header = _jpeg_frame(content)[2]
+    if content.rfind(_JPEG_END, past_header) < 0:
+        raise BadFrame("bad_data", f"expected a JPEG with an end marker, got {len(content)} bytes without: cut off")
+    if content.count(_JPEG_SCAN, past_header) > _MAX_JPEG_SCANS:
+        raise BadFrame("bad_data", f"expected a JPEG of at most {_MAX_JPEG_SCANS} scans, got more")
+
+
+def decode_file(content: bytes) -> UInt8Array:
+    """Decode a JPEG or PNG: uint8 `[height, width, 3]` BGR.
 
     Sixteen bits become eight, grey becomes BGR, alpha is dropped. A camera's EXIF orientation is not applied: the
     masks and boxes that we publish belong to the pixels as they were sent.
 
     Raises:
-        BadFrame: `bad_data` where the decoder gives up.
+        BadFrame: `bad_data` where the decoder gives up or, in a JPEG, notices damage.
     """
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        with jpeg_damage() as complaints:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise BadFrame("bad_data", f"expected an image that decodes, got: {str(error).splitlines()[0][:160]}") from None
     if image is None:
-        raise BadFrame("bad_data", f"expected an image that decodes, got {data.size} corrupt bytes")
+        raise BadFrame("bad_data", f"expected an image that decodes, got {len(content)} corrupt bytes")
+    if complaints:
+        raise BadFrame("bad_data", f"expected an undamaged image, got one of which the decoder says: {complaints[0]}")
     return np.asarray(image, np.uint8)
 
 
 def _declared_codec(declared_format: str) -> str:
     # image_transport writes "<source encoding>; <codec> compressed <encoding>", most drivers the codec alone.
-    words = declared_format.lower().replace(";", " ").split()
-    if "jpeg" in words or "jpg" in words:
+    text = declared_format.lower()
+    if "jpeg" in text or "jpg" in text:
         return "jpeg"
-    if "png" in words and "compresseddepth" not in words:
+    if "png" in text and "compresseddepth" not in text:
         return "png"
     raise BadFrame(
         "unknown_encoding", f"expected the format of a compressed image to be jpeg or png, got {declared_format[:60]!r}"
     )
 
 
-def _jpeg_size(content: bytes) -> tuple[int, int]:
-    size = None
+def _jpeg_frame(content: bytes) -> tuple[int, int, int]:
+    """Height, width, and where the segment after the frame header starts."""
     position = 2
-    while size is None or content[position : position + 2] != _JPEG_SCAN:
-        position, marker = _next_jpeg_marker(content, position)
+    while True:
+        while content[position : position + 2] == b"\xff\xff":  # fill bytes
+            position += 1
+        if len(content) < position + 4 or content[position] != 0xFF:
+            raise BadFrame("bad_data", f"expected a JPEG frame header, got none in {len(content)} bytes")
+        marker = content[position + 1]
         if marker in _JPEG_WITHOUT_LENGTH:
             position += 2
             continue
-        if position + 4 > len(content) or marker in (0xD9, 0xDA):
-            raise BadFrame("bad_data", f"expected a JPEG frame header, got none in {len(content)} bytes")
         (length,) = struct.unpack_from(">H", content, position + 2)
-        if marker in _JPEG_FRAME_HEADERS:
-            if length < 8 or position + 9 > len(content):
-                raise BadFrame("bad_data", "expected a whole JPEG frame header, got a part of one")
+        if marker in _JPEG_FRAME_HEADERS and length >= 8 and len(content) >= position + 9:
             height, width = struct.unpack_from(">HH", content, position + 5)
-            size = (height, width)
-        position += 2 + max(2, length)
-    # Inside a scan 0xff is always followed by a zero or a restart marker, so an end after its start is the end.
-    if content.rfind(_JPEG_END, position) < 0:
-        raise BadFrame("bad_data", f"expected a JPEG with an end marker, got {len(content)} bytes without: cut off")
-    if content.count(_JPEG_SCAN, position) > _MAX_JPEG_SCANS:
-        raise BadFrame("bad_data", f"expected a JPEG of at most {_MAX_JPEG_SCANS} scans, got more")
-    return size
-
-
-def _next_jpeg_marker(content: bytes, position: int) -> tuple[int, int]:
-    if content[position : position + 1] != b"\xff":
-        raise BadFrame(
-            "bad_data", f"expected a JPEG marker at byte {position}, got {content[position : position + 2]!r}"
-        )
-    while content[position + 1 : position + 2] == b"\xff":  # fill bytes
-        position += 1
-    if position + 1 >= len(content):
-        raise BadFrame("bad_data", f"expected a JPEG marker at byte {position}, got the end of the data")
-    return position, content[position + 1]
+            return height, width, position + 2 + length
+        if length < 2 or marker in _JPEG_FRAME_HEADERS or marker in (0xD9, 0xDA):
+            raise BadFrame("bad_data", f"expected a JPEG frame header, got a broken one in {len(content)} bytes")
+        position += 2 + length
 
 
 def _png_size(content: bytes) -> tuple[int, int]:
-    if len(content) < 33 or content[12:16] != b"IHDR":
-        raise BadFrame("bad_data", "expected a PNG to start with its header, got none")
+    if len(content) < 24 or content[12:16] != b"IHDR":
+        raise BadFrame("bad_data", f"expected a PNG to start with its header, got none in {len(content)} bytes")
     width, height = struct.unpack_from(">II", content, 16)
+    return height, width
+
+
+def _check_png_chunks(content: bytes) -> None:
     position, name = len(_PNG_START), b""
     while name != _PNG_END:
         if position + 12 > len(content):
             raise BadFrame("bad_data", f"expected a PNG with an end chunk, got {len(content)} bytes without: cut off")
         length, name = struct.unpack_from(">I4s", content, position)
-        position += 12 + length
-    if position > len(content):
-        raise BadFrame("bad_data", f"expected a whole PNG, got {len(content)} bytes: cut off")
-    return height, width
+        end = position + 8 + length
+        if end + 4 > len(content):
+            raise BadFrame("bad_data", f"expected a whole PNG, got {len(content)} bytes: cut off")
+        if zlib.crc32(content[position + 4 : end]) != struct.unpack_from(">I", content, end)[0]:
+            raise BadFrame("bad_data", f"expected the checksum of the PNG's {name!r} chunk to fit, it does not")
+        position = end + 4

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.compressed_image import compressed_size, decode_compressed
+from ros_kd_perception.compressed_image import check_whole, claimed_size, decode_file
 from ros_kd_perception.pixel_formats import PIXEL_FORMATS, pixels_to_bgr
 from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 
@@ -56,10 +56,11 @@ def decode_compressed_image(message: Any) -> UInt8Array:
     Raises:
         BadFrame: `unknown_encoding`, `bad_size`, `too_large` or `bad_data`.
     """
-    data = _as_bytes(message.data)
-    claimed = compressed_size(data, str(message.format))
+    content = _as_bytes(message.data).tobytes()
+    claimed = claimed_size(content, str(message.format))
     check_size(*claimed)
-    image = decode_compressed(data)
+    check_whole(content)
+    image = decode_file(content)
     if image.shape[:2] != claimed:
         raise BadFrame("bad_data", f"expected {claimed[1]}x{claimed[0]} px, as the header claims, got {image.shape}")
     return image

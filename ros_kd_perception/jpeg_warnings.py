@@ -1,0 +1,61 @@
+"""Hear what libjpeg complains about while OpenCV decodes.
+
+A JPEG with wrong bits in its scan decodes to garbage, and OpenCV returns it like any other image: the only sign is
+libjpeg's one line on the process's standard error. So that file descriptor leads into memory while the decoder runs;
+what other threads write meanwhile is passed on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+HARMLESS_EXTRA_BYTES = 3
+"""Webcams often leave a few bytes between the scan and the next marker; a scan that was misread leaves more."""
+
+_STANDARD_ERROR = 2
+_DAMAGE = re.compile(r"Corrupt JPEG data|Premature end of JPEG|Inconsistent progression")
+_EXTRA_BYTES = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker")
+# One descriptor for all threads.
+_lock = threading.Lock()
+
+
+@contextmanager
+def jpeg_damage() -> Iterator[list[str]]:
+    """Collect libjpeg's complaints about damaged data that are made inside the `with` block.
+
+    Yields:
+        A list that is filled when the block ends; always empty where standard error is closed or cannot be caught.
+    """
+    complaints: list[str] = []
+    with _lock:
+        try:
+            original = os.dup(_STANDARD_ERROR)
+            memory = os.memfd_create("decoder output")
+        except (OSError, AttributeError):
+            yield complaints
+            return
+        os.dup2(memory, _STANDARD_ERROR)
+        try:
+            yield complaints
+        finally:
+            os.dup2(original, _STANDARD_ERROR)
+            said = os.pread(memory, os.fstat(memory).st_size, 0)
+            others = [line for line in said.splitlines(keepends=True) if not _is_damage(line, complaints)]
+            if others:
+                os.write(original, b"".join(others))
+            os.close(memory)
+            os.close(original)
+
+
+def _is_damage(line: bytes, complaints: list[str]) -> bool:
+    text = line.decode(errors="replace").strip()
+    if not _DAMAGE.match(text):
+        return False
+    extra = _EXTRA_BYTES.match(text)
+    if not extra or int(extra[1]) > HARMLESS_EXTRA_BYTES:
+        complaints.append(text)
+    return True

@@ -1,0 +1,410 @@
+"""Decoding of camera messages against plain per-pixel references, and what becomes of messages that lie."""
+
+import array
+import os
+import struct
+import sys
+import types
+import zlib
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ros_kd_perception.image_message import MAX_PIXELS, decode_compressed_image, decode_image, frame_from_message
+from ros_kd_perception.jpeg_warnings import jpeg_damage
+from ros_kd_perception.pixel_formats import PIXEL_FORMATS
+from ros_kd_perception.structures import BadFrame, Frame
+
+# One byte of a plane for each pixel and channel of the order in which the encoding names them.
+CHANNELS = {"bgr8": "bgr", "8UC3": "bgr", "rgb8": "rgb", "bgra8": "bgra", "8UC4": "bgra", "rgba8": "rgba"}
+MOSAICS = {"bayer_rggb8": "rggb", "bayer_bggr8": "bggr", "bayer_gbrg8": "gbrg", "bayer_grbg8": "grbg"}
+CHROMA_PAIRS = {"yuv422": "uyvy", "uyvy": "uyvy", "yuv422_yuy2": "yuyv", "yuyv": "yuyv"}
+
+
+def image(encoding: str, rows: np.ndarray, width: int, *, padding: int = 0, **changes: Any) -> SimpleNamespace:
+    """An Image message of `[height, bytes]` rows, each followed by padding that must never be seen."""
+    padded = np.full((rows.shape[0], rows.shape[1] + padding), 0xEE, np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    fields = {
+        "height": rows.shape[0], "width": width, "encoding": encoding, "is_bigendian": 0, "step": padded.shape[1],
+        "data": padded.reshape(-1),
+        "header": SimpleNamespace(stamp=SimpleNamespace(sec=3, nanosec=7), frame_id="optical"),
+    }  # fmt: skip
+    return SimpleNamespace(**(fields | changes))
+
+
+def compressed(data: bytes, declared: str = "jpeg") -> SimpleNamespace:
+    return SimpleNamespace(format=declared, data=np.frombuffer(data, np.uint8))
+
+
+def reason_of(decode: Any, message: Any) -> str:
+    with pytest.raises(BadFrame) as caught:
+        decode(message)
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    """A picture of slow colour gradients, BGR."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    return np.stack([255 * x / width, 255 * y / height, 255 - 120 * x / width - 100 * y / height], axis=2).astype(
+        np.uint8
+    )
+
+
+def bgr_from_yuv(y: int, u: int, v: int) -> list[float]:
+    """ITU-R BT.601, limited range; luma under 16 is black."""
+    luma, blue, red = 1.164383 * max(0, y - 16), u - 128, v - 128
+    bgr = [luma + 2.017232 * blue, luma - 0.391762 * blue - 0.812968 * red, luma + 1.596027 * red]
+    return [min(255.0, max(0.0, value)) for value in bgr]
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize("encoding", sorted(CHANNELS))
+def test_packed_channels_come_out_as_bgr(encoding: str, padding: int) -> None:
+    order = CHANNELS[encoding]
+    pixels = noise(7, 5, len(order))
+    decoded = decode_image(image(encoding, pixels.reshape(7, -1), 5, padding=padding))
+    np.testing.assert_array_equal(decoded, pixels[:, :, [order.index(channel) for channel in "bgr"]])
+
+
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
+def test_grey_is_the_same_in_every_channel(encoding: str) -> None:
+    pixels = noise(6, 9)
+    decoded = decode_image(image(encoding, pixels, 9, padding=3))
+    np.testing.assert_array_equal(decoded, np.repeat(pixels[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("big", [0, 1])
+def test_mono16_keeps_the_high_byte_in_either_byte_order(big: int) -> None:
+    values = np.random.default_rng(1).integers(0, 1 << 16, (4, 6)).astype(">u2" if big else "<u2")
+    decoded = decode_image(image("mono16", values.view(np.uint8), 6, padding=2, is_bigendian=big))
+    np.testing.assert_array_equal(decoded[:, :, 1], values.astype(np.uint16) >> 8)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (31, 47)])
+@pytest.mark.parametrize("encoding", sorted(MOSAICS))
+def test_bayer_names_are_those_of_ros(encoding: str, size: tuple[int, int]) -> None:
+    picture, pattern = smooth(*size), MOSAICS[encoding]
+    mosaic = np.zeros(size, np.uint8)
+    for index, color in enumerate(pattern):
+        row, column = divmod(index, 2)
+        mosaic[row::2, column::2] = picture[row::2, column::2, "bgr".index(color)]
+    decoded = decode_image(image(encoding, mosaic, size[1], padding=1)).astype(int)
+    # Slow gradients survive interpolation; with red and blue or the rows swapped they are off by tens.
+    assert np.abs(decoded - picture)[2:-2, 2:-2].max() <= 12
+
+
+@pytest.mark.parametrize("encoding", sorted(CHROMA_PAIRS))
+def test_422_shares_chroma_between_two_pixels(encoding: str) -> None:
+    order, pairs = CHROMA_PAIRS[encoding], noise(4, 3, 4, seed=2)
+    decoded = decode_image(image(encoding, pairs.reshape(4, 12), 6, padding=4)).astype(float)
+    first_luma = order.index("y")
+    second_luma = order.index("y", first_luma + 1)
+    for row in range(4):
+        for pair in range(3):
+            u, v = (int(pairs[row, pair, order.index(c)]) for c in "uv")
+            for column, luma in ((2 * pair, first_luma), (2 * pair + 1, second_luma)):
+                np.testing.assert_allclose(
+                    decoded[row, column], bgr_from_yuv(int(pairs[row, pair, luma]), u, v), atol=2
+                )
+
+
+@pytest.mark.parametrize("height_counts_chroma", [False, True])
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize("encoding", ["nv12", "nv21"])
+def test_420_shares_chroma_between_four_pixels(encoding: str, padding: int, height_counts_chroma: bool) -> None:
+    rows = noise(9, 8, seed=3)  # six of luma, three of chroma
+    height = 9 if height_counts_chroma else 6
+    decoded = decode_image(image(encoding, rows, 8, padding=padding, height=height)).astype(float)
+    assert decoded.shape == (6, 8, 3)
+    for row in range(6):
+        for column in range(8):
+            u, v = (int(value) for value in rows[6 + row // 2, column // 2 * 2 : column // 2 * 2 + 2])
+            if encoding == "nv21":
+                u, v = v, u
+            np.testing.assert_allclose(decoded[row, column], bgr_from_yuv(int(rows[row, column]), u, v), atol=2)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "array", "bytes", "bytearray", "memoryview"])
+def test_any_kind_of_data_is_read_and_bgr_is_not_copied(kind: str) -> None:
+    pixels = noise(3, 4, 3)
+    message = image("bgr8", pixels.reshape(3, 12), 4, padding=4)
+    raw = message.data.tobytes()
+    data: Any = {
+        "numpy": message.data, "array": array.array("B", raw), "bytes": raw, "bytearray": bytearray(raw),
+        "memoryview": memoryview(raw),
+    }[kind]  # fmt: skip
+    message.data = data
+    decoded = decode_image(message)
+    np.testing.assert_array_equal(decoded, pixels)
+    assert np.shares_memory(decoded, np.frombuffer(data, np.uint8))
+    shrunk = cv2.resize(decoded, (2, 2), interpolation=cv2.INTER_AREA)  # padded rows are no obstacle further on
+    np.testing.assert_array_equal(shrunk, cv2.resize(pixels, (2, 2), interpolation=cv2.INTER_AREA))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"height": 0}, "bad_size"),
+        ({"width": 0}, "bad_size"),
+        ({"width": 1 << 31}, "too_large"),
+        ({"height": 16385}, "too_large"),
+        ({"height": 16384, "width": 16384, "step": 3 * 16384}, "too_large"),
+        ({"step": 0}, "bad_step"),
+        ({"step": 11}, "bad_step"),
+        ({"step": (1 << 32) - 1}, "bad_data"),
+        ({"height": 4}, "bad_data"),
+        ({"data": b""}, "bad_data"),
+        ({"data": bytes(35)}, "bad_data"),
+        ({"data": bytes(37)}, "bad_data"),
+        ({"data": None}, "bad_data"),
+        ({"encoding": "rgba8"}, "bad_step"),
+        ({"encoding": "mono16"}, None),
+        ({"encoding": "nv12", "width": 11}, "bad_size"),
+        ({"encoding": "nv12", "width": 12, "height": 5}, "bad_size"),
+        ({"encoding": "nv24"}, "unknown_encoding"),
+        ({"encoding": "16UC1"}, "unknown_encoding"),
+        ({"encoding": ""}, "unknown_encoding"),
+        ({"encoding": "x" * 100_000}, "unknown_encoding"),
+        ({"encoding": "yuyv", "width": 3}, "bad_size"),
+    ],
+)
+def test_a_lie_is_refused_for_its_reason(changes: dict[str, Any], reason: str | None) -> None:
+    message = image("bgr8", noise(3, 12), 4)
+    vars(message).update(changes)
+    if reason is None:
+        assert decode_image(message).shape == (3, 4, 3)
+    else:
+        assert reason_of(decode_image, message) == reason
+
+
+def test_a_mosaic_too_small_to_interpolate_is_refused() -> None:
+    assert reason_of(decode_image, image("bayer_rggb8", noise(2, 8), 8)) == "bad_size"
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    encoding=st.sampled_from([*PIXEL_FORMATS, "bgr16", "rgb8 ", "BGR8", "\x00"]) | st.text(max_size=8),
+    height=st.integers(0, 40) | st.integers(0, 2**32 - 1),
+    width=st.integers(0, 40) | st.integers(0, 2**32 - 1),
+    extra_step=st.integers(-4, 8) | st.integers(0, 2**32 - 1),
+    size_off_by=st.sampled_from([0, 0, 0, 1, -1, 12]),
+    big=st.integers(0, 255),
+)
+def test_no_image_message_does_worse_than_bad_frame(
+    encoding: str, height: int, width: int, extra_step: int, size_off_by: int, big: int
+) -> None:
+    pixel_format = PIXEL_FORMATS.get(encoding)
+    step = max(0, width * (pixel_format.bytes_per_pixel if pixel_format else 1) + extra_step)
+    rows = height * 3 // 2 if pixel_format and pixel_format.half_size_chroma else height
+    size = max(0, min(step * rows, 20_000) + size_off_by)
+    message = SimpleNamespace(
+        height=height, width=width, encoding=encoding, step=step, is_bigendian=big, data=np.zeros(size, np.uint8)
+    )
+    try:
+        decoded = decode_image(message)
+    except BadFrame:
+        return
+    assert decoded.dtype == np.uint8
+    assert decoded.ndim == 3
+    assert decoded.shape[1:] == (width, 3)
+    assert decoded.shape[0] in (height, height * 2 // 3)
+
+
+def test_other_encodings_go_to_cv_bridge_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # cv_bridge comes with a ROS installation only, so this stands in for its one method that we call.
+    answer: list[Any] = [np.full((3, 4, 3), 9, np.uint8)]
+
+    class CvBridge:
+        def imgmsg_to_cv2(self, message: Any, desired_encoding: str) -> Any:
+            assert desired_encoding == "bgr8"
+            if isinstance(answer[0], Exception):
+                raise answer[0]
+            return answer[0]
+
+    monkeypatch.setitem(sys.modules, "cv_bridge", types.SimpleNamespace(CvBridge=CvBridge))
+    message = image("bgr16", noise(3, 24), 4)
+    np.testing.assert_array_equal(decode_image(message), answer[0])
+    for refused in (KeyError("16UC3"), np.zeros((3, 4), np.uint8), np.zeros((3, 4, 3), np.uint16), None):
+        answer[0] = refused
+        assert reason_of(decode_image, message) == "unknown_encoding"
+
+
+def test_cv_bridge_is_not_asked_about_known_encodings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    for encoding, pixel_format in PIXEL_FORMATS.items():
+        rows = noise(6 * 3 // 2 if pixel_format.half_size_chroma else 6, 8 * pixel_format.bytes_per_pixel)
+        assert decode_image(image(encoding, rows, 8, height=6)).shape == (6, 8, 3)
+
+
+# --- compressed ---
+
+
+def jpeg_of(picture: np.ndarray, *parameters: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", picture, parameters)[1].tobytes())
+
+
+def png_of(picture: np.ndarray) -> bytes:
+    return bytes(cv2.imencode(".png", picture)[1].tobytes())
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def with_png_size(data: bytes, width: int, height: int) -> bytes:
+    header = struct.pack(">II", width, height) + data[24:29]
+    return data[:8] + png_chunk(b"IHDR", header) + data[33:]
+
+
+def with_jpeg_size(data: bytes, width: int, height: int) -> bytes:
+    frame = data.index(b"\xff\xc0")
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
+@pytest.mark.parametrize("declared", ["jpeg", "jpg", "bgr8; jpeg compressed bgr8", "rgb8; jpeg compressed bgr8"])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_jpeg(declared: str, progressive: int) -> None:
+    picture = smooth(40, 56)
+    data = jpeg_of(picture, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_QUALITY, 95)
+    decoded = decode_compressed_image(compressed(data, declared))
+    assert np.abs(decoded.astype(int) - picture).max() <= 10
+
+
+@pytest.mark.parametrize("kind", ["bgr", "grey", "alpha", "deep", "deep grey"])
+def test_png_of_any_kind_becomes_eight_bit_bgr(kind: str) -> None:
+    picture = noise(13, 17, 3)
+    grey = np.repeat(picture[:, :, :1], 3, axis=2)
+    source, expected = {
+        "bgr": (picture, picture),
+        "grey": (picture[:, :, 0], grey),
+        "alpha": (np.dstack([picture, noise(13, 17, seed=5)]), picture),
+        "deep": (picture.astype(np.uint16) * 257, picture),
+        "deep grey": (picture[:, :, 0].astype(np.uint16) * 257, grey),
+    }[kind]
+    decoded = decode_compressed_image(compressed(png_of(source), "rgb8; png compressed "))
+    np.testing.assert_array_equal(decoded, expected)
+
+
+def test_exif_orientation_is_not_applied() -> None:
+    picture = smooth(24, 40)
+    tiff = b"II*\x00" + struct.pack("<I", 8) + struct.pack("<HHHIHH", 1, 0x0112, 3, 1, 6, 0) + struct.pack("<I", 0)
+    exif = b"Exif\x00\x00" + tiff
+    data = jpeg_of(picture)
+    turned = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (40, 24, 3)  # the tag is in force
+    np.testing.assert_array_equal(
+        decode_compressed_image(compressed(turned)), decode_compressed_image(compressed(data))
+    )
+
+
+def test_the_end_of_an_exif_thumbnail_is_not_the_end() -> None:
+    data, thumbnail = jpeg_of(smooth(24, 40)), jpeg_of(smooth(8, 8))
+    app1 = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    assert decode_compressed_image(compressed(data[:2] + app1 + data[2:])).shape == (24, 40, 3)
+    assert reason_of(decode_compressed_image, compressed(data[:2] + app1 + data[2:-40])) == "bad_data"
+
+
+@pytest.mark.parametrize("claim", [(60000, 60000), (16385, 1), (8192, 8193)])
+def test_a_huge_claim_is_refused_before_anything_is_decoded(
+    claim: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    assert claim[0] * claim[1] > MAX_PIXELS or max(claim) > 16384
+    picture = smooth(24, 40)
+    png, jpeg = png_of(picture), jpeg_of(picture)
+    assert reason_of(decode_compressed_image, compressed(with_png_size(png, *claim), "png")) == "too_large"
+    assert reason_of(decode_compressed_image, compressed(with_jpeg_size(jpeg, *claim))) == "too_large"
+    # With a checksum that does not fit, or nothing after the header, it is too large all the same.
+    header_only = png[:16] + struct.pack(">II", *claim)
+    assert reason_of(decode_compressed_image, compressed(header_only, "png")) == "too_large"
+
+
+def test_a_size_of_nothing_is_refused() -> None:
+    assert reason_of(decode_compressed_image, compressed(with_jpeg_size(jpeg_of(smooth(24, 40)), 40, 0))) == "bad_size"
+
+
+@pytest.mark.parametrize("declared", ["jpeg", "png"])
+def test_truncated_at_any_length_is_bad_data(declared: str) -> None:
+    data = (jpeg_of if declared == "jpeg" else png_of)(smooth(24, 40))
+    for length in [*range(40), *range(40, len(data) - 2, 7), len(data) - 2, len(data) - 1]:
+        assert reason_of(decode_compressed_image, compressed(data[:length], declared)) == "bad_data", length
+
+
+def test_damage_inside_a_jpeg_is_noticed_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(jpeg_of(smooth(120, 160) // 2 + noise(120, 160, 3) // 4))
+    del data[len(data) // 2 : len(data) // 2 + 200]
+    assert reason_of(decode_compressed_image, compressed(bytes(data))) == "bad_data"
+    assert "Corrupt JPEG" not in capfd.readouterr().err
+
+
+def test_other_threads_keep_their_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with jpeg_damage() as complaints:
+        os.write(2, b"from elsewhere\nCorrupt JPEG data: premature end of data segment\n")
+        os.write(2, b"Corrupt JPEG data: 1 extraneous bytes before marker 0xd9\n")
+    assert complaints == ["Corrupt JPEG data: premature end of data segment"]
+    assert capfd.readouterr().err == "from elsewhere\n"
+
+
+def test_damage_inside_a_png_is_noticed() -> None:
+    data = bytearray(png_of(smooth(24, 40)))
+    data[len(data) // 2] ^= 1
+    assert reason_of(decode_compressed_image, compressed(bytes(data), "png")) == "bad_data"
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        ("png", "bad_data"),
+        ("16UC1; compressedDepth png", "unknown_encoding"),
+        ("", "unknown_encoding"),
+        ("h264", "unknown_encoding"),
+        ("x" * 100_000, "unknown_encoding"),
+    ],
+)
+def test_a_format_that_lies_or_that_we_do_not_read(declared: str, reason: str) -> None:
+    assert reason_of(decode_compressed_image, compressed(jpeg_of(smooth(24, 40)), declared)) == reason
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    data = jpeg_of(smooth(24, 40), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    scan = data.rindex(b"\xff\xda")
+    assert reason_of(decode_compressed_image, compressed(data[:-2] + data[scan:-2] * 100 + data[-2:])) == "bad_data"
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_no_compressed_message_does_worse_than_bad_frame(data: st.DataObject) -> None:
+    declared = data.draw(st.sampled_from(["jpeg", "png"]))
+    content = bytearray((jpeg_of if declared == "jpeg" else png_of)(smooth(24, 40)))
+    for position, value in data.draw(
+        st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=6)
+    ):
+        content[position] = value
+    content = content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))]
+    try:
+        decoded = decode_compressed_image(compressed(bytes(content), declared))
+    except BadFrame:
+        return
+    assert decoded.dtype == np.uint8
+    assert decoded.shape[2] == 3
+    assert decoded.size <= 3 * MAX_PIXELS
+
+
+def test_a_frame_carries_the_header_verbatim() -> None:
+    frame = frame_from_message("front", image("bgr8", noise(3, 12), 4))
+    assert isinstance(frame, Frame)
+    assert (frame.camera, frame.stamp_ns, frame.frame_id) == ("front", 3_000_000_007, "optical")
+    message = compressed(jpeg_of(smooth(24, 40)))
+    message.header = SimpleNamespace(stamp=SimpleNamespace(sec=-1, nanosec=5), frame_id="")
+    assert frame_from_message("front", message).stamp_ns == -999_999_995
