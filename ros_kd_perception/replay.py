@@ -1,0 +1,200 @@
+"""Perceive every frame of a bag, without ROS: `replay_bag IN -o OUT`.
+
+The same perceiver and the same messages as in the node, so that a bag shows what the vehicle would have seen. Results
+are written on the node's topics with the stamps of their frames. No frame is dropped for want of time, so the same bag
+and model give the same bytes every time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_frames, rosbags_message_types
+from ros_kd_perception.camera_topics import parse_camera_topics
+from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
+from ros_kd_perception.overlay import draw_overlay
+from ros_kd_perception.overlay_video import OverlayVideo
+from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.replay_summary import ReplaySummary
+from ros_kd_perception.shipped_files import shipped_file
+from ros_kd_perception.stamp_order import StampOrder
+from ros_kd_perception.structures import BadFrame, Frame, Perception
+from ros_kd_perception.video import VideoError
+
+NODE_NAME = "/perception"
+EXIT_UNUSABLE, EXIT_INTERRUPTED = 2, 130
+
+
+class BagReplay:
+    """Perceives the frames of a bag one after the other and writes what the node would have published.
+
+    Args:
+        perceiver: with its model.
+        writer: gets the results.
+        cameras: camera names of the bag.
+        video: gets the overlays, or None.
+    """
+
+    def __init__(
+        self, perceiver: Perceiver, writer: BagWriter, cameras: Sequence[str], video: OverlayVideo | None = None
+    ) -> None:
+        self.summary = ReplaySummary(cameras)
+        self._perceiver = perceiver
+        self._writer = writer
+        self._cameras = cameras
+        self._video = video
+        self._builder = MessageBuilder(rosbags_message_types(), perceiver.model.contract)
+        self._stamps = StampOrder()
+        self._labels_written = False
+
+    def process(self, camera: str, log_time_ns: int, frame: Frame | BadFrame) -> Perception | None:
+        """Perceive one frame and write its results, or count why it cannot be perceived.
+
+        Args:
+            camera: whose frame.
+            log_time_ns: when it was recorded; the results get the same.
+            frame: the frame, or why its message is none.
+        """
+        self._write_labels_once(log_time_ns)
+        try:
+            if isinstance(frame, BadFrame):
+                raise frame
+            self._stamps.check(camera, frame.stamp_ns)
+        except BadFrame as reason:
+            if self.summary.count_dropped(camera, reason.reason):
+                tqdm.write(f"{camera}: dropped a frame, {reason.reason}: {reason}", file=sys.stderr)
+            return None
+        [perception] = self._perceiver.perceive([frame])
+        base = f"{NODE_NAME}/{camera}"
+        self._writer.write(f"{base}/segmentation", log_time_ns, self._builder.segmentation(perception))
+        self._writer.write(f"{base}/detections", log_time_ns, self._builder.detections(perception))
+        self.summary.count_perceived(camera, perception.timing.total_ms)
+        if self._video:
+            overlay = draw_overlay(frame.image_bgr, perception, self._perceiver.model.contract)
+            self._video.add(camera, log_time_ns, overlay, f"{camera}  {perception.timing.total_ms:.0f} ms")
+        return perception
+
+    def _write_labels_once(self, log_time_ns: int) -> None:
+        if self._labels_written:
+            return
+        self._labels_written = True
+        labels = {
+            "segmentation": self._builder.segmentation_labels(),
+            "detections": self._builder.detection_labels(self._perceiver.score_threshold),
+        }
+        for camera in self._cameras:
+            for kind, message in labels.items():
+                self._writer.write(f"{NODE_NAME}/{camera}/{kind}/label_info", log_time_ns, message, latched=True)
+
+
+def replay_bag(options: argparse.Namespace) -> ReplaySummary:
+    """Do what the command line says; the options are those of `parse_arguments`.
+
+    Raises:
+        BagError, ModelError, VideoError, ValueError: with one sentence; nothing is written then.
+    """
+    _check_outputs(options)
+    with ExitStack() as stack:
+        bag = stack.enter_context(BagReader(options.bag, parse_camera_topics(options.camera)))
+        model = OnnxModel.open(
+            options.model, device=options.device, precision=options.precision, intra_op_threads=options.threads
+        )
+        perceiver = Perceiver(model, options.score_threshold)
+        perceiver.warm_up()
+        writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
+        video = None
+        if options.overlay:
+            rate = frames_per_second(bag)
+            video = stack.enter_context(OverlayVideo(options.overlay, list(bag.cameras), rate, overwrite=options.force))
+        replay = BagReplay(perceiver, writer, list(bag.cameras), video)
+        total = bag.count(bag.cameras.values())
+        limit = min(total, options.limit) if options.limit else total
+        with tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet) as progress:
+            for camera, message, frame in read_camera_frames(bag):
+                replay.process(camera, message.log_time_ns, frame)
+                progress.update()
+                if options.limit and replay.summary.frames >= options.limit:
+                    break
+        if not replay.summary.perceived:
+            raise BagError(
+                f"expected frames in {options.bag} that can be perceived, got {replay.summary.frames}, all dropped: "
+                f"{replay.summary.reasons()}"
+            )
+        return replay.summary
+
+
+def frames_per_second(bag: BagReader) -> float:
+    """Mean rate of the bag's fastest camera."""
+    duration_s = max(1e-9, (bag.end_ns - bag.start_ns) / 1e9)
+    return max(bag.count([topic]) - 1 for topic in bag.cameras.values()) / duration_s
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    bag, output = options.bag.resolve(), options.output.resolve()
+    if bag == output or bag in output.parents:
+        raise ValueError(f"expected an output apart from the input {options.bag}, got {options.output}")
+    if options.overlay and not options.overlay.resolve().parent.is_dir():
+        raise ValueError(f"expected the folder of {options.overlay} to exist, it does not; make it first")
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="replay_bag",
+        description="Perceive every frame of a bag and write what the perception node would have published.",
+    )
+    parser.add_argument("bag", type=Path, metavar="IN", help=".mcap or .db3 file, or rosbag2 folder")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="bag to write: a .mcap file, or a folder"
+    )
+    parser.add_argument(
+        "--model", type=Path, default=shipped_file("models/student.onnx"), metavar="ONNX", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--camera", action="append", default=[], metavar="NAME=TOPIC", help="perceive only these cameras; repeatable"
+    )
+    parser.add_argument("--overlay", type=Path, metavar="MP4", help="video of the frames with what was seen in them")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto is that of the model file")
+    parser.add_argument(
+        "--score-threshold", type=float, metavar="S", help="leave boxes under it out, 0..1; default: the model's"
+    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the network on a CPU; 0 is all cores")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="stop after so many frames; 0 is all")
+    parser.add_argument("--force", action="store_true", help="replace existing output files")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
+    if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
+        parser.error(f"expected a --score-threshold from 0 to 1, got {options.score_threshold}")
+    if options.threads < 0 or options.limit < 0:
+        parser.error("expected --threads and --limit of 0 or more")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Replay a bag; exit status 2 and one sentence for what cannot be used, 130 when interrupted."""
+    options = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: with nothing half-written
+    try:
+        summary = replay_bag(options)
+    except KeyboardInterrupt:
+        print("replay_bag: interrupted, nothing written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (BagError, ModelError, VideoError, ValueError, OSError) as error:
+        print(f"replay_bag: {error}", file=sys.stderr)
+        return EXIT_UNUSABLE
+    print(summary.table())
+    print(f"wrote {options.output}" + (f" and {options.overlay}" if options.overlay else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What became of the frames of a replay: perceived, dropped by reason, and how long they took."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+PERCENTILES = (50, 95, 99)
+
+
+@dataclass
+class CameraCount:
+    """Frames of one camera: milliseconds of each that was perceived, drops by reason."""
+
+    latencies_ms: list[float] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def frames(self) -> int:
+        """All of them."""
+        return len(self.latencies_ms) + self.dropped.total()
+
+
+class ReplaySummary:
+    """Counts by camera.
+
+    Args:
+        cameras: their names, in the order of the table.
+    """
+
+    def __init__(self, cameras: Sequence[str]) -> None:
+        self.cameras = {camera: CameraCount() for camera in cameras}
+
+    @property
+    def frames(self) -> int:
+        """All frames so far."""
+        return sum(count.frames for count in self.cameras.values())
+
+    @property
+    def perceived(self) -> int:
+        """Frames with results."""
+        return sum(len(count.latencies_ms) for count in self.cameras.values())
+
+    def count_perceived(self, camera: str, latency_ms: float) -> None:
+        """Count a frame with results."""
+        self.cameras[camera].latencies_ms.append(latency_ms)
+
+    def count_dropped(self, camera: str, reason: str) -> bool:
+        """Count a frame without; returns whether it is the camera's first for this reason."""
+        self.cameras[camera].dropped[reason] += 1
+        return self.cameras[camera].dropped[reason] == 1
+
+    def reasons(self) -> str:
+        """Drops of all cameras by reason, most frequent first, `none` where there are none."""
+        total: Counter[str] = sum((count.dropped for count in self.cameras.values()), Counter())
+        return _reasons(total)
+
+    def table(self) -> str:
+        """A table for people, one line a camera."""
+        percentiles = "".join(f"{f'p{p}':>7}" for p in PERCENTILES)
+        lines = [f"{'camera':<20}{'frames':>8}{'perceived':>11}{'dropped':>9}{percentiles} ms  reasons"]
+        for camera, count in self.cameras.items():
+            latencies = np.array(count.latencies_ms or [np.nan])
+            times = "".join(f"{value:7.1f}" for value in np.percentile(latencies, PERCENTILES))
+            lines.append(
+                f"{camera:<20}{count.frames:>8}{len(count.latencies_ms):>11}{count.dropped.total():>9}{times}     "
+                f"{_reasons(count.dropped)}"
+            )
+        return "\n".join(lines)
+
+
+def _reasons(dropped: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in dropped.most_common()) or "none"
