@@ -1,0 +1,211 @@
+"""Export: the contract to the letter, parity that can fail, and no file where it does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import training.export
+from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.golden_frames import GOLDEN_KEY, golden_from_text
+from ros_kd_perception.model_contract import CONTRACT_KEY, ModelContract
+from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.structures import UInt8Array
+from training import export_command
+from training.checkpoint import CheckpointInfo
+from training.export import ExportSettings, build_graph, export_student
+from training.networks.student import Student, build_student
+from training.parity import ParityError, ParityReport, measure_parity
+
+HEIGHT, WIDTH, MAX_DETECTIONS = 96, 160, 20
+SETTINGS = ExportSettings(
+    name="test",
+    version="1.2.3",
+    height=HEIGHT,
+    width=WIDTH,
+    max_detections=MAX_DETECTIONS,
+    score_threshold=0.01,
+    provenance={"teacher": "none", "recipe_sha256": "ab" * 32},
+    metrics={"miou": 0.5},
+)
+
+
+def pictures(count: int, seed: int) -> list[UInt8Array]:
+    """Network inputs with edges in them."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (count, HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
+    return [np.ascontiguousarray(image.repeat(8, 0).repeat(8, 1)) for image in images]
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    """A small student whose normalisation has seen pictures, with class logits that differ between classes."""
+    torch.manual_seed(0)
+    network = build_student("n", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES)).train()
+    images = torch.from_numpy(np.stack(pictures(6, seed=1))).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        for parameter in network.detection.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        for _ in range(40):
+            network(images)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def exported(student: Student, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ParityReport]:
+    path = tmp_path_factory.mktemp("export") / "student.onnx"
+    return path, export_student(student, path, SETTINGS, pictures(2, seed=2), pictures(3, seed=3))
+
+
+def test_file_keeps_the_contract(exported: tuple[Path, ParityReport]) -> None:
+    path, _ = exported
+    model = OnnxModel.open(path, device="cpu")  # checks names, types and shapes, and re-runs the golden frames
+    assert model.contract == SETTINGS.contract()
+    assert [c.name for c in model.contract.class_map.classes][:3] == ["sky", "building", "pole"]
+    outputs = model.run(np.stack(pictures(3, seed=4)))
+    assert outputs.class_map.dtype == np.uint8
+    assert outputs.labels.dtype == np.int32
+    assert outputs.boxes_xyxy.shape == (3, MAX_DETECTIONS, 4)
+    assert (np.diff(outputs.scores, axis=1) <= 0).all()
+    assert ((outputs.uncertainty >= 0) & (outputs.uncertainty <= 1)).all()
+    assert list(path.parent.iterdir()) == [path]  # no temporary file beside it
+
+
+def test_graph_is_plain(exported: tuple[Path, ParityReport]) -> None:
+    content = exported[0].read_bytes()
+    graph = onnx.load_from_string(content).graph
+    operators = {node.op_type for node in graph.node}
+    assert not operators & {"NonMaxSuppression", "BatchNormalization", "Loop", "If", "Scan", "NonZero"}
+    assert not {node.domain for node in graph.node} - {"", "ai.onnx"}
+    assert not any(item.external_data for item in graph.initializer)
+    assert str(Path(training.export.__file__).parent).encode() not in content  # no path of the exporting machine
+
+
+def test_golden_frames_are_inside(exported: tuple[Path, ParityReport]) -> None:
+    metadata = {item.key: item.value for item in onnx.load(exported[0]).metadata_props}
+    contract = ModelContract.from_json(metadata[CONTRACT_KEY])
+    golden = golden_from_text(metadata[GOLDEN_KEY], contract)
+    for frame, image in zip(golden, pictures(2, seed=2), strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+        assert len(np.unique(frame.class_map)) > 1
+        assert len(frame.detections) > 0
+        assert (frame.detections.scores >= contract.detections.score_threshold - 1e-4).all()
+
+
+def test_batch_of_two_equals_two_of_one(exported: tuple[Path, ParityReport]) -> None:
+    model = OnnxModel.open(exported[0], device="cpu")
+    images = np.stack(pictures(2, seed=5))
+    together = model.run(images)
+    for index in range(2):
+        alone = model.run(np.ascontiguousarray(images[index : index + 1]))
+        np.testing.assert_array_equal(together.class_map[index], alone.class_map[0])
+        np.testing.assert_allclose(together.boxes_xyxy[index], alone.boxes_xyxy[0], atol=1e-2)
+        np.testing.assert_allclose(together.scores[index], alone.scores[0], atol=1e-5)
+        np.testing.assert_array_equal(together.labels[index], alone.labels[0])
+        np.testing.assert_allclose(together.uncertainty[index], alone.uncertainty[0], atol=1e-5)
+
+
+def test_parity_report(exported: tuple[Path, ParityReport]) -> None:
+    report = exported[1]
+    assert report.frames == 5
+    assert not report.failures()
+    assert "100.0" in report.table()
+    spoiled = replace(report, class_map_agreement=0.9, box_difference_px=math.nan, label_disagreements=2)
+    assert len(spoiled.failures()) == 3
+
+
+@pytest.mark.parametrize("part", ["segmentation.classifier", "detection.distance_layers.0", "backbone.stages.0"])
+def test_parity_sees_a_network_that_differs(exported: tuple[Path, ParityReport], student: Student, part: str) -> None:
+    other = build_student("n", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES))
+    other.load_state_dict(student.state_dict())
+    with torch.no_grad():
+        for parameter in other.get_submodule(part).parameters():
+            parameter.mul_(1.05)
+    report = measure_parity(other, OnnxModel.open(exported[0], device="cpu"), pictures(2, seed=6))
+    assert report.failures()
+
+
+def test_refusal_leaves_no_file(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_wrong_graph(network: Student, settings: ExportSettings) -> onnx.ModelProto:
+        model = build_graph(network, settings)
+        kernel = next(item for item in model.graph.initializer if len(item.dims) == 4)
+        values = onnx.numpy_helper.to_array(kernel) * 1.1  # as if the input scale had been folded in wrongly
+        kernel.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), kernel.name))
+        return model
+
+    monkeypatch.setattr(training.export, "build_graph", build_wrong_graph)
+    with pytest.raises(ParityError, match="was not written"):
+        export_student(student, tmp_path / "new.onnx", SETTINGS, pictures(1, seed=7))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old.onnx").write_bytes(b"the last good one")
+    with pytest.raises(ParityError):
+        export_student(student, tmp_path / "old.onnx", SETTINGS, pictures(1, seed=7))
+    assert [path.name for path in tmp_path.iterdir()] == ["old.onnx"]
+    assert (tmp_path / "old.onnx").read_bytes() == b"the last good one"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"height": 100}, "multiples of 32"), ({"max_detections": 5000}, "1..1000"), ({"max_detections": 400}, "cells")],
+)
+def test_impossible_settings_are_refused(student: Student, tmp_path: Path, change: dict[str, int], words: str) -> None:
+    settings = ExportSettings(**({"height": HEIGHT, "width": WIDTH} | change))
+    with pytest.raises(ValueError, match=words):
+        export_student(student, tmp_path / "student.onnx", settings, pictures(1, seed=8))
+    assert list(tmp_path.iterdir()) == []
+
+
+RECIPE = """
+name: test
+data: {train: [{kind: camvid, folder: nowhere}]}
+validation: {segmentation: {kind: camvid, folder: FOLDER}}
+"""
+
+
+def test_command(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = tmp_path / "val" / "images"
+    frames.mkdir(parents=True)
+    for index, image in enumerate(pictures(20, seed=9)):
+        cv2.imwrite(str(frames / f"{index:02}.png"), image)
+    info = CheckpointInfo(
+        "n", RECIPE.replace("FOLDER", str(frames.parent)), "ab" * 32, "cd" * 32, 3, "0" * 40, {"miou": 0.25}
+    )
+    monkeypatch.setattr(export_command, "load_student", lambda path, weights: (student, info))
+    figures = tmp_path / "figures.json"
+    figures.write_text(json.dumps({"miou": 0.75}))
+    arguments = ["last.ckpt", "-o", str(tmp_path / "student.onnx"), "--height", "96", "--width", "160"]
+    parser = argparse.ArgumentParser()
+    export_command.add_arguments(parser)
+
+    assert export_command.run(parser.parse_args(arguments)) == 0
+    assert f"16 frames of {frames}" in capsys.readouterr().out
+    contract = OnnxModel.open(tmp_path / "student.onnx", device="cpu").contract
+    assert (contract.input.height, contract.input.width) == (96, 160)
+    assert contract.metrics == {"miou": 0.25}
+    assert set(contract.provenance) == {"recipe_sha256", "data_sha256", "teacher", "git_commit", "created"}
+    assert contract.provenance["teacher"] == "none"
+
+    (tmp_path / "empty").mkdir()
+    for wrong, words in [
+        (["--frames", str(tmp_path / "empty")], "found none"),
+        (["--frames", str(tmp_path / "missing")], "missing"),
+        (["--metrics", str(frames / "00.png")], "JSON"),
+        (["--score-threshold", "3"], "0..1"),
+    ]:
+        output = ["-o", str(tmp_path / "refused.onnx")]
+        assert export_command.run(parser.parse_args([*arguments, *output, *wrong])) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert len(error.splitlines()) == 1
+    assert not (tmp_path / "refused.onnx").exists()

@@ -1,0 +1,146 @@
+"""`python -m training export CHECKPOINT -o FILE.onnx`: a checkpoint's student as one file that a vehicle can run."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ros_kd_perception.model_contract import ContractError
+from ros_kd_perception.preprocess import letterbox
+from ros_kd_perception.sample_drive import SampleDrive
+from ros_kd_perception.structures import UInt8Array
+from training.checkpoint import CheckpointInfo, load_student
+from training.export import ExportSettings, export_student
+from training.parity import ParityError
+from training.recipe import parse_recipe
+
+# Rendered, so that no licensed frame enters a file; of three kinds, so that more than one part of the network works.
+# Clear weather: film grain and rain do not compress, and all frames must fit into 2 MiB.
+GOLDEN_VIEWS = ((11, "day", "front", 4.0), (23, "dusk", "left", 9.0), (37, "fog", "right", 2.0))
+PARITY_FRAMES = 16
+MAX_METRICS_BYTES = 1 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    defaults = ExportSettings()
+    parser.add_argument("checkpoint", type=Path, help="a .ckpt of python -m training train")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
+    parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="averaged weights, or the last")
+    parser.add_argument("--name", default=defaults.name)
+    parser.add_argument("--version", default=defaults.version)
+    parser.add_argument("--height", type=int, default=defaults.height, help="of the network input, a multiple of 32")
+    parser.add_argument("--width", type=int, default=defaults.width, help="of the network input, a multiple of 32")
+    parser.add_argument("--max-detections", type=int, default=defaults.max_detections)
+    parser.add_argument("--score-threshold", type=float, default=defaults.score_threshold)
+    parser.add_argument("--metrics", type=Path, help="JSON of python -m training evaluate, copied into the contract")
+    parser.add_argument(
+        "--frames",
+        type=Path,
+        metavar="FOLDER",
+        help="real frames to check the export on; default: those that the recipe validates on, where they are there",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export; exit status 0, or 2 with one sentence where the input is wrong or parity fails."""
+    student, info = load_student(arguments.checkpoint, arguments.weights)
+    try:
+        settings = ExportSettings(
+            name=arguments.name,
+            version=arguments.version,
+            height=arguments.height,
+            width=arguments.width,
+            max_detections=arguments.max_detections,
+            score_threshold=arguments.score_threshold,
+            provenance=provenance(info),
+            metrics=read_metrics(arguments.metrics) if arguments.metrics else info.metrics,
+        )
+        settings.contract()
+        folder = arguments.frames or validation_images(info)
+        real = read_network_inputs(folder, settings.height, settings.width) if folder else []
+        golden = render_network_inputs(settings.height, settings.width)
+        report = export_student(student, arguments.output, settings, golden, real)
+    except (ContractError, ParityError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    where = f"{len(real)} frames of {folder}" if real else "no real frames, for none were given or found"
+    print(f"parity with the trained network, on {len(golden)} rendered frames and {where}:\n{report.table()}")
+    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def provenance(info: CheckpointInfo) -> dict[str, Any]:
+    """Where the weights come from, as the contract names it."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        "recipe_sha256": info.recipe_sha256,
+        "data_sha256": info.data_sha256,
+        "teacher": "none",
+        "git_commit": info.git_commit,
+        "created": now.isoformat(timespec="seconds"),
+    }
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """The figures of an evaluation.
+
+    Raises:
+        ValueError: not a JSON object, or too large for the metadata of a model.
+    """
+    if path.stat().st_size > MAX_METRICS_BYTES:
+        raise ValueError(f"expected figures of at most {MAX_METRICS_BYTES} bytes in {path}; give the JSON of evaluate")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"expected {path} to be JSON, got {error}; give the JSON of evaluate") from None
+    if not isinstance(metrics, dict):
+        raise ValueError(f"expected {path} to hold a JSON object, got {type(metrics).__name__}; give evaluate's JSON")
+    return metrics
+
+
+def validation_images(info: CheckpointInfo) -> Path | None:
+    """The folder of frames that the checkpoint's recipe validates its segmentation on, if it is on this machine."""
+    source = parse_recipe(info.recipe).validation.segmentation
+    folder = source.folder / "images" if source else None
+    return folder if folder and folder.is_dir() else None
+
+
+def read_network_inputs(folder: Path, height: int, width: int) -> list[UInt8Array]:
+    """Up to PARITY_FRAMES frames spread evenly over a folder of JPEG and PNG files, letterboxed.
+
+    Raises:
+        ValueError: none there, or one cannot be read.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not paths:
+        raise ValueError(f"expected JPEG or PNG frames in {folder}, found none; give another --frames folder")
+    chosen = np.unique(np.linspace(0, len(paths) - 1, PARITY_FRAMES).round().astype(int))
+    inputs = []
+    for path in (paths[index] for index in chosen):
+        image_bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image_bgr is None:
+            raise ValueError(f"expected a picture in {path}, OpenCV cannot read it; remove it or give another folder")
+        inputs.append(_letterboxed(np.asarray(image_bgr, np.uint8), height, width))
+    return inputs
+
+
+def render_network_inputs(height: int, width: int) -> list[UInt8Array]:
+    """Rendered frames, letterboxed; the same on every call."""
+    return [
+        _letterboxed(SampleDrive(seed, weather).render(camera, time_s).image_bgr, height, width)
+        for seed, weather, camera, time_s in GOLDEN_VIEWS
+    ]
+
+
+def _letterboxed(image_bgr: UInt8Array, height: int, width: int) -> UInt8Array:
+    placed = np.empty((height, width, 3), np.uint8)
+    letterbox(image_bgr, placed, ExportSettings().contract().input.pad_value)
+    return placed
