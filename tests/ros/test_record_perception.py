@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSDurabilityPolicy
+from ros_graph import LATCHED, RELIABLE, TIMEOUT_S, Peer, image_message
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray, LabelInfo, VisionClass
+
+from ros_kd_perception.bag import BagReader, RawMessage, decode_message
+from ros_kd_perception.traffic_log import read_traffic
+
+BASE = "/perception/front"
+TOPICS = {
+    f"{BASE}/segmentation": (Image, RELIABLE),
+    f"{BASE}/detections": (Detection2DArray, RELIABLE),
+    f"{BASE}/segmentation/label_info": (LabelInfo, LATCHED),
+    f"{BASE}/detections/label_info": (LabelInfo, LATCHED),
+    "/diagnostics": (DiagnosticArray, RELIABLE),
+}
+
+
+class Publisher:
+    """Publishes on the topics of a perception node, as one would."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.publishers = {topic: peer.publisher(kind, topic, qos) for topic, (kind, qos) in TOPICS.items()}
+        table = LabelInfo(class_map=[VisionClass(class_id=3, class_name="road")])
+        self.publishers[f"{BASE}/segmentation/label_info"].publish(table)
+        self.publishers[f"{BASE}/detections/label_info"].publish(table)
+
+    def matched(self) -> bool:
+        return all(publisher.get_subscription_count() for publisher in self.publishers.values())
+
+    def publish(self, number: int, size: tuple[int, int] = (48, 64)) -> None:
+        mask = image_message(np.zeros((*size, 3), np.uint8), number)
+        mask.encoding, mask.step = "mono8", size[1]
+        mask.data = mask.data[: size[0] * size[1]]
+        mask.data[:4] = type(mask.data)("B", [number % 11] * 4)
+        self.publishers[f"{BASE}/segmentation"].publish(mask)
+        boxes = Detection2DArray()
+        boxes.header = mask.header
+        self.publishers[f"{BASE}/detections"].publish(boxes)
+
+
+def start(environment: Mapping[str, str], output: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ros_kd_perception.ros.record_perception", "-o", str(output), "--cameras", "front"]
+    return subprocess.Popen(
+        [*command, *arguments], env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def end(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, errors
+    return output
+
+
+def read(path: Path) -> dict[str, list[tuple[RawMessage, Any]]]:
+    messages: dict[str, list[tuple[RawMessage, Any]]] = {}
+    with BagReader(path, {"front": f"{BASE}/segmentation"}) as bag:
+        for raw in bag.raw_messages(list(TOPICS)):
+            messages.setdefault(raw.topic, []).append((raw, decode_message(raw)))
+    return messages
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_records_every_result_and_completes_the_bag(
+    peer: Peer, environment: dict[str, str], tmp_path: Path, number: int
+) -> None:
+    output, log = tmp_path / "results.mcap", tmp_path / "received.csv"
+    publisher = Publisher(peer)
+    process = start(environment, output, "--traffic-log", str(log))
+    peer.until(publisher.matched, "the recorder subscribes")
+    before_ns = time.monotonic_ns()
+    for stamp in range(1, 21):
+        publisher.publish(stamp)
+    publisher.publishers["/diagnostics"].publish(DiagnosticArray())
+    peer.until(lambda: log.exists() and sum(1 for _ in read_traffic(log)) == 43, "all has arrived")
+    assert not output.exists()
+    assert "recorded 43 messages" in end(process, number)
+
+    messages = read(output)
+    assert {topic: len(found) for topic, found in messages.items()} == {
+        f"{BASE}/segmentation": 20,
+        f"{BASE}/detections": 20,
+        f"{BASE}/segmentation/label_info": 1,
+        f"{BASE}/detections/label_info": 1,
+        "/diagnostics": 1,
+    }
+    masks = [mask for _, mask in messages[f"{BASE}/segmentation"]]
+    assert [mask.header.stamp.nanosec for mask in masks] == list(range(1, 21))
+    assert masks[6].data[:5].tolist() == [7, 7, 7, 7, 0]
+    assert messages[f"{BASE}/segmentation/label_info"][0][1].class_map[0].class_name == "road"
+    crossings = [c for c in read_traffic(log) if c.kind == "segmentation"]
+    assert [c.stamp_ns for c in crossings] == list(range(1, 21))
+    assert all(c.camera == "front" and before_ns < c.steady_ns < time.monotonic_ns() for c in crossings)
+    assert [path.name for path in tmp_path.iterdir() if ".partial" in path.name] == []
+
+
+def test_takes_a_720p_mask_at_each_of_twenty_frames_a_second(
+    peer: Peer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    output = tmp_path / "results.mcap"
+    publisher = Publisher(peer)
+    process = start(environment, output)
+    peer.until(publisher.matched, "the recorder subscribes")
+    for stamp in range(1, 41):
+        publisher.publish(stamp, (720, 1280))
+        peer.spin_for(0.05)
+    assert "lost" not in end(process)
+    assert len(read(output)[f"{BASE}/segmentation"]) == 40
+
+
+def test_times_are_of_the_clock_topic_under_sim_time(peer: Peer, environment: dict[str, str], tmp_path: Path) -> None:
+    output, log = tmp_path / "results.mcap", tmp_path / "received.csv"
+    publisher, clock = Publisher(peer), peer.publisher(Clock, "/clock")
+    process = start(environment, output, "--traffic-log", str(log), "--ros-args", "-p", "use_sim_time:=true")
+    peer.until(lambda: publisher.matched() and clock.get_subscription_count(), "the recorder subscribes")
+    time_message = Clock()
+    time_message.clock.sec = 1_600_000_000
+
+    def received(kind: str) -> int:
+        return sum(crossing.kind == kind for crossing in read_traffic(log))
+
+    peer.until(lambda: received("segmentation_labels") == 1, "the latched table arrives, before there is any time")
+    for stamp in range(1, 200):
+        clock.publish(time_message)
+        publisher.publish(stamp)
+        peer.spin_for(0.02)
+    peer.until(lambda: received("segmentation") == 199, "all has arrived")
+    end(process)
+
+    messages = read(output)
+    log_times = {raw.log_time_ns for found in messages.values() for raw, _ in found}
+    assert log_times == {1_600_000_000 * 10**9}
+    assert len(messages[f"{BASE}/segmentation/label_info"]) == 1
+
+
+def test_latched_topics_stay_latched_in_the_bag(peer: Peer, environment: dict[str, str], tmp_path: Path) -> None:
+    from rosbags.rosbag2 import Reader
+
+    output = tmp_path / "results.mcap"
+    publisher = Publisher(peer)
+    process = start(environment, output)
+    peer.until(publisher.matched, "the recorder subscribes")
+    publisher.publish(1)
+    peer.spin_for(0.5)
+    end(process)
+    with Reader(output) as reader:
+        qos = {connection.topic: connection.ext.offered_qos_profiles[0] for connection in reader.connections}
+    transient_local = int(QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    assert int(qos[f"{BASE}/segmentation/label_info"].durability.value) == transient_local
+    assert int(qos[f"{BASE}/segmentation"].durability.value) != transient_local
+
+
+def test_nothing_came(environment: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    process = start(environment, folder / "results.mcap", "--traffic-log", str(tmp_path / "log.csv"))
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (tmp_path / "log.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    assert "none came" in errors
+    assert "Traceback" not in errors
+    assert not folder.exists()
+
+
+def test_an_existing_bag_is_not_touched(environment: dict[str, str], tmp_path: Path) -> None:
+    output = tmp_path / "results.mcap"
+    output.write_text("precious")
+    process = start(environment, output)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 2
+    assert errors.startswith("record_perception: ")
+    assert errors.count("\n") == 1
+    assert output.read_text() == "precious"
