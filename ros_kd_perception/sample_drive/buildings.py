@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from ros_kd_perception.sample_drive import facades
-from ros_kd_perception.sample_drive.camera import Array
-from ros_kd_perception.sample_drive.canvas import Texture
+from ros_kd_perception.sample_drive.camera import Array, cross, unit
+from ros_kd_perception.sample_drive.canvas import Panel, Texture
 from ros_kd_perception.sample_drive.facades import FacadeStyle
 from ros_kd_perception.sample_drive.shapes import Light
 
 _UP = np.array([0.0, 0.0, 1.0])
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A textured parallelogram in the world; `outward` is its unit normal, or None when it is seen from both sides."""
-
-    origin: Array
-    right: Array
-    up: Array
-    texture: Texture
-    identity: int
-    outward: Array | None = None
-
-    @property
-    def middle(self) -> Array:
-        """Its centre, float64 (3,)."""
-        return np.asarray(self.origin + (self.right + self.up) / 2)
-
-    def faces_eye(self, eye: Array) -> bool:
-        """Tell whether the eye is on the side that shows."""
-        return self.outward is None or float((eye - self.origin) @ self.outward) > 0.02
 
 
 @dataclass
@@ -74,66 +54,77 @@ class Building:
         along = (self.right - self.left) / max(self.width_m, 1e-6)
         return np.array([along[1], -along[0], 0.0])
 
-    def _panel(self, origin: Array, right: Array, up: Array, texture: Texture) -> Panel:
-        normal = np.cross(right, up)
-        return Panel(origin, right, up, texture, self.identity, normal / max(float(np.linalg.norm(normal)), 1e-9))
+    def _panel(self, origin: Array, right: Array, up: Array, draw: Callable[[], facades.Picture], cut: bool = False) -> Panel:
+        """Make one face; `cut` trims it to the triangle under a pitched roof."""
+        outward = unit(cross(right, up))
+        gain = self.light.gain(outward)
 
-    def _gain(self, right: Array, up: Array) -> float:
-        normal = np.cross(right, up)
-        return self.light.gain(normal / max(float(np.linalg.norm(normal)), 1e-9))
+        def texture() -> Texture:
+            picture = facades.lit_by(draw(), gain)
+            return facades.gable(picture) if cut else Texture.build(picture)
 
-    def _textured(self, origin: Array, right: Array, up: Array, picture: facades.Picture) -> Panel:
-        return self._panel(origin, right, up, Texture.build(facades.lit_by(picture, self._gain(right, up))))
+        return Panel(origin, right, up, texture, self.identity, outward)
+
+    def _rng(self, part: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, part])
+
+    def _wall(self, part: int, width_m: float, height_m: float) -> Callable[[], facades.Picture]:
+        return lambda: facades.wall(self._rng(part), width_m, height_m, self.style)
 
     @cached_property
     def panels(self) -> list[Panel]:
         """All its faces."""
-        rng = np.random.default_rng(self.seed)
         back = -self._outward * self.depth_m
         along, up = self.right - self.left, _UP * self.height_m
-        picture = facades.front(rng, self.width_m, self.height_m, self.style, self.has_shop, self.lit)
-        side = facades.wall(rng, self.depth_m, self.height_m, self.style)
+
+        def front() -> facades.Picture:
+            return facades.front(self._rng(0), self.width_m, self.height_m, self.style, self.has_shop, self.lit)
+
+        side = self._wall(1, self.depth_m, self.height_m)
         panels = [
-            self._textured(self.left, along, up, picture),
-            self._textured(self.left + back, -back, up, side),
-            self._textured(self.right, back, up, side),
+            self._panel(self.left, along, up, front),
+            self._panel(self.left + back, -back, up, side),
+            self._panel(self.right, back, up, side),
         ]
         if self.roof == "ridge":
-            panels += self._ridge_roof(rng, along, back, up)
+            panels += self._ridge_roof(along, back, up)
         elif self.roof == "gable":
-            panels += self._gable_roof(rng, along, back, up)
-        return panels + self._chimneys(rng, along, back)
+            panels += self._gable_roof(along, back, up)
+        return panels + self._chimneys(along, back)
 
-    def _ridge_roof(self, rng: np.random.Generator, along: Array, back: Array, up: Array) -> list[Panel]:
+    def _ridge_roof(self, along: Array, back: Array, up: Array) -> list[Panel]:
         slope = back / 2 + _UP * self.rise_m
-        overhang = -back / max(self.depth_m, 1e-6) * 0.25 - _UP * 0.1
-        picture = facades.roof(rng, self.width_m, float(np.linalg.norm(slope)), self.style)
-        panels = [self._textured(self.left + up + overhang, along, slope - overhang, picture)]
-        for start, edge in ((self.left + back, -back), (self.right, back)):
-            triangle = facades.wall(rng, self.depth_m, self.rise_m, self.style)
-            cut = facades.gable(facades.lit_by(triangle, self._gain(edge, _UP)))
-            panels.append(self._panel(start + up, edge, _UP * self.rise_m, cut))
-        return panels
+        overhang = unit(-back) * 0.25 - _UP * 0.1
+        length = float(np.linalg.norm(slope))
+        tiles = lambda: facades.roof(self._rng(2), self.width_m, length, self.style)  # noqa: E731
+        triangle = self._wall(3, self.depth_m, self.rise_m)
+        rise = _UP * self.rise_m
+        return [
+            self._panel(self.left + up + overhang, along, slope - overhang, tiles),
+            self._panel(self.left + back + up, -back, rise, triangle, cut=True),
+            self._panel(self.right + up, back, rise, triangle, cut=True),
+        ]
 
-    def _gable_roof(self, rng: np.random.Generator, along: Array, back: Array, up: Array) -> list[Panel]:
-        triangle = facades.wall(rng, self.width_m, self.rise_m, self.style)
-        cut = facades.gable(facades.lit_by(triangle, self._gain(along, _UP)))
-        panels = [self._panel(self.left + up, along, _UP * self.rise_m, cut)]
-        picture = facades.roof(rng, self.depth_m, float(np.hypot(self.width_m / 2, self.rise_m)), self.style)
-        panels.append(self._textured(self.left + back + up, -back, along / 2 + _UP * self.rise_m, picture))
-        panels.append(self._textured(self.right + up, back, -along / 2 + _UP * self.rise_m, picture))
-        return panels
+    def _gable_roof(self, along: Array, back: Array, up: Array) -> list[Panel]:
+        length = float(np.hypot(self.width_m / 2, self.rise_m))
+        tiles = lambda: facades.roof(self._rng(2), self.depth_m, length, self.style)  # noqa: E731
+        rise = _UP * self.rise_m
+        return [
+            self._panel(self.left + up, along, rise, self._wall(3, self.width_m, self.rise_m), cut=True),
+            self._panel(self.left + back + up, -back, along / 2 + rise, tiles),
+            self._panel(self.right + up, back, -along / 2 + rise, tiles),
+        ]
 
-    def _chimneys(self, rng: np.random.Generator, along: Array, back: Array) -> list[Panel]:
+    def _chimneys(self, along: Array, back: Array) -> list[Panel]:
         panels = []
-        unit, inward = along / max(self.width_m, 1e-6), back / max(self.depth_m, 1e-6)
+        rng, inward = self._rng(4), unit(back)
+        bricks = self._wall(5, 1.0, 1.8)
         for index in range(self.chimneys):
             share = 0.05 if index == 0 else 0.9
             foot = self.left + along * share + back * 0.42 + _UP * (self.height_m + self.rise_m * 0.6)
-            wide, deep, up = unit * rng.uniform(0.5, 1.1), inward * 0.6, _UP * rng.uniform(1.3, 2.4)
-            picture = facades.wall(rng, 1.0, 1.8, self.style)
+            wide, deep, up = unit(along) * rng.uniform(0.5, 1.1), inward * 0.6, _UP * rng.uniform(1.3, 2.4)
             for origin, right in ((foot, wide), (foot + deep, -deep), (foot + wide, deep)):
-                panels.append(self._textured(origin, right, up, picture))
+                panels.append(self._panel(origin, right, up, bricks))
         return panels
 
 

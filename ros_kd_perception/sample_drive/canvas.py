@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.sample_drive.camera import Array, CameraModel, CameraPose
+from ros_kd_perception.sample_drive.camera import Array, CameraModel, CameraPose, cross, unit
 
 NEAR_M = 0.25
 _SHIFT = 4  # cv2 takes polygon corners in sixteenths of a pixel
@@ -20,10 +21,13 @@ Color = tuple[float, float, float]
 
 
 class Face(NamedTuple):
-    """A flat polygon of one colour: world points float64 (n, 3), metres, and BGR 0..255."""
+    """A flat polygon of one colour: world points float64 (n, 3), metres, and BGR 0..255.
+
+    Without a colour it covers, in masks, what one sees through: the gaps between a bicycle's spokes.
+    """
 
     points: Array
-    color_bgr: Color
+    color_bgr: Color | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,42 @@ class Texture:
             _pyramid(alpha) if alpha is not None else (),
             _pyramid(mask if mask is not None else alpha) if alpha is not None else (),
         )
+
+
+class Panel:
+    """A textured parallelogram in the world, whose picture is drawn when it is first seen.
+
+    `origin` is the lower left corner, `right` and `up` the edges from it, float64 (3,), metres; `outward` the unit
+    normal of the side that shows, or None when both do; `identity` what it writes into the id buffer.
+    """
+
+    def __init__(
+        self,
+        origin: Array,
+        right: Array,
+        up: Array,
+        draw: Callable[[], Texture],
+        identity: int,
+        outward: Array | None = None,
+    ) -> None:
+        self.origin, self.right, self.up = origin, right, up
+        self.identity, self.outward = identity, outward
+        self.corners = np.array([origin, origin + right, origin + right + up, origin + up])
+        self._draw = draw
+
+    @cached_property
+    def texture(self) -> Texture:
+        """What is stretched over it."""
+        return self._draw()
+
+    @property
+    def middle(self) -> Array:
+        """Its centre, float64 (3,)."""
+        return np.asarray(self.corners.mean(axis=0))
+
+    def faces_eye(self, eye: Array) -> bool:
+        """Tell whether the eye is on the side that shows."""
+        return self.outward is None or float((eye - self.origin) @ self.outward) > 0.02
 
 
 def _pyramid(picture: Any) -> tuple[NDArray[np.uint8], ...]:
@@ -141,7 +181,7 @@ class Canvas:
         counts = [len(face.points) for face in faces]
         points = self.pose.to_camera(np.concatenate([face.points for face in faces]))
         depth = float(depth_m if depth_m is not None else np.median(points[:, 2]))
-        polygons: list[tuple[Array, Color]] = []
+        polygons: list[tuple[Array, Color | None]] = []
         start = 0
         for face, count in zip(faces, counts):
             points_px = self.project(points[start : start + count])
@@ -150,7 +190,7 @@ class Canvas:
             start += count
         self._paint(polygons, identity, max(depth, NEAR_M))
 
-    def _paint(self, polygons: list[tuple[Array, Color]], identity: int, depth_m: float) -> None:
+    def _paint(self, polygons: list[tuple[Array, Color | None]], identity: int, depth_m: float) -> None:
         if not polygons:
             return
         box = self.box_of(np.concatenate([points for points, _ in polygons]))
@@ -165,7 +205,8 @@ class Canvas:
         offset = np.array([x0, y0], np.float64)
         for points_px, color_bgr in polygons:
             corners = [_fixed_point(points_px - offset)]
-            cv2.fillPoly(image, corners, color_bgr, cv2.LINE_AA, _SHIFT)
+            if color_bgr is not None:
+                cv2.fillPoly(image, corners, color_bgr, cv2.LINE_AA, _SHIFT)
             cv2.fillPoly(cover, corners, 255, cv2.LINE_8, _SHIFT)
         if before is not None:
             cv2.copyTo(before, hidden.view(np.uint8), image)
@@ -185,18 +226,9 @@ class Canvas:
         np.copyto(ids, identity, where=visible)
         np.copyto(nearness, value, where=visible)
 
-    def quad(self, origin: Array, right: Array, up: Array, texture: Texture, identity: int) -> None:
-        """Paint a textured parallelogram, hidden pixel by pixel by what stands nearer.
-
-        Args:
-            origin: Lower left corner in the world, float64 (3,), metres.
-            right: Edge from lower left to lower right, float64 (3,).
-            up: Edge from lower left to upper left, float64 (3,).
-            texture: Stretched over the whole of it.
-            identity: Id written where the texture's mask covers.
-        """
-        corners = np.array([origin, origin + right, origin + right + up, origin + up])
-        corners_camera = self.pose.to_camera(corners)
+    def quad(self, panel: Panel) -> None:
+        """Paint a panel, hidden pixel by pixel by what stands nearer."""
+        corners_camera = self.pose.to_camera(panel.corners)
         points_px = self.project(corners_camera)
         box = self.box_of(points_px)
         if box is None:
@@ -206,15 +238,16 @@ class Canvas:
         nearness = self.nearness[y0:y1, x0:x1]
         cover = np.zeros(nearness.shape, np.uint8)
         cv2.fillPoly(cover, [_fixed_point(points_px - np.array([x0, y0], np.float64))], 255, cv2.LINE_8, _SHIFT)
+        in_front = inverse_depth >= nearness
+        shown = cover * in_front.view(np.uint8)
+        if not shown.any():
+            return
+        texture = panel.texture
         level = self._level(texture, points_px)
         matrix = self._homography(corners_camera, texture.levels[level].shape, x0, y0)
         size = (x1 - x0, y1 - y0)
-        in_front = inverse_depth >= nearness
-        if not texture.alphas and not (in_front & (cover > 0)).any():
-            return
         picture = cv2.warpPerspective(texture.levels[level], matrix, size, borderMode=cv2.BORDER_REPLICATE)
         image = self.image_bgr[y0:y1, x0:x1]
-        shown = cover * in_front.view(np.uint8)
         if texture.alphas:
             alpha = cv2.warpPerspective(texture.alphas[level], matrix, size)
             weight = cv2.bitwise_and(alpha, shown).astype(np.float32) * np.float32(1 / 255)
@@ -225,12 +258,12 @@ class Canvas:
         else:
             cv2.copyTo(picture, shown, image)
             claimed = cover > 0
-        self._claim(claimed, in_front, self.ids[y0:y1, x0:x1], nearness, identity, inverse_depth)
+        self._claim(claimed, in_front, self.ids[y0:y1, x0:x1], nearness, panel.identity, inverse_depth)
 
     def _plane_nearness(self, corners_camera: Array, box: tuple[int, int, int, int]) -> NDArray[np.float32]:
         """1 / depth of the plane at each pixel of a box; affine in the pixel, as for every plane."""
         x0, y0, x1, y1 = box
-        normal = np.cross(corners_camera[1] - corners_camera[0], corners_camera[3] - corners_camera[0])
+        normal = cross(corners_camera[1] - corners_camera[0], corners_camera[3] - corners_camera[0])
         offset = float(normal @ corners_camera[0])
         if abs(offset) < 1e-9:
             return np.full((y1 - y0, x1 - x0), 1e-6, np.float32)
@@ -250,8 +283,7 @@ class Canvas:
 
     @staticmethod
     def _level(texture: Texture, points_px: Array) -> int:
-        x, y = points_px[:, 0], points_px[:, 1]
-        area_px = abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+        area_px = cv2.contourArea(points_px.astype(np.float32))
         height, width = texture.levels[0].shape[:2]
         level = int(0.5 * np.log2(max(height * width / max(area_px, 1.0), 1.0)) + 0.3)
         return min(level, len(texture.levels) - 1)
@@ -269,6 +301,5 @@ def box_of_id(ids: NDArray[np.int32], identity: int) -> tuple[int, int, int, int
 
 def facing_polygon(centre: Array, normal: Array, outline: Iterable[tuple[float, float]]) -> Array:
     """Place an outline of (left-to-right, up) offsets in metres on a vertical plane, seen from its normal's side."""
-    across = np.array([-normal[1], normal[0], 0.0])
-    across /= max(float(np.linalg.norm(across)), 1e-9)
+    across = unit(np.array([-normal[1], normal[0], 0.0]))
     return np.array([centre + across * x + np.array([0.0, 0.0, y]) for x, y in outline])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.canvas import Color, Texture
-from ros_kd_perception.sample_drive.noise import apply_gain, stains
+from ros_kd_perception.sample_drive.noise import apply_gain, grain, stains
 
 PX_PER_M = 22
 Picture = NDArray[np.uint8]
@@ -73,7 +73,7 @@ def wall(rng: np.random.Generator, width_m: float, height_m: float, style: Facad
     height, width = max(int(height_m * PX_PER_M), 8), max(int(width_m * PX_PER_M), 8)
     picture = np.empty((height, width, 3), np.uint8)
     picture[:] = style.wall_bgr
-    gain = 1.0 + 0.06 * stains(rng, height, width, 40) + 0.04 * rng.standard_normal((height, width), np.float32)
+    gain = 1.0 + 0.06 * stains(rng, height, width, 40) + 0.04 * grain(rng, height, width)
     if style.has_bricks:
         gain[:: max(int(0.15 * PX_PER_M), 2)] *= 1.12
         gain += 0.07 * stains(rng, height, width, 4)
@@ -217,7 +217,7 @@ def roof(rng: np.random.Generator, width_m: float, slope_m: float, style: Facade
     height, width = max(int(slope_m * PX_PER_M), 8), max(int(width_m * PX_PER_M), 8)
     picture = np.empty((height, width, 3), np.uint8)
     picture[:] = style.roof_bgr
-    gain = 1.0 + 0.12 * stains(rng, height, width, 30) + 0.06 * rng.standard_normal((height, width), np.float32)
+    gain = 1.0 + 0.12 * stains(rng, height, width, 30) + 0.06 * grain(rng, height, width)
     gain[::5] *= 0.8
     return apply_gain(picture, gain.astype(np.float32))
 

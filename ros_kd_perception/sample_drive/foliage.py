@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.canvas import Color, Texture
-from ros_kd_perception.sample_drive.noise import stains
+from ros_kd_perception.sample_drive.noise import grain, stains
 
 LEAF_COLORS: tuple[Color, ...] = (
-    (38, 84, 66), (30, 66, 48), (44, 98, 84), (48, 92, 96), (34, 60, 40), (50, 110, 100), (46, 86, 118),
+    (38, 74, 62), (34, 60, 50), (48, 86, 80), (54, 84, 90), (36, 54, 42), (60, 96, 96), (54, 82, 104), (30, 44, 40),
 )  # fmt: skip
 BARK_COLORS: tuple[Color, ...] = ((52, 64, 74), (60, 70, 80), (44, 52, 58), (70, 84, 92), (36, 42, 46))
 
@@ -20,7 +20,7 @@ BARK_COLORS: tuple[Color, ...] = ((52, 64, 74), (60, 70, 80), (44, 52, 58), (70,
 def _leafy_colors(rng: np.random.Generator, height: int, width: int, base: Color) -> NDArray[np.uint8]:
     """Fill a picture with leaf-like speckle, lit from above, uint8 (height, width, 3)."""
     gain = 0.95 + 0.35 * stains(rng, height, width, width / 9) + 0.3 * stains(rng, height, width, 4)
-    gain += 0.22 * rng.standard_normal((height, width)).astype(np.float32)
+    gain += 0.22 * grain(rng, height, width)
     gain *= np.linspace(1.25, 0.65, height, dtype=np.float32)[:, None]
     tint = np.array(base, np.float32) * (1 + 0.1 * rng.standard_normal(3).astype(np.float32))
     return np.asarray(np.clip(gain[..., None] * tint, 0, 255), np.uint8)
@@ -124,7 +124,7 @@ def boards(rng: np.random.Generator, width_m: float, height_m: float) -> Texture
     scale = 30
     height, width = max(int(height_m * scale), 16), max(int(width_m * scale), 16)
     color = np.array(((70, 100, 130), (60, 82, 100), (90, 110, 125), (50, 60, 75))[rng.integers(4)], np.float32)
-    gain = 1 + 0.1 * rng.standard_normal((height, width)).astype(np.float32)
+    gain = 1 + 0.1 * grain(rng, height, width)
     board = int(0.13 * scale) + 1
     gain *= 1 + 0.15 * rng.standard_normal((1, width // board + 1)).astype(np.float32).repeat(board, 1)[:, :width]
     gain[:, ::board] *= 0.55

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ros_kd_perception.sample_drive.camera import Array
+from ros_kd_perception.sample_drive.camera import Array, unit
 from ros_kd_perception.sample_drive.canvas import Color, Face, facing_polygon
 from ros_kd_perception.sample_drive.shapes import Light, box, disc, limb, post, scaled
 
@@ -29,7 +29,7 @@ class Pole:
         """Return its visible faces."""
         towards_eye = eye - self.position
         towards_eye[2] = 0
-        gain = light.gain(towards_eye / max(float(np.linalg.norm(towards_eye)), 1e-9))
+        gain = light.gain(unit(towards_eye))
         color = scaled(self.color_bgr, gain)
         outline = post(self.position, self.height_m, self.radius_m, self.radius_m * 0.7, eye)
         faces = [Face(outline, color)]
@@ -140,7 +140,7 @@ class Bin:
     def faces(self, light: Light, eye: Array) -> list[Face]:
         """Return its visible faces."""
         towards = (eye - self.position) * np.array([1.0, 1.0, 0.0])
-        gain = light.gain(towards / max(float(np.linalg.norm(towards)), 1e-9))
+        gain = light.gain(unit(towards))
         body = post(self.position, self.height_m, self.radius_m, self.radius_m * 1.05, eye)
         lid = post(self.position + _UP * self.height_m * 0.82, self.height_m * 0.2, self.radius_m * 1.1, self.radius_m, eye)
         return [Face(body, scaled(self.color_bgr, gain)), Face(lid, scaled(self.color_bgr, gain * 0.6))]

@@ -24,7 +24,6 @@ class GroundPainter:
         self.world = world
         self.points, self.starts = world.patches.packed()
         grain = 0.6 * seamless_noise(rng, _TILE_PX, 128, 2) + 0.4 * seamless_noise(rng, _TILE_PX, 8, 4)
-        self.fine: Any = grain.astype(np.float32)
         self.coarse: Any = seamless_noise(rng, _TILE_PX, 12, 5)
         slabs = seamless_noise(rng, _TILE_PX, 16, 4) * 0.5
         pitch = int(_TILE_PX / _FINE_TILE_M * rng.choice([0.5, 0.6, 0.75]))
@@ -32,7 +31,7 @@ class GroundPainter:
         slabs[::pitch] -= 0.8
         slabs[1::pitch] -= 0.5
         slabs[:, ::pitch] -= 0.6
-        self.slabs: Any = slabs.astype(np.float32)
+        self.detail: Any = cv2.merge([grain.astype(np.float32), slabs.astype(np.float32)])
         self.contrast = float(rng.uniform(0.08, 0.2))
         light = world.weather.light
         self.gain = light.gain(np.array([0.0, 0.0, 1.0]))
@@ -65,11 +64,12 @@ class GroundPainter:
     def _grain(self, canvas: Canvas, nearness: NDArray[np.float32], top: int) -> NDArray[np.float32]:
         """Look up how much lighter or darker each pixel's spot on the ground is than its patch."""
         x, y, depth = _ground_places(canvas, nearness, top)
-        fine = _lookup(self.fine, x, y, _FINE_TILE_M)
-        slabs = _lookup(self.slabs, x, y, _FINE_TILE_M)
-        coarse = _lookup(self.coarse, x, y, _COARSE_TILE_M)
+        both = _lookup(self.detail, x, y, _FINE_TILE_M)
+        # Blotches are soft: a quarter of the pixels is enough.
+        quarter = _lookup(self.coarse, np.ascontiguousarray(x[::2, ::2]), np.ascontiguousarray(y[::2, ::2]), _COARSE_TILE_M)
+        coarse = np.asarray(cv2.resize(quarter, (x.shape[1], x.shape[0])), np.float32)
         is_pavement = canvas.ids[top:] == PAVEMENT + 1
-        detail = np.where(is_pavement, slabs, fine)
+        detail = np.where(is_pavement, both[..., 1], both[..., 0])
         # Grain finer than a pixel averages out; fade it before it turns into shimmer.
         fade = np.clip(canvas.camera.focal_px / (55.0 * depth), 0.0, 1.0)
         gain = 1.0 + self.contrast * detail * fade + self.contrast * 1.1 * coarse

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ros_kd_perception.sample_drive import facades, foliage
-from ros_kd_perception.sample_drive.buildings import STREET_KINDS, Panel, StreetKind, build_row
+from ros_kd_perception.sample_drive.buildings import STREET_KINDS, StreetKind, build_row
 from ros_kd_perception.sample_drive.camera import Array
-from ros_kd_perception.sample_drive.canvas import Texture
+from ros_kd_perception.sample_drive.canvas import Panel, Texture
 from ros_kd_perception.sample_drive.facades import FacadeStyle
 from ros_kd_perception.sample_drive.furniture import Bin, Pole, Sign
 from ros_kd_perception.sample_drive.road import KERB_M, Junction, free_stretches
@@ -59,7 +59,7 @@ class Layout:
         """Stand a panel between two places (along, across)."""
         left = self.world.path.place(start[0], start[1], up_m)
         right = self.world.path.place(end[0], end[1], up_m)
-        self.world.panels.append(Panel(left, right - left, _UP * height_m, texture, class_id + 1))
+        self.world.panels.append(Panel(left, right - left, _UP * height_m, lambda: texture, class_id + 1))
 
     def row_along(
         self, side: float, stretch: tuple[float, float], distance_m: float, kind: StreetKind, lit: float

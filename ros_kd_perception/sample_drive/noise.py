@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import cv2
@@ -42,3 +43,21 @@ def stains(rng: np.random.Generator, height_px: int, width_px: int, cell_px: flo
 def apply_gain(picture: NDArray[np.uint8], gain: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Multiply a BGR picture uint8 (h, w, 3) by a gain float32 (h, w), saturating."""
     return np.asarray(np.clip(picture * gain[..., None] + 0.5, 0, 255), np.uint8)
+
+
+_GRAIN_PX = 1024
+
+
+@cache
+def _grain_tile() -> NDArray[np.float32]:
+    return np.random.default_rng(7).standard_normal((_GRAIN_PX, _GRAIN_PX), np.float32)
+
+
+def grain(rng: np.random.Generator, height_px: int, width_px: int) -> NDArray[np.float32]:
+    """Return pixel noise of variance 1, float32 (height_px, width_px): a cut-out of one tile, repeated when too small."""
+    tile = _grain_tile()
+    y, x = (int(value) for value in rng.integers(0, _GRAIN_PX // 2, 2))
+    rows, columns = (np.arange(y, y + height_px) % _GRAIN_PX, np.arange(x, x + width_px) % _GRAIN_PX)
+    if y + height_px <= _GRAIN_PX and x + width_px <= _GRAIN_PX:
+        return tile[y : y + height_px, x : x + width_px]
+    return tile[np.ix_(rows, columns)]

@@ -39,7 +39,7 @@ def pave(
 ) -> GroundPatches:
     """Lay the whole ground of a street, in painting order."""
     paver = Paver(path, GroundPatches())
-    level = rng.uniform(62, 128)
+    level = rng.uniform(70, 140)
     road = np.array([level * rng.uniform(0.98, 1.07), level * rng.uniform(0.99, 1.02), level])
     slabs = np.array([1.0, 1.04, 1.08]) * rng.uniform(0.95, 1.5) * np.clip(level, 80, 115)
     slabs = np.clip(slabs * rng.uniform(0.95, 1.05, 3), 60, 190)
@@ -47,6 +47,7 @@ def pave(
     for junction in junctions:
         _side_street(rng, paver, section, junction, road, slabs)
     paver.strip(along, (-section.half_road_m, section.half_road_m), road, ROAD_ID)
+    _wheel_tracks(rng, paver, section, along, road)
     _repairs(rng, paver, section, along, road)
     _cycle_lanes(rng, paver, section, along, junctions)
     for side in (1.0, -1.0):
@@ -93,6 +94,18 @@ def _side_street(
         paver.box((middle - 0.06, middle + 0.06), across, white, ROAD_ID)
 
 
+def _wheel_tracks(
+    rng: np.random.Generator, paver: Paver, section: CrossSection, along: tuple[float, float], road: Array
+) -> None:
+    """Polish or darken the lanes where wheels run, in two soft steps."""
+    gain = rng.uniform(0.94, 1.07)
+    for lane in (-section.lane_m / 2, section.lane_m / 2):
+        for wheel in (-0.75, 0.75):
+            for half, share in ((0.38, 0.5), (0.2, 1.0)):
+                middle = lane + wheel
+                paver.strip(along, (middle - half, middle + half), road * (1 + (gain - 1) * share), ROAD_ID)
+
+
 def _repairs(
     rng: np.random.Generator, paver: Paver, section: CrossSection, along: tuple[float, float], road: Array
 ) -> None:
@@ -107,10 +120,10 @@ def _repairs(
         angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         ring = paver.path.place(centre + 0.33 * np.cos(angles), across + 0.33 * np.sin(angles))
         paver.patches.add(ring, road * rng.uniform(0.5, 0.8), ROAD_ID)
-    for _ in range(int(length * 0.15)):
+    for _ in range(int(length * rng.uniform(0.0, 0.1))):
         # Long dark seams, as between two lanes of tarmac.
         start, across = rng.uniform(*along), rng.uniform(-0.9, 0.9) * section.half_road_m
-        paver.box((start, start + rng.uniform(3, 20)), (across, across + 0.04), road * 0.72, ROAD_ID)
+        paver.box((start, start + rng.uniform(3, 20)), (across, across + 0.03), road * rng.uniform(0.75, 0.92), ROAD_ID)
 
 
 def _cycle_lanes(

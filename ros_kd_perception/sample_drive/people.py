@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ros_kd_perception.sample_drive.camera import Array
+from ros_kd_perception.sample_drive.camera import Array, unit
 from ros_kd_perception.sample_drive.canvas import Color, Face
 from ros_kd_perception.sample_drive.shapes import Light, disc, limb, scaled, wheel_disc
 
@@ -117,7 +117,8 @@ class _Figure:
         self.faces: list[Face] = []
         towards = eye - position
         towards[2] = 0.0
-        self.normal = towards / max(float(np.linalg.norm(towards)), 1e-9)
+        self.is_far = float(np.linalg.norm(towards)) > 35.0
+        self.normal = unit(towards)
         self.gain = light.gain(self.normal)
 
     def at(self, forward_m: float, left_m: float, up_m: float) -> Array:
@@ -131,6 +132,8 @@ class _Figure:
         width = self.person.width
         outline = limb(start, end, start_m * width, end_m * width, self.eye)
         self.faces.append(Face(outline, scaled(color, self.gain * 0.85)))
+        if self.is_far:
+            return
         shift = (outline[0] - outline[3]) * 0.22
         self.faces.append(Face(limb(start + shift, end + shift, start_m * width * 0.5, end_m * width * 0.5, self.eye),
                                scaled(color, self.gain * 1.12)))  # fmt: skip
@@ -175,8 +178,9 @@ class _Figure:
         tyre, frame = (26.0, 26.0, 26.0), scaled(color, 1.6 + self.gain)
         for x in (-0.52, 0.52):
             centre = self.at(x, 0.0, 0.34)
-            self.faces.append(Face(wheel_disc(centre, self.left, 0.34, 18), tyre))
-            self.faces.append(Face(wheel_disc(centre, self.left, 0.3, 18), scaled((105, 105, 102), self.gain)))
+            rim, hub = wheel_disc(centre, self.left, 0.34, 20), wheel_disc(centre, self.left, 0.305, 20)
+            self.faces.append(Face(rim, None))
+            self.faces.append(Face(np.concatenate([rim, rim[:1], hub[:1], hub[::-1]]), tyre))
             # Seen end on the disc has no width, but a tyre does.
             self.faces.append(Face(limb(self.at(x, 0, 0.04), self.at(x, 0, 0.64), 0.022, 0.022, self.eye), tyre))
         crank, saddle, head, front = self.at(0, 0, 0.3), self.at(-0.2, 0, 0.9), self.at(0.36, 0, 0.88), self.at(0.52, 0, 0.34)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.camera import Array, rotation_z
-from ros_kd_perception.sample_drive.canvas import Canvas, Texture
+from ros_kd_perception.sample_drive.canvas import Canvas, Panel
 from ros_kd_perception.sample_drive.ground import GroundPainter
 from ros_kd_perception.sample_drive.people import Person
 from ros_kd_perception.sample_drive.sky import SkyPainter
@@ -65,14 +65,14 @@ class ScenePainter:
         for index, _ in sorted(self._seen(canvas, self._building_middles, 16.0), key=lambda entry: entry[1]):
             for panel in self.world.buildings[index].panels:
                 if panel.faces_eye(eye):
-                    canvas.quad(panel.origin, panel.right, panel.up, panel.texture, panel.identity)
+                    canvas.quad(panel)
 
     def _panels(self, canvas: Canvas, steps: list[tuple[float, int, Callable[[], None]]]) -> None:
         for index, depth in self._seen(canvas, self._panel_middles, 16.0):
             panel = self.world.panels[index]
 
             def step(panel=panel) -> None:  # type: ignore[no-untyped-def]
-                canvas.quad(panel.origin, panel.right, panel.up, panel.texture, panel.identity)
+                canvas.quad(panel)
 
             steps.append((depth, len(steps), step))
 
@@ -87,7 +87,7 @@ class ScenePainter:
 
             def step(tree: Tree = tree) -> None:
                 right = across * tree.width_m
-                canvas.quad(tree.position - right / 2, right, _UP * tree.height_m, tree.texture, TREE + 1)
+                canvas.quad(Panel(tree.position - right / 2, right, _UP * tree.height_m, lambda: tree.texture, TREE + 1))
 
             steps.append((depth, len(steps), step))
 
@@ -108,7 +108,7 @@ class ScenePainter:
     def _actors(self, canvas: Canvas, steps: list[tuple[float, int, Callable[[], None]]], time_s: float) -> None:
         identities = list(self.world.actors)
         path, eye = self.world.path, canvas.pose.position
-        places = np.array([self.world.actors[i].position(path, time_s) for i in identities]).reshape(-1, 3)
+        places = self.world.actor_places(time_s)
         for index, depth in self._seen(canvas, places, 6.0):
             actor = self.world.actors[identities[index]]
             if depth > 130 or (isinstance(actor.looks, Person) and depth > 90):
@@ -136,9 +136,8 @@ class ScenePainter:
             for pole in self.world.poles:
                 if np.linalg.norm(pole.position - here) < 40:
                     shadows.append((_cast(_square(pole.position, pole.radius_m), pole.height_m, fall), sun_strength))
-        for actor in self.world.actors.values():
-            position = actor.position(self.world.path, time_s)
-            if np.linalg.norm(position - here) > 90:
+        for actor, position in zip(self.world.actors.values(), self.world.actor_places(time_s)):
+            if abs(position[0] - here[0]) > 80 or abs(position[1] - here[1]) > 80:
                 continue
             turn = rotation_z(actor.heading_rad(self.world.path, time_s))
             if isinstance(actor.looks, Car):
@@ -173,5 +172,3 @@ def _tree_shadow(tree: Tree, fall: Array) -> Array:
     reach = tree.width_m * (0.34 + 0.08 * np.sin(5 * angles) + 0.05 * np.cos(11 * angles))
     return middle + np.column_stack([np.cos(angles) * reach, np.sin(angles) * reach, np.zeros(14)])
 
-
-__all__ = ["ScenePainter", "Texture"]

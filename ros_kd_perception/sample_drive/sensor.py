@@ -85,7 +85,7 @@ class Sensor:
 
     def _motion_blur(self, image_bgr: Image, velocity_camera: Array) -> Image:
         """Smear a frame as a short exposure on a moving car does: outwards from the point it moves to."""
-        exposure_s = 0.012 * self.motion
+        exposure_s = 0.006 * self.motion
         ahead = velocity_camera[2] * exposure_s
         sideways = velocity_camera[0] * exposure_s
         matrix = self.camera.intrinsic_matrix

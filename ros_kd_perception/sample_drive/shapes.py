@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ros_kd_perception.sample_drive.camera import Array
+from ros_kd_perception.sample_drive.camera import Array, cross, unit
 from ros_kd_perception.sample_drive.canvas import Color, Face
 
 _UP = np.array([0.0, 0.0, 1.0])
@@ -40,11 +40,8 @@ def scaled(color_bgr: Iterable[float], gain: float) -> Color:
 
 def limb(start: Array, end: Array, start_radius_m: float, end_radius_m: float, eye: Array) -> Array:
     """Return the outline of a tapered rod with round ends as seen from the eye, float64 (8, 3)."""
-    axis = end - start
-    axis = axis / max(float(np.linalg.norm(axis)), 1e-9)
-    across = np.cross(axis, eye - (start + end) / 2)
-    length = float(np.linalg.norm(across))
-    across = across / length if length > 1e-9 else np.array([1.0, 0.0, 0.0])
+    axis = unit(end - start)
+    across = unit(cross(axis, eye - start))
     a, b = across * start_radius_m, across * end_radius_m
     low, high = axis * start_radius_m * 0.7, axis * end_radius_m * 0.7
     return np.array(
@@ -56,8 +53,7 @@ def limb(start: Array, end: Array, start_radius_m: float, end_radius_m: float, e
 def post(foot: Array, height_m: float, foot_radius_m: float, top_radius_m: float, eye: Array) -> Array:
     """Return the outline of an upright post with flat ends as seen from the eye, float64 (4, 3)."""
     towards = eye - foot
-    across = np.array([-towards[1], towards[0], 0.0])
-    across /= max(float(np.linalg.norm(across)), 1e-9)
+    across = unit(np.array([-towards[1], towards[0], 0.0]))
     top = foot + _UP * height_m
     a, b = across * foot_radius_m, across * top_radius_m
     return np.array([foot + a, foot - a, top - b, top + b])
@@ -66,8 +62,7 @@ def post(foot: Array, height_m: float, foot_radius_m: float, top_radius_m: float
 def disc(centre: Array, radius_m: float, eye: Array, corners: int = 12, squash: float = 1.0) -> Array:
     """Return a disc turned to the eye, `squash` times as wide as it is high, float64 (corners, 3)."""
     towards = eye - centre
-    across = np.array([-towards[1], towards[0], 0.0])
-    across /= max(float(np.linalg.norm(across)), 1e-9)
+    across = unit(np.array([-towards[1], towards[0], 0.0]))
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     return np.asarray(
         centre + np.outer(np.cos(angles) * radius_m * squash, across) + np.outer(np.sin(angles) * radius_m, _UP)

@@ -63,7 +63,7 @@ class SkyPainter:
             density = cv2.remap(self.clouds, x * reach + np.float32(time_s * 1.5), y * reach, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
             cover = np.clip((density + np.float32(weather.cloud_share * 1.3 - 0.75)) * 2.2, 0, 1)
             cover *= np.clip(up * 9, 0, 1)
-            shade = np.float32(0.9) + np.float32(0.22) * density
+            shade = np.float32(0.9) + np.float32(0.16) * density
             cloud = np.array(weather.cloud_bgr, np.float32) * shade[..., None]
             picture += (cloud - picture) * cover[..., None]
         if weather.glare > 0:

@@ -18,7 +18,7 @@ from ros_kd_perception.sample_drive.camera import random_camera
 from ros_kd_perception.sample_drive.drive import RenderedView, SampleDrive
 from ros_kd_perception.sample_drive.weather import WEATHERS
 
-FRAMES_PER_SEED = 3
+FRAMES_PER_SEED = 4
 _WEATHER_SHARES = (0.5, 0.13, 0.1, 0.12, 0.15)
 _DURATION_S = 6.0
 
@@ -41,7 +41,7 @@ def write_samples(
     """Render `count` samples into a new folder.
 
     It holds `images/NNNNNN.jpg`, `masks/NNNNNN.png` (class ids, 255 void) and `boxes.json`
-    ({stem: {boxes_xyxy, labels, seed, weather}}). Every three samples share a street, each has its own camera, time
+    ({stem: {boxes_xyxy, labels, seed, weather}}). Every four samples share a street, each has its own camera, time
     and street side. Sample N depends on the base seed and N only. The folder appears when it is complete.
 
     Args:

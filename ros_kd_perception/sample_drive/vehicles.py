@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ros_kd_perception.sample_drive.camera import Array, rotation_z
+from ros_kd_perception.sample_drive.camera import Array, cross, rotation_z, unit
 from ros_kd_perception.sample_drive.canvas import Color, Face
 from ros_kd_perception.sample_drive.shapes import Light, scaled, wheel_disc
 
@@ -92,7 +92,7 @@ class _CarModel:
     def __init__(self, car: Car, light: Light, eye: Array) -> None:
         self.car, self.light, self.eye = car, light, eye
         self.faces: list[Face] = []
-        self.is_near = float(np.linalg.norm(eye)) < 28.0
+        self.is_near = float(np.linalg.norm(eye)) < 30.0
 
     def build(self, brakes: bool) -> None:
         self._underside()
@@ -103,40 +103,39 @@ class _CarModel:
 
     def _add(self, points: Array, color: Color, lift: float = 0.0) -> bool:
         """Add a polygon if its front (corners counter-clockwise seen from outside) is towards the eye."""
-        normal = np.cross(points[1] - points[0], points[-1] - points[0])
-        length = float(np.linalg.norm(normal))
-        if length < 1e-9 or float((self.eye - points[0]) @ normal) <= 0:
+        normal = unit(cross(points[1] - points[0], points[-1] - points[0]))
+        if float((self.eye - points[0]) @ normal) <= 0:
             return False
-        normal = normal / length
         shade = self.light.shade(color, normal)
         mirror = self.car.gloss * 46 * max(float(normal[2]), 0.0) * self.light.sky_gain + lift
         self.faces.append(Face(points, (min(shade[0] + mirror, 255), min(shade[1] + mirror, 255), min(shade[2] + mirror, 255))))
         return True
 
     def _ring(self, z: float, inset: float) -> Array:
-        """Return the body's outline at a height, counter-clockwise from the front right, corners cut."""
+        """Return the body's outline at a height, float64 (12, 3), counter-clockwise from the front right.
+
+        The corners are cut; points 3, 4, 9 and 10 are where the cabin begins and ends.
+        """
         shape = self.car.shape
         x, y = shape.length_m / 2 - inset, shape.width_m / 2 - inset
         cut = min(0.28, shape.length_m * 0.06)
-        return np.array(
-            [[x, -y + cut * 1.6, z], [x, y - cut * 1.6, z], [x - cut, y, z], [-x + cut, y, z],
-             [-x, y - cut * 1.3, z], [-x, -y + cut * 1.3, z], [-x + cut, -y, z], [x - cut, -y, z]]
-        )  # fmt: skip
+        hood = min(shape.hood_x, x - cut - 0.01)
+        boot = max(shape.boot_x, -x + cut + 0.01)
+        left = [[x, y - cut * 1.6, z], [x - cut, y, z], [hood, y, z], [boot, y, z], [-x + cut, y, z], [-x, y - cut * 1.3, z]]
+        return np.array([[x, -y + cut * 1.6, z], *left, *([a, -b, c] for a, b, c in left[:0:-1])])
 
     def _upper_ring(self) -> Array:
         shape = self.car.shape
         ring = self._ring(shape.belt_m, 0.07)
-        front = ring[:, 0] > shape.hood_x
-        rear = ring[:, 0] < shape.boot_x
-        ring[front, 2] = shape.hood_m - 0.12
-        ring[rear, 2] = shape.boot_m - 0.04
+        ring[[0, 1, 2, 11], 2] = shape.hood_m - 0.12
+        ring[[5, 6, 7, 8], 2] = shape.boot_m - 0.04
         return ring
 
     def _underside(self) -> None:
         ring = self._ring(0.12, 0.22)
         top = self._ring(self.car.shape.clearance_m + 0.05, 0.1)
-        for i in range(8):
-            j = (i + 1) % 8
+        for i in range(12):
+            j = (i + 1) % 12
             self._add(np.array([ring[i], ring[j], top[j], top[i]]), (14, 14, 14))
 
     def _body(self) -> None:
@@ -149,15 +148,12 @@ class _CarModel:
         ]
         colors = (self.car.trim_bgr if self.car.gloss < 0.6 else scaled(paint, 0.75), scaled(paint, 0.88), paint)
         for low, high, color in zip(rings[:-1], rings[1:], colors):
-            for i in range(8):
-                j = (i + 1) % 8
+            for i in range(12):
+                j = (i + 1) % 12
                 self._add(np.array([low[i], low[j], high[j], high[i]]), color)
         top = rings[-1]
-        half = shape.width_m / 2 - 0.1
-        hood = np.array([[shape.hood_x, -half, shape.belt_m], top[7], top[0], top[1], top[2], [shape.hood_x, half, shape.belt_m]])
-        boot = np.array([[shape.boot_x, half, shape.belt_m], top[3], top[4], top[5], top[6], [shape.boot_x, -half, shape.belt_m]])
-        self._add(hood, paint)
-        self._add(boot, paint)
+        self._add(top[[10, 11, 0, 1, 2, 3]], paint)
+        self._add(top[[4, 5, 6, 7, 8, 9]], paint)
         if self.is_near and not shape.bus_windows:
             self._door_lines()
 
@@ -222,6 +218,7 @@ class _CarModel:
             [[shape.roof_front_x, -high_y, z1 - 0.03], [shape.roof_front_x, high_y, z1 - 0.03],
              [shape.roof_rear_x, high_y, z1 - 0.03], [shape.roof_rear_x, -high_y, z1 - 0.03]]
         )  # fmt: skip
+        self._add(self._upper_ring()[[3, 4, 9, 10]], scaled(paint, 0.9))
         roof = high * np.array([0.94, 0.86, 1.0]) + np.array([0.0, 0.0, 0.03])
         for i in range(4):
             j = (i + 1) % 4
@@ -261,6 +258,8 @@ class _CarModel:
 
         points = np.array([at(across[0], up[0]), at(across[1], up[0]), at(across[1], up[1]), at(across[0], up[1])])
         self._add(points, self.car.glass_bgr, reflect)
+        if not self.is_near:
+            return
         middle = (up[0] + up[1]) / 2
         upper = np.array([at(across[0], middle), at(across[1], middle + 0.1), at(across[1], up[1]), at(across[0], up[1])])
         self._add(upper, self.car.glass_bgr, reflect * 1.9)

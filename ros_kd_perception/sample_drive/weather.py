@@ -57,9 +57,9 @@ def draw_weather(rng: np.random.Generator, name: str) -> Weather:
     if name == "day":
         return _day(rng, azimuth, noise, blur)
     if name == "dusk":
-        glow = rng.uniform(0.6, 1.2)
+        glow = rng.uniform(0.8, 1.5)
         return Weather(
-            name, 0.06, azimuth, 0.05, float(rng.uniform(0.34, 0.6)), (120, 90, 70), (130 * glow, 140 * glow, 165 * glow),
+            name, 0.06, azimuth, 0.05, float(rng.uniform(0.45, 0.85)), (150, 120, 100), (130 * glow, 140 * glow, 165 * glow),
             float(rng.uniform(0.2, 0.9)), (100, 92, 92), 0.0012, float(rng.uniform(0.85, 1.15)), (1.06, 0.98, 0.96), noise + 3,
             blur + 0.1, lit_windows=float(rng.uniform(0.2, 0.5)),
         )  # fmt: skip
@@ -71,10 +71,10 @@ def draw_weather(rng: np.random.Generator, name: str) -> Weather:
             lit_windows=0.08,
         )  # fmt: skip
     if name == "rain":
-        level = float(rng.uniform(120, 185))
+        level = float(rng.uniform(135, 215))
         return Weather(
-            name, 0.8, azimuth, 0.0, float(rng.uniform(0.6, 0.85)), (level, level * 0.97, level * 0.93),
-            (level * 1.12, level * 1.1, level * 1.07), 0.9, (level * 0.8, level * 0.78, level * 0.76),
+            name, 0.8, azimuth, 0.0, float(rng.uniform(0.65, 0.95)), (level, level * 0.97, level * 0.93),
+            (level * 1.12, level * 1.1, level * 1.07), 0.85, (level * 0.9, level * 0.88, level * 0.86),
             float(rng.uniform(0.003, 0.007)), float(rng.uniform(0.9, 1.1)), (1.03, 1.0, 0.97), noise + 1, blur + 0.25,
             wetness=float(rng.uniform(0.5, 1.0)), rain=float(rng.uniform(0.3, 1.0)), lit_windows=0.15,
         )  # fmt: skip
@@ -90,16 +90,17 @@ def draw_weather(rng: np.random.Generator, name: str) -> Weather:
 
 
 def _day(rng: np.random.Generator, azimuth: float, noise: float, blur: float) -> Weather:
-    """Sunny, broken or overcast."""
-    if rng.random() < 0.5:
-        level = float(rng.uniform(185, 250))
+    """Sunny, broken or overcast; an overcast sky is often burnt out, as it is in most cameras' street pictures."""
+    if rng.random() < 0.55:
+        level = float(rng.uniform(205, 275))
+        cloud = level * float(rng.uniform(0.86, 1.0))
         return Weather(
-            "day", 0.8, azimuth, 0.06, float(rng.uniform(0.75, 1.0)), (level * 0.97, level * 0.94, level * 0.9),
-            (level, level, level), 0.8, (level * 0.86, level * 0.85, level * 0.84), 0.0016,
-            float(rng.uniform(0.85, 1.15)), (1.02, 1.0, 0.98), noise, blur,
+            "day", 0.8, azimuth, 0.08, float(rng.uniform(0.75, 1.15)), (level * 0.99, level * 0.96, level * 0.93),
+            (level, level, level), 0.75, (cloud, cloud * 0.99, cloud * 0.98), float(rng.uniform(0.0005, 0.003)),
+            float(rng.uniform(0.9, 1.15)), (1.02, 1.0, 0.98), noise, blur,
         )  # fmt: skip
     return Weather(
-        "day", float(rng.uniform(0.45, 1.0)), azimuth, float(rng.uniform(0.35, 0.6)), float(rng.uniform(0.55, 0.75)),
-        (225, 165, 105), (240, 225, 205), float(rng.uniform(0.1, 0.6)), (246, 244, 242), 0.0012,
-        float(rng.uniform(0.9, 1.12)), (1.0, 1.0, 1.0), noise, blur,
+        "day", float(rng.uniform(0.4, 1.0)), azimuth, float(rng.uniform(0.35, 0.65)), float(rng.uniform(0.55, 0.8)),
+        (225, 165, 105), (245, 230, 210), float(rng.uniform(0.1, 0.6)), (250, 247, 244), float(rng.uniform(0.0005, 0.003)),
+        float(rng.uniform(0.95, 1.2)), (1.0, 1.0, 1.0), noise, blur,
     )  # fmt: skip

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ros_kd_perception.class_tables import UNLABELED_ID
 from ros_kd_perception.sample_drive.actors import Actor, Motion
-from ros_kd_perception.sample_drive.buildings import Building, Panel
+from ros_kd_perception.sample_drive.buildings import Building
 from ros_kd_perception.sample_drive.camera import Array, CarPose
-from ros_kd_perception.sample_drive.canvas import Texture
+from ros_kd_perception.sample_drive.canvas import Panel, Texture
 from ros_kd_perception.sample_drive.furniture import Bin, Pole, Sign
 from ros_kd_perception.sample_drive.paving import Crossing
 from ros_kd_perception.sample_drive.road import CrossSection, GroundPatches, Junction, RoadPath
@@ -69,6 +69,13 @@ class World:
         for identity, actor in self.actors.items():
             table[identity] = actor.class_id
         return table
+
+    def actor_places(self, time_s: float) -> Array:
+        """Return where the feet or wheels of all actors are, float64 (actors, 3), in the order of `actors`."""
+        actors = list(self.actors.values())
+        along = np.array([actor.motion.along(time_s) for actor in actors])
+        across = np.array([actor.motion.across(time_s) for actor in actors])
+        return self.path.place(along, across, np.array([actor.up_m for actor in actors]))
 
     def car_pose(self, time_s: float) -> CarPose:
         """Return where the car with the cameras is; it leans a little with the road's unevenness."""
