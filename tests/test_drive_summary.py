@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ros_kd_perception.drive_summary import NOT_DELIVERED, NodeReport, match_results, read_node_report, summarise
+from ros_kd_perception.traffic_log import Crossing, TrafficLog, read_traffic
+
+MS = 1_000_000
+
+
+def sent(camera: str, stamp_ns: int, at_ms: float) -> Crossing:
+    return Crossing(round(at_ms * MS), "image", camera, stamp_ns)
+
+
+def results(camera: str, stamp_ns: int, mask_ms: float, boxes_ms: float) -> list[Crossing]:
+    return [
+        Crossing(round(mask_ms * MS), "segmentation", camera, stamp_ns),
+        Crossing(round(boxes_ms * MS), "detections", camera, stamp_ns),
+    ]
+
+
+def test_latency_ends_with_the_later_of_both_results() -> None:
+    frames = match_results([sent("front", 5, 100)], results("front", 5, 130, 127))
+    assert [frame.latency_ms for frame in frames] == [30.0]
+
+
+def test_half_a_result_is_none_and_cameras_are_kept_apart() -> None:
+    received = [*results("front", 5, 130, 127)[:1], *results("left", 6, 131, 128)]
+    frames = match_results([sent("front", 5, 100), sent("left", 5, 101), sent("left", 6, 102)], received)
+    assert [(frame.camera, frame.latency_ms) for frame in frames] == [("front", None), ("left", None), ("left", 29.0)]
+
+
+def test_equal_stamps_take_results_in_their_order() -> None:
+    received = [*results("front", 5, 120, 121), *results("front", 5, 220, 225)]
+    frames = match_results([sent("front", 5, 100), sent("front", 5, 200), sent("front", 5, 300)], received)
+    assert [frame.latency_ms for frame in frames] == [21.0, 25.0, None]
+
+
+def test_summary_in_all_and_per_camera() -> None:
+    crossings = [sent(camera, k, 100 * k) for k in range(10) for camera in ("front", "left")]
+    received = []
+    for crossing in crossings:
+        if (crossing.camera, crossing.stamp_ns) not in [("front", 3), ("left", 4), ("left", 5)]:
+            at_ms = crossing.steady_ns / MS
+            received += results(crossing.camera, crossing.stamp_ns, at_ms + 10 + crossing.stamp_ns, at_ms + 5)
+    report = NodeReport("CPUExecutionProvider", {"front": {"replaced": 1}, "left": {"replaced": 1}})
+    summary = summarise(match_results(crossings, received), report)
+
+    assert (summary["sent"], summary["perceived"], summary["perceived_share"]) == (20, 17, 0.85)
+    assert summary["dropped"] == {"replaced": 2, NOT_DELIVERED: 1}
+    left = summary["cameras"]["left"]
+    assert left["dropped"] == {"replaced": 1, NOT_DELIVERED: 1}
+    assert left["latency_ms"]["p50"] == 14.5  # 10, 11, 12, 13, 16, 17, 18, 19
+    assert left["latency_ms"]["max"] == 19.0
+    assert left["provider"] == "CPUExecutionProvider"
+    assert left["frames_per_second"] == 8.0
+    assert "hand-over" in summary["measured"]
+
+
+def test_nothing_perceived_has_no_latency() -> None:
+    summary = summarise(match_results([sent("front", 1, 0)], []), NodeReport("unknown"))
+    assert summary["latency_ms"]["p50"] is None
+    assert summary["dropped"] == {NOT_DELIVERED: 1}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["front", "left"]), st.integers(0, 5), st.booleans(), st.booleans()), max_size=30
+    ),
+    st.dictionaries(st.sampled_from(["replaced", "too_old", "bad_data"]), st.integers(0, 40)),
+)
+def test_every_frame_is_accounted_for(frames: list[tuple[str, int, bool, bool]], dropped: dict[str, int]) -> None:
+    crossings = [sent(camera, stamp, index) for index, (camera, stamp, _, _) in enumerate(frames)]
+    received = []
+    for index, (camera, stamp, mask, boxes) in enumerate(frames):
+        both = results(camera, stamp, index + 50, index + 60)
+        received += both[:1] * mask + both[1:] * boxes
+    summary = summarise(match_results(crossings, received), NodeReport("p", {"front": dropped, "left": dropped}))
+    for part in [summary, *summary["cameras"].values()]:
+        assert part["sent"] == part["perceived"] + sum(part["dropped"].values())
+        assert all(count > 0 for count in part["dropped"].values())
+    assert summary["sent"] == sum(part["sent"] for part in summary["cameras"].values())
+
+
+def test_node_report_is_read_from_its_diagnostics() -> None:
+    def status(name: str, **values: str) -> SimpleNamespace:
+        pairs = [SimpleNamespace(key=key.replace("__", "."), value=value) for key, value in values.items()]
+        return SimpleNamespace(name=name, values=pairs)
+
+    array = SimpleNamespace(
+        status=[
+            status("perception: model", provider="CUDAExecutionProvider", version="1"),
+            status("perception: front", received="7", dropped__replaced="2", dropped__too_old="0"),
+        ]
+    )
+    assert read_node_report(array) == NodeReport("CUDAExecutionProvider", {"front": {"replaced": 2}})
+    assert read_node_report(None) == NodeReport("unknown")
+
+
+def test_a_log_can_be_read_while_it_is_written(tmp_path) -> None:
+    path = tmp_path / "log.csv"
+    crossings = [Crossing(1, "image", "front", 2), Crossing(3, "diagnostics", "", 0)]
+    with TrafficLog(path) as log:
+        assert list(read_traffic(path)) == []
+        for index, crossing in enumerate(crossings):
+            log.write(crossing)
+            assert list(read_traffic(path)) == crossings[: index + 1]
+    with path.open("a") as file:
+        file.write("5,image,fro")  # cut in the middle of a line
+    assert list(read_traffic(path)) == crossings
+
+
+def test_what_is_no_log_is_refused(tmp_path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("steady_ns,kind,camera,stamp_ns\nsoon,image,front,1\n")
+    with pytest.raises(ValueError, match="soon"):
+        list(read_traffic(path))

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from ros_kd_perception import ros_environment
+from ros_kd_perception.ros_environment import free_domain_id, isolated_environment
+
+SOURCED = {
+    "HOME": "/home/somebody",
+    "PATH": "/usr/bin",
+    "PYTHONPATH": "/opt/ros/humble/lib/python3.10/site-packages",
+    "LD_LIBRARY_PATH": "/opt/ros/humble/lib",
+    "AMENT_PREFIX_PATH": "/opt/ros/humble",
+    "CMAKE_PREFIX_PATH": "/opt/ros/humble",
+    "COLCON_PREFIX_PATH": "/ws/install",
+    "ROS_DISTRO": "humble",
+    "ROS_DOMAIN_ID": "42",
+    "ROS_LOCALHOST_ONLY": "0",
+    "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp",
+    "CYCLONEDDS_URI": "file:///cyclone.xml",
+    "FASTRTPS_DEFAULT_PROFILES_FILE": "/other.xml",
+    "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA",
+    "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1",
+}
+
+
+def test_nothing_of_a_sourced_ros_gets_through(tmp_path: Path) -> None:
+    environment = isolated_environment(SOURCED, tmp_path / "profile.xml", tmp_path / "log")
+    assert environment["HOME"] == "/home/somebody"
+    assert not any("/opt/ros" in value or "/ws/" in value or "other.xml" in value for value in environment.values())
+    assert environment["RMW_IMPLEMENTATION"] == "rmw_fastrtps_cpp"
+    assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    assert environment["ROS_DOMAIN_ID"] in {str(i) for i in ros_environment.DOMAIN_IDS}
+    assert str(tmp_path / "profile.xml") in environment.values()
+    assert "FASTDDS_BUILTIN_TRANSPORTS" not in environment  # not together with LOCALHOST
+    assert "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in environment  # else the wheels would not set their own paths again
+
+
+def test_where_ros_is_installed_otherwise_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ros_environment.sysconfig, "get_path", lambda _: str(tmp_path))
+    environment = isolated_environment(SOURCED, tmp_path / "profile.xml", tmp_path / "log")
+    assert environment["AMENT_PREFIX_PATH"] == "/opt/ros/humble"
+    assert environment["PYTHONPATH"] == SOURCED["PYTHONPATH"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="binds the ports that DDS uses on Linux")
+def test_a_domain_in_use_is_not_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = free_domain_id()
+    monkeypatch.setattr(ros_environment, "DOMAIN_IDS", range(first, first + 1))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
+        participant.bind(("", 7410 + 250 * first))
+        with pytest.raises(OSError, match="free ROS_DOMAIN_ID"):
+            free_domain_id()
