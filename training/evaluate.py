@@ -1,0 +1,230 @@
+"""`python -m training evaluate MODEL DATA`: score a checkpoint or an exported student on labelled frames."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.overlay import draw_overlay
+from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.structures import Detections, Perception
+from training.checkpoint import load_student
+from training.data.data_module import open_source
+from training.data.sample import Sample
+from training.data.source import DataError, FrameFolder
+from training.export import ExportSettings
+from training.model_size import ModelSize, size_of_onnx, size_of_student
+from training.recipe import SourceRecipe
+from training.scoring import SCORE_FLOOR, FrameScorer
+from training.torch_model import TorchModel
+
+MARGIN_PX = 4
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """What is evaluated: either kind behind the same Perceiver."""
+
+    perceiver: Perceiver
+    contract: ModelContract
+    size: ModelSize
+    runtime: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("model", type=Path, help="a .ckpt of train, or an exported .onnx")
+    parser.add_argument("data", type=Path, help="folder with images/ and masks/")
+    parser.add_argument("--kind", choices=("auto", "rendered", "camvid"), default="auto", help="auto: by boxes.json")
+    parser.add_argument("--include-drives", nargs="*", default=[], metavar="PREFIX", help="only frames named so")
+    parser.add_argument("--exclude-drives", nargs="*", default=[], metavar="PREFIX", help="no frames named so")
+    parser.add_argument("--limit", type=int, default=0, help="first so many frames, 0 = all")
+    parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="of a checkpoint")
+    parser.add_argument("--height", type=int, default=ExportSettings().height, help="network input of a checkpoint")
+    parser.add_argument("--width", type=int, default=ExportSettings().width, help="network input of a checkpoint")
+    parser.add_argument("--threads", type=int, default=2, help="of inference on a CPU")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write frames with what was seen beside the truth")
+    parser.add_argument("--picture-count", type=int, default=12)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate; exit status 0, or 2 with one sentence where the input is wrong."""
+    try:
+        model = open_model(arguments.model, arguments.weights, arguments.height, arguments.width, arguments.threads)
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    kind = arguments.kind
+    if kind == "auto":
+        kind = "rendered" if (arguments.data / "boxes.json").is_file() else "camvid"
+    source = open_source(
+        SourceRecipe(
+            kind,
+            arguments.data,
+            include_drives=tuple(arguments.include_drives),
+            exclude_drives=tuple(arguments.exclude_drives),
+            limit=arguments.limit,
+        )
+    )
+    pictures = PictureWriter(arguments.pictures, len(source), arguments.picture_count) if arguments.pictures else None
+    results = {
+        "model": arguments.model.name,
+        "runtime": model.runtime,
+        "input": [model.contract.input.height, model.contract.input.width],
+        "parameters": model.size.parameters,
+        "multiply_accumulates": model.size.multiply_accumulates,
+        "data": source.folder.name,
+        "boxes": "exact" if kind == "rendered" else "approximate: connected regions of the masks",
+        **evaluate(model, source, pictures),
+    }
+    print(table(results))
+    if arguments.json:
+        write_text(arguments.json, json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+def open_model(path: Path, weights: str, height: int, width: int, threads: int) -> EvaluatedModel:
+    """Open a checkpoint (.ckpt) or an exported student (.onnx).
+
+    Raises:
+        CheckpointError, ModelError: it is not one; the message says what to do.
+        DataError: its classes are not those of the labels.
+    """
+    if path.suffix == ".onnx":
+        onnx_model = OnnxModel.open(path, device="cpu", intra_op_threads=threads)
+        model = EvaluatedModel(
+            Perceiver(onnx_model, SCORE_FLOOR), onnx_model.contract, size_of_onnx(path), "ONNX Runtime, CPU"
+        )
+    else:
+        torch.set_num_threads(threads)
+        student, _ = load_student(path, "trained" if weights == "trained" else "ema")
+        torch_model = TorchModel(student, ExportSettings(height=height, width=width))
+        perceiver = Perceiver(cast(OnnxModel, torch_model), SCORE_FLOOR)
+        size = size_of_student(torch_model.deployed.student, height, width)
+        model = EvaluatedModel(perceiver, torch_model.contract, size, f"torch, CPU, {weights} weights")
+    _check_classes(model.contract, path)
+    return model
+
+
+def _check_classes(contract: ModelContract, path: Path) -> None:
+    for ours, theirs in (
+        (SEGMENTATION_CLASSES, contract.class_map.classes),
+        (DETECTION_CLASSES, contract.detections.classes),
+    ):
+        expected, found = [(c.id, c.name) for c in ours], [(c.id, c.name) for c in theirs]
+        if expected != found:
+            raise DataError(f"{path}: the labels have the classes {expected}, the model {found}; they cannot be compared")
+
+
+def evaluate(model: EvaluatedModel, source: FrameFolder, pictures: PictureWriter | None = None) -> dict[str, Any]:
+    """Score all frames of a source; see `FrameScorer.results` for the figures."""
+    model.perceiver.warm_up()
+    scorer = FrameScorer(model.contract)
+    for number in tqdm(range(len(source)), desc="evaluating", unit="frame"):
+        sample = source[number]
+        perception = scorer.score(model.perceiver, sample)
+        if pictures is not None:
+            pictures.write(number, sample, perception, model.contract)
+    return scorer.results()
+
+
+class PictureWriter:
+    """Writes every so-manieth frame: what the model saw on the left, the labels on the right."""
+
+    def __init__(self, folder: Path, frames: int, count: int) -> None:
+        self.folder = folder
+        self._every = max(1, frames // max(1, count))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, number: int, sample: Sample, perception: Perception, contract: ModelContract) -> None:
+        """Write a frame's picture if it is its turn."""
+        if number % self._every:
+            return
+        seen = _above_threshold(perception, contract)
+        truth = Perception(
+            perception.camera,
+            perception.stamp_ns,
+            perception.frame_id,
+            sample.mask,
+            Detections(sample.boxes_xyxy, np.ones(len(sample.labels), np.float32), sample.labels.astype(np.int32)),
+            perception.uncertainty,
+            perception.timing,
+        )
+        left, right = (draw_overlay(sample.image_bgr, view, contract) for view in (seen, truth))
+        gap = np.full((left.shape[0], MARGIN_PX, 3), 255, np.uint8)
+        path = self.folder / f"{sample.name}.jpg"
+        _, encoded = cv2.imencode(".jpg", np.hstack([left, gap, right]), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        write_bytes(path, encoded.tobytes())
+
+
+def _above_threshold(perception: Perception, contract: ModelContract) -> Perception:
+    found = perception.detections
+    kept = found.scores >= contract.detections.score_threshold
+    return Perception(
+        perception.camera,
+        perception.stamp_ns,
+        perception.frame_id,
+        perception.class_map,
+        Detections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept]),
+        perception.uncertainty,
+        perception.timing,
+    )
+
+
+def table(results: dict[str, Any]) -> str:
+    """The figures for reading."""
+    detection = results["detection"]
+    height, width = results["input"]
+    lines = [
+        f"{results['model']} ({results['runtime']}), input {width}x{height}, {results['parameters'] / 1e6:.2f} M parameters, "
+        f"{results['multiply_accumulates'] / 1e9:.2f} GMAC, median {results['inference_ms_median']:.1f} ms a frame",
+        f"{results['frames']} frames of {results['data']}, boxes {results['boxes']}",
+        "",
+        f"mIoU {percent(results['miou'])}   pixel accuracy {percent(results['pixel_accuracy'])}",
+        *(f"  {name:<12} IoU {percent(value):>6}" for name, value in results["iou"].items()),
+        "",
+        f"AP {percent(detection['ap'])}   AP50 {percent(detection['ap50'])}   (mean over classes that have boxes)",
+        *(
+            f"  {name:<12} AP {percent(entry['ap']):>6}  AP50 {percent(entry['ap50']):>6}  ({entry['boxes']} boxes)"
+            for name, entry in detection["per_class"].items()
+        ),
+        f"{detection['detections']} detections above the score threshold; of their same-class pairs "
+        f"{percent(detection['duplicate_pair_share'])} overlap by IoU 0.7; "
+        f"{percent(detection['duplicate_detection_share'])} of the detections repeat a better one",
+    ]
+    return "\n".join(lines)
+
+
+def percent(share: float | None) -> str:
+    """A share 0..1 in percent; a dash for None."""
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
