@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ros_kd_perception.sample_drive.camera import camera_named, default_cameras
 from ros_kd_perception.sample_drive.training_samples import write_samples
 from ros_kd_perception.sample_drive.weather import WEATHERS
 
@@ -29,10 +30,21 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--duration-s", type=float, default=20.0)
     made.add_argument("--rate-hz", type=float, default=5.0, help="frames per second of each camera")
     made.add_argument("--size", type=_size, help="WIDTHxHEIGHT in pixels; 1280x720, 640x360 for samples")
-    made.add_argument("--cameras", nargs="+", help="subset of front left right")
+    made.add_argument("--cameras", nargs="+", choices=("front", "left", "right"), help="which cameras; all without it")
     made.add_argument("--compressed", action="store_true", help="JPEG CompressedImage instead of Image")
     made.add_argument("--processes", type=int, default=2, help="worker processes; the result does not depend on it")
     return made
+
+
+def _write_bag(options: argparse.Namespace) -> None:
+    # rosbags is an extra that training samples do without.
+    from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
+
+    cameras = default_cameras(*(options.size or (1280, 720)))
+    if options.cameras:
+        cameras = tuple(camera_named(cameras, name) for name in dict.fromkeys(options.cameras))
+    plan = DrivePlan(options.seed, options.weather, options.duration_s, options.rate_hz, cameras)
+    write_drive(options.output, plan, options.compressed, options.processes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.samples is not None:
             write_samples(options.samples, options.count, options.size or (640, 360), options.seed, options.processes)
-    except (ValueError, OSError) as error:
+        else:
+            _write_bag(options)
+    except (ValueError, OSError, ImportError) as error:
         print(f"render_drive: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -134,7 +134,7 @@ class CameraModel:
         return np.asarray(scaled + matrix[:2, 2])
 
 
-def default_cameras(width_px: int = 1280, height_px: int = 720) -> tuple[CameraModel, CameraModel, CameraModel]:
+def default_cameras(width_px: int = 1280, height_px: int = 720) -> tuple[CameraModel, ...]:
     """Return the front, left and right cameras of the sample car, scaled to the size asked for."""
     scale = width_px / 1280.0
     return (

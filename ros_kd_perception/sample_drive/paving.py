@@ -66,7 +66,7 @@ def _verges(
     rng: np.random.Generator, paver: Paver, section: CrossSection, along: tuple[float, float], slabs: Array
 ) -> None:
     for side in (1.0, -1.0):
-        is_grass = rng.random() < 0.35
+        is_grass = rng.random() < 0.5
         color = np.array([50.0, 92.0, 84.0]) * rng.uniform(0.7, 1.3) if is_grass else slabs * rng.uniform(0.75, 1.05)
         start = side * (section.half_road_m + section.pavement_m(side) - 0.1)
         paver.strip(along, (start, side * 120.0), color, TREE_ID if is_grass else PAVEMENT_ID)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from ros_kd_perception.sample_drive.camera import random_camera
 from ros_kd_perception.sample_drive.drive import RenderedView, SampleDrive
+from ros_kd_perception.sample_drive.render_pool import render_pool
 from ros_kd_perception.sample_drive.weather import WEATHERS
 
 FRAMES_PER_SEED = 4
@@ -76,12 +76,11 @@ def write_samples(
 
 def _run(requests: list[SampleRequest], count: int, processes: int) -> dict[str, Any]:
     boxes: dict[str, Any] = {}
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        with tqdm(total=count, unit="sample", desc="rendering samples") as progress:
-            for made in pool.imap_unordered(render_street, requests):
-                boxes.update(made)
-                progress.update(len(made))
+    progress = tqdm(total=count, unit="sample", desc="rendering samples")
+    with render_pool(processes) as pool, progress:
+        for made in pool.imap_unordered(render_street, requests):
+            boxes.update(made)
+            progress.update(len(made))
     return boxes
 
 
