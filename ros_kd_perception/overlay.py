@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -33,7 +35,9 @@ def draw_overlay(image_bgr: UInt8Array, perception: Perception, contract: ModelC
     classes = {c.id: c for c in contract.detections.classes}
     detections = perception.detections
     for index in reversed(range(len(detections))):  # the surest box on top
-        left, top, right, bottom = (round(float(side)) for side in detections.boxes_xyxy[index])
+        # The right and bottom sides of a box are the first pixels that it does not hold.
+        left, top = (int(side) for side in detections.boxes_xyxy[index, :2])
+        right, bottom = (math.ceil(side) - 1 for side in detections.boxes_xyxy[index, 2:])
         info = classes.get(int(detections.labels[index]), ClassInfo(-1, "unknown", (128, 128, 128)))
         _draw_box(picture, (left, top, right, bottom), info, float(detections.scores[index]))
     return picture
@@ -53,7 +57,7 @@ def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: ModelContract)
 
 def _draw_box(picture: UInt8Array, box_xyxy: tuple[int, int, int, int], info: ClassInfo, score: float) -> None:
     left, top, right, bottom = box_xyxy
-    size = max(0.4, picture.shape[0] / 1400)
+    size = max(0.4, picture.shape[0] / 1300)
     line = max(1, round(picture.shape[0] / 360))
     color_bgr = info.color_rgb[::-1]
     cv2.rectangle(picture, (left, top), (right, bottom), color_bgr, line)

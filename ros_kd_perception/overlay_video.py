@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from ros_kd_perception.mosaic import Mosaic
-from ros_kd_perception.structures import UInt8Array
+import cv2
+import numpy as np
+
+from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.mosaic import Mosaic, left_to_right, shrink
+from ros_kd_perception.overlay import draw_overlay
+from ros_kd_perception.structures import Detections, Frame, Perception
 from ros_kd_perception.video import VideoWriter
 
 MAX_FRAMES_PER_SECOND = 60
@@ -20,13 +26,13 @@ class OverlayVideo:
     """Puts pictures side by side and writes one video frame for each tick of the recording's clock."""
 
     def __init__(
-        self, path: str | Path, cameras: Sequence[str], frames_per_second: float, *, overwrite: bool = False
+        self, path: str | Path, cameras: Collection[str], frames_per_second: float, *, overwrite: bool = False
     ) -> None:
         """Start a video.
 
         Args:
             path: ends in .mp4.
-            cameras: names, in the order of their places.
+            cameras: names.
             frames_per_second: rate of the fastest camera; rounded, 1..`MAX_FRAMES_PER_SECOND`.
             overwrite: replace an existing file when the new one is complete.
 
@@ -34,29 +40,32 @@ class OverlayVideo:
             VideoError: the file cannot be written.
         """
         rate = min(MAX_FRAMES_PER_SECOND, max(1, round(frames_per_second)))
-        self._mosaic = Mosaic(cameras)
+        self._mosaic = Mosaic(left_to_right(cameras))
         self._tick_ns = round(1e9 / rate)
         self._longest_pause_ns = round(LONGEST_PAUSE_S * 1e9)
         self._next_tick_ns: int | None = None
         self._stack = ExitStack()
         self._video = self._stack.enter_context(VideoWriter(path, rate, overwrite=overwrite))
 
-    def add(self, camera: str, log_time_ns: int, picture_bgr: UInt8Array, caption: str) -> None:
-        """Show a picture from its time on; times rise from call to call.
+    def add(self, log_time_ns: int, frame: Frame, perception: Perception, contract: ModelContract) -> None:
+        """Show a frame and what was seen in it from its time on; times rise from call to call.
 
         Args:
-            camera: one of the video's cameras.
             log_time_ns: when the frame was recorded.
-            picture_bgr: uint8 `[height, width, 3]` of any size.
-            caption: a line of text.
+            frame: of one of the video's cameras.
+            perception: of that frame.
+            contract: names and colours of the classes.
         """
         if self._next_tick_ns is None:
             self._next_tick_ns = log_time_ns
         self._next_tick_ns = max(self._next_tick_ns, log_time_ns - self._longest_pause_ns)
-        # A picture belongs to the next tick, so what stands until then is what came before it.
+        # What stands on the canvas until this frame's time is what came before it.
         while self._next_tick_ns < log_time_ns:
             self._write()
-        self._mosaic.put(camera, picture_bgr, caption)
+        # Drawn at the size at which it is shown: lines and letters that are shrunk cannot be read.
+        size = self._mosaic.tiles[frame.camera].fit(*frame.image_bgr.shape[:2])
+        picture_bgr = draw_overlay(shrink(frame.image_bgr, *size), _resized(perception, *size), contract)
+        self._mosaic.put(frame.camera, picture_bgr, f"{frame.camera}  {perception.timing.total_ms:.0f} ms")
 
     def _write(self) -> None:
         assert self._next_tick_ns is not None
@@ -72,3 +81,12 @@ class OverlayVideo:
         if kind is None and self._next_tick_ns is not None:
             self._write()
         self._stack.__exit__(kind, error, trace)
+
+
+def _resized(perception: Perception, height: int, width: int) -> Perception:
+    source_height, source_width = perception.class_map.shape
+    class_map = cv2.resize(perception.class_map, (width, height), interpolation=cv2.INTER_NEAREST)
+    scale_xyxy = np.array([width / source_width, height / source_height] * 2, np.float32)
+    found = perception.detections
+    detections = Detections(found.boxes_xyxy * scale_xyxy, found.scores, found.labels)
+    return replace(perception, class_map=np.asarray(class_map, np.uint8), detections=detections)

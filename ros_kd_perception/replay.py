@@ -20,7 +20,6 @@ from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_fr
 from ros_kd_perception.camera_topics import parse_camera_topics
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
-from ros_kd_perception.overlay import draw_overlay
 from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.replay_summary import ReplaySummary
@@ -78,8 +77,7 @@ class BagReplay:
         self._writer.write(f"{base}/detections", log_time_ns, self._builder.detections(perception))
         self.summary.count_perceived(camera, perception.timing.total_ms)
         if self._video:
-            overlay = draw_overlay(frame.image_bgr, perception, self._perceiver.model.contract)
-            self._video.add(camera, log_time_ns, overlay, f"{camera}  {perception.timing.total_ms:.0f} ms")
+            self._video.add(log_time_ns, frame, perception, self._perceiver.model.contract)
         return perception
 
     def _write_labels_once(self, log_time_ns: int) -> None:
@@ -113,7 +111,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         video = None
         if options.overlay:
             rate = frames_per_second(bag)
-            video = stack.enter_context(OverlayVideo(options.overlay, list(bag.cameras), rate, overwrite=options.force))
+            video = stack.enter_context(OverlayVideo(options.overlay, bag.cameras, rate, overwrite=options.force))
         replay = BagReplay(perceiver, writer, list(bag.cameras), video)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
