@@ -1,0 +1,108 @@
+"""The drawing of a perception: tints, boxes and labels where they belong, nothing elsewhere, and in time."""
+
+import time
+
+import numpy as np
+import pytest
+from tiny_student import CONTRACT
+
+from ros_kd_perception.overlay import TINT, draw_overlay
+from ros_kd_perception.structures import Detections, Perception, Timing
+
+ROAD, CAR = 3, 8
+COLORS_RGB = {c.id: c.color_rgb for c in CONTRACT.class_map.classes}
+
+
+def perception(class_map: np.ndarray, boxes: list[list[float]], labels: list[int]) -> Perception:
+    scores = np.linspace(0.9, 0.4, len(boxes)).astype(np.float32)
+    found = Detections(np.array(boxes, np.float32).reshape(-1, 4), scores, np.array(labels, np.int32))
+    return Perception("front", 1, "optical", class_map, found, np.zeros((1, 1), np.float32), Timing(1, 2, 3))
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_each_class_is_tinted_and_unlabelled_pixels_are_left_alone() -> None:
+    image = picture(60, 80)
+    class_map = np.full((60, 80), CONTRACT.class_map.unlabeled_id, np.uint8)
+    class_map[:20], class_map[20:40] = ROAD, CAR
+    drawn = draw_overlay(image, perception(class_map, [], []), CONTRACT)
+    np.testing.assert_array_equal(drawn[40:], image[40:])
+    for rows, class_id in ((slice(0, 20), ROAD), (slice(20, 40), CAR)):
+        expected = (1 - TINT) * image[rows].astype(float) + TINT * np.array(COLORS_RGB[class_id][::-1])
+        np.testing.assert_allclose(drawn[rows], expected, atol=1)
+
+
+def test_an_id_that_no_class_has_is_left_alone() -> None:
+    image = picture(20, 30)
+    np.testing.assert_array_equal(
+        draw_overlay(image, perception(np.full((20, 30), 200, np.uint8), [], []), CONTRACT), image
+    )
+
+
+def test_the_frame_itself_is_not_touched() -> None:
+    image = picture(120, 160)
+    image.flags.writeable = False
+    before = image.copy()
+    drawn = draw_overlay(image, perception(np.zeros((120, 160), np.uint8), [[10, 40, 90, 100]], [0]), CONTRACT)
+    np.testing.assert_array_equal(image, before)
+    assert drawn.flags.c_contiguous
+    assert drawn.flags.writeable
+    assert drawn.shape == image.shape
+
+
+def test_a_frame_with_padded_rows_is_drawn_like_any_other() -> None:
+    padded = picture(60, 100)
+    found = perception(np.full((60, 80), ROAD, np.uint8), [[5, 20, 40, 50]], [1])
+    np.testing.assert_array_equal(
+        draw_overlay(padded[:, :80], found, CONTRACT), draw_overlay(padded[:, :80].copy(), found, CONTRACT)
+    )
+
+
+def test_a_box_is_outlined_in_its_colour_inside_its_sides_and_named() -> None:
+    image = np.zeros((240, 320, 3), np.uint8)
+    found = perception(np.full((240, 320), 255, np.uint8), [[100, 100, 200, 180]], [0])
+    drawn = draw_overlay(image, found, CONTRACT)
+    color_bgr = CONTRACT.detections.classes[0].color_rgb[::-1]
+    for row, column in ((100, 150), (179, 150), (140, 100), (140, 199)):
+        assert tuple(drawn[row, column]) == color_bgr
+    assert not drawn[102:178, 102:198].any()  # nothing is drawn over what it is about
+    assert not drawn[181:].any()
+    label = drawn[60:99, 100:300]
+    assert (label == color_bgr).all(axis=2).sum() > 200  # the plate
+    assert (label.min(axis=2) > 200).sum() > 20  # white letters on dark blue
+
+
+@pytest.mark.parametrize("box", [[0, 0, 320, 240], [300, 0, 320, 10], [319, 239, 320, 240], [0, 235, 3, 240]])
+def test_a_label_at_any_border_stays_in_the_picture(box: list[float]) -> None:
+    image = np.zeros((240, 320, 3), np.uint8)
+    drawn = draw_overlay(image, perception(np.full((240, 320), 255, np.uint8), [box], [3]), CONTRACT)
+    color_bgr = CONTRACT.detections.classes[3].color_rgb[::-1]
+    assert (drawn == color_bgr).all(axis=2).sum() > 400
+    assert (drawn == 0).all(axis=2).sum() > 0
+
+
+def test_the_surest_of_overlapping_boxes_is_on_top() -> None:
+    image = np.zeros((240, 320, 3), np.uint8)
+    boxes = [[50, 100, 150, 200], [50, 100, 250, 200]]
+    drawn = draw_overlay(image, perception(np.full((240, 320), 255, np.uint8), boxes, [0, 1]), CONTRACT)
+    assert tuple(drawn[150, 50]) == CONTRACT.detections.classes[0].color_rgb[::-1]
+
+
+def test_a_class_map_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="class map"):
+        draw_overlay(picture(20, 30), perception(np.zeros((30, 20), np.uint8), [], []), CONTRACT)
+
+
+def test_it_is_fast_enough_for_a_live_view() -> None:
+    image, random = picture(720, 1280), np.random.default_rng(1)
+    corners = random.uniform(0, 600, (20, 2))
+    boxes = np.concatenate([corners, corners + 80], axis=1).tolist()
+    found = perception(random.integers(0, 11, (720, 1280), dtype=np.uint8), boxes, [0] * 20)
+    times_ms = []
+    for _ in range(15):
+        started = time.perf_counter()
+        draw_overlay(image, found, CONTRACT)
+        times_ms.append((time.perf_counter() - started) * 1e3)
+    assert min(times_ms) < 15
