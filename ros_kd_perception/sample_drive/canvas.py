@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import cv2
@@ -208,6 +208,7 @@ class Canvas:
             if color_bgr is not None:
                 cv2.fillPoly(image, corners, color_bgr, cv2.LINE_AA, _SHIFT)
             cv2.fillPoly(cover, corners, 255, cv2.LINE_8, _SHIFT)
+        _soil(image, cover)
         if before is not None:
             cv2.copyTo(before, hidden.view(np.uint8), image)
         self._claim(cover > 0, ~hidden, ids, nearness, identity, np.float32(1.0 / depth_m))
@@ -287,6 +288,23 @@ class Canvas:
         height, width = texture.levels[0].shape[:2]
         level = int(0.5 * np.log2(max(height * width / max(area_px, 1.0), 1.0)) + 0.3)
         return min(level, len(texture.levels) - 1)
+
+
+def _soil(image: NDArray[np.uint8], cover: NDArray[np.uint8]) -> None:
+    """Take the flatness off a painted object, in place: lighter towards the sky, darker below, blotchy all over."""
+    height, width = cover.shape
+    if height < 10 or width < 3:
+        return
+    gain: Any = cv2.resize(_blotches(), (width, height), interpolation=cv2.INTER_LINEAR)
+    gain[cover == 0] = 1.0
+    image[:] = cv2.multiply(image, cv2.merge([gain, gain, gain]), dtype=cv2.CV_8U)
+
+
+@cache
+def _blotches() -> NDArray[np.float32]:
+    lattice = 1.0 + 0.06 * np.random.default_rng(11).standard_normal((14, 14)).astype(np.float32)
+    lattice *= np.linspace(1.12, 0.84, 14, dtype=np.float32)[:, None]
+    return np.asarray(cv2.resize(lattice, (112, 112), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def box_of_id(ids: NDArray[np.int32], identity: int) -> tuple[int, int, int, int, int] | None:
