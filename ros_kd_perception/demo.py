@@ -1,0 +1,230 @@
+"""The whole chain on one screen: `python -m ros_kd_perception.demo`, or `make demo`.
+
+Renders a drive, or takes a bag, plays it in real time to the perception node on a real ROS 2 graph, records what comes
+out, and writes a report, a video, the recording and a summary. All or nothing: the output folder appears complete, and
+whatever is interrupted or fails leaves neither files nor processes behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ros_kd_perception import render_drive
+from ros_kd_perception.bag import BagError, BagReader
+from ros_kd_perception.camera_topics import parse_camera_topics
+from ros_kd_perception.child_process import ChildFailed
+from ros_kd_perception.drive_outputs import OUTPUT_FILES, DriveNames, write_outputs
+from ros_kd_perception.live_drive import LiveFiles, LivePlan, run_live_drive
+from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
+from ros_kd_perception.sample_drive import WEATHERS
+from ros_kd_perception.shipped_files import shipped_file
+from ros_kd_perception.video import VideoError
+
+DEFAULT_PLAY_S = 60.0
+DEFAULT_RENDER_S = 20.0
+RENDERED_RATE_HZ = 5.5
+"""Frames each second of each of three cameras: 16.5 in all, which two cores hold with the player, the recorder and
+whatever else the machine does beside the node."""
+
+
+GOOD_SHARE = 0.9
+DESCRIPTIONS = {
+    "report.html": "open this: pictures, plots, figures",
+    "overlay.mp4": "the drive with what the student saw",
+    "perception.mcap": "what the node published, for Foxglove or ros2 bag",
+    "summary.json": "the figures",
+}
+
+
+class DemoRefused(ValueError):
+    """Something asked for that cannot or must not be done; the text is one sentence."""
+
+
+def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Do it all; returns the summary.
+
+    Raises:
+        BagError, ModelError, DemoRefused: something given cannot be used; nothing was written.
+        ChildFailed: the node, the player or the recorder failed; nothing was written.
+    """
+    output = Path(parsed.output)
+    if parsed.duration_s < 0:
+        raise DemoRefused(f"expected a --duration-s of 0 (all) or more seconds, got {parsed.duration_s:g}")
+    _check_replaceable(output)
+    model_path = Path(parsed.model) if parsed.model else shipped_file("models/student.onnx")
+    model = OnnxModel.open(model_path, device="cpu", verify_golden=False)
+    plan = _plan(parsed, Path(parsed.bag), model_path) if parsed.bag else None
+    with _work_folder(output) as work:
+        if plan is None:
+            drive = work / "drive.mcap"
+            _say(f"rendering a drive of {parsed.render_s:g} s, three cameras")
+            _render(drive, parsed)
+            plan = _plan(parsed, drive, model_path)
+            names = DriveNames("A rendered drive, perceived live", f"rendered drive, seed {parsed.seed}")
+        else:
+            names = DriveNames(f"{plan.bag.name}, perceived live", f"bag {plan.bag.resolve()}")
+        _say(f"playing {plan.images} frames of {', '.join(plan.cameras)} to the perception node")
+        run_live_drive(plan, LiveFiles(work))
+        _say("drawing what it saw")
+        results = work / "results"
+        results.mkdir()
+        summary = write_outputs(plan, LiveFiles(work), model, names, results)
+        _replace(results, output, work / "replaced")
+    return summary
+
+
+def _render(drive: Path, parsed: argparse.Namespace) -> None:
+    command = ["--output", str(drive), "--duration-s", f"{parsed.render_s:g}", "--rate-hz", f"{RENDERED_RATE_HZ:g}"]
+    status = render_drive.main([*command, "--seed", str(parsed.seed), "--weather", parsed.weather])
+    if status == 130:
+        raise KeyboardInterrupt
+    if status:
+        raise DemoRefused("the drive could not be rendered")
+
+
+def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LivePlan:
+    with BagReader(bag_path, parse_camera_topics(parsed.camera)) as bag:
+        length_s = (bag.end_ns - bag.start_ns) / 1e9
+        duration_s = parsed.duration_s if parsed.duration_s < length_s else 0.0
+        if duration_s:
+            _say(f"playing the first {duration_s:g} of {length_s:.0f} s; --duration-s 0 plays all")
+        images = bag.count(bag.cameras.values())
+        return LivePlan(
+            bag=bag_path,
+            cameras=dict(bag.cameras),
+            message_types=dict(bag.camera_topics),
+            images=round(images * duration_s / length_s) if duration_s else images,
+            duration_s=duration_s,
+            model=model_path,
+            device=parsed.device,
+            fastdds_profile=shipped_file("config/fastdds_large_images.xml"),
+        )
+
+
+def _check_replaceable(output: Path) -> None:
+    """Refuse to replace a folder that holds anything but a demo's output."""
+    if not output.exists():
+        return
+    foreign = (
+        sorted(file.name for file in output.iterdir() if file.name not in OUTPUT_FILES) if output.is_dir() else ["it"]
+    )
+    if foreign:
+        raise DemoRefused(
+            f"expected {output} to be a new folder or one of an earlier demo, but {foreign[0]} is not a demo's; "
+            "choose another with --output"
+        )
+
+
+@contextmanager
+def _work_folder(output: Path) -> Iterator[Path]:
+    """A folder beside the output, on the same disk so that results can be renamed; gone afterwards whatever happens."""
+    new_parents = [parent for parent in output.absolute().parents if not parent.exists()]
+    try:
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
+    except OSError as error:
+        raise DemoRefused(
+            f"expected to write to {output.parent}, got: {error.strerror}; choose another --output"
+        ) from None
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        for parent in new_parents:
+            with suppress(OSError):  # not empty: the output is in it
+                parent.rmdir()
+
+
+def _replace(results: Path, output: Path, aside: Path) -> None:
+    if output.exists():
+        output.rename(aside)
+    results.rename(output)
+
+
+def _say(text: str) -> None:
+    print(f"demo: {text}", flush=True)
+
+
+def summary_table(summary: Mapping[str, Any]) -> str:
+    """The summary as lines of text, one a camera and one for all."""
+    columns = ("camera", "sent", "perceived", "dropped", "frames/s", "p50 ms", "p95 ms", "p99 ms")
+    rows = [columns]
+    for name, part in [*summary["cameras"].items(), ("all", summary)]:
+        latency = part["latency_ms"]
+        figures = (part["frames_per_second"], latency["p50"], latency["p95"], latency["p99"])
+        dropped = ", ".join(f"{count} {reason}" for reason, count in part["dropped"].items()) or "0"
+        perceived = f"{part['perceived']} ({100 * part['perceived_share']:.1f} %)"
+        rows.append(
+            (name, str(part["sent"]), perceived, dropped, *("-" if f is None else f"{f:.1f}" for f in figures))
+        )  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="demo", description="A drive through the perception node, live, with a report."
+    )
+    parser.add_argument("--output", default="out/demo", metavar="FOLDER", help="an earlier demo there is replaced")
+    parser.add_argument("--bag", metavar="BAG", help="play this bag (.mcap, .db3 or rosbag2 folder), render nothing")
+    parser.add_argument("--camera", action="append", default=[], metavar="NAME=TOPIC", help="play only these cameras")
+    parser.add_argument(
+        "--duration-s", type=float, default=DEFAULT_PLAY_S, metavar="S", help="longest part of a bag to play; 0 is all"
+    )
+    parser.add_argument("--model", metavar="ONNX", help="student to run instead of the one that comes with the package")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="what runs the network")
+    parser.add_argument(
+        "--render-s", type=float, default=DEFAULT_RENDER_S, metavar="S", help="length of a rendered drive"
+    )
+    parser.add_argument("--seed", type=int, default=7, help="of a rendered drive")
+    parser.add_argument("--weather", choices=WEATHERS, default="day", help="of a rendered drive")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo.
+
+    Returns:
+        Exit status: 0, 2 for a bag, model or option that cannot be used, 1 for a failure on the way, 130 for Ctrl-C.
+    """
+    parsed = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
+    started = time.monotonic()
+    try:
+        summary = run_demo(parsed)
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    except (BagError, ModelError, DemoRefused, ValueError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except (ChildFailed, VideoError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    print(f"\n{summary_table(summary)}\n\nprovider: {summary['provider']}; {time.monotonic() - started:.0f} s in all\n")
+    for name, text in DESCRIPTIONS.items():
+        print(f"  {Path(parsed.output) / name}  {text}")
+    if summary["perceived_share"] < GOOD_SHARE:
+        print(f"\nless than {100 * GOOD_SHARE:.0f} % were perceived: this machine was too busy or is too slow for it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
