@@ -1,0 +1,138 @@
+"""Augmentation: labels follow the pixels, and the same generator gives the same sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.data.augmentation import augment, cut, erase, flip, paste_rare
+from training.data.sample import Sample
+from training.recipe import AugmentationRecipe
+
+GEOMETRY_ONLY = AugmentationRecipe(
+    brightness=0, contrast=0, gamma=0, saturation=0, gain=0, hue_degrees=0, grey=0, blur=0, noise=0, jpeg=0, shade=0
+)
+
+
+def scene(seed: int = 0, height: int = 120, width: int = 160) -> Sample:
+    """A road with three cars whose pixels, mask and boxes tell the same story."""
+    rng = np.random.default_rng(seed)
+    mask = np.full((height, width), 3, np.uint8)
+    mask[: height // 3] = 0
+    boxes = []
+    for number in range(3):
+        left, top = 50 * number + int(rng.integers(0, 10)), int(rng.integers(45, 60))
+        box = (left, top, left + int(rng.integers(20, 35)), top + int(rng.integers(20, 40)))
+        mask[box[1] : box[3], box[0] : box[2]] = 8
+        boxes.append(box)
+    image = np.repeat((mask * 20)[..., None], 3, axis=2).astype(np.uint8)
+    return Sample("scene", image, mask, np.array(boxes, np.float32), np.zeros(3, np.int64))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_boxes_follow_their_pixels_through_crop_zoom_and_flip(seed: int) -> None:
+    recipe = replace(GEOMETRY_ONLY, visible_share_min=0.0)
+    sample = augment(scene(seed), None, 96, 128, recipe, np.random.default_rng(seed))
+    assert sample.image_bgr.shape == (96, 128, 3)
+    cars = sample.mask == 8
+    for x0, y0, x1, y1 in sample.boxes_xyxy:
+        assert 0 <= x0 < x1 <= 128
+        assert 0 <= y0 < y1 <= 96
+        inside = cars[round(y0 + 1) : round(y1 - 1), round(x0 + 1) : round(x1 - 1)]
+        assert inside.size == 0 or inside.mean() > 0.95
+    covered = np.zeros_like(cars)
+    for x0, y0, x1, y1 in sample.boxes_xyxy:
+        covered[max(0, int(y0) - 2) : int(y1) + 3, max(0, int(x0) - 2) : int(x1) + 3] = True
+    missed = cars & ~covered
+    assert missed.sum() <= 3 * 96 * 3  # slivers under SIDE_MIN_PX only
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_image_and_mask_move_together(seed: int) -> None:
+    sample = augment(scene(seed), None, 96, 128, GEOMETRY_ONLY, np.random.default_rng(seed))
+    labelled = sample.mask != 255
+    guessed = np.round(sample.image_bgr[..., 0] / 20)
+    assert (guessed[labelled] == sample.mask[labelled]).mean() > 0.9
+
+
+def test_same_generator_same_sample_and_another_another() -> None:
+    recipe = AugmentationRecipe(noise=1, blur=1, jpeg=1, shade=1, grey=0.5, erase=1)
+    first, again, other = (
+        augment(scene(), scene(7), 96, 128, recipe, np.random.default_rng(seed)) for seed in (3, 3, 4)
+    )
+    assert (first.image_bgr == again.image_bgr).all()
+    assert (first.mask == again.mask).all()
+    assert (first.boxes_xyxy == again.boxes_xyxy).all()
+    assert not (first.image_bgr == other.image_bgr).all()
+
+
+def test_colors_leave_labels_alone() -> None:
+    recipe = replace(AugmentationRecipe(noise=1, jpeg=1, shade=1), flip=0, scale_min=1, scale_max=1, aspect=0)
+    sample = scene()
+    varied = augment(sample, None, 120, 160, recipe, np.random.default_rng(0))
+    assert (varied.mask == sample.mask).all()
+    np.testing.assert_array_equal(varied.boxes_xyxy, sample.boxes_xyxy)
+    assert not (varied.image_bgr == sample.image_bgr).all()
+
+
+def test_box_is_dropped_when_too_little_of_it_is_left() -> None:
+    sample = replace(scene(), boxes_xyxy=np.array([[0, 40, 40, 80]], np.float32), labels=np.zeros(1, np.int64))
+    assert len(cut(sample, (30, 0, 94, 96), 96, 64, visible_share_min=0.3).labels) == 0
+    kept = cut(sample, (20, 0, 84, 96), 96, 64, visible_share_min=0.3)
+    assert kept.boxes_xyxy.tolist() == [[0, 40, 20, 80]]
+
+
+def test_window_beyond_the_frame_is_padding_without_label() -> None:
+    wide = cut(scene(), (-40, -30, 200, 150), 180, 240, visible_share_min=0.3)
+    assert (wide.mask[:30] == 255).all()
+    assert (wide.image_bgr[:30] == 114).all()
+    assert (wide.mask[30:150, 40:200] == scene().mask).all()
+
+
+def test_flip_twice_is_nothing() -> None:
+    sample = scene()
+    twice = flip(flip(sample))
+    assert (twice.image_bgr == sample.image_bgr).all()
+    np.testing.assert_array_equal(twice.boxes_xyxy, sample.boxes_xyxy)
+
+
+def test_pasted_objects_bring_their_pixels_and_boxes_and_hide_what_is_behind() -> None:
+    sample = scene()
+    mask = np.full_like(sample.mask, 3)
+    hidden = sample.boxes_xyxy[0].astype(int)
+    mask[hidden[1] : hidden[3], hidden[0] : hidden[2]] = 9
+    donor = Sample(
+        "donor", np.full_like(sample.image_bgr, 200), mask, hidden[None].astype(np.float32), np.ones(1, np.int64)
+    )
+    pasted = paste_rare(sample, donor, np.random.default_rng(0))
+    assert (pasted.mask == 9).sum() == (mask == 9).sum()
+    assert (pasted.image_bgr[pasted.mask == 9] == 200).all()
+    assert pasted.labels.tolist() == [0, 0, 1]
+    assert pasted.boxes_xyxy[-1].tolist() == hidden.tolist()
+    assert (sample.mask == scene().mask).all()  # the frame itself is untouched
+
+
+def test_donor_without_rare_classes_changes_nothing() -> None:
+    assert paste_rare(scene(), scene(5), np.random.default_rng(0)) is not None
+    np.testing.assert_array_equal(paste_rare(scene(), scene(5), np.random.default_rng(0)).mask, scene().mask)
+
+
+def test_erased_rectangle_loses_its_labels() -> None:
+    erased = erase(scene(), np.random.default_rng(0))
+    changed = erased.mask != scene().mask
+    assert changed.any()
+    assert (erased.mask[changed] == 255).all()
+
+
+def test_sample_checks_itself() -> None:
+    sample = scene()
+    with pytest.raises(ValueError, match="mask must be uint8"):
+        replace(sample, mask=sample.mask[:-1])
+    with pytest.raises(ValueError, match="labels need boxes"):
+        replace(sample, labels=np.zeros(2, np.int64))

@@ -1,0 +1,144 @@
+"""What is read from folders of labelled frames, and how broken ones are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from training.data.camvid import CamVidFolder, boxes_from_regions
+from training.data.data_module import open_source
+from training.data.source import DataError, RenderedFolder
+from training.recipe import SourceRecipe
+
+CAMVID = Path(__file__).resolve().parents[3] / "shared" / "camvid"
+needs_camvid = pytest.mark.skipif(not CAMVID.is_dir(), reason=f"CamVid is not at {CAMVID}: its reader is NOT tested on it")
+
+
+def write_camvid(folder: Path, masks: dict[str, np.ndarray]) -> SourceRecipe:
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for name, mask in masks.items():
+        cv2.imwrite(str(folder / "masks" / f"{name}.png"), mask)
+        cv2.imwrite(str(folder / "images" / f"{name}.jpg"), np.full((*mask.shape, 3), 90, np.uint8))
+    return SourceRecipe("camvid", folder, box_weight=0.25)
+
+
+def test_void_of_camvid_is_ignored_and_boxes_surround_regions(tmp_path: Path) -> None:
+    mask = np.full((60, 80), 3, np.uint8)
+    mask[:10] = 11
+    mask[20:40, 10:30] = 8
+    mask[20:40, 50:70] = 8
+    mask[30:42, 34:40] = 9
+    mask[50, 50:54] = 6  # too small to be a box
+    sample = CamVidFolder(write_camvid(tmp_path, {"d1_1": mask}))[0]
+    assert set(np.unique(sample.mask)) == {3, 6, 8, 9, 255}
+    assert (sample.mask[:10] == 255).all()
+    found = sorted(zip(sample.labels.tolist(), sample.boxes_xyxy.tolist(), strict=True))
+    assert found == [(0, [10, 20, 30, 40]), (0, [50, 20, 70, 40]), (1, [34, 30, 40, 42])]
+    assert sample.box_weight == 0.25
+
+
+def test_region_cut_by_a_thin_pole_is_one_box() -> None:
+    mask = np.full((60, 80), 3, np.uint8)
+    mask[20:40, 10:50] = 8
+    mask[10:50, 30:32] = 2
+    boxes, labels = boxes_from_regions(mask)
+    assert labels.tolist() == [0]
+    assert boxes.tolist() == [[10, 20, 50, 40]]
+
+
+def test_drives_are_chosen_by_prefix(tmp_path: Path) -> None:
+    road = np.full((8, 8), 3, np.uint8)
+    recipe = write_camvid(tmp_path, {"a_1": road, "a_2": road, "b_1": road})
+    without = SourceRecipe("camvid", recipe.folder, exclude_drives=("a",))
+    only = SourceRecipe("camvid", recipe.folder, include_drives=("a",), limit=1)
+    assert CamVidFolder(without).names == ["b_1"]
+    assert CamVidFolder(only).names == ["a_1"]
+    with pytest.raises(DataError, match="drive zz"):
+        CamVidFolder(SourceRecipe("camvid", recipe.folder, exclude_drives=("zz",)))
+
+
+def test_rendered_folder_gives_the_boxes_of_its_file(rendered_samples: Path) -> None:
+    entries = json.loads((rendered_samples / "boxes.json").read_text())
+    folder = open_source(SourceRecipe("rendered", rendered_samples))
+    assert len(folder) == len(entries) == 8
+    for index, name in enumerate(folder.names):
+        sample = folder[index]
+        assert sample.image_bgr.shape == (128, 192, 3)
+        np.testing.assert_allclose(sample.boxes_xyxy, np.reshape(entries[name]["boxes_xyxy"], (-1, 4)), rtol=1e-6)
+        assert sample.labels.tolist() == entries[name]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda folder: shutil.rmtree(folder / "masks"), r"images/ and masks/.*render_drive"),
+        (lambda folder: next((folder / "masks").iterdir()).unlink(), r"expected its mask at"),
+        (lambda folder: (folder / "boxes.json").unlink(), r"boxes.json.*render the folder again"),
+        (lambda folder: (folder / "boxes.json").write_text("{"), r"boxes.json.*as JSON"),
+        (lambda folder: (folder / "boxes.json").write_text("{}"), r"expected an entry for frame"),
+        (lambda folder: change_boxes(folder, [[5, 5, 5, 9]], [0]), r"positive size"),
+        (lambda folder: change_boxes(folder, [[5, 5, 9, 9]], [7]), r"labels 0\.\.3, got \[7\]"),
+        (lambda folder: change_boxes(folder, [[5, 5, 9, float("nan")]], [0]), r"corners within"),
+        (lambda folder: change_boxes(folder, [[5, 5, 9, 9]], []), r"as many labels"),
+        (lambda folder: change_boxes(folder, "boxes", [0]), r"n x 4"),
+        (lambda folder: write_mask(folder, np.full((128, 192), 12, np.uint8)), r"class ids 0\.\.10 or 255, got \[12\]"),
+        (lambda folder: write_mask(folder, np.zeros((128, 192, 3), np.uint8)), r"one 8-bit channel"),
+    ],
+)
+def test_damaged_folder_is_refused_in_a_sentence(rendered_samples: Path, tmp_path: Path, damage, sentence) -> None:
+    folder = tmp_path / "samples"
+    shutil.copytree(rendered_samples, folder)
+    damage(folder)
+    with pytest.raises(DataError, match=sentence) as error:
+        open_source(SourceRecipe("rendered", folder))
+    assert "\n" not in str(error.value)
+
+
+def change_boxes(folder: Path, boxes: object, labels: list[int]) -> None:
+    entries = json.loads((folder / "boxes.json").read_text())
+    entries[min(entries)] = {"boxes_xyxy": boxes, "labels": labels}
+    (folder / "boxes.json").write_text(json.dumps(entries))
+
+
+def write_mask(folder: Path, mask: np.ndarray) -> None:
+    cv2.imwrite(str(min((folder / "masks").iterdir())), mask)
+
+
+def test_undecodable_or_mismatched_image_is_refused_when_read(rendered_samples: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "samples"
+    shutil.copytree(rendered_samples, folder)
+    first, second = sorted((folder / "images").iterdir())[:2]
+    first.write_bytes(b"no image")
+    cv2.imwrite(str(second), np.zeros((64, 64, 3), np.uint8))
+    source = RenderedFolder(SourceRecipe("rendered", folder))
+    with pytest.raises(DataError, match="cannot be decoded"):
+        source[0]
+    with pytest.raises(DataError, match="like its image"):
+        source[1]
+
+
+def test_fingerprint_follows_the_labels(rendered_samples: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "samples"
+    shutil.copytree(rendered_samples, folder)
+    before = RenderedFolder(SourceRecipe("rendered", folder)).fingerprint()
+    assert before == RenderedFolder(SourceRecipe("rendered", rendered_samples)).fingerprint()
+    change_boxes(folder, [[5, 5, 50, 50]], [0])
+    with_other_boxes = RenderedFolder(SourceRecipe("rendered", folder)).fingerprint()
+    write_mask(folder, np.zeros((128, 192), np.uint8))
+    with_other_mask = RenderedFolder(SourceRecipe("rendered", folder)).fingerprint()
+    assert len({before, with_other_boxes, with_other_mask}) == 3
+
+
+@needs_camvid
+def test_camvid_itself_reads_whole() -> None:
+    folder = open_source(SourceRecipe("camvid", CAMVID / "val"))
+    assert len(folder) == 101
+    sample = folder[0]
+    assert sample.image_bgr.shape == (360, 480, 3)
+    assert (sample.labels == 0).any()

@@ -1,0 +1,78 @@
+"""Recipes: read, refused, overridden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.recipe import RecipeError, load_recipe, parse_recipe
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "training" / "recipes").glob("*.yaml"))
+SMALL = """
+name: small
+data:
+  train:
+    - {kind: rendered, folder: somewhere}
+"""
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_the_repository_are_valid_and_named_as_their_files(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert parse_recipe(recipe.to_yaml()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("epoch=3", "unknown key epoch; did you mean epochs?"),
+        ("optimizer.learning_rat=1", "unknown key optimizer.learning_rat; did you mean learning_rate?"),
+        ("zzz=1", "unknown key zzz; valid are"),
+        ("epochs=0", "epochs must be at least 1, got 0"),
+        ("epochs=2.5", "epochs must be a whole number, got 2.5"),
+        ("epochs=yes", "epochs must be a whole number, got True"),
+        ("size=x", "size must be one of n, s, m"),
+        ("augmentation.flip=1.5", "augmentation.flip must be from 0 to 1, got 1.5"),
+        ("optimizer.learning_rate=.inf", "optimizer.learning_rate must be"),
+        ("optimizer.learning_rate=fast", "optimizer.learning_rate must be a number, got 'fast'"),
+        ("data.crop_height=100", "multiples of 32"),
+        ("augmentation.scale_min=3", "above augmentation.scale_max"),
+        ("data.train.0.kind=rendred", "did you mean rendered?"),
+        ("data.train=[]", "at least one source"),
+        ("data.train.4.kind=camvid", "no such place in the recipe"),
+        ("loss.class_weights=[1, 2]", "one for each class, got 2"),
+        ("validation.segmentation={kind: camvid}", "key validation.segmentation.folder is missing"),
+        ("data=3", "data must hold keys with values"),
+        ("nonsense", "--override needs key=value"),
+    ],
+)
+def test_wrong_recipe_is_refused_in_a_sentence(override: str, sentence: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        parse_recipe(SMALL, [override])
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_overrides_reach_nested_keys_and_numbers_without_a_dot() -> None:
+    recipe = parse_recipe(SMALL, ["optimizer.learning_rate=1e-3", "data.train.0.share=2", "size=n"])
+    assert recipe.optimizer.learning_rate == 1e-3
+    assert recipe.data.train[0].share == 2.0
+    assert recipe.size == "n"
+
+
+def test_digest_follows_content_not_layout() -> None:
+    assert parse_recipe(SMALL).sha256 == parse_recipe("# note\n" + SMALL + "epochs: 60\n").sha256
+    assert parse_recipe(SMALL).sha256 != parse_recipe(SMALL, ["seed=1"]).sha256
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "a: [", "!!python/object:os.system {}"])
+def test_text_that_is_no_recipe_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError):
+        parse_recipe(text)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path / "none.yaml")
