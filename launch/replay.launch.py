@@ -26,6 +26,7 @@ from launch_ros.actions import Node
 
 from ros_kd_perception.bag import BagReader
 from ros_kd_perception.camera_topics import COMPRESSED_IMAGE
+from ros_kd_perception.launch_arguments import camera_topics, is_true
 from ros_kd_perception.ros_environment import large_image_environment
 
 FLAG = ["true", "false", "True", "False"]
@@ -65,8 +66,7 @@ def find_cameras(context: LaunchContext) -> None:
         BagError: no such bag, damaged, or without the cameras.
     """
     given = context.launch_configurations
-    named = yaml.safe_load(given["camera_topics"]) or {}
-    with BagReader(Path(given["bag"]).expanduser(), named) as bag:
+    with BagReader(Path(given["bag"]).expanduser(), camera_topics(given["camera_topics"])) as bag:
         transports = {
             camera: "compressed" if bag.camera_topics[topic] == COMPRESSED_IMAGE else "raw"
             for camera, topic in bag.cameras.items()
@@ -78,8 +78,8 @@ def find_cameras(context: LaunchContext) -> None:
 def start_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Play what `find_cameras` found, with the Fast DDS settings at the player: it sends the large images."""
     given = context.launch_configurations
-    cameras = yaml.safe_load(given["camera_topics"])
-    chosen = [part for camera, topic in cameras.items() for part in ("--camera", f"{camera}={topic}")]
+    topics = camera_topics(given["camera_topics"])
+    chosen = [part for camera, topic in topics.items() for part in ("--camera", f"{camera}={topic}")]
     options = ["--rate", given["rate"], "--wait-for-subscribers", given["wait_for_node_s"]]
     player = Node(
         package="ros_kd_perception",
@@ -88,14 +88,14 @@ def start_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             str(Path(given["bag"]).expanduser()),
             *chosen,
             *options,
-            *(["--loop"] if given["loop"].lower() == "true" else []),
+            *(["--loop"] if is_true(given["loop"]) else []),
         ],
         additional_env=large_image_environment(os.environ, given["fastdds_profile"]),
         output="screen",
         emulate_tty=True,
     )
     actions: list[LaunchDescriptionEntity] = [player]
-    if given["keep_running"].lower() == "false":
+    if not is_true(given["keep_running"]):
         end = TimerAction(period=LAST_FRAMES_S, actions=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
         actions.append(RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end])))
     return actions

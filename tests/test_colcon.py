@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from checkout import ROOT, copy_checkout
 
+from ros_kd_perception.ros_environment import free_domain_id
+
 PACKAGE = "ros_kd_perception"
 SHARE = ("package.xml", "launch/perception.launch.py", "launch/replay.launch.py", "config/perception.yaml",
          "config/fastdds_large_images.xml")  # fmt: skip
@@ -38,7 +40,8 @@ def workspace(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def sourced(workspace: Path) -> dict[str, str]:
     """The environment of a shell that has sourced the workspace."""
     environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
-    environment |= {"AMENT_PREFIX_PATH": sys.prefix, "ROS_LOG_DIR": str(workspace / "ros_log"), "ROS_DOMAIN_ID": "212"}
+    environment |= {"AMENT_PREFIX_PATH": sys.prefix, "ROS_LOG_DIR": str(workspace / "ros_log")}
+    environment["ROS_DOMAIN_ID"] = str(free_domain_id())
     outcome = subprocess.run(
         ["bash", "-c", "source install/local_setup.bash && env -0"],
         cwd=workspace, env=environment, capture_output=True, text=True, check=True, timeout=60,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ros_kd_perception.interfaces import build_vision_msgs
+from ros_kd_perception.ros_environment import free_domain_id
 
 TYPE_HASHES = json.loads((Path(__file__).parent / "data" / "type_hashes.json").read_text(encoding="utf-8"))
 PRINT_TYPE_HASHES = """
@@ -43,7 +44,7 @@ def test_every_definition_has_an_expected_hash() -> None:
 
 
 def test_types_on_the_graph_are_those_of_the_original_packages(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PRINT_TYPE_HASHES, "211", *TYPE_HASHES]
+    command = [sys.executable, "-c", PRINT_TYPE_HASHES, str(free_domain_id()), *TYPE_HASHES]
     environment = {**os.environ, "ROS_LOG_DIR": str(tmp_path), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
     outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
