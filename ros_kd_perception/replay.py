@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -180,9 +180,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replay a bag; exit status 2 and one sentence for what cannot be used, 130 when interrupted."""
     options = parse_arguments(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: with nothing half-written
     try:
-        summary = replay_bag(options)
+        with _one_interrupt():
+            summary = replay_bag(options)
     except KeyboardInterrupt:
         print("replay_bag: interrupted, nothing written", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -192,6 +192,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(summary.table())
     print(f"wrote {options.output}" + (f" and {options.overlay}" if options.overlay else ""))
     return 0
+
+
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """SIGINT and SIGTERM both end the block by KeyboardInterrupt, and more of them do not disturb the tidying up."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(*_: object) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = [signal.signal(number, interrupt) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
