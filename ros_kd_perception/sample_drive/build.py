@@ -6,9 +6,10 @@ import numpy as np
 
 from ros_kd_perception.sample_drive.actors import Motion
 from ros_kd_perception.sample_drive.inhabitants import populate
-from ros_kd_perception.sample_drive.layout import furnish
+from ros_kd_perception.sample_drive.layout import Layout
 from ros_kd_perception.sample_drive.paving import Crossing, pave
 from ros_kd_perception.sample_drive.road import CrossSection, Junction, RoadPath
+from ros_kd_perception.sample_drive.roadside import Roadside
 from ros_kd_perception.sample_drive.weather import draw_weather
 from ros_kd_perception.sample_drive.world import World
 
@@ -29,7 +30,10 @@ def build_world(seed: int, weather_name: str, duration_s: float) -> World:
     ego = Motion(0.0, section.drive_side * section.lane_m / 2, speed, float(rng.uniform(0, 3)), 0.3)
     patches = pave(rng, path, section, junctions, crossings, along)
     world = World(path, section, weather, ego, patches, junctions, crossings)
-    furnish(rng, world, along)
+    layout = Layout(rng, world, along)
+    layout.build_up()
+    Roadside(layout).put_up()
+    layout.far_end()
     populate(rng, world, along, duration_s)
     return world
 

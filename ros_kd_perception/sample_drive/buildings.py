@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
 from ros_kd_perception.sample_drive import facades
 from ros_kd_perception.sample_drive.camera import Array, cross, unit
-from ros_kd_perception.sample_drive.canvas import Panel, Texture
 from ros_kd_perception.sample_drive.facades import FacadeStyle
+from ros_kd_perception.sample_drive.panel import Panel, Texture
 from ros_kd_perception.sample_drive.shapes import Light
 
 _UP = np.array([0.0, 0.0, 1.0])
@@ -54,7 +55,9 @@ class Building:
         along = (self.right - self.left) / max(self.width_m, 1e-6)
         return np.array([along[1], -along[0], 0.0])
 
-    def _panel(self, origin: Array, right: Array, up: Array, draw: Callable[[], facades.Picture], cut: bool = False) -> Panel:
+    def _panel(
+        self, origin: Array, right: Array, up: Array, draw: Callable[[], facades.Picture], cut: bool = False
+    ) -> Panel:
         """Make one face; `cut` trims it to the triangle under a pitched roof."""
         outward = unit(cross(right, up))
         gain = self.light.gain(outward)
@@ -169,7 +172,7 @@ def build_row(
     houses = []
     edges = np.linspace(0.0, 1.0, count + 1)
     alike = rng.random() < 0.6
-    for start, end in zip(edges[:-1], edges[1:]):
+    for start, end in pairwise(edges):
         if not alike:
             style = FacadeStyle.draw(rng, is_office)
             base_height = max(base_height + rng.uniform(-1.2, 1.2), 3.5)

@@ -67,7 +67,7 @@ class CameraPose:
 
     def to_camera(self, points: Array) -> Array:
         """Take world points (n, 3) to the optical frame (n, 3), metres."""
-        return (points - self.position) @ self.rotation.T
+        return np.asarray((points - self.position) @ self.rotation.T)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class CameraModel:
 
     def __post_init__(self) -> None:
         if not (16 <= self.width_px <= 8192 and 16 <= self.height_px <= 8192):
-            raise ValueError(f"camera {self.name}: expected a size of 16..8192 px, got {self.width_px}x{self.height_px}")
+            size = f"{self.width_px}x{self.height_px}"
+            raise ValueError(f"camera {self.name}: expected a size of 16..8192 px, got {size}")
         if not (self.focal_px > 0.0 and 0.1 <= self.height_m <= 10.0):
             raise ValueError(f"camera {self.name}: expected a focal length above 0 px and a height of 0.1..10 m")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, NamedTuple
 
 import cv2
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.camera import Array, CameraModel, CameraPose, cross, unit
+from ros_kd_perception.sample_drive.panel import Panel, Texture
 
 NEAR_M = 0.25
 _SHIFT = 4  # cv2 takes polygon corners in sixteenths of a pixel
@@ -28,76 +29,6 @@ class Face(NamedTuple):
 
     points: Array
     color_bgr: Color | None
-
-
-@dataclass(frozen=True)
-class Texture:
-    """A BGR picture with optional coverage, in halving sizes so that far copies do not shimmer.
-
-    `levels` uint8 (h, w, 3); `alphas` uint8 (h, w), what shows in the image; `masks` uint8 (h, w), what counts as the
-    object (a tree crown or a railing includes the gaps that a person labelling it would include). Empty tuples mean
-    opaque.
-    """
-
-    levels: tuple[NDArray[np.uint8], ...]
-    alphas: tuple[NDArray[np.uint8], ...] = ()
-    masks: tuple[NDArray[np.uint8], ...] = ()
-
-    @classmethod
-    def build(
-        cls, bgr: NDArray[np.uint8], alpha: NDArray[np.uint8] | None = None, mask: NDArray[np.uint8] | None = None
-    ) -> Texture:
-        """Build the halving levels; `mask` defaults to `alpha`."""
-        return cls(
-            _pyramid(bgr),
-            _pyramid(alpha) if alpha is not None else (),
-            _pyramid(mask if mask is not None else alpha) if alpha is not None else (),
-        )
-
-
-class Panel:
-    """A textured parallelogram in the world, whose picture is drawn when it is first seen.
-
-    `origin` is the lower left corner, `right` and `up` the edges from it, float64 (3,), metres; `outward` the unit
-    normal of the side that shows, or None when both do; `identity` what it writes into the id buffer.
-    """
-
-    def __init__(
-        self,
-        origin: Array,
-        right: Array,
-        up: Array,
-        draw: Callable[[], Texture],
-        identity: int,
-        outward: Array | None = None,
-    ) -> None:
-        self.origin, self.right, self.up = origin, right, up
-        self.identity, self.outward = identity, outward
-        self.corners = np.array([origin, origin + right, origin + right + up, origin + up])
-        self._draw = draw
-
-    @cached_property
-    def texture(self) -> Texture:
-        """What is stretched over it."""
-        return self._draw()
-
-    @property
-    def middle(self) -> Array:
-        """Its centre, float64 (3,)."""
-        return np.asarray(self.corners.mean(axis=0))
-
-    def faces_eye(self, eye: Array) -> bool:
-        """Tell whether the eye is on the side that shows."""
-        return self.outward is None or float((eye - self.origin) @ self.outward) > 0.02
-
-
-def _pyramid(picture: Any) -> tuple[NDArray[np.uint8], ...]:
-    levels = [np.ascontiguousarray(picture)]
-    while min(levels[-1].shape[:2]) > 8:
-        height, width = levels[-1].shape[:2]
-        halved: Any = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        levels.append(halved)
-    return tuple(levels)
 
 
 def clip_near(points_camera: Array) -> Array:
@@ -183,7 +114,7 @@ class Canvas:
         depth = float(depth_m if depth_m is not None else np.median(points[:, 2]))
         polygons: list[tuple[Array, Color | None]] = []
         start = 0
-        for face, count in zip(faces, counts):
+        for face, count in zip(faces, counts, strict=True):
             points_px = self.project(points[start : start + count])
             if len(points_px):
                 polygons.append((points_px, face.color_bgr))
@@ -237,7 +168,7 @@ class Canvas:
         x0, y0, x1, y1 = box
         inverse_depth = self._plane_nearness(corners_camera, box)
         nearness = self.nearness[y0:y1, x0:x1]
-        cover = np.zeros(nearness.shape, np.uint8)
+        cover: Any = np.zeros(nearness.shape, np.uint8)
         cv2.fillPoly(cover, [_fixed_point(points_px - np.array([x0, y0], np.float64))], 255, cv2.LINE_8, _SHIFT)
         in_front = inverse_depth >= nearness
         shown = cover * in_front.view(np.uint8)
@@ -302,7 +233,7 @@ def _soil(image: NDArray[np.uint8], cover: NDArray[np.uint8]) -> None:
 
 @cache
 def _blotches() -> NDArray[np.float32]:
-    lattice = 1.0 + 0.06 * np.random.default_rng(11).standard_normal((14, 14)).astype(np.float32)
+    lattice = 1.0 + 0.035 * np.random.default_rng(11).standard_normal((14, 14)).astype(np.float32)
     lattice *= np.linspace(1.12, 0.84, 14, dtype=np.float32)[:, None]
     return np.asarray(cv2.resize(lattice, (112, 112), interpolation=cv2.INTER_CUBIC), np.float32)
 

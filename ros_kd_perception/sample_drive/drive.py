@@ -86,7 +86,7 @@ class SampleDrive:
         nearness = self._painter.paint(canvas, time_s)
         hazy = through_air(canvas.image_bgr, nearness, canvas.ids == SKY + 1, self.world.weather)
         velocity = (self.world.seen_from(time_s + 0.01) - self.world.seen_from(time_s - 0.01)) / 0.02
-        frame_rng = np.random.default_rng([self.seed, zlib.crc32(camera_name.encode()), int(round(time_s * 1e6)) + 1])
+        frame_rng = np.random.default_rng([self.seed, zlib.crc32(camera_name.encode()), round(time_s * 1e6) + 1])
         image = self._sensor(camera).expose(hazy, canvas.pose, velocity, frame_rng)
         boxes, labels, instances = self._boxes(canvas)
         return RenderedView(image, self._class_of_identity[canvas.ids], boxes, labels, instances, canvas.ids)

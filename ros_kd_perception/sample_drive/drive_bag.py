@@ -101,7 +101,7 @@ def _rendered(
     jobs: Sequence[tuple[float, CameraModel]] = [(time_s, camera) for time_s in plan.times_s for camera in plan.cameras]
     names = [(time_s, camera.name) for time_s, camera in jobs]
     with render_pool(processes, _start_worker, (plan, compressed)) as pool:
-        for (time_s, camera), pixels in zip(jobs, pool.imap(_render, names)):
+        for (time_s, camera), pixels in zip(jobs, pool.imap(_render, names), strict=True):
             yield camera, START_NS + round(time_s * 1e9), pixels
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.sample_drive.canvas import Color, Texture
+from ros_kd_perception.sample_drive.canvas import Color
 from ros_kd_perception.sample_drive.noise import apply_gain, grain, stains
+from ros_kd_perception.sample_drive.panel import Texture
 
 PX_PER_M = 22
 Picture = NDArray[np.uint8]
@@ -118,9 +120,7 @@ def _door(rng: np.random.Generator, picture: Picture, x_m: float, height_m: floa
     cv2.rectangle(picture, (x0, y0 - 5), (x1, y0 - 1), (70, 60, 50), -1)
     inset = _color(np.array(color) * 0.75)
     for top, bottom in ((0.15, 0.5), (0.58, 0.9)):
-        cv2.rectangle(
-            picture, (x0 + 4, y0 + int((y1 - y0) * top)), (x1 - 4, y0 + int((y1 - y0) * bottom)), inset, 1
-        )
+        cv2.rectangle(picture, (x0 + 4, y0 + int((y1 - y0) * top)), (x1 - 4, y0 + int((y1 - y0) * bottom)), inset, 1)
 
 
 def _shop_front(rng: np.random.Generator, picture: Picture, width_m: float, height_m: float, lit: float) -> None:
@@ -138,11 +138,12 @@ def _shop_front(rng: np.random.Generator, picture: Picture, width_m: float, heig
     )  # fmt: skip
     panes = max(int(width_m / rng.uniform(1.2, 2.2)), 1)
     edges = np.linspace(5, width - 6, panes + 1).astype(int)
-    for x0, x1 in zip(edges[:-1], edges[1:]):
+    for x0, x1 in pairwise(edges):
         base = np.array([150.0, 185.0, 210.0]) if rng.random() < lit else np.array([62.0, 60.0, 55.0])
         cv2.rectangle(picture, (x0 + 2, y_glass), (x1 - 2, y_sill), _color(base * rng.uniform(0.5, 1.3)), -1)
         for _ in range(int(rng.integers(2, 7))):
-            x, y = rng.integers(x0 + 2, max(x1 - 4, x0 + 3)), rng.integers(y_glass + 5, y_sill - 5)
+            x = int(rng.integers(x0 + 2, max(x1 - 4, x0 + 3)))
+            y = int(rng.integers(y_glass + 5, y_sill - 5))
             goods = _color(base * rng.uniform(0.3, 1.4) + rng.normal(0, 22, 3))
             cv2.rectangle(picture, (x, y), (min(x + int(rng.integers(3, 12)), x1 - 2), y_sill - 1), goods, -1)
     if rng.random() < 0.3:

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.sample_drive.canvas import Color, Texture
+from ros_kd_perception.sample_drive.canvas import Color
 from ros_kd_perception.sample_drive.noise import grain, stains
+from ros_kd_perception.sample_drive.panel import Texture
 
 LEAF_COLORS: tuple[Color, ...] = (
     (38, 74, 62), (34, 60, 50), (48, 86, 80), (54, 84, 90), (36, 54, 42), (60, 96, 96), (54, 82, 104), (30, 44, 40),
@@ -55,7 +56,9 @@ def _trunk(
 ) -> None:
     size = picture.shape[0]
     lean = rng.uniform(-0.02, 0.02)
-    outline = np.array([[0.5 - half, 1.0], [0.5 + half, 1.0], [0.5 + lean + half / 2, top], [0.5 + lean - half / 2, top]])
+    outline = np.array(
+        [[0.5 - half, 1.0], [0.5 + half, 1.0], [0.5 + lean + half / 2, top], [0.5 + lean - half / 2, top]]
+    )
     corners = [np.rint(outline * size).astype(np.int32)]
     stem = np.zeros_like(alpha)
     cv2.fillPoly(stem, corners, 255, cv2.LINE_AA)
@@ -73,17 +76,21 @@ def bare_tree(rng: np.random.Generator, size_px: int = 384) -> Texture:
     alpha = np.zeros((size_px, size_px), np.uint8)
     spread = rng.uniform(0.35, 0.6)
     first = rng.uniform(0.16, 0.26) * size_px
-    stack = [(0.5 * size_px, size_px - 1.0, -np.pi / 2 + rng.normal(0, 0.03), first, rng.uniform(0.03, 0.045) * size_px)]
+    stack = [
+        (0.5 * size_px, size_px - 1.0, -np.pi / 2 + rng.normal(0, 0.03), first, rng.uniform(0.03, 0.045) * size_px)
+    ]
     while stack:
         x, y, angle, length, thickness = stack.pop()
         end_x, end_y = x + np.cos(angle) * length, y + np.sin(angle) * length
         start, end = (int(x * 8), int(y * 8)), (int(end_x * 8), int(end_y * 8))
-        cv2.line(alpha, start, end, 255 if thickness > 1 else 170, max(int(round(thickness)), 1), cv2.LINE_AA, 3)
+        cv2.line(alpha, start, end, 255 if thickness > 1 else 170, max(round(thickness), 1), cv2.LINE_AA, 3)
         if length < 0.02 * size_px or thickness < 0.35:
             continue
         for _ in range(int(rng.integers(2, 4))):
             turn = rng.normal(0.0, spread)
-            stack.append((end_x, end_y, angle + turn, length * rng.uniform(0.62, 0.9), thickness * rng.uniform(0.5, 0.75)))
+            stack.append(
+                (end_x, end_y, angle + turn, length * rng.uniform(0.62, 0.9), thickness * rng.uniform(0.5, 0.75))
+            )
     picture[:] = np.clip(picture * (1 + 0.2 * stains(rng, size_px, size_px, 20))[..., None], 0, 255).astype(np.uint8)
     closed: Any = cv2.GaussianBlur(alpha, (0, 0), size_px / 64)
     return Texture.build(picture, alpha, np.where((closed > 26) | (alpha > 127), 255, 0).astype(np.uint8))
@@ -93,7 +100,9 @@ def hedge(rng: np.random.Generator, width_m: float, height_m: float, ragged: flo
     """Draw a hedge or a row of bushes; `ragged` 0..1 says how uneven its top is."""
     height, width = max(int(height_m * 28), 24), max(int(width_m * 28), 24)
     picture = _leafy_colors(rng, height, width, LEAF_COLORS[rng.integers(len(LEAF_COLORS))])
-    top = 0.04 + 0.5 * ragged * np.clip(0.5 + 0.5 * stains(rng, 1, width, 30)[0] + 0.3 * stains(rng, 1, width, 7)[0], 0, 1)
+    top = 0.04 + 0.5 * ragged * np.clip(
+        0.5 + 0.5 * stains(rng, 1, width, 30)[0] + 0.3 * stains(rng, 1, width, 7)[0], 0, 1
+    )
     rows = (np.arange(height, dtype=np.float32) / height)[:, None]
     edge = rows - top[None] + 0.05 * stains(rng, height, width, 4)
     alpha = (np.clip(edge * 25, 0, 1) * 255).astype(np.uint8)

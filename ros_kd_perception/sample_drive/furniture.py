@@ -80,8 +80,18 @@ class Sign:
 
     def _paint(self) -> list[tuple[list[tuple[float, float]], Color]]:
         white, red, black, size = (222.0, 225.0, 226.0), (40.0, 30.0, 190.0), (30.0, 30.0, 30.0), self.size_m
-        bar = [(-size * 0.6, -size * 0.18), (size * 0.6, -size * 0.18), (size * 0.6, size * 0.18), (-size * 0.6, size * 0.18)]
-        stem = [(-size * 0.1, -size * 0.45), (size * 0.1, -size * 0.45), (size * 0.1, size * 0.45), (-size * 0.1, size * 0.45)]
+        bar = [
+            (-size * 0.6, -size * 0.18),
+            (size * 0.6, -size * 0.18),
+            (size * 0.6, size * 0.18),
+            (-size * 0.6, size * 0.18),
+        ]
+        stem = [
+            (-size * 0.1, -size * 0.45),
+            (size * 0.1, -size * 0.45),
+            (size * 0.1, size * 0.45),
+            (-size * 0.1, size * 0.45),
+        ]
         if self.kind == "round":
             layers = [(_outline("round", size), self.color_bgr)]
             if self.color_bgr[2] > self.color_bgr[0] and self.phase_s < 0.5:
@@ -99,12 +109,31 @@ class Sign:
         for row in np.linspace(-0.55, 0.55, 1 if self.kind == "plate" else 3):
             left, right = sorted(rng.uniform(-0.85, 0.85, 2))
             y, half = row * height * size, 0.12 * height * size
-            layers.append(([(left * size, y - half), (right * size, y - half), (right * size, y + half), (left * size, y + half)], ink))
+            layers.append(
+                (
+                    [
+                        (left * size, y - half),
+                        (right * size, y - half),
+                        (right * size, y + half),
+                        (left * size, y + half),
+                    ],
+                    ink,
+                )
+            )
         return layers
 
     def _traffic_light(self, light: Light, eye: Array, time_s: float, seen_from_front: bool) -> list[Face]:
         size = self.size_m
-        board = facing_polygon(self.position, self.facing, [(-0.3 * size, -0.62 * size), (0.3 * size, -0.62 * size), (0.3 * size, 0.62 * size), (-0.3 * size, 0.62 * size)])
+        board = facing_polygon(
+            self.position,
+            self.facing,
+            [
+                (-0.3 * size, -0.62 * size),
+                (0.3 * size, -0.62 * size),
+                (0.3 * size, 0.62 * size),
+                (-0.3 * size, 0.62 * size),
+            ],
+        )
         case = box(self.position, (0.26 * size, 0.26 * size, 0.95 * size), (26, 26, 26), light, eye)
         faces = [Face(board, scaled((24, 24, 24), 0.6 + light.gain(self.facing) * 0.5)), *case]
         if not seen_from_front:
@@ -142,5 +171,7 @@ class Bin:
         towards = (eye - self.position) * np.array([1.0, 1.0, 0.0])
         gain = light.gain(unit(towards))
         body = post(self.position, self.height_m, self.radius_m, self.radius_m * 1.05, eye)
-        lid = post(self.position + _UP * self.height_m * 0.82, self.height_m * 0.2, self.radius_m * 1.1, self.radius_m, eye)
+        lid = post(
+            self.position + _UP * self.height_m * 0.82, self.height_m * 0.2, self.radius_m * 1.1, self.radius_m, eye
+        )
         return [Face(body, scaled(self.color_bgr, gain)), Face(lid, scaled(self.color_bgr, gain * 0.6))]

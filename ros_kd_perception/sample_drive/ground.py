@@ -66,7 +66,9 @@ class GroundPainter:
         x, y, depth = _ground_places(canvas, nearness, top)
         both = _lookup(self.detail, x, y, _FINE_TILE_M)
         # Blotches are soft: a quarter of the pixels is enough.
-        quarter = _lookup(self.coarse, np.ascontiguousarray(x[::2, ::2]), np.ascontiguousarray(y[::2, ::2]), _COARSE_TILE_M)
+        quarter = _lookup(
+            self.coarse, np.ascontiguousarray(x[::2, ::2]), np.ascontiguousarray(y[::2, ::2]), _COARSE_TILE_M
+        )
         coarse = np.asarray(cv2.resize(quarter, (x.shape[1], x.shape[0])), np.float32)
         is_pavement = canvas.ids[top:] == PAVEMENT + 1
         detail = np.where(is_pavement, both[..., 1], both[..., 0])

@@ -25,14 +25,17 @@ def populate(rng: np.random.Generator, world: World, along: tuple[float, float],
 
 
 def _own_lane(rng: np.random.Generator, world: World) -> None:
-    gap = 0.0
+    gap, ego = 0.0, world.ego
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.25, 0.35, 0.25, 0.15]))):
         gap += rng.uniform(9, 32)
         car = Car.draw(rng)
         motion = Motion(
-            world.ego.along_m + gap + car.shape.length_m / 2, world.ego.across_m + rng.normal(0, 0.15), world.ego.along_m_per_s,
-            world.ego.swing_m * rng.uniform(0.7, 1.0), world.ego.swing_rad_per_s,
-        )  # fmt: skip
+            along_m=ego.along_m + gap + car.shape.length_m / 2,
+            across_m=ego.across_m + rng.normal(0, 0.15),
+            along_m_per_s=ego.along_m_per_s,
+            swing_m=ego.swing_m * rng.uniform(0.7, 1.0),
+            swing_rad_per_s=ego.swing_rad_per_s,
+        )
         world.add_actor(Actor(car, CAR, motion))
         gap += car.shape.length_m
 
@@ -53,7 +56,9 @@ def _parked(rng: np.random.Generator, world: World, along: tuple[float, float], 
     if not section.has_parking:
         return
     fill = rng.choice([0.0, 0.35, 0.75, 0.95], p=[0.12, 0.28, 0.35, 0.25])
-    blocked = [(j.along_m - j.width_m / 2 - 5, j.along_m + j.width_m / 2 + 5) for j in world.junctions if j.side == side]
+    blocked = [
+        (j.along_m - j.width_m / 2 - 5, j.along_m + j.width_m / 2 + 5) for j in world.junctions if j.side == side
+    ]
     blocked += [(c.along_m - 8, c.along_m + 8) for c in world.crossings]
     place = along[0]
     while place < along[1] + 20:
@@ -89,7 +94,11 @@ def _walkers(rng: np.random.Generator, world: World, along: tuple[float, float],
             across = rng.uniform(0.45, max(width - 0.35, 0.5))
             for index in range(company):
                 person = Person.draw(rng)
-                motion = Motion(place + rng.uniform(-0.4, 0.4), side * (section.half_road_m + min(across + 0.6 * index, width)), speed)
+                motion = Motion(
+                    place + rng.uniform(-0.4, 0.4),
+                    side * (section.half_road_m + min(across + 0.6 * index, width)),
+                    speed,
+                )
                 heading = 0.0 if speed > 0 else np.pi if speed < 0 else rng.uniform(0, 2 * np.pi)
                 world.add_actor(Actor(person, PEDESTRIAN, motion, float(heading), KERB_M, float(rng.uniform(0, 6.28))))
 
@@ -106,7 +115,11 @@ def _crossers(rng: np.random.Generator, world: World, duration_s: float) -> None
             side = float(rng.choice([-1.0, 1.0]))
             along = crossing.along_m + rng.uniform(-0.4, 0.4) * crossing.width_m
             motion = Motion(
-                along, side * reach, across_m_per_s=-side * pace, start_s=min(start_s, duration_s), end_across_m=-side * reach
+                along,
+                side * reach,
+                across_m_per_s=-side * pace,
+                start_s=min(start_s, duration_s),
+                end_across_m=-side * reach,
             )
             heading = -side * np.pi / 2
             world.add_actor(Actor(Person.draw(rng), PEDESTRIAN, motion, heading, 0.02, float(rng.uniform(0, 6.28))))

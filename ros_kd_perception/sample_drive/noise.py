@@ -54,7 +54,7 @@ def _grain_tile() -> NDArray[np.float32]:
 
 
 def grain(rng: np.random.Generator, height_px: int, width_px: int) -> NDArray[np.float32]:
-    """Return pixel noise of variance 1, float32 (height_px, width_px): a cut-out of one tile, repeated when too small."""
+    """Return pixel noise of variance 1, float32 (height_px, width_px): cut from one tile, repeated when too small."""
     tile = _grain_tile()
     y, x = (int(value) for value in rng.integers(0, _GRAIN_PX // 2, 2))
     rows, columns = (np.arange(y, y + height_px) % _GRAIN_PX, np.arange(x, x + width_px) % _GRAIN_PX)

@@ -158,7 +158,9 @@ def _markings(
     mouths = [(j.along_m - j.width_m / 2, j.along_m + j.width_m / 2) for j in junctions]
     _centre_line(rng, paver, along, blocked + mouths, white)
     for side in (1.0, -1.0):
-        own_mouths = [(j.along_m - j.width_m / 2 - 1, j.along_m + j.width_m / 2 + 1) for j in junctions if j.side == side]
+        own_mouths = [
+            (j.along_m - j.width_m / 2 - 1, j.along_m + j.width_m / 2 + 1) for j in junctions if j.side == side
+        ]
         _edge_lines(rng, paver, section, side, along, blocked + own_mouths, white)
     for crossing in crossings:
         _crossing(paver, section, crossing, white)
@@ -218,7 +220,11 @@ def _edge_lines(
 
 
 def _crossing(paver: Paver, section: CrossSection, crossing: Crossing, white: Array) -> None:
-    half, start, end = section.half_road_m, crossing.along_m - crossing.width_m / 2, crossing.along_m + crossing.width_m / 2
+    half, start, end = (
+        section.half_road_m,
+        crossing.along_m - crossing.width_m / 2,
+        crossing.along_m + crossing.width_m / 2,
+    )
     if crossing.has_lights:
         for edge in (start, end):
             for across in np.arange(-half + 0.2, half - 0.3, 0.7):

@@ -67,7 +67,9 @@ class Person:
         for side in figure.far_side_first():
             angle = side * swing
             joint = figure.at(0.0, side * 0.085 * scale, 0.87 * scale)
-            knee = figure.at(0.42 * np.sin(angle + 0.12) * scale, side * 0.09 * scale, (0.87 - 0.41 * np.cos(angle)) * scale)
+            knee = figure.at(
+                0.42 * np.sin(angle + 0.12) * scale, side * 0.09 * scale, (0.87 - 0.41 * np.cos(angle)) * scale
+            )
             lift = 0.1 * max(np.sin(phase_rad * side + 0.9), 0) * scale
             ankle_x = (0.42 * np.sin(angle + 0.12) + 0.4 * np.sin(angle - 0.25 - lift)) * scale
             ankle = figure.at(ankle_x, side * 0.09 * scale, 0.07 * scale + lift)
@@ -183,8 +185,19 @@ class _Figure:
             self.faces.append(Face(np.concatenate([rim, rim[:1], hub[:1], hub[::-1]]), tyre))
             # Seen end on the disc has no width, but a tyre does.
             self.faces.append(Face(limb(self.at(x, 0, 0.04), self.at(x, 0, 0.64), 0.022, 0.022, self.eye), tyre))
-        crank, saddle, head, front = self.at(0, 0, 0.3), self.at(-0.2, 0, 0.9), self.at(0.36, 0, 0.88), self.at(0.52, 0, 0.34)
-        for start, end in ((crank, saddle), (saddle, head), (head, crank), (head, front), (self.at(-0.52, 0, 0.34), crank)):
+        crank, saddle, head, front = (
+            self.at(0, 0, 0.3),
+            self.at(-0.2, 0, 0.9),
+            self.at(0.36, 0, 0.88),
+            self.at(0.52, 0, 0.34),
+        )
+        for start, end in (
+            (crank, saddle),
+            (saddle, head),
+            (head, crank),
+            (head, front),
+            (self.at(-0.52, 0, 0.34), crank),
+        ):
             self.faces.append(Face(limb(start, end, 0.022, 0.022, self.eye), frame))
         bar = self.at(0.46, 0, 1.02)
         self.faces.append(Face(limb(bar + self.left * 0.26, bar - self.left * 0.26, 0.018, 0.018, self.eye), tyre))

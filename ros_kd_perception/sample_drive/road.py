@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,9 @@ class CrossSection:
         """Choose a street."""
         has_parking = bool(rng.random() < 0.55)
         has_cycle_lane = bool(not has_parking and rng.random() < 0.4)
-        edge_m = rng.uniform(1.9, 2.4) if has_parking else rng.uniform(1.1, 1.6) if has_cycle_lane else rng.uniform(0, 1)
+        edge_m = (
+            rng.uniform(1.9, 2.4) if has_parking else rng.uniform(1.1, 1.6) if has_cycle_lane else rng.uniform(0, 1)
+        )
         return cls(
             lane_m=float(rng.uniform(2.8, 3.8)),
             edge_m=float(edge_m),
@@ -140,7 +143,7 @@ class Paver:
         """Lay a long strip in chunks, leaving out the gaps along it."""
         for start, end in free_stretches(along, gaps):
             edges = np.linspace(start, end, max(int(np.ceil((end - start) / self.chunk_m)), 1) + 1)
-            for a, b in zip(edges[:-1], edges[1:]):
+            for a, b in pairwise(edges):
                 self.box((float(a), float(b) + 0.03), across, color, class_id, up_m)
 
     def kerb(
@@ -149,7 +152,7 @@ class Paver:
         """Stand the kerb's face upright along the edge of the road."""
         for start, end in free_stretches(along, gaps):
             edges = np.linspace(start, end, max(int(np.ceil((end - start) / self.chunk_m)), 1) + 1)
-            for a, b in zip(edges[:-1], edges[1:]):
+            for a, b in pairwise(edges):
                 line = np.linspace(a, b + 0.03, 4)
                 low, high = self.path.place(line, across_m), self.path.place(line[::-1], across_m, KERB_M)
                 self.patches.add(np.concatenate([low, high]), color, PAVEMENT_ID)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.sample_drive.camera import Array, rotation_z
-from ros_kd_perception.sample_drive.canvas import Canvas, Panel
+from ros_kd_perception.sample_drive.camera import Array, unit
+from ros_kd_perception.sample_drive.canvas import Canvas
+from ros_kd_perception.sample_drive.furniture import Bin, Pole
 from ros_kd_perception.sample_drive.ground import GroundPainter
+from ros_kd_perception.sample_drive.panel import Panel
 from ros_kd_perception.sample_drive.people import Person
+from ros_kd_perception.sample_drive.shadows import shadows_of
 from ros_kd_perception.sample_drive.sky import SkyPainter
-from ros_kd_perception.sample_drive.vehicles import Car
 from ros_kd_perception.sample_drive.world import POLE, TREE, UNLABELED_IDENTITY, Tree, World
 
-FAR_M = 190.0
+# What is farther is smaller than a few pixels, or hidden by the street.
+FAR_M, CAR_FAR_M, PERSON_FAR_M = 190.0, 130.0, 90.0
 _UP = np.array([0.0, 0.0, 1.0])
+Steps = list[tuple[float, Callable[[], None]]]
 
 
 class ScenePainter:
@@ -32,20 +36,21 @@ class ScenePainter:
         self._panel_middles = np.array([panel.middle for panel in world.panels]).reshape(-1, 3)
         self._tree_feet = np.array([tree.position for tree in world.trees]).reshape(-1, 3)
         self._pole_feet = np.array([pole.position for pole in world.poles]).reshape(-1, 3)
+        self._bin_feet = np.array([entry.position for entry in world.bins]).reshape(-1, 3)
         self._sign_ids = list(world.signs)
         self._sign_places = np.array([world.signs[identity].position for identity in self._sign_ids]).reshape(-1, 3)
 
     def paint(self, canvas: Canvas, time_s: float) -> NDArray[np.float32]:
         """Paint everything; return 1 / depth of each pixel, float32 (h, w), 0 in the sky."""
         self.sky.paint(canvas, time_s)
-        ground_nearness = self.ground.paint(canvas, self._shadows(canvas, time_s))
+        ground_nearness = self.ground.paint(canvas, shadows_of(self.world, time_s))
         self._buildings(canvas)
-        steps: list[tuple[float, int, Callable[[], None]]] = []
+        steps: Steps = []
         self._panels(canvas, steps)
         self._trees(canvas, steps)
         self._furniture(canvas, steps, time_s)
         self._actors(canvas, steps, time_s)
-        for _, _, step in sorted(steps, key=lambda entry: (-entry[0], entry[1])):
+        for _, step in sorted(steps, key=lambda entry: -entry[0]):
             step()
         return np.maximum(ground_nearness, canvas.nearness)
 
@@ -67,108 +72,50 @@ class ScenePainter:
                 if panel.faces_eye(eye):
                     canvas.quad(panel)
 
-    def _panels(self, canvas: Canvas, steps: list[tuple[float, int, Callable[[], None]]]) -> None:
+    def _panels(self, canvas: Canvas, steps: Steps) -> None:
         for index, depth in self._seen(canvas, self._panel_middles, 16.0):
-            panel = self.world.panels[index]
+            steps.append((depth, partial(canvas.quad, self.world.panels[index])))
 
-            def step(panel=panel) -> None:  # type: ignore[no-untyped-def]
-                canvas.quad(panel)
-
-            steps.append((depth, len(steps), step))
-
-    def _trees(self, canvas: Canvas, steps: list[tuple[float, int, Callable[[], None]]]) -> None:
+    def _trees(self, canvas: Canvas, steps: Steps) -> None:
         # The picture's plane is upright and faces the camera's axis, so that its far edge is not behind its middle.
-        across = np.array([canvas.pose.rotation[0, 0], canvas.pose.rotation[0, 1], 0.0])
-        across /= np.linalg.norm(across)
+        across = unit(np.array([canvas.pose.rotation[0, 0], canvas.pose.rotation[0, 1], 0.0]))
         for index, depth in self._seen(canvas, self._tree_feet, 7.0):
-            if depth < 0.8:
-                continue
-            tree = self.world.trees[index]
+            if depth >= 0.8:
+                steps.append((depth, partial(canvas.quad, _billboard(self.world.trees[index], across))))
 
-            def step(tree: Tree = tree) -> None:
-                right = across * tree.width_m
-                canvas.quad(Panel(tree.position - right / 2, right, _UP * tree.height_m, lambda: tree.texture, TREE + 1))
-
-            steps.append((depth, len(steps), step))
-
-    def _furniture(self, canvas: Canvas, steps: list[tuple[float, int, Callable[[], None]]], time_s: float) -> None:
-        eye = canvas.pose.position
+    def _furniture(self, canvas: Canvas, steps: Steps, time_s: float) -> None:
         for index, depth in self._seen(canvas, self._pole_feet, 3.0):
-            pole = self.world.poles[index]
-            steps.append((depth, len(steps), lambda pole=pole, depth=depth: canvas.solid(pole.faces(self.light, eye), POLE + 1, depth)))  # type: ignore[misc]
+            steps.append((depth, partial(self._pole, canvas, self.world.poles[index], depth)))
         for index, depth in self._seen(canvas, self._sign_places, 2.0):
-            identity = self._sign_ids[index]
-            sign = self.world.signs[identity]
-            steps.append((depth - 0.1, len(steps), lambda sign=sign, identity=identity, depth=depth: canvas.solid(sign.faces(self.light, eye, time_s), identity, depth - 0.1)))  # type: ignore[misc]
-        for entry in self.world.bins:
-            depth = float(canvas.pose.to_camera(entry.position[None])[0, 2])
+            # A sign hangs in front of its pole.
+            steps.append((depth - 0.1, partial(self._sign, canvas, self._sign_ids[index], depth - 0.1, time_s)))
+        for index, depth in self._seen(canvas, self._bin_feet, 1.0):
             if 0.5 < depth < 80:
-                steps.append((depth, len(steps), lambda entry=entry, depth=depth: canvas.solid(entry.faces(self.light, eye), UNLABELED_IDENTITY, depth)))  # type: ignore[misc]
+                steps.append((depth, partial(self._bin, canvas, self.world.bins[index], depth)))
 
-    def _actors(self, canvas: Canvas, steps: list[tuple[float, int, Callable[[], None]]], time_s: float) -> None:
+    def _pole(self, canvas: Canvas, pole: Pole, depth_m: float) -> None:
+        canvas.solid(pole.faces(self.light, canvas.pose.position), POLE + 1, depth_m)
+
+    def _sign(self, canvas: Canvas, identity: int, depth_m: float, time_s: float) -> None:
+        faces = self.world.signs[identity].faces(self.light, canvas.pose.position, time_s)
+        canvas.solid(faces, identity, depth_m)
+
+    def _bin(self, canvas: Canvas, litter_bin: Bin, depth_m: float) -> None:
+        canvas.solid(litter_bin.faces(self.light, canvas.pose.position), UNLABELED_IDENTITY, depth_m)
+
+    def _actors(self, canvas: Canvas, steps: Steps, time_s: float) -> None:
         identities = list(self.world.actors)
-        path, eye = self.world.path, canvas.pose.position
-        places = self.world.actor_places(time_s)
-        for index, depth in self._seen(canvas, places, 6.0):
-            actor = self.world.actors[identities[index]]
-            if depth > 130 or (isinstance(actor.looks, Person) and depth > 90):
-                continue
-            steps.append((depth, len(steps), lambda actor=actor, identity=identities[index], depth=depth: canvas.solid(actor.faces(path, time_s, self.light, eye), identity, max(depth, 0.5))))  # type: ignore[misc]
+        for index, depth in self._seen(canvas, self.world.actor_places(time_s), 6.0):
+            is_person = isinstance(self.world.actors[identities[index]].looks, Person)
+            if depth < (PERSON_FAR_M if is_person else CAR_FAR_M):
+                steps.append((depth, partial(self._actor, canvas, identities[index], max(depth, 0.5), time_s)))
 
-    def _shadows(self, canvas: Canvas, time_s: float) -> list[tuple[Array, float]]:
-        """Outline the shadows on the ground: what blocks the sun, and the darkness below cars and people."""
-        shadows: list[tuple[Array, float]] = []
-        here = self.world.seen_from(time_s)
-        light = self.light
-        sun_strength = light.sun_gain * max(light.to_sun[2], 0.1) / max(light.gain(_UP), 1e-6)
-        sun_strength = min(sun_strength * 1.1 + (0.25 if light.sun_gain > 0.2 else 0.0), 0.6)
-        fall = -light.to_sun[:2] / max(light.to_sun[2], 0.12)
-        if light.sun_gain > 0.2:
-            for building in self.world.buildings:
-                if np.linalg.norm(building.middle - here) < 90:
-                    back = building.middle * 2 - (building.left + building.right) / 2
-                    depth = back - (building.left + building.right) / 2
-                    foot = np.array([building.left, building.right, building.right + depth, building.left + depth])
-                    shadows.append((_cast(foot, building.height_m + building.rise_m * 0.6, fall), sun_strength))
-            for tree in self.world.trees:
-                if np.linalg.norm(tree.position - here) < 60:
-                    shadows.append((_tree_shadow(tree, fall), sun_strength * 0.7))
-            for pole in self.world.poles:
-                if np.linalg.norm(pole.position - here) < 40:
-                    shadows.append((_cast(_square(pole.position, pole.radius_m), pole.height_m, fall), sun_strength))
-        for actor, position in zip(self.world.actors.values(), self.world.actor_places(time_s)):
-            if abs(position[0] - here[0]) > 80 or abs(position[1] - here[1]) > 80:
-                continue
-            turn = rotation_z(actor.heading_rad(self.world.path, time_s))
-            if isinstance(actor.looks, Car):
-                shape = actor.looks.shape
-                half_x, half_y, height = shape.length_m / 2, shape.width_m / 2, shape.height_m
-            else:
-                half_x, half_y, height = (0.7, 0.18, 1.5) if actor.class_id == 10 else (0.25, 0.22, 1.6)
-            foot = np.array([[half_x, half_y, 0], [-half_x, half_y, 0], [-half_x, -half_y, 0], [half_x, -half_y, 0]])
-            foot = foot @ turn.T + position * np.array([1, 1, 0]) + _UP * position[2]
-            if light.sun_gain > 0.2:
-                shadows.append((_cast(foot, height * 0.9, fall), sun_strength))
-            shadows.append(((foot - position) * 1.08 + position, 0.45))
-            shadows.append(((foot - position) * 0.94 + position, 0.68))
-        return shadows
+    def _actor(self, canvas: Canvas, identity: int, depth_m: float, time_s: float) -> None:
+        actor = self.world.actors[identity]
+        faces = actor.faces(self.world.path, time_s, self.light, canvas.pose.position)
+        canvas.solid(faces, identity, depth_m)
 
 
-def _cast(foot: Array, height_m: float, fall: Array) -> Array:
-    """Return the outline of an upright prism's shadow, float64 (n, 3)."""
-    shifted = foot + np.array([fall[0], fall[1], 0.0]) * height_m
-    points = np.concatenate([foot, shifted])
-    hull = cv2.convexHull(points[:, :2].astype(np.float32))[:, 0]
-    return np.column_stack([hull, np.full(len(hull), foot[0, 2])]).astype(np.float64)
-
-
-def _square(centre: Array, radius_m: float) -> Array:
-    return centre + radius_m * np.array([[1, 1, 0], [-1, 1, 0], [-1, -1, 0], [1, -1, 0]])
-
-
-def _tree_shadow(tree: Tree, fall: Array) -> Array:
-    angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-    middle = tree.position + np.array([fall[0], fall[1], 0.0]) * tree.height_m * 0.6
-    reach = tree.width_m * (0.34 + 0.08 * np.sin(5 * angles) + 0.05 * np.cos(11 * angles))
-    return middle + np.column_stack([np.cos(angles) * reach, np.sin(angles) * reach, np.zeros(14)])
-
+def _billboard(tree: Tree, across: Array) -> Panel:
+    right = across * tree.width_m
+    return Panel(tree.position - right / 2, right, _UP * tree.height_m, lambda: tree.texture, TREE + 1)

@@ -14,9 +14,7 @@ from ros_kd_perception.sample_drive.weather import Weather
 Image = NDArray[np.uint8]
 
 
-def through_air(
-    image_bgr: Image, nearness: NDArray[np.float32], is_sky: NDArray[np.bool_], weather: Weather
-) -> Image:
+def through_air(image_bgr: Image, nearness: NDArray[np.float32], is_sky: NDArray[np.bool_], weather: Weather) -> Image:
     """Fade things into the colour of the horizon with their distance (Koschmieder's law).
 
     Args:
@@ -108,7 +106,7 @@ class Sensor:
         starts = rng.uniform(0, 1, (count, 2)) * (width, height)
         lengths = rng.uniform(0.015, 0.06, count) * height
         lean = rng.normal(0.06, 0.05)
-        for (x, y), length in zip(starts, lengths):
+        for (x, y), length in zip(starts, lengths, strict=True):
             end = (int(x + lean * length), int(y + length))
             cv2.line(streaks, (int(x), int(y)), end, (205, 205, 205), 1, cv2.LINE_AA)
         image = cv2.addWeighted(streaks, 0.35, image_bgr, 0.65, 0.0)

@@ -76,7 +76,9 @@ def wheel_disc(centre: Array, axle: Array, radius_m: float, corners: int = 14) -
     return np.asarray(centre + radius_m * (np.outer(np.cos(angles), forward) + np.outer(np.sin(angles), _UP)))
 
 
-def box(centre: Array, size: tuple[float, float, float], color: Iterable[float], light: Light, eye: Array) -> list[Face]:
+def box(
+    centre: Array, size: tuple[float, float, float], color: Iterable[float], light: Light, eye: Array
+) -> list[Face]:
     """Return the visible faces of an axis-aligned box; `size` is x, y, z in metres, `centre` its middle."""
     half = np.array(size) / 2
     faces = []

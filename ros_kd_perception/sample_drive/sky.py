@@ -30,7 +30,7 @@ class SkyPainter:
     @staticmethod
     def _ring(rng: np.random.Generator) -> Array:
         heights = np.abs(np.cumsum(rng.normal(0, 1.2, 144)) * 0.6 + rng.normal(0, 1.6, 144))
-        return np.clip(heights - heights.mean() + rng.uniform(5, 9), 1.5, 20)
+        return np.asarray(np.clip(heights - heights.mean() + rng.uniform(5, 9), 1.5, 20))
 
     def paint(self, canvas: Canvas, time_s: float) -> None:
         """Fill the whole image with sky, then stand the skyline on the horizon."""
@@ -60,7 +60,13 @@ class SkyPainter:
         picture = horizon + (zenith - horizon) * rise[..., None]
         if weather.cloud_share > 0:
             reach = np.float32(90.0) / np.maximum(up, np.float32(0.06))
-            density = cv2.remap(self.clouds, x * reach + np.float32(time_s * 1.5), y * reach, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+            density = cv2.remap(
+                self.clouds,
+                x * reach + np.float32(time_s * 1.5),
+                y * reach,
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_WRAP,
+            )
             cover = np.clip((density + np.float32(weather.cloud_share * 1.3 - 0.75)) * 2.2, 0, 1)
             cover *= np.clip(up * 9, 0, 1)
             shade = np.float32(0.9) + np.float32(0.16) * density

@@ -35,9 +35,7 @@ class SampleRequest:
     height_px: int
 
 
-def write_samples(
-    folder: Path, count: int, size_px: tuple[int, int], base_seed: int = 0, processes: int = 2
-) -> None:
+def write_samples(folder: Path, count: int, size_px: tuple[int, int], base_seed: int = 0, processes: int = 2) -> None:
     """Render `count` samples into a new folder.
 
     It holds `images/NNNNNN.jpg`, `masks/NNNNNN.png` (class ids, 255 void) and `boxes.json`

@@ -67,14 +67,15 @@ class Car:
     @classmethod
     def draw(cls, rng: np.random.Generator, is_parked: bool = False) -> Car:
         """Choose a vehicle; buses and lorries do not park."""
-        kind = str(rng.choice(_KINDS[:5] if is_parked else _KINDS, p=np.array(_SHARES[:5]) / sum(_SHARES[:5]) if is_parked else _SHARES))
+        kinds = 5 if is_parked else len(_KINDS)
+        kind = str(rng.choice(_KINDS[:kinds], p=np.array(_SHARES[:kinds]) / sum(_SHARES[:kinds])))
         paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(0.75, 1.15)
         if kind in ("van", "lorry") and rng.random() < 0.6:
             paint = np.array([215.0, 218.0, 218.0]) * rng.uniform(0.8, 1.1)
         glass = np.array([48.0, 44.0, 38.0]) * rng.uniform(0.6, 1.5)
         shape = SHAPES[kind]
-        return cls(shape, scaled(paint, 1.0), scaled([34, 34, 34], rng.uniform(0.6, 1.4)), scaled(glass, 1.0),
-                   float(rng.uniform(0.2, 1.0)))  # fmt: skip
+        trim = scaled([34, 34, 34], rng.uniform(0.6, 1.4))
+        return cls(shape, scaled(paint, 1.0), trim, scaled(glass, 1.0), float(rng.uniform(0.2, 1.0)))
 
     def faces(self, position: Array, heading_rad: float, light: Light, eye: Array, brakes: bool = False) -> list[Face]:
         """Return the visible faces, far ones first, at a place (float64 (3,), on the ground) and heading."""
@@ -108,7 +109,9 @@ class _CarModel:
             return False
         shade = self.light.shade(color, normal)
         mirror = self.car.gloss * 46 * max(float(normal[2]), 0.0) * self.light.sky_gain + lift
-        self.faces.append(Face(points, (min(shade[0] + mirror, 255), min(shade[1] + mirror, 255), min(shade[2] + mirror, 255))))
+        self.faces.append(
+            Face(points, (min(shade[0] + mirror, 255), min(shade[1] + mirror, 255), min(shade[2] + mirror, 255)))
+        )
         return True
 
     def _ring(self, z: float, inset: float) -> Array:
@@ -121,7 +124,14 @@ class _CarModel:
         cut = min(0.28, shape.length_m * 0.06)
         hood = min(shape.hood_x, x - cut - 0.01)
         boot = max(shape.boot_x, -x + cut + 0.01)
-        left = [[x, y - cut * 1.6, z], [x - cut, y, z], [hood, y, z], [boot, y, z], [-x + cut, y, z], [-x, y - cut * 1.3, z]]
+        left = [
+            [x, y - cut * 1.6, z],
+            [x - cut, y, z],
+            [hood, y, z],
+            [boot, y, z],
+            [-x + cut, y, z],
+            [-x, y - cut * 1.3, z],
+        ]
         return np.array([[x, -y + cut * 1.6, z], *left, *([a, -b, c] for a, b, c in left[:0:-1])])
 
     def _upper_ring(self) -> Array:
@@ -147,7 +157,7 @@ class _CarModel:
             self._upper_ring(),
         ]
         colors = (self.car.trim_bgr if self.car.gloss < 0.6 else scaled(paint, 0.75), scaled(paint, 0.88), paint)
-        for low, high, color in zip(rings[:-1], rings[1:], colors):
+        for low, high, color in zip(rings[:-1], rings[1:], colors, strict=True):
             for i in range(12):
                 j = (i + 1) % 12
                 self._add(np.array([low[i], low[j], high[j], high[i]]), color)
@@ -162,7 +172,14 @@ class _CarModel:
         for side in (1.0, -1.0):
             y = side * (shape.width_m / 2 + 0.002)
             for x in (shape.hood_x - 0.35, -0.25, -1.15):
-                line = np.array([[x, y, 0.35], [x + 0.015 * side, y, 0.35], [x + 0.015 * side, y, shape.belt_m - 0.05], [x, y, shape.belt_m - 0.05]])
+                line = np.array(
+                    [
+                        [x, y, 0.35],
+                        [x + 0.015 * side, y, 0.35],
+                        [x + 0.015 * side, y, shape.belt_m - 0.05],
+                        [x, y, shape.belt_m - 0.05],
+                    ]
+                )
                 self._add(line[::-1], scaled(self.car.paint_bgr, 0.5))
 
     def _wheels(self) -> None:
@@ -175,7 +192,7 @@ class _CarModel:
             axle = np.array([0.0, side, 0.0])
             for wheel_x in (x, -x):
                 centre = np.array([wheel_x, y, shape.wheel_m])
-                arch = wheel_disc(centre + [0, 0, 0.03], axle, shape.wheel_m * 1.16)
+                arch = wheel_disc(centre + np.array([0, 0, 0.03]), axle, shape.wheel_m * 1.16)
                 self.faces.append(Face(arch, (12, 12, 12)))
                 self.faces.append(Face(wheel_disc(centre, axle, shape.wheel_m), (24, 24, 25)))
                 rim = scaled((150, 152, 154), 0.5 + 0.4 * self.car.gloss * self.light.gain(axle))
@@ -183,7 +200,9 @@ class _CarModel:
                 if self.is_near:
                     self.faces.append(Face(wheel_disc(centre, axle, shape.wheel_m * 0.2), (50, 50, 50)))
 
-    def _patch(self, end: float, y: tuple[float, float], z: tuple[float, float], color: Color, glow: bool = False) -> None:
+    def _patch(
+        self, end: float, y: tuple[float, float], z: tuple[float, float], color: Color, glow: bool = False
+    ) -> None:
         x = end * (self.car.shape.length_m / 2 + 0.005)
         if (self.eye[0] - x) * end <= 0:
             return
@@ -213,7 +232,14 @@ class _CarModel:
         shape, paint = self.car.shape, self.car.paint_bgr
         low_y, high_y = shape.width_m / 2 - 0.09, shape.width_m / 2 - shape.roof_inset_m
         z0, z1 = shape.belt_m, shape.height_m
-        low = np.array([[shape.hood_x, -low_y, z0], [shape.hood_x, low_y, z0], [shape.boot_x, low_y, z0], [shape.boot_x, -low_y, z0]])
+        low = np.array(
+            [
+                [shape.hood_x, -low_y, z0],
+                [shape.hood_x, low_y, z0],
+                [shape.boot_x, low_y, z0],
+                [shape.boot_x, -low_y, z0],
+            ]
+        )
         high = np.array(
             [[shape.roof_front_x, -high_y, z1 - 0.03], [shape.roof_front_x, high_y, z1 - 0.03],
              [shape.roof_rear_x, high_y, z1 - 0.03], [shape.roof_rear_x, -high_y, z1 - 0.03]]
@@ -237,7 +263,7 @@ class _CarModel:
             top = 0.94 if shape.height_m < 2.6 else 0.55
             self._pane(face, (0.07, 0.93), (0.06, top), reflect * (1.3 if not is_rear else 1.0))
             return
-        rows = ((0.08, 0.9),)
+        rows: tuple[tuple[float, float], ...] = ((0.08, 0.9),)
         if shape.bus_windows:
             rows = ((0.1, 0.75),) if shape.height_m < 4 else ((0.03, 0.3), (0.52, 0.8))
         start, end = 0.06, 0.94
@@ -261,5 +287,7 @@ class _CarModel:
         if not self.is_near:
             return
         middle = (up[0] + up[1]) / 2
-        upper = np.array([at(across[0], middle), at(across[1], middle + 0.1), at(across[1], up[1]), at(across[0], up[1])])
+        upper = np.array(
+            [at(across[0], middle), at(across[1], middle + 0.1), at(across[1], up[1]), at(across[0], up[1])]
+        )
         self._add(upper, self.car.glass_bgr, reflect * 1.9)

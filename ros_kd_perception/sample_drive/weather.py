@@ -59,33 +59,82 @@ def draw_weather(rng: np.random.Generator, name: str) -> Weather:
     if name == "dusk":
         glow = rng.uniform(0.8, 1.5)
         return Weather(
-            name, 0.06, azimuth, 0.05, float(rng.uniform(0.45, 0.85)), (150, 120, 100), (130 * glow, 140 * glow, 165 * glow),
-            float(rng.uniform(0.2, 0.9)), (100, 92, 92), 0.0012, float(rng.uniform(0.85, 1.15)), (1.06, 0.98, 0.96), noise + 3,
-            blur + 0.1, lit_windows=float(rng.uniform(0.2, 0.5)),
-        )  # fmt: skip
+            name=name,
+            sun_elevation_rad=0.06,
+            sun_azimuth_rad=azimuth,
+            sun_gain=0.05,
+            sky_gain=float(rng.uniform(0.45, 0.85)),
+            zenith_bgr=(150, 120, 100),
+            horizon_bgr=(130 * glow, 140 * glow, 165 * glow),
+            cloud_share=float(rng.uniform(0.2, 0.9)),
+            cloud_bgr=(100, 92, 92),
+            haze_per_m=0.0012,
+            exposure=float(rng.uniform(0.85, 1.15)),
+            tint_bgr=(1.06, 0.98, 0.96),
+            noise_sigma=noise + 3,
+            blur_px=blur + 0.1,
+            lit_windows=float(rng.uniform(0.2, 0.5)),
+        )
     if name == "fog":
         level = float(rng.uniform(165, 210))
         return Weather(
-            name, 0.7, azimuth, 0.0, float(rng.uniform(0.75, 0.95)), (level, level, level), (level, level, level), 0.0,
-            (level, level, level), float(rng.uniform(0.009, 0.028)), 1.0, (1.01, 1.0, 0.99), noise, blur + 0.2,
+            name=name,
+            sun_elevation_rad=0.7,
+            sun_azimuth_rad=azimuth,
+            sun_gain=0.0,
+            sky_gain=float(rng.uniform(0.75, 0.95)),
+            zenith_bgr=(level, level, level),
+            horizon_bgr=(level, level, level),
+            cloud_share=0.0,
+            cloud_bgr=(level, level, level),
+            haze_per_m=float(rng.uniform(0.009, 0.028)),
+            exposure=1.0,
+            tint_bgr=(1.01, 1.0, 0.99),
+            noise_sigma=noise,
+            blur_px=blur + 0.2,
             lit_windows=0.08,
-        )  # fmt: skip
+        )
     if name == "rain":
         level = float(rng.uniform(135, 215))
         return Weather(
-            name, 0.8, azimuth, 0.0, float(rng.uniform(0.65, 0.95)), (level, level * 0.97, level * 0.93),
-            (level * 1.12, level * 1.1, level * 1.07), 0.85, (level * 0.9, level * 0.88, level * 0.86),
-            float(rng.uniform(0.003, 0.007)), float(rng.uniform(0.9, 1.1)), (1.03, 1.0, 0.97), noise + 1, blur + 0.25,
-            wetness=float(rng.uniform(0.5, 1.0)), rain=float(rng.uniform(0.3, 1.0)), lit_windows=0.15,
-        )  # fmt: skip
+            name=name,
+            sun_elevation_rad=0.8,
+            sun_azimuth_rad=azimuth,
+            sun_gain=0.0,
+            sky_gain=float(rng.uniform(0.65, 0.95)),
+            zenith_bgr=(level, level * 0.97, level * 0.93),
+            horizon_bgr=(level * 1.12, level * 1.1, level * 1.07),
+            cloud_share=0.85,
+            cloud_bgr=(level * 0.9, level * 0.88, level * 0.86),
+            haze_per_m=float(rng.uniform(0.003, 0.007)),
+            exposure=float(rng.uniform(0.9, 1.1)),
+            tint_bgr=(1.03, 1.0, 0.97),
+            noise_sigma=noise + 1,
+            blur_px=blur + 0.25,
+            wetness=float(rng.uniform(0.5, 1.0)),
+            rain=float(rng.uniform(0.3, 1.0)),
+            lit_windows=0.15,
+        )
     if name == "low_sun":
         # Towards the sun or away from it, seldom across: this is the case that dazzles a camera.
         azimuth = float(rng.choice([0.0, np.pi], p=[0.7, 0.3]) + rng.normal(0, 0.35))
         return Weather(
-            name, float(rng.uniform(0.1, 0.28)), azimuth, float(rng.uniform(0.5, 0.8)), float(rng.uniform(0.38, 0.6)),
-            (215, 175, 135), (205, 225, 240), float(rng.uniform(0.0, 0.5)), (225, 232, 240), 0.003,
-            float(rng.uniform(0.95, 1.2)), (0.93, 1.0, 1.06), noise, blur, glare=float(rng.uniform(0.5, 1.0)),
-        )  # fmt: skip
+            name=name,
+            sun_elevation_rad=float(rng.uniform(0.1, 0.28)),
+            sun_azimuth_rad=azimuth,
+            sun_gain=float(rng.uniform(0.5, 0.8)),
+            sky_gain=float(rng.uniform(0.38, 0.6)),
+            zenith_bgr=(215, 175, 135),
+            horizon_bgr=(205, 225, 240),
+            cloud_share=float(rng.uniform(0.0, 0.5)),
+            cloud_bgr=(225, 232, 240),
+            haze_per_m=0.003,
+            exposure=float(rng.uniform(0.95, 1.2)),
+            tint_bgr=(0.93, 1.0, 1.06),
+            noise_sigma=noise,
+            blur_px=blur,
+            glare=float(rng.uniform(0.5, 1.0)),
+        )
     raise ValueError(f"expected a weather of {', '.join(WEATHERS)}, got {name!r}")
 
 
@@ -95,12 +144,34 @@ def _day(rng: np.random.Generator, azimuth: float, noise: float, blur: float) ->
         level = float(rng.uniform(205, 275))
         cloud = level * float(rng.uniform(0.86, 1.0))
         return Weather(
-            "day", 0.8, azimuth, 0.08, float(rng.uniform(0.75, 1.15)), (level * 0.99, level * 0.96, level * 0.93),
-            (level, level, level), 0.75, (cloud, cloud * 0.99, cloud * 0.98), float(rng.uniform(0.0005, 0.003)),
-            float(rng.uniform(0.9, 1.15)), (1.02, 1.0, 0.98), noise, blur,
-        )  # fmt: skip
+            name="day",
+            sun_elevation_rad=0.8,
+            sun_azimuth_rad=azimuth,
+            sun_gain=0.08,
+            sky_gain=float(rng.uniform(0.75, 1.15)),
+            zenith_bgr=(level * 0.99, level * 0.96, level * 0.93),
+            horizon_bgr=(level, level, level),
+            cloud_share=0.75,
+            cloud_bgr=(cloud, cloud * 0.99, cloud * 0.98),
+            haze_per_m=float(rng.uniform(0.0005, 0.003)),
+            exposure=float(rng.uniform(0.9, 1.15)),
+            tint_bgr=(1.02, 1.0, 0.98),
+            noise_sigma=noise,
+            blur_px=blur,
+        )
     return Weather(
-        "day", float(rng.uniform(0.4, 1.0)), azimuth, float(rng.uniform(0.35, 0.65)), float(rng.uniform(0.55, 0.8)),
-        (225, 165, 105), (245, 230, 210), float(rng.uniform(0.1, 0.6)), (250, 247, 244), float(rng.uniform(0.0005, 0.003)),
-        float(rng.uniform(0.95, 1.2)), (1.0, 1.0, 1.0), noise, blur,
-    )  # fmt: skip
+        name="day",
+        sun_elevation_rad=float(rng.uniform(0.4, 1.0)),
+        sun_azimuth_rad=azimuth,
+        sun_gain=float(rng.uniform(0.35, 0.65)),
+        sky_gain=float(rng.uniform(0.55, 0.8)),
+        zenith_bgr=(225, 165, 105),
+        horizon_bgr=(245, 230, 210),
+        cloud_share=float(rng.uniform(0.1, 0.6)),
+        cloud_bgr=(250, 247, 244),
+        haze_per_m=float(rng.uniform(0.0005, 0.003)),
+        exposure=float(rng.uniform(0.95, 1.2)),
+        tint_bgr=(1.0, 1.0, 1.0),
+        noise_sigma=noise,
+        blur_px=blur,
+    )

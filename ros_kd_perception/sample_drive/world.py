@@ -11,8 +11,8 @@ from ros_kd_perception.class_tables import UNLABELED_ID
 from ros_kd_perception.sample_drive.actors import Actor, Motion
 from ros_kd_perception.sample_drive.buildings import Building
 from ros_kd_perception.sample_drive.camera import Array, CarPose
-from ros_kd_perception.sample_drive.canvas import Panel, Texture
 from ros_kd_perception.sample_drive.furniture import Bin, Pole, Sign
+from ros_kd_perception.sample_drive.panel import Panel, Texture
 from ros_kd_perception.sample_drive.paving import Crossing
 from ros_kd_perception.sample_drive.road import CrossSection, GroundPatches, Junction, RoadPath
 from ros_kd_perception.sample_drive.weather import Weather
