@@ -5,17 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS
 
 TRANSPORTS = ("raw", "compressed")
 MAX_CAMERAS = 64
-_PACKAGE = "ros_kd_perception"
 _CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -125,19 +122,6 @@ PARAMETERS: dict[str, Declaration] = {
         False, "Configure and activate the node as soon as it runs, for use without a launch file."
     ),
 }
-
-
-def default_model() -> Path:
-    """Where the student lies that comes with this package: in the checkout, else in a share directory."""
-    candidates = [Path(__file__).resolve().parents[2] / "models" / "student.onnx"]
-    try:
-        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-
-        candidates.append(Path(get_package_share_directory(_PACKAGE)) / "models" / "student.onnx")
-    except (ImportError, PackageNotFoundError):
-        pass
-    candidates.append(Path(sys.prefix) / "share" / _PACKAGE / "models" / "student.onnx")
-    return next((path for path in candidates if path.is_file()), candidates[0])
 
 
 def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:

@@ -16,9 +16,9 @@ from ros_kd_perception.ros.node_parameters import (
     Declaration,
     NodeParameters,
     ParameterError,
-    default_model,
     problem_with,
 )
+from ros_kd_perception.shipped_files import shipped_file
 
 
 class ParameterTable:
@@ -81,7 +81,7 @@ class ParameterTable:
         cameras = tuple(self._get("cameras"))
         transport = self._get("image_transport")
         return NodeParameters(
-            model=self._get("model") or str(default_model()),
+            model=self._get("model") or str(shipped_file("models/student.onnx")),
             cameras=cameras,
             image_transports={
                 c: self._get(name) if (name := f"{c}.image_transport") in self._declarations else transport

@@ -1,0 +1,75 @@
+"""Every test here has a ROS graph to itself: an own domain, own log folder, processes that end with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkout import ROOT
+from rclpy.context import Context
+from ros_graph import NodeProcess, Peer
+from tiny_student import write_tiny_student
+
+from ros_kd_perception.ros_environment import isolated_environment
+
+StartNode = Callable[..., NodeProcess]
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_student(tmp_path_factory.mktemp("models") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def student(tiny_student: Path) -> Path:
+    """The shipped student; the tiny one where none is shipped yet."""
+    shipped = ROOT / "models" / "student.onnx"
+    return shipped if shipped.is_file() else tiny_student
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of a graph of its own, in force in the test's process, too."""
+    profile = ROOT / "config" / "fastdds_large_images.xml"
+    variables = isolated_environment(os.environ, profile, tmp_path / "log")
+    variables["PYTHONPATH"] = str(ROOT)
+    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOG_DIR", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.setenv(name, variables[name])
+    return variables
+
+
+@pytest.fixture
+def context(environment: dict[str, str]) -> Iterator[Context]:
+    context = Context()
+    context.init(args=[], domain_id=int(environment["ROS_DOMAIN_ID"]))
+    yield context
+    context.try_shutdown()
+
+
+@pytest.fixture
+def peer(context: Context) -> Iterator[Peer]:
+    peer = Peer(context)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def start_node(environment: dict[str, str], tmp_path: Path, tiny_student: Path) -> Iterator[StartNode]:
+    """Start a node process; quick diagnostics, the tiny student and autostart unless told otherwise."""
+    with ExitStack() as stack:
+
+        def start(*more: str, **parameters: Any) -> NodeProcess:
+            defaults = {
+                "model": tiny_student,
+                "autostart": True,
+                "diagnostics_period_s": 0.1,
+                "intra_op_threads": 1,
+                "cameras": ["front"],
+            }
+            return stack.enter_context(NodeProcess(environment, tmp_path, defaults | parameters, *more))
+
+        yield start

@@ -1,0 +1,171 @@
+"""From camera messages to results, on a real graph with the node as its own process."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ros_graph import (
+    BEST_EFFORT,
+    LATCHED,
+    RELIABLE,
+    Peer,
+    camera_picture,
+    compressed_message,
+    image_message,
+    stamp_ns,
+)
+from sensor_msgs.msg import CompressedImage, Image
+from tiny_student import CONTRACT
+from vision_msgs.msg import LabelInfo
+
+from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.ros.message_types import rclpy_message_types
+from ros_kd_perception.structures import Frame
+
+T0 = 1_700_000_000_123_456_789
+
+
+def test_what_the_node_publishes_is_what_the_perceiver_says(peer: Peer, start_node: Any, student: Path) -> None:
+    picture = camera_picture(360, 640)
+    peer.listen_to_results("front")
+    with start_node(model=student) as node:
+        publisher = peer.matched_publisher(Image, "/front/image_raw")
+        mask = peer.send_until_result(publisher, lambda n: image_message(picture, T0 + n * 10**8), "front")
+        peer.until(lambda: peer.results("front", "detections"), "detections come")
+
+        model = OnnxModel.open(student, device="cpu", intra_op_threads=1)
+        stamp = stamp_ns(mask)
+        expected = Perceiver(model).perceive([Frame("front", stamp, "front_optical", picture)])[0]
+        builder = MessageBuilder(rclpy_message_types(), model.contract)
+        boxes = next(d for d in peer.results("front", "detections") if stamp_ns(d) == stamp)
+        assert (stamp - T0) % 10**8 == 0
+        assert mask == builder.segmentation(expected)
+        assert boxes == builder.detections(expected)
+
+        for table, labels in (
+            ("segmentation", builder.segmentation_labels()),
+            ("detections", builder.detection_labels()),
+        ):
+            late = Peer(peer.node.context)  # joins long after the labels were published
+            topic = f"/perception/front/{table}/label_info"
+            late.listen(LabelInfo, topic, LATCHED)
+            late.until(lambda late=late, topic=topic: late.received[topic], "labels come")
+            assert late.received[topic][0].class_map == labels.class_map
+            assert late.received[topic][0].threshold == pytest.approx(labels.threshold)
+            late.close()
+
+        assert node.end(signal.SIGINT) == 0
+        assert "Traceback" not in node.log
+
+
+def test_two_cameras_get_the_same_share_of_an_overloaded_node(peer: Peer, start_node: Any) -> None:
+    start_node(cameras=["front", "rear"])
+    publishers = {c: peer.matched_publisher(Image, f"/{c}/image_raw") for c in ("front", "rear")}
+    big = camera_picture(1080, 1920)
+    sent = 0
+    while sent < 40 or min(peer.count(c, "published") for c in publishers) < 10:
+        sent += 1
+        assert sent < 1000
+        for camera, publisher in publishers.items():
+            for _ in range(3 if camera == "front" else 1):
+                publisher.publish(image_message(big, T0 + sent * 10**6))
+        peer.spin_for(0.01)
+    peer.until(lambda: all(peer.count(c, "waiting") == 0 for c in publishers), "all is worked off")
+    published = {camera: peer.count(camera, "published") for camera in publishers}
+    assert published["rear"] >= 0.6 * published["front"]
+    for camera in publishers:
+        assert peer.count(camera, "received") == published[camera] + sum(peer.drops(camera).values())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_compressed_images_for_one_camera_and_raw_ones_for_another(peer: Peer, start_node: Any, suffix: str) -> None:
+    peer.listen_to_results("front", "rear")
+    start_node("-p", "rear.image_transport:=compressed", cameras=["front", "rear"])
+    picture = camera_picture()
+    raw = peer.matched_publisher(Image, "/front/image_raw")
+    compressed = peer.matched_publisher(CompressedImage, "/rear/image_raw/compressed")
+    masks = [
+        peer.send_until_result(raw, lambda n: image_message(picture, T0 + n), "front"),
+        peer.send_until_result(compressed, lambda n: compressed_message(picture, T0 + n, suffix), "rear"),
+    ]
+    pixels = [np.frombuffer(mask.data, np.uint8) for mask in masks]
+    assert [(mask.width, mask.height) for mask in masks] == [(160, 96)] * 2
+    if suffix == ".png":
+        np.testing.assert_array_equal(pixels[0], pixels[1])
+    assert len(np.unique(pixels[1])) > 2  # a picture came through, not a plain area
+
+
+@pytest.mark.parametrize("reliability", ["best_effort", "reliable"])
+def test_cameras_of_matching_reliability_are_heard(peer: Peer, start_node: Any, reliability: str) -> None:
+    peer.listen_to_results("front")
+    start_node(image_reliability=reliability)
+    qos = RELIABLE if reliability == "reliable" else BEST_EFFORT
+    publisher = peer.matched_publisher(Image, "/front/image_raw", qos)
+    assert peer.send_until_result(publisher, lambda n: image_message(camera_picture(), T0 + n), "front").height == 96
+
+
+def test_overlays_are_made_only_while_somebody_looks(peer: Peer, start_node: Any) -> None:
+    peer.listen_to_results("front")
+    start_node()
+    picture = camera_picture()
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+    overlays = "/perception/front/overlay"
+    subscription = peer.listen(Image, overlays)
+    number = 0
+
+    def send(n: int) -> Image:
+        nonlocal number
+        number += 1
+        return image_message(picture, T0 + number)
+
+    while not peer.received[overlays]:
+        peer.send_until_result(publisher, send, "front")
+    overlay = peer.received[overlays][0]
+    assert (overlay.height, overlay.width, overlay.encoding, overlay.step) == (96, 160, "bgr8", 480)
+    assert overlay.header.frame_id == "front_optical"
+    drawn = np.frombuffer(overlay.data, np.uint8).reshape(96, 160, 3)
+    assert 0.2 < np.mean(drawn != picture) < 1.0
+
+    peer.node.destroy_subscription(subscription)
+    peer.spin_for(0.3)
+    made = len(peer.received[overlays])
+    peer.send_until_result(publisher, send, "front")
+    assert len(peer.received[overlays]) == made
+
+
+def test_the_score_threshold_changes_while_the_node_runs(peer: Peer, start_node: Any) -> None:
+    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+    from rcl_interfaces.srv import SetParameters
+
+    def set_threshold(value: float) -> Any:
+        parameter = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+        request = SetParameters.Request(parameters=[Parameter(name="score_threshold", value=parameter)])
+        return peer.call(SetParameters, "/perception/set_parameters", request).results[0]
+
+    peer.listen_to_results("front")
+    start_node()
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+    labels = peer.results("front", "detections/label_info")
+    detections = peer.results("front", "detections")
+
+    peer.send_until_result(publisher, lambda n: image_message(camera_picture(), T0 + n), "front")
+    peer.until(lambda: detections, "detections come")
+    assert min(d.results[0].hypothesis.score for d in detections[-1].detections) < 0.75
+    assert labels[-1].threshold == pytest.approx(CONTRACT.detections.score_threshold)
+
+    assert set_threshold(0.75).successful
+    peer.until(lambda: labels[-1].threshold == 0.75, "the labels tell the new threshold")
+    stamp = T0 + 10**9
+    publisher.publish(image_message(camera_picture(), stamp))
+    peer.until(lambda: stamp_ns(detections[-1]) == stamp, "the frame is perceived")
+    assert [d.results[0].hypothesis.score for d in detections[-1].detections] == pytest.approx([0.9, 0.8])
+
+    refused = set_threshold(1.5)
+    assert not refused.successful
+    assert "score_threshold" in refused.reason

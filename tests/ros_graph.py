@@ -1,0 +1,209 @@
+"""A real ROS 2 graph for tests: node processes, and a node of the test's own that publishes, listens and asks.
+
+Nothing sleeps: `Peer.until` spins until what is waited for is true.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray, LabelInfo
+
+TIMEOUT_S = 20.0
+_NUMBERS = itertools.count()
+RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class NodeProcess:
+    """`perception_node` as its own process; the log is in `log_path`."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path, parameters: Mapping[str, Any], *more: str) -> None:
+        self.log_path = folder / f"node_{time.monotonic_ns()}.log"
+        arguments = [item for name, value in parameters.items() for item in ("-p", f"{name}:={_to_yaml(value)}")]
+        command = [sys.executable, "-m", "ros_kd_perception.ros.perception_node", "--ros-args", *arguments, *more]
+        with self.log_path.open("w") as log:
+            self.process = subprocess.Popen(command, env=dict(environment), stdout=log, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if error is not None:
+            print(self.log)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(TIMEOUT_S)
+
+
+class Peer:
+    """The other side of the graph: publishes images, keeps every result, asks for transitions."""
+
+    def __init__(self, context: Context) -> None:
+        self.node = Node(f"peer_{next(_NUMBERS)}", context=context, start_parameter_services=False)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self.node)
+        self.received: defaultdict[str, list[Any]] = defaultdict(list)
+        self.statuses: dict[str, DiagnosticStatus] = {}
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, RELIABLE)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> None:
+        """Spin until the condition holds."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, (
+                f"waited {timeout_s} s in vain until {what}; diagnostics {self.summary()}"
+            )
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def spin_for(self, seconds: float) -> None:
+        """Give what should not happen the time to happen."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def listen(self, kind: Any, topic: str, qos: QoSProfile = RELIABLE) -> Any:
+        return self.node.create_subscription(kind, topic, self.received[topic].append, qos)
+
+    def listen_to_results(self, *cameras: str) -> None:
+        for camera in cameras:
+            self.listen(Image, f"/perception/{camera}/segmentation")
+            self.listen(Detection2DArray, f"/perception/{camera}/detections")
+            for table in ("segmentation", "detections"):
+                self.listen(LabelInfo, f"/perception/{camera}/{table}/label_info", LATCHED)
+
+    def results(self, camera: str, kind: str = "segmentation") -> list[Any]:
+        return self.received[f"/perception/{camera}/{kind}"]
+
+    def publisher(self, kind: Any, topic: str, qos: QoSProfile = RELIABLE) -> Any:
+        return self.node.create_publisher(kind, topic, qos)
+
+    def matched_publisher(self, kind: Any, topic: str, qos: QoSProfile = RELIABLE) -> Any:
+        """A publisher that the node has found already."""
+        publisher = self.publisher(kind, topic, qos)
+        self.until(publisher.get_subscription_count, f"the node subscribes to {topic}")
+        return publisher
+
+    def send_until_result(self, publisher: Any, make: Callable[[int], Any], camera: str) -> Any:
+        """Publish until a result comes and return the first one: a matched pair may still lose its first messages."""
+        before = len(self.results(camera))
+        for number in range(1, 200):
+            publisher.publish(make(number))
+            self.spin_for(0.05)
+            if len(self.results(camera)) > before:
+                return self.results(camera)[before]
+        raise AssertionError(f"no result from {camera}; diagnostics {self.summary()}")
+
+    def status(self, about: str) -> DiagnosticStatus:
+        return self.statuses.get(f"perception: {about}", DiagnosticStatus(level=b"\x03"))
+
+    def value(self, about: str, key: str) -> str:
+        return next((item.value for item in self.status(about).values if item.key == key), "")
+
+    def count(self, camera: str, key: str) -> int:
+        return int(self.value(camera, key) or 0)
+
+    def drops(self, camera: str) -> dict[str, int]:
+        """Drops by reason, only those that occurred."""
+        prefix = "dropped."
+        items = {
+            v.key.removeprefix(prefix): int(v.value) for v in self.status(camera).values if v.key.startswith(prefix)
+        }
+        return {reason: count for reason, count in items.items() if count}
+
+    def summary(self) -> dict[str, str]:
+        return {name: f"{s.level[0]} {s.message}" for name, s in self.statuses.items()}
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        client = self.node.create_client(kind, name)
+        self.until(client.service_is_ready, f"{name} is offered")
+        future = client.call_async(request)
+        self.until(future.done, f"{name} answers")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return bool(self.call(ChangeState, "/perception/change_state", request).success)
+
+    def state(self) -> str:
+        return str(self.call(GetState, "/perception/get_state", GetState.Request()).current_state.label)
+
+    def until_active(self) -> None:
+        self.until(lambda: self.state() == "active", "the node is active")
+
+    def _keep_diagnostics(self, message: DiagnosticArray) -> None:
+        self.statuses.update({status.name: status for status in message.status})
+
+
+def camera_picture(height: int = 96, width: int = 160, seed: int = 0) -> np.ndarray:
+    """A smooth uint8 `[height, width, 3]` picture that differs by seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def image_message(picture: np.ndarray, stamp_ns: int, frame_id: str = "front_optical") -> Image:
+    message = Image(height=picture.shape[0], width=picture.shape[1], encoding="bgr8", step=picture.shape[1] * 3)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+    message.header.frame_id = frame_id
+    message.data.frombytes(np.ascontiguousarray(picture).data.cast("B"))
+    return message
+
+
+def compressed_message(picture: np.ndarray, stamp_ns: int, suffix: str = ".png") -> CompressedImage:
+    message = CompressedImage(format="png" if suffix == ".png" else "jpeg")
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+    message.header.frame_id = "front_optical"
+    message.data.frombytes(cv2.imencode(suffix, picture)[1].data.cast("B"))
+    return message
+
+
+def stamp_ns(message: Any) -> int:
+    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
+
+
+def _to_yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value)

@@ -1,0 +1,133 @@
+"""What the node says of its cameras, from figures alone."""
+
+import pytest
+
+from ros_kd_perception.health import (
+    WINDOW_S,
+    CameraHealth,
+    CameraLink,
+    FrameTimes,
+    Level,
+    Status,
+    WorkerPulse,
+    worker_problem,
+)
+from ros_kd_perception.mailbox import FrameCounts
+from ros_kd_perception.structures import DROP_REASONS
+
+SECOND = 10**9
+LINK = CameraLink("/front/image_raw", 1)
+
+
+def counts(received: int, published: int, arrival_s: float, **dropped: int) -> FrameCounts:
+    return FrameCounts(received, published, dropped, 0, 0, int(arrival_s * SECOND))
+
+
+def judge(*snapshots: tuple[float, FrameCounts], link: CameraLink = LINK, active_since_s: float | None = 0.0) -> Status:
+    """The last status of a camera that was asked at each of the given seconds."""
+    health = CameraHealth("front", silence_timeout_ms=2000)
+    since_ns = None if active_since_s is None else int(active_since_s * SECOND)
+    statuses = [health.status(int(at_s * SECOND), c, link, since_ns) for at_s, c in snapshots]
+    return statuses[-1]
+
+
+def test_a_camera_that_keeps_up_is_ok_with_its_rates() -> None:
+    status = judge((1.0, counts(0, 0, 0.5)), (3.0, counts(60, 60, 3.0)))
+    assert status.level == Level.OK
+    values = dict(status.values)
+    assert (values["rate_in_hz"], values["rate_out_hz"]) == ("30.00", "30.00")
+    assert (values["received"], values["published"], values["waiting"]) == ("60", "60", "0")
+    assert status.message == "30.0 of 30.0 frames/s"
+
+
+def test_rates_forget_what_is_older_than_the_window() -> None:
+    snapshots = [(float(t), counts(100 * min(t, 3), 100 * min(t, 3), t)) for t in range(20)]
+    assert dict(judge(*snapshots).values)["rate_in_hz"] == "0.00"
+    assert dict(judge(*snapshots[:3]).values)["rate_in_hz"] == "100.00"
+
+
+def test_every_drop_reason_is_listed_even_at_zero() -> None:
+    values = dict(judge((1.0, counts(3, 2, 1.0, replaced=1))).values)
+    assert {key for key in values if key.startswith("dropped.")} == {f"dropped.{reason}" for reason in DROP_REASONS}
+    assert values["dropped.replaced"] == "1"
+    assert values["dropped.bad_step"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        (CameraLink("/front/image_raw", 0), "no publisher on /front/image_raw"),
+        (CameraLink("/front/image_raw", 1), "fastdds_large_images.xml"),
+        (CameraLink("/front/image_raw", 1), "image_reliability: reliable"),
+        (CameraLink("/front/image_raw", 1, "incompatible QoS"), "cannot be heard: incompatible QoS"),
+    ],
+)
+def test_silence_is_an_error_that_says_what_to_do(link: CameraLink, words: str) -> None:
+    status = judge((5.0, counts(10, 10, 2.9)), link=link)
+    assert status.level == Level.ERROR
+    assert words in status.message
+    assert status.message.startswith("nothing for 2.1 s")
+
+
+def test_silence_counts_from_the_activation() -> None:
+    assert judge((5.0, counts(0, 0, 0.0)), active_since_s=4.0).level == Level.OK
+    assert judge((6.5, counts(0, 0, 0.0)), active_since_s=4.0).level == Level.ERROR
+
+
+def test_an_inactive_camera_is_not_an_error_however_silent() -> None:
+    status = judge((500.0, counts(10, 10, 2.0)), active_since_s=None)
+    assert (status.level, status.message) == (Level.OK, "inactive")
+
+
+def test_some_refused_frames_warn_and_only_refused_frames_are_an_error() -> None:
+    before = (1.0, counts(0, 0, 0.9))
+    some = judge(before, (2.0, counts(10, 8, 2.0, bad_step=1, zero_stamp=1)))
+    assert some.level == Level.WARN
+    assert "bad_step 1, zero_stamp 1" in some.message
+    assert judge(before, (2.0, counts(10, 0, 2.0, bad_step=10))).level == Level.ERROR
+
+
+def test_refusals_are_forgotten_after_the_window() -> None:
+    bad = counts(10, 8, 2.0, bad_step=2)
+    later = 2.0 + WINDOW_S + 1
+    good = counts(20, 18, later, bad_step=2)
+    assert judge((1.0, counts(0, 0, 0.9)), (2.0, bad), (later, good)).level == Level.OK
+
+
+def test_failed_inference_is_an_error() -> None:
+    assert judge((1.0, counts(0, 0, 0.9)), (2.0, counts(10, 9, 2.0, failed=1))).level == Level.ERROR
+
+
+def test_too_slow_a_machine_is_a_warning() -> None:
+    before = (1.0, counts(0, 0, 0.9))
+    slow = judge(before, (2.0, counts(10, 4, 2.0, replaced=6)))
+    assert slow.level == Level.WARN
+    assert "4.0 of 10.0 frames/s" in slow.message
+    assert judge(before, (2.0, counts(10, 6, 2.0, replaced=4))).level == Level.OK
+    assert judge(before, (2.0, counts(10, 9, 2.0, too_old=1))).level == Level.WARN
+
+
+def test_a_publisher_that_cannot_be_heard_is_an_error_beside_one_that_can() -> None:
+    link = CameraLink("/front/image_raw", 2, "incompatible QoS")
+    assert judge((1.0, counts(0, 0, 0.9)), (2.0, counts(30, 30, 2.0)), link=link).level == Level.ERROR
+
+
+def test_percentiles_of_the_times_within_the_window() -> None:
+    health = CameraHealth("front", 2000)
+    health.record(0, FrameTimes(999.0, 999.0, 999.0))
+    for value in range(101):
+        health.record(20 * SECOND, FrameTimes(float(value), value + 10.0, None))
+    values = dict(health.status(21 * SECOND, counts(1, 1, 21.0), LINK, 0).values)
+    assert (values["processing_ms.p50"], values["processing_ms.p95"], values["processing_ms.p99"]) == (
+        "50.00",
+        "95.00",
+        "99.00",
+    )
+    assert values["latency_ms.p50"] == "60.00"
+    assert values["stamp_age_ms.p50"] == ""
+
+
+def test_the_watchdog_sees_dead_and_stuck_threads() -> None:
+    assert worker_problem(WorkerPulse(alive=True, busy_s=0.1)) == ""
+    assert "ended" in worker_problem(WorkerPulse(alive=False))
+    assert "busy with one frame for 7 s" in worker_problem(WorkerPulse(alive=True, busy_s=7.0))
