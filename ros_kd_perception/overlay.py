@@ -44,12 +44,13 @@ def draw_overlay(image_bgr: UInt8Array, perception: Perception, contract: ModelC
 
 
 def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: ModelContract) -> UInt8Array:
-    colors_bgr = np.zeros((256, 1, 3), np.uint8)
+    colors_bgr = np.zeros((256, 3), np.uint8)
     labelled = np.zeros(256, np.uint8)
     for info in contract.class_map.classes:
-        colors_bgr[info.id, 0] = info.color_rgb[::-1]
+        colors_bgr[info.id] = info.color_rgb[::-1]
         labelled[info.id] = 255
-    tints = cv2.LUT(cv2.merge([class_map] * 3), colors_bgr)
+    # One look-up a channel: OpenCV 4 and 5 do that at the same speed, applyColorMap they do not.
+    tints = cv2.merge([cv2.LUT(class_map, colors_bgr[:, channel]) for channel in range(3)])
     blended = cv2.addWeighted(image_bgr, 1.0 - TINT, tints, TINT, 0.0)
     cv2.copyTo(image_bgr, cv2.LUT(class_map, 255 - labelled), blended)
     return np.asarray(blended, np.uint8)

@@ -105,4 +105,4 @@ def test_it_is_fast_enough_for_a_live_view() -> None:
         started = time.perf_counter()
         draw_overlay(image, found, CONTRACT)
         times_ms.append((time.perf_counter() - started) * 1e3)
-    assert min(times_ms) < 15
+    assert min(times_ms) < 40  # 3 on an idle core; per-class masks or a float image cost more than this
