@@ -150,7 +150,7 @@ def test_the_one_cell_is_the_best_by_score_and_overlap() -> None:
             predicted = boxes[0, cell].tolist()
             hollow = predicted[2] <= predicted[0] or predicted[3] <= predicted[1]
             overlap = 0.0 if hollow else iou_in_plain_words(predicted, box)
-            ranking[cell] = (float(scores[0, cell, 2]) ** 0.5 * overlap**6, overlap)
+            ranking[cell] = (float(scores[0, cell, 2]) * overlap**4, overlap)
     best = max(ranking, key=lambda cell: ranking[cell][0])
     assert found.cell.tolist() == [best]
     assert float(found.quality) == pytest.approx(ranking[best][1], abs=1e-4)

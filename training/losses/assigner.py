@@ -10,10 +10,11 @@ from torch import Tensor
 
 from training.losses.boxes import box_iou
 
-# Cells are ranked by score ** 0.5 * IoU ** 6, in both branches alike: then the one cell of the one-to-one branch is
-# also the best of the one-to-many branch, and the two pull the shared features the same way (YOLOv10, section 3.1).
-SCORE_EXPONENT = 0.5
-IOU_EXPONENT = 6.0
+# Cells are ranked by score ** a * IoU ** b. One-to-many: the exponents of TOOD. One-to-one: more weight on the score, so
+# that the cell that answered in the last step goes on answering. Ranked by IoU alone neighbours take turns, all of them
+# learn to answer a little, and the object is reported twice.
+ONE_TO_MANY_EXPONENTS = (0.5, 6.0)
+ONE_TO_ONE_EXPONENTS = (1.0, 4.0)
 SMALLEST_METRIC = 1e-12  # of a candidate; an object whose every cell still misses it must get a cell all the same
 
 
@@ -76,7 +77,8 @@ def assign(targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Tensor, 
         cells: float32 [A, 3], centre x, centre y, stride.
         cells_per_object: 1 gives each object one cell of its own; more gives it up to so many.
     """
-    metric, iou = _candidates(targets, scores, boxes_xyxy, cells)
+    exponents = ONE_TO_ONE_EXPONENTS if cells_per_object == 1 else ONE_TO_MANY_EXPONENTS
+    metric, iou = _candidates(targets, scores, boxes_xyxy, cells, exponents)
     chosen = _one_each(metric) if cells_per_object == 1 else _several_each(metric, iou, cells_per_object)
     image, target, cell = chosen.nonzero(as_tuple=True)
     chosen_metric = torch.where(chosen, metric, 0.0)
@@ -87,7 +89,9 @@ def assign(targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Tensor, 
     return Assignment(image, cell, target, quality)
 
 
-def _candidates(targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+def _candidates(
+    targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Tensor, exponents: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
     """Ranking metric and IoU of every object and cell, [N, M, A]; zero where the cell is no candidate."""
     centres, half_stride = cells[:, :2], cells[:, 2:] / 2
     boxes = targets.boxes_xyxy.unsqueeze(2)
@@ -100,7 +104,7 @@ def _candidates(targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Ten
     image, target, cell = inside.nonzero(as_tuple=True)
     pair_iou = box_iou(boxes_xyxy[image, cell], targets.boxes_xyxy[image, target])
     pair_score = scores[image, cell, targets.labels[image, target]]
-    pair_metric = pair_score**SCORE_EXPONENT * pair_iou**IOU_EXPONENT
+    pair_metric = pair_score ** exponents[0] * pair_iou ** exponents[1]
     metric, iou = torch.zeros_like(inside, dtype=torch.float32), torch.zeros_like(inside, dtype=torch.float32)
     metric[image, target, cell] = pair_metric.clamp(min=SMALLEST_METRIC)
     iou[image, target, cell] = pair_iou

@@ -16,9 +16,12 @@ def detection_loss(
 ) -> tuple[Tensor, Tensor]:
     """Class and box loss of a branch, float32 scalars; zero, with zero gradients, where no frame has a weight.
 
-    The class loss is the quality focal loss (Li et al., Generalized Focal Loss, 2020): cross-entropy with the quality
-    of the cell's box as soft target y, times |y - p| ** 2. So a score says how well the box fits, and the many easy
-    background cells count little. The box loss is 1 - GIoU, weighted by y. Both are divided by the sum of all y.
+    The class loss is the cross-entropy with the quality y of the cell's box as soft target, so that a score says how
+    well the box fits. In the one-to-many branch it is multiplied by |y - p| ** 2 (quality focal loss; Li et al.,
+    Generalized Focal Loss, 2020), for its background is all easy. In the one-to-one branch it is not: there the
+    neighbours of the one cell are background that looks just like it, and the factor, a sixth at p = 0.4, lets them
+    live. With it 22 % of the detections repeated another after 400 steps on CamVid, without it 4 % after 300.
+    The box loss is 1 - GIoU, weighted by y. Both are divided by the sum of all y.
 
     Args:
         outputs: of N frames.
@@ -39,8 +42,9 @@ def detection_loss(
     # At least one, so that frames without objects, or with boxes that all still miss, do not blow up.
     normalizer = pair_weight.sum().clamp(min=1.0)
     cross_entropy = functional.binary_cross_entropy_with_logits(class_logits, quality, reduction="none")
-    focus = (quality - scores).square()
-    class_loss = ((cross_entropy * focus).sum(dim=(1, 2)) * frame_weight).sum() / normalizer
+    if cells_per_object > 1:
+        cross_entropy = cross_entropy * (quality - scores).square()
+    class_loss = (cross_entropy.sum(dim=(1, 2)) * frame_weight).sum() / normalizer
     overlap = generalized_box_iou(
         boxes[assignment.image, assignment.cell], targets.boxes_xyxy[assignment.image, assignment.target]
     )
