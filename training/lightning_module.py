@@ -58,11 +58,6 @@ class SupervisedTraining(lightning.LightningModule):
         """Tie what is random inside the network to seed, epoch and process, as the data are: resuming is exact then."""
         torch.manual_seed(np.random.SeedSequence((self.recipe.seed, self.current_epoch, self.global_rank)).generate_state(1)[0].item())
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Training batches move to the device; validation frames stay where the Perceiver takes them."""
-        del dataloader_idx
-        return batch.to(device, non_blocking=True) if isinstance(batch, Batch) else batch
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The weighted sum of the loss terms."""
         del batch_index

@@ -23,6 +23,9 @@ from training.lightning_module import SupervisedTraining
 from training.recipe import Recipe, RecipeError, SourceRecipe, load_recipe
 
 
+LOGGED_EVERY_STEPS = 5
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("recipe", type=Path, help="a file of training/recipes/")
@@ -82,6 +85,7 @@ def train(
         # Lightning suggests more workers and a shared logger step; both are settled by the recipe.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the average is
         trainer.fit(
             module,
             train_dataloaders=None,
@@ -167,7 +171,7 @@ def _make_trainer(
         gradient_clip_val=recipe.optimizer.gradient_clip or None,
         sync_batchnorm=several_gpus,  # SyncBatchNorm refuses the CPU
         use_distributed_sampler=False,  # EpochSampler knows its part
-        log_every_n_steps=10,
+        log_every_n_steps=LOGGED_EVERY_STEPS,
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
         callbacks=[TQDMProgressBar(refresh_rate=5), LearningRateMonitor("step"), *savers, *callbacks],
         enable_model_summary=False,

@@ -75,6 +75,11 @@ class DrivingData(lightning.LightningDataModule):
         """Optimiser steps of one epoch."""
         return self.samples_per_epoch // world_size // self.recipe.batch_size
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Training batches move to the device; validation frames stay where the Perceiver takes them."""
+        del dataloader_idx
+        return batch.to(device, non_blocking=True) if isinstance(batch, Batch) else batch
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of one process; Lightning tells the sampler the epoch."""
         trainer = self.trainer

@@ -1,0 +1,178 @@
+"""A whole run on tiny rendered frames: it learns, it is logged, and stopping in between changes nothing."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from training.__main__ import main
+from training.checkpoint import CheckpointError, load_student, read_checkpoint
+from training.ema import AveragedWeights
+from training.lightning_module import rate_share, split_by_decay
+from training.networks.student import build_student
+from training.recipe import OptimizerRecipe, Recipe, load_recipe
+from training.train import train
+
+RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+
+
+def smoke(samples: Path, output: Path, *overrides: str) -> Recipe:
+    folders = [f"data.train.0.folder={samples}", f"output={output}"]
+    folders += [f"validation.{task}.folder={samples}" for task in ("segmentation", "detection")]
+    return load_recipe(RECIPE, [*folders, *overrides])
+
+
+class StopAfter(lightning.Callback):
+    """Ends a run as a power cut would, in the middle of an epoch: nothing further is saved."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        self.epoch, self.batch = epoch, batch
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+            raise RuntimeError("stopped by the test")
+
+
+@pytest.fixture(scope="module")
+def finished_run(rendered_samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(smoke(rendered_samples, tmp_path_factory.mktemp("runs")), accelerator="cpu")
+
+
+def logged(folder: Path, column: str) -> list[float]:
+    values = []
+    for path in sorted((folder / "csv").glob("version_*/metrics.csv")):
+        with path.open() as file:
+            values += [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
+    return values
+
+
+def test_loss_falls_and_everything_is_written(finished_run: Path) -> None:
+    losses = logged(finished_run, "loss")
+    assert len(losses) == 2
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.5
+    assert len(logged(finished_run, "miou")) == 2
+    assert {path.name for path in (finished_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert list((finished_run / "tensorboard").rglob("events.*"))
+
+
+def test_checkpoint_says_where_it_comes_from(finished_run: Path, rendered_samples: Path) -> None:
+    averaged, info = load_student(finished_run / "checkpoints" / "last.ckpt")
+    trained, _ = load_student(finished_run / "checkpoints" / "last.ckpt", weights="trained")
+    recipe = smoke(rendered_samples, finished_run.parent)
+    assert (info.epoch, info.size, info.recipe, info.recipe_sha256) == (2, "s", recipe.to_yaml(), recipe.sha256)
+    assert info.data_sha256
+    assert 0 <= info.metrics["miou"] <= 1
+    assert not averaged.training
+    assert any(not torch.equal(a, b) for a, b in zip(averaged.parameters(), trained.parameters(), strict=True))
+
+
+def test_stopped_and_resumed_equals_uninterrupted(rendered_samples: Path, tmp_path: Path) -> None:
+    # Workers, so that what they draw is shown to depend on nothing of their own.
+    overrides = ("size=n", "epochs=3", "data.workers=1", "augmentation.rare_paste=0.5", "augmentation.noise=1.0")
+    whole = train(smoke(rendered_samples, tmp_path / "whole", *overrides), accelerator="cpu")
+    recipe = smoke(rendered_samples, tmp_path / "stopped", *overrides)
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, accelerator="cpu", callbacks=(StopAfter(epoch=1, batch=3),))
+    checkpoint = tmp_path / "stopped" / recipe.name / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(checkpoint)["ros_kd_perception"]["epoch"] == 1
+    stopped = train(recipe, resume=checkpoint, accelerator="cpu")
+    expected, found = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, stopped))
+    assert expected["global_step"] == found["global_step"] == 18
+    for name, value in expected["state_dict"].items():
+        assert torch.equal(value, found["state_dict"][name]), name
+    assert logged(whole, "loss")[-12:] == logged(stopped, "loss")[-12:]
+
+
+def test_resuming_another_recipe_is_refused(finished_run: Path, rendered_samples: Path) -> None:
+    other = smoke(rendered_samples, finished_run.parent, "optimizer.learning_rate=0.1")
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(other, resume=finished_run / "checkpoints" / "last.ckpt", accelerator="cpu")
+
+
+def test_run_starts_from_the_averaged_weights_of_another(finished_run: Path, rendered_samples: Path, tmp_path) -> None:
+    start = finished_run / "checkpoints" / "last.ckpt"
+    recipe = smoke(
+        rendered_samples, tmp_path, f"initial_weights={start}", "optimizer.learning_rate=0", "epochs=1", "size=s"
+    )
+    continued, _ = load_student(train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt")
+    initial, _ = load_student(start)
+    for before, after in zip(initial.parameters(), continued.parameters(), strict=True):
+        torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["data.train.0.folder=nowhere"], "nowhere: expected a folder with images/ and masks/"),
+        (["epoch=1"], "did you mean epochs?"),
+        (["initial_weights=none.ckpt"], "none.ckpt: expected a checkpoint"),
+        (["batch_size=100"], "does not fill one batch"),
+    ],
+)
+def test_command_refuses_wrong_input_with_status_2(
+    overrides: list[str], sentence: str, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", str(RECIPE), "--accelerator", "cpu"]
+    for override in [f"data.train.0.folder={rendered_samples}", f"output={tmp_path}", *overrides]:
+        words += ["--override", override]
+    words += ["--override", "validation.segmentation=null", "--override", "validation.detection=null"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": {}, "evil": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(CheckpointError, match="tensors and plain values"):
+        load_student(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "text.ckpt").write_text("hello")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_student(tmp_path / "text.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(CheckpointError, match="notes of python -m training train"):
+        load_student(tmp_path / "foreign.ckpt")
+
+
+def test_average_follows_and_counts_running_statistics() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    averaged = AveragedWeights(network, decay=0.5)
+    start = network[0].weight.detach().clone()
+    with torch.no_grad():
+        network[0].weight.add_(1.0)
+    averaged.update(network)  # keeps a tenth at its first update
+    torch.testing.assert_close(averaged.network[0].weight, start + 0.9)
+    network(torch.randn(2, 3, 4, 4))
+    averaged.update(network)
+    assert int(averaged.network[1].num_batches_tracked) == 1
+    assert not averaged.train().training
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly", "constant"])
+def test_rate_warms_up_and_ends_where_it_should(schedule: Any) -> None:
+    share = rate_share(OptimizerRecipe(schedule=schedule, warmup_steps=10, final_share=0.1), steps=100)
+    rates = [share(step) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 11)
+    assert rates[:11] == sorted(rates[:11])
+    assert rates[10] == pytest.approx(1)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[100] == pytest.approx(1 if schedule == "constant" else 0.1)
+
+
+def test_kernels_alone_are_decayed() -> None:
+    student = build_student("n", 11, 4)
+    decayed, free = split_by_decay(student)
+    assert len(decayed) + len(free) == len(list(student.parameters()))
+    assert all(parameter.ndim == 4 for parameter in decayed)
+    assert all(parameter.ndim == 1 or parameter.shape[1] == 1 for parameter in free)
