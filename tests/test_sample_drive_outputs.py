@@ -1,0 +1,123 @@
+"""What render_drive writes: bags and training samples, the same from any number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ros_kd_perception import render_drive
+from ros_kd_perception.bag import BagReader, decode_message, read_camera_frames
+from ros_kd_perception.sample_drive import SampleDrive, default_cameras
+from ros_kd_perception.sample_drive.drive_bag import START_NS
+from ros_kd_perception.structures import Frame
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_samples_do_not_depend_on_the_number_of_processes(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, processes in ((one, "1"), (two, "2")):
+        command = [
+            "--samples",
+            str(folder),
+            "--count",
+            "6",
+            "--size",
+            "128x72",
+            "--seed",
+            "4",
+            "--processes",
+            processes,
+        ]
+        assert render_drive.main(command) == 0
+    assert digests(one) == digests(two)
+    boxes = json.loads((one / "boxes.json").read_text())
+    assert sorted(boxes) == [f"{index:06d}" for index in range(6)]
+    assert boxes["000000"]["seed"] == boxes["000003"]["seed"] == 4_000_000
+    assert boxes["000004"]["seed"] == 4_000_001
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+    for stem, entry in boxes.items():
+        image = cv2.imread(str(one / "images" / f"{stem}.jpg"))
+        mask = cv2.imread(str(one / "masks" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
+        assert image.shape == (72, 128, 3)
+        assert mask.shape == (72, 128)
+        assert set(np.unique(mask)) <= {*range(11), 255}
+        assert len(entry["boxes_xyxy"]) == len(entry["labels"])
+        for box in entry["boxes_xyxy"]:
+            assert 0 <= box[0] < box[2] <= 128
+            assert 0 <= box[1] < box[3] <= 72
+
+
+def test_an_interrupt_leaves_no_samples(tmp_path, monkeypatch):
+    from ros_kd_perception.sample_drive import training_samples
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_samples, "_run", interrupted)
+    assert render_drive.main(["--samples", str(tmp_path / "s"), "--count", "2"]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bag_holds_the_rendered_frames_and_calibrations(tmp_path):
+    bag = tmp_path / "drive.mcap"
+    command = ["-o", str(bag), "--duration-s", "0.4", "--rate-hz", "5", "--size", "160x90", "--seed", "2"]
+    assert render_drive.main([*command, "--weather", "rain"]) == 0
+    assert render_drive.main([*command, "--weather", "rain", "--processes", "1", "-o", str(tmp_path / "b.mcap")]) == 0
+    assert bag.read_bytes() == (tmp_path / "b.mcap").read_bytes()
+    cameras = default_cameras(160, 90)
+    drive = SampleDrive(2, "rain", 0.4, cameras)
+    with BagReader(bag) as reader:
+        assert reader.cameras == {name: f"/{name}/image_raw" for name in ("front", "left", "right")}
+        frames = [frame for _, _, frame in read_camera_frames(reader)]
+        assert len(frames) == 6
+        for frame in frames:
+            assert isinstance(frame, Frame)
+            assert frame.frame_id == f"{frame.camera}_optical_frame"
+            view = drive.render(frame.camera, (frame.stamp_ns - START_NS) / 1e9)
+            assert np.array_equal(frame.image_bgr, view.image_bgr)
+        infos = [decode_message(m) for m in reader.raw_messages(["/left/camera_info"])]
+    assert [info.header.stamp.nanosec for info in infos] == [0, 200_000_000]
+    left = next(camera for camera in cameras if camera.name == "left")
+    assert np.allclose(infos[0].k, left.intrinsic_matrix.reshape(-1))
+    assert np.allclose(infos[0].p.reshape(3, 4)[:, :3], left.intrinsic_matrix)
+    assert (infos[0].width, infos[0].height, infos[0].distortion_model) == (160, 90, "plumb_bob")
+
+
+def test_a_compressed_bag_decodes_to_nearly_the_same(tmp_path):
+    bag = tmp_path / "drive"
+    command = ["-o", str(bag), "--duration-s", "0.2", "--size", "320x180", "--cameras", "front", "--compressed"]
+    assert render_drive.main(command) == 0
+    with BagReader(bag) as reader:
+        assert reader.cameras == {"front": "/front/image_raw/compressed"}
+        (frame,) = [frame for _, _, frame in read_camera_frames(reader)]
+    assert isinstance(frame, Frame)
+    view = SampleDrive(0, "day", 0.2, default_cameras(320, 180)).render("front", 0.0)
+    assert np.abs(frame.image_bgr.astype(int) - view.image_bgr).mean() < 4
+
+
+def test_bad_requests_end_with_one_sentence(tmp_path, capsys):
+    (tmp_path / "taken").mkdir()
+    for command in (
+        [],
+        ["-o", "a.mcap", "--samples", "b"],
+        ["--samples", str(tmp_path / "taken")],
+        ["--samples", str(tmp_path / "none"), "--count", "0"],
+        ["-o", str(tmp_path / "x.txt"), "--duration-s", "1"],
+        ["-o", str(tmp_path / "x.mcap"), "--rate-hz", "0"],
+    ):
+        assert render_drive.main(command) == 2, command
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1, command
+    for command in (["-o", "a.mcap", "--size", "big"], ["-o", "a.mcap", "--weather", "snow"]):
+        with pytest.raises(SystemExit) as stop:
+            render_drive.main(command)
+        assert stop.value.code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
