@@ -10,8 +10,8 @@ from torch import Tensor
 
 from training.losses.boxes import box_iou
 
-# Cells are ranked by score ** a * IoU ** b. One-to-many: the exponents of TOOD. One-to-one: more weight on the score, so
-# that the cell that answered in the last step goes on answering. Ranked by IoU alone neighbours take turns, all of them
+# Cells are ranked by score ** a * IoU ** b. One-to-many: the exponents of TOOD. One-to-one: more weight on the score,
+# so that the cell that answered in the last step goes on answering. Ranked by IoU alone neighbours take turns, all
 # learn to answer a little, and the object is reported twice.
 ONE_TO_MANY_EXPONENTS = (0.5, 6.0)
 ONE_TO_ONE_EXPONENTS = (1.0, 4.0)

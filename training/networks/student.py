@@ -63,9 +63,9 @@ class StudentOutputs:
 class Student(nn.Module):
     """Segmentation and detection of driving scenes by plain convolutions.
 
-    Two detection branches stand on the same features. The one-to-many branch has ten cells answer for each object and
-    gives the features their gradient; the one-to-one branch has one cell answer, so that its best K need no
-    non-maximum suppression (Wang et al., YOLOv10, 2024). Only the latter is run outside training.
+    Two detection branches stand on the same features. The one-to-many branch has ten cells answer for each object, which
+    teaches the features faster; the one-to-one branch has one cell answer, so that its best K need no non-maximum
+    suppression (Wang et al., YOLOv10, 2024). Only the latter is run outside training.
     """
 
     def __init__(self, size: StudentSize, segmentation_classes: int, detection_classes: int) -> None:
