@@ -1,4 +1,4 @@
-"""Offline training of students: data, networks, distillation and one file for each job. Never installed on a vehicle."""
+"""Offline training of students: data, networks and one file for each job. Never installed on a vehicle."""
 
 import os
 

@@ -63,7 +63,7 @@ class StudentOutputs:
 class Student(nn.Module):
     """Segmentation and detection of driving scenes by plain convolutions.
 
-    Two detection branches stand on the same features. The one-to-many branch has ten cells answer for each object, which
+    Two detection branches stand on the same features. In the one-to-many branch ten cells answer for each object, which
     teaches the features faster; the one-to-one branch has one cell answer, so that its best K need no non-maximum
     suppression (Wang et al., YOLOv10, 2024). Only the latter is run outside training.
     """
