@@ -123,7 +123,7 @@ def test_a_point_of_the_world_projects_where_geometry_says():
     to_left = replace(camera, yaw_rad=0.1)
     assert to_left.project(to_left.pose(CarPose(100.0, 50.0, np.pi / 2)).to_camera(point))[0][0] > 220
     right_down = replace(camera, roll_rad=0.1)
-    x, y = right_down.project(right_down.pose(CarPose(100.0, 50.0, np.pi / 2)).to_camera(point))[0]
+    _, y = right_down.project(right_down.pose(CarPose(100.0, 50.0, np.pi / 2)).to_camera(point))[0]
     assert y > 255  # the camera's right side sinks, so what is on its left sinks in the picture
     matrix = camera.intrinsic_matrix
     assert np.allclose(matrix, [[500, 0, 320], [0, 500, 180], [0, 0, 1]])
@@ -131,7 +131,7 @@ def test_a_point_of_the_world_projects_where_geometry_says():
 
 
 def test_the_road_is_where_the_road_is(drive, views):
-    """Points of the own lane, well clear of other cars, are road in the mask; nothing of the road is above the horizon."""
+    """Points of the own lane, clear of other cars, are road; no road or pavement is above the horizon."""
     camera, view = drive.cameras[0], views["front"]
     pose = drive.camera_pose("front", 1.5)
     here = drive.world.ego.along(1.5)
@@ -151,7 +151,7 @@ def test_the_road_is_where_the_road_is(drive, views):
 
 
 def test_cameras_see_one_world_at_one_time():
-    """Two cameras at one place, one turned: the right one's picture is the other's, seen through the homography between."""
+    """Two cameras at one place, one turned: a homography takes the one's masks to the other's."""
     ahead = CameraModel("ahead", 480, 270, 330.0, 1.6, 0.0, 1.45, 0.0, 0.02)
     aside = replace(ahead, name="aside", yaw_rad=0.35)
     drive = SampleDrive(8, "day", 4.0, [ahead, aside])

@@ -144,7 +144,7 @@ def _shop_front(rng: np.random.Generator, picture: Picture, width_m: float, heig
         for _ in range(int(rng.integers(2, 7))):
             x = int(rng.integers(x0 + 2, max(x1 - 4, x0 + 3)))
             y = int(rng.integers(y_glass + 5, y_sill - 5))
-            goods = _color(base * rng.uniform(0.3, 1.4) + rng.normal(0, 22, 3))
+            goods = _color(base * rng.uniform(0.4, 1.7) * (1 + rng.normal(0, 0.16, 3)))
             cv2.rectangle(picture, (x, y), (min(x + int(rng.integers(3, 12)), x1 - 2), y_sill - 1), goods, -1)
     if rng.random() < 0.3:
         awning = _color(np.array(SHOP_COLORS[rng.integers(len(SHOP_COLORS))]) * rng.uniform(0.7, 1.3))

@@ -153,7 +153,9 @@ class Roadside:
     def traffic_lights(self) -> None:
         """Set lights at the crossings that have them, globes at the others."""
         for crossing in self.world.crossings:
-            phase_s = float(self.rng.uniform(0, 24))
+            # Green when the car gets there: the drive does not stop.
+            arrival_s = crossing.along_m / self.world.ego.along_m_per_s
+            phase_s = float(self.rng.uniform(2, 9)) - arrival_s
             for side in (1.0, -1.0):
                 for end in (1.0, -1.0):
                     self._crossing_post(crossing, side, end, phase_s)

@@ -46,7 +46,7 @@ class Sensor:
         tint = np.array(weather.tint_bgr, np.float32) * (1 + 0.02 * rng.standard_normal(3).astype(np.float32))
         self.gain = (vignette[..., None] * tint * np.float32(weather.exposure)).astype(np.float32)
         self.contrast = float(rng.uniform(0.92, 1.2))
-        self.saturation = float(rng.uniform(0.75, 1.2))
+        self.saturation = float(rng.uniform(0.65, 1.1))
         self.motion = float(rng.uniform(0.0, 1.0))
 
     def expose(self, image_bgr: Image, pose: CameraPose, velocity: Array, rng: np.random.Generator) -> Image:
