@@ -16,10 +16,17 @@ TINT = 0.45
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BLACK = (0, 0, 0)
 _WHITE = (255, 255, 255)
+_UNKNOWN = ClassInfo(-1, "unknown", (128, 128, 128))
+
+Rectangle = tuple[int, int, int, int]
+"""Left, top, right, bottom, pixels."""
 
 
 def draw_overlay(image_bgr: UInt8Array, perception: Perception, contract: ModelContract) -> UInt8Array:
     """Draw class tints and labelled boxes on a copy of a frame.
+
+    Where boxes crowd, the surest get the labels: one goes above its box, else below it, else it is left out, so that
+    labels cover neither each other nor, by the dozen, what they are about.
 
     Args:
         image_bgr: uint8 `[height, width, 3]`, the frame that was perceived.
@@ -33,13 +40,19 @@ def draw_overlay(image_bgr: UInt8Array, perception: Perception, contract: ModelC
         raise ValueError(f"expected a class map of {image_bgr.shape[:2]}, got {perception.class_map.shape}")
     picture = _tint(image_bgr, perception.class_map, contract)
     classes = {c.id: c for c in contract.detections.classes}
-    detections = perception.detections
-    for index in reversed(range(len(detections))):  # the surest box on top
-        # The right and bottom sides of a box are the first pixels that it does not hold.
-        left, top = (int(side) for side in detections.boxes_xyxy[index, :2])
-        right, bottom = (math.ceil(side) - 1 for side in detections.boxes_xyxy[index, 2:])
-        info = classes.get(int(detections.labels[index]), ClassInfo(-1, "unknown", (128, 128, 128)))
-        _draw_box(picture, (left, top, right, bottom), info, float(detections.scores[index]))
+    found = perception.detections
+    infos = [classes.get(label, _UNKNOWN) for label in found.labels.tolist()]
+    # The right and bottom sides of a box are the first pixels that it does not hold.
+    boxes = [
+        (int(left), int(top), math.ceil(right) - 1, math.ceil(bottom) - 1)
+        for left, top, right, bottom in found.boxes_xyxy.tolist()
+    ]
+    line = max(1, round(picture.shape[0] / 360))
+    for box, info in reversed(list(zip(boxes, infos, strict=True))):  # the surest box on top
+        cv2.rectangle(picture, box[:2], box[2:], info.color_rgb[::-1], line)
+    plates: list[Rectangle] = []
+    for index, (info, score) in enumerate(zip(infos, found.scores.tolist(), strict=True)):
+        _draw_label(picture, boxes, index, info, f"{info.name} {score:.2f}", plates)
     return picture
 
 
@@ -56,17 +69,26 @@ def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: ModelContract)
     return np.asarray(blended, np.uint8)
 
 
-def _draw_box(picture: UInt8Array, box_xyxy: tuple[int, int, int, int], info: ClassInfo, score: float) -> None:
-    left, top, right, bottom = box_xyxy
+def _draw_label(
+    picture: UInt8Array, boxes: list[Rectangle], index: int, info: ClassInfo, text: str, plates: list[Rectangle]
+) -> None:
+    """Write the label of a box on a plate where none of the plates so far is, and add its plate to them."""
+    box = boxes[index]
     size = max(0.4, picture.shape[0] / 1300)
-    line = max(1, round(picture.shape[0] / 360))
-    color_bgr = info.color_rgb[::-1]
-    cv2.rectangle(picture, (left, top), (right, bottom), color_bgr, line)
-    text = f"{info.name} {score:.2f}"
-    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, size, 1)
-    plate_top = max(0, top - text_height - baseline)
-    plate_left = min(left, max(0, picture.shape[1] - text_width))
-    plate_bottom = plate_top + text_height + baseline
-    cv2.rectangle(picture, (plate_left, plate_top), (plate_left + text_width, plate_bottom), color_bgr, cv2.FILLED)
-    ink = _BLACK if sum(info.color_rgb) > 3 * 128 else _WHITE
-    cv2.putText(picture, text, (plate_left, plate_bottom - baseline), _FONT, size, ink, 1, cv2.LINE_AA)
+    (width, letters), baseline = cv2.getTextSize(text, _FONT, size, 1)
+    height = letters + baseline
+    left = max(0, min(box[0], picture.shape[1] - width))
+    above, below = max(0, box[1] - height), min(box[3] + 1, picture.shape[0] - height)
+    # Below, it would often lie on a nearer object, which then wears a wrong name.
+    for top, taken in ((above, plates), (below, [*plates, *boxes[:index], *boxes[index + 1 :]])):
+        plate = (left, top, left + width, top + height)
+        if not any(_overlap(plate, other) for other in taken):
+            plates.append(plate)
+            cv2.rectangle(picture, plate[:2], plate[2:], info.color_rgb[::-1], cv2.FILLED)
+            ink = _BLACK if sum(info.color_rgb) > 3 * 128 else _WHITE
+            cv2.putText(picture, text, (left, top + letters), _FONT, size, ink, 1, cv2.LINE_AA)
+            return
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

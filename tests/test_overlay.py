@@ -90,6 +90,19 @@ def test_the_surest_of_overlapping_boxes_is_on_top() -> None:
     assert tuple(drawn[150, 50]) == CONTRACT.detections.classes[0].color_rgb[::-1]
 
 
+def test_labels_do_not_cover_each_other() -> None:
+    image = np.zeros((240, 640, 3), np.uint8)
+    nothing = np.full((240, 640), 255, np.uint8)
+    alone = draw_overlay(image, perception(nothing, [[100, 100, 200, 180]], [0]), CONTRACT)
+    # The same box again and again, less and less sure: one label above, one below, no more.
+    crowd = draw_overlay(image, perception(nothing, [[100, 100, 200, 180]] * 5, [0, 1, 1, 1, 1]), CONTRACT)
+    np.testing.assert_array_equal(crowd[:180], alone[:180])
+    second_bgr = CONTRACT.detections.classes[1].color_rgb[::-1]
+    below = (crowd[180:] == second_bgr).all(axis=2)
+    assert below.sum() > 200
+    assert np.flatnonzero(below.any(axis=1)).max() < 30
+
+
 def test_a_class_map_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="class map"):
         draw_overlay(picture(20, 30), perception(np.zeros((30, 20), np.uint8), [], []), CONTRACT)
