@@ -66,7 +66,7 @@ $(VENV)/.created:
 
 $(VENV)/.demo-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
 	@echo 'Installing what the demo needs into $(VENV), about half a minute from a warm cache ...'
-	@$(PIP) install -c constraints.txt -e '.[cpu,bag,ros]'
+	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros]'
 	@touch $@
 
 $(VENV)/.messages-built: $(VENV)/.demo-installed $(MESSAGES)
@@ -75,7 +75,7 @@ $(VENV)/.messages-built: $(VENV)/.demo-installed $(MESSAGES)
 
 $(VENV)/.test-installed: $(VENV)/.demo-installed
 	@echo 'Installing what training and the tests need into $(VENV), torch among it ...'
-	@$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') -e '.[cpu,bag,ros,training,test]'
+	@$(PIP) install --no-compile -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') -e '.[cpu,bag,ros,training,test]'
 	@touch $@
 
 clean:

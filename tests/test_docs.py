@@ -1,0 +1,124 @@
+"""Every command in a ```bash block of the documentation names things that exist: targets, files, options, arguments.
+
+What the commands do is tested elsewhere: colcon in test_colcon, launch files in test_launch, the rest beside its code.
+"""
+
+import ast
+import functools
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+
+PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
+# Programs that are not ours; a first word that is neither here nor ours is a mistake.
+FOREIGN = {".", "cd", "colcon", "export", "git", "mkdir", "pip", "rosdep", "source", "sudo", "touch"}
+# Subcommands of ros2 that take no names of ours except topics and nodes.
+ROS2 = {"bag", "lifecycle", "node", "param", "pkg", "topic"}
+EXECUTABLES = dict(
+    re.findall(r'f"(\w+) = \{PACKAGE\}\.([\w.]+):main"', (ROOT / "setup.py").read_text(encoding="utf-8"))
+)
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Page and command line, continued lines joined."""
+    for page in PAGES:
+        for block in re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.strip() and not line.strip().startswith("#"):
+                    yield str(page.relative_to(ROOT)), line.strip()
+
+
+COMMANDS = sorted(set(commands()))
+
+
+@functools.cache
+def help_of(*command: str) -> str:
+    """What a command of ours says about its options."""
+    outcome = subprocess.run(
+        [sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
+
+
+@functools.cache
+def launch_arguments(name: str) -> frozenset[str]:
+    """Arguments that a launch file declares, with those of the files beside it that it includes."""
+    text = (ROOT / "launch" / name).read_text(encoding="utf-8")
+    declared = {
+        ast.literal_eval(node.args[0])
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("_argument", "DeclareLaunchArgument")
+        and isinstance(node.args[0], ast.Constant)
+    }
+    included = re.findall(r'with_name\("([\w.]+)"\)', text)
+    return frozenset(declared.union(*[launch_arguments(other) for other in included]))
+
+
+def check_options(words: list[str], *command: str) -> None:
+    said = help_of(*command)
+    for word in words:
+        if word.startswith("-"):
+            assert re.search(rf"(?<![\w-]){re.escape(word.partition('=')[0])}(?![\w-])", said), f"{word} is no option"
+
+
+def check_ros2(words: list[str]) -> None:
+    if words[:2] == ["launch", "ros_kd_perception"]:
+        names = {word.partition(":=")[0] for word in words[3:] if ":=" in word}
+        assert names <= launch_arguments(words[2]), f"not declared: {names - launch_arguments(words[2])}"
+    elif words[:2] == ["run", "ros_kd_perception"]:
+        assert words[2] in EXECUTABLES
+    else:
+        assert words[0] in ROS2
+
+
+def check_python(words: list[str]) -> None:
+    if words[:1] != ["-m"]:
+        assert (ROOT / words[0]).is_file()
+        check_options(words[1:], words[0])
+    elif words[1] == "training":
+        check_options(words[3:], "-m", "training", words[2])
+        for recipe in (word for word in words if word.startswith("recipes/")):
+            assert (ROOT / "training" / recipe).is_file()
+    elif words[1].startswith("ros_kd_perception"):
+        check_options(words[2:], "-m", words[1])
+    else:
+        assert words[1] in ("pip", "venv", "colcon", "pytest")
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_command_names_what_exists(page: str, command: str) -> None:
+    words = shlex.split(command, comments=True)
+    while "=" in words[0] and not words[0].startswith("-"):
+        words.pop(0)
+    program, rest = words[0].removeprefix(".venv/bin/"), words[1:]
+
+    if program == "make":
+        assert subprocess.run(["make", "-n", *rest], cwd=ROOT, capture_output=True, check=False).returncode == 0
+    elif program == "ros2":
+        check_ros2(rest)
+    elif program in ("python", "python3"):
+        check_python(rest)
+    elif program in EXECUTABLES:
+        if program != "perception_node":
+            check_options(rest, "-m", f"ros_kd_perception.{EXECUTABLES[program]}")
+    else:
+        assert program in FOREIGN, f"{page} runs {program}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_vehicle_guide_is_covered() -> None:
+    assert [command for page, command in COMMANDS if page == "docs/vehicle.md" and "perception.launch.py" in command]
+    assert Path(ROOT / "docs" / "vehicle.md") in PAGES
