@@ -25,6 +25,7 @@ try:
         QosTime,
     )
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
+    from rosbags.rosbag2.reader import DirectoryReader
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
     from rosbags.typesys.store import Typestore
 except ImportError as error:
@@ -170,7 +171,7 @@ class BagReader:
             BagError: the bag cannot be read on.
         """
         for reader in self._readers:
-            connections = [c for c in reader.connections if c.topic in topics]
+            connections = [c for c in _stored_connections(reader) if c.topic in topics]
             if connections:
                 yield from self._read(reader, connections, start_ns, end_ns)
 
@@ -328,6 +329,17 @@ class BagWriter:
             self.close()
         else:
             self.abort()
+
+
+def _stored_connections(reader: Reader) -> list[Connection]:
+    """The connections as the files of a bag have them.
+
+    For a folder, those of its metadata.yaml would do but for their QoS: rosbag2 writes it in another version or with
+    other values there than into the files, and rosbags then finds no message that belongs to the connection.
+    """
+    if isinstance(reader.storage, DirectoryReader):
+        return [connection for file in reader.storage.storages for connection in file.connections]
+    return reader.connections
 
 
 def _files_of(path: Path) -> list[Path]:

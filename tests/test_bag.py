@@ -109,6 +109,23 @@ def test_folders_of_either_storage_and_their_bare_files(
             assert stamps_of(bag) == expected
 
 
+@pytest.mark.parametrize("plugin", list(StoragePlugin))
+def test_a_folder_whose_metadata_disagrees_with_its_file_about_qos(tmp_path: Path, plugin: StoragePlugin) -> None:
+    # As rosbag2 itself writes it: its own test bags do.
+    folder = write_with_rosbags(tmp_path / "drive", plugin, CompressionMode.NONE)
+    metadata = (folder / "metadata.yaml").read_text()
+    offered = "offered_qos_profiles: []"
+    assert offered in metadata
+    profile = (
+        "{history: 3, depth: 0, reliability: 1, durability: 2, deadline: {sec: 2147483647, nsec: 4294967295}, "
+        "lifespan: {sec: 2147483647, nsec: 4294967295}, liveliness: 1, liveliness_lease_duration: {sec: 2147483647, "
+        "nsec: 4294967295}, avoid_ros_namespace_conventions: false}"
+    )
+    (folder / "metadata.yaml").write_text(metadata.replace(offered, f"offered_qos_profiles: [{profile}]"))
+    with BagReader(folder) as bag:
+        assert stamps_of(bag) == [START_NS + index for index in range(5)]
+
+
 def test_a_split_recording_without_metadata_is_read_in_order(tmp_path: Path) -> None:
     folder = tmp_path / "drive"
     folder.mkdir()
