@@ -22,8 +22,8 @@ WINDOW_S = 5.0
 _MAX_SAMPLES = 1000
 _BY_DESIGN = ("replaced", "too_old", "inactive")
 _REMEDIES = (
-    "large images need the Fast DDS profile config/fastdds_large_images.xml in the environment of the sender "
-    "(FASTDDS_DEFAULT_PROFILES_FILE for the camera driver or bag player), or image_reliability: reliable here"
+    "large images need the Fast DDS profile config/fastdds_large_images.xml in the environment of the sender, the "
+    "camera driver or bag player, or image_reliability: reliable here"
 )
 
 
@@ -107,7 +107,8 @@ class CameraHealth:
             level, message = Level.OK, "inactive"
         else:
             silent_s = (now_ns - max(active_since_ns, counts.latest_arrival_ns)) / 1e9
-            level, message = self._judge(recent, span_s, link, silent_s)
+            has_sent = counts.latest_arrival_ns > active_since_ns
+            level, message = self._judge(recent, span_s, link, silent_s, has_sent)
         values = [
             ("topic", link.topic),
             ("publishers", str(link.publishers)),
@@ -133,9 +134,11 @@ class CameraHealth:
             snapshots.append((now_ns, counts))
         return counts.since(before), max((now_ns - before_ns) / 1e9, 1e-3)
 
-    def _judge(self, recent: FrameCounts, span_s: float, link: CameraLink, silent_s: float) -> tuple[Level, str]:
+    def _judge(
+        self, recent: FrameCounts, span_s: float, link: CameraLink, silent_s: float, has_sent: bool
+    ) -> tuple[Level, str]:
         if silent_s * 1e3 > self.silence_timeout_ms:
-            return Level.ERROR, _why_silent(link, silent_s)
+            return Level.ERROR, _why_silent(link, silent_s, has_sent)
         if recent.dropped.get("failed", 0):
             return Level.ERROR, f"inference failed on {recent.dropped['failed']} of the last {recent.received} frames"
         refused = {r: n for r, n in recent.dropped.items() if n and r not in _BY_DESIGN}
@@ -175,12 +178,13 @@ def worker_problem(pulse: WorkerPulse) -> str:
     return ""
 
 
-def _why_silent(link: CameraLink, silent_s: float) -> str:
+def _why_silent(link: CameraLink, silent_s: float, has_sent: bool) -> str:
     if link.publishers == 0:
         return f"nothing for {silent_s:.1f} s: no publisher on {link.topic}; start the camera or remap the topic"
     if link.mismatch:
         return f"nothing for {silent_s:.1f} s: a publisher on {link.topic} cannot be heard: {link.mismatch}"
-    return f"nothing for {silent_s:.1f} s though {link.publishers} publisher(s) match on {link.topic}: {_REMEDIES}"
+    matched = f"nothing for {silent_s:.1f} s though {link.publishers} publisher(s) match on {link.topic}"
+    return f"{matched}: they have sent before, look at the camera" if has_sent else f"{matched}: {_REMEDIES}"
 
 
 def _percentiles(name: str, samples: Sequence[float]) -> list[tuple[str, str]]:

@@ -63,10 +63,17 @@ def test_every_drop_reason_is_listed_even_at_zero() -> None:
     ],
 )
 def test_silence_is_an_error_that_says_what_to_do(link: CameraLink, words: str) -> None:
-    status = judge((5.0, counts(10, 10, 2.9)), link=link)
+    status = judge((5.1, counts(0, 0, 0.0)), link=link, active_since_s=3.0)
     assert status.level == Level.ERROR
     assert words in status.message
     assert status.message.startswith("nothing for 2.1 s")
+
+
+def test_a_camera_that_has_sent_before_is_not_blamed_on_the_transport() -> None:
+    status = judge((5.0, counts(10, 10, 2.9)))
+    assert status.level == Level.ERROR
+    assert "look at the camera" in status.message
+    assert "fastdds" not in status.message
 
 
 def test_silence_counts_from_the_activation() -> None:

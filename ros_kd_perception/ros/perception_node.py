@@ -111,6 +111,14 @@ class PerceptionNode(LifecycleNode):
             return FAILURE
         return super().on_error(state)
 
+    def finalize(self) -> None:
+        """Shut down from whatever state the node is in; nothing happens if it is finalized."""
+        try:
+            self.trigger_shutdown()
+        except RuntimeError:
+            # rclpy's error where no shutdown is possible; what state that is, it does not tell in public.
+            self._release()
+
     def _configured(self) -> Pipeline:
         if self._pipeline is None:
             raise RuntimeError("expected a configured node, there is no model; configure it first")
@@ -184,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop.wait()
     executor.shutdown()
     spinning.join()
-    node.trigger_shutdown()
+    node.finalize()
     node.destroy_node()
     rclpy.try_shutdown()
     return 0

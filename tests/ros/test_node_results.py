@@ -64,8 +64,8 @@ def test_what_the_node_publishes_is_what_the_perceiver_says(peer: Peer, start_no
         assert "Traceback" not in node.log
 
 
-def test_two_cameras_get_the_same_share_of_an_overloaded_node(peer: Peer, start_node: Any) -> None:
-    start_node(cameras=["front", "rear"])
+def test_a_camera_that_floods_takes_nothing_from_the_other(peer: Peer, start_node: Any, student: Path) -> None:
+    start_node(model=student, cameras=["front", "rear"])
     publishers = {c: peer.matched_publisher(Image, f"/{c}/image_raw") for c in ("front", "rear")}
     big = camera_picture(1080, 1920)
     sent = 0
@@ -78,7 +78,8 @@ def test_two_cameras_get_the_same_share_of_an_overloaded_node(peer: Peer, start_
         peer.spin_for(0.01)
     peer.until(lambda: all(peer.count(c, "waiting") == 0 for c in publishers), "all is worked off")
     published = {camera: peer.count(camera, "published") for camera in publishers}
-    assert published["rear"] >= 0.6 * published["front"]
+    # All that it sent, or as many as the other.
+    assert published["rear"] >= min(0.9 * peer.count("rear", "received"), 0.6 * published["front"])
     for camera in publishers:
         assert peer.count(camera, "received") == published[camera] + sum(peer.drops(camera).values())
 

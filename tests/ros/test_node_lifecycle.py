@@ -1,0 +1,221 @@
+"""Transitions, signals, and refusals to configure, of the real node on a real graph."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from lifecycle_msgs.msg import Transition
+from rclpy.context import Context
+from rclpy.lifecycle import TransitionCallbackReturn
+from ros_graph import Peer, camera_picture, image_message
+from sensor_msgs.msg import Image
+from tiny_student import CONTRACT_KEY, GOLDEN_KEY, contract_with, write_tiny_student
+
+from ros_kd_perception.model_contract import InputSpec
+from ros_kd_perception.ros.perception_node import PerceptionNode
+
+T0 = 1_700_000_000_000_000_000
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+def test_every_transition_twice(peer: Peer, start_node: Any) -> None:
+    peer.listen_to_results("front")
+    with start_node(autostart=False) as node:
+        publisher = peer.publisher(Image, "/front/image_raw")
+        sent = 0
+
+        def send(_: int) -> Image:
+            nonlocal sent
+            sent += 1
+            return image_message(camera_picture(), T0 + sent)
+
+        def is_deaf() -> bool:
+            return not publisher.get_subscription_count()
+
+        for _ in range(2):
+            assert peer.state() == "unconfigured"
+            peer.until(lambda: peer.status("model").message == "unconfigured", "diagnostics say so")
+            assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+            assert peer.state() == "inactive"
+            assert is_deaf()
+            for _ in range(2):
+                assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+                assert peer.state() == "active"
+                peer.until(publisher.get_subscription_count, "the node subscribes")
+                assert peer.send_until_result(publisher, send, "front").height == 96
+                assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+                peer.until(is_deaf, "the node unsubscribes")
+                peer.until(lambda: peer.status("front").message == "inactive", "diagnostics say so")
+            assert peer.change_state(Transition.TRANSITION_CLEANUP)
+            assert not peer.change_state(Transition.TRANSITION_ACTIVATE)
+        assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+        assert peer.change_state(Transition.TRANSITION_INACTIVE_SHUTDOWN)
+        assert peer.state() == "finalized"
+        assert node.end() == 0
+        assert "Traceback" not in node.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_an_active_node_cleanly_under_load(peer: Peer, start_node: Any, number: int) -> None:
+    peer.listen_to_results("front")
+    with start_node() as node:
+        publisher = peer.matched_publisher(Image, "/front/image_raw")
+        for sent in range(1, 40):
+            publisher.publish(image_message(camera_picture(480, 640), T0 + sent))
+            peer.spin_for(0.005)
+        assert node.end(number) == 0
+        assert "Traceback" not in node.log
+        assert "rror" not in node.log
+
+
+def test_ros_arguments_that_cannot_be_read_are_one_sentence(start_node: Any, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("perception:\n  ros__parameters:\n    cameras: [front, 3]\n")
+    with start_node("--params-file", str(broken)) as node:
+        assert node.process.wait(20) == 2
+        assert "broken.yaml" in node.log
+        assert "Traceback" not in node.log
+
+
+# From here on the node runs in this process, for speed: the same class, on a graph just as real.
+
+
+@pytest.fixture
+def make_node(context: Context, tiny_student: Path) -> Iterator[Callable[..., PerceptionNode]]:
+    with ExitStack() as stack:
+
+        def make(*overrides: str) -> PerceptionNode:
+            if not any(override.startswith("model:=") for override in overrides):
+                overrides = (f"model:={tiny_student}", *overrides)
+            arguments = ["--ros-args", *(item for override in overrides for item in ("-p", override))]
+            node = PerceptionNode(context=context, cli_args=arguments)
+            stack.callback(node.destroy_node)
+            stack.callback(node.finalize)
+            return node
+
+        yield make
+
+
+def refusal(node: PerceptionNode, capfd: pytest.CaptureFixture[str]) -> str:
+    """Try to configure, and return the one sentence that says why not."""
+    assert node.trigger_configure() == FAILURE
+    assert node._state_machine.current_state[1] == "unconfigured"
+    logged = [line for line in capfd.readouterr().err.splitlines() if "cannot configure" in line]
+    assert len(logged) == 1
+    return logged[0].partition("cannot configure: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("cameras:=[]", "cameras to be a list of at least one name"),
+        ("cameras:=front", "cameras to be a list of at least one name, got 'front'"),
+        ("cameras:=[front, front]", "to differ"),
+        ("cameras:=[front, 'rear view']", "got 'rear view'"),
+        ("cameras:=[1, 2]", "cameras to be a list of at least one name"),
+        ("model:=17", "model to be a string, got 17"),
+        ("image_transport:=compresed", "did you mean compressed?"),
+        ("front.image_transport:=jpeg", "front.image_transport to be one of raw, compressed"),
+        ("image_reliability:=besteffort", "did you mean best_effort?"),
+        ("device:=gpu", "device to be one of auto, tensorrt, cuda, cpu"),
+        ("device:=[cpu]", "device to be a string"),
+        ("precision:=fp64", "precision to be one of auto, fp32, fp16, int8"),
+        ("precision:=int8", "expected precision int8"),
+        ("require_gpu:=1", "require_gpu to be true or false"),
+        ("require_gpu:=true", "require_gpu is set"),
+        ("intra_op_threads:=-1", "intra_op_threads to be from 0 to 256, got -1"),
+        ("intra_op_threads:=1.5", "intra_op_threads to be an integer"),
+        ("score_threshold:=1.01", "score_threshold to be from -1 to 1, got 1.01"),
+        ("score_threshold:=.nan", "score_threshold to be from -1 to 1, got nan"),
+        ("max_age_ms:=-1.0", "max_age_ms to be from 0 to 60000"),
+        ("max_age_ms:=soon", "max_age_ms to be a number, got 'soon'"),
+        ("max_stamp_age_ms:=.inf", "max_stamp_age_ms to be from 0 to 10000"),
+        ("silence_timeout_ms:=0", "silence_timeout_ms to be from 100"),
+        ("diagnostics_period_s:=0", "diagnostics_period_s to be from 0.05"),
+        ("autostart:=yes please", "autostart to be true or false"),
+    ],
+)
+def test_a_bad_parameter_is_a_refusal_in_one_sentence(
+    make_node: Any, capfd: pytest.CaptureFixture[str], override: str, words: str
+) -> None:
+    assert words in refusal(make_node(override), capfd)
+
+
+def test_integers_stand_for_numbers_and_good_overrides_are_taken(make_node: Any) -> None:
+    node = make_node("max_age_ms:=100", "cameras:=[a, b]", "b.image_transport:=compressed", "score_threshold:=1")
+    assert node.trigger_configure() == SUCCESS
+    parameters = node._pipeline.parameters
+    assert (parameters.max_age_ms, parameters.score_threshold, parameters.cameras) == (100.0, 1.0, ("a", "b"))
+    assert parameters.image_transports == {"a": "raw", "b": "compressed"}
+
+
+def test_an_unknown_parameter_is_warned_about_with_the_nearest_name(
+    make_node: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node("camera:=[front]", "use_sim_time:=false", "qos_overrides.x:=1")
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "did you mean" in line]
+    assert len(warnings) == 1
+    assert "got camera, which has no effect; did you mean cameras?" in warnings[0]
+    assert node.trigger_configure() == SUCCESS
+
+
+def test_a_refused_model_can_be_replaced_without_a_restart(
+    make_node: Any, capfd: pytest.CaptureFixture[str], tiny_student: Path
+) -> None:
+    from rclpy.parameter import Parameter
+
+    node = make_node("model:=/nowhere/student.onnx")
+    assert "expected an ONNX file at /nowhere/student.onnx" in refusal(node, capfd)
+    assert node.set_parameters([Parameter("model", value=str(tiny_student))])[0].successful
+    assert node.trigger_configure() == SUCCESS
+    assert not node.set_parameters([Parameter("cameras", value=["rear"])])[0].successful
+
+
+def _write_bad_model(kind: str, path: Path) -> None:
+    if kind == "not ONNX":
+        path.write_bytes(b"these are not the weights you are looking for" * 100)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "cut off":
+        write_tiny_student(path)
+        path.write_bytes(path.read_bytes()[:-2000])
+    elif kind == "without contract":
+        write_tiny_student(path, change_metadata={CONTRACT_KEY: None})
+    elif kind == "contract not JSON":
+        write_tiny_student(path, change_metadata={CONTRACT_KEY: "{"})
+    elif kind == "contract at odds":
+        write_tiny_student(path, contract=contract_with(input=InputSpec(128, 96)), change_metadata={GOLDEN_KEY: None})
+    elif kind == "golden frames fail":
+        write_tiny_student(path, change_graph=_brighten)
+
+
+def _brighten(model: onnx.ModelProto) -> None:
+    block = next(tensor for tensor in model.graph.initializer if tensor.name == "block")
+    block.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(block) * 2, "block"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "found none"),
+        ("not ONNX", "to be an ONNX model"),
+        ("empty", "it has 0"),
+        ("cut off", "to be an ONNX model"),
+        ("without contract", "expected a contract under the metadata key"),
+        ("contract not JSON", "expected the contract to be JSON"),
+        ("contract at odds", "as its contract says"),
+        ("golden frames fail", "expected golden frame"),
+    ],
+)
+def test_a_bad_model_is_a_refusal_in_one_sentence(
+    make_node: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path, kind: str, words: str
+) -> None:
+    path = tmp_path / "bad.onnx"
+    _write_bad_model(kind, path)
+    assert words in refusal(make_node(f"model:={path}"), capfd)
