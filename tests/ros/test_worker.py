@@ -1,0 +1,150 @@
+"""The thread that owns the network, without a graph around it: it outlives whatever one frame does to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ros_graph import camera_picture, image_message
+from sensor_msgs.msg import Image
+
+from ros_kd_perception.health import CameraHealth, CameraLink, worker_problem
+from ros_kd_perception.mailbox import Mailbox
+from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.ros.message_types import rclpy_message_types
+from ros_kd_perception.ros.stamp_age import StampAge
+from ros_kd_perception.ros.worker import PerceptionWorker
+from ros_kd_perception.structures import Frame, Perception
+
+T0 = 1_700_000_000_000_000_000
+
+
+class Results:
+    """Keeps what the worker publishes."""
+
+    def __init__(self) -> None:
+        self.segmentations: list[int] = []
+        self.overlays_offered = 0
+        self.arrived = threading.Condition()
+
+    def publish(self, segmentation: Any, detections: Any) -> None:
+        with self.arrived:
+            self.segmentations.append(segmentation.header.stamp.nanosec)
+            self.arrived.notify_all()
+
+    def offer_overlay(self, frame: Frame, perception: Perception) -> None:
+        self.overlays_offered += 1
+
+
+class Rig:
+    def __init__(self, model: Path, stamp_age_ms: float = 0.0) -> None:
+        self.mailbox: Mailbox[Image] = Mailbox(["front"])
+        self.model = OnnxModel.open(model, device="cpu", intra_op_threads=1)
+        self.results = Results()
+        self.health = CameraHealth("front", 2000)
+        self.warnings: list[str] = []
+        self.now_ns = T0
+        self.worker = PerceptionWorker(
+            self.mailbox,
+            Perceiver(self.model),
+            MessageBuilder(rclpy_message_types(), self.model.contract, reuse_parts=True),
+            {"front": self.results},
+            {"front": self.health},
+            StampAge(stamp_age_ms, lambda: self.now_ns, self.warnings.append),
+            self.warnings.append,
+        )
+
+    def process(self, message: Image) -> None:
+        self.mailbox.open()
+        self.mailbox.put("front", message)
+        letter = self.mailbox.take(0)
+        assert letter is not None
+        self.worker.process_message(letter.camera, letter.message, letter.arrival_ns)
+
+    @property
+    def drops(self) -> dict[str, int]:
+        return self.mailbox.counts()["front"].dropped
+
+
+@pytest.fixture
+def rig(tiny_student: Path) -> Rig:
+    return Rig(tiny_student)
+
+
+def test_a_message_is_published_counted_and_timed(rig: Rig) -> None:
+    rig.process(image_message(camera_picture(), T0 + 7))
+    assert rig.results.segmentations == [7]
+    assert rig.results.overlays_offered == 1
+    counts = rig.mailbox.counts()["front"]
+    assert (counts.received, counts.published, counts.dropped) == (1, 1, {})
+    status = rig.health.status(time.monotonic_ns(), counts, CameraLink("/front/image_raw", 1), 0)
+    values = dict(status.values)
+    assert 0 < float(values["processing_ms.p50"]) <= float(values["latency_ms.p50"]) < 1000
+
+
+def test_a_frame_on_which_the_network_fails_is_lost_and_the_next_is_not(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(images: Any) -> Any:
+        raise RuntimeError("the device fell off the bus")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rig.model, "run", fail)
+        for stamp in range(20):
+            rig.process(image_message(camera_picture(), T0 + stamp))
+    rig.process(image_message(camera_picture(), T0 + 20))
+    assert rig.drops == {"failed": 20}
+    assert rig.results.segmentations == [20]
+    assert len(rig.warnings) == 1  # throttled
+    assert "the device fell off the bus" in rig.warnings[0]
+
+
+def test_warnings_of_different_reasons_do_not_hide_each_other(rig: Rig) -> None:
+    for _ in range(3):
+        rig.process(image_message(camera_picture(), 0))
+        message = image_message(camera_picture(), T0)
+        message.encoding = "rgb9"
+        rig.process(message)
+    assert rig.drops == {"zero_stamp": 3, "unknown_encoding": 3}
+    assert len(rig.warnings) == 2
+
+
+def test_the_thread_starts_again_after_a_stop_and_forgets_old_stamps(rig: Rig) -> None:
+    for _ in range(2):
+        rig.worker.start()
+        assert worker_problem(rig.worker.pulse()) == ""
+        with rig.results.arrived:
+            rig.mailbox.put("front", image_message(camera_picture(), T0 + 5))
+            assert rig.results.arrived.wait_for(lambda: rig.results.segmentations == [5], 10)
+            rig.results.segmentations.clear()
+        assert rig.worker.stop(10)
+        assert not rig.worker.pulse().alive
+        rig.mailbox.put("front", image_message(camera_picture(), T0 + 6))
+    assert rig.drops == {"inactive": 2}
+
+
+def test_stamps_older_than_the_limit_are_dropped(tiny_student: Path) -> None:
+    rig = Rig(tiny_student, stamp_age_ms=100)
+    rig.now_ns = T0 + 50 * 10**6
+    rig.process(image_message(camera_picture(), T0))
+    rig.now_ns = T0 + 150 * 10**6
+    rig.process(image_message(camera_picture(), T0))
+    assert rig.drops == {"too_old": 1}
+    assert rig.results.segmentations == [0]
+
+
+def test_stamps_of_another_clock_suspend_the_limit_with_one_warning(tiny_student: Path) -> None:
+    rig = Rig(tiny_student, stamp_age_ms=100)
+    rig.now_ns = T0 + 3600 * 10**9
+    for stamp in range(3):
+        rig.process(image_message(camera_picture(), T0 + stamp))
+    assert rig.results.segmentations == [0, 1, 2]
+    assert len(rig.warnings) == 1
+    assert "use_sim_time" in rig.warnings[0]
+    rig.process(image_message(camera_picture(), rig.now_ns))
+    assert "applies to front again" in rig.warnings[1]
