@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,7 +90,9 @@ def _drive(
         "Topics": ", ".join(f"{camera}: {topic}" for camera, topic in plan.cameras.items()),
         "Student": f"{contract.name} {contract.version}, {contract.precision}, network input "
         f"{contract.input.width}x{contract.input.height}, sha256 {model.sha256}",
-        "Execution provider": str(summary["provider"]),
+        "Execution provider": f"{summary['provider']}, {plan.intra_op_threads} thread"
+        f"{'s' * (plan.intra_op_threads > 1)} a network run",
+        "Machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
         "Processes": "player, perception node and recorder, each a process of its own on a ROS 2 graph",
         "Measured": str(summary["measured"]),
     }

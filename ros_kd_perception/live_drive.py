@@ -38,6 +38,7 @@ class LivePlan:
         duration_s: seconds of the bag to play, 0 for all.
         model: the student.
         device: for the node's parameter of that name.
+        intra_op_threads: for the node's parameter of that name.
         fastdds_profile: Fast DDS settings for all three.
     """
 
@@ -48,6 +49,7 @@ class LivePlan:
     duration_s: float
     model: Path
     device: str
+    intra_op_threads: int
     fastdds_profile: Path
 
 
@@ -114,6 +116,7 @@ def _node_command(plan: LivePlan, files: LiveFiles) -> list[str]:
         "autostart": True,
         "model": str(plan.model.resolve()),
         "device": plan.device,
+        "intra_op_threads": plan.intra_op_threads,
         "cameras": list(plan.cameras),
         **{camera: {"image_transport": "compressed"} for camera in sorted(compressed)},
     }

@@ -257,7 +257,7 @@ def _rate_plot(drive: Drive) -> str:
 def _drops_plot(summary: Mapping[str, Any]) -> str:
     if not summary["dropped"]:
         return "<p>None: every frame that was sent was perceived.</p>"
-    return svg_plots.bars(summary["dropped"], "frames")
+    return svg_plots.bars(summary["dropped"])
 
 
 def _shares_plot(drive: Drive) -> str:

@@ -115,8 +115,8 @@ def histogram(values: Sequence[float], marks: Mapping[str, float], x_label: str,
     return _drawing(parts, f"histogram of {x_label}")
 
 
-def bars(values: Mapping[str, float], unit: str) -> str:
-    """Horizontal bars, one a name, the value written beside each."""
+def bars(values: Mapping[str, float], unit: str = "") -> str:
+    """Horizontal bars, one a name, the value and its unit written beside each."""
     row, top = 30, 6
     largest = max(values.values(), default=0.0) or 1.0
     parts = []
@@ -126,7 +126,7 @@ def bars(values: Mapping[str, float], unit: str) -> str:
         parts.append(
             f'<text class="tick" x="190" y="{y + 15}" text-anchor="end">{escape(name)}</text>'
             f'<rect class="bar" x="200" y="{y}" width="{max(length, 1.0):.1f}" height="20" rx="3"/>'
-            f'<text class="tick" x="{208 + length:.1f}" y="{y + 15}">{value:g} {escape(unit)}</text>'
+            f'<text class="tick" x="{208 + length:.1f}" y="{y + 15}">{value:g}{escape(unit)}</text>'
         )
     return _drawing(parts, "bars", height=top + row * max(1, len(values)))
 

@@ -144,6 +144,17 @@ def test_an_earlier_demo_is_replaced_and_a_compressed_bag_will_do(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "folder"]
 
 
+def test_renders_a_drive_of_its_own(tmp_path: Path, tiny_student: Path) -> None:
+    status, text, errors = run("--model", tiny_student, "--output", tmp_path / "demo", "--render-s", "2")
+    assert status == 0, errors
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert list(summary["cameras"]) == ["front", "left", "right"]
+    assert {part["sent"] for part in summary["cameras"].values()} == {11}
+    assert "1280x720" in summary["drive"]["Frames"]
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert re.search(r"^all +33 ", text, re.MULTILINE)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, tiny_student: Path, number: int) -> None:
     bag = write_small_bag(tmp_path / "drive.mcap", ("front",), frames=300, rate_hz=10, size=SIZE)
