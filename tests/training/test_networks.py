@@ -103,6 +103,17 @@ def test_output_shapes(size: str) -> None:
     assert student.eval()(torch.rand(1, 3, 64, 96)).detection_one_to_many is None
 
 
+def test_one_to_many_branch_teaches_the_features_and_the_other_does_not() -> None:
+    student = build_student("n", 11, 4).train()
+    outputs = student(torch.rand(1, 3, 64, 96))
+    outputs.detection.flat_class_logits().sum().backward(retain_graph=True)
+    assert all(parameter.grad is None for parameter in student.neck.parameters())
+    assert all(parameter.grad is not None for parameter in student.detection.class_layers.parameters())
+    assert outputs.detection_one_to_many is not None
+    outputs.detection_one_to_many.flat_class_logits().sum().backward()
+    assert all(parameter.grad is not None for parameter in student.neck.parameters())
+
+
 def test_deployed_cost_of_size_s() -> None:
     deployed = DeployedStudent(build_student("s", 11, 4), 384, 640, 100)
     assert sum(parameter.numel() for parameter in deployed.parameters()) == pytest.approx(2.1e6, rel=0.05)

@@ -63,9 +63,9 @@ class StudentOutputs:
 class Student(nn.Module):
     """Segmentation and detection of driving scenes by plain convolutions.
 
-    Two detection branches stand on the same features. In the one-to-many branch ten cells answer for each object, which
-    teaches the features faster; the one-to-one branch has one cell answer, so that its best K need no non-maximum
-    suppression (Wang et al., YOLOv10, 2024). Only the latter is run outside training.
+    Two detection branches stand on the same features. In the one-to-many branch ten cells answer for each object; it
+    teaches the features. In the one-to-one branch one cell does, so that its best K need no non-maximum suppression
+    (Wang et al., YOLOv10, 2024); only this branch is run outside training.
     """
 
     def __init__(self, size: StudentSize, segmentation_classes: int, detection_classes: int) -> None:
@@ -94,11 +94,15 @@ class Student(nn.Module):
         pyramid = self.neck(coarse)
         segmentation_features, segmentation_logits = self.segmentation(fine, pyramid[0])
         one_to_many = None
+        seen_by_one_to_one = pyramid
         if self.training and self.detection_one_to_many is not None:
             one_to_many = self.detection_one_to_many(pyramid)
+            # That one cell and not its neighbour must answer is a matter for the branch alone. With its gradient in the
+            # features the mean IoU was 33 instead of 38 (size n, 300 steps on CamVid) and detection no better.
+            seen_by_one_to_one = [level.detach() for level in pyramid]
         return StudentOutputs(
             segmentation_logits=segmentation_logits,
-            detection=self.detection(pyramid),
+            detection=self.detection(seen_by_one_to_one),
             detection_one_to_many=one_to_many,
             features=StudentFeatures(pyramid[0], pyramid[1], pyramid[2], segmentation_features),
         )
