@@ -4,8 +4,10 @@
 VENV := .venv
 DEMO_OUTPUT ?= out/demo
 # The first interpreter that will do, unless the caller names one: make demo PYTHON=/usr/bin/python3.12
-PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
-	$(shell $(name) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(name))) python3)
+ifndef PYTHON
+PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do $$name -c \
+	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && exit; done; echo python3)
+endif
 # Where pip finds torch besides the usual index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu for a small download.
 TORCH_INDEX ?=
 

@@ -30,8 +30,9 @@ def commands() -> Iterator[tuple[str, str]]:
     for page in PAGES:
         for block in re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
             for line in block.replace("\\\n", " ").splitlines():
-                if line.strip() and not line.strip().startswith("#"):
-                    yield str(page.relative_to(ROOT)), line.strip()
+                for command in re.split(r"&&|;|\|", line.partition("  #")[0]):
+                    if command.strip() and not command.strip().startswith("#"):
+                        yield str(page.relative_to(ROOT)), command.strip()
 
 
 COMMANDS = sorted(set(commands()))
