@@ -1,0 +1,213 @@
+"""The report and what it is made of: pictures at the right size, numbers in the right place, plots that are XML."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_bag import START_NS, image_message, moving_picture, write_small_bag
+from tiny_student import CONTRACT
+
+from ros_kd_perception import svg_plots
+from ros_kd_perception.bag import BagError, BagReader, BagWriter, rosbags_message_types
+from ros_kd_perception.drive_pictures import PictureAlbum, draw_frames, write_overlay_video
+from ros_kd_perception.drive_summary import DrivenFrame, NodeReport, summarise
+from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.mosaic import TILE_HEIGHT, TILE_WIDTH, Mosaic, left_to_right
+from ros_kd_perception.recorded_results import read_recording
+from ros_kd_perception.report import Drive, choose_highlights, choose_moments, render_report
+from ros_kd_perception.structures import Detections, Perception, Timing
+from ros_kd_perception.svg_plots import Series
+from ros_kd_perception.video import VideoWriter
+
+SIZE = (90, 160)
+CAMERAS = ("front", "left")
+
+
+def perception(camera: str, stamp_ns: int, boxes: int = 2, size: tuple[int, int] = SIZE) -> Perception:
+    """Left half road, right half sky; boxes of 32x18 px in a row, the last with a low score."""
+    class_map = np.full(size, 3, np.uint8)
+    class_map[:, size[1] // 2 :] = 0
+    corners = np.array([[8 + 40 * i, 10, 40 + 40 * i, 28] for i in range(boxes)], np.float32).reshape(-1, 4)
+    scores = np.linspace(0.9, 0.4, boxes, dtype=np.float32) if boxes > 1 else np.full(boxes, 0.9, np.float32)
+    detections = Detections(corners, scores, np.arange(boxes, dtype=np.int32) % 4)
+    no_timing = Timing(0.0, 0.0, 0.0)
+    return Perception(camera, stamp_ns, "", class_map, detections, np.zeros((2, 3), np.float32), no_timing)
+
+
+def write_results(path: Path, perceptions: list[Perception], *, without_boxes: int = 0) -> Path:
+    builder = MessageBuilder(rosbags_message_types(), CONTRACT)
+    with BagWriter(path) as writer:
+        for index, result in enumerate(perceptions):
+            base = f"/perception/{result.camera}"
+            writer.write(f"{base}/segmentation", result.stamp_ns, builder.segmentation(result))
+            if index >= without_boxes:
+                writer.write(f"{base}/detections", result.stamp_ns, builder.detections(result))
+    return path
+
+
+def fit(_camera: str, size: tuple[int, int]) -> tuple[int, int]:
+    return size[0] // 2, size[1] // 2
+
+
+@pytest.fixture(scope="module")
+def drive_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_bag(tmp_path_factory.mktemp("bag") / "drive.mcap", CAMERAS, frames=8, rate_hz=4, size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def drive(drive_bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Drive:
+    """Sixteen frames; the sixth has no result, the eighth is slow, the tenth full of boxes."""
+    stamps = [
+        (camera, START_NS + k * 250_000_000 + i * 125_000_000) for k in range(8) for i, camera in enumerate(CAMERAS)
+    ]
+    seen = [perception(*key, boxes=3 if n == 9 else 1) for n, key in enumerate(stamps) if n != 5]
+    path = write_results(tmp_path_factory.mktemp("results") / "results.mcap", seen)
+    mosaic = Mosaic(CAMERAS)
+    recording = read_recording(path, "/perception", CAMERAS, lambda camera, size: mosaic.tiles[camera].fit(*size))
+    frames = [
+        DrivenFrame(camera, stamp, stamp - START_NS, None if n == 5 else 200.0 if n == 7 else 20.0 + n)
+        for n, (camera, stamp) in enumerate(stamps)
+    ]
+    summary = summarise(frames, NodeReport("CPUExecutionProvider", {"left": {"replaced": 1}}))
+    facts = {"Frames": "small & <made up>"}
+    return Drive("A drive", "sixteen frames", facts, summary, frames, recording.results, CONTRACT)
+
+
+def test_results_are_shrunk_with_their_boxes(tmp_path: Path) -> None:
+    path = write_results(tmp_path / "results.mcap", [perception("front", 5), perception("front", 6)], without_boxes=1)
+    recording = read_recording(path, "/perception", ["front"], fit)
+    assert list(recording.results) == [("front", 6)]  # half a result is none
+    result = recording.results["front", 6]
+    assert (result.source_size, result.picture_size) == (SIZE, (45, 80))
+    np.testing.assert_allclose(result.detections.boxes_xyxy, [[4, 5, 20, 14], [24, 5, 40, 14]], atol=1e-5)
+    np.testing.assert_allclose(result.detections.scores, [0.9, 0.4])
+    assert result.pixels_by_class[[3, 0]].tolist() == [45 * 40, 45 * 40]
+    assert recording.last_diagnostics is None
+
+    smaller = result.perception((15, 16))
+    np.testing.assert_array_equal(smaller.class_map, [[3] * 8 + [0] * 8] * 15)
+    np.testing.assert_allclose(smaller.detections.boxes_xyxy[0], [0.8, 5 / 3, 4, 14 / 3], rtol=1e-5)
+
+
+def test_a_recording_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.mcap"
+    with BagWriter(path) as writer:
+        writer.write("/perception/front/segmentation", 1, image_message("front", 1, moving_picture(SIZE, 0)))
+    with pytest.raises(BagError, match="expected a mono8 class map of front, got bgr8 160x90"):
+        read_recording(path, "/perception", ["front"], fit)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 9))
+def test_pictures_fit_their_tiles(height: int, width: int, cameras: int) -> None:
+    mosaic = Mosaic([f"camera_{index}" for index in range(cameras)])
+    covered = np.zeros(mosaic.canvas_bgr.shape[:2], int)
+    for tile in mosaic.tiles.values():
+        fitted = tile.fit(height, width)
+        assert 1 <= fitted[0] <= tile.height
+        assert 1 <= fitted[1] <= tile.width
+        covered[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] += 1
+    assert covered.max() == 1
+
+
+def test_the_camera_that_looks_ahead_stands_large() -> None:
+    tiles = Mosaic(left_to_right(["front", "left", "right"])).tiles
+    assert (tiles["front"].width, tiles["front"].height) == (2 * TILE_WIDTH, 2 * TILE_HEIGHT)
+    assert (tiles["left"].left, tiles["right"].left) == (0, TILE_WIDTH)
+    assert left_to_right(["front", "rear_right", "rear_left"]) == ["rear_left", "front", "rear_right"]
+
+
+def test_video_and_album_show_the_overlay_where_there_is_a_result(
+    drive: Drive, drive_bag: Path, tmp_path: Path
+) -> None:
+    mosaic = Mosaic(CAMERAS)
+    perceived, missing = ("front", drive.frames[4].stamp_ns), ("left", drive.frames[5].stamp_ns)
+    album = PictureAlbum([perceived, missing], CONTRACT)
+    with BagReader(drive_bag) as bag, VideoWriter(tmp_path / "video.mp4", 10) as video:
+        frames = draw_frames(bag, None, drive.results, CONTRACT, mosaic)
+        hero = write_overlay_video(frames, {}, mosaic, video, 10, perceived, album)
+    capture = cv2.VideoCapture(str(tmp_path / "video.mp4"))
+    assert abs(capture.get(cv2.CAP_PROP_FRAME_COUNT) - 19.75) <= 1  # 1.875 s of frames at 10/s, and the last
+
+    for key, number in ((perceived, 4), (missing, 5)):
+        picture = cv2.imdecode(np.frombuffer(album.jpegs[key], np.uint8), cv2.IMREAD_COLOR)
+        camera_image = cv2.resize(moving_picture(SIZE, number), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        difference = np.abs(picture.astype(int) - camera_image.astype(int)).mean()
+        assert picture.shape == (288, 512, 3)
+        assert (difference > 20) == (key == perceived)
+    assert cv2.imdecode(np.frombuffer(hero, np.uint8), cv2.IMREAD_COLOR).shape == mosaic.canvas_bgr.shape
+
+
+def test_moments_and_highlights_are_what_they_say(drive: Drive) -> None:
+    moments = choose_moments(drive)
+    assert [picture.key[0] for picture in moments] == ["left", "front"] * 4
+    assert all(picture.key in drive.results for picture in moments)
+    captions = {picture.caption.partition(" (")[0]: picture.key[1] for picture in choose_highlights(drive)}
+    assert captions == {
+        "Most boxes: 3": drive.frames[9].stamp_ns,
+        "Least sure: 1 box with a score under 0.5": drive.frames[9].stamp_ns,
+        "Slowest: 200 ms": drive.frames[7].stamp_ns,
+        "Fastest: 20 ms": drive.frames[0].stamp_ns,
+    }
+
+
+def test_page_holds_figures_pictures_and_well_formed_plots(drive: Drive) -> None:
+    jpegs = {picture.key: b"picture" for picture in choose_moments(drive)}
+    page = render_report(drive, jpegs, b"hero", "caption")
+    assert "93.8 %" in page
+    assert "perceived: 15 of 16" in page
+    assert "1 replaced" in page
+    assert "small &amp; &lt;made up&gt;" in page
+    assert page.count("data:image/jpeg;base64,") == 9 + sum(p.key in jpegs for p in choose_highlights(drive))
+    plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(plots) == 6
+    latency = ElementTree.fromstring(plots[0])
+    assert sum(1 for _ in latency.iter("{http://www.w3.org/2000/svg}circle")) == 15
+    assert latency.find(".//{http://www.w3.org/2000/svg}title").text == "no result"
+    for plot in plots:
+        ElementTree.fromstring(plot)
+    shares = ElementTree.fromstring(plots[4])
+    titles = [title.text for title in shares.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles.count("road 50 %") == titles.count("sky 50 %") == 2
+
+
+def test_page_of_a_drive_in_which_nothing_was_dropped_or_labelled_oddly() -> None:
+    frames = [DrivenFrame("a<b", 1, 0, 10.0)]
+    summary = summarise(frames, NodeReport("unknown"))
+    page = render_report(Drive("t", "s", {}, summary, frames, {}, CONTRACT), {}, b"", "")
+    assert "every frame that was sent was perceived" in page
+    assert "a<b" not in page
+    assert "a&lt;b" in page
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6))
+def test_ticks_cover_the_range(low: float, span: float) -> None:
+    ticks = svg_plots.nice_ticks(low, low + span)
+    assert ticks[0] <= low + 1e-6 * (1 + low)
+    assert ticks[-1] >= (low + span) * (1 - 1e-9)
+    assert 2 <= len(ticks) <= 8
+    steps = np.diff(ticks)
+    assert steps.min() > 0
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
+
+
+def test_bars_of_a_histogram_are_as_high_as_their_counts() -> None:
+    plot = ElementTree.fromstring(svg_plots.histogram([1.0, 1.1, 1.2, 9.0], {"p50": 1.15}, "ms"))
+    low, high = plot.iter("{http://www.w3.org/2000/svg}rect")
+    assert float(low.get("x")) < float(high.get("x"))
+    assert float(low.get("height")) == pytest.approx(3 * float(high.get("height")), abs=0.2)
+    assert "p50 1.1" in "".join(plot.itertext())
+
+
+def test_points_lie_where_their_values_are() -> None:
+    plot = ElementTree.fromstring(svg_plots.scatter([Series("a", "red", [(0, 0), (10, 50)])], "x", "y", {}))
+    (first, last) = list(plot.iter("{http://www.w3.org/2000/svg}circle"))
+    assert float(first.get("cx")) < float(last.get("cx"))
+    assert float(first.get("cy")) > float(last.get("cy"))  # up is more
+    assert float(first.get("cy")) == svg_plots.HEIGHT - 40
