@@ -185,5 +185,7 @@ def test_refusals():
         SampleDrive(1, duration_s=0.0)
     with pytest.raises(ValueError, match="size"):
         CameraModel("c", 4, 4)
+    with pytest.raises(ValueError, match="time"):
+        SampleDrive(1, duration_s=1.0, cameras=default_cameras(64, 64)).render("front", 1.1)
     with pytest.raises(KeyError, match="front, left, right"):
         SampleDrive(1, duration_s=1.0, cameras=default_cameras(64, 64)).render("rear", 0.0)

@@ -75,12 +75,18 @@ class SampleDrive:
         return camera_named(self.cameras, camera_name).pose(self.world.car_pose(time_s))
 
     def render(self, camera_name: str, time_s: float) -> RenderedView:
-        """Render what a camera sees; raises KeyError for an unknown camera.
+        """Render what a camera sees at a time of 0 to `duration_s`.
 
         A box is the extent of an object's visible pixels. It is left out when it is lower than 1.2 % of the image
         (at least 6 px) or narrower than 3 px, or when less than 20 % of the pixels that the object would cover inside
         the image are visible. The class map keeps those pixels.
+
+        Raises:
+            KeyError: No camera of that name.
+            ValueError: A time outside the drive.
         """
+        if not 0.0 <= time_s <= self.duration_s:
+            raise ValueError(f"expected a time of 0..{self.duration_s:g} s in this drive, got {time_s:g} s")
         camera = camera_named(self.cameras, camera_name)
         canvas = Canvas(camera, self.camera_pose(camera_name, time_s))
         nearness = self._painter.paint(canvas, time_s)
