@@ -23,7 +23,7 @@ from training.lightning_module import SupervisedTraining
 from training.recipe import Recipe, RecipeError, SourceRecipe, load_recipe
 
 
-LOGGED_EVERY_STEPS = 5
+LOGGED_EVERY_STEPS = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

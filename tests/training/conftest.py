@@ -5,8 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
+import training  # first: it settles how torch's threads wait, which must be before torch is loaded
 from ros_kd_perception.sample_drive.training_samples import write_samples
+
+assert training.__doc__
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_for_tiny_frames() -> None:
+    """Two threads that wait for each other at every small layer take three times as long on a busy machine."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
