@@ -184,6 +184,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"perception_node: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
+    # Measured on rclpy 9.1.2 at 1280x720, 30 Hz: this one delivers every frame for 18 % of a core; EventsExecutor spins
+    # at 100 % without delivering any, and with spin_once in a loop loses a sixth to a third of them.
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinning = threading.Thread(target=_spin, args=(executor, stop, node), name="executor", daemon=True)

@@ -131,6 +131,7 @@ class Pipeline:
             ("provider_asked", provider.asked),
             ("provider", provider.used),
             ("fallback", provider.fallback),
+            ("precision_asked", self.parameters.precision),
             ("precision", contract.precision),
             ("input", f"{contract.input.width}x{contract.input.height}"),
             ("score_threshold", f"{self._perceiver.score_threshold:g}"),
