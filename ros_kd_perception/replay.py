@@ -67,11 +67,14 @@ class BagReplay:
             if isinstance(frame, BadFrame):
                 raise frame
             self._stamps.check(camera, frame.stamp_ns)
-        except BadFrame as reason:
-            if self.summary.count_dropped(camera, reason.reason):
-                tqdm.write(f"{camera}: dropped a frame, {reason.reason}: {reason}", file=sys.stderr)
+            [perception] = self._perceiver.perceive([frame])
+        except BadFrame as error:
+            self._drop(camera, error.reason, str(error))
             return None
-        [perception] = self._perceiver.perceive([frame])
+        except Exception as error:
+            # As in the node: whatever the network raised, this frame is lost, the next may do.
+            self._drop(camera, "failed", f"{type(error).__name__}: {str(error)[:200]}")
+            return None
         base = f"{NODE_NAME}/{camera}"
         self._writer.write(f"{base}/segmentation", log_time_ns, self._builder.segmentation(perception))
         self._writer.write(f"{base}/detections", log_time_ns, self._builder.detections(perception))
@@ -79,6 +82,10 @@ class BagReplay:
         if self._video:
             self._video.add(log_time_ns, frame, perception, self._perceiver.model.contract)
         return perception
+
+    def _drop(self, camera: str, reason: str, sentence: str) -> None:
+        if self.summary.count_dropped(camera, reason):
+            tqdm.write(f"{camera}: dropped a frame, {reason}: {sentence}", file=sys.stderr)
 
     def _write_labels_once(self, log_time_ns: int) -> None:
         if self._labels_written:

@@ -14,6 +14,7 @@ import pytest
 from tiny_student import BOXES_XYXY, CONTRACT, HEIGHT, LABELS, SCORES, WIDTH, expected_class_map, write_tiny_student
 
 from ros_kd_perception.bag import BagReader, BagWriter, decode_message, message_class, typestore
+from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.replay import main
 from ros_kd_perception.structures import Detections, Frame, Perception, Timing
@@ -161,6 +162,25 @@ def test_bad_frames_are_counted_by_reason_and_told_once(
         assert count in told.out
     times = [log_time_ns for log_time_ns, _ in results_of(tmp_path / "out.mcap")["/perception/front/segmentation"]]
     assert times == [stamps[0], stamps[8]]
+
+
+def test_a_frame_that_the_network_fails_on_is_lost_and_the_next_is_not(
+    drive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, calls = OnnxModel.run, iter(range(1000))
+
+    def fail_sometimes(self: OnnxModel, images: np.ndarray) -> Any:
+        # Twice to verify the golden frames, three times to warm up, then once a frame.
+        if next(calls) == 8:
+            raise RuntimeError("out of memory\nand more")
+        return run(self, images)
+
+    monkeypatch.setattr(OnnxModel, "run", fail_sometimes)
+    assert replay(drive, tmp_path / "out.mcap", model) == 0
+    told = capsys.readouterr()
+    assert "failed 1" in told.out
+    assert "RuntimeError: out of memory" in told.err
+    assert len(results_of(tmp_path / "out.mcap")["/perception/left/segmentation"]) == 5
 
 
 # --- all or nothing ---
