@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -30,9 +32,12 @@ class ChildProcess:
         command: program and arguments.
         environment: its whole environment.
         log: file for its standard output and error.
+        urgency: how much its niceness is lowered, where the user may do so (elsewhere it is as nice as any).
     """
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, urgency: int = 0
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("wb") as file:
@@ -43,7 +48,7 @@ class ChildProcess:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=functools.partial(_prepare, urgency),
             )
 
     def __enter__(self) -> ChildProcess:
@@ -117,7 +122,11 @@ class ChildProcess:
             pass
 
 
-def _end_with_parent() -> None:
+def _prepare(urgency: int) -> None:
     """Run in the child before its program: die with the parent, and heed SIGINT even if the parent's shell does not."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if urgency:
+        with suppress(PermissionError):
+            os.nice(-urgency)

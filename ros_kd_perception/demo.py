@@ -46,6 +46,9 @@ DESCRIPTIONS = {
 }
 
 
+_STARTED_S = time.monotonic()
+
+
 class DemoRefused(ValueError):
     """Something asked for that cannot or must not be done; the text is one sentence."""
 
@@ -162,7 +165,7 @@ def _replace(results: Path, output: Path, aside: Path) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"demo: {text}", flush=True)
+    print(f"demo [{time.monotonic() - _STARTED_S:3.0f} s]: {text}", flush=True)
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
@@ -217,7 +220,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
-    started = time.monotonic()
     try:
         summary = run_demo(parsed)
     except KeyboardInterrupt:
@@ -229,7 +231,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ChildFailed, VideoError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    print(f"\n{summary_table(summary)}\n\nprovider: {summary['provider']}; {time.monotonic() - started:.0f} s in all\n")
+    print(
+        f"\n{summary_table(summary)}\n\nprovider: {summary['provider']}; {time.monotonic() - _STARTED_S:.0f} s in all\n"
+    )
     for name, text in DESCRIPTIONS.items():
         print(f"  {Path(parsed.output) / name}  {text}")
     if summary["perceived_share"] < GOOD_SHARE:

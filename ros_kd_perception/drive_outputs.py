@@ -93,7 +93,8 @@ def _drive(
         "Execution provider": f"{summary['provider']}, {plan.intra_op_threads} thread"
         f"{'s' * (plan.intra_op_threads > 1)} a network run",
         "Machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
-        "Processes": "player, perception node and recorder, each a process of its own on a ROS 2 graph",
+        "Processes": "player, perception node and recorder, each a process of its own on a ROS 2 graph, with raised "
+        "priority where the user may raise it",
         "Measured": str(summary["measured"]),
     }
     subtitle = (

@@ -25,6 +25,10 @@ START_LIMIT_S = 60.0
 
 DIAGNOSTICS_LIMIT_S = 10.0
 
+URGENCY = 10
+"""On a vehicle perception has the processor before anything that can wait, and so it has here where the user is root.
+With six other jobs on two cores 75 % of the frames are perceived with it, 20 to 27 % without."""
+
 
 @dataclass(frozen=True)
 class LivePlan:
@@ -90,7 +94,7 @@ def run_live_drive(plan: LivePlan, files: LiveFiles) -> None:
     with ExitStack() as stack:
 
         def start(name: str, command: Sequence[str]) -> ChildProcess:
-            return stack.enter_context(ChildProcess(name, command, environment, files.log(name)))
+            return stack.enter_context(ChildProcess(name, command, environment, files.log(name), URGENCY))
 
         node = start("node", _node_command(plan, files))
         recorder = start("recorder", _recorder_command(plan, files))
