@@ -40,7 +40,7 @@ help:
 	@echo 'TORCH_INDEX=... one more package index for make test, e.g. https://download.pytorch.org/whl/cpu'
 
 demo: environment
-	$(VENV)/bin/python -m ros_kd_perception.demo --output '$(DEMO_OUTPUT)' $(if $(BAG),--bag '$(BAG)') \
+	@$(VENV)/bin/python -m ros_kd_perception.demo --output '$(DEMO_OUTPUT)' $(if $(BAG),--bag '$(BAG)') \
 		$(foreach camera,$(CAMERAS),--camera '$(camera)') $(DEMO_OPTIONS)
 
 test: environment $(VENV)/.test-installed
