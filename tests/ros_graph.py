@@ -98,8 +98,8 @@ class Peer:
     def spin_for(self, seconds: float) -> None:
         """Give what should not happen the time to happen."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self._executor.spin_once(timeout_sec=0.02)
+        while (remaining := deadline - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=min(0.02, remaining))
 
     def listen(self, kind: Any, topic: str, qos: QoSProfile = RELIABLE) -> Any:
         return self.node.create_subscription(kind, topic, self.received[topic].append, qos)
