@@ -19,7 +19,7 @@ from ros_kd_perception.drive_summary import DrivenFrame, match_results, read_nod
 from ros_kd_perception.live_drive import NODE_NAME, LiveFiles, LivePlan
 from ros_kd_perception.mosaic import Mosaic, left_to_right
 from ros_kd_perception.onnx_model import OnnxModel
-from ros_kd_perception.recorded_results import RecordedResult, Recording, read_recording
+from ros_kd_perception.recorded_results import Recording, read_recording
 from ros_kd_perception.report import Drive, Picture, choose_highlights, choose_moments, render_report
 from ros_kd_perception.traffic_log import read_traffic
 from ros_kd_perception.video import VideoWriter
@@ -121,18 +121,20 @@ def _draw(plan: LivePlan, drive: Drive, mosaic: Mosaic, video_path: Path) -> tup
 
 
 def _hero(drive: Drive, pictures: Sequence[Picture]) -> FrameKey | None:
-    """The fullest frame of the camera that stands large, away from the ends, when every tile has a picture."""
-    ahead = next((camera for camera in drive.cameras if "front" in camera or "center" in camera), drive.cameras[0])
-    middle = drive.frames[len(drive.frames) // 4 : max(1, 3 * len(drive.frames) // 4)]
-    seen: list[tuple[DrivenFrame, RecordedResult]] = [
-        (frame, drive.results[key])
-        for frame in middle
-        if (key := (frame.camera, frame.stamp_ns)) in drive.results and frame.camera == ahead
-    ]
-    if not seen:
+    """The fullest frame of the camera that stands large, away from the ends, with results in every tile if possible."""
+    large = Mosaic(left_to_right(drive.cameras)).ahead
+    latest: dict[str, bool] = {}
+    candidates: list[tuple[bool, int, FrameKey]] = []
+    for frame in drive.frames:
+        key = (frame.camera, frame.stamp_ns)
+        latest[frame.camera] = key in drive.results
+        if frame.camera == large and key in drive.results:
+            complete = len(latest) == len(drive.cameras) and all(latest.values())
+            candidates.append((complete, len(drive.results[key].detections), key))
+    middle = candidates[len(candidates) // 8 :]
+    if not middle:
         return pictures[0].key if pictures else None
-    frame, _ = max(seen, key=lambda item: len(item[1].detections))
-    return frame.camera, frame.stamp_ns
+    return max(middle, key=lambda candidate: candidate[:2])[2]
 
 
 def _captions(drive: Drive) -> dict[FrameKey, str]:

@@ -47,10 +47,16 @@ class Mosaic:
 
     Args:
         cameras: names, in the order of their tiles.
+
+    Attributes:
+        ahead: the camera that looks ahead, as far as its name tells; the first if none does.
+        tiles: where each camera's pictures go.
+        canvas_bgr: uint8 `[height, width, 3]`.
     """
 
     def __init__(self, cameras: Sequence[str]) -> None:
         ahead = next((camera for camera in cameras if "front" in camera or "center" in camera), cameras[0])
+        self.ahead = ahead
         large = Tile(0, 0, 2 * TILE_WIDTH, 2 * TILE_HEIGHT)
         if len(cameras) == 1:
             self.tiles = {cameras[0]: large}

@@ -48,7 +48,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
         high: largest value to be covered.
         count: about how many steps.
     """
-    span = max(high - low, 1e-9)
+    span = max(high - low, 1e-6 * max(1.0, abs(high)))
     power = 10.0 ** math.floor(math.log10(span / count))
     step = next(factor * power for factor in (1, 2, 5, 10) if span / (factor * power) <= count)
     first, last = math.floor(low / step), math.ceil(high / step - 1e-9)
