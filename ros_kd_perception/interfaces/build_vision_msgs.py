@@ -278,11 +278,26 @@ def _compile(generated: Path, work: Path, built: Path) -> None:
         return target
 
     package = generated / PACKAGE
-    sources = enumerate(sorted([*package.rglob("*.c"), *package.rglob("*.cpp")]))
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
-        compiled = list(pool.map(compile_one, sources))
+        compiled = list(pool.map(compile_one, enumerate(_joined_sources(package, work))))
     shutil.copytree(package, built, ignore=shutil.ignore_patterns("*.c", "*.cpp", "*.h", "*.json", "detail"))
     _run([cxx_compiler, "-shared", *compiled, *_libraries(), "-o", str(built / MODULE_NAME)])
+
+
+def _joined_sources(package: Path, work: Path) -> list[Path]:
+    """Join the sources of a kind, so that the compiler reads their headers once: a third of the time.
+
+    The descriptions stay apart, for each repeats static names of the others.
+    """
+    sources = sorted([*package.rglob("*.c"), *package.rglob("*.cpp")])
+    joined = []
+    for kind in ("__type_support_c.cpp", "__type_support.cpp", "_s.c", "__functions.c", "__type_support.c"):
+        of_kind = [source for source in sources if source.name.endswith(kind)]
+        sources = [source for source in sources if source not in of_kind]
+        path = work / f"all{kind}"
+        path.write_text("".join(f'#include "{source}"\n' for source in of_kind), encoding="utf-8")
+        joined.append(path)
+    return [*joined, *sources]
 
 
 def _libraries() -> list[str]:
