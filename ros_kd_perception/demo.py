@@ -159,9 +159,14 @@ def _work_folder(output: Path) -> Iterator[Path]:
 
 
 def _replace(results: Path, output: Path, aside: Path) -> None:
-    if output.exists():
-        output.rename(aside)
-    results.rename(output)
+    try:
+        if output.exists():
+            output.rename(aside)
+        results.rename(output)
+    except BaseException:  # Ctrl-C between the two, above all
+        if aside.exists() and not output.exists():
+            aside.rename(output)
+        raise
 
 
 def _say(text: str) -> None:

@@ -14,6 +14,22 @@ from ros_kd_perception.traffic_log import Crossing
 NOT_DELIVERED = "not_delivered"
 """Dropped, but not by the node: the camera message, or one of its two results, never reached its reader."""
 
+REASONS = {
+    "replaced": "a newer frame of the same camera came before this one's turn",
+    "too_old": "it waited longer than the node's age limit",
+    "inactive": "the node was not active",
+    "unknown_encoding": "an image encoding that cannot be decoded",
+    "bad_size": "height or width do not fit the data",
+    "bad_step": "the row length does not fit the width",
+    "bad_data": "too short, corrupt or of another kind than said",
+    "too_large": "more pixels than the node takes",
+    "zero_stamp": "a header without a stamp",
+    "stamp_backwards": "older than the frame before it",
+    "failed": "the network failed on it",
+    NOT_DELIVERED: "the image or one of its results was lost between the processes",
+}
+"""What the reasons mean, for people."""
+
 _DROPPED = "dropped."
 
 MEASURED = (

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_kd_perception.drive_summary import NOT_DELIVERED, NodeReport, match_results, read_node_report, summarise
+from ros_kd_perception.drive_summary import (
+    NOT_DELIVERED,
+    REASONS,
+    NodeReport,
+    match_results,
+    read_node_report,
+    summarise,
+)
+from ros_kd_perception.structures import DROP_REASONS
 from ros_kd_perception.traffic_log import Crossing, TrafficLog, read_traffic
 
 MS = 1_000_000
@@ -59,6 +67,10 @@ def test_summary_in_all_and_per_camera() -> None:
     assert left["provider"] == "CPUExecutionProvider"
     assert left["frames_per_second"] == 8.0
     assert "hand-over" in summary["measured"]
+
+
+def test_every_reason_is_explained() -> None:
+    assert set(REASONS) == {*DROP_REASONS, NOT_DELIVERED}
 
 
 def test_nothing_perceived_has_no_latency() -> None:

@@ -16,12 +16,13 @@ from tiny_student import CONTRACT
 
 from ros_kd_perception import svg_plots
 from ros_kd_perception.bag import BagError, BagReader, BagWriter, rosbags_message_types
+from ros_kd_perception.drive_moments import Drive, choose_highlights, choose_moments
 from ros_kd_perception.drive_pictures import PictureAlbum, draw_frames, write_overlay_video
 from ros_kd_perception.drive_summary import DrivenFrame, NodeReport, summarise
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.mosaic import TILE_HEIGHT, TILE_WIDTH, Mosaic, left_to_right
 from ros_kd_perception.recorded_results import read_recording
-from ros_kd_perception.report import Drive, choose_highlights, choose_moments, render_report
+from ros_kd_perception.report import render_report
 from ros_kd_perception.structures import Detections, Perception, Timing
 from ros_kd_perception.svg_plots import Series
 from ros_kd_perception.video import VideoWriter
@@ -163,6 +164,7 @@ def test_page_holds_figures_pictures_and_well_formed_plots(drive: Drive) -> None
     assert "93.8 %" in page
     assert "perceived: 15 of 16" in page
     assert "1 replaced" in page
+    assert "a newer frame of the same camera" in page
     assert "small &amp; &lt;made up&gt;" in page
     assert page.count("data:image/jpeg;base64,") == 9 + sum(p.key in jpegs for p in choose_highlights(drive))
     plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)

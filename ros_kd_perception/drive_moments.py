@@ -1,0 +1,112 @@
+"""A drive as the report tells it, and the moments of it that are worth a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ros_kd_perception.drive_pictures import FrameKey
+from ros_kd_perception.drive_summary import DrivenFrame
+from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.mosaic import left_to_right
+from ros_kd_perception.recorded_results import RecordedResult
+
+MOMENTS = 4
+"""Times along the drive of which every camera's picture is shown."""
+
+LOW_SCORE = 0.5
+
+
+@dataclass(frozen=True)
+class Drive:
+    """All that a report tells.
+
+    Attributes:
+        title: headline.
+        subtitle: a sentence below it.
+        facts: name and text of each line of the last section.
+        summary: as in summary.json.
+        frames: every frame that was sent, in the order sent.
+        results: what was recorded.
+        contract: names and colours of the classes.
+    """
+
+    title: str
+    subtitle: str
+    facts: Mapping[str, str]
+    summary: Mapping[str, Any]
+    frames: Sequence[DrivenFrame]
+    results: Mapping[FrameKey, RecordedResult]
+    contract: ModelContract
+
+    @property
+    def cameras(self) -> list[str]:
+        """Cameras in the order of their first frames."""
+        return list(self.summary["cameras"])
+
+    def seconds(self, frame: DrivenFrame) -> float:
+        """When a frame was sent, seconds after the first."""
+        return (frame.sent_ns - self.frames[0].sent_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report that is yet to be drawn: which frame, and what stands below it."""
+
+    key: FrameKey
+    caption: str
+
+
+def choose_moments(drive: Drive) -> list[Picture]:
+    """Choose, at a few times along the drive, the frame of each camera that is nearest; row by row."""
+    with_results = [frame for frame in drive.frames if frame.latency_ms is not None]
+    if not with_results:
+        return []
+    length_s = drive.seconds(with_results[-1])
+    pictures = []
+    for index in range(MOMENTS):
+        moment_s = length_s * (index + 0.5) / MOMENTS
+        for camera in left_to_right(drive.cameras):
+            own = [frame for frame in with_results if frame.camera == camera]
+            if own:
+                frame = min(own, key=lambda frame: abs(drive.seconds(frame) - moment_s))
+                pictures.append(Picture(frame_key(frame), f"{camera}, {drive.seconds(frame):.1f} s"))
+    return pictures
+
+
+def choose_highlights(drive: Drive) -> list[Picture]:
+    """Choose the slowest and the fastest frame, the one with most boxes and the one with most unsure boxes."""
+    seen = [(frame, drive.results[frame_key(frame)]) for frame in drive.frames if frame_key(frame) in drive.results]
+    timed = [(frame, frame.latency_ms) for frame, _ in seen if frame.latency_ms is not None]
+    if not timed:
+        return []
+    slowest, slowest_ms = max(timed, key=lambda item: item[1])
+    fastest, fastest_ms = min(timed, key=lambda item: item[1])
+    fullest, most = max(seen, key=lambda item: len(item[1].detections))
+    least_sure, unsure = max(seen, key=lambda item: _unsure_boxes(item[1]))
+
+    def where(frame: DrivenFrame) -> str:
+        return f"{frame.camera}, {drive.seconds(frame):.1f} s"
+
+    chosen = [
+        Picture(frame_key(fullest), f"Most boxes: {len(most.detections)} ({where(fullest)})"),
+        Picture(frame_key(slowest), f"Slowest: {slowest_ms:.0f} ms ({where(slowest)})"),
+        Picture(frame_key(fastest), f"Fastest: {fastest_ms:.0f} ms ({where(fastest)})"),
+    ]
+    if _unsure_boxes(unsure):
+        count = _unsure_boxes(unsure)
+        caption = f"Least sure: {count} box{'es' * (count > 1)} with a score under {LOW_SCORE} ({where(least_sure)})"
+        chosen.insert(1, Picture(frame_key(least_sure), caption))
+    return chosen
+
+
+def frame_key(frame: DrivenFrame) -> FrameKey:
+    """What results of a frame are found by."""
+    return frame.camera, frame.stamp_ns
+
+
+def _unsure_boxes(result: RecordedResult) -> int:
+    return int(np.count_nonzero(result.detections.scores < LOW_SCORE))
