@@ -118,7 +118,8 @@ def test_wheel_holds_the_vehicle_and_no_training(wheel: zipfile.ZipFile) -> None
 
     assert folders == {"ros_kd_perception", *[folder for folder in folders if folder.startswith("ros_kd_perception-")]}
     assert "ros_kd_perception/interfaces/vision_msgs/Detection2DArray.msg" in names
-    for shared in ("package.xml", "launch/perception.launch.py", "launch/replay.launch.py", "config/perception.yaml"):
+    files = ("launch/perception.launch.py", "launch/replay.launch.py", "config/perception.yaml", "models/student.onnx")
+    for shared in ("package.xml", *files):
         assert [name for name in names if name.endswith(f"/data/share/ros_kd_perception/{shared}")], shared
 
 
