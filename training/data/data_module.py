@@ -91,6 +91,8 @@ class DrivingData(lightning.LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
+        # On resuming, Lightning has the loader iterated, and workers fetch ahead, before it tells the sampler the epoch.
+        sampler.set_epoch(trainer.current_epoch if trainer else 0)
         workers = self.recipe.data.workers
         options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
         if workers:
