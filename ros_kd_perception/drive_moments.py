@@ -92,14 +92,15 @@ def choose_highlights(drive: Drive) -> list[Picture]:
         return f"{frame.camera}, {drive.seconds(frame):.1f} s"
 
     chosen = [
-        Picture(frame_key(fullest), f"Most boxes: {len(most.detections)} ({where(fullest)})"),
         Picture(frame_key(slowest), f"Slowest: {slowest_ms:.0f} ms ({where(slowest)})"),
         Picture(frame_key(fastest), f"Fastest: {fastest_ms:.0f} ms ({where(fastest)})"),
     ]
-    if _unsure_boxes(unsure):
-        count = _unsure_boxes(unsure)
+    if count := _unsure_boxes(unsure):
         caption = f"Least sure: {count} box{'es' * (count > 1)} with a score under {LOW_SCORE} ({where(least_sure)})"
-        chosen.insert(1, Picture(frame_key(least_sure), caption))
+        chosen.insert(0, Picture(frame_key(least_sure), caption))
+    if len(most.detections):
+        caption = f"Most boxes: {len(most.detections)} ({where(fullest)})"
+        chosen.insert(0, Picture(frame_key(fullest), caption))
     return chosen
 
 
