@@ -24,7 +24,7 @@ class AveragedWeights(nn.Module):
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> AveragedWeights:
-        """Stays in eval mode: Lightning calls train() on everything it holds."""
+        """Stay in eval mode: Lightning puts everything that it holds into training mode."""
         del mode
         return super().train(False)
 

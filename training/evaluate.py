@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=ExportSettings().width, help="network input of a checkpoint")
     parser.add_argument("--threads", type=int, default=2, help="of inference on a CPU")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write frames with what was seen beside the truth")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write what was seen beside the labels")
     parser.add_argument("--picture-count", type=int, default=12)
 
 
@@ -127,7 +127,7 @@ def _check_classes(contract: ModelContract, path: Path) -> None:
     ):
         expected, found = [(c.id, c.name) for c in ours], [(c.id, c.name) for c in theirs]
         if expected != found:
-            raise DataError(f"{path}: the labels have the classes {expected}, the model {found}; they cannot be compared")
+            raise DataError(f"{path}: the labels have the classes {expected}, the model has {found}; train it again")
 
 
 def evaluate(model: EvaluatedModel, source: FrameFolder, pictures: PictureWriter | None = None) -> dict[str, Any]:
@@ -190,8 +190,9 @@ def table(results: dict[str, Any]) -> str:
     detection = results["detection"]
     height, width = results["input"]
     lines = [
-        f"{results['model']} ({results['runtime']}), input {width}x{height}, {results['parameters'] / 1e6:.2f} M parameters, "
-        f"{results['multiply_accumulates'] / 1e9:.2f} GMAC, median {results['inference_ms_median']:.1f} ms a frame",
+        f"{results['model']} ({results['runtime']}), input {width}x{height}, "
+        f"{results['parameters'] / 1e6:.2f} M parameters, {results['multiply_accumulates'] / 1e9:.2f} GMAC, "
+        f"median {results['inference_ms_median']:.1f} ms a frame",
         f"{results['frames']} frames of {results['data']}, boxes {results['boxes']}",
         "",
         f"mIoU {percent(results['miou'])}   pixel accuracy {percent(results['pixel_accuracy'])}",

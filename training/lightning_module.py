@@ -56,7 +56,8 @@ class SupervisedTraining(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Tie what is random inside the network to seed, epoch and process, as the data are: resuming is exact then."""
-        torch.manual_seed(np.random.SeedSequence((self.recipe.seed, self.current_epoch, self.global_rank)).generate_state(1)[0].item())
+        key = (self.recipe.seed, self.current_epoch, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The weighted sum of the loss terms."""

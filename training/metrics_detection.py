@@ -61,8 +61,8 @@ class DetectionMetrics:
         """AP (mean over IoU 0.5..0.95), AP50, counts and duplicates.
 
         Returns:
-            `per_class`: name -> {`ap`, `ap50`, `boxes`}, None where no true box of the class exists; `ap`, `ap50`: means
-            over the classes that have boxes; `detections`: outputs above the score threshold;
+            `per_class`: name -> {`ap`, `ap50`, `boxes`}, None where no true box of the class exists; `ap`, `ap50`:
+            means over the classes that have boxes; `detections`: outputs above the score threshold;
             `duplicate_pair_share`: of all pairs of same-class detections of a frame, those with IoU over 0.7;
             `duplicate_detection_share`: detections that repeat a better one of their class, of all detections.
         """

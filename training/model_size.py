@@ -45,9 +45,7 @@ def size_of_onnx(path: Path) -> ModelSize:
     """Count the Conv nodes of an exported file and their weights and biases."""
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
     weights = {item.name: tuple(item.dims) for item in graph.initializer}
-    shapes = {
-        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim] for value in graph.value_info
-    }
+    shapes = {item.name: [side.dim_value for side in item.type.tensor_type.shape.dim] for item in graph.value_info}
     parameters = total = 0
     for node in graph.node:
         if node.op_type == "Conv":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -266,7 +267,8 @@ def _check(value: Any, expected: Any, key: str, limits: Mapping[str, Any]) -> An
         return _check_section(value, typing.cast(type, expected), key)
     if origin is Literal:
         if value not in arguments:
-            raise RecipeError(f"{key} must be one of {', '.join(map(str, arguments))}, got {value!r}{_near(value, arguments)}")
+            names = ", ".join(map(str, arguments))
+            raise RecipeError(f"{key} must be one of {names}, got {value!r}{_near(value, arguments)}")
         return value
     if origin is types.UnionType:  # only `Section | None` occurs
         return None if value is None else _check(value, arguments[0], key, limits)
@@ -310,11 +312,14 @@ def _check_scalar(value: Any, expected: type, key: str, limits: Mapping[str, Any
     if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
         raise RecipeError(f"{key} must be {_words(expected)}, got {value!r}")
     low, high = limits.get("low"), limits.get("high")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not ((low is None or value >= low) and (high is None or value <= high) and abs(value) != float("inf")):
-            asked = f"at least {low}" if high is None else f"from {low} to {high}"
-            raise RecipeError(f"{key} must be {asked}, got {value}")
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not _within(value, low, high):
+        asked = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise RecipeError(f"{key} must be {asked}, got {value}")
     return value
+
+
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    return math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
 
 
 def _words(expected: type) -> str:

@@ -22,7 +22,6 @@ from training.data.source import DataError
 from training.lightning_module import SupervisedTraining
 from training.recipe import Recipe, RecipeError, SourceRecipe, load_recipe
 
-
 LOGGED_EVERY_STEPS = 2
 
 
@@ -94,7 +93,7 @@ def train(
             weights_only=True,
         )
     if trainer.is_global_zero:
-        print(f"\nwaited for data {clock.waiting_share:.1%} of the training time; checkpoints: {folder / 'checkpoints'}")
+        print(f"\nwaited for data {clock.waiting_share:.1%} of the training time; see {folder / 'checkpoints'}")
     return folder
 
 
@@ -145,7 +144,7 @@ def _make_trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     checkpoints = folder / "checkpoints"
     savers = [
-        ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True)
+        ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
     ]
     if validates:
         savers.append(
@@ -211,8 +210,8 @@ def _check_resume(resume: Path, recipe: Recipe) -> None:
     notes = content.get("ros_kd_perception", {})
     if notes.get("recipe_sha256") != recipe.sha256:
         raise CheckpointError(
-            f"{resume}: it was trained by another recipe (or other overrides) than the one given, so going on would not "
-            "be the same run; give the run's own recipe.yaml, or start a new run with initial_weights"
+            f"{resume}: it was trained by another recipe (or other overrides) than the one given, so going on would "
+            "not be the same run; give the run's own recipe.yaml, or start a new run with initial_weights"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 import training  # first: it settles how torch's threads wait, which must be before torch is loaded
 from ros_kd_perception.sample_drive.training_samples import write_samples
 

@@ -16,7 +16,9 @@ from training.data.source import DataError, RenderedFolder
 from training.recipe import SourceRecipe
 
 CAMVID = Path(__file__).resolve().parents[3] / "shared" / "camvid"
-needs_camvid = pytest.mark.skipif(not CAMVID.is_dir(), reason=f"CamVid is not at {CAMVID}: its reader is NOT tested on it")
+needs_camvid = pytest.mark.skipif(
+    not CAMVID.is_dir(), reason=f"CamVid is not at {CAMVID}: its reader is NOT tested on it"
+)
 
 
 def write_camvid(folder: Path, masks: dict[str, np.ndarray]) -> SourceRecipe:

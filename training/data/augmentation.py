@@ -18,7 +18,8 @@ from training.recipe import AugmentationRecipe
 
 PAD_VALUE = 114  # as the letterbox of the model contract
 SIDE_MIN_PX = 3.0  # a box narrower or lower than this after the crop is dropped
-_RARE_IDS = np.array([c.id for c in SEGMENTATION_CLASSES if c.name in ("pole", "sign", "fence", "pedestrian", "bicyclist")])
+_RARE_NAMES = ("pole", "sign", "fence", "pedestrian", "bicyclist")
+_RARE_IDS = np.array([info.id for info in SEGMENTATION_CLASSES if info.name in _RARE_NAMES])
 _HIDDEN_SHARE_MAX = 0.6  # a box that pasted objects cover more of than this is dropped
 _CROP_TRIES = 4
 _ONE_CLASS_SHARE_MAX = 0.8  # a crop with more of one class than this is drawn again
@@ -60,7 +61,8 @@ def random_crop(
         left = _place(window_width, source_width, rng)
         top = _place(window_height, source_height, rng)
         window = (left, top, left + round(window_width), top + round(window_height))
-        x0, y0, x1, y1 = max(0, window[0]), max(0, window[1]), min(source_width, window[2]), min(source_height, window[3])
+        x0, y0 = max(0, window[0]), max(0, window[1])
+        x1, y1 = min(source_width, window[2]), min(source_height, window[3])
         counts = np.bincount(sample.mask[y0:y1:4, x0:x1:4].ravel(), minlength=256)[:UNLABELED_ID]
         if counts.max() <= _ONE_CLASS_SHARE_MAX * max(1, counts.sum()):
             break
@@ -154,7 +156,7 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sampl
 
 
 def _share_of_box(integral: NDArray[np.int32], box_xyxy: NDArray[np.float32]) -> float:
-    x0, y0, x1, y1 = (int(round(float(corner))) for corner in box_xyxy)
+    x0, y0, x1, y1 = (round(float(corner)) for corner in box_xyxy)
     covered = int(integral[y1, x1]) - int(integral[y0, x1]) - int(integral[y1, x0]) + int(integral[y0, x0])
     return covered / max(1, (x1 - x0) * (y1 - y0))
 

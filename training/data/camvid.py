@@ -25,9 +25,11 @@ class CamVidFolder(FrameFolder):
     """A CamVid split: ids 0..10 are ours, 11 is void."""
 
     def to_our_ids(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Void becomes "not labelled"."""
         return np.where(mask == VOID_ID, np.uint8(UNLABELED_ID), mask)
 
     def read_boxes(self, name: str, mask: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Boxes of the mask's regions."""
         return boxes_from_regions(mask)
 
 

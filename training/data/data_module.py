@@ -91,12 +91,12 @@ class DrivingData(lightning.LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
-        # On resuming, Lightning has the loader iterated, and workers fetch ahead, before it tells the sampler the epoch.
+        # On resuming, Lightning iterates the loader, and workers fetch ahead, before it tells the sampler the epoch.
         sampler.set_epoch(trainer.current_epoch if trainer else 0)
         workers = self.recipe.data.workers
         options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
         if workers:
-            # A fork would copy OpenCV's thread pool without its threads once anything was resized here: it then hangs.
+            # A fork copies OpenCV's thread pool without its threads once anything was resized here, and hangs.
             options["multiprocessing_context"] = "spawn"
         return DataLoader(
             TrainingSet(self.sources, self.recipe),

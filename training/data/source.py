@@ -120,12 +120,15 @@ class RenderedFolder(FrameFolder):
         self._boxes = {name: _check_boxes(entries[name], f"{path}: frame {name}") for name in self.names}
 
     def to_our_ids(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Rendered masks have our ids."""
         return mask
 
     def read_boxes(self, name: str, mask: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Boxes of boxes.json, which were checked on opening."""
         return self._boxes[name]
 
     def fingerprint(self) -> str:
+        """As for every folder, and boxes.json."""
         boxes = hashlib.sha256((self.folder / "boxes.json").read_bytes()).hexdigest()
         return hashlib.sha256(f"{super().fingerprint()}{boxes}".encode()).hexdigest()
 
@@ -165,7 +168,7 @@ def _read_boxes_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: expected the boxes of all frames as JSON ({error}); render the folder again") from error
+        raise DataError(f"{path}: expected the boxes of all frames as JSON ({error}); render them again") from error
     if not isinstance(entries, dict):
         raise DataError(f"{path}: expected a JSON object of frames, got {type(entries).__name__}; render it again")
     return entries
