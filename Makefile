@@ -8,8 +8,8 @@ ifndef PYTHON
 PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do $$name -c \
 	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && exit; done; echo python3)
 endif
-# Where pip finds torch besides the usual index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu for a small download.
-TORCH_INDEX ?=
+# Where pip looks for torch first: without an NVIDIA driver the build for CPUs will do, a tenth of the usual download.
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 
 # A ROS environment sourced in the caller's shell must not mix with the wheels of .venv, nor this graph with a vehicle's.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH LD_PRELOAD _ROS_WHEELS_BOOTSTRAP_COMPLETE
@@ -37,7 +37,7 @@ help:
 	@echo 'make lint       ruff and mypy'
 	@echo 'make clean      remove what builds, tests and the demo left; make distclean removes .venv too'
 	@echo 'PYTHON=...      the interpreter to make .venv with ($(PYTHON))'
-	@echo 'TORCH_INDEX=... one more package index for make test, e.g. https://download.pytorch.org/whl/cpu'
+	@echo 'TORCH_INDEX=... where make test looks for torch first ($(TORCH_INDEX))'
 
 demo: environment
 	@$(VENV)/bin/python -m ros_kd_perception.demo --output '$(DEMO_OUTPUT)' $(if $(BAG),--bag '$(BAG)') \
@@ -77,7 +77,9 @@ $(VENV)/.messages-built: $(VENV)/.demo-installed $(MESSAGES)
 
 $(VENV)/.test-installed: $(VENV)/.demo-installed
 	@echo 'Installing what training and the tests need into $(VENV), torch among it ...'
-	@$(PIP) install --no-compile -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') -e '.[cpu,bag,ros,training,test]'
+	@$(if $(TORCH_INDEX),$(PIP) install --no-compile --retries 0 -c constraints.txt -i '$(TORCH_INDEX)' torch 2>/dev/null \
+		|| echo 'No torch from $(TORCH_INDEX), taking the usual one.')
+	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros,training,test]'
 	@touch $@
 
 clean:

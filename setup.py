@@ -113,7 +113,7 @@ EXTRAS = {
         "mypy==2.4.1",
         "pytest==9.2.0",
         "ruff==0.17.5",
-        "setuptools==84.2.1",
+        "setuptools==79.0.1",
     ],
 }
 
