@@ -77,8 +77,8 @@ $(VENV)/.messages-built: $(VENV)/.demo-installed $(MESSAGES)
 
 $(VENV)/.test-installed: $(VENV)/.demo-installed
 	@echo 'Installing what training and the tests need into $(VENV), torch among it ...'
-	@$(if $(TORCH_INDEX),$(PIP) install --no-compile --retries 0 -c constraints.txt -i '$(TORCH_INDEX)' torch 2>/dev/null \
-		|| echo 'No torch from $(TORCH_INDEX), taking the usual one.')
+	@[ -z '$(TORCH_INDEX)' ] || $(PIP) install --no-compile --retries 0 -c constraints.txt -i '$(TORCH_INDEX)' torch 2>/dev/null \
+		|| echo 'Got no torch from $(TORCH_INDEX); taking it from the usual index.'
 	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros,training,test]'
 	@touch $@
 
