@@ -28,7 +28,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 30.0  # of a busy machine's time
 _NUMBERS = itertools.count()
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -131,13 +131,15 @@ class Peer:
 
     def send_until_result(self, publisher: Any, make: Callable[[int], Any], camera: str) -> Any:
         """Publish until a result comes and return the first one: a matched pair may still lose its first messages."""
-        before = len(self.results(camera))
-        for number in range(1, 200):
-            publisher.publish(make(number))
+        before, numbers = len(self.results(camera)), itertools.count(1)
+
+        def send_and_look() -> bool:
+            publisher.publish(make(next(numbers)))
             self.spin_for(0.05)
-            if len(self.results(camera)) > before:
-                return self.results(camera)[before]
-        raise AssertionError(f"no result from {camera}; diagnostics {self.summary()}")
+            return len(self.results(camera)) > before
+
+        self.until(send_and_look, f"{camera} gives a result")
+        return self.results(camera)[before]
 
     def status(self, about: str) -> DiagnosticStatus:
         return self.statuses.get(f"perception: {about}", DiagnosticStatus(level=b"\x03"))

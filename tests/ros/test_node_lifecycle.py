@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -100,6 +101,8 @@ def make_node(context: Context, tiny_student: Path) -> Iterator[Callable[..., Pe
             return node
 
         yield make
+    # Now rather than at some later test's time, when the context is gone that these nodes belong to.
+    gc.collect()
 
 
 def refusal(node: PerceptionNode, capfd: pytest.CaptureFixture[str]) -> str:
