@@ -46,13 +46,24 @@ class SupervisedTraining(lightning.LightningModule):
         if recipe.initial_weights:
             initial, _ = load_student(recipe.initial_weights)
             self.student.load_state_dict(initial.state_dict())
-        self.student.train()
+        if recipe.trained_part == "detection":
+            self.student.requires_grad_(False)
+            self.student.detection.requires_grad_(True)
         self.averaged = AveragedWeights(self.student, recipe.optimizer.ema_decay)
         self.loss = SupervisedLoss(recipe.loss.segmentation, recipe.loss.detection, recipe.loss.class_weights)
+        self.train()
         self._git_commit = git_commit()
         self._scorers: list[FrameScorer] = []
         self._perceiver: Perceiver | None = None
         self.last_metrics: dict[str, float] = {}
+
+    def train(self, mode: bool = True) -> SupervisedTraining:
+        """As always, but what is not trained stays in eval mode, or its running statistics would drift."""
+        super().train(mode)
+        if self.recipe.trained_part == "detection":
+            for child in self.student.children():
+                child.train(mode and child is self.student.detection)
+        return self
 
     def on_train_epoch_start(self) -> None:
         """Tie what is random inside the network to seed, epoch and process, as the data are: resuming is exact then."""

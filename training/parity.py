@@ -114,7 +114,7 @@ class _Reference:
     @classmethod
     def of(cls, outputs: StudentOutputs, height: int, width: int) -> _Reference:
         detection = outputs.detection
-        scores, labels = detection.flat_class_logits()[0].sigmoid().max(dim=1)
+        scores, labels = detection.flat_peak_logits()[0].sigmoid().max(dim=1)
         boxes = decode_boxes(detection.flat_distance_logits()[0], detection.cells())
         limit = boxes.new_tensor([width, height, width, height])
         return cls(

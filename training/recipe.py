@@ -155,6 +155,8 @@ class Recipe:
         precision: `16-mixed` and `bf16-mixed` are for GPUs.
         seed: all randomness of the run follows from it, the epoch and a sample's place in the epoch.
         initial_weights: checkpoint whose averaged weights the run starts from; empty = from scratch.
+        trained_part: `detection` trains the one-to-one detection branch alone and leaves all the rest, running
+            statistics included, exactly as it is: the segmentation of `initial_weights` stays what it was.
         output: folder of runs.
     """
 
@@ -166,6 +168,7 @@ class Recipe:
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     seed: int = _ranged(0, 0)
     initial_weights: str = ""
+    trained_part: Literal["all", "detection"] = "all"
     output: Path = Path("out/training")
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
     validation: ValidationRecipe = field(default_factory=ValidationRecipe)
@@ -183,6 +186,8 @@ class Recipe:
                 f"augmentation.scale_min {self.augmentation.scale_min} is above augmentation.scale_max "
                 f"{self.augmentation.scale_max}; swap them"
             )
+        if self.trained_part != "all" and not self.initial_weights:
+            raise RecipeError(f"trained_part {self.trained_part} needs initial_weights: the rest would stay random")
         if not self.data.train or sum(source.share for source in self.data.train) <= 0:
             raise RecipeError("data.train needs at least one source with a share above 0")
         if len(self.loss.class_weights) not in (0, len(SEGMENTATION_CLASSES)):

@@ -10,7 +10,7 @@ from torch import nn
 
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
 from training.networks.deployed import DeployedStudent, block_uncertainty
-from training.networks.heads import cell_centres, decode_boxes
+from training.networks.heads import DetectionOutputs, cell_centres, decode_boxes
 from training.networks.student import SIZES, Student, build_student
 
 HEIGHT, WIDTH = 96, 160
@@ -170,7 +170,7 @@ def test_deployed_outputs_follow_from_the_logits(student: Student) -> None:
     assert ((boxes >= 0) & (boxes <= limits)).all()
     assert (boxes[..., 2:] >= boxes[..., :2]).all()
     # One frame's best cell, decoded by hand.
-    cell_scores = outputs.detection.flat_class_logits()[1].sigmoid()
+    cell_scores = outputs.detection.flat_peak_logits()[1].sigmoid()
     best = int(cell_scores.max(dim=1).values.argmax())
     assert scores[1, 0] == pytest.approx(float(cell_scores[best].max()), abs=1e-5)
     assert int(labels[1, 0]) == int(cell_scores[best].argmax())
@@ -211,3 +211,16 @@ def test_uncertainty_runs_from_certain_to_clueless() -> None:
     half = torch.full((1, 11, 8, 8), -50.0)
     half[:, :2] = 0.0
     assert float(block_uncertainty(half)) == pytest.approx(math.log(2) / math.log(11), abs=1e-5)
+
+
+def test_of_neighbours_of_one_class_the_surer_one_speaks() -> None:
+    level = torch.full((1, 2, 6, 6), -5.0)
+    level[0, 0, 2, 2] = 2.0
+    level[0, 0, 2, 3] = 1.5  # beside a surer one of its class
+    level[0, 1, 3, 2] = 1.0  # beside it too, but of another class
+    level[0, 0, 5, 5] = 0.5  # alone
+    distances = torch.zeros(1, 4, 6, 6)
+    found = DetectionOutputs((level,), (distances,), (8,)).flat_peak_logits()[0]
+    heard = {(int(cell) // 6, int(cell) % 6, int(label)) for cell, label in (found > 0).nonzero()}
+    assert heard == {(2, 2, 0), (3, 2, 1), (5, 5, 0)}
+    assert float(found[2 * 6 + 3, 0]) < -15

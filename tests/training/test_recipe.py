@@ -44,6 +44,7 @@ def test_recipes_of_the_repository_are_valid_and_named_as_their_files(path: Path
         ("data.train.4.kind=camvid", "no such place in the recipe"),
         ("loss.class_weights=[1, 2]", "one for each class, got 2"),
         ("validation.segmentation={kind: camvid}", "key validation.segmentation.folder is missing"),
+        ("trained_part=detection", "needs initial_weights"),
         ("data=3", "data must hold keys with values"),
         ("nonsense", "--override needs key=value"),
     ],

@@ -106,6 +106,18 @@ def test_run_starts_from_the_averaged_weights_of_another(finished_run: Path, ren
         torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
 
 
+def test_detection_trained_alone_leaves_the_rest_exactly_as_it_was(
+    finished_run: Path, rendered_samples: Path, tmp_path: Path
+) -> None:
+    start = finished_run / "checkpoints" / "last.ckpt"
+    recipe = smoke(rendered_samples, tmp_path, f"initial_weights={start}", "trained_part=detection", "epochs=1")
+    after, _ = load_student(train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt")
+    before = load_student(start)[0].state_dict()
+    changed = {name for name, value in after.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("detection.") for name in changed)
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [

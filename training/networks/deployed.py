@@ -58,7 +58,7 @@ class DeployedStudent(nn.Module):
             [N, K], descending; labels int32 [N, K]; uncertainty float32 [N, H / 32, W / 32].
         """
         outputs = self.student(images.permute(0, 3, 1, 2).float())
-        best_logits, best_labels = outputs.detection.flat_class_logits().max(dim=2)
+        best_logits, best_labels = outputs.detection.flat_peak_logits().max(dim=2)
         top_logits, top_cells = best_logits.topk(self.max_detections, dim=1)
         labels = best_labels.gather(1, top_cells)
         distance_logits = outputs.detection.flat_distance_logits()
