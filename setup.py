@@ -136,7 +136,7 @@ setup(
     maintainer_email="maintainers@ros-kd-perception.invalid",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed", "*.html", "interfaces/*/*.msg"]},
+    package_data={PACKAGE: ["py.typed", "demo/*.html", "interfaces/*/*.msg"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
@@ -155,7 +155,7 @@ setup(
             f"record_perception = {PACKAGE}.ros.record_perception:main",
             f"replay_bag = {PACKAGE}.replay:main",
             f"render_drive = {PACKAGE}.render_drive:main",
-            f"demo = {PACKAGE}.demo:main",
+            f"demo = {PACKAGE}.demo.command:main",
         ]
     },
 )

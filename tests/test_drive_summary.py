@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_kd_perception.drive_summary import (
+from ros_kd_perception.demo.drive_summary import (
     NOT_DELIVERED,
     REASONS,
     NodeReport,

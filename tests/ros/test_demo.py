@@ -21,7 +21,7 @@ from small_bag import write_small_bag
 from tiny_student import write_tiny_student
 
 from ros_kd_perception.bag import BagReader, decode_message
-from ros_kd_perception.drive_outputs import OUTPUT_FILES
+from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES
 
 LIMIT_S = 120.0
 SIZE = (180, 320)

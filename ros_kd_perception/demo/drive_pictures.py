@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.bag import BagReader, RawMessage, decode_message
+from ros_kd_perception.demo.recorded_results import RecordedResult
 from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.mosaic import Mosaic, shrink
 from ros_kd_perception.overlay import draw_overlay
-from ros_kd_perception.recorded_results import RecordedResult
 from ros_kd_perception.structures import BadFrame, UInt8Array
 from ros_kd_perception.video import VideoWriter
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ros_kd_perception.bag import BagError
 from ros_kd_perception.camera_topics import COMPRESSED_IMAGE
-from ros_kd_perception.child_process import ChildProcess
+from ros_kd_perception.demo.child_process import ChildProcess
 from ros_kd_perception.ros_environment import isolated_environment
 from ros_kd_perception.traffic_log import read_traffic
 

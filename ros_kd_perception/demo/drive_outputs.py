@@ -14,14 +14,14 @@ from typing import Any
 from tqdm import tqdm
 
 from ros_kd_perception.bag import BagError, BagReader
-from ros_kd_perception.drive_moments import Drive, Picture, choose_highlights, choose_moments
-from ros_kd_perception.drive_pictures import FrameKey, PictureAlbum, draw_frames, write_overlay_video
-from ros_kd_perception.drive_summary import DrivenFrame, match_results, read_node_report, summarise
-from ros_kd_perception.live_drive import NODE_NAME, LiveFiles, LivePlan
+from ros_kd_perception.demo.drive_moments import Drive, Picture, choose_highlights, choose_moments
+from ros_kd_perception.demo.drive_pictures import FrameKey, PictureAlbum, draw_frames, write_overlay_video
+from ros_kd_perception.demo.drive_summary import DrivenFrame, match_results, read_node_report, summarise
+from ros_kd_perception.demo.live_drive import NODE_NAME, LiveFiles, LivePlan
+from ros_kd_perception.demo.recorded_results import Recording, read_recording
+from ros_kd_perception.demo.report import render_report
 from ros_kd_perception.mosaic import Mosaic, left_to_right
 from ros_kd_perception.onnx_model import OnnxModel
-from ros_kd_perception.recorded_results import Recording, read_recording
-from ros_kd_perception.report import render_report
 from ros_kd_perception.traffic_log import read_traffic
 from ros_kd_perception.video import VideoWriter
 

@@ -22,9 +22,9 @@ from typing import Any
 from ros_kd_perception import render_drive
 from ros_kd_perception.bag import BagError, BagReader
 from ros_kd_perception.camera_topics import parse_camera_topics
-from ros_kd_perception.child_process import ChildFailed
-from ros_kd_perception.drive_outputs import OUTPUT_FILES, DriveNames, write_outputs
-from ros_kd_perception.live_drive import LiveFiles, LivePlan, run_live_drive
+from ros_kd_perception.demo.child_process import ChildFailed
+from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES, DriveNames, write_outputs
+from ros_kd_perception.demo.live_drive import LiveFiles, LivePlan, run_live_drive
 from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.shipped_files import shipped_file
@@ -244,7 +244,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if summary["perceived_share"] < GOOD_SHARE:
         print(f"\nless than {100 * GOOD_SHARE:.0f} % were perceived: this machine was too busy or is too slow for it")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
