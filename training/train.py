@@ -13,14 +13,11 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.utils.data import DataLoader
 
-from training.checkpoint import CheckpointError, read_checkpoint
-from training.data.data_module import DrivingData, open_source
-from training.data.sample import Sample
-from training.data.source import DataError
+from training.checkpoint import INFO_KEY, CheckpointError, read_checkpoint
+from training.data.data_module import DrivingData
 from training.lightning_module import SupervisedTraining
-from training.recipe import Recipe, RecipeError, SourceRecipe, load_recipe
+from training.recipe import Recipe, load_recipe
 
 LOGGED_EVERY_STEPS = 2
 
@@ -73,25 +70,18 @@ def train(
     if resume is not None:
         _check_resume(resume, recipe)
     data = DrivingData(recipe)
-    loaders = _validation_loaders(recipe)
     folder = recipe.output / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     clock = DataClock()
-    trainer = _make_trainer(recipe, folder, bool(loaders), accelerator, devices, num_nodes, (clock, *callbacks))
+    trainer = _make_trainer(recipe, folder, data.has_validation, accelerator, devices, num_nodes, (clock, *callbacks))
     module = SupervisedTraining(recipe, data.steps_per_epoch(trainer.world_size), data.fingerprint)
     with warnings.catch_warnings():
         # Lightning suggests more workers and a shared logger step; both are settled by the recipe.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the average is
-        trainer.fit(
-            module,
-            train_dataloaders=None,
-            datamodule=_with_validation(data, loaders),
-            ckpt_path=str(resume) if resume else None,
-            weights_only=True,
-        )
+        trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
     if trainer.is_global_zero:
         print(f"\nwaited for data {clock.waiting_share:.1%} of the training time; see {folder / 'checkpoints'}")
     return folder
@@ -177,42 +167,11 @@ def _make_trainer(
     )
 
 
-def _validation_loaders(recipe: Recipe) -> list[DataLoader[Sample]]:
-    """Loader 0 for segmentation, loader 1 for detection, either of them empty where the recipe names no frames."""
-    settings = recipe.validation
-    sources = [_open_if_there(source, settings.required) for source in (settings.segmentation, settings.detection)]
-    if not any(sources):
-        return []
-    return [DataLoader(source or [], batch_size=None, collate_fn=_as_it_is) for source in sources]  # type: ignore[arg-type]
-
-
-def _open_if_there(source: SourceRecipe | None, required: bool) -> Any:
-    if source is None:
-        return None
-    if not required and not source.folder.is_dir():
-        print(f"{source.folder} is absent: it is left out of the validation")
-        return None
-    return open_source(source)
-
-
-def _as_it_is(sample: Sample) -> Sample:
-    return sample
-
-
-def _with_validation(data: DrivingData, loaders: list[DataLoader[Sample]]) -> DrivingData:
-    if loaders:
-        data.val_dataloader = lambda: loaders  # type: ignore[method-assign]
-    return data
-
-
 def _check_resume(resume: Path, recipe: Recipe) -> None:
     content = read_checkpoint(resume)
-    notes = content.get("ros_kd_perception", {})
+    notes = content.get(INFO_KEY, {})
     if notes.get("recipe_sha256") != recipe.sha256:
         raise CheckpointError(
             f"{resume}: it was trained by another recipe (or other overrides) than the one given, so going on would "
             "not be the same run; give the run's own recipe.yaml, or start a new run with initial_weights"
         )
-
-
-__all__ = ["CheckpointError", "DataError", "RecipeError", "add_arguments", "run", "train"]

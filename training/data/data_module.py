@@ -52,10 +52,11 @@ class TrainingSet(Dataset[Sample]):
 
 
 class DrivingData(lightning.LightningDataModule):
-    """Training batches by a recipe.
+    """Training batches and validation frames by a recipe.
 
     Attributes:
-        sources: in the recipe's order.
+        sources: of training frames, in the recipe's order.
+        validation: frames to score segmentation on, and frames to score detection on; None where there are none.
         fingerprint: changes when any label does; goes into checkpoints.
     """
 
@@ -64,12 +65,21 @@ class DrivingData(lightning.LightningDataModule):
         self.recipe = recipe
         self.sources = [open_source(source) for source in recipe.data.train]
         self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
+        settings = recipe.validation
+        self.validation = [
+            _open_validation(source, settings.required) for source in (settings.segmentation, settings.detection)
+        ]
         self.samples_per_epoch = recipe.data.samples_per_epoch or sum(len(source) for source in self.sources)
         if self.samples_per_epoch < recipe.batch_size:
             raise DataError(
                 f"an epoch of {self.samples_per_epoch} samples does not fill one batch of {recipe.batch_size}; "
                 "lower batch_size or raise data.samples_per_epoch"
             )
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are any frames to score."""
+        return any(self.validation)
 
     def steps_per_epoch(self, world_size: int) -> int:
         """Optimiser steps of one epoch."""
@@ -109,6 +119,38 @@ class DrivingData(lightning.LightningDataModule):
             worker_init_fn=_single_threaded,
             **options,
         )
+
+
+    def val_dataloader(self) -> list[DataLoader[Sample]]:
+        """Loader 0 for segmentation, loader 1 for detection, either of them possibly empty, one sample at a time."""
+        return [DataLoader(_Frames(source), batch_size=None, collate_fn=_as_it_is) for source in self.validation]
+
+
+class _Frames(Dataset[Sample]):
+    """The frames of a folder as they are; none where there is no folder."""
+
+    def __init__(self, folder: FrameFolder | None) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return len(self.folder) if self.folder else 0
+
+    def __getitem__(self, index: int) -> Sample:
+        assert self.folder is not None
+        return self.folder[index]
+
+
+def _as_it_is(sample: Sample) -> Sample:
+    return sample
+
+
+def _open_validation(recipe: SourceRecipe | None, required: bool) -> FrameFolder | None:
+    if recipe is None:
+        return None
+    if not required and not recipe.folder.is_dir():
+        print(f"{recipe.folder} is absent: it is left out of the validation")
+        return None
+    return open_source(recipe)
 
 
 def _single_threaded(worker: int) -> None:
