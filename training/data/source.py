@@ -168,7 +168,7 @@ def _read_boxes_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: expected the boxes of the frames ({error}); render the folder again") from error
+        raise DataError(f"{path}: expected all boxes as JSON ({error}); render the folder again") from error
     if not isinstance(entries, dict):
         raise DataError(f"{path}: expected a JSON object of frames, got {type(entries).__name__}; render it again")
     return entries
