@@ -67,9 +67,7 @@ def train(
     Raises:
         RecipeError, DataError, CheckpointError: found before training starts.
     """
-    if resume is not None:
-        _check_resume(resume, recipe)
-    data = DrivingData(recipe)
+    data = DrivingData(recipe, first_epoch=_check_resume(resume, recipe) if resume else 0)
     folder = recipe.output / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
@@ -167,7 +165,8 @@ def _make_trainer(
     )
 
 
-def _check_resume(resume: Path, recipe: Recipe) -> None:
+def _check_resume(resume: Path, recipe: Recipe) -> int:
+    """How many epochs the checkpoint has finished; refuses one of another recipe."""
     content = read_checkpoint(resume)
     notes = content.get(INFO_KEY, {})
     if notes.get("recipe_sha256") != recipe.sha256:
@@ -175,3 +174,4 @@ def _check_resume(resume: Path, recipe: Recipe) -> None:
             f"{resume}: it was trained by another recipe (or other overrides) than the one given, so going on would "
             "not be the same run; give the run's own recipe.yaml, or start a new run with initial_weights"
         )
+    return int(notes["epoch"])

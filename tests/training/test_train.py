@@ -86,7 +86,8 @@ def test_stopped_and_resumed_equals_uninterrupted(rendered_samples: Path, tmp_pa
     assert expected["global_step"] == found["global_step"] == 18
     for name, value in expected["state_dict"].items():
         assert torch.equal(value, found["state_dict"][name]), name
-    assert logged(whole, "loss")[-12:] == logged(stopped, "loss")[-12:]
+    # Every second of the last two epochs' twelve steps is logged.
+    assert logged(whole, "loss")[-6:] == logged(stopped, "loss")[-6:]
 
 
 def test_resuming_another_recipe_is_refused(finished_run: Path, rendered_samples: Path) -> None:

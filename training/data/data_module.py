@@ -55,14 +55,16 @@ class DrivingData(lightning.LightningDataModule):
     """Training batches and validation frames by a recipe.
 
     Attributes:
+        first_epoch: that the run begins or goes on with.
         sources: of training frames, in the recipe's order.
         validation: frames to score segmentation on, and frames to score detection on; None where there are none.
         fingerprint: changes when any label does; goes into checkpoints.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, first_epoch: int = 0) -> None:
         super().__init__()
         self.recipe = recipe
+        self.first_epoch = first_epoch
         self.sources = [open_source(source) for source in recipe.data.train]
         self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
         settings = recipe.validation
@@ -102,7 +104,7 @@ class DrivingData(lightning.LightningDataModule):
             world_size=trainer.world_size if trainer else 1,
         )
         # On resuming, Lightning iterates the loader, and workers fetch ahead, before it tells the sampler the epoch.
-        sampler.set_epoch(trainer.current_epoch if trainer else 0)
+        sampler.set_epoch(self.first_epoch)
         workers = self.recipe.data.workers
         options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
         if workers:
