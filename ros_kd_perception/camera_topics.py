@@ -16,7 +16,8 @@ UNNAMED_CAMERA = "camera"
 # Pictures for people or of something other than light; `--camera` plays them all the same.
 _NOT_A_CAMERA = ("depth", "disparity", "segmentation", "overlay", "mask")
 _BEFORE_IMAGE = re.compile(r"(.*)/image[^/]*(?:/.*)?")
-_CAMERA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""What a camera may be called: its name stands in topics and parameters."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ def parse_camera_topics(arguments: Sequence[str]) -> dict[str, str]:
     cameras: dict[str, str] = {}
     for argument in arguments:
         name, equals, topic = argument.partition("=")
-        if not equals or not _CAMERA_NAME.fullmatch(name) or not topic.startswith("/"):
+        if not equals or not CAMERA_NAME.fullmatch(name) or not topic.startswith("/"):
             raise ValueError(
-                f"expected --camera NAME=TOPIC with a name of letters, digits and underscores and a topic that starts "
-                f"with a slash, such as front=/front/image_raw, got {argument!r}"
+                "expected --camera NAME=TOPIC with a name of a letter and then letters, digits and underscores, and a "
+                f"topic that starts with a slash, such as front=/front/image_raw, got {argument!r}"
             )
         if name in cameras:
             raise ValueError(f"expected each camera name once, got {name!r} for {cameras[name]} and {topic}")
@@ -103,8 +104,8 @@ def _check_wanted(wanted: Mapping[str, str], images: Sequence[BagTopic]) -> None
 
 def _free_name(source: str, taken: Mapping[str, str]) -> str:
     name = re.sub(r"[^A-Za-z0-9_]", "_", source.strip("/")) or UNNAMED_CAMERA
-    if name[0].isdigit():
-        name = f"_{name}"
+    if not name[0].isalpha():  # as the node wants it
+        name = f"{UNNAMED_CAMERA}_{name.lstrip('_')}".rstrip("_")
     # /a/b and /a_b are different cameras of the same name.
     number, free = 1, name
     while free in taken:

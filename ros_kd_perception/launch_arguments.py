@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-_CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+from ros_kd_perception.camera_topics import CAMERA_NAME
+
 _INPUTS = ("image_raw", "image_raw/compressed")
 """What the node subscribes to under the name of a camera, one or the other."""
 
@@ -91,7 +91,7 @@ def _image_transports(text: str) -> dict[str, str]:
 
 
 def _camera_name(name: Any) -> str:
-    if not isinstance(name, str) or not _CAMERA_NAME.fullmatch(name):
+    if not isinstance(name, str) or not CAMERA_NAME.fullmatch(name):
         raise LaunchArgumentError(f"expected a camera's name to be a letter, then letters, digits and _, got {name!r}")
     return name
 

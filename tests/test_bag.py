@@ -21,7 +21,13 @@ from ros_kd_perception.bag import (
     rosbags_message_types,
     typestore,
 )
-from ros_kd_perception.camera_topics import BagTopic, camera_info_topic, choose_cameras, parse_camera_topics
+from ros_kd_perception.camera_topics import (
+    CAMERA_NAME,
+    BagTopic,
+    camera_info_topic,
+    choose_cameras,
+    parse_camera_topics,
+)
 from ros_kd_perception.structures import BadFrame, Frame
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -355,7 +361,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         ("/sensing/camera/left/image_raw", "sensing_camera_left"),
         ("/image_raw", "camera"),
         ("/image_processing/front/image_raw", "image_processing_front"),
-        ("/9/image", "_9"),
+        ("/9/image", "camera_9"),
         ("/zed-2/image", "zed_2"),
         ("/usb_cam/compressed", "usb_cam"),
         ("/video", "video"),
@@ -389,9 +395,17 @@ def test_two_cameras_of_one_name_stay_two() -> None:
     assert choose_cameras(topics, {}) == {"a_b": "/a/b/image", "a_b_2": "/a_b/image"}
 
 
+@given(st.lists(st.text("abZ019_-/", min_size=1, max_size=8), min_size=1, max_size=4, unique=True))
+def test_whatever_topics_are_called_their_cameras_have_names_that_the_node_takes(parts: list[str]) -> None:
+    topics = [BagTopic(f"/{part}/image_raw", IMAGE, 1) for part in parts]
+    cameras = choose_cameras(topics, {})
+    assert sorted(cameras.values()) == sorted(topic.name for topic in topics)
+    assert all(CAMERA_NAME.fullmatch(name) for name in cameras), cameras
+
+
 def test_camera_arguments() -> None:
     assert parse_camera_topics(["front=/a/image", "left=/b=c"]) == {"front": "/a/image", "left": "/b=c"}
-    for wrong in (["front"], ["=/a"], ["a b=/a"], ["1a=/a"], ["front=a"], ["front=/a", "front=/b"]):
+    for wrong in (["front"], ["=/a"], ["a b=/a"], ["1a=/a"], ["_a=/a"], ["front=a"], ["front=/a", "front=/b"]):
         with pytest.raises(ValueError, match="expected"):
             parse_camera_topics(wrong)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ros_kd_perception.camera_topics import CAMERA_NAME
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS
 
 TRANSPORTS = ("raw", "compressed")
 MAX_CAMERAS = 64
-_CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class ParameterError(ValueError):
@@ -148,7 +147,7 @@ def _problem_with_cameras(value: Any) -> str | None:
     if len(value) > MAX_CAMERAS:
         return f"expected parameter cameras to have at most {MAX_CAMERAS} names, got {len(value)}; run a second node"
     for camera in value:
-        if not _CAMERA_NAME.fullmatch(camera):
+        if not CAMERA_NAME.fullmatch(camera):
             return (
                 f"expected the names in parameter cameras to be letters, digits and underscores, got {camera[:80]!r}; "
                 "remap the topic instead"
