@@ -1,0 +1,32 @@
+"""The overhead benchmark runs as its docstring says; its marks are for a quiet machine and are not asserted here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from checkout import ROOT
+
+
+def test_writes_ratio_overhead_and_stages(tmp_path: Path) -> None:
+    output = tmp_path / "overhead.json"
+    command = [sys.executable, "benchmarks/node_overhead.py", "--frames", "3", "--json", str(output)]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    result = json.loads(output.read_text())
+    assert result["boxes"] >= 20
+    assert result["repeats"] == 5
+    assert result["overhead_ratio"] > 0.5
+    assert result["run_ms"] > 0
+    assert result["overhead_ms"]["p50"] <= result["overhead_ms"]["p95"]
+    assert all(value >= 0 for name, value in result["stages_ms"].items() if name != "other")
+    assert f"{result['overhead_ratio']:.3f}" in outcome.stdout
+
+
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/node_overhead.py", "--model", str(tmp_path / "none.onnx")]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert outcome.returncode == 2
+    assert "none.onnx" in outcome.stderr
