@@ -85,13 +85,6 @@ def boxes_to_source(boxes_xyxy: Float32Array, geometry: LetterboxGeometry) -> Fl
     return np.asarray(np.clip(boxes, 0.0, limit), np.float32)
 
 
-def boxes_from_source(boxes_xyxy: Float32Array, geometry: LetterboxGeometry) -> Float32Array:
-    """Scale boxes `[n, 4]` from source to network-input pixels: the inverse of `boxes_to_source`."""
-    scale_x = geometry.placed_width / geometry.source_width
-    scale_y = geometry.placed_height / geometry.source_height
-    return np.asarray(boxes_xyxy * np.array([scale_x, scale_y, scale_x, scale_y], np.float32), np.float32)
-
-
 def _nearest_cells(source_px: int, placed_px: int, stride: int, cells: int) -> npt.NDArray[np.intp]:
     centres = (np.arange(source_px) + 0.5) * (placed_px / source_px) / stride
     return np.minimum(centres.astype(np.intp), cells - 1)

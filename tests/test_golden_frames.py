@@ -52,6 +52,8 @@ def test_too_many_or_no_frames_are_not_written():
 def test_iou_against_areas_counted_by_hand():
     iou = iou_xyxy(np.array([[0, 0, 10, 10]], np.float32), np.array([[5, 0, 15, 10], [20, 20, 30, 30]], np.float32))
     assert np.allclose(iou, [[50 / 150, 0]])
+    first = np.array([[0, 0, 4, 4], [10, 10, 12, 12]], np.float32)
+    assert np.allclose(iou_xyxy(first, np.array([[2, 0, 6, 4]], np.float32)), [[8 / 24], [0]])
 
 
 def test_worst_box_iou_looks_at_boxes_of_the_same_label_only():

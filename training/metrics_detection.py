@@ -9,6 +9,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
+from ros_kd_perception.golden_frames import iou_xyxy
 from ros_kd_perception.structures import Detections
 
 DUPLICATE_IOU = 0.7
@@ -49,7 +50,7 @@ class DetectionMetrics:
     def _count_duplicates(self, found: Detections, score_threshold: float) -> None:
         kept = found.scores >= score_threshold
         boxes, labels = found.boxes_xyxy[kept], found.labels[kept]
-        overlaps = pairwise_iou(boxes, boxes) > DUPLICATE_IOU
+        overlaps = iou_xyxy(boxes, boxes) > DUPLICATE_IOU
         same_class = np.triu(labels[:, None] == labels[None, :], k=1)
         repeated = overlaps & same_class
         self._pairs += int(same_class.sum())
@@ -95,16 +96,6 @@ class DetectionMetrics:
         evaluation.accumulate()
         # [threshold, recall, class, area, limit]; -1 marks classes without boxes, which `results` leaves out.
         return np.asarray(evaluation.eval["precision"], np.float64)[:, :, :, 0, -1]
-
-
-def pairwise_iou(first_xyxy: NDArray[np.float32], second_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of every box of one set (n, 4) with every one of another (m, 4): (n, m), 0..1."""
-    near = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
-    far = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])
-    inside = np.prod(np.maximum(far - near, 0), axis=2)
-    first_area = np.prod(first_xyxy[:, 2:] - first_xyxy[:, :2], axis=1)
-    second_area = np.prod(second_xyxy[:, 2:] - second_xyxy[:, :2], axis=1)
-    return np.asarray(inside / np.maximum(first_area[:, None] + second_area[None, :] - inside, 1e-9), np.float32)
 
 
 def _annotation(image_id: int, box_xyxy: list[float], label: int) -> dict[str, Any]:

@@ -82,15 +82,6 @@ class ChildProcess:
         """Wait until its log holds a text."""
         self.wait_for(lambda: text in self.tail(), f"its log said {text!r}", limit_s)
 
-    def wait_for_end(self, limit_s: float) -> int:
-        """Wait until it ends by itself, and return its exit status."""
-        give_up = time.monotonic() + limit_s
-        while (status := self.exit_status) is None:
-            if time.monotonic() > give_up:
-                raise self.failure(f"did not end within {limit_s:g} s")
-            time.sleep(0.05)
-        return status
-
     def stop(self, limit_s: float = 10.0) -> int:
         """End it: ask, insist, force. Returns the exit status."""
         for number, patience_s in ((signal.SIGINT, limit_s), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ros_kd_perception.structures import Detections
 from training.__main__ import main
-from training.metrics_detection import DetectionMetrics, pairwise_iou
+from training.metrics_detection import DetectionMetrics
 from training.metrics_segmentation import SegmentationMetrics
 from training.recipe import load_recipe
 from training.train import train
@@ -101,12 +101,6 @@ def test_duplicates_are_same_class_pairs_above_the_threshold() -> None:
     assert results["detections"] == 4
     assert results["duplicate_pair_share"] == pytest.approx(1 / 3)
     assert results["duplicate_detection_share"] == pytest.approx(1 / 4)
-
-
-def test_pairwise_iou() -> None:
-    first = np.array([[0, 0, 4, 4], [10, 10, 12, 12]], np.float32)
-    second = np.array([[2, 0, 6, 4]], np.float32)
-    np.testing.assert_allclose(pairwise_iou(first, second), [[8 / 24], [0]])
 
 
 @pytest.fixture(scope="module")
