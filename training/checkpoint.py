@@ -43,6 +43,7 @@ class CheckpointInfo:
     epoch: int
     git_commit: str
     metrics: dict[str, float]
+    teacher_sha256: str = ""
 
 
 def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -> tuple[Student, CheckpointInfo]:

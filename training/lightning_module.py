@@ -15,24 +15,25 @@ from torch import Tensor, nn
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from training.checkpoint import INFO_KEY, CheckpointInfo, git_commit, load_student
+from training.checkpoint import INFO_KEY, CheckpointError, CheckpointInfo, git_commit, load_student
 from training.data.batch import Batch
 from training.data.sample import Sample
 from training.ema import AveragedWeights
 from training.export import ExportSettings
-from training.losses import SupervisedLoss
 from training.networks.student import build_student
+from training.objective import build_objective
 from training.recipe import OptimizerRecipe, Recipe
 from training.scoring import SCORE_FLOOR, FrameScorer
 from training.torch_model import TorchModel
 
 
-class SupervisedTraining(lightning.LightningModule):
-    """Trains a student on labels.
+class StudentTraining(lightning.LightningModule):
+    """Trains a student by whatever objective its recipe asks for: labels, or labels and a teacher.
 
     Attributes:
         student: what the optimiser moves.
         averaged: its moving average, which is validated and exported.
+        objective: what is minimised; what it has to learn itself is trained with the student and never exported.
         recipe: of the run.
     """
 
@@ -50,14 +51,15 @@ class SupervisedTraining(lightning.LightningModule):
             self.student.requires_grad_(False)
             self.student.detection.requires_grad_(True)
         self.averaged = AveragedWeights(self.student, recipe.optimizer.ema_decay)
-        self.loss = SupervisedLoss(recipe.loss.segmentation, recipe.loss.detection, recipe.loss.class_weights)
+        self.objective = build_objective(recipe, self.student, data_fingerprint)
         self.train()
         self._git_commit = git_commit()
+        self._teacher_sha256 = self.objective.teacher_sha256
         self._scorers: list[FrameScorer] = []
         self._perceiver: Perceiver | None = None
         self.last_metrics: dict[str, float] = {}
 
-    def train(self, mode: bool = True) -> SupervisedTraining:
+    def train(self, mode: bool = True) -> StudentTraining:
         """As always, but what is not trained stays in eval mode, or its running statistics would drift."""
         super().train(mode)
         if self.recipe.trained_part == "detection":
@@ -74,7 +76,7 @@ class SupervisedTraining(lightning.LightningModule):
         """The weighted sum of the loss terms."""
         del batch_index
         outputs = self.student(batch.images.float() / 255)
-        terms: dict[str, Tensor] = self.loss(outputs, batch)
+        terms: dict[str, Tensor] = self.objective(outputs, batch, self.current_epoch)
         total = torch.stack(list(terms.values())).sum()
         self.log("loss", total, prog_bar=True, batch_size=len(batch))
         self.log_dict({f"loss/{name}": value for name, value in terms.items()}, batch_size=len(batch))
@@ -87,7 +89,7 @@ class SupervisedTraining(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, no decay on normalisation, scales and biases; the rate follows `rate_share`."""
         settings = self.recipe.optimizer
-        decayed, free = split_by_decay(self.student)
+        decayed, free = split_by_decay(nn.ModuleList([self.student, self.objective]))
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         schedule = rate_share(settings, self.recipe.epochs * self.steps_per_epoch)
@@ -138,8 +140,19 @@ class SupervisedTraining(lightning.LightningModule):
             epoch=self.current_epoch + 1,
             git_commit=self._git_commit,
             metrics=dict(self.last_metrics),
+            teacher_sha256=self._teacher_sha256,
         )
         checkpoint[INFO_KEY] = asdict(info)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with another teacher than the run began with."""
+        began_with = checkpoint.get(INFO_KEY, {}).get("teacher_sha256", "")
+        if began_with != self._teacher_sha256:
+            assert self.recipe.distillation is not None
+            raise CheckpointError(
+                f"{self.recipe.distillation.teacher}: expected the teacher that the run began with (weights "
+                f"{began_with[:12]}), got {self._teacher_sha256[:12]}; put it back, or start a new run"
+            )
 
 
 def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
+from training.distillation.recipe import DistillationRecipe
 
 MAX_RECIPE_BYTES = 1 << 20
 
@@ -31,25 +32,33 @@ def _ranged(default: Any, low: float | None = None, high: float | None = None) -
 
 @dataclass(frozen=True)
 class SourceRecipe:
-    """One folder of labelled frames.
+    """One folder of frames, or one bag.
 
     Attributes:
-        kind: `rendered` (images/*.jpg, masks/*.png, boxes.json) or `camvid` (images/, masks/; boxes from regions).
-        folder: relative to the working directory.
+        kind: `rendered` (images/*.jpg, masks/*.png, boxes.json), `camvid` (images/, masks/; boxes from regions),
+            `unlabeled` (images/) or `bag` (a ROS 2 bag): frames that only a teacher can say anything about.
+        folder: relative to the working directory; of kind `bag` the bag, a file or a folder.
         share: part of an epoch's samples drawn from here; the shares of all sources are scaled to sum to 1.
         include_drives: only frames whose name starts with one of these; empty = all.
         exclude_drives: frames whose name starts with one of these are left out.
         box_weight: how much this source's boxes count in the loss, 0 = not at all.
         limit: use the first so many frames only, 0 = all.
+        topics: of a bag, the image topics to take; empty = those of all its cameras.
+        stride: of a bag, look at every so-many-th frame of a camera.
+        change_min: of a bag, a frame is left out where a tiny grey picture of it differs from that of the last frame
+            kept by less than this, mean over pixels, full scale = 1.
     """
 
-    kind: Literal["rendered", "camvid"]
+    kind: Literal["rendered", "camvid", "unlabeled", "bag"]
     folder: Path
     share: float = _ranged(1.0, 0.0)
     include_drives: tuple[str, ...] = ()
     exclude_drives: tuple[str, ...] = ()
     box_weight: float = _ranged(1.0, 0.0, 1.0)
     limit: int = _ranged(0, 0)
+    topics: tuple[str, ...] = ()
+    stride: int = _ranged(1, 1)
+    change_min: float = _ranged(0.01, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -91,13 +100,18 @@ class AugmentationRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Training frames: where from, how many an epoch, cut to which size (multiples of 32)."""
+    """Training frames: where from, how many an epoch, cut to which size (multiples of 32).
+
+    `views_per_frame`: each frame is only ever seen in so many augmented views, which come again in turn; 0 = a new view
+    every time.
+    """
 
     train: tuple[SourceRecipe, ...]
     samples_per_epoch: int = _ranged(0, 0)
     crop_height: int = _ranged(320, 32, 8192)
     crop_width: int = _ranged(448, 32, 8192)
     workers: int = _ranged(2, 0, 256)
+    views_per_frame: int = _ranged(0, 0)
 
 
 @dataclass(frozen=True)
@@ -158,6 +172,7 @@ class Recipe:
         trained_part: `detection` trains the one-to-one detection branch alone and leaves all the rest, running
             statistics included, exactly as it is: the segmentation of `initial_weights` stays what it was.
         output: folder of runs.
+        distillation: the teacher and what is learnt from it; None = from labels alone.
     """
 
     name: str
@@ -174,6 +189,7 @@ class Recipe:
     validation: ValidationRecipe = field(default_factory=ValidationRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     loss: LossRecipe = field(default_factory=LossRecipe)
+    distillation: DistillationRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.data.crop_height % 32 or self.data.crop_width % 32:
@@ -188,6 +204,8 @@ class Recipe:
             )
         if self.trained_part != "all" and not self.initial_weights:
             raise RecipeError(f"trained_part {self.trained_part} needs initial_weights: the rest would stay random")
+        if self.distillation is not None:
+            self._check_distillation(self.distillation)
         if not self.data.train or sum(source.share for source in self.data.train) <= 0:
             raise RecipeError("data.train needs at least one source with a share above 0")
         if len(self.loss.class_weights) not in (0, len(SEGMENTATION_CLASSES)):
@@ -195,6 +213,13 @@ class Recipe:
                 f"loss.class_weights must be empty or name {len(SEGMENTATION_CLASSES)} weights, one for each class, "
                 f"got {len(self.loss.class_weights)}"
             )
+
+    def _check_distillation(self, settings: DistillationRecipe) -> None:
+        problems = settings.problems()
+        if settings.cache and not self.data.views_per_frame:
+            problems.append("distillation.cache needs data.views_per_frame above 0, for endless views never come again")
+        if problems:
+            raise RecipeError("; ".join(problems))
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; reads back to an equal recipe."""
@@ -275,13 +300,25 @@ def _check(value: Any, expected: Any, key: str, limits: Mapping[str, Any]) -> An
             names = ", ".join(map(str, arguments))
             raise RecipeError(f"{key} must be one of {names}, got {value!r}{_near(value, arguments)}")
         return value
-    if origin is types.UnionType:  # only `Section | None` occurs
-        return None if value is None else _check(value, arguments[0], key, limits)
+    if origin is types.UnionType:
+        if value is None and types.NoneType in arguments:
+            return None
+        members = [member for member in arguments if member is not types.NoneType]
+        return _check(value, members[0] if len(members) == 1 else _by_kind(value, members, key), key, limits)
     if origin is tuple:
         if not isinstance(value, list):
             raise RecipeError(f"{key} must be a list, got {value!r}")
         return tuple(_check(item, arguments[0], f"{key}.{number}", limits) for number, item in enumerate(value))
     return _check_scalar(value, expected, key, limits)
+
+
+def _by_kind(value: Any, members: Sequence[type], key: str) -> type:
+    """The section among several that says `kind: ...` as the value does."""
+    by_kind = {typing.get_args(typing.get_type_hints(member)["kind"])[0]: member for member in members}
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind not in by_kind:
+        raise RecipeError(f"{key}.kind must be one of {', '.join(by_kind)}, got {kind!r}{_near(kind, by_kind)}")
+    return by_kind[kind]
 
 
 def _check_section(value: Any, section: type, key: str) -> Any:

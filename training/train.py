@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from training.checkpoint import INFO_KEY, CheckpointError, read_checkpoint
 from training.data.data_module import DrivingData
-from training.lightning_module import SupervisedTraining
+from training.lightning_module import StudentTraining
 from training.recipe import Recipe, load_recipe
 
 LOGGED_EVERY_STEPS = 2
@@ -73,7 +73,7 @@ def train(
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     clock = DataClock()
     trainer = _make_trainer(recipe, folder, data.has_validation, accelerator, devices, num_nodes, (clock, *callbacks))
-    module = SupervisedTraining(recipe, data.steps_per_epoch(trainer.world_size), data.fingerprint)
+    module = StudentTraining(recipe, data.steps_per_epoch(trainer.world_size), data.fingerprint)
     with warnings.catch_warnings():
         # Lightning suggests more workers and a shared logger step; both are settled by the recipe.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -131,9 +131,7 @@ def _make_trainer(
 ) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     checkpoints = folder / "checkpoints"
-    savers = [
-        ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-    ]
+    savers = [ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)]
     if validates:
         savers.append(
             ModelCheckpoint(

@@ -34,6 +34,7 @@ def make_batch(boxes: list[list[list[float]]], labels: list[list[int]], void: bo
         labels=[torch.tensor(row, dtype=torch.int64) for row in labels],
         has_boxes=torch.ones(frames, dtype=torch.bool),
         box_weight=torch.ones(frames),
+        views=[""] * frames,
     )
 
 

@@ -74,9 +74,7 @@ def _place(window: float, source: int, rng: np.random.Generator) -> int:
     return int(np.floor(rng.uniform(min(0.0, source - window), max(0.0, source - window) + 1e-6)))
 
 
-def cut(
-    sample: Sample, window: tuple[int, int, int, int], height: int, width: int, visible_share_min: float
-) -> Sample:
+def cut(sample: Sample, window: tuple[int, int, int, int], height: int, width: int, visible_share_min: float) -> Sample:
     """The window of a frame, resized to height x width; what lies outside the frame is padding without label.
 
     Boxes are clipped; those that keep less than `visible_share_min` of their area, or less than SIDE_MIN_PX either way,

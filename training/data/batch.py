@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ros_kd_perception.class_tables import UNLABELED_ID
 from training.data.sample import Sample
 
 
@@ -23,6 +24,7 @@ class Batch:
         labels: N tensors, int64 [n], detection class ids.
         has_boxes: bool [N]; False where a frame's objects are not known, so that "no box" says nothing.
         box_weight: float32 [N], 0..1; below 1 where boxes were derived from masks and are only approximate.
+        views: N names, equal for equal images and only for those; empty where no image comes twice.
     """
 
     images: Tensor
@@ -31,6 +33,21 @@ class Batch:
     labels: list[Tensor]
     has_boxes: Tensor
     box_weight: Tensor
+    views: list[str]
+
+    @classmethod
+    def of_images(cls, images: Tensor) -> Batch:
+        """Images uint8 [N, 3, H, W] that nobody has labelled."""
+        frames, _, height, width = images.shape
+        return cls(
+            images=images,
+            masks=torch.full((frames, height, width), UNLABELED_ID, dtype=torch.uint8),
+            boxes_xyxy=[torch.zeros(0, 4)] * frames,
+            labels=[torch.zeros(0, dtype=torch.int64)] * frames,
+            has_boxes=torch.zeros(frames, dtype=torch.bool),
+            box_weight=torch.zeros(frames),
+            views=[""] * frames,
+        )
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -44,6 +61,7 @@ class Batch:
             labels=[labels.to(device, non_blocking=non_blocking) for labels in self.labels],
             has_boxes=self.has_boxes.to(device, non_blocking=non_blocking),
             box_weight=self.box_weight.to(device, non_blocking=non_blocking),
+            views=self.views,
         )
 
     def pin_memory(self) -> Batch:
@@ -55,6 +73,7 @@ class Batch:
             labels=[labels.pin_memory() for labels in self.labels],
             has_boxes=self.has_boxes.pin_memory(),
             box_weight=self.box_weight.pin_memory(),
+            views=self.views,
         )
 
 
@@ -75,4 +94,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         labels=[torch.from_numpy(sample.labels.astype(np.int64)) for sample in samples],
         has_boxes=torch.tensor([sample.has_boxes for sample in samples], dtype=torch.bool),
         box_weight=torch.tensor([sample.box_weight for sample in samples], dtype=torch.float32),
+        views=[sample.view for sample in samples],
     )

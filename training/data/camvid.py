@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.class_tables import SEGMENTATION_ID_OF_DETECTION_ID, UNLABELED_ID
-from training.data.source import FrameFolder
+from training.data.source import LabeledFolder
 
 VOID_ID = 11
 REGION_AREA_MIN_PX = 40
@@ -21,7 +21,7 @@ REGION_SIDE_MIN_PX = 5
 BRIDGED_GAP_PX = 3
 
 
-class CamVidFolder(FrameFolder):
+class CamVidFolder(LabeledFolder):
     """A CamVid split: ids 0..10 are ours, 11 is void."""
 
     def to_our_ids(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

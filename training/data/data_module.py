@@ -17,8 +17,15 @@ from training.data.camvid import CamVidFolder
 from training.data.sample import Sample
 from training.data.sampling import Draw, EpochSampler
 from training.data.source import DataError, FrameFolder, RenderedFolder
+from training.data.unlabeled import UnlabeledFolder, take_frames_out
 from training.recipe import Recipe, SourceRecipe
 
+FOLDERS: dict[str, type[FrameFolder]] = {
+    "rendered": RenderedFolder,
+    "camvid": CamVidFolder,
+    "unlabeled": UnlabeledFolder,
+    "bag": UnlabeledFolder,
+}
 _AUGMENTATION_STREAM = 1  # keeps the draws of augmentation apart from those of the sampler
 
 
@@ -28,26 +35,34 @@ def open_source(recipe: SourceRecipe) -> FrameFolder:
     Raises:
         DataError: something is missing, broken or outside the class tables.
     """
-    folder = CamVidFolder(recipe) if recipe.kind == "camvid" else RenderedFolder(recipe)
-    folder.check_all_masks()
+    if recipe.kind == "bag":
+        recipe = replace(recipe, folder=take_frames_out(recipe))
+    folder = FOLDERS[recipe.kind](recipe)
+    folder.check_labels()
     return folder
 
 
 class TrainingSet(Dataset[Sample]):
-    """Makes the sample of a Draw: the frame, augmented by a generator seeded from run, epoch and position alone."""
+    """Makes the sample of a Draw: the frame, augmented by a generator seeded from the run and the draw alone."""
 
     def __init__(self, sources: list[FrameFolder], recipe: Recipe) -> None:
         self.sources = sources
         self.recipe = recipe
 
     def __getitem__(self, draw: Draw) -> Sample:
-        rng = np.random.default_rng((self.recipe.seed, _AUGMENTATION_STREAM, draw.epoch, draw.position))
         source, settings = self.sources[draw.source], self.recipe.augmentation
+        views, view = self.recipe.data.views_per_frame, ""
+        key: tuple[int, ...] = (draw.epoch, draw.position)
+        if views:
+            key = (draw.source, draw.index, draw.turn % views)
+            view = "_".join(map(str, key))
+        rng = np.random.default_rng((self.recipe.seed, _AUGMENTATION_STREAM, *key))
         donor = None
         if rng.random() < settings.rare_paste:
             donor = source[int(rng.integers(len(source)))]
         data = self.recipe.data
         sample = augment(source[draw.index], donor, data.crop_height, data.crop_width, settings, rng)
+        sample = replace(sample, view=view)
         return sample if sample.box_weight > 0 else replace(sample, has_boxes=False)
 
 
@@ -121,7 +136,6 @@ class DrivingData(lightning.LightningDataModule):
             worker_init_fn=_single_threaded,
             **options,
         )
-
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Loader 0 for segmentation, loader 1 for detection, either of them possibly empty, one sample at a time."""

@@ -20,6 +20,7 @@ class Sample:
         labels: int64 (n,), detection class ids.
         has_boxes: False where nobody has said which objects are in the frame.
         box_weight: 0..1, how much the boxes count in the loss.
+        view: name of this sight of the frame where it comes again, else empty.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Sample:
     labels: NDArray[np.int64]
     has_boxes: bool = True
     box_weight: float = 1.0
+    view: str = ""
 
     def __post_init__(self) -> None:
         if self.image_bgr.ndim != 3 or self.image_bgr.shape[2] != 3 or self.image_bgr.dtype != np.uint8:

@@ -11,12 +11,16 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample to be made: frame `index` of source `source`, as number `position` of epoch `epoch`."""
+    """One sample to be made: frame `index` of source `source`, as number `position` of epoch `epoch`.
+
+    `turn` counts how often its source had been gone through before.
+    """
 
     source: int
     index: int
     epoch: int
     position: int
+    turn: int = 0
 
 
 def draw_epoch(
@@ -35,11 +39,15 @@ def draw_epoch(
         epoch: from 0.
     """
     counts = _split(samples_per_epoch, shares)
-    drawn: list[tuple[int, int]] = []
+    drawn: list[tuple[int, int, int]] = []
     for source, (size, count) in enumerate(zip(sizes, counts, strict=True)):
-        drawn += [(source, index) for index in _walk(size, epoch * count, count, (seed, source))]
+        drawn += [(source, index, turn) for index, turn in _walk(size, epoch * count, count, (seed, source))]
     order = np.random.default_rng((seed, epoch, len(sizes))).permutation(len(drawn))
-    return [Draw(*drawn[item], epoch=epoch, position=position) for position, item in enumerate(order)]
+    draws = []
+    for position, item in enumerate(order):
+        source, index, turn = drawn[item]
+        draws.append(Draw(source, index, epoch, position, turn))
+    return draws
 
 
 def _split(total: int, shares: Sequence[float]) -> list[int]:
@@ -47,14 +55,14 @@ def _split(total: int, shares: Sequence[float]) -> list[int]:
     return [int(count) for count in np.diff(edges, prepend=0)]
 
 
-def _walk(size: int, start: int, count: int, seed: tuple[int, int]) -> Iterator[int]:
+def _walk(size: int, start: int, count: int, seed: tuple[int, int]) -> Iterator[tuple[int, int]]:
     done = 0
     while done < count:
         turn, offset = divmod(start + done, size)
         order = np.random.default_rng((*seed, turn)).permutation(size)
         piece = order[offset : offset + count - done]
         done += len(piece)
-        yield from (int(index) for index in piece)
+        yield from ((int(index), turn) for index in piece)
 
 
 class EpochSampler(Sampler[Draw]):

@@ -1,4 +1,4 @@
-"""Labelled frames in a folder: images/, masks/ and, for rendered ones, boxes.json."""
+"""Frames in a folder: images/ and, where they are labelled, masks/ and for rendered ones boxes.json."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from training.recipe import SourceRecipe
 
 MAX_BOXES_JSON_BYTES = 1 << 30
 MAX_SIDE_PX = 8192
+Labels = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -31,19 +32,19 @@ class FrameFolder(ABC):
     """Frames of one folder, listed once in name order and read from disk each time.
 
     Attributes:
-        folder: the folder that holds images/ and masks/.
+        folder: the folder that holds images/.
         names: file stems of the frames.
+        has_boxes: whether the objects of the frames are known.
         box_weight: goes into every sample.
     """
+
+    has_boxes = True
 
     def __init__(self, recipe: SourceRecipe) -> None:
         self.folder = recipe.folder
         self.box_weight = recipe.box_weight
         self._images = _select(_list_images(recipe.folder), recipe)
         self.names = [path.stem for path in self._images]
-        for path in self._images:
-            if not self.mask_path(path.stem).is_file():
-                raise DataError(f"{path}: expected its mask at {self.mask_path(path.stem)}; add it or remove the image")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -53,14 +54,49 @@ class FrameFolder(ABC):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise DataError(f"{path}: expected a JPEG or PNG image, it cannot be decoded; replace it")
-        mask = self.read_mask(path.stem)
-        if mask.shape != image.shape[:2]:
+        mask, boxes_xyxy, labels = self.read_labels(path.stem, image.shape[:2])
+        return Sample(path.stem, image, mask, boxes_xyxy, labels, self.has_boxes, self.box_weight)
+
+    @abstractmethod
+    def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:
+        """Mask uint8 (h, w), boxes float32 (n, 4) xyxy and labels int64 (n,) of a frame of `size` (h, w)."""
+
+    @abstractmethod
+    def check_labels(self) -> None:
+        """Look at all labels once.
+
+        Raises:
+            DataError: one that cannot be trained on.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 that changes when the training data do."""
+
+
+class LabeledFolder(FrameFolder):
+    """Frames with a mask each in masks/, of the same name and size."""
+
+    def __init__(self, recipe: SourceRecipe) -> None:
+        super().__init__(recipe)
+        if not (recipe.folder / "masks").is_dir():
             raise DataError(
-                f"{self.mask_path(path.stem)}: expected height and width {image.shape[:2]} like its image, "
+                f"{recipe.folder}: expected a folder with images/ and masks/, there is no masks/; make it with "
+                "python -m ros_kd_perception.render_drive --samples, or give the source the kind unlabeled"
+            )
+        for path in self._images:
+            if not self.mask_path(path.stem).is_file():
+                raise DataError(f"{path}: expected its mask at {self.mask_path(path.stem)}; add it or remove the image")
+
+    def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:
+        """The mask, checked against the image's size, and the boxes."""
+        mask = self.read_mask(name)
+        if mask.shape != size:
+            raise DataError(
+                f"{self.mask_path(name)}: expected height and width {size} like its image, "
                 f"got {mask.shape}; make them the same frame"
             )
-        boxes_xyxy, labels = self.read_boxes(path.stem, mask)
-        return Sample(path.stem, image, mask, boxes_xyxy, labels, box_weight=self.box_weight)
+        return mask, *self.read_boxes(name, mask)
 
     def mask_path(self, name: str) -> Path:
         """Where the mask of a frame lies."""
@@ -86,13 +122,13 @@ class FrameFolder(ABC):
             )
         return mask
 
-    def check_all_masks(self) -> None:
+    def check_labels(self) -> None:
         """Read every mask once, with a progress bar; raises as `read_mask` does."""
         for name in tqdm(self.names, desc=f"checking {self.folder}", unit="mask", leave=False, delay=2):
             self.read_mask(name)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names and the label bytes of all frames: changes when the training data do."""
+        """SHA-256 over the names and the label bytes of all frames."""
         digest = hashlib.sha256()
         for name in self.names:
             digest.update(name.encode() + b"\0" + hashlib.sha256(self.mask_path(name).read_bytes()).digest())
@@ -107,7 +143,7 @@ class FrameFolder(ABC):
         """Boxes float32 (n, 4) xyxy and labels int64 (n,) of a frame."""
 
 
-class RenderedFolder(FrameFolder):
+class RenderedFolder(LabeledFolder):
     """What `render_drive --samples` writes: exact masks, and exact boxes in boxes.json."""
 
     def __init__(self, recipe: SourceRecipe) -> None:
@@ -135,9 +171,9 @@ class RenderedFolder(FrameFolder):
 
 def _list_images(folder: Path) -> list[Path]:
     images = folder / "images"
-    if not images.is_dir() or not (folder / "masks").is_dir():
+    if not images.is_dir():
         raise DataError(
-            f"{folder}: expected a folder with images/ and masks/, there is none; "
+            f"{folder}: expected a folder with images/, there is none; "
             "make it with python -m ros_kd_perception.render_drive --samples, or correct the recipe's folder"
         )
     paths = sorted(path for path in images.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)

@@ -26,6 +26,8 @@ class SupervisedLoss(nn.Module):
     one-to-one branch, `one_to_many_class` and `one_to_many_box` of the other where the outputs have it.
     """
 
+    teacher_sha256 = ""  # nobody but the labels teaches
+
     def __init__(self, segmentation: float = 1.0, detection: float = 1.0, class_weights: Sequence[float] = ()) -> None:
         """Set the weights of the two tasks; `class_weights` of the segmentation classes, empty = all 1."""
         super().__init__()
@@ -34,12 +36,13 @@ class SupervisedLoss(nn.Module):
         self.register_buffer("class_weights", torch.tensor(class_weights, dtype=torch.float32), persistent=False)
         self.class_weights: Tensor
 
-    def forward(self, outputs: StudentOutputs, batch: Batch) -> dict[str, Tensor]:
-        """All terms, float32 scalars.
+    def forward(self, outputs: StudentOutputs, batch: Batch, epoch: int = 0) -> dict[str, Tensor]:
+        """All terms, float32 scalars; the same in every epoch.
 
         Raises:
             ValueError: `class_weights` has another length than the segmentation has classes.
         """
+        del epoch
         # Losses are computed in float32 also inside an autocast region.
         with torch.autocast(device_type=batch.images.device.type, enabled=False):
             terms = self._segmentation(outputs.segmentation_logits, batch.masks)

@@ -79,11 +79,12 @@ class Student(nn.Module):
             channels, detection_classes, DETECTION_STRIDES
         )
 
-    def forward(self, images: Tensor) -> StudentOutputs:
+    def forward(self, images: Tensor, with_one_to_many: bool | None = None) -> StudentOutputs:
         """Run the network.
 
         Args:
             images: float [N, 3, H, W], channel order BGR, 0..1; H and W multiples of 32.
+            with_one_to_many: run the second branch too, where there is one; None = only in training.
         """
         height, width = images.shape[-2:]
         if height % 32 or width % 32:
@@ -94,9 +95,11 @@ class Student(nn.Module):
         pyramid = self.neck(coarse)
         segmentation_features, segmentation_logits = self.segmentation(fine, pyramid[0])
         one_to_many = None
-        seen_by_one_to_one = pyramid
-        if self.training and self.detection_one_to_many is not None:
+        wanted = self.training if with_one_to_many is None else with_one_to_many
+        if wanted and self.detection_one_to_many is not None:
             one_to_many = self.detection_one_to_many(pyramid)
+        seen_by_one_to_one = pyramid
+        if self.training:
             # That one cell and not its neighbour must answer is a matter for the branch alone. With its gradient in the
             # features the mean IoU was 33 instead of 38 (size n, 300 steps on CamVid) and detection no better.
             seen_by_one_to_one = [level.detach() for level in pyramid]

@@ -1,0 +1,130 @@
+"""Frames that nobody has labelled: a folder of images, or frames taken out of a ROS 2 bag."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ros_kd_perception.bag import BagError, BagReader, read_camera_frames
+from ros_kd_perception.class_tables import UNLABELED_ID
+from ros_kd_perception.structures import BadFrame, UInt8Array
+from training.data.source import DataError, FrameFolder, Labels
+from training.recipe import SourceRecipe
+
+FRAMES_FOLDER = Path("out/frames")
+THUMBNAIL_SIZE_PX = (32, 18)
+JPEG_QUALITY = 95
+
+
+class UnlabeledFolder(FrameFolder):
+    """A folder with images/ alone: every pixel void, objects unknown."""
+
+    has_boxes = False
+
+    def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:
+        """Nothing is labelled."""
+        return np.full(size, UNLABELED_ID, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+
+    def check_labels(self) -> None:
+        """There are none."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and bytes of all images."""
+        digest = hashlib.sha256()
+        for path in self._images:
+            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def take_frames_out(recipe: SourceRecipe, output: Path = FRAMES_FOLDER) -> Path:
+    """The folder with the frames of a recipe's bag, made now unless it is there.
+
+    Of each camera every `stride`-th frame is looked at, and kept where it differs from the last one kept: a car that
+    waits at a light would otherwise fill the training with one picture.
+
+    Args:
+        recipe: `folder` is the bag; `topics`, `stride` and `change_min` choose the frames.
+        output: holds one folder for each bag and choice.
+
+    Raises:
+        DataError: no such bag or topic, no frame that can be decoded, or nowhere to write.
+    """
+    folder = output / f"{recipe.folder.stem}-{_key(recipe)}"
+    if folder.is_dir():
+        return folder
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        (part / "images").mkdir(parents=True)
+        kept, bad = _write_frames(recipe, part / "images")
+        if not kept:
+            raise DataError(
+                f"{recipe.folder}: expected frames that can be decoded, got {bad} that cannot and none that can; "
+                "look at the bag with replay_bag"
+            )
+        part.rename(folder)
+    except BagError as error:
+        raise DataError(str(error)) from error
+    except OSError as error:
+        raise DataError(f"{folder}: the frames of {recipe.folder} cannot be written ({error}); make room") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    print(f"{recipe.folder}: {kept} frames taken out, {bad} that cannot be decoded left out; they are in {folder}")
+    return folder
+
+
+def _write_frames(recipe: SourceRecipe, images: Path) -> tuple[int, int]:
+    wanted = {f"topic_{number}": topic for number, topic in enumerate(recipe.topics)}
+    seen: dict[str, int] = {}
+    last: dict[str, NDArray[np.float32]] = {}
+    kept = bad = 0
+    with BagReader(recipe.folder, wanted) as bag:
+        frames = read_camera_frames(bag)
+        total = bag.count(list(bag.cameras.values()))
+        for camera, _, frame in tqdm(frames, total=total, desc=f"reading {recipe.folder}", unit="frame"):
+            number = seen.get(camera, 0)
+            seen[camera] = number + 1
+            if number % recipe.stride:
+                continue
+            if isinstance(frame, BadFrame):
+                bad += 1
+            elif _has_changed(frame.image_bgr, camera, last, recipe.change_min):
+                path = images / f"{camera}_{number:07d}.jpg"
+                if not cv2.imwrite(str(path), frame.image_bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+                    raise OSError(f"{path} could not be written")
+                kept += 1
+    return kept, bad
+
+
+def _has_changed(image_bgr: UInt8Array, camera: str, last: dict[str, NDArray[np.float32]], change_min: float) -> bool:
+    """Whether a frame differs enough from the camera's last one that did, which `last` remembers."""
+    thumbnail = _thumbnail(image_bgr)
+    if camera in last and float(np.abs(thumbnail - last[camera]).mean()) < change_min:
+        return False
+    last[camera] = thumbnail
+    return True
+
+
+def _thumbnail(image_bgr: UInt8Array) -> NDArray[np.float32]:
+    """A tiny grey picture, 0..1, in which noise and compression average out."""
+    grey = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(grey, THUMBNAIL_SIZE_PX, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32) / 255
+
+
+def _key(recipe: SourceRecipe) -> str:
+    """Changes when the bag does, or what is taken out of it."""
+    path = recipe.folder
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    try:
+        facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError as error:
+        raise DataError(f"{path}: expected a ROS 2 bag, got {error.strerror}; correct the recipe's folder") from error
+    chosen = (recipe.topics, recipe.stride, recipe.change_min)
+    return hashlib.sha256(repr((facts, chosen)).encode()).hexdigest()[:12]

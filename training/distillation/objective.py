@@ -1,0 +1,47 @@
+"""The loss of a distilled student: what the labels say and what the teacher says, weighed."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from training.data.batch import Batch
+from training.distillation.recipe import DistillationRecipe, balance_at
+from training.distillation.teacher import Teacher
+from training.distillation.terms import Comparison, build_term, channels_of
+from training.losses import SupervisedLoss
+from training.networks.student import StudentOutputs
+
+
+class DistillationLoss(nn.Module):
+    """loss = alpha * hard + (1 - alpha) * sum of (weight * term); alpha is the recipe's `hard_weight`.
+
+    The adapters of feature terms are parameters of this module: trained and checkpointed with the run, and no part of
+    the student.
+    """
+
+    def __init__(
+        self,
+        recipe: DistillationRecipe,
+        hard: SupervisedLoss,
+        teacher: Teacher,
+        examples: tuple[StudentOutputs, StudentOutputs],
+    ) -> None:
+        """Build the terms; `examples` are outputs of student and teacher, for their numbers of channels."""
+        super().__init__()
+        self.recipe = recipe
+        self.hard = hard
+        self._teacher = teacher
+        self.teacher_sha256 = teacher.weights_sha256
+        student, taught_by = (channels_of(outputs) for outputs in examples)
+        self.terms = nn.ModuleList(build_term(term, student, taught_by) for term in recipe.terms)
+        self.names = [f"soft_{number}_{term.kind}" for number, term in enumerate(recipe.terms)]
+
+    def forward(self, outputs: StudentOutputs, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """All terms with their weights in, float32 scalars; their sum is the loss."""
+        balance = balance_at(self.recipe, epoch)
+        seen = Comparison(outputs, self._teacher(batch), batch)
+        weighed = {name: balance.hard_weight * value for name, value in self.hard(outputs, batch, epoch).items()}
+        for name, term, weight in zip(self.names, self.terms, balance.weights, strict=True):
+            # Also where the weight is 0: several devices wait for the gradient of every parameter.
+            weighed[name] = (1 - balance.hard_weight) * weight * term(seen, balance.temperature)
+        return weighed

@@ -1,0 +1,259 @@
+"""The distillation section of a recipe: the teacher, the terms with their weights, and stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# The places of a network that both sides have; see `training.networks.student.StudentFeatures`.
+FeaturePlace = Literal["p3", "p4", "p5", "segmentation"]
+PyramidLevel = Literal["p3", "p4", "p5"]
+
+
+def _weight(default: float = 1.0) -> Any:
+    return field(default=default, metadata={"low": 0.0})
+
+
+def _temperature(default: float) -> Any:
+    return field(default=default, metadata={"low": 0.05, "high": 100.0})
+
+
+def _grid(default: int) -> Any:
+    return field(default=default, metadata={"low": 2, "high": 64})
+
+
+@dataclass(frozen=True)
+class TemperatureKl:
+    """Hinton et al., 2015: class probabilities of each pixel. `labeled_only`: leave void pixels out."""
+
+    kind: Literal["temperature_kl"]
+    weight: float = _weight()
+    temperature: float = _temperature(2.0)
+    labeled_only: bool = False
+
+
+@dataclass(frozen=True)
+class LogitMse:
+    """Squared difference of the class logits of each pixel."""
+
+    kind: Literal["logit_mse"]
+    weight: float = _weight()
+    labeled_only: bool = False
+
+
+@dataclass(frozen=True)
+class Dist:
+    """DIST (Huang et al., 2022): correlations of class probabilities across classes and across pixels."""
+
+    kind: Literal["dist"]
+    weight: float = _weight()
+    temperature: float = _temperature(1.0)
+    inter_weight: float = _weight()
+    intra_weight: float = _weight()
+    labeled_only: bool = False
+
+
+@dataclass(frozen=True)
+class StandardizedKl:
+    """Logit standardisation (Sun et al., 2024)."""
+
+    kind: Literal["standardized_kl"]
+    weight: float = _weight()
+    temperature: float = _temperature(2.0)
+    labeled_only: bool = False
+
+
+@dataclass(frozen=True)
+class DecoupledKl:
+    """DKD (Zhao et al., 2022): the labelled class against the rest, and the rest among themselves."""
+
+    kind: Literal["decoupled_kl"]
+    weight: float = _weight()
+    temperature: float = _temperature(2.0)
+    target_weight: float = _weight(1.0)
+    other_weight: float = _weight(2.0)
+
+
+@dataclass(frozen=True)
+class Hint:
+    """FitNets (Romero et al., 2015): the features themselves, through a 1x1 adapter."""
+
+    kind: Literal["hint"]
+    at: FeaturePlace
+    weight: float = _weight()
+
+
+@dataclass(frozen=True)
+class AttentionTransfer:
+    """Zagoruyko & Komodakis, 2017: where the features are strong."""
+
+    kind: Literal["attention_transfer"]
+    at: FeaturePlace
+    weight: float = _weight()
+
+
+@dataclass(frozen=True)
+class ChannelWise:
+    """CWD (Shu et al., 2021): where each channel is strong. `at: logits` compares the class logits."""
+
+    kind: Literal["channel_wise"]
+    at: Literal["p3", "p4", "p5", "segmentation", "logits"]
+    weight: float = _weight()
+    temperature: float = _temperature(4.0)
+
+
+@dataclass(frozen=True)
+class Pearson:
+    """PKD (Cao et al., 2022): features up to their scale, through a 1x1 adapter."""
+
+    kind: Literal["pearson"]
+    at: FeaturePlace
+    weight: float = _weight()
+
+
+@dataclass(frozen=True)
+class PairwiseAffinity:
+    """SKD (Liu et al., 2019): which places of an image resemble each other, on a grid x grid pooling."""
+
+    kind: Literal["pairwise_affinity"]
+    at: FeaturePlace
+    weight: float = _weight()
+    grid: int = _grid(16)
+
+
+@dataclass(frozen=True)
+class DistanceRelation:
+    """RKD distance (Park et al., 2019): how far the images of a batch lie from each other."""
+
+    kind: Literal["distance_relation"]
+    at: FeaturePlace
+    weight: float = _weight()
+
+
+@dataclass(frozen=True)
+class AngleRelation:
+    """RKD angle (Park et al., 2019): the angles of the triangles that the images of a batch make."""
+
+    kind: Literal["angle_relation"]
+    at: FeaturePlace
+    weight: float = _weight()
+
+
+@dataclass(frozen=True)
+class CrossImageRelation:
+    """CIRKD (Yang et al., 2022): which places of different images of a batch resemble each other."""
+
+    kind: Literal["cross_image_relation"]
+    at: FeaturePlace
+    weight: float = _weight()
+    temperature: float = _temperature(0.1)
+    grid: int = _grid(8)
+
+
+@dataclass(frozen=True)
+class SoftClassification:
+    """Class scores of every cell against the teacher's, in both detection branches; surer cells weigh more."""
+
+    kind: Literal["soft_classification"]
+    weight: float = _weight()
+    sharpness: float = field(default=2.0, metadata={"low": 0.0, "high": 8.0})
+
+
+@dataclass(frozen=True)
+class WeightedBoxIou:
+    """Boxes of every cell against the teacher's, by GIoU, weighted by the teacher's score, in both branches."""
+
+    kind: Literal["weighted_box_iou"]
+    weight: float = _weight()
+
+
+@dataclass(frozen=True)
+class ForegroundImitation:
+    """Features where the teacher sees objects, through a 1x1 adapter."""
+
+    kind: Literal["foreground_imitation"]
+    at: PyramidLevel
+    weight: float = _weight()
+
+
+LogitTermRecipe = TemperatureKl | LogitMse | Dist | StandardizedKl | DecoupledKl
+FeatureTermRecipe = Hint | Pearson | ChannelWise | ForegroundImitation
+RelationTermRecipe = (
+    AttentionTransfer | ChannelWise | PairwiseAffinity | DistanceRelation | AngleRelation | CrossImageRelation
+)
+DetectionTermRecipe = SoftClassification | WeightedBoxIou
+TermRecipe = LogitTermRecipe | FeatureTermRecipe | RelationTermRecipe | DetectionTermRecipe
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """What changes from an epoch on; what is not given stays as it was.
+
+    Attributes:
+        from_epoch: first epoch of the stage; the first epoch of a run is 0.
+        hard_weight: share of the labels' loss.
+        temperature: of all terms that have one.
+        weights: of all terms, in their order.
+    """
+
+    from_epoch: int = field(metadata={"low": 1})
+    hard_weight: float | None = field(default=None, metadata={"low": 0.0, "high": 1.0})
+    temperature: float | None = field(default=None, metadata={"low": 0.05, "high": 100.0})
+    weights: tuple[float, ...] = field(default=(), metadata={"low": 0.0})
+
+
+@dataclass(frozen=True)
+class DistillationRecipe:
+    """loss = hard_weight * (loss of the labels) + (1 - hard_weight) * sum of (weight * term).
+
+    Attributes:
+        teacher: checkpoint of `python -m training train`; its averaged weights teach.
+        hard_weight: 0..1; 1 would leave the teacher without a say.
+        terms: what is compared.
+        stages: changes by epoch, in rising order; none = everything stays constant.
+        cache: folder that keeps the teacher's outputs, so that a view is shown to it once; empty = none are kept.
+            It needs `data.views_per_frame`, for endless views never come again.
+    """
+
+    teacher: str
+    terms: tuple[TermRecipe, ...]
+    hard_weight: float = field(default=0.5, metadata={"low": 0.0, "high": 1.0})
+    stages: tuple[StageRecipe, ...] = ()
+    cache: str = ""
+
+    def problems(self) -> list[str]:
+        """Sentences on what is wrong between keys; empty = nothing."""
+        found = []
+        if not self.terms:
+            found.append("distillation.terms needs at least one term")
+        starts = [stage.from_epoch for stage in self.stages]
+        if starts != sorted(set(starts)):
+            found.append(f"distillation.stages must have rising from_epoch, got {starts}")
+        for number, stage in enumerate(self.stages):
+            if stage.weights and len(stage.weights) != len(self.terms):
+                found.append(
+                    f"distillation.stages.{number}.weights must name {len(self.terms)} weights, one for each term, "
+                    f"got {len(stage.weights)}"
+                )
+        return found
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What holds in one epoch: share of the hard loss, weight of each term, temperature (None = the term's own)."""
+
+    hard_weight: float
+    weights: tuple[float, ...]
+    temperature: float | None
+
+
+def balance_at(recipe: DistillationRecipe, epoch: int) -> Balance:
+    """The balance of an epoch, stage upon stage up to it."""
+    hard_weight, temperature = recipe.hard_weight, None
+    weights = tuple(term.weight for term in recipe.terms)
+    for stage in recipe.stages:
+        if stage.from_epoch <= epoch:
+            hard_weight = hard_weight if stage.hard_weight is None else stage.hard_weight
+            temperature = temperature if stage.temperature is None else stage.temperature
+            weights = stage.weights or weights
+    return Balance(hard_weight, weights, temperature)

@@ -1,0 +1,97 @@
+"""The teacher: a trained network that is asked, never trained."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.checkpoint import CheckpointError, load_student
+from training.data.batch import Batch
+from training.distillation.cache import OutputCache
+from training.networks.student import Student, StudentOutputs
+
+
+class Teacher:
+    """Asks a network without gradients and in eval mode.
+
+    Not a module: what walks the modules of a training run (train(), parameters(), state_dict(), the move to a device)
+    must not find it.
+
+    Attributes:
+        weights_sha256: of the weights that teach, in the order of their names.
+    """
+
+    def __init__(self, network: Student, cache: OutputCache | None = None) -> None:
+        self._network = network.eval().requires_grad_(False)
+        self._cache = cache
+        self.weights_sha256 = digest_of_weights(network)
+
+    @classmethod
+    def load(cls, checkpoint: Path | str) -> Teacher:
+        """The averaged weights of a checkpoint.
+
+        Raises:
+            CheckpointError: not such a file, or of another table of classes.
+        """
+        network, _ = load_student(checkpoint)
+        return cls(network)
+
+    def keep_outputs_in(self, cache: OutputCache) -> None:
+        """From now on ask about each view once only."""
+        self._cache = cache
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> StudentOutputs:
+        """What the teacher says of a batch, both detection branches included, on the batch's device."""
+        if self._cache is None or "" in batch.views:
+            return self._ask(batch.images)
+        return self._cache.outputs(batch, self._ask)
+
+    def _ask(self, images: Tensor) -> StudentOutputs:
+        if next(self._network.parameters()).device != images.device:
+            self._network.to(images.device)
+        # Something may have put it back into training mode together with its surroundings; asking is cheap.
+        self._network.eval()
+        return self._network(images.float() / 255, with_one_to_many=True)
+
+
+def check_teacher(student: Student, teacher: Teacher, name: str) -> tuple[StudentOutputs, StudentOutputs]:
+    """What both say of an empty frame.
+
+    Raises:
+        CheckpointError: they cannot be compared; said before anything is trained.
+    """
+    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    batch = Batch.of_images(images)
+    was_training = student.training
+    with torch.no_grad():
+        # In eval mode, or the running statistics of the student would take in an empty frame.
+        seen_by_student = student.eval()(images.float() / 255, with_one_to_many=True)
+    student.train(was_training)
+    seen_by_teacher = teacher(batch)
+    pairs = {
+        "segmentation logits": (seen_by_student.segmentation_logits, seen_by_teacher.segmentation_logits),
+        "detection logits": (
+            seen_by_student.detection.flat_class_logits(),
+            seen_by_teacher.detection.flat_class_logits(),
+        ),
+    }
+    for what, (ours, theirs) in pairs.items():
+        if ours.shape != theirs.shape:
+            raise CheckpointError(
+                f"{name}: expected a teacher whose {what} are {tuple(ours.shape)} for a frame of 64x64 as the "
+                f"student's are, got {tuple(theirs.shape)}; train a teacher with the same classes and strides"
+            )
+    return seen_by_student, seen_by_teacher
+
+
+def digest_of_weights(network: Student) -> str:
+    """SHA-256 over names and values of all weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
