@@ -1,0 +1,280 @@
+"""A student distilled from a teacher, on tiny rendered frames: what is trained, kept, exported and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from training.__main__ import main
+from training.checkpoint import CheckpointError, load_student, read_checkpoint
+from training.data.batch import Batch
+from training.distillation.cache import from_arrays, to_arrays
+from training.distillation.objective import DistillationLoss
+from training.distillation.recipe import DistillationRecipe, StageRecipe, TemperatureKl, balance_at
+from training.distillation.teacher import Teacher, check_teacher, digest_of_weights
+from training.losses import SupervisedLoss
+from training.networks.student import build_student
+from training.objective import build_objective
+from training.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+from training.train import train
+
+RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+TERMS = """[{kind: temperature_kl}, {kind: channel_wise, at: p3, weight: 0.5}, {kind: pearson, at: p4},
+  {kind: pairwise_affinity, at: p3, grid: 4}, {kind: soft_classification}, {kind: weighted_box_iou}]"""
+EVERY_TERM = """[{kind: temperature_kl, labeled_only: true}, {kind: logit_mse}, {kind: dist}, {kind: standardized_kl},
+  {kind: decoupled_kl}, {kind: hint, at: p5}, {kind: attention_transfer, at: p3}, {kind: channel_wise, at: logits},
+  {kind: channel_wise, at: segmentation}, {kind: pearson, at: p4}, {kind: pairwise_affinity, at: p4, grid: 4},
+  {kind: distance_relation, at: p5}, {kind: angle_relation, at: p5}, {kind: cross_image_relation, at: p4, grid: 4},
+  {kind: soft_classification}, {kind: weighted_box_iou}, {kind: foreground_imitation, at: p3}]"""
+
+
+def recipe_for(samples: Path, output: Path, *overrides: str) -> Recipe:
+    folders = [f"data.train.0.folder={samples}", f"output={output}", "size=n"]
+    folders += [f"validation.{task}.folder={samples}" for task in ("segmentation", "detection")]
+    return load_recipe(RECIPE, [*folders, *overrides])
+
+
+def distilled(samples: Path, output: Path, teacher: Path, *overrides: str, terms: str = TERMS) -> Recipe:
+    section = (f"distillation.teacher={teacher}", f"distillation.terms={terms}")
+    return recipe_for(samples, output, *section, *overrides)
+
+
+@pytest.fixture(scope="module")
+def teacher_checkpoint(rendered_samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = recipe_for(rendered_samples, tmp_path_factory.mktemp("teacher"), "size=s", "epochs=1")
+    return train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def finished_run(rendered_samples: Path, teacher_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = distilled(rendered_samples, tmp_path_factory.mktemp("runs"), teacher_checkpoint)
+    return train(recipe, accelerator="cpu")
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 96, 160), dtype=torch.uint8, generator=generator)
+    masks = torch.randint(0, 11, (2, 96, 160), dtype=torch.uint8, generator=generator)
+    boxes = [torch.tensor([[10.0, 10.0, 60.0, 60.0]]), torch.zeros(0, 4)]
+    labels = [torch.tensor([0]), torch.zeros(0, dtype=torch.int64)]
+    return Batch(images, masks, boxes, labels, torch.ones(2, dtype=torch.bool), torch.ones(2), ["", ""])
+
+
+def test_checkpoint_has_adapters_and_says_who_taught(finished_run: Path, teacher_checkpoint: Path) -> None:
+    content = read_checkpoint(finished_run / "checkpoints" / "last.ckpt")
+    adapters = [name for name in content["state_dict"] if "adapter" in name]
+    assert sorted(adapters) == [f"objective.terms.{n}.adapter.{what}" for n in (1, 2) for what in ("bias", "weight")]
+    assert not any("teacher" in name for name in content["state_dict"])
+    teacher, _ = load_student(teacher_checkpoint)
+    assert content["ros_kd_perception"]["teacher_sha256"] == digest_of_weights(teacher)
+
+
+def test_adapters_are_trained(finished_run: Path, rendered_samples: Path, teacher_checkpoint: Path) -> None:
+    recipe = distilled(rendered_samples, finished_run.parent, teacher_checkpoint)
+    torch.manual_seed(recipe.seed)
+    student = build_student("n", 11, 4)
+    before = build_objective(recipe, student, "").state_dict()
+    after = read_checkpoint(finished_run / "checkpoints" / "last.ckpt")["state_dict"]
+    names = [name for name in before if "adapter" in name]
+    assert len(names) == 4
+    assert all(not torch.allclose(before[name], after[f"objective.{name}"], atol=1e-6) for name in names)
+
+
+def test_exported_student_is_a_plain_one(finished_run: Path) -> None:
+    student, info = load_student(finished_run / "checkpoints" / "last.ckpt")
+    assert info.size == "n"
+    assert student.state_dict().keys() == build_student("n", 11, 4).state_dict().keys()
+
+
+def test_loss_weighs_hard_and_soft_as_the_recipe_says(
+    teacher_checkpoint: Path, rendered_samples: Path, tmp_path: Path, batch: Batch
+) -> None:
+    recipe = distilled(
+        rendered_samples, tmp_path, teacher_checkpoint, "distillation.hard_weight=0.25", "distillation.terms.0.weight=3"
+    )
+    torch.manual_seed(0)
+    student = build_student("n", 11, 4)
+    objective = build_objective(recipe, student, "")
+    outputs = student(batch.images.float() / 255)
+    found = objective(outputs, batch, 0)
+    hard = SupervisedLoss()(outputs, batch)
+    for name, value in hard.items():
+        torch.testing.assert_close(found[name], 0.25 * value)
+    # The first soft term by hand: KL of the two softened distributions, mean over pixels, times T squared.
+    teacher = load_student(teacher_checkpoint)[0](batch.images.float() / 255).segmentation_logits
+    p = torch.softmax(teacher.double() / 2, dim=1)
+    q = torch.softmax(outputs.segmentation_logits.double() / 2, dim=1)
+    expected = 0.75 * 3 * 4 * (p * (p / q).log()).sum(dim=1).mean()
+    torch.testing.assert_close(found["soft_0_temperature_kl"].double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_every_term_teaches_the_student_and_only_it(
+    teacher_checkpoint: Path, rendered_samples: Path, tmp_path: Path, batch: Batch
+) -> None:
+    recipe = distilled(rendered_samples, tmp_path, teacher_checkpoint, terms=EVERY_TERM)
+    torch.manual_seed(0)
+    student = build_student("n", 11, 4)
+    objective = build_objective(recipe, student, "")
+    assert isinstance(objective, DistillationLoss)
+    images = torch.cat([batch.images, batch.images.flip(0) // 2])  # triples for the angles
+    four = Batch(images, batch.masks.repeat(2, 1, 1), batch.boxes_xyxy * 2, batch.labels * 2,
+                 batch.has_boxes.repeat(2), batch.box_weight.repeat(2), [""] * 4)  # fmt: skip
+    outputs = student(four.images.float() / 255)
+    terms = objective(outputs, four, 0)
+    for name in objective.names:
+        student.zero_grad()
+        terms[name].backward(retain_graph=True)
+        gradient = sum(float(p.grad.abs().sum()) for p in student.parameters() if p.grad is not None)
+        assert np.isfinite(gradient), name
+        assert gradient > 0, name
+
+
+def test_teacher_stays_in_eval_mode_and_learns_nothing(
+    teacher_checkpoint: Path, rendered_samples: Path, tmp_path: Path, batch: Batch
+) -> None:
+    network, _ = load_student(teacher_checkpoint)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    teacher = Teacher(network)
+    network.train()  # as something that walks modules might
+    first = teacher(batch)
+    assert not network.training
+    assert not first.segmentation_logits.requires_grad
+    assert first.detection_one_to_many is not None
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_distilled_run_resumes_exactly(rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path) -> None:
+    class Stop(lightning.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.current_epoch == 1:
+                raise RuntimeError("stopped by the test")
+
+    overrides = ("epochs=2", "distillation.stages=[{from_epoch: 1, hard_weight: 0.9, temperature: 1.0}]")
+    whole = train(distilled(rendered_samples, tmp_path / "whole", teacher_checkpoint, *overrides), accelerator="cpu")
+    recipe = distilled(rendered_samples, tmp_path / "stopped", teacher_checkpoint, *overrides)
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, accelerator="cpu", callbacks=(Stop(),))
+    checkpoint = tmp_path / "stopped" / recipe.name / "checkpoints" / "last.ckpt"
+    stopped = train(recipe, resume=checkpoint, accelerator="cpu")
+    expected, found = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, stopped))
+    for name, value in expected["state_dict"].items():
+        assert torch.equal(value, found["state_dict"][name]), name
+
+
+def test_another_teacher_is_refused_on_resuming(
+    rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher.ckpt"
+    teacher.write_bytes(teacher_checkpoint.read_bytes())
+    recipe = distilled(rendered_samples, tmp_path, teacher, "epochs=1")
+    checkpoint = train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt"
+    teacher.write_bytes(checkpoint.read_bytes())
+    with pytest.raises(CheckpointError, match="expected the teacher that the run began with"):
+        train(recipe, resume=checkpoint, accelerator="cpu")
+
+
+def test_kept_outputs_teach_as_asked_ones(rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    overrides = ("data.views_per_frame=2", f"distillation.cache={cache}", "epochs=1")
+    runs = []
+    for name in ("first", "second"):
+        recipe = distilled(rendered_samples, tmp_path / name, teacher_checkpoint, *overrides)
+        runs.append(read_checkpoint(train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt")["state_dict"])
+        written = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npz")}
+        assert len(written) == 16  # eight frames in two views
+        if name == "first":
+            first = written
+    assert written == first  # the second run asked nothing
+    assert all(torch.equal(value, runs[1][name]) for name, value in runs[0].items())
+
+
+def test_damaged_output_is_asked_anew(rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    overrides = ("data.views_per_frame=1", f"distillation.cache={cache}", "epochs=1")
+    recipe = distilled(rendered_samples, tmp_path / "runs", teacher_checkpoint, *overrides)
+    train(recipe, accelerator="cpu")
+    damaged = sorted(cache.rglob("*.npz"))[0]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: len(whole) // 2])
+    train(recipe, accelerator="cpu")
+    assert damaged.read_bytes() == whole
+
+
+def test_outputs_survive_half_precision(teacher_checkpoint: Path, batch: Batch) -> None:
+    outputs = Teacher.load(teacher_checkpoint)(batch)
+    again = from_arrays(to_arrays(outputs), torch.device("cpu"))
+    assert again.detection_one_to_many is not None
+    assert outputs.detection_one_to_many is not None
+    pairs = [
+        (outputs.segmentation_logits, again.segmentation_logits),
+        (outputs.features.p5, again.features.p5),
+        (outputs.features.segmentation, again.features.segmentation),
+        (outputs.detection.flat_class_logits(), again.detection.flat_class_logits()),
+        (outputs.detection_one_to_many.flat_distance_logits(), again.detection_one_to_many.flat_distance_logits()),
+    ]
+    for expected, found in pairs:
+        torch.testing.assert_close(expected, found, rtol=1e-3, atol=1e-3)
+
+
+def test_stages_change_the_balance_from_their_epoch_on() -> None:
+    recipe = DistillationRecipe(
+        teacher="t.ckpt",
+        terms=(TemperatureKl("temperature_kl", weight=2.0), TemperatureKl("temperature_kl", weight=1.0)),
+        hard_weight=0.5,
+        stages=(StageRecipe(2, hard_weight=0.8), StageRecipe(4, temperature=1.5, weights=(0.0, 3.0))),
+    )
+    assert [balance_at(recipe, epoch).hard_weight for epoch in range(6)] == [0.5, 0.5, 0.8, 0.8, 0.8, 0.8]
+    assert [balance_at(recipe, epoch).temperature for epoch in (0, 3, 4)] == [None, None, 1.5]
+    assert [balance_at(recipe, epoch).weights for epoch in (0, 3, 4)] == [(2.0, 1.0), (2.0, 1.0), (0.0, 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ("{teacher: t, terms: [{kind: temperature_lk}]}", "did you mean temperature_kl"),
+        ("{teacher: t, terms: [{kind: hint, at: p6}]}", r"terms\.0\.at must be one of p3, p4, p5, segmentation"),
+        ("{teacher: t, terms: [{kind: hint}]}", r"terms\.0\.at is missing"),
+        ("{teacher: t, terms: [{kind: logit_mse, temperature: 2}]}", r"unknown key distillation\.terms\.0\.temperature"),
+        ("{teacher: t, terms: []}", "needs at least one term"),
+        ("{teacher: t, terms: [{kind: dist}], hard_weight: 1.5}", "must be from 0.0 to 1.0"),
+        ("{teacher: t, terms: [{kind: dist}], cache: c}", "views_per_frame"),
+        ("{teacher: t, terms: [{kind: dist}], stages: [{from_epoch: 1, weights: [1, 2]}]}", "name 1 weights"),
+        ("{teacher: t, terms: [{kind: dist}], stages: [{from_epoch: 3}, {from_epoch: 2}]}", "rising"),
+        ("{terms: [{kind: dist}]}", r"distillation\.teacher is missing"),
+    ],
+)
+def test_bad_section_is_one_sentence(section: str, sentence: str) -> None:
+    text = f"name: x\ndata: {{train: [{{kind: rendered, folder: x}}]}}\ndistillation: {section}"
+    with pytest.raises(RecipeError, match=sentence):
+        parse_recipe(text)
+
+
+def test_section_reads_back_equal() -> None:
+    text = f"name: x\ndata: {{train: [{{kind: rendered, folder: x}}]}}\ndistillation: {{teacher: t, terms: {EVERY_TERM}}}"
+    recipe = parse_recipe(text)
+    assert recipe.distillation is not None
+    assert len(recipe.distillation.terms) == 17
+    assert parse_recipe(recipe.to_yaml()) == recipe
+
+
+def test_teacher_of_other_classes_is_refused_before_training() -> None:
+    with pytest.raises(CheckpointError, match="train a teacher with the same classes"):
+        check_teacher(build_student("n", 11, 4), Teacher(build_student("n", 10, 4)), "teacher.ckpt")
+
+
+def test_missing_teacher_is_one_sentence(
+    rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = distilled(rendered_samples, tmp_path, tmp_path / "none.ckpt")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    assert main(["train", str(path), "--accelerator", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert "none.ckpt" in error
+    assert error.count("\n") == 1

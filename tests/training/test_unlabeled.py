@@ -1,0 +1,128 @@
+"""Frames without labels: taken out of bags, mixed with labelled ones, refused where they are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ros_kd_perception.bag import BagWriter, message_class
+from ros_kd_perception.sample_drive.camera import default_cameras
+from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
+from training.data.data_module import DrivingData
+from training.data.source import DataError
+from training.data.unlabeled import UnlabeledFolder, take_frames_out
+from training.recipe import SourceRecipe, parse_recipe
+
+SIZE_PX = (192, 128)
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Front and left cameras, six frames each over three seconds."""
+    path = tmp_path_factory.mktemp("drive") / "drive.mcap"
+    write_drive(path, DrivePlan(5, "day", 3.0, 2.0, default_cameras(*SIZE_PX)[:2]), processes=1)
+    return path
+
+
+def write_images(path: Path, images: list[np.ndarray], encoding: str = "bgr8") -> Path:
+    image_type, header_type, time_type = (
+        message_class(name) for name in ("sensor_msgs/msg/Image", "std_msgs/msg/Header", "builtin_interfaces/msg/Time")
+    )
+    with BagWriter(path) as bag:
+        for index, pixels in enumerate(images):
+            header = header_type(stamp=time_type(sec=1, nanosec=index), frame_id="front")
+            height, width, _ = pixels.shape
+            message = image_type(
+                header=header, height=height, width=width, encoding=encoding, is_bigendian=0, step=3 * width,
+                data=pixels.reshape(-1),
+            )  # fmt: skip
+            bag.write("/front/image_raw", 1_000 + index, message)
+    return path
+
+
+def test_every_frame_of_every_camera_is_taken_out(drive: Path, tmp_path: Path) -> None:
+    folder = take_frames_out(SourceRecipe("bag", drive, change_min=0.0), tmp_path)
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    assert names == [f"{camera}_{number:07d}.jpg" for camera in ("front", "left") for number in range(6)]
+    image = cv2.imread(str(folder / "images" / names[0]))
+    assert image is not None
+    assert image.shape == (SIZE_PX[1], SIZE_PX[0], 3)
+
+
+def test_topics_and_stride_choose(drive: Path, tmp_path: Path) -> None:
+    recipe = SourceRecipe("bag", drive, topics=("/left/image_raw",), stride=4, change_min=0.0)
+    names = sorted(path.stem for path in (take_frames_out(recipe, tmp_path) / "images").iterdir())
+    assert names == ["topic_0_0000000", "topic_0_0000004"]
+
+
+def test_waiting_car_gives_one_frame(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scene, other = (cv2.resize(rng.integers(0, 256, (9, 16, 3), np.uint8), SIZE_PX) for _ in range(2))
+    noisy = [np.clip(scene + rng.normal(0, 6, scene.shape), 0, 255).astype(np.uint8) for _ in range(5)]
+    bag = write_images(tmp_path / "waiting.mcap", [*noisy, other, other, scene])
+    folder = take_frames_out(SourceRecipe("bag", bag), tmp_path)
+    assert sorted(path.stem for path in (folder / "images").iterdir()) == [
+        "front_0000000", "front_0000005", "front_0000007",
+    ]  # fmt: skip
+
+
+def test_second_time_takes_what_is_there_until_the_choice_changes(drive: Path, tmp_path: Path) -> None:
+    recipe = SourceRecipe("bag", drive, change_min=0.0)
+    first = take_frames_out(recipe, tmp_path)
+    marker = first / "images" / "front_0000000.jpg"
+    marker.unlink()
+    assert take_frames_out(recipe, tmp_path) == first
+    assert not marker.exists()
+    assert take_frames_out(SourceRecipe("bag", drive, change_min=0.0, stride=2), tmp_path) != first
+
+
+def test_frames_without_labels_say_so(drive: Path, tmp_path: Path) -> None:
+    folder = UnlabeledFolder(SourceRecipe("unlabeled", take_frames_out(SourceRecipe("bag", drive), tmp_path)))
+    sample = folder[0]
+    assert (sample.mask == 255).all()
+    assert not sample.has_boxes
+    assert len(sample.boxes_xyxy) == 0
+
+
+def test_labelled_and_unlabelled_frames_come_in_one_run(
+    drive: Path, rendered_samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = f"""
+name: mixed
+batch_size: 8
+data:
+  train: [{{kind: rendered, folder: {rendered_samples}}}, {{kind: bag, folder: {drive}, change_min: 0}}]
+  samples_per_epoch: 8
+  crop_height: 64
+  crop_width: 96
+  workers: 0
+"""
+    data = DrivingData(parse_recipe(text))
+    batch = next(iter(data.train_dataloader()))
+    assert int(batch.has_boxes.sum()) == 4
+    without_labels = (batch.masks == 255).flatten(1).all(dim=1)
+    assert without_labels.tolist() == (~batch.has_boxes).tolist()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda folder: folder / "none.mcap", "expected a ROS 2 bag"),
+        (lambda folder: write_images(folder / "bad.mcap", [np.zeros((8, 8, 3), np.uint8)], "lies8"), "1 that cannot"),
+    ],
+)
+def test_bag_without_frames_is_one_sentence_and_leaves_nothing(make, sentence: str, tmp_path: Path) -> None:
+    bag = make(tmp_path)
+    with pytest.raises(DataError, match=sentence):
+        take_frames_out(SourceRecipe("bag", bag), tmp_path / "frames")
+    assert not list((tmp_path / "frames").glob("*"))
+
+
+def test_topic_that_is_not_in_the_bag_is_named(drive: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="/rear/image_raw"):
+        take_frames_out(SourceRecipe("bag", drive, topics=("/rear/image_raw",)), tmp_path)
+    assert not list(tmp_path.glob("*"))
