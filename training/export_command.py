@@ -19,7 +19,7 @@ from ros_kd_perception.structures import UInt8Array
 from training.checkpoint import CheckpointInfo, load_student
 from training.export import ExportSettings, export_student
 from training.parity import ParityError
-from training.recipe import parse_recipe
+from training.recipe_reader import parse_recipe
 
 # Rendered, so that no licensed frame enters a file; of three kinds, so that more than one part of the network works.
 # Clear weather: film grain and rain do not compress, and all frames must fit into 2 MiB.

@@ -1,14 +1,9 @@
-"""Recipes: what a training run is, as YAML checked into dataclasses before anything slow starts."""
+"""Recipes: what a training run is, and what makes sense together; `training.recipe_reader` reads them from YAML."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
-import math
-import types
-import typing
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +12,6 @@ import yaml
 
 from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
 from training.distillation.recipe import DistillationRecipe
-
-MAX_RECIPE_BYTES = 1 << 20
 
 
 class RecipeError(ValueError):
@@ -159,12 +152,36 @@ class LossRecipe:
 
 
 @dataclass(frozen=True)
+class BackboneRecipe:
+    """A backbone of the transformers library in the place of our own; see `training.networks.TransformersBackbone`.
+
+    Attributes:
+        architecture: the model type as transformers' AutoConfig knows it: convnextv2, swin, resnet, dinov2 ...
+        pretrained: name on the model hub, or a local folder with config.json and model.safetensors; empty = random
+            start.
+        settings: keys of that architecture's configuration, over the pretrained ones or the architecture's defaults.
+    """
+
+    architecture: str
+    pretrained: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        chosen = sorted(self.settings.keys() & {"out_features", "out_indices"})
+        if chosen:
+            raise RecipeError(
+                f"backbone.settings.{chosen[0]} follows from the strides that the neck needs; leave it out"
+            )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole training run.
 
     Attributes:
         name: also the name of the run's folder under `output`.
-        size: the student's size.
+        size: of backbone, neck and heads; with `backbone`, of neck and heads alone.
+        backbone: of the transformers library, instead of our own.
         epochs, batch_size: batch_size is per device.
         precision: `16-mixed` and `bf16-mixed` are for GPUs.
         seed: all randomness of the run follows from it, the epoch and a sample's place in the epoch.
@@ -177,7 +194,8 @@ class Recipe:
 
     name: str
     data: DataRecipe
-    size: Literal["n", "s", "m"] = "s"
+    size: Literal["n", "s", "m", "l"] = "s"
+    backbone: BackboneRecipe | None = None
     epochs: int = _ranged(60, 1)
     batch_size: int = _ranged(12, 1)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
@@ -229,150 +247,6 @@ class Recipe:
     def sha256(self) -> str:
         """Digest of all that the recipe says, whatever the layout of its file."""
         return hashlib.sha256(self.to_yaml().encode()).hexdigest()
-
-
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file.
-
-    Args:
-        path: YAML file.
-        overrides: `key=value` with a dotted key (`optimizer.learning_rate=1e-3`, `data.train.0.folder=x`).
-
-    Raises:
-        RecipeError: not readable, an unknown key, a wrong type or a number out of range.
-    """
-    try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise RecipeError(f"{path}: a recipe is a short text, this file has {path.stat().st_size} bytes")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as a recipe ({error}); recipes are in training/recipes/") from error
-    return parse_recipe(text, overrides, where=str(path))
-
-
-def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
-    """Check YAML text into a Recipe; see `load_recipe`."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{where}: expected keys with values, got {type(content).__name__}")
-    for override in overrides:
-        _apply_override(content, override)
-    try:
-        recipe = _check(content, Recipe, "", {})
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
-    assert isinstance(recipe, Recipe)
-    return recipe
-
-
-def _apply_override(content: dict[Any, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise RecipeError(f"--override needs key=value, for example epochs=3, got '{override}'")
-    *parents, last = key.split(".")
-    place: Any = content
-    try:
-        for parent in parents:
-            if isinstance(place, list):
-                place = place[int(parent)]
-            else:
-                place = place.setdefault(parent, {})
-        if isinstance(place, list):
-            place[int(last)] = yaml.safe_load(value)
-        elif isinstance(place, dict):
-            place[last] = yaml.safe_load(value)
-        else:
-            raise TypeError(f"{'.'.join(parents)} holds {place!r}, which has no keys")
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise RecipeError(f"--override {override}: no such place in the recipe ({error})") from error
-
-
-def _check(value: Any, expected: Any, key: str, limits: Mapping[str, Any]) -> Any:
-    """Check a value read from YAML against a type; `limits` are the field's low and high."""
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if dataclasses.is_dataclass(expected):
-        return _check_section(value, typing.cast(type, expected), key)
-    if origin is Literal:
-        if value not in arguments:
-            names = ", ".join(map(str, arguments))
-            raise RecipeError(f"{key} must be one of {names}, got {value!r}{_near(value, arguments)}")
-        return value
-    if origin is types.UnionType:
-        if value is None and types.NoneType in arguments:
-            return None
-        members = [member for member in arguments if member is not types.NoneType]
-        return _check(value, members[0] if len(members) == 1 else _by_kind(value, members, key), key, limits)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise RecipeError(f"{key} must be a list, got {value!r}")
-        return tuple(_check(item, arguments[0], f"{key}.{number}", limits) for number, item in enumerate(value))
-    return _check_scalar(value, expected, key, limits)
-
-
-def _by_kind(value: Any, members: Sequence[type], key: str) -> type:
-    """The section among several that says `kind: ...` as the value does."""
-    by_kind = {typing.get_args(typing.get_type_hints(member)["kind"])[0]: member for member in members}
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if kind not in by_kind:
-        raise RecipeError(f"{key}.kind must be one of {', '.join(by_kind)}, got {kind!r}{_near(kind, by_kind)}")
-    return by_kind[kind]
-
-
-def _check_section(value: Any, section: type, key: str) -> Any:
-    if not isinstance(value, dict):
-        raise RecipeError(f"{key or 'the recipe'} must hold keys with values, got {value!r}")
-    hints = typing.get_type_hints(section)
-    prefix = f"{key}." if key else ""
-    fields = {item.name: item for item in dataclasses.fields(section)}
-    for name in value:
-        if name not in fields:
-            raise RecipeError(f"unknown key {prefix}{name}{_near(name, fields)}")
-    for name, item in fields.items():
-        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        if required and name not in value:
-            raise RecipeError(f"key {prefix}{name} is missing")
-    checked = {
-        name: _check(content, hints[name], prefix + name, fields[name].metadata) for name, content in value.items()
-    }
-    return section(**checked)
-
-
-def _check_scalar(value: Any, expected: type, key: str, limits: Mapping[str, Any]) -> Any:
-    if expected is Path and isinstance(value, str) and value:
-        return Path(value)
-    if expected is float and isinstance(value, str):
-        # YAML 1.1 reads 1e-3 (no dot) as text; everybody writes learning rates so.
-        try:
-            value = float(value)
-        except ValueError:
-            pass
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
-        raise RecipeError(f"{key} must be {_words(expected)}, got {value!r}")
-    low, high = limits.get("low"), limits.get("high")
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and not _within(value, low, high):
-        asked = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise RecipeError(f"{key} must be {asked}, got {value}")
-    return value
-
-
-def _within(value: float, low: float | None, high: float | None) -> bool:
-    return math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
-
-
-def _words(expected: type) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}[expected]
-
-
-def _near(name: object, valid: typing.Iterable[object]) -> str:
-    """The end of a sentence that refuses a name: the nearest valid one, or all of them."""
-    names = [str(item) for item in valid]
-    matches = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]}?" if matches else f"; valid are {', '.join(names)}"
 
 
 def _plain(value: Any) -> Any:

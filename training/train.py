@@ -17,7 +17,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from training.checkpoint import INFO_KEY, CheckpointError, read_checkpoint
 from training.data.data_module import DrivingData
 from training.lightning_module import StudentTraining
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_reader import load_recipe
 
 LOGGED_EVERY_STEPS = 2
 

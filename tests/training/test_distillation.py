@@ -20,7 +20,8 @@ from training.distillation.teacher import Teacher, check_teacher, digest_of_weig
 from training.losses import SupervisedLoss
 from training.networks.student import build_student
 from training.objective import build_objective
-from training.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+from training.recipe import Recipe, RecipeError
+from training.recipe_reader import load_recipe, parse_recipe
 from training.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
@@ -240,7 +241,7 @@ def test_stages_change_the_balance_from_their_epoch_on() -> None:
         ("{teacher: t, terms: [{kind: temperature_lk}]}", "did you mean temperature_kl"),
         ("{teacher: t, terms: [{kind: hint, at: p6}]}", r"terms\.0\.at must be one of p3, p4, p5, segmentation"),
         ("{teacher: t, terms: [{kind: hint}]}", r"terms\.0\.at is missing"),
-        ("{teacher: t, terms: [{kind: logit_mse, temperature: 2}]}", r"unknown key distillation\.terms\.0\.temperature"),
+        ("{teacher: t, terms: [{kind: logit_mse, temperature: 2}]}", r"unknown key distillation\.terms\.0\.temp"),
         ("{teacher: t, terms: []}", "needs at least one term"),
         ("{teacher: t, terms: [{kind: dist}], hard_weight: 1.5}", "must be from 0.0 to 1.0"),
         ("{teacher: t, terms: [{kind: dist}], cache: c}", "views_per_frame"),
@@ -256,7 +257,8 @@ def test_bad_section_is_one_sentence(section: str, sentence: str) -> None:
 
 
 def test_section_reads_back_equal() -> None:
-    text = f"name: x\ndata: {{train: [{{kind: rendered, folder: x}}]}}\ndistillation: {{teacher: t, terms: {EVERY_TERM}}}"
+    data = "data: {train: [{kind: rendered, folder: x}]}"
+    text = f"name: x\n{data}\ndistillation: {{teacher: t, terms: {EVERY_TERM}}}"
     recipe = parse_recipe(text)
     assert recipe.distillation is not None
     assert len(recipe.distillation.terms) == 17

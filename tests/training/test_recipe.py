@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training.recipe import RecipeError, load_recipe, parse_recipe
+from training.recipe import RecipeError
+from training.recipe_reader import load_recipe, parse_recipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "training" / "recipes").glob("*.yaml"))
 SMALL = """

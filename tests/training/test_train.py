@@ -16,7 +16,8 @@ from training.checkpoint import CheckpointError, load_student, read_checkpoint
 from training.ema import AveragedWeights
 from training.lightning_module import rate_share, split_by_decay
 from training.networks.student import build_student
-from training.recipe import OptimizerRecipe, Recipe, load_recipe
+from training.recipe import OptimizerRecipe, Recipe
+from training.recipe_reader import load_recipe
 from training.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
