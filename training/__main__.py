@@ -1,4 +1,4 @@
-"""`python -m training COMMAND`: train, evaluate or export a student."""
+"""`python -m training COMMAND`: train, evaluate, compare or export students."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from training.recipe import RecipeError
 COMMANDS = {
     "train": ("training.train", "train a student by a recipe"),
     "evaluate": ("training.evaluate", "score a checkpoint or an exported file on labelled frames"),
+    "compare": ("training.compare", "train several ways over several seeds and say what it was worth"),
     "export": ("training.export_command", "write a checkpoint's student as one ONNX file"),
 }
 

@@ -74,7 +74,7 @@ class FeatureTerm(nn.Module):
                 return feature_losses.channel_wise(student, teacher, temperature or term.temperature)
             case settings.ForegroundImitation():
                 level = seen.teacher.detection.class_logits[("p3", "p4", "p5").index(term.at)]
-                return detection_losses.foreground_imitation(student, teacher, detection_losses.foreground_map(level))
+                return detection_losses.foreground_imitation(student, teacher, detection_losses.teacher_foreground(level))
 
 
 class RelationTerm(nn.Module):
@@ -94,10 +94,10 @@ class RelationTerm(nn.Module):
             case settings.AttentionTransfer():
                 return feature_losses.attention_transfer(student, teacher)
             case settings.PairwiseAffinity():
-                return relation_losses.pairwise_affinity(student, teacher, term.grid)
+                return relation_losses.pairwise_affinity(student, teacher, (term.grid, term.grid))
             case settings.CrossImageRelation():
                 return relation_losses.cross_image_relation(
-                    student, teacher, temperature or term.temperature, term.grid
+                    student, teacher, temperature or term.temperature, (term.grid, term.grid)
                 )
             case settings.DistanceRelation():
                 return relation_losses.distance_relation(student.mean(dim=(2, 3)), teacher.mean(dim=(2, 3)))

@@ -1,0 +1,141 @@
+"""Comparisons over seeds: the statistics by hand, and a whole comparison of tiny runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.__main__ import main
+from training.compare import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
+from training.compare_report import write_report
+from training.compare_statistics import difference, spread
+from training.recipe import RecipeError, SourceRecipe
+
+RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+
+
+def test_interval_is_that_of_a_paired_t_test() -> None:
+    # By hand: differences 1, 2, 3; mean 2, deviation 1; t(0.975, 2 degrees) = 4.302653.
+    found = difference(spread([2.0, 4.0, 6.0]), spread([1.0, 2.0, 3.0]), teacher=6.0)
+    half = 4.302653 / math.sqrt(3)
+    assert (found.mean, found.recovered) == (2.0, 0.5)
+    np.testing.assert_allclose((found.low, found.high), (2 - half, 2 + half), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "baseline", "verdict"),
+    [
+        ((0.60, 0.61, 0.62), (0.50, 0.51, 0.52), "better than the baseline, beyond the noise"),
+        ((0.50, 0.51, 0.525), (0.60, 0.61, 0.62), "WARNING: worse than the baseline, beyond the noise"),
+        ((0.60, 0.51, 0.55), (0.52, 0.60, 0.54), "WARNING: within the noise"),
+        ((0.9,), (0.1,), "one seed: this says nothing about the noise"),
+    ],
+)
+def test_verdict_is_plain(candidate: tuple[float, ...], baseline: tuple[float, ...], verdict: str) -> None:
+    assert difference(spread(candidate), spread(baseline), None).verdict() == verdict
+
+
+def test_gap_is_not_recovered_where_the_teacher_is_not_ahead() -> None:
+    assert math.isnan(difference(spread([0.6]), spread([0.5]), teacher=0.4).recovered)
+    assert math.isnan(difference(spread([0.6]), spread([0.5]), teacher=None).recovered)
+
+
+def test_different_numbers_of_seeds_are_no_pairs() -> None:
+    with pytest.raises(ValueError, match="as many seeds"):
+        difference(spread([0.1, 0.2]), spread([0.1]), None)
+
+
+def test_report_warns_where_distillation_loses(tmp_path: Path) -> None:
+    lost = {seed: {"miou": 0.40 + 0.01 * seed, "car_ap50": 0.3} for seed in (0, 1, 2)}
+    base = {seed: {"miou": 0.50 + 0.01 * seed, "car_ap50": 0.3 + 0.01 * seed} for seed in (0, 1, 2)}
+    results = {
+        "entries": {"plain": {"left out": base}, "distilled": {"left out": lost}},
+        "teacher": {"left out": {"miou": 0.71}},
+    }
+    text = write_report(tmp_path, "trial", ["left out"], results)
+    row = next(line for line in text.splitlines() if line.startswith("| distilled | miou"))
+    assert "| 41.0 | 1.0 | -10.0 |" in row
+    assert "WARNING: worse" in row
+    assert "-50%" in row
+    assert "| teacher | miou | 71.0 |" in text
+    assert (tmp_path / "report.md").read_text() == text
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "report.json").read_text())["teacher"]["left out"]["miou"] == 0.71
+
+
+def comparison_text(samples: Path, output: Path, extra: str = "") -> str:
+    return f"""
+name: trial
+output: {output}
+seeds: [3, 4]
+entries:
+  - {{name: slow, recipe: {RECIPE}, overrides: [optimizer.learning_rate=1.0e-4]}}
+  - {{name: fast, recipe: {RECIPE}}}
+scores:
+  - {{name: rendered, frames: {{kind: rendered, folder: {samples}, limit: 2}}}}
+overrides:
+  - size=n
+  - epochs=1
+  - data.train.0.folder={samples}
+  - validation.segmentation.folder={samples}
+  - validation.detection.folder={samples}
+input_height: 128
+input_width: 192
+{extra}
+"""
+
+
+def test_whole_comparison_and_nothing_is_done_twice(
+    rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "comparison.yaml"
+    path.write_text(comparison_text(rendered_samples, tmp_path / "out"))
+    assert main(["compare", str(path), "--accelerator", "cpu"]) == 0
+    folder = tmp_path / "out" / "trial"
+    checkpoints = {file: file.stat().st_mtime_ns for file in folder.rglob("last.ckpt")}
+    assert {file.parts[-3] for file in checkpoints} == {"slow_3", "slow_4", "fast_3", "fast_4"}
+    first = (folder / "report.json").read_text()
+    scores = json.loads(first)["entries"]
+    assert set(scores["fast"]["rendered"]) == {"3", "4"}
+    assert scores["fast"]["rendered"]["3"] != scores["slow"]["rendered"]["3"]
+    assert "| slow | miou |" in capsys.readouterr().out
+    # A run that was broken off is trained again, finished ones are not.
+    (folder / "runs" / "fast_4" / "checkpoints" / "last.ckpt").unlink()
+    assert main(["compare", str(path), "--accelerator", "cpu"]) == 0
+    changed = {file.parts[-3] for file, when in checkpoints.items() if file.stat().st_mtime_ns != when}
+    assert changed == {"fast_4"}
+    assert (folder / "report.json").read_text() == first
+
+
+def test_seed_is_all_that_differs_between_runs_of_an_entry(rendered_samples: Path) -> None:
+    source = SourceRecipe("rendered", rendered_samples)
+    comparison = ComparisonRecipe(
+        "x", (EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE)), (1, 2), (ScoreRecipe("s", source),)
+    )
+    runs = plan(comparison)
+    assert [(run.entry, run.recipe.seed) for run in runs] == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    assert len({run.checkpoint for run in runs}) == 4
+    assert isinstance(runs[0], PlannedRun)
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        (
+            (EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("epochs=9",))),
+            "budget of a, epochs 2, got 9",
+        ),
+        ((EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("data.samples_per_epoch=8",))), "samples_per_epoch 24"),
+        ((EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("size=m",))), "size s, got m"),
+        ((EntryRecipe("a", RECIPE), EntryRecipe("a", RECIPE)), "different names"),
+        ((EntryRecipe("a", RECIPE), EntryRecipe("../b", RECIPE)), "become folders"),
+        ((EntryRecipe("a", RECIPE), EntryRecipe("b", Path("none.yaml"))), "none.yaml"),
+    ],
+)
+def test_unfair_comparison_is_refused(entries: tuple[EntryRecipe, ...], sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        plan(ComparisonRecipe("x", entries, (1,), (ScoreRecipe("s", SourceRecipe("rendered", Path("x"))),)))

@@ -1,0 +1,121 @@
+"""The report of a comparison: a table for the terminal and for documents, JSON, and a picture."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from training.compare_statistics import CONFIDENCE, Difference, Spread, difference, spread
+from training.evaluate import write_bytes, write_text
+
+SHOWN = ("miou", "ap50", "car_ap50")
+
+# By entry, name of the frames, and figure.
+Spreads = dict[str, dict[str, dict[str, Spread]]]
+
+
+def write_report(folder: Path, title: str, scores: list[str], results: Mapping[str, Any]) -> str:
+    """Write report.md, report.json and report.png into `folder`.
+
+    Args:
+        folder: of the comparison.
+        title: its name.
+        scores: names of the frames, in the order of the report.
+        results: `entries`: figures by entry, frames and seed; `teacher`: figures by frames, or empty.
+
+    Returns:
+        The text of report.md.
+    """
+    spreads: Spreads = {
+        entry: {name: _spreads(by_seed) for name, by_seed in by_score.items()}
+        for entry, by_score in results["entries"].items()
+    }
+    sections = [f"# {title}", *(_section(name, spreads, results["teacher"].get(name, {})) for name in scores)]
+    text = "\n\n".join(sections) + "\n"
+    write_text(folder / "report.md", text)
+    write_text(folder / "report.json", json.dumps(results, indent=1) + "\n")
+    write_bytes(folder / "report.png", _picture(scores, spreads, results["teacher"]))
+    return text
+
+
+def _spreads(by_seed: Mapping[int, Mapping[str, float]]) -> dict[str, Spread]:
+    """Of the figures that every seed has."""
+    shared = set.intersection(*(set(figures) for figures in by_seed.values()))
+    return {name: spread([figures[name] for figures in by_seed.values()]) for name in sorted(shared)}
+
+
+def _section(score: str, spreads: Spreads, teacher: Mapping[str, float]) -> str:
+    baseline, *candidates = spreads
+    seeds = len(next(iter(spreads[baseline][score].values())).values)
+    by = f"{CONFIDENCE:.0%} intervals by Student's t of pairs"
+    head = f"## {score}
+
+Seeds: {seeds}. Differences are to {baseline}; {by}."
+    lines = [
+        "| | figure | mean | deviation | difference | interval | of the gap | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for figure in SHOWN:
+        ours = spreads[baseline][score].get(figure)
+        if ours is None:
+            continue
+        if figure in teacher:
+            lines.append(f"| teacher | {figure} | {_percent(teacher[figure])} | | | | | |")
+        lines.append(f"| {baseline} | {figure} | {_percent(ours.mean)} | {_percent(ours.deviation)} | | | | |")
+        for name in candidates:
+            theirs = spreads[name][score].get(figure)
+            if theirs is not None:
+                lines.append(_row(name, figure, theirs, difference(theirs, ours, teacher.get(figure))))
+    return head + "\n\n" + "\n".join(lines)
+
+
+def _row(name: str, figure: str, found: Spread, to_baseline: Difference) -> str:
+    interval = "" if math.isnan(to_baseline.low) else f"{_signed(to_baseline.low)} .. {_signed(to_baseline.high)}"
+    recovered = "" if math.isnan(to_baseline.recovered) else f"{to_baseline.recovered:.0%}"
+    return (
+        f"| {name} | {figure} | {_percent(found.mean)} | {_percent(found.deviation)} | {_signed(to_baseline.mean)} | "
+        f"{interval} | {recovered} | {to_baseline.verdict()} |"
+    )
+
+
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _picture(scores: list[str], spreads: Spreads, teacher: Mapping[str, Mapping[str, float]]) -> bytes:
+    """Every seed as a dot, means as bars, the teacher as a line; one panel for each figure and frames."""
+    figures = [figure for figure in SHOWN if any(figure in by_score[scores[0]] for by_score in spreads.values())]
+    size = (1.5 + 1.3 * len(spreads) * len(scores), 3.2 * len(figures))
+    canvas, axes = pyplot.subplots(len(figures), len(scores), figsize=size, squeeze=False)
+    for row, figure in enumerate(figures):
+        for column, score in enumerate(scores):
+            panel = axes[row][column]
+            for place, by_score in enumerate(spreads.values()):
+                found = by_score[score].get(figure)
+                if found is not None:
+                    panel.bar(place, 100 * found.mean, color="#9db7d5", width=0.7)
+                    panel.plot([place] * len(found.values), [100 * v for v in found.values], "o", color="#20446e", ms=4)
+            if figure in teacher.get(score, {}):
+                panel.axhline(100 * teacher[score][figure], color="#b3541e", lw=1, label="teacher")
+                panel.legend(frameon=False, fontsize=8)
+            panel.set_xticks(range(len(spreads)), list(spreads), rotation=20, ha="right", fontsize=8)
+            panel.set_title(f"{figure}, {score}", fontsize=9)
+            panel.set_ylabel("%")
+    canvas.tight_layout()
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format="png", dpi=110)
+    pyplot.close(canvas)
+    return buffer.getvalue()
