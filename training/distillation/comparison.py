@@ -42,9 +42,15 @@ def comparable(student: Tensor, teacher: Tensor, axes: str, may_differ: str = ""
     compared = [index for index, axis in enumerate(axes) if axis not in may_differ]
     fits = student.ndim == teacher.ndim == len(axes)
     if not fits or any(student.shape[index] != teacher.shape[index] for index in compared):
+        is_map = "H" in axes
         raise ValueError(
             f"expected student and teacher [{', '.join(axes)}] that agree in {', '.join(axes[i] for i in compared)}, "
-            f"got {list(student.shape)} and {list(teacher.shape)}: project channels by a 1x1 adapter and resize first"
+            f"got {list(student.shape)} and {list(teacher.shape)}: "
+            + (
+                "project channels by a 1x1 adapter and resize first"
+                if is_map
+                else "take both from the same frames and levels"
+            )
         )
     return student.float(), teacher.detach().float()
 
