@@ -57,9 +57,7 @@ def _section(score: str, spreads: Spreads, teacher: Mapping[str, float]) -> str:
     baseline, *candidates = spreads
     seeds = len(next(iter(spreads[baseline][score].values())).values)
     by = f"{CONFIDENCE:.0%} intervals by Student's t of pairs"
-    head = f"## {score}
-
-Seeds: {seeds}. Differences are to {baseline}; {by}."
+    head = f"## {score}\n\nSeeds: {seeds}. Differences are to {baseline}; {by}."
     lines = [
         "| | figure | mean | deviation | difference | interval | of the gap | |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,1 +1,1 @@
-"""Distillation: what a student learns from a teacher's outputs besides what the labels say."""
+"""Learning from a larger network: what is compared with it, and how."""

@@ -74,7 +74,9 @@ class FeatureTerm(nn.Module):
                 return feature_losses.channel_wise(student, teacher, temperature or term.temperature)
             case settings.ForegroundImitation():
                 level = seen.teacher.detection.class_logits[("p3", "p4", "p5").index(term.at)]
-                return detection_losses.foreground_imitation(student, teacher, detection_losses.teacher_foreground(level))
+                return detection_losses.foreground_imitation(
+                    student, teacher, detection_losses.teacher_foreground(level)
+                )
 
 
 class RelationTerm(nn.Module):
