@@ -17,7 +17,7 @@ SMALLEST_ATTENTION = 1e-6  # length of an attention map; what is shorter comes f
 
 @in_float32
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
-    """(s - t)^2 (Romero et al., FitNets: Hints for Thin Deep Nets, 2015, eq. 3, without its half).
+    """(s - t)^2 (Romero et al., FitNets: Hints for Thin Deep Nets, 2015; without its half).
 
     Mean over frames, channels and positions.
 
@@ -35,7 +35,7 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
 @in_float32
 def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
     """|a(s) / |a(s)| - a(t) / |a(t)||^2 with the attention map a(f) = mean of f^2 over channels (Zagoruyko and
-    Komodakis, Paying More Attention to Attention, 2017, eq. 2; squared, without beta / 2).
+    Komodakis, Paying More Attention to Attention, 2017; squared, without beta / 2).
 
     Summed over positions, mean over frames, 0..2. The authors' code takes the mean over positions, H W times less.
 

@@ -36,10 +36,10 @@ def temperature_kl(student: Tensor, teacher: Tensor, temperature: float, mask: T
 
 @in_float32
 def logit_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(s - t)^2 of the logits (Ba and Caruana, Do Deep Nets Really Need to be Deep?, 2014, eq. 1, without its half).
+    """(s - t)^2 of the logits (Ba and Caruana, Do Deep Nets Really Need to be Deep?, 2014; without its half).
 
     Mean over classes and over the pixels that count. The limit of `temperature_kl` at high temperatures, for logits of
-    zero mean, up to a factor (Hinton et al., eq. 4).
+    zero mean, up to a factor (Hinton et al., 2015).
 
     Args:
         student: logits s [N, C, H, W].
@@ -92,7 +92,7 @@ def dist(
 @in_float32
 def standardized_kl(student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
     """`temperature_kl` of logits whose mean and deviation over the classes of each pixel are taken out first (Sun et
-    al., Logit Standardization in Knowledge Distillation, 2024, algorithm 1).
+    al., Logit Standardization in Knowledge Distillation, 2024).
 
     z becomes (z - mean(z)) / sqrt(mean((z - mean(z))^2)), so that a small student need not reach the size of the
     teacher's logits, only their relations. Summed over classes, mean over the pixels that count, times T^2.
@@ -120,7 +120,7 @@ def decoupled_kl(
     temperature: float,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """DKD: T^2 (target_weight TCKD + other_weight NCKD) (Zhao et al., Decoupled Knowledge Distillation, 2022, eq. 7).
+    """DKD: T^2 (target_weight TCKD + other_weight NCKD) (Zhao et al., Decoupled Knowledge Distillation, 2022).
 
     With p = softmax(z / T) and y the label, TCKD is the KL between (p_y, 1 - p_y) of teacher and student, and NCKD the
     KL between their softmaxes over the classes other than y. Mean over the pixels that count and have a label.
