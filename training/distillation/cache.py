@@ -90,8 +90,8 @@ def to_arrays(outputs: StudentOutputs) -> dict[str, NDArray[np.float16]]:
         if said is not None:
             for stride, classes, distances in zip(said.strides, said.class_logits, said.distance_logits, strict=True):
                 tensors |= {f"{branch}/{stride}/class": classes, f"{branch}/{stride}/distance": distances}
-    # Half precision ends at 65504: a logit beyond says nothing more. Contiguous, for sums over another order of the same
-    # numbers differ in the last bits, and a run would not be repeated exactly.
+    # Half precision ends at 65504: a logit beyond says nothing more. Contiguous, for sums over another order of the
+    # same numbers differ in the last bits, and a run would not be repeated exactly.
     return {name: value.float().clamp(-6e4, 6e4).half().cpu().contiguous().numpy() for name, value in tensors.items()}
 
 

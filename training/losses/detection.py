@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.losses.across_processes import mean_over_processes, processes
 from training.losses.assigner import Targets, assign
 from training.losses.boxes import generalized_box_iou
 from training.networks.heads import DetectionOutputs, decode_boxes
@@ -40,7 +41,7 @@ def detection_loss(
     quality[assignment.image, assignment.cell, labels] = assignment.quality
     pair_weight = assignment.quality * frame_weight[assignment.image]
     # At least one, so that frames without objects, or with boxes that all still miss, do not blow up.
-    normalizer = pair_weight.sum().clamp(min=1.0)
+    normalizer = mean_over_processes(pair_weight.sum()).clamp(min=1.0 / processes())
     cross_entropy = functional.binary_cross_entropy_with_logits(class_logits, quality, reduction="none")
     if cells_per_object > 1:
         cross_entropy = cross_entropy * (quality - scores).square()

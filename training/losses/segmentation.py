@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.losses.across_processes import mean_over_processes, sum_over_processes
+
 
 def count_labels(masks: Tensor, classes: int, stride: int) -> Tensor:
     """How many pixels of each class every stride x stride block holds, float32 [N, classes, H / stride, W / stride].
@@ -37,20 +39,23 @@ def segmentation_cross_entropy(logits: Tensor, counts: Tensor, class_weights: Te
     """
     log_probability = functional.log_softmax(logits.float(), dim=1)
     weights = counts * class_weights.view(1, -1, 1, 1)
-    return -(weights * log_probability).sum() / weights.sum().clamp(min=1e-6)
+    return -(weights * log_probability).sum() / mean_over_processes(weights.sum()).clamp(min=1e-6)
 
 
 def soft_jaccard(logits: Tensor, counts: Tensor) -> Tensor:
     """1 - soft IoU of probabilities and label shares, mean over the classes that the batch has; 0 where all is void.
 
-    The whole batch is one region, as in the mean IoU that it stands in for, so that rare classes weigh as much as road.
+    The whole batch, of all processes, is one region, as in the mean IoU that it stands in for, so that rare classes
+    weigh as much as road.
     """
     probability = functional.softmax(logits.float(), dim=1)
     labelled = counts.sum(dim=1, keepdim=True)
     axes = (0, 2, 3)
     intersection = (probability * counts).sum(dim=axes)
     truth = counts.sum(dim=axes)
-    union = (probability * labelled).sum(dim=axes) + truth - intersection
+    claimed = (probability * labelled).sum(dim=axes)
+    intersection, truth, claimed = sum_over_processes(torch.stack([intersection, truth, claimed]))
+    union = claimed + truth - intersection
     present = (truth > 0).float()
     loss = (1.0 - intersection / union.clamp(min=1e-6)) * present
     return loss.sum() / present.sum().clamp(min=1.0)
