@@ -29,7 +29,7 @@ DERIVED_SETTINGS = {"stage_names", "out_features", "out_indices", "transformers_
 
 
 class TransformersBackbone(nn.Module):
-    """Images [N, 3, H, W] to features of strides 4, 8, 16 and 32, as `training.networks.Backbone`.
+    """Images [N, 3, H, W] to features of strides 4, 8, 16 and 32, as our own `Backbone` gives.
 
     For each stride the deepest stage of that stride speaks, or of the nearest one, resampled bilinearly. A plain vision
     transformer has one stride; four stages in equal steps through its depth are resampled. Where the patch does not
@@ -251,6 +251,7 @@ def _freeze_unused(model: PreTrainedModel) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None
+    model.train()
 
 
 def _feature_maps(model: PreTrainedModel, images: Tensor) -> Sequence[Tensor]:
