@@ -107,6 +107,8 @@ EXTRAS = {
         "torch==2.13.0",
         "torchmetrics==1.9.0",
         "tqdm==4.70.1",
+        # Backbones with their pretrained weights, for teachers above all; unlike timm it comes without torchvision.
+        "transformers==5.23.0",
     ],
     "test": [
         "colcon-common-extensions==0.3.0",

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import torch
 
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from training.networks.auto_backbone import rebuild_backbone
 from training.networks.student import Student, build_student
+from training.recipe import RecipeError
 
 INFO_KEY = "ros_kd_perception"
 AVERAGED_PREFIX = "averaged.network."
@@ -34,6 +36,8 @@ class CheckpointInfo:
         epoch: finished epochs.
         git_commit: of the checkout that trained, `-dirty` appended where files differed from it; empty = no checkout.
         metrics: the last validation's figures.
+        teacher_sha256: of the weights that taught; empty = labels alone.
+        backbone: configuration of a backbone of the transformers library, as `rebuild_backbone` takes it; None = ours.
     """
 
     size: str
@@ -44,6 +48,7 @@ class CheckpointInfo:
     git_commit: str
     metrics: dict[str, float]
     teacher_sha256: str = ""
+    backbone: dict[str, Any] | None = None
 
 
 def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -> tuple[Student, CheckpointInfo]:
@@ -62,7 +67,12 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     state = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
     }
-    student = build_student(info.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES))
+    try:
+        # Of the noted configuration: the recipe may name weights, which bring their own and need not be had again.
+        backbone = rebuild_backbone(info.backbone) if info.backbone else None
+    except RecipeError as error:
+        raise CheckpointError(f"{path}: {error}; install the transformers that setup.py names") from error
+    student = build_student(info.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES), backbone)
     try:
         student.load_state_dict(state)
     except RuntimeError as error:
@@ -71,6 +81,23 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
             f"({str(error).splitlines()[-1].strip()[:200]}); it was trained by another version, train it again"
         ) from error
     return student.eval(), info
+
+
+def load_weights_into(student: Student, path: Path | str) -> None:
+    """Give a student the averaged weights of a checkpoint.
+
+    Raises:
+        CheckpointError: not such a file, or of a student of another shape.
+    """
+    weights, info = load_student(path)
+    try:
+        student.load_state_dict(weights.state_dict())
+    except RuntimeError as error:
+        backbone = info.backbone["model_type"] if info.backbone else "our own"
+        raise CheckpointError(
+            f"{path}: expected weights of the size and backbone that the recipe names, these are of size {info.size} "
+            f"with {backbone} backbone; name those, or a checkpoint of the recipe's"
+        ) from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

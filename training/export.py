@@ -27,6 +27,7 @@ from ros_kd_perception.model_contract import (
 )
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.structures import Detections, UInt8Array
+from training.networks.auto_backbone import TransformersBackbone
 from training.networks.deployed import DeployedStudent
 from training.networks.student import SEGMENTATION_STRIDE, Student
 from training.parity import ParityError, ParityReport, measure_parity
@@ -117,21 +118,35 @@ def export_student(
 
 
 def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
-    """The fused student as an ONNX model without metadata."""
+    """The fused student as an ONNX model without metadata.
+
+    Raises:
+        ValueError: torch cannot express its backbone, one of the transformers library, in ONNX.
+    """
     deployed = DeployedStudent(student, settings.height, settings.width, settings.max_detections).cpu()
     # Two frames: a batch of one would be taken for a constant.
     example = torch.zeros(2, settings.height, settings.width, 3, dtype=torch.uint8)
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            deployed,
-            (example,),
-            input_names=["images"],
-            output_names=list(OUTPUT_NAMES),
-            opset_version=OPSET,
-            dynamo=True,
-            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
-            verbose=False,
-        )
+    try:
+        with _quiet_exporter():
+            program = torch.onnx.export(
+                deployed,
+                (example,),
+                input_names=["images"],
+                output_names=list(OUTPUT_NAMES),
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's errors have no common class
+        if not isinstance(student.backbone, TransformersBackbone):
+            raise
+        architecture = student.backbone.configuration["model_type"]
+        raise ValueError(
+            f"a student with the backbone {architecture} cannot be exported, torch has no ONNX for it "
+            f"({type(error).__name__}); train one on our own backbone, or on resnet, convnextv2, swin, mobilenet_v2 or "
+            "dinov2, which can"
+        ) from error
     assert program is not None
     model = program.model_proto
     model.ir_version = INTERMEDIATE_REPRESENTATION

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from training.checkpoint import INFO_KEY, CheckpointError, CheckpointInfo, git_commit, load_student
+from training.checkpoint import INFO_KEY, CheckpointError, CheckpointInfo, git_commit, load_weights_into
 from training.data.batch import Batch
 from training.data.sample import Sample
 from training.ema import AveragedWeights
 from training.export import ExportSettings
-from training.networks.student import build_student
+from training.networks.auto_backbone import TransformersBackbone
+from training.networks.student import build_recipe_student
 from training.objective import build_objective
 from training.recipe import OptimizerRecipe, Recipe
 from training.scoring import SCORE_FLOOR, FrameScorer
@@ -43,10 +43,9 @@ class StudentTraining(lightning.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.data_fingerprint = data_fingerprint
         torch.manual_seed(recipe.seed)
-        self.student = build_student(recipe.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES))
+        self.student = build_recipe_student(recipe, pretrained=not recipe.initial_weights)
         if recipe.initial_weights:
-            initial, _ = load_student(recipe.initial_weights)
-            self.student.load_state_dict(initial.state_dict())
+            load_weights_into(self.student, recipe.initial_weights)
         if recipe.trained_part == "detection":
             self.student.requires_grad_(False)
             self.student.detection.requires_grad_(True)
@@ -132,6 +131,7 @@ class StudentTraining(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note where the weights come from, in plain values."""
+        backbone = self.student.backbone
         info = CheckpointInfo(
             size=self.recipe.size,
             recipe=self.recipe.to_yaml(),
@@ -141,6 +141,7 @@ class StudentTraining(lightning.LightningModule):
             git_commit=self._git_commit,
             metrics=dict(self.last_metrics),
             teacher_sha256=self._teacher_sha256,
+            backbone=backbone.configuration if isinstance(backbone, TransformersBackbone) else None,
         )
         checkpoint[INFO_KEY] = asdict(info)
 
@@ -156,11 +157,15 @@ class StudentTraining(lightning.LightningModule):
 
 
 def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable parameters that are convolution kernels, and the rest (biases, normalisation, per-channel scales)."""
+    """Trainable parameters that are kernels of convolutions or linear layers, and the rest.
+
+    The rest: biases, normalisation, per-channel scales, tables of positions.
+    """
+    linear = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
     decayed, free = [], []
     for parameter in network.parameters():
         if parameter.requires_grad:
-            is_kernel = parameter.ndim == 4 and parameter.shape[1] > 1
+            is_kernel = (parameter.ndim == 4 and parameter.shape[1] > 1) or id(parameter) in linear
             (decayed if is_kernel else free).append(parameter)
     return decayed, free
 

@@ -10,28 +10,37 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ros_kd_perception.onnx_model import ModelError
 from training.networks.student import Student
+
+# Operators whose constant inputs are weights; what Gather, Resize and the like hold is geometry.
+WEIGHTED_OPERATORS = {"Conv", "Gemm", "MatMul", "Add", "Mul", "LayerNormalization", "BatchNormalization", "Concat"}
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Of one frame at the network's input size, convolutions only: all the rest together is under a hundredth."""
+    """Of one frame at the network's input size.
+
+    Multiply-accumulates are those of convolutions and linear layers. In our own family all the rest together is under a
+    hundredth; attention's products of activations are not counted.
+    """
 
     parameters: int
     multiply_accumulates: int
 
 
 def size_of_student(student: Student, height: int, width: int) -> ModelSize:
-    """Count a fused student, whose convolutions are all nn.Conv2d."""
+    """Count a fused student."""
     total = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
         del inputs
-        assert isinstance(module, nn.Conv2d)
-        total += output[0].numel() * module.weight[0].numel()
+        assert isinstance(module, (nn.Conv2d, nn.Linear))
+        # A kernel applies once for each value that comes out.
+        total += output.numel() * module.weight[0].numel()
 
-    hooks = [m.register_forward_hook(count) for m in student.modules() if isinstance(m, nn.Conv2d)]
+    hooks = [m.register_forward_hook(count) for m in student.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     try:
         with torch.inference_mode():
             student(torch.zeros(1, 3, height, width, device=next(student.parameters()).device))
@@ -42,14 +51,43 @@ def size_of_student(student: Student, height: int, width: int) -> ModelSize:
 
 
 def size_of_onnx(path: Path) -> ModelSize:
-    """Count the Conv nodes of an exported file and their weights and biases."""
-    graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
-    weights = {item.name: tuple(item.dims) for item in graph.initializer}
+    """Count an exported file, which may hold less than its network: the exporter leaves out what no output needs.
+
+    Raises:
+        ModelError: a layer's work depends on more than the size of the input.
+    """
+    graph = _for_one_frame(onnx.load(str(path))).graph
+    weights = {item.name: tuple(item.dims) for item in graph.initializer if item.dims}
     shapes = {item.name: [side.dim_value for side in item.type.tensor_type.shape.dim] for item in graph.value_info}
-    parameters = total = 0
+    counted: set[str] = set()
+    total = 0
     for node in graph.node:
-        if node.op_type == "Conv":
-            parameters += sum(math.prod(weights[name]) for name in node.input[1:])
-            rows, columns = shapes[node.output[0]][2:]
-            total += math.prod(weights[node.input[1]]) * rows * columns
-    return ModelSize(parameters, total)
+        if node.op_type in WEIGHTED_OPERATORS:
+            counted.update(name for name in node.input if name in weights)
+        if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in weights:
+            kernel = weights[node.input[1]]
+            outputs = kernel[-1] if node.op_type == "MatMul" or _is_plain(node) else kernel[0]
+            size = math.prod(shapes.get(node.output[0], [0]))
+            if not size:
+                raise ModelError(
+                    f"{path}: expected shapes that follow from the input's, {node.name} has none; export it again"
+                )
+            total += size * math.prod(kernel) // outputs
+    return ModelSize(sum(math.prod(weights[name]) for name in counted), total)
+
+
+def _is_plain(node: onnx.NodeProto) -> bool:
+    """Whether a Gemm's weights are [in, out]."""
+    return node.op_type == "Gemm" and not any(item.name == "transB" and item.i for item in node.attribute)
+
+
+def _for_one_frame(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its shapes known for a batch of one, as far as they can be derived."""
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*model.graph.input, *model.graph.value_info):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param == batch:
+                side.dim_value = 1
+            elif side.dim_param:  # an expression of the batch, which is derived anew
+                side.Clear()
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)

@@ -153,7 +153,7 @@ class LossRecipe:
 
 @dataclass(frozen=True)
 class BackboneRecipe:
-    """A backbone of the transformers library in the place of our own; see `training.networks.TransformersBackbone`.
+    """A backbone of the transformers library in the place of our own; see `training.networks.auto_backbone`.
 
     Attributes:
         architecture: the model type as transformers' AutoConfig knows it: convnextv2, swin, resnet, dinov2 ...

@@ -70,11 +70,11 @@ def train(
     """
     data = DrivingData(recipe, first_epoch=_check_resume(resume, recipe) if resume else 0)
     folder = recipe.output / recipe.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     clock = DataClock()
     trainer = _make_trainer(recipe, folder, data.has_validation, accelerator, devices, num_nodes, (clock, *callbacks))
     module = StudentTraining(recipe, data.steps_per_epoch(trainer.world_size), data.fingerprint)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with warnings.catch_warnings():
         # Lightning suggests more workers and a shared logger step; both are settled by the recipe.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from training.networks.backbone import Backbone
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
 from training.networks.deployed import DeployedStudent, block_uncertainty
 from training.networks.heads import DetectionOutputs, cell_centres, decode_boxes
@@ -114,9 +115,18 @@ def test_one_to_many_branch_teaches_the_features_and_the_other_does_not() -> Non
     assert all(parameter.grad is not None for parameter in student.neck.parameters())
 
 
-def test_deployed_cost_of_size_s() -> None:
-    deployed = DeployedStudent(build_student("s", 11, 4), 384, 640, 100)
-    assert sum(parameter.numel() for parameter in deployed.parameters()) == pytest.approx(2.1e6, rel=0.05)
+@pytest.mark.parametrize(("size", "parameters"), [("s", 2.1e6), ("l", 13.7e6)])
+def test_deployed_cost(size: str, parameters: float) -> None:
+    deployed = DeployedStudent(build_student(size, 11, 4), 384, 640, 100)
+    assert sum(parameter.numel() for parameter in deployed.parameters()) == pytest.approx(parameters, rel=0.05)
+
+
+def test_neck_and_heads_stand_on_any_backbone_of_four_strides() -> None:
+    backbone = Backbone((4, 8, 8, 12, 16), (1, 1, 1, 1, 1))
+    student = Student(backbone, (8, 8, 12, 16), SIZES["n"], segmentation_classes=7, detection_classes=3)
+    outputs = student.eval()(torch.rand(2, 3, 64, 96))
+    assert outputs.segmentation_logits.shape == (2, 7, 16, 24)
+    assert outputs.features.p5.shape == (2, SIZES["n"].pyramid_channels, 2, 3)
 
 
 def test_no_object_is_likely_before_training() -> None:

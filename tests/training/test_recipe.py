@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.recipe import RecipeError
+from training.recipe import BackboneRecipe, RecipeError
 from training.recipe_reader import load_recipe, parse_recipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "training" / "recipes").glob("*.yaml"))
@@ -48,6 +48,12 @@ def test_recipes_of_the_repository_are_valid_and_named_as_their_files(path: Path
         ("trained_part=detection", "needs initial_weights"),
         ("data=3", "data must hold keys with values"),
         ("nonsense", "--override needs key=value"),
+        ("backbone.pretrained=x", "key backbone.architecture is missing"),
+        ("backbone={architecture: resnet, setings: {}}", "unknown key backbone.setings; did you mean settings?"),
+        ("backbone={architecture: resnet, settings: [1]}", "backbone.settings must hold keys with values, got [1]"),
+        ("backbone={architecture: resnet, settings: {1: 2}}", "backbone.settings must hold keys with values"),
+        ("backbone={architecture: resnet, settings: {x: [2026-01-01]}}", "backbone.settings.x.0 must be a number"),
+        ("backbone={architecture: resnet, settings: {out_indices: [1]}}", "leave it out"),
     ],
 )
 def test_wrong_recipe_is_refused_in_a_sentence(override: str, sentence: str) -> None:
@@ -62,6 +68,18 @@ def test_overrides_reach_nested_keys_and_numbers_without_a_dot() -> None:
     assert recipe.optimizer.learning_rate == 1e-3
     assert recipe.data.train[0].share == 2.0
     assert recipe.size == "n"
+
+
+def test_backbone_is_read_written_and_left_out() -> None:
+    recipe = parse_recipe(SMALL, ["backbone.architecture=resnet", "backbone.settings.depths=[1, 2]", "size=l"])
+    assert recipe.backbone == BackboneRecipe("resnet", "", {"depths": [1, 2]})
+    assert parse_recipe(recipe.to_yaml()) == recipe
+    plain = parse_recipe(SMALL)
+    assert plain.backbone is None
+    # As a checkpoint of an earlier version notes it.
+    without = "".join(line for line in plain.to_yaml().splitlines(True) if not line.startswith("backbone:"))
+    assert without != plain.to_yaml()
+    assert parse_recipe(without) == plain
 
 
 def test_digest_follows_content_not_layout() -> None:

@@ -73,6 +73,19 @@ def test_checkpoint_says_where_it_comes_from(finished_run: Path, rendered_sample
     assert any(not torch.equal(a, b) for a, b in zip(averaged.parameters(), trained.parameters(), strict=True))
 
 
+def test_checkpoint_from_before_there_were_other_backbones_still_loads(finished_run: Path, tmp_path: Path) -> None:
+    content = read_checkpoint(finished_run / "checkpoints" / "last.ckpt")
+    notes = content["ros_kd_perception"]
+    del notes["backbone"]
+    notes["recipe"] = "".join(line for line in notes["recipe"].splitlines(True) if not line.startswith("backbone:"))
+    torch.save(content, tmp_path / "old.ckpt")
+    student, info = load_student(tmp_path / "old.ckpt")
+    assert info.backbone is None
+    assert "backbone" not in info.recipe
+    current, _ = load_student(finished_run / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(a, b) for a, b in zip(student.parameters(), current.parameters(), strict=True))
+
+
 def test_stopped_and_resumed_equals_uninterrupted(rendered_samples: Path, tmp_path: Path) -> None:
     # Workers, so that what they draw is shown to depend on nothing of their own.
     overrides = ("size=n", "epochs=3", "data.workers=1", "augmentation.rare_paste=0.5", "augmentation.noise=1.0")
@@ -126,6 +139,7 @@ def test_detection_trained_alone_leaves_the_rest_exactly_as_it_was(
         (["data.train.0.folder=nowhere"], "nowhere: expected a folder with images/ and masks/"),
         (["epoch=1"], "did you mean epochs?"),
         (["initial_weights=none.ckpt"], "none.ckpt: expected a checkpoint"),
+        (["backbone.architecture=resnett"], "did you mean resnet?"),
         (["batch_size=100"], "does not fill one batch"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from training.networks.blocks import ReparameterizedConvolution
@@ -25,6 +26,12 @@ class Backbone(nn.Module):
             stages.append(nn.Sequential(*blocks))
             in_channels = width
         self.stages = nn.ModuleList(stages)
+
+    @torch.no_grad()
+    def prepare_export(self, input_divisor: float) -> None:
+        """From now on take images so many times as large; for fused blocks, whose first kernel is one tensor."""
+        first = next(module for module in self.modules() if isinstance(module, nn.Conv2d))
+        first.weight.div_(input_divisor)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of strides 4, 8, 16 and 32 of float images [N, 3, H, W]."""

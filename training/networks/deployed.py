@@ -42,9 +42,7 @@ class DeployedStudent(nn.Module):
         self.cells: Tensor
         self.register_buffer("limit", torch.tensor([width, height], dtype=torch.float32))
         self.limit: Tensor
-        with torch.no_grad():
-            first = next(module for module in self.student.modules() if isinstance(module, nn.Conv2d))
-            first.weight.div_(255.0)
+        self.student.backbone.prepare_export(255.0)
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

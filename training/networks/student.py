@@ -1,16 +1,20 @@
-"""The student network: one definition for training; `Student.fused` is what gets exported."""
+"""The network, student and teacher alike: one definition for training; `Student.fused` is what gets exported."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from training.networks.auto_backbone import TransformersBackbone, build_backbone
 from training.networks.backbone import Backbone
 from training.networks.blocks import fuse_blocks
 from training.networks.heads import DetectionBranch, DetectionOutputs, SegmentationHead
 from training.networks.neck import FeaturePyramid
+from training.recipe import Recipe
 
 SEGMENTATION_STRIDE = 4
 DETECTION_STRIDES = (8, 16, 32)
@@ -30,6 +34,7 @@ SIZES = {
     "n": StudentSize((16, 32, 64, 128, 192), (1, 1, 2, 4, 1), 48, 32),
     "s": StudentSize((24, 48, 96, 160, 256), (1, 2, 3, 5, 1), 64, 32),
     "m": StudentSize((32, 64, 128, 224, 384), (1, 2, 4, 8, 1), 96, 48),
+    "l": StudentSize((48, 96, 192, 320, 512), (1, 2, 4, 8, 2), 128, 64),  # a teacher without ImageNet's weights
 }
 
 
@@ -61,19 +66,30 @@ class StudentOutputs:
 
 
 class Student(nn.Module):
-    """Segmentation and detection of driving scenes by plain convolutions.
+    """Segmentation and detection of driving scenes; a teacher is the same network, only larger.
+
+    The backbone is ours, of plain convolutions, or one of the transformers library; neck and heads are always ours.
 
     Two detection branches stand on the same features. In the one-to-many branch ten cells answer for each object; it
     teaches the features. In the one-to-one branch one cell does, so that its best K need no non-maximum suppression
     (Wang et al., YOLOv10, 2024); only this branch is run outside training.
     """
 
-    def __init__(self, size: StudentSize, segmentation_classes: int, detection_classes: int) -> None:
+    def __init__(
+        self,
+        backbone: Backbone | TransformersBackbone,
+        backbone_widths: Sequence[int],
+        size: StudentSize,
+        segmentation_classes: int,
+        detection_classes: int,
+    ) -> None:
+        """Put neck and heads of a size on a backbone with features of `backbone_widths` at strides 4, 8, 16 and 32."""
         super().__init__()
         channels = size.pyramid_channels
-        self.backbone = Backbone(size.widths, size.depths)
-        self.neck = FeaturePyramid(size.widths[2:], channels)
-        self.segmentation = SegmentationHead(size.widths[1], channels, size.segmentation_channels, segmentation_classes)
+        fine, *coarse = backbone_widths
+        self.backbone = backbone
+        self.neck = FeaturePyramid(coarse, channels)
+        self.segmentation = SegmentationHead(fine, channels, size.segmentation_channels, segmentation_classes)
         self.detection = DetectionBranch(channels, detection_classes, DETECTION_STRIDES)
         self.detection_one_to_many: DetectionBranch | None = DetectionBranch(
             channels, detection_classes, DETECTION_STRIDES
@@ -118,12 +134,32 @@ class Student(nn.Module):
         return student
 
 
-def build_student(size: str, segmentation_classes: int, detection_classes: int) -> Student:
-    """A freshly initialised student of size "n", "s" or "m".
+def build_student(
+    size: str, segmentation_classes: int, detection_classes: int, backbone: TransformersBackbone | None = None
+) -> Student:
+    """A freshly initialised network of size "n", "s", "m" or "l", on our own backbone unless another is given.
 
     Raises:
         ValueError: there is no such size.
     """
     if size not in SIZES:
         raise ValueError(f"there is no student of size {size!r}; choose one of {', '.join(SIZES)}")
-    return Student(SIZES[size], segmentation_classes, detection_classes)
+    widths = SIZES[size].widths
+    if backbone is not None:
+        return Student(backbone, backbone.widths, SIZES[size], segmentation_classes, detection_classes)
+    own = Backbone(widths, SIZES[size].depths)
+    return Student(own, widths[1:], SIZES[size], segmentation_classes, detection_classes)
+
+
+def build_recipe_student(recipe: Recipe, pretrained: bool = True) -> Student:
+    """The network that a recipe asks for, for the classes of ours.
+
+    Args:
+        recipe: of a student or a teacher.
+        pretrained: whether a backbone of the transformers library gets the weights that the recipe names.
+
+    Raises:
+        RecipeError: its backbone cannot be built, or its weights cannot be had.
+    """
+    backbone = build_backbone(recipe.backbone, pretrained) if recipe.backbone else None
+    return build_student(recipe.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES), backbone)
