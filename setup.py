@@ -102,6 +102,7 @@ EXTRAS = {
         "matplotlib==3.11.2",
         "onnx==1.23.2",
         "onnxscript==0.7.2",
+        # Quantiles of Student's t for the intervals of comparisons.
         "scipy==1.17.1",
         "tensorboard==2.21.0",
         "torch==2.13.0",

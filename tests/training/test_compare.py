@@ -85,6 +85,7 @@ overrides:
   - validation.detection.folder={samples}
 input_height: 128
 input_width: 192
+threads: 1
 {extra}
 """
 
