@@ -78,12 +78,13 @@ class LabeledFolder(FrameFolder):
     """Frames with a mask each in masks/, of the same name and size."""
 
     def __init__(self, recipe: SourceRecipe) -> None:
+        for part in ("images", "masks"):
+            if not (recipe.folder / part).is_dir():
+                raise DataError(
+                    f"{recipe.folder}: expected a folder with images/ and masks/, there is no {part}/; make it with "
+                    "python -m ros_kd_perception.render_drive --samples, or correct the recipe's folder or kind"
+                )
         super().__init__(recipe)
-        if not (recipe.folder / "masks").is_dir():
-            raise DataError(
-                f"{recipe.folder}: expected a folder with images/ and masks/, there is no masks/; make it with "
-                "python -m ros_kd_perception.render_drive --samples, or give the source the kind unlabeled"
-            )
         for path in self._images:
             if not self.mask_path(path.stem).is_file():
                 raise DataError(f"{path}: expected its mask at {self.mask_path(path.stem)}; add it or remove the image")
@@ -172,10 +173,7 @@ class RenderedFolder(LabeledFolder):
 def _list_images(folder: Path) -> list[Path]:
     images = folder / "images"
     if not images.is_dir():
-        raise DataError(
-            f"{folder}: expected a folder with images/, there is none; "
-            "make it with python -m ros_kd_perception.render_drive --samples, or correct the recipe's folder"
-        )
+        raise DataError(f"{folder}: expected a folder with images/, there is none; correct the recipe's folder")
     paths = sorted(path for path in images.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
     if not paths:
         raise DataError(f"{images}: expected .jpg or .png frames, there are none; correct the recipe's folder")
