@@ -20,7 +20,7 @@ from training.data.sample import Sample
 from training.ema import AveragedWeights
 from training.export import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
-from training.networks.student import build_recipe_student
+from training.networks.student import Student, build_recipe_student
 from training.objective import build_objective
 from training.recipe import OptimizerRecipe, Recipe
 from training.scoring import SCORE_FLOOR, FrameScorer
@@ -99,7 +99,7 @@ class StudentTraining(lightning.LightningModule):
         """The averaged student, fused and run by the vehicle's own Perceiver."""
         settings = self.recipe.validation
         export = ExportSettings(height=settings.input_height, width=settings.input_width)
-        model = TorchModel(self.averaged.network, export)
+        model = TorchModel(cast(Student, self.averaged.network), export)
         # TorchModel has what Perceiver uses of an OnnxModel: contract and run.
         self._perceiver = Perceiver(cast(OnnxModel, model), score_threshold=SCORE_FLOOR)
         self._scorers = [FrameScorer(model.contract) for _ in ("segmentation", "detection")]
@@ -162,7 +162,8 @@ def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     The rest: biases, normalisation, per-channel scales, tables of positions.
     """
     linear = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for parameter in network.parameters():
         if parameter.requires_grad:
             is_kernel = (parameter.ndim == 4 and parameter.shape[1] > 1) or id(parameter) in linear

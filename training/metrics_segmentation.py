@@ -31,7 +31,8 @@ class SegmentationMetrics:
         """Intersection over union of each class, 0..1; NaN for one that is neither there nor predicted."""
         hits = np.diag(self.confusion).astype(np.float64)
         union = self.confusion.sum(axis=1) + self.confusion[:, : self.classes].sum(axis=0) - hits
-        return np.divide(hits, union, out=np.full(self.classes, np.nan), where=union > 0)
+        iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(self.classes, np.nan), where=union > 0)
+        return iou
 
     def mean_iou(self) -> float:
         """Mean over the classes that occur; NaN before anything was counted."""

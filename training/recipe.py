@@ -241,7 +241,8 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; reads back to an equal recipe."""
-        return yaml.safe_dump(_plain(self), sort_keys=False)
+        text: str = yaml.safe_dump(_plain(self), sort_keys=False)
+        return text
 
     @property
     def sha256(self) -> str:

@@ -141,8 +141,8 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sampl
     image, mask = sample.image_bgr.copy(), sample.mask.copy()
     image[pasted] = donor.image_bgr[pasted]
     mask[pasted] = donor.mask[pasted]
-    integral = cv2.integral(pasted.astype(np.uint8))
-    kept = np.array([_share_of_box(integral, box) <= _HIDDEN_SHARE_MAX for box in sample.boxes_xyxy], bool)
+    integral = np.asarray(cv2.integral(pasted.astype(np.uint8)), np.int32)
+    kept = np.array([_share_of_box(integral, box) <= _HIDDEN_SHARE_MAX for box in sample.boxes_xyxy], np.bool_)
     brought = np.isin([SEGMENTATION_ID_OF_DETECTION_ID[int(label)] for label in donor.labels], chosen)
     return replace(
         sample,

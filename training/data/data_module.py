@@ -125,7 +125,7 @@ class DrivingData(lightning.LightningDataModule):
         if workers:
             # A fork copies OpenCV's thread pool without its threads once anything was resized here, and hangs.
             options["multiprocessing_context"] = "spawn"
-        return DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             TrainingSet(self.sources, self.recipe),
             batch_size=self.recipe.batch_size,
             sampler=sampler,
@@ -136,6 +136,7 @@ class DrivingData(lightning.LightningDataModule):
             worker_init_fn=_single_threaded,
             **options,
         )
+        return loader
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Loader 0 for segmentation, loader 1 for detection, either of them possibly empty, one sample at a time."""
@@ -156,7 +157,7 @@ class _Frames(Dataset[Sample]):
         return self.folder[index]
 
 
-def _as_it_is(sample: Sample) -> Sample:
+def _as_it_is(sample: Any) -> Any:
     return sample
 
 

@@ -22,10 +22,10 @@ def vary_colors(image_bgr: Image, recipe: AugmentationRecipe, rng: np.random.Gen
     image = image_bgr
     if rng.random() < recipe.shade:
         image = shade(image, rng)
-    image = cv2.LUT(image, tone_curves(recipe, rng))
+    image = np.asarray(cv2.LUT(image, tone_curves(recipe, rng)), np.uint8)
     image = turn_hue(image, recipe, rng)
     if rng.random() < recipe.grey:
-        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+        image = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
     if rng.random() < recipe.blur:
         image = blur(image, rng)
     if rng.random() < recipe.noise:
@@ -37,7 +37,8 @@ def vary_colors(image_bgr: Image, recipe: AugmentationRecipe, rng: np.random.Gen
 
 def _factor(amount: float, rng: np.random.Generator, size: int | None = None) -> NDArray[np.float64] | float:
     """Drawn from 1 / (1 + amount) .. 1 + amount, as often below 1 as above."""
-    return np.exp(rng.uniform(-1, 1, size) * np.log1p(amount))
+    factor: NDArray[np.float64] | float = np.exp(rng.uniform(-1, 1, size) * np.log1p(amount))
+    return factor
 
 
 def tone_curves(recipe: AugmentationRecipe, rng: np.random.Generator) -> Image:
@@ -89,9 +90,9 @@ def add_noise(image_bgr: Image, rng: np.random.Generator) -> Image:
     cv2.setRNGSeed(int(rng.integers(0, 2**31 - 1)))
     height, width = image_bgr.shape[:2]
     colored = np.empty((height, width, 3), np.int16)
-    cv2.randn(colored, (0, 0, 0), (sigma * shared,) * 3)
+    cv2.randn(colored, (0, 0, 0), (sigma * shared,) * 3)  # type: ignore[call-overload]  # as OpenCV documents it
     common = np.empty((height, width), np.int16)
-    cv2.randn(common, 0, sigma * (1 - shared))
+    cv2.randn(common, 0, sigma * (1 - shared))  # type: ignore[call-overload]
     return np.asarray(np.clip(image_bgr + colored + common[..., None], 0, 255), np.uint8)
 
 

@@ -55,7 +55,7 @@ class FrameFolder(ABC):
         if image is None:
             raise DataError(f"{path}: expected a JPEG or PNG image, it cannot be decoded; replace it")
         mask, boxes_xyxy, labels = self.read_labels(path.stem, image.shape[:2])
-        return Sample(path.stem, image, mask, boxes_xyxy, labels, self.has_boxes, self.box_weight)
+        return Sample(path.stem, np.asarray(image, np.uint8), mask, boxes_xyxy, labels, self.has_boxes, self.box_weight)
 
     @abstractmethod
     def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:

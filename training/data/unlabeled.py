@@ -115,7 +115,7 @@ def _thumbnail(image_bgr: UInt8Array) -> NDArray[np.float32]:
     """A tiny grey picture, 0..1, in which noise and compression average out."""
     grey = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, THUMBNAIL_SIZE_PX, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32) / 255
+    return np.asarray(small / 255, np.float32)
 
 
 def _key(recipe: SourceRecipe) -> str:

@@ -55,7 +55,8 @@ class Teacher:
             self._network.to(images.device)
         # Something may have put it back into training mode together with its surroundings; asking is cheap.
         self._network.eval()
-        return self._network(images.float() / 255, with_one_to_many=True)
+        outputs: StudentOutputs = self._network(images.float() / 255, with_one_to_many=True)
+        return outputs
 
 
 def check_teacher(student: Student, teacher: Teacher, name: str) -> tuple[StudentOutputs, StudentOutputs]:

@@ -11,7 +11,7 @@ def sum_over_processes(value: Tensor) -> Tensor:
     """The sum over all processes, through which gradients flow back to each; the value itself in a single one."""
     if processes() == 1:
         return value
-    total: Tensor = all_reduce(value)
+    total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
     return total
 
 

@@ -58,4 +58,5 @@ def soft_jaccard(logits: Tensor, counts: Tensor) -> Tensor:
     union = claimed + truth - intersection
     present = (truth > 0).float()
     loss = (1.0 - intersection / union.clamp(min=1e-6)) * present
-    return loss.sum() / present.sum().clamp(min=1.0)
+    mean: Tensor = loss.sum() / present.sum().clamp(min=1.0)
+    return mean

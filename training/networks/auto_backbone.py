@@ -187,8 +187,8 @@ def _build(config: PreTrainedConfig, stages: list[str], pretrained: str = "") ->
 
     if stages:
         config.out_features = stages
-    automatic = AutoBackbone if stages else AutoModel
-    network = (MODEL_FOR_BACKBONE_MAPPING if stages else MODEL_MAPPING).get(type(config), None)
+    automatic: Any = AutoBackbone if stages else AutoModel
+    network: Any = (MODEL_FOR_BACKBONE_MAPPING if stages else MODEL_MAPPING).get(type(config), None)
     if getattr(network, "main_input_name", "") != "pixel_values":
         raise RecipeError(
             f"backbone.architecture {config.model_type} is not a network for images that can be built here"
@@ -206,7 +206,8 @@ def _build(config: PreTrainedConfig, stages: list[str], pretrained: str = "") ->
     return model
 
 
-def _load(network: type[PreTrainedModel], config: PreTrainedConfig, pretrained: str) -> PreTrainedModel:
+def _load(network: Any, config: PreTrainedConfig, pretrained: str) -> PreTrainedModel:
+    """The class `network` with the weights of a folder or of the hub."""
     try:
         model, loaded = network.from_pretrained(
             pretrained,
@@ -233,7 +234,7 @@ def _probe(model: PreTrainedModel) -> list[Tensor]:
     architecture = model.config.model_type
     try:
         with torch.no_grad():
-            maps = list(_feature_maps(model.eval(), torch.zeros(1, 3, PROBE_HEIGHT, PROBE_WIDTH)))
+            maps = list(_feature_maps(model.train(False), torch.zeros(1, 3, PROBE_HEIGHT, PROBE_WIDTH)))
     except Exception as error:  # each architecture refuses in its own way
         raise RecipeError(
             f"backbone.architecture {architecture} cannot be run on images of {PROBE_WIDTH}x{PROBE_HEIGHT} "
@@ -246,8 +247,8 @@ def _probe(model: PreTrainedModel) -> list[Tensor]:
 
 def _freeze_unused(model: PreTrainedModel) -> None:
     """Leave parameters that no feature depends on out of the training."""
-    maps = _feature_maps(model.eval(), torch.zeros(1, 3, PROBE_HEIGHT, PROBE_WIDTH))
-    torch.stack([level.sum() for level in maps]).sum().backward()
+    maps = _feature_maps(model.train(False), torch.zeros(1, 3, PROBE_HEIGHT, PROBE_WIDTH))
+    torch.autograd.backward([level.sum() for level in maps])
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None
