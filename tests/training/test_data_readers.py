@@ -91,6 +91,13 @@ def test_rendered_folder_gives_the_boxes_of_its_file(rendered_samples: Path) -> 
         (lambda folder: change_boxes(folder, "boxes", [0]), r"n x 4"),
         (lambda folder: write_mask(folder, np.full((128, 192), 12, np.uint8)), r"class ids 0\.\.10 or 255, got \[12\]"),
         (lambda folder: write_mask(folder, np.zeros((128, 192, 3), np.uint8)), r"one 8-bit channel"),
+        (
+            lambda folder: write_mask(folder, np.zeros((128, 190), np.uint8)),
+            r"\(128, 192\) like its image, got \(128, 190\)",
+        ),
+        (lambda folder: change_boxes(folder, [[5, 5, 193, 9]], [0]), r"within its 192 x 128 pixels"),
+        (lambda folder: first_image(folder).write_bytes(b"no image"), r"expected a whole JPEG image .*no image"),
+        (lambda folder: cut_off(first_image(folder)), r"expected a whole JPEG image .*cut off"),
     ],
 )
 def test_damaged_folder_is_refused_in_a_sentence(rendered_samples: Path, tmp_path: Path, damage, sentence) -> None:
@@ -106,6 +113,14 @@ def change_boxes(folder: Path, boxes: object, labels: list[int]) -> None:
     entries = json.loads((folder / "boxes.json").read_text())
     entries[min(entries)] = {"boxes_xyxy": boxes, "labels": labels}
     (folder / "boxes.json").write_text(json.dumps(entries))
+
+
+def first_image(folder: Path) -> Path:
+    return min((folder / "images").iterdir())
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
 
 
 def write_mask(folder: Path, mask: np.ndarray) -> None:

@@ -38,7 +38,7 @@ def open_source(recipe: SourceRecipe) -> FrameFolder:
     if recipe.kind == "bag":
         recipe = replace(recipe, folder=take_frames_out(recipe))
     folder = FOLDERS[recipe.kind](recipe)
-    folder.check_labels()
+    folder.check()
     return folder
 
 

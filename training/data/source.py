@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
+from ros_kd_perception.compressed_image import check_whole, claimed_size
+from ros_kd_perception.structures import BadFrame
 from training.data.sample import Sample
 from training.recipe import SourceRecipe
 
@@ -51,7 +53,8 @@ class FrameFolder(ABC):
 
     def __getitem__(self, index: int) -> Sample:
         path = self._images[index]
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        # As on the vehicle: masks and boxes belong to the pixels as they are stored, not as a viewer would turn them.
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None:
             raise DataError(f"{path}: expected a JPEG or PNG image, it cannot be decoded; replace it")
         mask, boxes_xyxy, labels = self.read_labels(path.stem, image.shape[:2])
@@ -61,13 +64,20 @@ class FrameFolder(ABC):
     def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:
         """Mask uint8 (h, w), boxes float32 (n, 4) xyxy and labels int64 (n,) of a frame of `size` (h, w)."""
 
-    @abstractmethod
-    def check_labels(self) -> None:
-        """Look at all labels once.
+    def check(self) -> None:
+        """Look at every frame's image and labels once, with a progress bar, without decoding the images.
 
         Raises:
-            DataError: one that cannot be trained on.
+            DataError: the first that cannot be trained on; hours later it would have ended the run.
         """
+        for path in tqdm(self._images, desc=f"checking {self.folder}", unit="frame", leave=False, delay=2):
+            height, width = _size_of_image(path)
+            _, boxes_xyxy, _ = self.read_labels(path.stem, (height, width))
+            if (boxes_xyxy > (width, height, width, height)).any():
+                raise DataError(
+                    f"{path}: expected its boxes within its {width} x {height} pixels, got one that reaches out; "
+                    "clip them, or give the frame the boxes that belong to it"
+                )
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -123,11 +133,6 @@ class LabeledFolder(FrameFolder):
             )
         return mask
 
-    def check_labels(self) -> None:
-        """Read every mask once, with a progress bar; raises as `read_mask` does."""
-        for name in tqdm(self.names, desc=f"checking {self.folder}", unit="mask", leave=False, delay=2):
-            self.read_mask(name)
-
     def fingerprint(self) -> str:
         """SHA-256 over the names and the label bytes of all frames."""
         digest = hashlib.sha256()
@@ -178,6 +183,20 @@ def _list_images(folder: Path) -> list[Path]:
     if not paths:
         raise DataError(f"{images}: expected .jpg or .png frames, there are none; correct the recipe's folder")
     return paths
+
+
+def _size_of_image(path: Path) -> tuple[int, int]:
+    """Height and width of a whole JPEG or PNG."""
+    kind = "png" if path.suffix.lower() == ".png" else "jpeg"
+    try:
+        content = path.read_bytes()
+        height, width = claimed_size(content, kind)
+        check_whole(content)
+    except (OSError, BadFrame) as error:
+        raise DataError(f"{path}: expected a whole {kind.upper()} image ({error}); replace it or remove it") from error
+    if max(height, width) > MAX_SIDE_PX:
+        raise DataError(f"{path}: expected at most {MAX_SIDE_PX} pixels a side, got {width} x {height}; scale it down")
+    return height, width
 
 
 def _select(paths: Sequence[Path], recipe: SourceRecipe) -> list[Path]:

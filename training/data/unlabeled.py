@@ -32,9 +32,6 @@ class UnlabeledFolder(FrameFolder):
         """Nothing is labelled."""
         return np.full(size, UNLABELED_ID, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 
-    def check_labels(self) -> None:
-        """There are none."""
-
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of all images."""
         digest = hashlib.sha256()
