@@ -17,7 +17,8 @@ from typing import Any
 
 from training.checkpoint import INFO_KEY, read_checkpoint
 from training.compare_report import write_report
-from training.data.data_module import open_source
+from training.data.data_module import DrivingData, open_source
+from training.data.source import FrameFolder
 from training.evaluate import evaluate, open_model, write_text
 from training.recipe import Recipe, RecipeError, SourceRecipe
 from training.recipe_reader import load_recipe, load_section
@@ -115,13 +116,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Train what is missing, score all, write the report; exit status 0, or 2 with one sentence."""
     comparison = load_section(arguments.comparison, ComparisonRecipe, arguments.override)
     runs = plan(comparison)
-    # Everything that may be wrong with the frames is said before the first hour of training.
-    for score in comparison.scores:
-        open_source(score.frames)
+    check_inputs(comparison, runs)
+    frames = {score.name: open_source(score.frames) for score in comparison.scores}
     for number, planned in enumerate(runs):
         print(f"\nrun {number + 1} of {len(runs)}: {planned.entry}, seed {planned.seed}", flush=True)
         finish(planned, arguments.accelerator, arguments.devices)
-    results = {"entries": score_runs(comparison, runs), "teacher": score_teacher(comparison)}
+    results = {"entries": score_runs(comparison, runs, frames), "teacher": score_teacher(comparison, frames)}
     folder = comparison.output / comparison.name
     print("\n" + write_report(folder, comparison.name, [score.name for score in comparison.scores], results))
     print(f"\nreport and pictures: {folder}")
@@ -144,6 +144,20 @@ def plan(comparison: ComparisonRecipe) -> list[PlannedRun]:
         for name, recipe in recipes.items():
             runs.append(PlannedRun(name, seed, replace(recipe, name=f"{name}_{seed}", seed=seed, output=output)))
     return runs
+
+
+def check_inputs(comparison: ComparisonRecipe, runs: list[PlannedRun]) -> None:
+    """Open every teacher and look at the data of every entry before the first of them is trained.
+
+    Raises:
+        CheckpointError, DataError: what would otherwise have ended the comparison hours later.
+    """
+    first_of_each = {planned.entry: planned.recipe for planned in reversed(runs)}
+    teachers = {comparison.teacher, *(r.distillation.teacher for r in first_of_each.values() if r.distillation)}
+    for teacher in sorted(teachers - {""}):
+        read_checkpoint(Path(teacher))
+    for recipe in first_of_each.values():
+        DrivingData(recipe)
 
 
 def _check_budgets(recipes: dict[str, Recipe]) -> None:
@@ -178,26 +192,25 @@ def finish(planned: PlannedRun, accelerator: str, devices: str) -> None:
     train(planned.recipe, resume, accelerator, devices)
 
 
-def score_runs(comparison: ComparisonRecipe, runs: list[PlannedRun]) -> FiguresOfRuns:
+def score_runs(comparison: ComparisonRecipe, runs: list[PlannedRun], frames: dict[str, FrameFolder]) -> FiguresOfRuns:
     """Figures by entry, name of the frames and seed."""
     figures: FiguresOfRuns = {}
     for planned in runs:
-        for score in comparison.scores:
-            found = _score(comparison, planned.checkpoint, score)
-            figures.setdefault(planned.entry, {}).setdefault(score.name, {})[planned.seed] = found
+        for name, folder in frames.items():
+            found = _score(comparison, planned.checkpoint, folder)
+            figures.setdefault(planned.entry, {}).setdefault(name, {})[planned.seed] = found
     return figures
 
 
-def score_teacher(comparison: ComparisonRecipe) -> dict[str, dict[str, float]]:
+def score_teacher(comparison: ComparisonRecipe, frames: dict[str, FrameFolder]) -> dict[str, dict[str, float]]:
     """The teacher's figures by name of the frames; empty without a teacher."""
     if not comparison.teacher:
         return {}
-    return {score.name: _score(comparison, Path(comparison.teacher), score) for score in comparison.scores}
+    return {name: _score(comparison, Path(comparison.teacher), folder) for name, folder in frames.items()}
 
 
-def _score(comparison: ComparisonRecipe, checkpoint: Path, score: ScoreRecipe) -> dict[str, float]:
+def _score(comparison: ComparisonRecipe, checkpoint: Path, frames: FrameFolder) -> dict[str, float]:
     """Figures of a checkpoint, kept beside the comparison so that no frame is scored twice."""
-    frames = open_source(score.frames)
     key = hashlib.sha256(checkpoint.read_bytes())
     key.update(f"{frames.fingerprint()} {comparison.input_height}x{comparison.input_width}".encode())
     path = comparison.output / comparison.name / "scores" / f"{key.hexdigest()[:24]}.json"

@@ -140,3 +140,24 @@ def test_seed_is_all_that_differs_between_runs_of_an_entry(rendered_samples: Pat
 def test_unfair_comparison_is_refused(entries: tuple[EntryRecipe, ...], sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):
         plan(ComparisonRecipe("x", entries, (1,), (ScoreRecipe("s", SourceRecipe("rendered", Path("x"))),)))
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ("teacher: none.ckpt", "none.ckpt: expected a checkpoint"),
+        ("", "nowhere: expected a folder with images/ and masks/"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_trained(
+    extra: str, sentence: str, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = comparison_text(rendered_samples, tmp_path / "out", extra)
+    if not extra:
+        text = text.replace(
+            "recipe: " + str(RECIPE) + "}", f"recipe: {RECIPE}, overrides: [data.train.0.folder=nowhere]}}"
+        )
+    (tmp_path / "comparison.yaml").write_text(text)
+    assert main(["compare", str(tmp_path / "comparison.yaml"), "--accelerator", "cpu"]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.ckpt"))
