@@ -79,6 +79,7 @@ def train(
         # Lightning suggests more workers and a shared logger step; both are settled by the recipe.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # validation of one task only
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the average is
         trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
     if trainer.is_global_zero:
