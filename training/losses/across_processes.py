@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_reduce
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
     """The sum over all processes, through which gradients flow back to each; the value itself in a single one."""
     if processes() == 1:
         return value
-    total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -24,9 +25,27 @@ def mean_over_processes(value: Tensor) -> Tensor:
     """
     if processes() == 1:
         return value
-    total = value.detach().clone()
+    return _summed(value) / processes()
+
+
+class _Sum(torch.autograd.Function):
+    """Every process's loss depends on every process's value, so the gradients are summed on the way back too."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        del context
+        return _summed(value)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        del context
+        return _summed(gradients[0])
+
+
+def _summed(value: Tensor) -> Tensor:
+    total = value.detach().clone(memory_format=torch.contiguous_format)
     distributed.all_reduce(total)
-    return total / processes()
+    return total
 
 
 def processes() -> int:
