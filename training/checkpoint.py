@@ -32,7 +32,7 @@ class CheckpointInfo:
         size: of the student.
         recipe: YAML text with all defaults written out.
         recipe_sha256: digest of it.
-        data_sha256: fingerprints of the training sources' labels, joined by `+`.
+        data_sha256: fingerprints of the training sources, joined by `+`.
         epoch: finished epochs.
         git_commit: of the checkout that trained, `-dirty` appended where files differed from it; empty = no checkout.
         metrics: the last validation's figures.

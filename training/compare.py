@@ -156,7 +156,8 @@ def check_inputs(comparison: ComparisonRecipe, runs: list[PlannedRun]) -> None:
     teachers = {comparison.teacher, *(r.distillation.teacher for r in first_of_each.values() if r.distillation)}
     for teacher in sorted(teachers - {""}):
         read_checkpoint(Path(teacher))
-    for recipe in first_of_each.values():
+    # Most entries share their data.
+    for recipe in {(r.data, r.validation): r for r in first_of_each.values()}.values():
         DrivingData(recipe)
 
 

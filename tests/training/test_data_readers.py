@@ -159,3 +159,12 @@ def test_camvid_itself_reads_whole() -> None:
     sample = folder[0]
     assert sample.image_bgr.shape == (360, 480, 3)
     assert (sample.labels == 0).any()
+
+
+def test_fingerprint_changes_with_an_image_alone(rendered_samples: Path, tmp_path: Path) -> None:
+    # Kept outputs of a teacher and scores of a comparison are found again by it.
+    folder = tmp_path / "samples"
+    shutil.copytree(rendered_samples, folder)
+    before = RenderedFolder(SourceRecipe("rendered", folder)).fingerprint()
+    cv2.imwrite(str(first_image(folder)), np.zeros((128, 192, 3), np.uint8))
+    assert RenderedFolder(SourceRecipe("rendered", folder)).fingerprint() != before

@@ -73,7 +73,7 @@ class DrivingData(lightning.LightningDataModule):
         first_epoch: that the run begins or goes on with.
         sources: of training frames, in the recipe's order.
         validation: frames to score segmentation on, and frames to score detection on; None where there are none.
-        fingerprint: changes when any label does; goes into checkpoints.
+        fingerprint: changes when any image or label does; goes into checkpoints.
     """
 
     def __init__(self, recipe: Recipe, first_epoch: int = 0) -> None:

@@ -79,9 +79,17 @@ class FrameFolder(ABC):
                     "clip them, or give the frame the boxes that belong to it"
                 )
 
-    @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 that changes when the training data do."""
+        """SHA-256 over names and bytes of all images and of what labels them: changes when the training data do."""
+        digest = hashlib.sha256()
+        for path in self._images:
+            for file in (path, *self.label_files(path.stem)):
+                digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()
+
+    @abstractmethod
+    def label_files(self, name: str) -> list[Path]:
+        """Files of a frame's own labels."""
 
 
 class LabeledFolder(FrameFolder):
@@ -133,12 +141,9 @@ class LabeledFolder(FrameFolder):
             )
         return mask
 
-    def fingerprint(self) -> str:
-        """SHA-256 over the names and the label bytes of all frames."""
-        digest = hashlib.sha256()
-        for name in self.names:
-            digest.update(name.encode() + b"\0" + hashlib.sha256(self.mask_path(name).read_bytes()).digest())
-        return digest.hexdigest()
+    def label_files(self, name: str) -> list[Path]:
+        """The mask; boxes either follow from it or lie in one file for all frames."""
+        return [self.mask_path(name)]
 
     @abstractmethod
     def to_our_ids(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

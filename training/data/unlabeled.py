@@ -32,12 +32,9 @@ class UnlabeledFolder(FrameFolder):
         """Nothing is labelled."""
         return np.full(size, UNLABELED_ID, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 
-    def fingerprint(self) -> str:
-        """SHA-256 over the names and bytes of all images."""
-        digest = hashlib.sha256()
-        for path in self._images:
-            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()
+    def label_files(self, name: str) -> list[Path]:
+        """There are none."""
+        return []
 
 
 def take_frames_out(recipe: SourceRecipe, output: Path = FRAMES_FOLDER) -> Path:

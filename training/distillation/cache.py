@@ -31,7 +31,6 @@ class OutputCache:
     def __init__(self, folder: Path, key: str) -> None:
         """Keep outputs under `folder` / the first letters of `key`, a digest of all that the outputs depend on."""
         self.folder = folder / key[:16]
-        self.asked = self.found = 0
 
     def outputs(self, batch: Batch, ask: Callable[[Tensor], StudentOutputs]) -> StudentOutputs:
         """The teacher's outputs of a batch, asked for the views that are not there yet.
@@ -47,8 +46,6 @@ class OutputCache:
                 arrays = {name: value[position] for name, value in said.items()}
                 self._write(batch.views[index], arrays)
                 kept[index] = arrays
-        self.asked += len(missing)
-        self.found += len(kept) - len(missing)
         full = [arrays for arrays in kept if arrays is not None]
         stacked = {name: np.stack([arrays[name] for arrays in full]) for name in full[0]}
         return from_arrays(stacked, batch.images.device)

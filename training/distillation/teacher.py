@@ -24,9 +24,9 @@ class Teacher:
         weights_sha256: of the weights that teach, in the order of their names.
     """
 
-    def __init__(self, network: Student, cache: OutputCache | None = None) -> None:
+    def __init__(self, network: Student) -> None:
         self._network = network.eval().requires_grad_(False)
-        self._cache = cache
+        self._cache: OutputCache | None = None
         self.weights_sha256 = digest_of_weights(network)
 
     @classmethod
