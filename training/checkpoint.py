@@ -12,6 +12,8 @@ import torch
 
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.networks.auto_backbone import rebuild_backbone
+from training.networks.backbone import Backbone
+from training.networks.growth import grow
 from training.networks.student import Student, build_student
 from training.recipe import RecipeError
 
@@ -84,20 +86,29 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
 
 
 def load_weights_into(student: Student, path: Path | str) -> None:
-    """Give a student the averaged weights of a checkpoint.
+    """Give a student the averaged weights of a checkpoint; those of a smaller one of our family are grown into it.
 
     Raises:
-        CheckpointError: not such a file, or of a student of another shape.
+        CheckpointError: not such a file, or of a student that is larger or of another kind.
     """
     weights, info = load_student(path)
     try:
-        student.load_state_dict(weights.state_dict())
-    except RuntimeError as error:
+        ours, theirs = (isinstance(network.backbone, Backbone) for network in (student, weights))
+        if ours and theirs and _shapes(weights) != _shapes(student):
+            grow(weights, student)
+            print(f"grown from the weights of size {info.size} in {path}")
+        else:
+            student.load_state_dict(weights.state_dict())
+    except (RuntimeError, ValueError) as error:
         backbone = info.backbone["model_type"] if info.backbone else "our own"
         raise CheckpointError(
-            f"{path}: expected weights of the size and backbone that the recipe names, these are of size {info.size} "
-            f"with {backbone} backbone; name those, or a checkpoint of the recipe's"
+            f"{path}: expected weights of the size and backbone that the recipe names, or of a smaller size of our own "
+            f"family, these are of size {info.size} with {backbone} backbone; name such a checkpoint"
         ) from error
+
+
+def _shapes(student: Student) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in student.state_dict().items()}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

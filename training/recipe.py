@@ -185,7 +185,8 @@ class Recipe:
         epochs, batch_size: batch_size is per device.
         precision: `16-mixed` and `bf16-mixed` are for GPUs.
         seed: all randomness of the run follows from it, the epoch and a sample's place in the epoch.
-        initial_weights: checkpoint whose averaged weights the run starts from; empty = from scratch.
+        initial_weights: checkpoint whose averaged weights the run starts from; those of a smaller size are grown;
+            empty = from scratch.
         trained_part: `detection` trains the one-to-one detection branch alone and leaves all the rest, running
             statistics included, exactly as it is: the segmentation of `initial_weights` stays what it was.
         output: folder of runs.

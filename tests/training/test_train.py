@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
-from training.checkpoint import CheckpointError, load_student, read_checkpoint
+from training.checkpoint import CheckpointError, load_student, load_weights_into, read_checkpoint
 from training.ema import AveragedWeights
 from training.lightning_module import rate_share, split_by_decay
 from training.networks.student import build_student
@@ -119,6 +120,22 @@ def test_run_starts_from_the_averaged_weights_of_another(finished_run: Path, ren
     initial, _ = load_student(start)
     for before, after in zip(initial.parameters(), continued.parameters(), strict=True):
         torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
+
+
+def test_larger_network_starts_as_the_smaller_one(
+    finished_run: Path, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = finished_run / "checkpoints" / "last.ckpt"  # of size s
+    larger = build_student("m", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES)).eval()
+    load_weights_into(larger, start)
+    assert "grown from the weights of size s" in capsys.readouterr().out
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected, found = (network(images).segmentation_logits for network in (load_student(start)[0], larger))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    smaller = smoke(rendered_samples, tmp_path, f"initial_weights={start}", "size=n")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: expected .* smaller size .* these are of size s"):
+        train(smaller, accelerator="cpu")
 
 
 def test_detection_trained_alone_leaves_the_rest_exactly_as_it_was(

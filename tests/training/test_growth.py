@@ -1,0 +1,106 @@
+"""Growing a network: what the larger one computes, and that its copies do not stay copies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import training  # noqa: F401  # before torch: it settles how threads wait
+from training.networks.growth import Channels, grow, rectified_moments
+from training.networks.student import Student, StudentOutputs, build_student
+
+
+def make_used(size: str) -> Student:
+    """A network whose every number counts: random normalisation and scales, as after training."""
+    student = build_student(size, 11, 4)
+    for module in student.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.weight, module.running_var):
+                nn.init.uniform_(values, 0.5, 1.5)
+            for values in (module.bias, module.running_mean):
+                nn.init.normal_(values, std=0.3)
+    for name, values in student.named_parameters():
+        if name.endswith("scale"):
+            nn.init.uniform_(values, 0.5, 1.5)
+        elif name.endswith(("classifier.bias", "1.bias")):
+            nn.init.normal_(values)
+    return student
+
+
+def everything(outputs: StudentOutputs) -> list[Tensor]:
+    branches = [outputs.detection, outputs.detection_one_to_many]
+    found = [outputs.segmentation_logits]
+    for branch in branches:
+        assert branch is not None
+        found += [branch.flat_class_logits(), branch.flat_distance_logits()]
+    return found
+
+
+@pytest.mark.parametrize(("small", "large"), [("n", "s"), ("s", "m"), ("n", "l"), ("s", "s")])
+@torch.no_grad()
+def test_computes_what_the_small_one_does(small: str, large: str) -> None:
+    torch.manual_seed(1)
+    ours, grown = make_used(small).eval(), build_student(large, 11, 4).eval()
+    images = torch.rand(2, 3, 64, 96)
+    expected = everything(ours(images, with_one_to_many=True))
+    before = everything(grown(images, with_one_to_many=True))
+    grow(ours, grown)
+    for value, was, wanted in zip(everything(grown(images, with_one_to_many=True)), before, expected, strict=True):
+        assert not torch.allclose(was, wanted, atol=0.1)
+        assert torch.allclose(value, wanted, atol=1e-3 * float(wanted.abs().max()))
+
+
+@torch.no_grad()
+def test_nearly_so_in_training_mode() -> None:
+    torch.manual_seed(2)
+    ours, grown = make_used("n"), build_student("s", 11, 4)
+    images = torch.rand(8, 3, 128, 128)
+    for _ in range(30):  # running statistics that fit the data, as a trained network has
+        ours(images)
+    grow(ours, grown)
+    wanted, value = ours(images).segmentation_logits, grown(images).segmentation_logits
+    assert float(torch.corrcoef(torch.stack([wanted.flatten(), value.flatten()]))[0, 1]) > 0.9
+
+
+def test_copies_part_ways() -> None:
+    torch.manual_seed(3)
+    ours, grown = make_used("n"), build_student("s", 11, 4)
+    grow(ours, grown)
+    first = grown.backbone.stages[0][0]
+    assert torch.equal(first.weight[0], first.weight[16])  # the first of 16 channels, and its copy
+    grown(torch.rand(2, 3, 64, 64)).segmentation_logits.square().mean().backward()
+    assert not torch.allclose(first.weight.grad[0], first.weight.grad[16], rtol=0.05)
+
+
+def test_every_parameter_learns() -> None:
+    torch.manual_seed(4)
+    grown = build_student("m", 11, 4)
+    grow(make_used("s"), grown)
+    outputs = grown(torch.rand(2, 3, 64, 64))
+    sum(value.square().mean() for value in everything(outputs)).backward()
+    still = [name for name, value in grown.named_parameters() if value.grad is None]
+    assert not still
+
+
+def test_shares_of_a_source_add_up_to_one() -> None:
+    channels = Channels.spread(3, 8)
+    shares = channels.shares()
+    sums = torch.zeros(3).index_add(0, channels.source, shares)
+    assert torch.allclose(sums, torch.ones(3))
+    assert float(shares.min()) > 0
+    assert len(set(shares.tolist())) == 8
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (0.7, 0.5), (-0.4, 1.3)])
+def test_moments_of_a_rectified_normal_variable(mean: float, deviation: float) -> None:
+    torch.manual_seed(5)
+    drawn = (torch.randn(2_000_000) * deviation + mean).clamp(min=0)
+    found_mean, found_variance = rectified_moments(torch.tensor([mean]), torch.tensor([deviation]))
+    assert float(found_mean) == pytest.approx(float(drawn.mean()), abs=5e-3)
+    assert float(found_variance) == pytest.approx(float(drawn.var()), abs=5e-3)
+
+
+def test_does_not_shrink() -> None:
+    with pytest.raises(ValueError, match="at least"):
+        grow(build_student("s", 11, 4), build_student("n", 11, 4))
