@@ -133,7 +133,7 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sampl
     ClassMix (Olsson et al., 2021), with labels on both sides and rare classes only. The donor's boxes of pasted
     classes come along; the sample's boxes that end up mostly hidden are dropped.
     """
-    present = np.intersect1d(np.unique(donor.mask), _RARE_IDS)
+    present = _RARE_IDS[np.bincount(donor.mask.ravel(), minlength=256)[_RARE_IDS] > 0]
     if not len(present):
         return sample
     chosen = rng.choice(present, size=min(len(present), int(rng.integers(1, 4))), replace=False)

@@ -25,6 +25,9 @@ MAX_SIDE_PX = 8192
 Labels = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
+# A table of all values of a mask: sorting a mask for its ids takes four times as long.
+_KNOWN_IDS = np.isin(np.arange(256), [*(c.id for c in SEGMENTATION_CLASSES), UNLABELED_ID])
+
 
 class DataError(ValueError):
     """A folder or file that cannot be trained on; the message names it, what was expected and the remedy."""
@@ -133,8 +136,8 @@ class LabeledFolder(FrameFolder):
             found = "it cannot be decoded" if mask is None else f"got {mask.dtype} {mask.shape}"
             raise DataError(f"{path}: expected a PNG of one 8-bit channel with class ids, {found}; export it again")
         mask = self.to_our_ids(np.asarray(mask, np.uint8))
-        strange = np.setdiff1d(np.unique(mask), [*(c.id for c in SEGMENTATION_CLASSES), UNLABELED_ID])
-        if len(strange):
+        if not _KNOWN_IDS[mask].all():
+            strange = np.setdiff1d(mask, np.flatnonzero(_KNOWN_IDS))
             raise DataError(
                 f"{path}: expected class ids 0..{len(SEGMENTATION_CLASSES) - 1} or {UNLABELED_ID}, "
                 f"got {strange[:5].tolist()}; map them to the table of ros_kd_perception/class_tables.py"
