@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from training.checkpoint import INFO_KEY, CheckpointError, read_checkpoint
+from training.checkpoint_files import WholeCheckpoints, check_room
 from training.data.data_module import DrivingData
 from training.lightning_module import StudentTraining
 from training.recipe import Recipe
@@ -73,6 +74,7 @@ def train(
     clock = DataClock()
     trainer = _make_trainer(recipe, folder, data.has_validation, accelerator, devices, num_nodes, (clock, *callbacks))
     module = StudentTraining(recipe, data.steps_per_epoch(trainer.world_size), data.fingerprint)
+    check_room(folder, module.student)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with warnings.catch_warnings():
@@ -162,6 +164,7 @@ def _make_trainer(
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
         callbacks=[TQDMProgressBar(refresh_rate=5), LearningRateMonitor("step"), *savers, *callbacks],
         enable_model_summary=False,
+        plugins=[WholeCheckpoints()],
     )
 
 

@@ -1,0 +1,71 @@
+"""Checkpoints on disk are whole or absent: written beside their place and then put there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
+
+from training.checkpoint import CheckpointError
+
+_COPIES_OF_WEIGHTS = 4  # the weights, their average, and AdamW's two moments
+_FILES = 3  # last, best, and the one that is being written
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Lightning's way of writing, but by way of a file in the same folder.
+
+    Its own goes by way of the system's temporary folder: where that is another disk, a full one leaves half a file.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint; whatever was at `path` before stays until the new one is whole.
+
+        Raises:
+            CheckpointError: the disk is full, or nothing may be written there.
+        """
+        del storage_options
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        except (OSError, RuntimeError) as error:
+            # PyTorch's writer raises a RuntimeError while it is closed by the OSError of a full disk.
+            partial.unlink(missing_ok=True)
+            cause = error if isinstance(error, OSError) else error.__context__
+            reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
+            left = f"; {target} of before is whole" if target.exists() else ""
+            raise CheckpointError(
+                f"{target}: expected to write a checkpoint, got: {reason}{left}; make room, then go on with --resume"
+            ) from error
+
+
+def check_room(folder: Path, network: nn.Module) -> None:
+    """Refuse a disk that has no room for the checkpoints of a run.
+
+    Args:
+        folder: of the run; it, or a folder above it, exists.
+        network: all that is trained.
+
+    Raises:
+        CheckpointError: now, rather than at the end of the first epoch.
+    """
+    size = sum(value.numel() * value.element_size() for value in network.parameters())
+    needed = size * _COPIES_OF_WEIGHTS * _FILES
+    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise CheckpointError(
+            f"{folder}: expected {needed / 1e6:.0f} MB of free disk for the checkpoints of this run, got "
+            f"{free / 1e6:.0f} MB; make room, or set output to a folder on another disk"
+        )
