@@ -67,7 +67,8 @@ def _problem_with_cameras(value: Any) -> str | None:
 
 
 def _problem_with_names(name: str, value: Any, default: list[str]) -> str | None:
-    if isinstance(value, (list, tuple)) and 0 < len(value) <= MAX_NAMES and all(isinstance(v, str) and v for v in value):
+    is_list = isinstance(value, (list, tuple)) and 0 < len(value) <= MAX_NAMES
+    if is_list and all(isinstance(entry, str) and entry for entry in value):
         return None
     example = f"for example {name}: [{', '.join(default)}]"
     return f"expected parameter {name} to be a list of 1 to {MAX_NAMES} names, got {str(value)[:200]!r}; {example}"

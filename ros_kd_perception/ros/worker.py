@@ -27,8 +27,8 @@ class ResultTopics(Protocol):
     def publish(self, segmentation: Any, detections: Any) -> None:
         """Hand both messages to the middleware."""
 
-    def offer_overlay(self, frame: Frame, perception: Perception) -> None:
-        """Leave what an overlay is drawn from, if anybody looks; never waits."""
+    def offer_pictures(self, frame: Frame, perception: Perception) -> None:
+        """Leave what overlays and PNG masks are made from, if anybody looks; never waits."""
 
 
 class PerceptionWorker:
@@ -119,7 +119,7 @@ class PerceptionWorker:
             age_ms = None if stamp_age_ms is None else stamp_age_ms + (handed_ns - started_ns) / 1e6
             times = FrameTimes((handed_ns - started_ns) / 1e6, (handed_ns - arrival_ns) / 1e6, age_ms)
             self._health[camera].record(handed_ns, times)
-            topics.offer_overlay(frame, perception)
+            topics.offer_pictures(frame, perception)
         finally:
             self._busy_since_ns = 0
 
