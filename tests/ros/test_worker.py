@@ -64,7 +64,9 @@ class Rig:
         self.mailbox.put("front", message)
         letter = self.mailbox.take(0)
         assert letter is not None
-        self.worker.process_message(letter.camera, letter.message, letter.arrival_ns)
+        ready = self.worker.new_preparer().prepare(letter)
+        if ready is not None:
+            self.worker.process(ready)
 
     @property
     def drops(self) -> dict[str, int]:
