@@ -32,7 +32,7 @@ INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
 REPEATS = 5
 WARM_UP_FRAMES = 10
 MIN_BOXES = 20
-STAGES = ("wait for the worker", "decode", "letterbox", "network", "back to source", "build messages", "other")
+STAGES = ("wait for threads", "decode", "letterbox", "network", "back to source", "build messages", "other")
 
 
 def main() -> int:
@@ -150,7 +150,7 @@ class _Probe:
     """Listens inside the pipeline: when a frame is handed over, and how long each stage took."""
 
     def __init__(self, pipeline: Any) -> None:
-        from ros_kd_perception.ros import worker
+        from ros_kd_perception import frame_preparer
 
         self.handed_over = threading.Event()
         self.total_ms: list[float] = []
@@ -158,10 +158,10 @@ class _Probe:
         self.timings: list[Any] = []
         self.boxes: list[int] = []
         self.stopwatch = Stopwatch()
-        self.stopwatch.wrap(worker, "frame_from_message", "decode")
+        self.stopwatch.wrap(frame_preparer, "frame_from_message", "decode")
         self.stopwatch.wrap(pipeline._builder, "segmentation", "mask")
         self.stopwatch.wrap(pipeline._builder, "detections", "boxes")
-        perceive = pipeline._perceiver.perceive
+        perceive = pipeline._perceiver.perceive_prepared
         record = pipeline._health["front"].record
 
         def perceive_and_note(batch: Any) -> Any:
@@ -176,7 +176,7 @@ class _Probe:
             record(handed_ns, times)
             self.handed_over.set()
 
-        pipeline._perceiver.perceive = perceive_and_note
+        pipeline._perceiver.perceive_prepared = perceive_and_note
         pipeline._health["front"].record = record_and_note
 
     def forget(self) -> None:
@@ -189,7 +189,7 @@ class _Probe:
         """Median of each stage."""
         durations = self.stopwatch.durations_ms
         stages = {
-            "wait for the worker": np.array(self.total_ms) - np.array(self.process_ms),
+            "wait for threads": np.array(self.total_ms) - np.array(self.process_ms),
             "decode": np.array(durations["decode"]),
             "letterbox": np.array([t.preprocess_ms for t in self.timings]),
             "network": np.array([t.inference_ms for t in self.timings]),

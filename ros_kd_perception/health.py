@@ -20,6 +20,7 @@ WINDOW_S = 5.0
 """Rates, percentiles and levels speak of so many last seconds."""
 
 _MAX_SAMPLES = 1000
+_MAX_SENTENCE = 300
 _BY_DESIGN = ("replaced", "too_old", "inactive")
 _REMEDIES = (
     "large images need the Fast DDS profile config/fastdds_large_images.xml in the environment of the sender, the "
@@ -66,8 +67,8 @@ class FrameTimes:
     """The times of one published frame, milliseconds.
 
     Attributes:
-        processing_ms: from its turn to its messages being handed over.
-        latency_ms: the same from its arrival, so with the wait in the mailbox.
+        processing_ms: for decoding and letterboxing, and from the start of its run to its messages being handed over.
+        latency_ms: from its arrival to then, so with the waits for its turn.
         stamp_age_ms: from its header stamp by the ROS clock; None where the two are of different clocks.
     """
 
@@ -84,12 +85,17 @@ class CameraHealth:
         self.silence_timeout_ms = silence_timeout_ms
         self._times: deque[tuple[int, FrameTimes]] = deque(maxlen=_MAX_SAMPLES)
         self._snapshots: deque[tuple[int, FrameCounts]] = deque()
+        self._refusal = ""
         self._lock = threading.Lock()
 
     def record(self, now_ns: int, times: FrameTimes) -> None:
         """A frame was published; `now_ns` is the steady clock."""
         with self._lock:
             self._times.append((now_ns, times))
+
+    def record_refusal(self, sentence: str) -> None:
+        """A frame was dropped for a fault of its own; `sentence` says what was expected and what came."""
+        self._refusal = " ".join(sentence.split())[:_MAX_SENTENCE]
 
     def status(self, now_ns: int, counts: FrameCounts, link: CameraLink, active_since_ns: int | None) -> Status:
         """What to say now.

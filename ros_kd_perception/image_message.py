@@ -15,6 +15,8 @@ from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 
 MAX_SIDE_PX = 16384
 MAX_PIXELS = 64 << 20
+MAX_FRAME_ID_CHARACTERS = 255
+"""The header is copied into the mask and into every box: a frame id of a megabyte would become a hundred."""
 
 
 def decode_image(message: Any) -> UInt8Array:
@@ -70,11 +72,18 @@ def frame_from_message(camera: str, message: Any) -> Frame:
     """Decode either kind of message into a frame with the message's stamp and frame id.
 
     Raises:
-        BadFrame: as `decode_image` and `decode_compressed_image`.
+        BadFrame: as `decode_image` and `decode_compressed_image`; `bad_data` for a header that is none.
     """
+    seconds, nanoseconds = int(message.header.stamp.sec), int(message.header.stamp.nanosec)
+    if nanoseconds >= 10**9:
+        raise BadFrame("bad_data", f"expected a header stamp of less than 10^9 nanoseconds, got {nanoseconds}")
+    frame_id = str(message.header.frame_id)
+    if len(frame_id) > MAX_FRAME_ID_CHARACTERS:
+        raise BadFrame(
+            "bad_data", f"expected a frame id of at most {MAX_FRAME_ID_CHARACTERS} characters, got {len(frame_id)}"
+        )
     image = decode_image(message) if hasattr(message, "encoding") else decode_compressed_image(message)
-    stamp = message.header.stamp
-    return Frame(camera, int(stamp.sec) * 10**9 + int(stamp.nanosec), str(message.header.frame_id), image)
+    return Frame(camera, seconds * 10**9 + nanoseconds, frame_id, image)
 
 
 def check_size(height: int, width: int) -> None:

@@ -1,6 +1,6 @@
 """Mailbox: the newest message of each camera waits here for its turn; every message is accounted for.
 
-Callbacks put, one thread takes. For each camera and at any moment:
+Callbacks put, others take. For each camera and at any moment:
 `received == published + sum(dropped) + waiting + in_progress`.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -68,39 +68,84 @@ class _Slot(Generic[MessageT]):
     dropped: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass
+class _Line:
+    """A camera's place in line: it may start again at `free_at` of virtual time, and was last served as number `last`.
+
+    Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) with a frame as the unit of service.
+    """
+
+    weight: float = 1.0
+    free_at: float = 0.0
+    last: int = 0
+    free_at_before: float = 0.0
+    last_before: int = 0
+
+
 class Mailbox(Generic[MessageT]):
-    """One slot a camera and fair turns: a camera that was just served comes last.
+    """One slot a camera and fair turns: of equal weights, the camera that was served longest ago comes first.
+
+    Where messages of all cameras wait, a camera of weight 2 has twice the turns of one of weight 1; a camera with
+    nothing waiting leaves its turns to the others and saves none up.
 
     Safe for any number of threads. Starts closed; `open` lets messages wait.
 
     Attributes:
         max_age_ms: messages that waited longer are dropped when their turn comes, 0 for no limit; may be changed.
+        lock: reentrant, guards all.
+        arrived: on that lock, notified when a message comes to wait or the mailbox is closed.
+
+    Args:
+        cameras: their names.
+        max_age_ms: as above.
+        clock_ns: the steady clock.
+        weights: of cameras, positive; 1 unless given.
     """
 
     def __init__(
-        self, cameras: Sequence[str], max_age_ms: float = 0.0, clock_ns: Callable[[], int] = time.monotonic_ns
+        self,
+        cameras: Sequence[str],
+        max_age_ms: float = 0.0,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.max_age_ms = max_age_ms
         self._clock_ns = clock_ns
         self._slots: dict[str, _Slot[MessageT]] = {camera: _Slot() for camera in cameras}
-        self._turns = list(self._slots)  # first in line first
+        self._lines = {camera: _Line() for camera in cameras}
+        self._virtual_time = 0.0
+        self._served = 0
         self._open = False
-        self._changed = threading.Condition()
+        self.lock = threading.RLock()
+        self.arrived = threading.Condition(self.lock)
+        for camera, weight in (weights or {}).items():
+            self.set_weight(camera, weight)
+
+    def set_weight(self, camera: str, weight: float) -> None:
+        """Change how many turns a camera gets beside the others.
+
+        Raises:
+            ValueError: a weight that is not positive.
+        """
+        if not weight > 0:
+            raise ValueError(f"expected the weight of {camera} to be positive, got {weight}")
+        with self.lock:
+            self._lines[camera].weight = weight
 
     def open(self) -> None:
         """Let messages wait from now on."""
-        with self._changed:
+        with self.lock:
             self._open = True
 
     def close(self) -> None:
         """Drop what waits as `inactive`, and whatever comes until the next `open`; wakes the taker."""
-        with self._changed:
+        with self.lock:
             self._open = False
             for slot in self._slots.values():
                 if slot.letter is not None:
                     slot.letter = None
                     _count(slot, "inactive")
-            self._changed.notify_all()
+            self.arrived.notify_all()
 
     def put(self, camera: str, message: MessageT) -> None:
         """Leave a message, replacing the one that waits; never blocks for longer than a lock.
@@ -109,7 +154,7 @@ class Mailbox(Generic[MessageT]):
             KeyError: a camera that the mailbox was not made for.
         """
         arrival_ns = self._clock_ns()
-        with self._changed:
+        with self.lock:
             slot = self._slots[camera]
             slot.received += 1
             slot.latest_arrival_ns = arrival_ns
@@ -119,28 +164,66 @@ class Mailbox(Generic[MessageT]):
             if slot.letter is not None:
                 _count(slot, "replaced")
             slot.letter = Letter(camera, message, arrival_ns)
-            self._changed.notify()
+            self.arrived.notify_all()
 
     def take(self, timeout_s: float | None = None) -> Letter[MessageT] | None:
         """Wait for the next message in turn; None after `timeout_s` seconds, or at once when closed.
 
         Whoever takes a message calls `published` or `dropped` for it.
         """
-        with self._changed:
+        with self.lock:
             deadline_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
             while self._open:
-                letter = self._next_in_turn()
+                letter = self.take_next()
                 if letter is not None:
                     return letter
                 remaining_s = None if deadline_ns is None else (deadline_ns - time.monotonic_ns()) / 1e9
                 if remaining_s is not None and remaining_s <= 0:
                     return None
-                self._changed.wait(remaining_s)
+                self.arrived.wait(remaining_s)
             return None
+
+    def take_next(self, leave: Container[str] = ()) -> Letter[MessageT] | None:
+        """Take the next message in turn if one waits, of cameras other than those to `leave` alone."""
+        with self.lock:
+            now_ns = self._clock_ns()
+            for camera in sorted(self._slots, key=self._place):
+                slot = self._slots[camera]
+                if slot.letter is None or camera in leave:
+                    continue
+                letter, slot.letter = slot.letter, None
+                if self.is_too_old(letter, now_ns):
+                    _count(slot, "too_old")
+                    continue
+                slot.in_progress += 1
+                self._serve(camera)
+                return letter
+            return None
+
+    def waits(self, leave: Container[str] = ()) -> bool:
+        """Whether a message waits, of cameras other than those to `leave` alone."""
+        with self.lock:
+            return any(slot.letter is not None for camera, slot in self._slots.items() if camera not in leave)
+
+    def is_too_old(self, letter: Letter[MessageT], now_ns: int) -> bool:
+        """Whether a message is past `max_age_ms` at this moment of the steady clock."""
+        return self.max_age_ms > 0 and now_ns - letter.arrival_ns > self.max_age_ms * 1e6
+
+    def give_up_for_newer(self, camera: str) -> bool:
+        """Drop a message that was taken as `replaced` and give its turn back, if a newer one of the camera waits."""
+        with self.lock:
+            slot, line = self._slots[camera], self._lines[camera]
+            _check_in_progress(camera, slot)
+            if slot.letter is None:
+                return False
+            slot.in_progress -= 1
+            _count(slot, "replaced")
+            line.free_at, line.last = line.free_at_before, line.last_before
+            return True
 
     def published(self, camera: str) -> None:
         """Account for a message that was taken: its results are out."""
-        with self._changed:
+        with self.lock:
             slot = self._slots[camera]
             _check_in_progress(camera, slot)
             slot.in_progress -= 1
@@ -150,7 +233,7 @@ class Mailbox(Generic[MessageT]):
         """Account for a message that was taken: it gave no result, for one of `DROP_REASONS`."""
         if reason not in DROP_REASONS:
             raise ValueError(f"expected a drop reason out of {DROP_REASONS}, got {reason!r}")
-        with self._changed:
+        with self.lock:
             slot = self._slots[camera]
             _check_in_progress(camera, slot)
             slot.in_progress -= 1
@@ -158,7 +241,7 @@ class Mailbox(Generic[MessageT]):
 
     def counts(self) -> dict[str, FrameCounts]:
         """A consistent snapshot by camera, in the order that the mailbox was made with."""
-        with self._changed:
+        with self.lock:
             return {
                 camera: FrameCounts(
                     slot.received,
@@ -171,21 +254,16 @@ class Mailbox(Generic[MessageT]):
                 for camera, slot in self._slots.items()
             }
 
-    def _next_in_turn(self) -> Letter[MessageT] | None:
-        now_ns = self._clock_ns()
-        for camera in list(self._turns):
-            slot = self._slots[camera]
-            letter, slot.letter = slot.letter, None
-            if letter is None:
-                continue
-            if self.max_age_ms > 0 and now_ns - letter.arrival_ns > self.max_age_ms * 1e6:
-                _count(slot, "too_old")
-                continue
-            slot.in_progress += 1
-            self._turns.remove(camera)
-            self._turns.append(camera)
-            return letter
-        return None
+    def _place(self, camera: str) -> tuple[float, int]:
+        line = self._lines[camera]
+        return max(line.free_at, self._virtual_time), line.last
+
+    def _serve(self, camera: str) -> None:
+        line = self._lines[camera]
+        self._virtual_time = max(line.free_at, self._virtual_time)
+        line.free_at_before, line.last_before = line.free_at, line.last
+        self._served += 1
+        line.free_at, line.last = self._virtual_time + 1.0 / line.weight, self._served
 
 
 def _count(slot: _Slot[MessageT], reason: str) -> None:

@@ -9,19 +9,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from ros_kd_perception.model_contract import UNCERTAINTY_BLOCK_PX
+from ros_kd_perception.model_contract import UNCERTAINTY_BLOCK_PX, InputSpec
 from ros_kd_perception.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.preprocess import LetterboxGeometry, boxes_to_source, class_map_to_source, letterbox
-from ros_kd_perception.structures import Detections, Float32Array, Frame, Perception, Timing
+from ros_kd_perception.structures import Detections, Float32Array, Frame, Perception, Timing, UInt8Array
 
 _WARM_UP_RUNS = 3
 
 
+@dataclass(frozen=True)
+class PreparedFrame:
+    """A frame together with the network input that was made of it.
+
+    Attributes:
+        frame: as it came.
+        network_input: uint8 `[H, W, 3]`, channels as the contract says; must stay as it is until the network has run.
+        input_spec: of the contract that it was made for.
+        geometry: where the frame lies in it.
+        preprocess_ms: how long that took.
+    """
+
+    frame: Frame
+    network_input: UInt8Array
+    input_spec: InputSpec
+    geometry: LetterboxGeometry
+    preprocess_ms: float
+
+
 class Perceiver:
-    """Runs one model on frames of any size, from one thread.
+    """Runs one model on frames of any size, from one thread; `prepare` may be called from others.
 
     Attributes:
         model: the verified model.
@@ -45,21 +65,40 @@ class Perceiver:
             self.model.run(self._input)
         return (time.perf_counter() - started) * 1e3
 
+    def prepare(self, frame: Frame, out: UInt8Array | None = None) -> PreparedFrame:
+        """Make the network input of a frame; safe for any number of threads, each with an `out` of its own.
+
+        Args:
+            frame: of any size.
+            out: uint8 `[H, W, 3]`, C-contiguous, to be overwritten; None or one that does not fit: a new one.
+        """
+        started = time.perf_counter()
+        spec = self.model.contract.input
+        if out is None or out.shape != (spec.height, spec.width, 3):
+            out = np.empty((spec.height, spec.width, 3), np.uint8)
+        geometry = letterbox(frame.image_bgr, out, spec.pad_value)
+        if spec.channels == "rgb":
+            out[:] = out[:, :, ::-1].copy()
+        return PreparedFrame(frame, out, spec, geometry, (time.perf_counter() - started) * 1e3)
+
     def perceive(self, frames: Sequence[Frame]) -> list[Perception]:
         """Perceive frames, one after the other (batching is slower on a CPU), in their order."""
-        return [self._perceive_one(frame) for frame in frames]
+        return [self._perceive_one(self.prepare(frame, self._input[0])) for frame in frames]
 
-    def _perceive_one(self, frame: Frame) -> Perception:
+    def perceive_prepared(self, prepared: Sequence[PreparedFrame]) -> list[Perception]:
+        """As `perceive`, of frames that were prepared before, be it for another model: those are prepared again."""
+        spec = self.model.contract.input
+        return [
+            self._perceive_one(one if one.input_spec == spec else self.prepare(one.frame, self._input[0]))
+            for one in prepared
+        ]
+
+    def _perceive_one(self, prepared: PreparedFrame) -> Perception:
         started = time.perf_counter()
-        contract = self.model.contract
-        network_input = self._input[0]
-        geometry = letterbox(frame.image_bgr, network_input, contract.input.pad_value)
-        if contract.input.channels == "rgb":
-            network_input[:] = network_input[:, :, ::-1].copy()
-        prepared = time.perf_counter()
-        outputs = self.model.run(self._input)
+        frame, geometry = prepared.frame, prepared.geometry
+        outputs = self.model.run(prepared.network_input[None])
         inferred = time.perf_counter()
-        class_map = class_map_to_source(outputs.class_map[0], contract.class_map.stride, geometry)
+        class_map = class_map_to_source(outputs.class_map[0], self.model.contract.class_map.stride, geometry)
         detections = self._select_detections(outputs, geometry)
         uncertainty = _crop_uncertainty(outputs, geometry)
         finished = time.perf_counter()
@@ -70,7 +109,7 @@ class Perceiver:
             class_map=class_map,
             detections=detections,
             uncertainty=uncertainty,
-            timing=Timing((prepared - started) * 1e3, (inferred - prepared) * 1e3, (finished - inferred) * 1e3),
+            timing=Timing(prepared.preprocess_ms, (inferred - started) * 1e3, (finished - inferred) * 1e3),
         )
 
     def _select_detections(self, outputs: NetworkOutputs, geometry: LetterboxGeometry) -> Detections:

@@ -3,4 +3,16 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--malformed-messages",
+        type=int,
+        default=0,
+        metavar="N",
+        help="malformed messages that hypothesis and the publisher on the graph make; without it a few thousand",
+    )

@@ -15,7 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ros_kd_perception.image_message import MAX_PIXELS, decode_compressed_image, decode_image, frame_from_message
+from ros_kd_perception.image_message import (
+    MAX_FRAME_ID_CHARACTERS,
+    MAX_PIXELS,
+    decode_compressed_image,
+    decode_image,
+    frame_from_message,
+)
 from ros_kd_perception.jpeg_warnings import jpeg_damage
 from ros_kd_perception.pixel_formats import PIXEL_FORMATS
 from ros_kd_perception.structures import BadFrame, Frame
@@ -408,3 +414,30 @@ def test_a_frame_carries_the_header_verbatim() -> None:
     message = compressed(jpeg_of(smooth(24, 40)))
     message.header = SimpleNamespace(stamp=SimpleNamespace(sec=-1, nanosec=5), frame_id="")
     assert frame_from_message("front", message).stamp_ns == -999_999_995
+
+
+@pytest.mark.parametrize("nanoseconds", [10**9, 2**32 - 1])
+@pytest.mark.parametrize("seconds", [3, 2**31 - 1])
+def test_a_stamp_that_no_clock_gives_is_refused(seconds: int, nanoseconds: int) -> None:
+    # Put right it would not be the stamp that came, and near the end of time not one that a message can hold.
+    message = image("bgr8", noise(3, 12), 4)
+    message.header.stamp = SimpleNamespace(sec=seconds, nanosec=nanoseconds)
+    assert reason_of(lambda m: frame_from_message("front", m), message) == "bad_data"
+
+
+def test_a_frame_id_of_any_length_is_not_copied_into_every_box() -> None:
+    message = image("bgr8", noise(3, 12), 4)
+    message.header.frame_id = "x" * MAX_FRAME_ID_CHARACTERS
+    assert frame_from_message("front", message).frame_id == message.header.frame_id
+    message.header.frame_id += "x"
+    assert reason_of(lambda m: frame_from_message("front", m), message) == "bad_data"
+
+
+def test_what_the_png_decoder_says_is_not_printed_for_every_frame(capfd: pytest.CaptureFixture[str]) -> None:
+    data = png_of(smooth(24, 40))
+    profile = png_chunk(b"iCCP", b"")
+    assert decode_compressed_image(compressed(data[:33] + profile + data[33:], "png")).shape == (24, 40, 3)
+    broken = png_chunk(b"IDAT", zlib.compress(b"\x09" * 24 * 121))  # no row filter has this number
+    spoiled = data[:33] + broken + png_chunk(b"IEND", b"")
+    assert reason_of(decode_compressed_image, compressed(spoiled, "png")) == "bad_data"
+    assert capfd.readouterr().err == ""

@@ -58,6 +58,62 @@ def test_turns_are_fair_when_one_camera_floods() -> None:
     assert abs(served["front"] - served["left"]) <= 1
 
 
+def serve(mailbox: Mailbox[str], turns: int, *cameras: str) -> Counter[str]:
+    """Who is served how often while all of the given cameras always have something waiting."""
+    served: Counter[str] = Counter()
+    for turn in range(turns):
+        for camera in cameras:
+            mailbox.put(camera, str(turn))
+        letter = mailbox.take(0)
+        assert letter is not None
+        served[letter.camera] += 1
+    return served
+
+
+def test_a_camera_of_weight_three_has_three_times_the_turns() -> None:
+    mailbox: Mailbox[str] = Mailbox(["front", "left", "rear"], clock_ns=Clock(), weights={"front": 3.0, "rear": 0.5})
+    mailbox.open()
+    assert serve(mailbox, 450, "front", "left", "rear") == {"front": 300, "left": 100, "rear": 50}
+    mailbox.set_weight("front", 1.0)
+    mailbox.set_weight("rear", 1.0)
+    assert set(serve(mailbox, 300, "front", "left", "rear").values()) <= {99, 100, 101}
+    with pytest.raises(ValueError, match="positive"):
+        mailbox.set_weight("front", 0.0)
+
+
+def test_a_camera_saves_no_turns_up_while_it_is_silent() -> None:
+    mailbox = open_mailbox("front", "left")
+    serve(mailbox, 1000, "front")
+    assert serve(mailbox, 100, "front", "left") == {"front": 50, "left": 50}
+
+
+def test_a_taken_message_gives_way_to_a_newer_one_and_its_camera_keeps_its_turn() -> None:
+    mailbox = open_mailbox("front", "left")
+    mailbox.put("front", "old")
+    assert mailbox.take(0) is not None
+    assert not mailbox.give_up_for_newer("front")
+    mailbox.put("left", "other")
+    mailbox.put("front", "new")
+    assert mailbox.give_up_for_newer("front")
+    letter = mailbox.take(0)
+    assert letter is not None
+    assert letter.message == "new"
+    counts = mailbox.counts()["front"]
+    assert (counts.received, counts.in_progress, counts.dropped) == (2, 1, {"replaced": 1})
+
+
+def test_a_camera_is_left_alone_on_request() -> None:
+    mailbox = open_mailbox("front", "left")
+    mailbox.put("front", "x")
+    assert mailbox.waits()
+    assert not mailbox.waits({"front"})
+    assert mailbox.take_next({"front"}) is None
+    mailbox.put("left", "y")
+    letter = mailbox.take_next({"front"})
+    assert letter is not None
+    assert letter.camera == "left"
+
+
 def test_a_message_that_waited_too_long_is_dropped_at_its_turn() -> None:
     clock = Clock()
     mailbox = open_mailbox("front", "left", max_age_ms=100, clock=clock)

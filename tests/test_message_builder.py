@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from rclpy.serialization import serialize_message
@@ -64,6 +65,17 @@ def test_the_segmentation_is_a_valid_mono8_image(builder: MessageBuilder) -> Non
     assert message.is_bigendian == 0
     pixels = np.frombuffer(message.data, np.uint8).reshape(48, 64)
     np.testing.assert_array_equal(pixels, perception.class_map)
+
+
+def test_the_mask_as_png_is_the_mask(builder: MessageBuilder) -> None:
+    perception = make_perception()
+    perception.class_map[10:20, 5:40] = 255
+    message = builder.segmentation_png(perception)
+    assert_header(message.header)
+    assert message.format == "mono8; png compressed "  # as image_transport writes it, blank included
+    decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, perception.class_map)
 
 
 def test_detections_keep_their_order_and_values(builder: MessageBuilder) -> None:

@@ -78,3 +78,22 @@ def test_a_diverged_network_yields_no_wild_boxes(tmp_path):
 
 def test_warm_up_returns_a_time(perceiver):
     assert perceiver.warm_up() > 0
+
+
+def test_a_prepared_frame_gives_what_a_frame_gives(perceiver):
+    source = frame(100, 192)
+    buffer = np.empty((64, 96, 3), np.uint8)
+    prepared = perceiver.prepare(source, buffer)
+    assert prepared.network_input is buffer
+    [expected], [found] = perceiver.perceive([source]), perceiver.perceive_prepared([prepared])
+    assert np.array_equal(found.class_map, expected.class_map)
+    assert np.array_equal(found.detections.boxes_xyxy, expected.detections.boxes_xyxy)
+    assert perceiver.prepare(source, np.empty((8, 8, 3), np.uint8)).network_input.shape == (64, 96, 3)
+
+
+def test_a_frame_that_was_prepared_for_another_model_is_prepared_again(perceiver, tmp_path):
+    other = contract_with(input=InputSpec(64, 96, channels="rgb"))
+    path = write_tiny_student(tmp_path / "rgb.onnx", contract=other)
+    for_another = Perceiver(OnnxModel.open(path, device="cpu")).prepare(frame(64, 96))
+    [expected], [found] = perceiver.perceive([frame(64, 96)]), perceiver.perceive_prepared([for_another])
+    assert np.array_equal(found.class_map, expected.class_map)

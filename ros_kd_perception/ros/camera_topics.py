@@ -21,11 +21,11 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ros_kd_perception.health import CameraLink
-from ros_kd_perception.ros.overlay_painter import OverlayPainter
+from ros_kd_perception.ros.pictures import Pictures
 from ros_kd_perception.structures import Frame, Perception
 
 _RESULT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-_OVERLAY_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+_PICTURE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _YIELD_S = 50e-6
 _ROS_TYPE = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
@@ -39,16 +39,14 @@ class CameraTopics:
         camera: its name, a relative namespace.
         transport: `raw` or `compressed`.
         reliability: `best_effort` or `reliable`, of the subscription.
-        painter: draws and publishes overlays where nobody waits for them.
+        pictures: makes and publishes overlays and PNG masks where nobody waits for them.
     """
 
-    def __init__(
-        self, node: LifecycleNode, camera: str, transport: str, reliability: str, painter: OverlayPainter
-    ) -> None:
+    def __init__(self, node: LifecycleNode, camera: str, transport: str, reliability: str, pictures: Pictures) -> None:
         self.camera = camera
         self._node = node
         self._transport = transport
-        self._painter = painter
+        self._pictures = pictures
         self._image_qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy[reliability.upper()]
         )
@@ -56,7 +54,9 @@ class CameraTopics:
         base = f"~/{camera}"
         self._segmentation = node.create_lifecycle_publisher(Image, f"{base}/segmentation", _RESULT_QOS)
         self._detections = node.create_lifecycle_publisher(Detection2DArray, f"{base}/detections", _RESULT_QOS)
-        self._overlay = node.create_lifecycle_publisher(Image, f"{base}/overlay", _OVERLAY_QOS)
+        self._overlay = node.create_lifecycle_publisher(Image, f"{base}/overlay", _PICTURE_QOS)
+        # Where image_transport looks for the `compressed` transport of the mask.
+        self._png = node.create_lifecycle_publisher(CompressedImage, f"{base}/segmentation/compressed", _PICTURE_QOS)
         self._segmentation_labels = self._latched(f"{base}/segmentation/label_info")
         self._detection_labels = self._latched(f"{base}/detections/label_info")
         self._relative_topic = f"{camera}/image_raw" if transport == "raw" else f"{camera}/image_raw/compressed"
@@ -84,7 +84,7 @@ class CameraTopics:
     def destroy(self) -> None:
         """Take every publisher and the subscription off the graph."""
         self.unsubscribe()
-        for publisher in (self._segmentation, self._detections, self._overlay):
+        for publisher in (self._segmentation, self._detections, self._overlay, self._png):
             self._node.destroy_lifecycle_publisher(publisher)
         for latched in (self._segmentation_labels, self._detection_labels):
             self._node.destroy_publisher(latched)
@@ -99,14 +99,20 @@ class CameraTopics:
         self._segmentation.publish(segmentation)
         self._detections.publish(detections)
 
-    def offer_overlay(self, frame: Frame, perception: Perception) -> None:
-        """Have an overlay drawn, if anybody subscribes to it."""
+    def offer_pictures(self, frame: Frame, perception: Perception) -> None:
+        """Have an overlay drawn and the mask packed as PNG, each if anybody subscribes to it."""
         if self._overlay.get_subscription_count():
-            self._painter.offer(frame, perception)
+            self._pictures.offer_overlay(frame, perception)
+        if self._png.get_subscription_count():
+            self._pictures.offer_png(perception)
 
     def publish_overlay(self, message: Image) -> None:
         """Hand an overlay to the middleware."""
         self._overlay.publish(message)
+
+    def publish_png(self, message: CompressedImage) -> None:
+        """Hand a packed mask to the middleware."""
+        self._png.publish(message)
 
     def link(self) -> CameraLink:
         """Who publishes on the camera's topic, and whether the subscription can hear them."""

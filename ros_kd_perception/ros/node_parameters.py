@@ -1,22 +1,16 @@
-"""The parameters of the node: one table of names, defaults, ranges and descriptions, and what is wrong with a value."""
+"""The parameters of the node: one table of names, defaults, ranges and descriptions."""
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ros_kd_perception.camera_topics import CAMERA_NAME
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS
+from ros_kd_perception.parameter_rules import Declaration, ParameterError, problem_with
+
+__all__ = ["PARAMETERS", "TRANSPORTS", "Declaration", "NodeParameters", "ParameterError", "problem_with"]
 
 TRANSPORTS = ("raw", "compressed")
-MAX_CAMERAS = 64
-
-
-class ParameterError(ValueError):
-    """A parameter that the node cannot run with; the text is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +33,6 @@ class NodeParameters:
     max_age_ms: float
     max_stamp_age_ms: float
     silence_timeout_ms: float
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """One row of the table: the default gives the type, None of `minimum` or `choices` means no such limit."""
-
-    default: Any
-    description: str
-    choices: Sequence[str] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    read_only: bool = True
 
 
 PARAMETERS: dict[str, Declaration] = {
@@ -121,41 +103,3 @@ PARAMETERS: dict[str, Declaration] = {
         False, "Configure and activate the node as soon as it runs, for use without a launch file."
     ),
 }
-
-
-def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:
-    """One sentence that says why a parameter cannot have this value; None if it can."""
-    default = declaration.default
-    if name == "cameras":
-        return _problem_with_cameras(value)
-    if type(value) is not type(default):
-        return f"expected parameter {name} to be {_article(default)}, got {value!r}; for example {name}: {default!r}"
-    if declaration.choices and value not in declaration.choices:
-        nearest = difflib.get_close_matches(value, declaration.choices, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        return f"expected parameter {name} to be one of {', '.join(declaration.choices)}, got {value!r}{hint}"
-    low, high = declaration.minimum, declaration.maximum
-    if low is not None and high is not None and not (math.isfinite(value) and low <= value <= high):
-        return f"expected parameter {name} to be from {low:g} to {high:g}, got {value!r}"
-    return None
-
-
-def _problem_with_cameras(value: Any) -> str | None:
-    example = "for example cameras: [front, left]"
-    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(camera, str) for camera in value):
-        return f"expected parameter cameras to be a list of at least one name, got {value!r}; {example}"
-    if len(value) > MAX_CAMERAS:
-        return f"expected parameter cameras to have at most {MAX_CAMERAS} names, got {len(value)}; run a second node"
-    for camera in value:
-        if not CAMERA_NAME.fullmatch(camera):
-            return (
-                f"expected the names in parameter cameras to be letters, digits and underscores, got {camera[:80]!r}; "
-                "remap the topic instead"
-            )
-    if len(set(value)) != len(value):
-        return f"expected the names in parameter cameras to differ, got {list(value)!r}; {example}"
-    return None
-
-
-def _article(default: Any) -> str:
-    return {str: "a string", bool: "true or false", int: "an integer", float: "a number"}[type(default)]

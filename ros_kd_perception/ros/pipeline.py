@@ -16,7 +16,7 @@ from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.camera_topics import CameraTopics
 from ros_kd_perception.ros.message_types import rclpy_message_types
 from ros_kd_perception.ros.node_parameters import NodeParameters
-from ros_kd_perception.ros.overlay_painter import OverlayPainter
+from ros_kd_perception.ros.pictures import Pictures
 from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.ros.worker import PerceptionWorker
 
@@ -50,14 +50,19 @@ class Pipeline:
         self.warm_up_ms = self._perceiver.warm_up()
         self._builder = MessageBuilder(rclpy_message_types(), self.model.contract, reuse_parts=True)
         self._mailbox: Mailbox[Any] = Mailbox(parameters.cameras, parameters.max_age_ms)
-        self._painter = OverlayPainter(
-            parameters.cameras, self.model.contract, self._builder, self._publish_overlay, logger.warning
+        self._pictures = Pictures(
+            parameters.cameras,
+            self.model.contract,
+            self._builder,
+            lambda camera, message: self._topics[camera].publish_overlay(message),
+            lambda camera, message: self._topics[camera].publish_png(message),
+            logger.warning,
         )
         self._health = {c: CameraHealth(c, parameters.silence_timeout_ms) for c in parameters.cameras}
         clock = node.get_clock()
         self._stamp_age = StampAge(parameters.max_stamp_age_ms, lambda: clock.now().nanoseconds, logger.warning)
         self._topics = {
-            c: CameraTopics(node, c, parameters.image_transports[c], parameters.image_reliability, self._painter)
+            c: CameraTopics(node, c, parameters.image_transports[c], parameters.image_reliability, self._pictures)
             for c in parameters.cameras
         }
         self.worker = PerceptionWorker(
@@ -69,7 +74,7 @@ class Pipeline:
     def start(self) -> None:
         """Subscribe, and perceive what comes."""
         self.worker.start()
-        self._painter.start()
+        self._pictures.start()
         for topics in self._topics.values():
             topics.subscribe(self._mailbox.put)
         self._active_since_ns = time.monotonic_ns()
@@ -80,7 +85,7 @@ class Pipeline:
         for topics in self._topics.values():
             topics.unsubscribe()
         finished = self.worker.stop(STOP_TIMEOUT_S)
-        self._painter.stop(STOP_TIMEOUT_S)
+        self._pictures.stop(STOP_TIMEOUT_S)
         return finished
 
     def destroy(self) -> None:
@@ -148,6 +153,3 @@ class Pipeline:
         detections = self._builder.detection_labels(self._perceiver.score_threshold)
         for topics in self._topics.values():
             topics.publish_labels(segmentation, detections)
-
-    def _publish_overlay(self, camera: str, message: Any) -> None:
-        self._topics[camera].publish_overlay(message)

@@ -1,4 +1,4 @@
-"""The thread that owns the network: one message at a time from the mailbox to the publishers."""
+"""The thread that owns the network: one prepared frame at a time from the mailbox to the publishers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ros_kd_perception.drop_log import DropLog
+from ros_kd_perception.frame_preparer import FramePreparer, ReadyFrame
 from ros_kd_perception.health import CameraHealth, FrameTimes, WorkerPulse
-from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.stamp_order import StampOrder
 from ros_kd_perception.structures import BadFrame, Frame, Perception
-
-WARNING_PERIOD_S = 5.0
-"""Warnings of one camera and one reason are at least so far apart."""
 
 
 class ResultTopics(Protocol):
@@ -27,21 +25,24 @@ class ResultTopics(Protocol):
     def publish(self, segmentation: Any, detections: Any) -> None:
         """Hand both messages to the middleware."""
 
-    def offer_overlay(self, frame: Frame, perception: Perception) -> None:
-        """Leave what an overlay is drawn from, if anybody looks; never waits."""
+    def offer_pictures(self, frame: Frame, perception: Perception) -> None:
+        """Leave what overlays and PNG masks are made from, if anybody looks; never waits."""
 
 
 class PerceptionWorker:
-    """Runs `process_message` for every message in turn until it is stopped.
+    """Runs `process` for every frame in turn until it is stopped; a small pool prepares them.
 
     Args:
         mailbox: where messages wait, and where each is accounted for.
-        perceiver: owned by this thread while it runs.
+        perceiver: owned by this thread while it runs, but for `prepare`.
         builder: for the messages.
         topics: by camera.
         health: by camera.
         stamp_age: the limit on header stamps.
         warn: logs one sentence.
+        preparation_threads: decode and letterbox.
+        prepared_ahead: frames that may be ready while the network runs.
+        expected_run_ms: of the network.
     """
 
     def __init__(
@@ -53,6 +54,9 @@ class PerceptionWorker:
         health: Mapping[str, CameraHealth],
         stamp_age: StampAge,
         warn: Callable[[str], object],
+        preparation_threads: int = 1,
+        prepared_ahead: int = 1,
+        expected_run_ms: float = 0.0,
     ) -> None:
         self._mailbox = mailbox
         self._perceiver = perceiver
@@ -61,78 +65,73 @@ class PerceptionWorker:
         self._health = health
         self._stamp_age = stamp_age
         self._stamps = StampOrder()
-        self._warn = warn
-        self._warned: dict[tuple[str, str], tuple[float, int]] = {}
+        self._drop_log = DropLog(mailbox, health, warn)
+        self._pool = (preparation_threads, prepared_ahead, expected_run_ms)
+        self._preparer: FramePreparer | None = None
         self._thread: threading.Thread | None = None
         self._busy_since_ns = 0
 
     def start(self) -> None:
         """Open the mailbox and begin; stamps of an earlier activation do not count."""
         self._stamps = StampOrder()
-        self._mailbox.open()
-        self._thread = threading.Thread(target=self._run, name="perception", daemon=True)
+        self._preparer = self.new_preparer()
+        self._thread = threading.Thread(target=self._run, args=(self._preparer,), name="perception", daemon=True)
+        self._preparer.start()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Close the mailbox and wait for the frame in progress; False if it is not done in time."""
-        self._mailbox.close()
+        """Close the mailbox and wait for the frames in progress; False if they are not done in time."""
+        preparer, self._preparer = self._preparer, None
         thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join(timeout_s)
-            return not thread.is_alive()
-        return True
+        if preparer is None or thread is None:
+            return True
+        preparer.close()
+        thread.join(timeout_s)
+        return preparer.join(timeout_s) and not thread.is_alive()
+
+    def new_preparer(self) -> FramePreparer:
+        """The pool of one activation; what hangs in an earlier one is no longer listened to."""
+        # Not the bound method: the perceiver may be another one by then.
+        return FramePreparer(
+            self._mailbox, lambda frame, out: self._perceiver.prepare(frame, out), self._drop_log.drop, *self._pool
+        )
 
     def pulse(self) -> WorkerPulse:
-        """Whether the thread lives and gets on."""
-        busy_since_ns = self._busy_since_ns
+        """Whether its threads live and the network gets on."""
+        busy_since_ns, thread, preparer = self._busy_since_ns, self._thread, self._preparer
         busy_s = (time.monotonic_ns() - busy_since_ns) / 1e9 if busy_since_ns else 0.0
-        return WorkerPulse(self._thread is not None and self._thread.is_alive(), busy_s)
+        alive = thread is not None and thread.is_alive() and preparer is not None and preparer.alive
+        return WorkerPulse(alive, busy_s)
 
-    def process_message(self, camera: str, message: Any, arrival_ns: int) -> None:
-        """Perceive one message that was taken from the mailbox and publish what was seen, or drop it for a reason.
-
-        Args:
-            camera: its name.
-            message: sensor_msgs Image or CompressedImage.
-            arrival_ns: steady clock when it came.
-        """
+    def process(self, ready: ReadyFrame) -> None:
+        """Perceive one frame and publish what was seen, or drop it for a reason."""
         started_ns = self._busy_since_ns = time.monotonic_ns()
+        frame = ready.prepared.frame
+        camera = frame.camera
         try:
-            frame = frame_from_message(camera, message)
             self._stamps.check(camera, frame.stamp_ns)
             stamp_age_ms = self._stamp_age.check(camera, frame.stamp_ns)
-            perception = self._perceiver.perceive([frame])[0]
+            perception = self._perceiver.perceive_prepared([ready.prepared])[0]
             segmentation = self._builder.segmentation(perception)
             detections = self._builder.detections(perception)
             handed_ns = time.monotonic_ns()
             topics = self._topics[camera]
             topics.publish(segmentation, detections)
         except BadFrame as error:
-            self._mailbox.dropped(camera, error.reason)
-            self._warn_now_and_then(camera, error.reason, str(error))
+            self._drop_log.drop(camera, error.reason, str(error))
         except Exception:
             # Whatever the network, the driver or the middleware raised: this frame is lost, the next may do.
-            self._mailbox.dropped(camera, "failed")
-            self._warn_now_and_then(camera, "failed", traceback.format_exc())
+            self._drop_log.drop(camera, "failed", traceback.format_exc())
         else:
             self._mailbox.published(camera)
-            age_ms = None if stamp_age_ms is None else stamp_age_ms + (handed_ns - started_ns) / 1e6
-            times = FrameTimes((handed_ns - started_ns) / 1e6, (handed_ns - arrival_ns) / 1e6, age_ms)
-            self._health[camera].record(handed_ns, times)
-            topics.offer_overlay(frame, perception)
+            run_ms = (handed_ns - started_ns) / 1e6
+            age_ms = None if stamp_age_ms is None else stamp_age_ms + run_ms
+            latency_ms = (handed_ns - ready.letter.arrival_ns) / 1e6
+            self._health[camera].record(handed_ns, FrameTimes(ready.preparation_ms + run_ms, latency_ms, age_ms))
+            topics.offer_pictures(frame, perception)
         finally:
             self._busy_since_ns = 0
 
-    def _run(self) -> None:
-        while (letter := self._mailbox.take()) is not None:
-            self.process_message(letter.camera, letter.message, letter.arrival_ns)
-
-    def _warn_now_and_then(self, camera: str, reason: str, text: str) -> None:
-        now_s = time.monotonic()
-        last_s, unsaid = self._warned.get((camera, reason), (-WARNING_PERIOD_S, 0))
-        if now_s - last_s < WARNING_PERIOD_S:
-            self._warned[camera, reason] = (last_s, unsaid + 1)
-            return
-        self._warned[camera, reason] = (now_s, 0)
-        more = f" ({unsaid} more since the last such warning)" if unsaid else ""
-        self._warn(f"dropped a frame of {camera}, {reason}: {text}{more}")
+    def _run(self, preparer: FramePreparer) -> None:
+        while (ready := preparer.take()) is not None:
+            self.process(ready)

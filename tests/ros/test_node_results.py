@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from ros_graph import (
@@ -141,6 +142,28 @@ def test_overlays_are_made_only_while_somebody_looks(peer: Peer, start_node: Any
     made = len(peer.received[overlays])
     peer.send_until_result(publisher, send, "front")
     assert len(peer.received[overlays]) == made
+
+
+def test_the_mask_comes_as_png_to_those_who_ask_for_it(peer: Peer, start_node: Any) -> None:
+    peer.listen_to_results("front")
+    start_node()
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+    packed = "/perception/front/segmentation/compressed"
+    peer.listen(CompressedImage, packed)
+    number = 0
+
+    def send(n: int) -> Image:
+        nonlocal number
+        number += 1
+        return image_message(camera_picture(seed=number), T0 + number)
+
+    while not peer.received[packed]:
+        peer.send_until_result(publisher, send, "front")
+    png = peer.received[packed][0]
+    assert (png.format, png.header.frame_id) == ("mono8; png compressed ", "front_optical")
+    masks = {stamp_ns(mask): np.frombuffer(mask.data, np.uint8).reshape(96, 160) for mask in peer.results("front")}
+    decoded = cv2.imdecode(np.frombuffer(png.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(decoded, masks[stamp_ns(png)])
 
 
 def test_the_score_threshold_changes_while_the_node_runs(peer: Peer, start_node: Any) -> None:

@@ -29,7 +29,7 @@ class Results:
 
     def __init__(self) -> None:
         self.segmentations: list[int] = []
-        self.overlays_offered = 0
+        self.pictures_offered = 0
         self.arrived = threading.Condition()
 
     def publish(self, segmentation: Any, detections: Any) -> None:
@@ -37,8 +37,8 @@ class Results:
             self.segmentations.append(segmentation.header.stamp.nanosec)
             self.arrived.notify_all()
 
-    def offer_overlay(self, frame: Frame, perception: Perception) -> None:
-        self.overlays_offered += 1
+    def offer_pictures(self, frame: Frame, perception: Perception) -> None:
+        self.pictures_offered += 1
 
 
 class Rig:
@@ -64,7 +64,9 @@ class Rig:
         self.mailbox.put("front", message)
         letter = self.mailbox.take(0)
         assert letter is not None
-        self.worker.process_message(letter.camera, letter.message, letter.arrival_ns)
+        ready = self.worker.new_preparer().prepare(letter)
+        if ready is not None:
+            self.worker.process(ready)
 
     @property
     def drops(self) -> dict[str, int]:
@@ -79,7 +81,7 @@ def rig(tiny_student: Path) -> Rig:
 def test_a_message_is_published_counted_and_timed(rig: Rig) -> None:
     rig.process(image_message(camera_picture(), T0 + 7))
     assert rig.results.segmentations == [7]
-    assert rig.results.overlays_offered == 1
+    assert rig.results.pictures_offered == 1
     counts = rig.mailbox.counts()["front"]
     assert (counts.received, counts.published, counts.dropped) == (1, 1, {})
     status = rig.health.status(time.monotonic_ns(), counts, CameraLink("/front/image_raw", 1), 0)

@@ -1,0 +1,210 @@
+"""FramePreparer: decodes and letterboxes the next frame in turn while the network is busy with the one before.
+
+The thread that runs the network only ever takes frames that are ready. One prepared long ahead would have aged by a
+whole run of the network when its turn comes, and the newer ones that came meanwhile would go to waste; so preparation
+begins just in time for the end of the run in progress, as the runs before lead to expect it, and with the message that
+is the newest then.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ros_kd_perception.image_message import frame_from_message
+from ros_kd_perception.mailbox import Letter, Mailbox
+from ros_kd_perception.perceiver import PreparedFrame
+from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
+
+_REMEMBERED = 8  # runs and preparations that the next ones are judged by
+_MARGIN_NS = 1_000_000
+_LEAD = 1.5  # of the longest preparation remembered
+
+
+@dataclass(frozen=True)
+class ReadyFrame:
+    """A frame that the network can run on at once.
+
+    Attributes:
+        letter: the message and when it came.
+        prepared: the frame and its network input.
+        preparation_ms: for decoding and letterboxing.
+        ready_ns: steady clock when it was ready.
+    """
+
+    letter: Letter[Any]
+    prepared: PreparedFrame
+    preparation_ms: float
+    ready_ns: int
+
+
+class FramePreparer:
+    """A small pool of threads between the mailbox and the thread that runs the network.
+
+    At most `ahead` frames, each of another camera, are ready or in preparation; they come out in the order in which
+    they became ready. One that was overtaken by a newer frame of its camera, because the network ran longer than
+    expected, gives way to that one if it has waited for longer than a preparation takes.
+
+    Args:
+        mailbox: where messages wait, and where each is accounted for; opened and closed here.
+        prepare: makes the network input of a frame, in the buffer that it is given if that one fits.
+        drop: told camera, reason and sentence of a message that cannot be prepared.
+        threads: how many.
+        ahead: as above.
+        expected_run_ms: of the network, for the first frame; the runs themselves tell from then on.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox[Any],
+        prepare: Callable[[Frame, UInt8Array | None], PreparedFrame],
+        drop: Callable[[str, str, str], object],
+        threads: int = 1,
+        ahead: int = 1,
+        expected_run_ms: float = 0.0,
+    ) -> None:
+        self._mailbox = mailbox
+        self._make_input = prepare
+        self._drop = drop
+        self._ahead = ahead
+        self._due = mailbox.arrived  # preparing threads wait here
+        self._became_ready = threading.Condition(mailbox.lock)  # the network's thread waits here
+        self._ready: deque[ReadyFrame] = deque()
+        self._held: set[str] = set()  # cameras of which a frame is ready or in preparation
+        self._free: list[UInt8Array] = []
+        self._current: ReadyFrame | None = None
+        self._busy_since_ns = 0
+        self._runs_ns: deque[int] = deque([int(expected_run_ms * 1e6)], maxlen=_REMEMBERED)
+        self._preparations_ns: deque[int] = deque(maxlen=_REMEMBERED)
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"preparation {number}", daemon=True) for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Open the mailbox and begin."""
+        self._mailbox.open()
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Drop what waits and what is ready as `inactive`, for good; wakes everybody."""
+        with self._mailbox.lock:
+            self._closed = True
+            self._mailbox.close()
+            while self._ready:
+                self._mailbox.dropped(self._ready.popleft().letter.camera, "inactive")
+            self._became_ready.notify_all()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the threads to end after `close`; False if one does not in time."""
+        deadline_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def alive(self) -> bool:
+        """Whether every thread runs."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def take(self) -> ReadyFrame | None:
+        """Wait for the next frame, done with the one taken before; None once closed. For the network's thread only."""
+        with self._mailbox.lock:
+            self._finish_run()
+            while not self._closed:
+                if self._ready:
+                    ready = self._ready.popleft()
+                    self._held.discard(ready.letter.camera)
+                    if self._is_in_time(ready):
+                        self._current, self._busy_since_ns = ready, time.monotonic_ns()
+                        self._wake_if_waiting()
+                        return ready
+                    self._free.append(ready.prepared.network_input)
+                    continue
+                self._wake_if_waiting()
+                self._became_ready.wait()
+            return None
+
+    def prepare(self, letter: Letter[Any]) -> ReadyFrame | None:
+        """Decode and letterbox one message that was taken from the mailbox; None if it had to be dropped."""
+        started_ns = time.monotonic_ns()
+        with self._mailbox.lock:
+            buffer = self._free.pop() if self._free else None
+        try:
+            prepared = self._make_input(frame_from_message(letter.camera, letter.message), buffer)
+        except BadFrame as error:
+            self._drop(letter.camera, error.reason, str(error))
+        except Exception:
+            # Out of memory, or a decoder's own idea of an error: this frame is lost, the next may do.
+            self._drop(letter.camera, "failed", traceback.format_exc())
+        else:
+            ready_ns = time.monotonic_ns()
+            return ReadyFrame(letter, prepared, (ready_ns - started_ns) / 1e6, ready_ns)
+        if buffer is not None:
+            with self._mailbox.lock:
+                self._free.append(buffer)
+        return None
+
+    def _run(self) -> None:
+        while (letter := self._next_letter()) is not None:
+            ready = self.prepare(letter)
+            with self._mailbox.lock:
+                if ready is None:
+                    self._held.discard(letter.camera)
+                elif self._closed:
+                    self._mailbox.dropped(letter.camera, "inactive")
+                else:
+                    self._preparations_ns.append(int(ready.preparation_ms * 1e6))
+                    self._ready.append(ready)
+                    self._became_ready.notify()
+
+    def _next_letter(self) -> Letter[Any] | None:
+        with self._mailbox.lock:
+            while not self._closed:
+                wait_s = None
+                if len(self._held) < self._ahead and self._mailbox.waits(self._held):
+                    wait_s = self._until_due_s()
+                    if wait_s <= 0:
+                        letter = self._mailbox.take_next(self._held)
+                        if letter is None:  # too old
+                            continue
+                        self._held.add(letter.camera)
+                        return letter
+                self._due.wait(wait_s)
+            return None
+
+    def _until_due_s(self) -> float:
+        if not self._busy_since_ns:
+            return 0.0
+        # The shortest run and the longest preparation: rather a frame a little older than a network that waits.
+        expected_end_ns = self._busy_since_ns + min(self._runs_ns)
+        return (expected_end_ns - self._lead_ns() - time.monotonic_ns()) / 1e9
+
+    def _lead_ns(self) -> int:
+        rounds = -(-self._ahead // len(self._threads))
+        return int(max(self._preparations_ns, default=0) * _LEAD * rounds) + _MARGIN_NS
+
+    def _is_in_time(self, ready: ReadyFrame) -> bool:
+        now_ns, camera = time.monotonic_ns(), ready.letter.camera
+        if self._mailbox.is_too_old(ready.letter, now_ns):
+            self._mailbox.dropped(camera, "too_old")
+            return False
+        overrun = now_ns - ready.ready_ns > 2 * self._lead_ns()
+        return not (overrun and self._mailbox.give_up_for_newer(camera))
+
+    def _finish_run(self) -> None:
+        if self._current is not None:
+            self._runs_ns.append(time.monotonic_ns() - self._busy_since_ns)
+            self._free.append(self._current.prepared.network_input)
+            self._current, self._busy_since_ns = None, 0
+
+    def _wake_if_waiting(self) -> None:
+        # Not for nothing: whoever wakes up takes the interpreter from the network's thread for a moment.
+        if self._mailbox.waits(self._held):
+            self._due.notify_all()
