@@ -122,7 +122,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         replay = BagReplay(perceiver, writer, list(bag.cameras), video)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
-        with tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet) as progress:
+        with tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet or None) as progress:
             for camera, message, frame in read_camera_frames(bag):
                 replay.process(camera, message.log_time_ns, frame)
                 progress.update()

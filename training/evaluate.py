@@ -134,7 +134,7 @@ def evaluate(model: EvaluatedModel, source: FrameFolder, pictures: PictureWriter
     """Score all frames of a source; see `FrameScorer.results` for the figures."""
     model.perceiver.warm_up()
     scorer = FrameScorer(model.contract)
-    for number in tqdm(range(len(source)), desc="evaluating", unit="frame"):
+    for number in tqdm(range(len(source)), desc="evaluating", unit="frame", disable=None):
         sample = source[number]
         perception = scorer.score(model.perceiver, sample)
         if pictures is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -124,6 +125,23 @@ class DataClock(lightning.Callback):
         self._mark = None
 
 
+class EpochLines(lightning.Callback):
+    """Prints number, loss and time of every epoch that is done."""
+
+    def __init__(self) -> None:
+        self._began_s = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The clock starts."""
+        self._began_s = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """One line."""
+        loss, took_s = float(trainer.callback_metrics["loss"]), time.perf_counter() - self._began_s
+        line = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: loss {loss:.3f}, {took_s:.0f} s"
+        pl_module.print(line, flush=True)
+
+
 def _make_trainer(
     recipe: Recipe,
     folder: Path,
@@ -162,10 +180,20 @@ def _make_trainer(
         use_distributed_sampler=False,  # EpochSampler knows its part
         log_every_n_steps=LOGGED_EVERY_STEPS,
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
-        callbacks=[TQDMProgressBar(refresh_rate=5), LearningRateMonitor("step"), *savers, *callbacks],
+        callbacks=[_progress(), LearningRateMonitor("step"), *savers, *callbacks],
+        enable_progress_bar=_in_terminal(),
         enable_model_summary=False,
         plugins=[WholeCheckpoints()],
     )
+
+
+def _progress() -> lightning.Callback:
+    """A bar in a terminal; in a log, where a bar would leave thousands of lines, a line an epoch."""
+    return TQDMProgressBar(refresh_rate=5) if _in_terminal() else EpochLines()
+
+
+def _in_terminal() -> bool:
+    return sys.stderr.isatty()
 
 
 def _check_resume(resume: Path, recipe: Recipe) -> int:

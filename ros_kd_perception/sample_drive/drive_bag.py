@@ -57,7 +57,8 @@ def write_drive(path: Path, plan: DrivePlan, compressed: bool = False, processes
         raise ValueError("expected at least one process, one camera and a rate above 0 Hz")
     total = len(plan.times_s) * len(plan.cameras)
     # Sensor noise does not compress: zstd would cost time and save little.
-    with BagWriter(path, compress=False) as bag, tqdm(total=total, unit="frame", desc="rendering drive") as progress:
+    bar = tqdm(total=total, unit="frame", desc="rendering drive", disable=None)
+    with BagWriter(path, compress=False) as bag, bar as progress:
         for camera, stamp_ns, pixels in _rendered(plan, compressed, processes):
             header = _header(camera, stamp_ns)
             if compressed:

@@ -74,7 +74,7 @@ def write_samples(folder: Path, count: int, size_px: tuple[int, int], base_seed:
 
 def _run(requests: list[SampleRequest], count: int, processes: int) -> dict[str, Any]:
     boxes: dict[str, Any] = {}
-    progress = tqdm(total=count, unit="sample", desc="rendering samples")
+    progress = tqdm(total=count, unit="sample", desc="rendering samples", disable=None)
     with render_pool(processes) as pool, progress:
         for made in pool.imap_unordered(render_street, requests):
             boxes.update(made)

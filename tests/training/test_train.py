@@ -111,12 +111,15 @@ def test_resuming_another_recipe_is_refused(finished_run: Path, rendered_samples
         train(other, resume=finished_run / "checkpoints" / "last.ckpt", accelerator="cpu")
 
 
-def test_run_starts_from_the_averaged_weights_of_another(finished_run: Path, rendered_samples: Path, tmp_path) -> None:
+def test_run_starts_from_the_averaged_weights_of_another(
+    finished_run: Path, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = finished_run / "checkpoints" / "last.ckpt"
     recipe = smoke(
         rendered_samples, tmp_path, f"initial_weights={start}", "optimizer.learning_rate=0", "epochs=1", "size=s"
     )
     continued, _ = load_student(train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt")
+    assert "epoch 1 of 1: loss" in capsys.readouterr().out  # no bar where there is no terminal
     initial, _ = load_student(start)
     for before, after in zip(initial.parameters(), continued.parameters(), strict=True):
         torch.testing.assert_close(before, after, rtol=0, atol=1e-6)

@@ -73,7 +73,9 @@ class FrameFolder(ABC):
         Raises:
             DataError: the first that cannot be trained on; hours later it would have ended the run.
         """
-        for path in tqdm(self._images, desc=f"checking {self.folder}", unit="frame", leave=False, delay=2):
+        for path in tqdm(
+            self._images, desc=f"checking {self.folder}", unit="frame", leave=False, delay=2, disable=None
+        ):
             height, width = _size_of_image(path)
             _, boxes_xyxy, _ = self.read_labels(path.stem, (height, width))
             if (boxes_xyxy > (width, height, width, height)).any():

@@ -81,7 +81,7 @@ def _write_frames(recipe: SourceRecipe, images: Path) -> tuple[int, int]:
     with BagReader(recipe.folder, wanted) as bag:
         frames = read_camera_frames(bag)
         total = bag.count(list(bag.cameras.values()))
-        for camera, _, frame in tqdm(frames, total=total, desc=f"reading {recipe.folder}", unit="frame"):
+        for camera, _, frame in tqdm(frames, total=total, desc=f"reading {recipe.folder}", unit="frame", disable=None):
             number = seen.get(camera, 0)
             seen[camera] = number + 1
             if number % recipe.stride:
