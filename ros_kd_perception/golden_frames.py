@@ -12,12 +12,28 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ros_kd_perception.model_contract import ContractError, ModelContract
+from ros_kd_perception.model_contract import ContractError, GoldenLimits, ModelContract
 from ros_kd_perception.structures import Detections, Float32Array, UInt8Array
 
 GOLDEN_KEY = "ros_kd_perception.golden"
 MAX_GOLDEN_CHARACTERS = 2 << 20
 MAX_GOLDEN_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class GoldenResult:
+    """The worst of the golden frames: share of equal cells of the class map, IoU of the boxes, each 0..1."""
+
+    class_map_agreement: float
+    box_iou: float
+
+    def within(self, limits: GoldenLimits) -> bool:
+        """Whether both are as good as the contract asks; NaN is not."""
+        return self.class_map_agreement >= limits.class_map_agreement_min and self.box_iou >= limits.box_iou_min
+
+    def worse(self, other: GoldenResult) -> GoldenResult:
+        """The worse of both figures."""
+        return GoldenResult(min(self.class_map_agreement, other.class_map_agreement), min(self.box_iou, other.box_iou))
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,10 @@ class GoldenFrame:
     image: UInt8Array
     class_map: UInt8Array
     detections: Detections
+
+    def compare(self, class_map: UInt8Array, found: Detections) -> GoldenResult:
+        """How far the outputs of a run on `image` are off; `found` as for `worst_box_iou`."""
+        return GoldenResult(class_map_agreement(self.class_map, class_map), worst_box_iou(self.detections, found))
 
 
 def golden_to_text(frames: list[GoldenFrame]) -> str:

@@ -12,6 +12,11 @@ from ros_kd_perception.camera_topics import CAMERA_NAME
 
 MAX_CAMERAS = 64
 MAX_NAMES = 256
+MAX_CAMERA_CHARACTERS = 64
+"""Of a camera's name: the middleware takes topics of at most 255 characters."""
+MAX_TEXT_CHARACTERS = 4096
+"""Of any other text, as of a path on Linux."""
+MAX_SHOWN_CHARACTERS = 100
 
 
 class ParameterError(ValueError):
@@ -38,31 +43,38 @@ def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:
     if isinstance(default, list):
         return _problem_with_names(name, value, default)
     if type(value) is not type(default):
-        return f"expected parameter {name} to be {_article(default)}, got {value!r}; for example {name}: {default!r}"
+        return (
+            f"expected parameter {name} to be {_article(default)}, got {_shown(value)}; for example {name}: {default!r}"
+        )
+    if isinstance(value, str) and (len(value) > MAX_TEXT_CHARACTERS or "\0" in value):
+        return (
+            f"expected parameter {name} to be at most {MAX_TEXT_CHARACTERS} characters of text, got {len(value)}: "
+            f"{_shown(value)}; shorten it"
+        )
     if declaration.choices and value not in declaration.choices:
         nearest = difflib.get_close_matches(value, declaration.choices, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        return f"expected parameter {name} to be one of {', '.join(declaration.choices)}, got {value!r}{hint}"
+        return f"expected parameter {name} to be one of {', '.join(declaration.choices)}, got {_shown(value)}{hint}"
     low, high = declaration.minimum, declaration.maximum
     if low is not None and high is not None and not (math.isfinite(value) and low <= value <= high):
-        return f"expected parameter {name} to be from {low:g} to {high:g}, got {value!r}"
+        return f"expected parameter {name} to be from {low:g} to {high:g}, got {value:g}"
     return None
 
 
 def _problem_with_cameras(value: Any) -> str | None:
     example = "for example cameras: [front, left]"
     if not isinstance(value, (list, tuple)) or not value or not all(isinstance(camera, str) for camera in value):
-        return f"expected parameter cameras to be a list of at least one name, got {value!r}; {example}"
+        return f"expected parameter cameras to be a list of at least one name, got {_shown(value)}; {example}"
     if len(value) > MAX_CAMERAS:
         return f"expected parameter cameras to have at most {MAX_CAMERAS} names, got {len(value)}; run a second node"
     for camera in value:
-        if not CAMERA_NAME.fullmatch(camera):
+        if not CAMERA_NAME.fullmatch(camera) or len(camera) > MAX_CAMERA_CHARACTERS:
             return (
-                f"expected the names in parameter cameras to be letters, digits and underscores, got {camera[:80]!r}; "
-                "remap the topic instead"
+                f"expected the names in parameter cameras to be up to {MAX_CAMERA_CHARACTERS} letters, digits and "
+                f"underscores, got {_shown(camera)}; remap the topic instead"
             )
     if len(set(value)) != len(value):
-        return f"expected the names in parameter cameras to differ, got {list(value)!r}; {example}"
+        return f"expected the names in parameter cameras to differ, got {_shown(list(value))}; {example}"
     return None
 
 
@@ -71,8 +83,14 @@ def _problem_with_names(name: str, value: Any, default: list[str]) -> str | None
     if is_list and all(isinstance(entry, str) and entry for entry in value):
         return None
     example = f"for example {name}: [{', '.join(default)}]"
-    return f"expected parameter {name} to be a list of 1 to {MAX_NAMES} names, got {str(value)[:200]!r}; {example}"
+    return f"expected parameter {name} to be a list of 1 to {MAX_NAMES} names, got {_shown(value)}; {example}"
 
 
 def _article(default: Any) -> str:
     return {str: "a string", bool: "true or false", int: "an integer", float: "a number"}[type(default)]
+
+
+def _shown(value: Any) -> str:
+    """The value as Python writes it, cut where it would bury the sentence."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."

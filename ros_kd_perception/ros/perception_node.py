@@ -18,15 +18,20 @@ from rclpy.signals import SignalHandlerOptions
 
 from ros_kd_perception.health import Level, Status
 from ros_kd_perception.onnx_model import ModelError
+from ros_kd_perception.ros.namesakes import namesake_status
 from ros_kd_perception.ros.node_parameters import ParameterError
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
+from ros_kd_perception.warning_throttle import WarningThrottle
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
     TransitionCallbackReturn.FAILURE,
     TransitionCallbackReturn.ERROR,
 )
+
+MAX_REFUSAL_CHARACTERS = 300
+"""Of an error that nobody expected; its traceback is in the log."""
 
 
 class PerceptionNode(LifecycleNode):
@@ -130,7 +135,7 @@ class PerceptionNode(LifecycleNode):
             pipeline.destroy()
 
     def _fail(self, transition: str) -> TransitionCallbackReturn:
-        self._refusal = traceback.format_exc(limit=0).strip()
+        self._refusal = " ".join(traceback.format_exc(limit=0).split())[:MAX_REFUSAL_CHARACTERS]
         self.get_logger().error(f"cannot {transition}: {traceback.format_exc()}")
         return ERROR
 
@@ -145,7 +150,7 @@ class PerceptionNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         try:
-            statuses = self._statuses()
+            statuses = [*self._statuses(), namesake_status(self)]
         except Exception:
             # To be without diagnostics is bad, to be without perception for their sake is worse.
             statuses = [Status(Level.ERROR, "model", f"no diagnostics: {traceback.format_exc(limit=-1)}")]
@@ -201,13 +206,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _spin(executor: SingleThreadedExecutor, stop: threading.Event, node: PerceptionNode) -> None:
+    throttle = WarningThrottle(node.get_logger().error)
     while not stop.is_set():
         try:
             executor.spin()
-        except Exception:
-            # A message that the middleware cannot deserialise, say: one callback is lost, the node goes on.
-            node.get_logger().error(f"a callback failed: {traceback.format_exc()}")
-            stop.wait(0.1)
+        except Exception as error:
+            # A message that cannot be deserialised, say, or a request that rclpy's own services cannot read: one
+            # callback is lost, the node goes on. The pause is for what fails each time, short for the sake of cameras.
+            throttle.warn(type(error).__name__, f"a callback failed: {traceback.format_exc()}")
+            stop.wait(0.01)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from ros_kd_perception.mailbox import Mailbox
+from ros_kd_perception.warning_throttle import WarningThrottle
 
 _NICE = 10
 
@@ -22,7 +23,7 @@ class SideThread(Generic[ItemT]):
         name: of the thread, and of the work in warnings.
         cameras: their names.
         work: takes the camera and the item, in the thread.
-        warn: logs one sentence.
+        warn: logs one sentence; of each camera only now and then.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class SideThread(Generic[ItemT]):
         self._mailbox: Mailbox[ItemT] = Mailbox(cameras)
         self._name = name
         self._work = work
-        self._warn = warn
+        self._throttle = WarningThrottle(warn)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -64,6 +65,7 @@ class SideThread(Generic[ItemT]):
                 self._work(letter.camera, letter.message)
             except Exception:
                 self._mailbox.dropped(letter.camera, "failed")
-                self._warn(f"failed to make the {self._name} of {letter.camera}: {traceback.format_exc()}")
+                text = f"failed to make the {self._name} of {letter.camera}: {traceback.format_exc()}"
+                self._throttle.warn(letter.camera, text)
             else:
                 self._mailbox.published(letter.camera)

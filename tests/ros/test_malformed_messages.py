@@ -42,7 +42,7 @@ class Nobody:
     def publish(self, segmentation: Any, detections: Any) -> None:
         pass
 
-    def offer_overlay(self, frame: Any, perception: Any) -> None:
+    def offer_pictures(self, frame: Any, perception: Any) -> None:
         pass
 
 
@@ -60,14 +60,16 @@ def counts_after(number: int, model_path: Path, warnings: list[str]) -> dict[str
         StampAge(0.0, lambda: T0_S * 10**9, warnings.append),
         warnings.append,
     )
-    random = Random(4)
+    random, preparer = Random(4), worker.new_preparer()
     mailbox.open()
     for count in range(number):
         for camera, make in MAKERS.items():
             mailbox.put(camera, make(random, count))
             letter = mailbox.take(0)
             assert letter is not None
-            worker.process_message(letter.camera, letter.message, letter.arrival_ns)
+            ready = preparer.prepare(letter)
+            if ready is not None:
+                worker.process(ready)
     return mailbox.counts()
 
 

@@ -240,7 +240,7 @@ def test_what_runs_is_in_the_diagnostics(peer: Peer, start_node: Any, tiny_stude
     }
     assert {key: peer.value("model", key) for key in expected} == expected
     assert level(peer, "model") == Level.OK
-    assert set(peer.statuses) == {"perception: model", "perception: front", "perception: left"}
+    assert set(peer.statuses) == {f"perception: {name}" for name in ("model", "front", "left", "node")}
 
 
 def test_a_device_that_is_not_there_is_an_error_though_the_node_runs(peer: Peer, start_node: Any) -> None:

@@ -1,0 +1,307 @@
+"""Read an ONNX file and refuse, before any runtime sees it, what no student holds and a vehicle should not load.
+
+ONNX Runtime opens a model's external-data paths relative to the working directory even where the model came as bytes
+(measured on 1.31.1: a file there was read), builds whatever sizes a tensor claims, and unrolls loops and functions as
+often as they say. So the protobuf is walked here, bounded and without recursion beyond its six known levels, and
+everything that could read another file, run code or grow without limit is one sentence and a refusal. What is allowed
+is what `python -m training export` writes: one flat graph of standard operators with its weights inside.
+
+Field numbers: onnx/onnx.proto of ONNX; `tests/test_onnx_file.py` holds them against the `onnx` package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_MODEL_BYTES = 1 << 30
+MAX_NODES = 20_000
+MAX_FIELDS = 2_000_000
+MAX_METADATA_BYTES = 4 << 20
+MAX_OTHER_BYTES = 32 << 20
+"""Names, shapes, attributes and notes: everything but weights."""
+MAX_ELEMENTS = 1 << 29
+"""Of one declared value: 2 GiB in float32."""
+MAX_AXIS = 1 << 31
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+QUANTIZER_DOMAIN = "com.microsoft"
+QUANTIZER_OPERATORS = ("QuantizeLinear", "DequantizeLinear")
+
+_EXPORT_AGAIN = "export the model again with `python -m training export`"
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+MODEL_GRAPH, MODEL_METADATA, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 14, 20, 25
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE_INITIALIZER = 1, 5, 15
+GRAPH_VALUES = (11, 12, 13)  # input, output, value_info
+NODE_OP_TYPE, NODE_ATTRIBUTE, NODE_DOMAIN = 4, 5, 7
+ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS = 5, 10
+ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE, ATTRIBUTE_SPARSES = 6, 11, 22, 23
+TENSOR_DIMS, TENSOR_NAME, TENSOR_EXTERNAL_DATA, TENSOR_DATA_LOCATION = 1, 8, 13, 14
+TENSOR_PAYLOADS = (4, 5, 6, 7, 9, 10, 11)  # float_, int32_, string_, int64_, raw_, double_, uint64_data
+VALUE_TYPE, TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_DIM, DIM_VALUE = 2, 1, 2, 1, 1
+ENTRY_KEY, ENTRY_VALUE = 1, 2
+
+
+class ModelFileError(ValueError):
+    """A file that is not opened; the text is one sentence with what was expected, what came and what to do."""
+
+
+@dataclass
+class _Budget:
+    """What the walk has met so far, over the whole file."""
+
+    fields: int = 0
+    nodes: int = 0
+    metadata_bytes: int = 0
+    weight_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An ONNX file that is safe to hand to a runtime: its bytes, their hash, and the metadata that stands in them."""
+
+    content: bytes
+    sha256: str
+    metadata: Mapping[str, str]
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Read an ONNX file and look through it; nothing but this one file is read.
+
+    Raises:
+        ModelFileError: missing, empty, over `MAX_MODEL_BYTES`, or not what `check_model_bytes` lets pass.
+    """
+    if not path.is_file():
+        raise ModelFileError(
+            f"expected an ONNX file at {path}, found none; export one with `python -m training export`"
+        )
+    size = path.stat().st_size
+    if not 0 < size <= MAX_MODEL_BYTES:
+        raise ModelFileError(
+            f"expected {path} to hold 1 to {MAX_MODEL_BYTES} bytes, it has {size}; export the model again"
+        )
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_MODEL_BYTES + 1)  # it may have grown since
+    except OSError as error:
+        raise ModelFileError(f"expected to read {path}, got: {error.strerror}; check its permissions") from None
+    try:
+        metadata = check_model_bytes(content)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    return ModelFile(content, hashlib.sha256(content).hexdigest(), metadata)
+
+
+def check_model_bytes(content: bytes) -> dict[str, str]:
+    """Walk the protobuf of a model and return its metadata.
+
+    Raises:
+        ModelFileError: not a protobuf, weights outside of the file, operators of other domains, sub-graphs, functions,
+            training steps, sparse weights, tensors that claim more elements than the file holds bytes for, or more
+            nodes, metadata or text than any student has.
+    """
+    if len(content) > MAX_MODEL_BYTES:
+        raise ModelFileError(f"expected at most {MAX_MODEL_BYTES} bytes, got {len(content)}; {_EXPORT_AGAIN}")
+    budget = _Budget()
+    metadata: dict[str, str] = {}
+    graphs = 0
+    for number, value in _fields(memoryview(content), budget):
+        if number == MODEL_GRAPH:
+            graphs += 1
+            _check_graph(_message(value), budget)
+        elif number == MODEL_METADATA:
+            _read_entry(_message(value), metadata, budget)
+        elif number == MODEL_TRAINING:
+            raise ModelFileError(f"expected a model for inference, found training steps in it; {_EXPORT_AGAIN}")
+        elif number == MODEL_FUNCTIONS:
+            raise ModelFileError(
+                f"expected standard operators only, found functions of the file's own; {_EXPORT_AGAIN}"
+            )
+    if graphs != 1:
+        raise ModelFileError(f"expected to be an ONNX model with one graph, found {graphs}; {_EXPORT_AGAIN}")
+    other_bytes = len(content) - budget.weight_bytes - budget.metadata_bytes
+    if other_bytes > MAX_OTHER_BYTES:
+        raise ModelFileError(
+            f"expected at most {MAX_OTHER_BYTES} bytes beside the weights, got {other_bytes}; {_EXPORT_AGAIN}"
+        )
+    return metadata
+
+
+def _read_entry(data: memoryview, metadata: dict[str, str], budget: _Budget) -> None:
+    budget.metadata_bytes += len(data)
+    if budget.metadata_bytes > MAX_METADATA_BYTES:
+        raise ModelFileError(
+            f"expected metadata of at most {MAX_METADATA_BYTES} bytes, found more; use fewer golden frames or a "
+            "shorter contract"
+        )
+    key, text = "", ""
+    for number, value in _fields(data, budget):
+        if number == ENTRY_KEY:
+            key = bytes(_message(value)).decode("utf-8", "replace")
+        elif number == ENTRY_VALUE:
+            text = bytes(_message(value)).decode("utf-8", "replace")
+    metadata[key] = text
+
+
+def _check_graph(data: memoryview, budget: _Budget) -> None:
+    for number, value in _fields(data, budget):
+        if number == GRAPH_NODE:
+            budget.nodes += 1
+            if budget.nodes > MAX_NODES:
+                raise ModelFileError(f"expected at most {MAX_NODES} nodes, found more; {_EXPORT_AGAIN}")
+            _check_node(_message(value), budget)
+        elif number == GRAPH_INITIALIZER:
+            _check_tensor(_message(value), budget)
+        elif number == GRAPH_SPARSE_INITIALIZER:
+            raise ModelFileError(f"expected dense weights, found sparse ones; {_EXPORT_AGAIN}")
+        elif number in GRAPH_VALUES:
+            _check_declared_value(_message(value), budget)
+
+
+def _check_node(data: memoryview, budget: _Budget) -> None:
+    operator, domain = "", ""
+    for number, value in _fields(data, budget):
+        if number == NODE_OP_TYPE:
+            operator = _text(value)
+        elif number == NODE_DOMAIN:
+            domain = _text(value)
+        elif number == NODE_ATTRIBUTE:
+            _check_attribute(_message(value), budget)
+    if domain in STANDARD_DOMAINS or (domain == QUANTIZER_DOMAIN and operator in QUANTIZER_OPERATORS):
+        return
+    raise ModelFileError(
+        f"expected standard ONNX operators, found {operator[:60]!r} of the domain {domain[:60]!r}; {_EXPORT_AGAIN}"
+    )
+
+
+def _check_attribute(data: memoryview, budget: _Budget) -> None:
+    tensors = 0
+    for number, value in _fields(data, budget):
+        if number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
+            raise ModelFileError(f"expected one flat graph, found a loop or branch with its own; {_EXPORT_AGAIN}")
+        if number in (ATTRIBUTE_SPARSE, ATTRIBUTE_SPARSES):
+            raise ModelFileError(f"expected dense constants, found a sparse one; {_EXPORT_AGAIN}")
+        if number == ATTRIBUTE_TENSOR:
+            tensors += 1
+        if number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
+            _check_tensor(_message(value), budget)
+    if tensors > 1:
+        # A parser would merge them into one tensor that nobody has looked at.
+        raise ModelFileError(f"expected one tensor an attribute, found {tensors}; {_EXPORT_AGAIN}")
+
+
+def _check_tensor(data: memoryview, budget: _Budget) -> None:
+    elements, payload, name = 1, 0, ""
+    for number, value in _fields(data, budget):
+        if number == TENSOR_DIMS:
+            for axis in _varints(value, budget):
+                if axis >= MAX_AXIS:
+                    raise ModelFileError(f"expected axes of under {MAX_AXIS} elements, got {axis}; {_EXPORT_AGAIN}")
+                elements = min(elements * axis, MAX_MODEL_BYTES * 8)
+        elif number == TENSOR_NAME:
+            name = _text(value)
+        elif number == TENSOR_EXTERNAL_DATA or (number == TENSOR_DATA_LOCATION and value != 0):
+            raise ModelFileError(
+                "expected every weight inside of the file, found one that would be read from another file "
+                f"({name[:60] or 'unnamed so far'}); {_EXPORT_AGAIN}"
+            )
+        elif number in TENSOR_PAYLOADS:
+            payload += max(1, len(value)) if isinstance(value, memoryview) else 1
+    if elements > payload * 4:  # int2, the narrowest type, has four to a byte
+        raise ModelFileError(
+            f"expected the tensor {name[:60]!r} to hold the data of its shape, it has {payload} bytes; {_EXPORT_AGAIN}"
+        )
+    budget.weight_bytes += payload
+
+
+def _check_declared_value(data: memoryview, budget: _Budget) -> None:
+    path = (VALUE_TYPE, TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_DIM)
+    elements = 1
+    for dimension in _at(data, path, budget):
+        for number, value in _fields(dimension, budget):
+            if number == DIM_VALUE and isinstance(value, int):
+                elements *= max(1, min(value, MAX_ELEMENTS + 1))
+                if elements > MAX_ELEMENTS:
+                    raise ModelFileError(
+                        f"expected values of at most {MAX_ELEMENTS} elements, one is declared with more; "
+                        f"{_EXPORT_AGAIN}"
+                    )
+
+
+def _at(data: memoryview, path: tuple[int, ...], budget: _Budget) -> Iterator[memoryview]:
+    """Every message that a path of field numbers leads to."""
+    for number, value in _fields(data, budget):
+        if number == path[0]:
+            if len(path) == 1:
+                yield _message(value)
+            else:
+                yield from _at(_message(value), path[1:], budget)
+
+
+def _fields(data: memoryview, budget: _Budget) -> Iterator[tuple[int, int | memoryview]]:
+    """Field numbers and values of one message: an integer, or the bytes of whatever has a length."""
+    position, end = 0, len(data)
+    while position < end:
+        budget.fields += 1
+        if budget.fields > MAX_FIELDS:
+            raise ModelFileError(f"expected at most {MAX_FIELDS} fields, found more; {_EXPORT_AGAIN}")
+        tag, position = _varint(data, position)
+        number, kind = tag >> 3, tag & 7
+        if number == 0 or tag >= 1 << 32:
+            raise _not_onnx()
+        value: int | memoryview
+        if kind == _VARINT:
+            value, position = _varint(data, position)
+        elif kind == _BYTES:
+            length, position = _varint(data, position)
+            if length > end - position:
+                raise _not_onnx()
+            value = data[position : position + length]
+            position += length
+        elif kind in (_FIXED32, _FIXED64):
+            width = 4 if kind == _FIXED32 else 8
+            if width > end - position:
+                raise _not_onnx()
+            value = int.from_bytes(data[position : position + width], "little")
+            position += width
+        else:
+            raise _not_onnx()  # groups, which ONNX never had
+        yield number, value
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = 0
+    for index, byte in enumerate(data[position : position + 10]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value & ((1 << 64) - 1), position + index + 1
+    raise _not_onnx()
+
+
+def _varints(value: int | memoryview, budget: _Budget) -> Iterator[int]:
+    """A repeated integer, whether one a field or packed."""
+    if isinstance(value, int):
+        yield value
+        return
+    position = 0
+    while position < len(value):
+        budget.fields += 1
+        item, position = _varint(value, position)
+        yield item
+
+
+def _message(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise _not_onnx()
+    return value
+
+
+def _text(value: int | memoryview) -> str:
+    return bytes(_message(value)[:256]).decode("utf-8", "replace")
+
+
+def _not_onnx() -> ModelFileError:
+    return ModelFileError(f"expected to be an ONNX model, got a file that is none or is cut off; {_EXPORT_AGAIN}")

@@ -1,0 +1,114 @@
+"""Two ways to run a session: PlainSession hands arrays over, BoundSession has fixed buffers on the device.
+
+Fixed addresses are what a CUDA graph needs, and they spare an allocation and a copy for each of the five outputs. On
+the CPU they gain nothing (measured), so only GPUs use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+
+from ros_kd_perception.execution_provider import INPUT_NAME
+from ros_kd_perception.structures import UInt8Array
+
+_GRAPH_ID = "gpu_graph_id"
+
+
+class SessionRunner(Protocol):
+    """Runs a network on uint8 `[N, H, W, 3]`, C-contiguous."""
+
+    def run(self, images: UInt8Array) -> Sequence[Any]:
+        """The outputs, in the order that the runner was made with."""
+
+
+class PlainSession:
+    """A session that is handed arrays and makes new ones: the fastest on a CPU."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, outputs: Sequence[str]) -> None:
+        self._session = session
+        self._outputs = list(outputs)
+
+    def run(self, images: UInt8Array) -> Sequence[Any]:
+        """Run the network."""
+        return self._session.run(self._outputs, {INPUT_NAME: images})  # type: ignore[no-any-return]
+
+
+class BoundSession:
+    """Runs batches of up to `max_batch` frames.
+
+    Args:
+        session: of `execution_provider.open_session`.
+        input_shape: height, width and channels of one frame.
+        outputs: dtype and shape of one frame of every output, in the order in which `run` returns them.
+        max_batch: the largest batch.
+        device_type: where the buffers lie, `cuda` or `cpu`.
+        cuda_graph: whether the session records graphs, which must then be told apart by batch size.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        input_shape: tuple[int, int, int],
+        outputs: Mapping[str, tuple[type[np.generic], tuple[int, ...]]],
+        *,
+        max_batch: int,
+        device_type: str = "cuda",
+        cuda_graph: bool = False,
+    ) -> None:
+        self._session = session
+        self._input_shape = input_shape
+        self._outputs = outputs
+        self._max_batch = max_batch
+        self._device_type = device_type
+        self._cuda_graph = cuda_graph
+        self._sets: dict[int, _Buffers] = {}
+
+    def run(self, images: UInt8Array) -> list[np.ndarray[Any, Any]]:
+        """Run the network on uint8 `[N, H, W, 3]`, C-contiguous; the outputs are copies that the caller owns.
+
+        Raises:
+            ValueError: more frames than `max_batch`, or of another size.
+        """
+        count = images.shape[0]
+        if not 0 < count <= self._max_batch or images.shape[1:] != self._input_shape:
+            raise ValueError(
+                f"expected 1 to {self._max_batch} network inputs of {self._input_shape}, got {images.shape}"
+            )
+        if count not in self._sets:
+            self._sets[count] = self._allocate(count)
+        buffers = self._sets[count]
+        buffers.images.update_inplace(images)
+        self._session.run_with_iobinding(buffers.binding, buffers.options)
+        arrays = [value.numpy() for value in buffers.outputs]
+        # From a GPU that is a copy, from the CPU a view of the buffer, which the next run overwrites.
+        return [array.copy() for array in arrays] if self._device_type == "cpu" else arrays
+
+    def _allocate(self, count: int) -> _Buffers:
+        binding = self._session.io_binding()
+        images = self._value((count, *self._input_shape), np.uint8)
+        binding.bind_ortvalue_input(INPUT_NAME, images)
+        outputs = []
+        for name, (dtype, shape) in self._outputs.items():
+            outputs.append(self._value((count, *shape), dtype))
+            binding.bind_ortvalue_output(name, outputs[-1])
+        options = onnxruntime.RunOptions()
+        if self._cuda_graph:
+            options.add_run_config_entry(_GRAPH_ID, str(count))
+        return _Buffers(images, outputs, binding, options)
+
+    def _value(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Any:
+        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, self._device_type, 0)
+
+
+class _Buffers:
+    """What one batch size holds for as long as the session lives."""
+
+    def __init__(self, images: Any, outputs: list[Any], binding: Any, options: onnxruntime.RunOptions) -> None:
+        self.images = images
+        self.outputs = outputs
+        self.binding = binding
+        self.options = options

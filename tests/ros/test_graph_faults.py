@@ -1,0 +1,175 @@
+"""Nodes that are killed, nodes of one name, a clock that jumps back, parameters set to nonsense: on a real graph."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from typing import Any
+
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.parameter import Parameter
+from ros_graph import RELIABLE, Peer, camera_picture, image_message, stamp_ns
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+from ros_kd_perception.health import Level
+from ros_kd_perception.ros.node_parameters import PARAMETERS
+
+T0 = 1_700_000_000_000_000_000
+PICTURE = camera_picture()
+
+
+def test_a_node_that_was_killed_is_back_on_the_same_graph(peer: Peer, start_node: Any, capfd: Any) -> None:
+    """As a vehicle's supervisor, or `respawn` of the launch file, has it: SIGKILL, then the same command again."""
+    peer.listen_to_results("front")
+    node = start_node()
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+    peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + n), "front")
+    node.end(signal.SIGKILL)
+    peer.results("front", "segmentation/label_info").clear()
+
+    started_s = time.monotonic()
+    start_node()
+    mask = peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + 10**9 + n), "front")
+    first_message_s = time.monotonic() - started_s
+    with capfd.disabled():
+        print(f"\n  first message {first_message_s:.2f} s after the start that follows SIGKILL")
+    assert stamp_ns(mask) >= T0 + 10**9
+    peer.until(lambda: peer.results("front", "segmentation/label_info"), "the new node tells its labels")
+    peer.until(lambda: peer.status("front").level[0] == Level.OK, "the camera is well again")
+
+
+def test_two_nodes_of_different_names_share_a_camera_and_nothing_else(peer: Peer, start_node: Any) -> None:
+    masks: dict[str, list[Image]] = {"a": [], "b": []}
+    remap = ("-r", "front/image_raw:=/camera")
+    nodes = {name: start_node(*remap, "-r", f"__ns:=/{name}") for name in masks}
+    for name, received in masks.items():
+        peer.node.create_subscription(Image, f"/{name}/perception/front/segmentation", received.append, RELIABLE)
+    publisher = peer.publisher(Image, "/camera")
+    peer.until(lambda: publisher.get_subscription_count() == 2, "both subscribe")
+    number = 0
+
+    def both_see(*names: str) -> None:
+        nonlocal number
+        for name in names:
+            masks[name].clear()
+        while not all(masks[name] for name in names):
+            number += 1
+            publisher.publish(image_message(PICTURE, T0 + number))
+            peer.spin_for(0.05)
+
+    both_see("a", "b")
+    peer.until(lambda: {f"{name}/perception: front" for name in masks} <= set(peer.statuses), "both report")
+    assert peer.statuses["a/perception: node"].level[0] == Level.OK
+    assert nodes["a"].end() == 0
+    both_see("b")
+    assert nodes["b"].alive
+
+
+def test_two_nodes_of_one_name_are_told_of_until_one_is_gone(peer: Peer, start_node: Any) -> None:
+    first = start_node()
+    peer.until(lambda: peer.status("node").level[0] == Level.OK, "one is fine")
+    start_node()
+    peer.until(lambda: peer.status("node").level[0] == Level.WARN, "two are told")
+    assert "2 nodes are called /perception" in peer.status("node").message
+    assert first.end() == 0
+    peer.until(lambda: peer.status("node").level[0] == Level.OK, "one is fine again")
+
+
+def test_a_clock_that_jumps_back_costs_two_frames(peer: Peer, start_node: Any) -> None:
+    """A bag that starts over: /clock and stamps fall back together, by more and by less than the clocks' tolerance."""
+    peer.listen_to_results("front")
+    node = start_node(use_sim_time=True, max_stamp_age_ms=500.0)
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+    clock = peer.matched_publisher(Clock, "/clock")
+
+    def run_from(start_ns: int) -> None:
+        """Time goes on from there until frames of it are perceived."""
+        now_ns = start_ns
+        while not any(start_ns <= stamp_ns(mask) < start_ns + 3600 * 10**9 for mask in peer.results("front")):
+            now_ns += 50 * 10**6
+            message = Clock()
+            message.clock.sec, message.clock.nanosec = divmod(now_ns, 10**9)
+            clock.publish(message)
+            publisher.publish(image_message(PICTURE, now_ns))
+            peer.spin_for(0.05)
+        peer.results("front").clear()
+
+    lost = 0
+    for start_ns in (T0 + 7200 * 10**9, T0, T0 - 5 * 10**9):
+        run_from(start_ns)
+        peer.until(lambda lost=lost: peer.drops("front").get("stamp_backwards", 0) >= lost, "the drops are told")
+        assert peer.drops("front").get("stamp_backwards", 0) == lost
+        lost += 2
+    assert "too_old" not in peer.drops("front")
+    assert peer.status("model").level[0] == Level.OK
+    assert node.alive
+
+
+def set_parameter(peer: Peer, name: str, value: Any) -> Any:
+    message = value if isinstance(value, ParameterValue) else Parameter(name, value=value).get_parameter_value()
+    request = SetParameters.Request(parameters=[ParameterMessage(name=name, value=message)])
+    return peer.call(SetParameters, "/perception/set_parameters", request).results[0]
+
+
+def wrong_values(name: str) -> list[Any]:
+    row = PARAMETERS[name]
+    wrong: list[Any] = [["front", "front"], [1.5], [b"\x00"], None]
+    if row.minimum is not None and row.maximum is not None:
+        numbers = [row.minimum - 1, row.maximum + 1, -1e308, 1e308]
+        if isinstance(row.default, float):
+            wrong += [*numbers, math.nan, math.inf, -math.inf]
+        else:
+            wrong += [int(row.minimum) - 1, int(row.maximum) + 1, 2**63 - 1, 0.5]
+    if not isinstance(row.default, str):
+        wrong += ["", "x" * 100_000]
+    elif row.choices:
+        wrong += ["", "nonsense", "x" * 100_000]
+    else:
+        wrong += ["x" * 100_000]
+    return wrong
+
+
+def test_no_parameter_takes_nonsense_while_the_node_runs(peer: Peer, start_node: Any) -> None:
+    peer.listen_to_results("front")
+    node = start_node()
+    peer.until_active()
+    names = list(PARAMETERS)
+
+    def values() -> Any:
+        return peer.call(GetParameters, "/perception/get_parameters", GetParameters.Request(names=names)).values
+
+    before = values()
+    tried = 0
+    for name in names:
+        for wrong in wrong_values(name):
+            answer = set_parameter(peer, name, wrong)
+            assert not answer.successful, f"{name} took {str(wrong)[:80]}"
+            assert 0 < len(answer.reason) < 500
+            assert "\n" not in answer.reason
+            tried += 1
+    assert tried > 100
+    assert set_parameter(peer, "cameras", ["front", "rear"]).successful is False  # read-only, sound as it is
+    assert values() == before
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+    peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + n), "front")
+    assert "Traceback" not in node.log
+
+
+def test_requests_that_the_client_library_cannot_read_stop_nothing(peer: Peer, start_node: Any) -> None:
+    """They raise in rclpy's own service and get no answer; the log tells of them now and then."""
+    peer.listen_to_results("front")
+    node = start_node()
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+    client = peer.node.create_client(SetParameters, "/perception/set_parameters")
+    peer.until(client.service_is_ready, "the service is there")
+    unreadable = ParameterMessage(name="max_age_ms", value=ParameterValue(type=99))
+    for _ in range(50):
+        client.call_async(SetParameters.Request(parameters=[unreadable]))
+    peer.until(lambda: "a callback failed" in node.log, "the log tells of it")
+    peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + n), "front")
+    assert set_parameter(peer, "max_age_ms", 400.0).successful
+    assert node.log.count("Traceback") <= 3

@@ -1,0 +1,110 @@
+"""CameraInfo to pixels: OpenCV is the oracle for the lenses, hand-made messages for sizes, binning and refusals."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opencv_rays import rays_of_pixels
+
+from ros_kd_perception.calibration import Calibration
+
+K = np.array([[500.0, 0.0, 321.5], [0.0, 510.0, 178.25], [0.0, 0.0, 1.0]])
+PLUMB_BOB = (-0.31, 0.11, 0.0008, -0.0004, -0.02)
+RATIONAL = (0.5, -0.1, 0.0003, 0.0002, 0.01, 0.8, -0.05, 0.02)
+EQUIDISTANT = (-0.02, 0.004, -0.003, 0.0005)
+
+
+def camera_info(**changes: Any) -> SimpleNamespace:
+    """What both rclpy's and rosbags' CameraInfo look like."""
+    region = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
+    fields = {
+        "width": 640, "height": 360, "distortion_model": "plumb_bob", "d": list(PLUMB_BOB), "k": K.reshape(-1),
+        "p": np.hstack([K + 1.0, np.zeros((3, 1))]).reshape(-1), "binning_x": 0, "binning_y": 0, "roi": region,
+    }  # fmt: skip
+    return SimpleNamespace(**(fields | changes))
+
+
+def calibration(model: str, coefficients: tuple[float, ...]) -> Calibration:
+    return Calibration.from_message(camera_info(distortion_model=model, d=list(coefficients)))
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients"),
+    [
+        ("plumb_bob", ()),
+        ("plumb_bob", PLUMB_BOB[:4]),
+        ("plumb_bob", PLUMB_BOB),
+        ("rational_polynomial", RATIONAL),
+        ("equidistant", EQUIDISTANT),
+    ],
+)
+def test_rays_fall_where_opencv_says(model: str, coefficients: tuple[float, ...]) -> None:
+    rays = np.random.default_rng(0).uniform(-0.6, 0.6, (200, 2))
+    points = np.hstack([rays, np.ones((200, 1))])[:, None]
+    none = np.zeros(3)
+    if model == "equidistant":
+        expected, _ = cv2.fisheye.projectPoints(points, none, none, K, np.array(coefficients))
+    else:
+        expected, _ = cv2.projectPoints(points, none, none, K, np.array(coefficients) if coefficients else None)
+    np.testing.assert_allclose(calibration(model, coefficients).project(rays), expected[:, 0], atol=1e-6)
+
+
+def test_where_a_lens_folds_back_there_is_nothing() -> None:
+    """A strong barrel: r (1 - 0.3 r^2) grows up to r = sqrt(1 / 0.9) = 1.054 and falls from there."""
+    barrel = calibration("plumb_bob", (-0.3, 0.0, 0.0, 0.0))
+    assert barrel.ray_limit == pytest.approx(np.sqrt(1 / 0.9), abs=0.002)
+    assert np.isfinite(barrel.project(np.array([[1.05, 0.0]]))).all()
+    assert np.isnan(barrel.project(np.array([[1.3, 0.0]]))).all()
+
+
+@given(
+    st.sampled_from([("plumb_bob", ()), ("plumb_bob", PLUMB_BOB), ("rational_polynomial", RATIONAL),
+                     ("equidistant", EQUIDISTANT)]),
+    st.floats(-0.5, 639.5), st.floats(-0.5, 299.5),
+)  # fmt: skip
+def test_the_bounds_hold_every_ray_of_the_image(lens: tuple[str, tuple[float, ...]], column: float, row: float) -> None:
+    model, coefficients = lens
+    ray = rays_of_pixels(np.array([[[column, row]]]), K, model, coefficients)[0, 0]
+    low_x, high_x, low_y, high_y = calibration(model, coefficients).ray_bounds(300)
+    assert low_x - 1e-6 <= ray[0] <= high_x + 1e-6
+    assert low_y - 1e-6 <= ray[1] <= high_y + 1e-6
+
+
+def test_binning_and_region_of_interest() -> None:
+    """A point keeps its place: pixel p of the full image is (p - offset + 0.5) / 2 - 0.5 of the binned region."""
+    region = SimpleNamespace(x_offset=40, y_offset=20, width=500, height=300, do_rectify=False)
+    small = Calibration.from_message(camera_info(d=[], roi=region, binning_x=2, binning_y=2))
+    assert (small.width, small.height) == (250, 150)
+    ray = np.array([[0.1, -0.2]])
+    full = Calibration.from_message(camera_info(d=[])).project(ray)
+    np.testing.assert_allclose(small.project(ray), (full - (40, 20) + 0.5) / 2 - 0.5)
+
+
+def test_rectified_images_are_described_by_p() -> None:
+    rectified = Calibration.from_message(camera_info(), rectified=True)
+    assert rectified.coefficients == ()
+    assert (rectified.focal_x, rectified.center_y) == (501.0, 179.25)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"k": np.zeros(9)}, "calibrate the camera"),
+        ({"k": np.full(9, np.nan)}, "focal lengths"),
+        ({"distortion_model": "thin_prism", "d": [0.0] * 12}, "got 'thin_prism'"),
+        ({"d": [0.1, 0.2, 0.3]}, "expected 0 or 4 or 5 coefficients"),
+        ({"d": [0.1] * 100_000}, "expected 0 or 4 or 5 coefficients"),
+        ({"d": [np.inf, 0.0, 0.0, 0.0]}, "finite"),
+        ({"width": 0}, "0x360"),
+        ({"height": 2**32 - 1}, "16384 px a side"),
+    ],
+)
+def test_refusals(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Calibration.from_message(camera_info(**changes))

@@ -1,0 +1,257 @@
+"""What a CPU can show of the GPU's paths: options, cache folders, fallbacks, node counts, and runs in fixed buffers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from checkout import ROOT
+from onnx import helper, numpy_helper
+from tiny_student import HEIGHT, WIDTH, expected_class_map, write_tiny_student
+
+from ros_kd_perception import execution_provider, onnx_model
+from ros_kd_perception.engine_cache import gpu_identity, prepare_cache_folder
+from ros_kd_perception.execution_provider import (
+    CPU,
+    CUDA,
+    TENSORRT,
+    ProviderError,
+    ProviderReport,
+    SessionRequest,
+    gpu_providers,
+    misplaced,
+    open_session,
+    wanted_provider,
+)
+from ros_kd_perception.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.session_runner import BoundSession
+
+ALL = [TENSORRT, CUDA, CPU]
+SHAPE = (HEIGHT, WIDTH, 3)
+
+
+def request(path: Path, **changes: object) -> SessionRequest:
+    values = {"device": "cpu", "precision": "auto", "file_precision": "fp32", "input_shape": SHAPE}
+    return SessionRequest(path.read_bytes(), "ab" * 32, **(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_tiny_student(tmp_path / "tiny.onnx")
+
+
+def test_a_device_stands_for_a_provider() -> None:
+    assert wanted_provider("auto", ALL) == CUDA
+    assert wanted_provider("auto", [CPU]) == CPU
+    assert wanted_provider("tensorrt", [CPU]) == TENSORRT
+    assert wanted_provider("cpu", ALL) == CPU
+
+
+def test_options_of_cuda(tiny: Path) -> None:
+    (name, options), last = gpu_providers(CUDA, request(tiny), None, cuda_graph=True)
+    assert (name, last) == (CUDA, CPU)
+    assert options["enable_cuda_graph"] == "1"
+    assert "use_tf32" not in options
+    ((_, exact), _) = gpu_providers(CUDA, request(tiny, precision="fp32"), None, cuda_graph=False)
+    assert (exact["enable_cuda_graph"], exact["use_tf32"]) == ("0", "0")
+
+
+@pytest.mark.parametrize(
+    ("precision", "file_precision", "fp16", "int8"),
+    [
+        ("auto", "fp32", None, None),
+        ("fp16", "fp32", "1", None),
+        ("auto", "fp16", "1", None),
+        ("auto", "int8", None, "1"),
+    ],
+)
+def test_options_of_tensorrt(
+    tiny: Path, tmp_path: Path, precision: str, file_precision: str, fp16: str | None, int8: str | None
+) -> None:
+    wanted = request(tiny, precision=precision, file_precision=file_precision, max_batch=4)
+    (name, options), (second, cuda), last = gpu_providers(TENSORRT, wanted, tmp_path, cuda_graph=True)
+    assert (name, second, last) == (TENSORRT, CUDA, CPU)
+    assert (options.get("trt_fp16_enable"), options.get("trt_int8_enable")) == (fp16, int8)
+    assert options["trt_profile_min_shapes"] == "images:1x64x96x3"
+    assert options["trt_profile_max_shapes"] == options["trt_profile_opt_shapes"] == "images:4x64x96x3"
+    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(tmp_path)
+    assert cuda["enable_cuda_graph"] == "0"  # a graph of one provider's part would leave the other's out
+
+
+def test_the_engine_cache_is_the_users_alone_and_one_for_each_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    identity = ("model", "fp16", "batch 1", "Orin", "ONNX Runtime 1.26", "TensorRT 100300")
+    folder = prepare_cache_folder(identity)
+    assert folder == prepare_cache_folder(identity)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    others = {prepare_cache_folder((*identity[:i], "other", *identity[i + 1 :])) for i in range(len(identity))}
+    assert len(others | {folder}) == 7
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError, match="this user alone"):
+        prepare_cache_folder(identity)
+    (folder / "made_for.txt").unlink()
+    folder.rmdir()
+    folder.symlink_to(others.pop())
+    with pytest.raises(PermissionError, match="this user alone"):
+        prepare_cache_folder(identity)
+
+
+def test_the_gpu_is_identified_by_model_and_driver(tmp_path: Path) -> None:
+    assert gpu_identity(tmp_path) == "unknown"
+    folder = tmp_path / "driver/nvidia/gpus/0000:01:00.0"
+    folder.mkdir(parents=True)
+    (folder / "information").write_text("Model: \t\t NVIDIA RTX A2000\nIRQ:   50\nGPU UUID: GPU-x\n")
+    (tmp_path / "driver/nvidia/version").write_text("NVRM version: 580.65\nGCC version: 13\n")
+    assert gpu_identity(tmp_path) == "NVIDIA RTX A2000; NVRM version: 580.65"
+    (tmp_path / "device-tree").mkdir()
+    (tmp_path / "device-tree/model").write_bytes(b"NVIDIA Jetson AGX Orin\0")
+    assert "NVIDIA Jetson AGX Orin" in gpu_identity(tmp_path)
+
+
+def test_heavy_nodes_elsewhere_are_a_fallback_and_light_ones_are_not() -> None:
+    assert misplaced(CUDA, {CUDA: 35}, {CUDA: 120, CPU: 6}) == ""
+    assert misplaced(CUDA, {CUDA: 35}, None) == ""
+    assert misplaced(CUDA, {CUDA: 30, CPU: 5}, None) == f"5 of 35 convolutions and products run on {CPU}"
+    assert misplaced(TENSORRT, {CUDA: 35}, {CUDA: 120}) == f"35 of 35 convolutions and products run on {CUDA}"
+    assert misplaced(TENSORRT, {}, {CUDA: 120}) == f"{TENSORRT} took none of the 120 nodes"
+
+
+def test_every_node_of_the_shipped_student_is_counted() -> None:
+    model = OnnxModel.open(ROOT / "models/student.onnx", device="cpu", intra_op_threads=1)
+    if model.provider.nodes is None:
+        assert "unknown" in model.provider.placement()
+        return
+    assert list(model.provider.nodes) == [CPU]
+    assert model.provider.nodes[CPU] > 50
+    assert model.provider.placement() == f"{CPU} {model.provider.nodes[CPU]}"
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_is_listed_but_does_not_start_is_a_fallback_with_its_reason(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As with a GPU build on a machine without GPU: the name is there, the library is not.
+    monkeypatch.setattr(execution_provider.onnxruntime, "get_available_providers", lambda: ALL)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for device, provider in (("auto", CUDA), ("cuda", CUDA), ("tensorrt", TENSORRT)):
+        model = OnnxModel.open(tiny, device=device)
+        assert (model.provider.asked, model.provider.used) == (provider, CPU)
+        assert provider in model.provider.fallback
+        with pytest.raises(ModelError, match="require_gpu is set"):
+            OnnxModel.open(tiny, device=device, require_gpu=True)
+
+
+def test_an_engine_cache_that_cannot_be_used_is_a_fallback_with_its_reason(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution_provider.onnxruntime, "get_available_providers", lambda: ALL)
+    (tmp_path / "no_folder").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no_folder"))
+    _, report = open_session(request(tiny, device="tensorrt"))
+    assert report.used == CPU
+    assert "the engine cache cannot be used" in report.fallback
+
+
+def bound(path: Path, max_batch: int) -> BoundSession:
+    """The GPU's runner over buffers of the CPU."""
+    session, _ = open_session(request(path, intra_op_threads=1))
+    outputs = {
+        "class_map": (np.uint8, (HEIGHT // 4, WIDTH // 4)),
+        "boxes": (np.float32, (6, 4)),
+        "scores": (np.float32, (6,)),
+        "labels": (np.int32, (6,)),
+        "uncertainty": (np.float32, (HEIGHT // 32, WIDTH // 32)),
+    }
+    return BoundSession(session, SHAPE, outputs, max_batch=max_batch, device_type="cpu")
+
+
+def test_fixed_buffers_give_what_arrays_give_for_every_batch_size(tiny: Path) -> None:
+    plain, runner = OnnxModel.open(tiny, device="cpu", intra_op_threads=1), bound(tiny, 3)
+    random = np.random.default_rng(0)
+    kept = []
+    for count in (1, 3, 2, 1, 3):
+        images = random.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+        expected, found = plain.run(images), runner.run(images)
+        assert (found[0] == expected.class_map).all()
+        assert (found[1] == expected.boxes_xyxy).all()
+        assert (found[4] == expected.uncertainty).all()
+        kept.append((images, found[0]))
+    for images, class_map in kept:  # a later run must not write into what an earlier one returned
+        assert (class_map[0] == expected_class_map(images[0])).mean() > 0.99
+
+
+def test_batches_over_the_limit_and_other_sizes_are_refused(tiny: Path) -> None:
+    runner = bound(tiny, 2)
+    for shape in ((3, *SHAPE), (0, *SHAPE), (1, HEIGHT, WIDTH + 1, 3)):
+        with pytest.raises(ValueError, match="expected 1 to 2 network inputs"):
+            runner.run(np.zeros(shape, np.uint8))
+
+
+def test_golden_frames_are_run_in_full_batches_where_frames_are(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    class Recording(BoundSession):
+        def run(self, images: np.ndarray) -> list[np.ndarray]:
+            sizes.append(len(images))
+            return super().run(images)
+
+    def open_as_if_on_gpu(wanted: SessionRequest, *, cuda_graph: bool) -> object:
+        session, _ = open_session(wanted)
+        return session, ProviderReport(CUDA, CUDA)
+
+    monkeypatch.setattr(onnx_model, "open_session", open_as_if_on_gpu)
+    monkeypatch.setattr(
+        onnx_model, "BoundSession", lambda *a, **k: Recording(*a, max_batch=k["max_batch"], device_type="cpu")
+    )
+    model = OnnxModel.open(tiny, device="cpu", max_batch=3)
+    assert model.max_batch == 3
+    assert sizes == [1, 1, 3]  # two frames alone, then both and the first again
+    assert model.golden is not None
+    assert model.golden.class_map_agreement == 1.0
+
+
+def test_a_graph_that_cannot_be_recorded_runs_without_recording(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unrecordable(BoundSession):
+        def run(self, images: np.ndarray) -> list[np.ndarray]:
+            if self._cuda_graph:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            return super().run(images)
+
+    def open_as_if_on_gpu(wanted: SessionRequest, *, cuda_graph: bool) -> object:
+        session, _ = open_session(wanted)
+        return session, ProviderReport(CUDA, CUDA, cuda_graph="on" if cuda_graph else "")
+
+    monkeypatch.setattr(onnx_model, "open_session", open_as_if_on_gpu)
+    monkeypatch.setattr(
+        onnx_model,
+        "BoundSession",
+        lambda *a, **k: Unrecordable(*a, max_batch=1, device_type="cpu", cuda_graph=k["cuda_graph"]),
+    )
+    model = OnnxModel.open(tiny)
+    assert model.golden is not None
+    assert "cannot be recorded" in model.provider.cuda_graph or model.provider.cuda_graph == ""
+
+
+def test_a_graph_that_asks_for_more_memory_than_allowed_fails_alone(tiny: Path, tmp_path: Path) -> None:
+    path = write_tiny_student(tmp_path / "bomb.onnx")
+    bomb = onnx.load(path)
+    graph = bomb.graph
+    graph.node[-1].output[0] = "uncertainty_alone"
+    graph.initializer.append(numpy_helper.from_array(np.array([1 << 16, 1 << 15], np.int64), "big_shape"))
+    graph.node.append(helper.make_node("ConstantOfShape", ["big_shape"], ["big"]))  # 8 GiB of float32
+    graph.node.append(helper.make_node("ReduceMean", ["big"], ["big_mean"], keepdims=0))
+    graph.node.append(helper.make_node("Add", ["uncertainty_alone", "big_mean"], ["uncertainty"]))
+    path.write_bytes(bomb.SerializeToString())
+    with pytest.raises(ModelError, match=r"Available memory of .* is smaller than requested"):
+        OnnxModel.open(path, device="cpu")
+    assert OnnxModel.open(tiny, device="cpu").golden is not None
+
+
+def test_what_is_no_graph_is_told_in_one_line(tiny: Path) -> None:
+    with pytest.raises(ProviderError) as error:
+        open_session(SessionRequest(b"\x08\x08", "", "cpu", "auto", "fp32", SHAPE))
+    assert "\n" not in str(error.value)
