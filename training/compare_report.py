@@ -107,8 +107,10 @@ def _picture(scores: list[str], spreads: Spreads, teacher: Mapping[str, Mapping[
                     panel.bar(place, 100 * found.mean, color="#9db7d5", width=0.7)
                     panel.plot([place] * len(found.values), [100 * v for v in found.values], "o", color="#20446e", ms=4)
             if figure in teacher.get(score, {}):
-                panel.axhline(100 * teacher[score][figure], color="#b3541e", lw=1, label="teacher")
-                panel.legend(frameon=False, fontsize=8)
+                level = 100 * teacher[score][figure]
+                panel.axhline(level, color="#b3541e", lw=1)
+                panel.annotate("teacher", (-0.4, level), (0, -3), textcoords="offset points", va="top", fontsize=8)
+                panel.set_ylim(top=max(panel.get_ylim()[1], 1.05 * level))
             panel.set_xticks(range(len(spreads)), list(spreads), rotation=20, ha="right", fontsize=8)
             panel.set_title(f"{figure}, {score}", fontsize=9)
             panel.set_ylabel("%")
