@@ -19,11 +19,13 @@ class NodeParameters:
 
     Attributes:
         image_transports: `raw` or `compressed` of each camera.
+        turn_weights: of each camera, turns that it gets for one of a camera of weight 1.
     """
 
     model: str
     cameras: tuple[str, ...]
     image_transports: Mapping[str, str]
+    turn_weights: Mapping[str, float]
     image_reliability: str
     device: str
     precision: str
@@ -34,6 +36,15 @@ class NodeParameters:
     max_stamp_age_ms: float
     silence_timeout_ms: float
 
+
+TURN_WEIGHT = Declaration(
+    1.0,
+    "Turns that the camera gets for one of a camera of weight 1 while frames of all cameras wait.",
+    minimum=0.01,
+    maximum=100.0,
+    read_only=False,
+)
+"""NAME.turn_weight of every camera."""
 
 PARAMETERS: dict[str, Declaration] = {
     "model": Declaration(

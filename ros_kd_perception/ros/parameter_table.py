@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,
     TRANSPORTS,
+    TURN_WEIGHT,
     Declaration,
     NodeParameters,
     ParameterError,
@@ -46,6 +47,9 @@ class ParameterTable:
             if name in self._overrides:
                 self._declarations[name] = Declaration("raw", f"image_transport of {camera} alone.", choices=TRANSPORTS)
                 self._declare(name, self._declarations[name])
+            name = f"{camera}.turn_weight"
+            self._declarations[name] = TURN_WEIGHT
+            self._declare(name, TURN_WEIGHT)
         node.add_on_set_parameters_callback(self._judge_changes)
 
     @property
@@ -87,6 +91,7 @@ class ParameterTable:
                 c: self._get(name) if (name := f"{c}.image_transport") in self._declarations else transport
                 for c in cameras
             },
+            turn_weights={c: self._get(f"{c}.turn_weight") for c in cameras},
             image_reliability=self._get("image_reliability"),
             device=self._get("device"),
             precision=self._get("precision"),

@@ -14,6 +14,7 @@ from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.camera_topics import CameraTopics
+from ros_kd_perception.ros.debug_topics import DebugTopics
 from ros_kd_perception.ros.message_types import rclpy_message_types
 from ros_kd_perception.ros.node_parameters import NodeParameters
 from ros_kd_perception.ros.pictures import Pictures
@@ -49,7 +50,9 @@ class Pipeline:
         self._set_score_threshold(parameters.score_threshold)
         self.warm_up_ms = self._perceiver.warm_up()
         self._builder = MessageBuilder(rclpy_message_types(), self.model.contract, reuse_parts=True)
-        self._mailbox: Mailbox[Any] = Mailbox(parameters.cameras, parameters.max_age_ms)
+        self._mailbox: Mailbox[Any] = Mailbox(
+            parameters.cameras, parameters.max_age_ms, weights=parameters.turn_weights
+        )
         self._pictures = Pictures(
             parameters.cameras,
             self.model.contract,
@@ -61,12 +64,24 @@ class Pipeline:
         self._health = {c: CameraHealth(c, parameters.silence_timeout_ms) for c in parameters.cameras}
         clock = node.get_clock()
         self._stamp_age = StampAge(parameters.max_stamp_age_ms, lambda: clock.now().nanoseconds, logger.warning)
+        self._debug = DebugTopics(node, parameters.cameras)
+        reliability, transports = parameters.image_reliability, parameters.image_transports
         self._topics = {
-            c: CameraTopics(node, c, parameters.image_transports[c], parameters.image_reliability, self._pictures)
+            c: CameraTopics(node, c, transports[c], reliability, self._pictures, self._debug)
             for c in parameters.cameras
         }
         self.worker = PerceptionWorker(
-            self._mailbox, self._perceiver, self._builder, self._topics, self._health, self._stamp_age, logger.warning
+            self._mailbox,
+            self._perceiver,
+            self._builder,
+            self._topics,
+            self._health,
+            self._stamp_age,
+            logger.warning,
+            # A GPU runs the network in less time than a JPEG takes to decode; a CPU needs its cores for the network.
+            pool_size := 1 if self.model.provider.used == "CPUExecutionProvider" else min(len(parameters.cameras), 4),
+            pool_size,
+            self.warm_up_ms,
         )
         self._active_since_ns: int | None = None
         self._publish_labels()
@@ -93,11 +108,15 @@ class Pipeline:
         self.stop()
         for topics in self._topics.values():
             topics.destroy()
+        self._debug.destroy()
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Take over new values of the parameters that may change while the node runs."""
         if "max_age_ms" in values:
             self._mailbox.max_age_ms = values["max_age_ms"]
+        for camera in self._topics:
+            if (name := f"{camera}.turn_weight") in values:
+                self._mailbox.set_weight(camera, values[name])
         if "max_stamp_age_ms" in values:
             self._stamp_age.max_age_ms = values["max_stamp_age_ms"]
         if "silence_timeout_ms" in values:

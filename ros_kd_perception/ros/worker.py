@@ -15,8 +15,8 @@ from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.stamp_age import StampAge
-from ros_kd_perception.stamp_order import StampOrder
 from ros_kd_perception.structures import BadFrame, Frame, Perception
+from ros_kd_perception.warning_throttle import WarningThrottle
 
 
 class ResultTopics(Protocol):
@@ -24,6 +24,9 @@ class ResultTopics(Protocol):
 
     def publish(self, segmentation: Any, detections: Any) -> None:
         """Hand both messages to the middleware."""
+
+    def publish_times(self, times: FrameTimes) -> None:
+        """Tell how long the frame took, if anybody looks."""
 
     def offer_pictures(self, frame: Frame, perception: Perception) -> None:
         """Leave what overlays and PNG masks are made from, if anybody looks; never waits."""
@@ -64,7 +67,7 @@ class PerceptionWorker:
         self._topics = topics
         self._health = health
         self._stamp_age = stamp_age
-        self._stamps = StampOrder()
+        self._throttle = WarningThrottle(warn)
         self._drop_log = DropLog(mailbox, health, warn)
         self._pool = (preparation_threads, prepared_ahead, expected_run_ms)
         self._preparer: FramePreparer | None = None
@@ -73,7 +76,8 @@ class PerceptionWorker:
 
     def start(self) -> None:
         """Open the mailbox and begin; stamps of an earlier activation do not count."""
-        self._stamps = StampOrder()
+        for health in self._health.values():
+            health.watch.restart()
         self._preparer = self.new_preparer()
         self._thread = threading.Thread(target=self._run, args=(self._preparer,), name="perception", daemon=True)
         self._preparer.start()
@@ -107,10 +111,11 @@ class PerceptionWorker:
         """Perceive one frame and publish what was seen, or drop it for a reason."""
         started_ns = self._busy_since_ns = time.monotonic_ns()
         frame = ready.prepared.frame
-        camera = frame.camera
+        camera, health = frame.camera, self._health[frame.camera]
         try:
-            self._stamps.check(camera, frame.stamp_ns)
+            health.watch.check(started_ns, frame.stamp_ns, frame.image_bgr.shape, ready.sample)
             stamp_age_ms = self._stamp_age.check(camera, frame.stamp_ns)
+            health.stamp_limit_suspended = self._stamp_age.is_suspended(camera)
             perception = self._perceiver.perceive_prepared([ready.prepared])[0]
             segmentation = self._builder.segmentation(perception)
             detections = self._builder.detections(perception)
@@ -127,10 +132,20 @@ class PerceptionWorker:
             run_ms = (handed_ns - started_ns) / 1e6
             age_ms = None if stamp_age_ms is None else stamp_age_ms + run_ms
             latency_ms = (handed_ns - ready.letter.arrival_ns) / 1e6
-            self._health[camera].record(handed_ns, FrameTimes(ready.preparation_ms + run_ms, latency_ms, age_ms))
-            topics.offer_pictures(frame, perception)
+            times = FrameTimes(ready.preparation_ms + run_ms, latency_ms, age_ms)
+            health.record(handed_ns, times)
+            self._tell_more(topics, frame, perception, times)
         finally:
             self._busy_since_ns = 0
+
+    def _tell_more(self, topics: ResultTopics, frame: Frame, perception: Perception, times: FrameTimes) -> None:
+        try:
+            topics.publish_times(times)
+            topics.offer_pictures(frame, perception)
+        except Exception:
+            # The results are out, and the thread goes on.
+            text = f"failed to publish times or pictures of {frame.camera}: {traceback.format_exc()}"
+            self._throttle.warn((frame.camera, "more"), text)
 
     def _run(self, preparer: FramePreparer) -> None:
         while (ready := preparer.take()) is not None:
