@@ -113,13 +113,13 @@ class Perceiver:
         )
 
     def _select_detections(self, outputs: NetworkOutputs, geometry: LetterboxGeometry) -> Detections:
-        scores, boxes, labels = outputs.scores[0], outputs.boxes_xyxy[0], outputs.labels[0]
+        scores, labels = outputs.scores[0], outputs.labels[0]
+        boxes = boxes_to_source(outputs.boxes_xyxy[0], geometry)
         # NaN compares false, so a diverged network yields no boxes rather than wild ones.
-        kept = (scores >= self.score_threshold) & np.isfinite(boxes).all(axis=1) & np.isin(labels, self._label_ids)
-        source_boxes = boxes_to_source(boxes[kept], geometry)
-        sides = source_boxes[:, 2:] - source_boxes[:, :2]
-        real = (sides > 0).all(axis=1)  # a box wholly in the padding is clipped to nothing
-        return Detections(source_boxes[real], scores[kept][real], labels[kept][real])
+        kept = (scores >= self.score_threshold) & np.isfinite(outputs.boxes_xyxy[0]).all(axis=1)
+        kept &= (labels[:, None] == self._label_ids).any(axis=1)  # np.isin costs as much as all the rest
+        kept &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box wholly in the padding is clipped to nothing
+        return Detections(boxes[kept], scores[kept], labels[kept])
 
 
 def _crop_uncertainty(outputs: NetworkOutputs, geometry: LetterboxGeometry) -> Float32Array:
