@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from ros_kd_perception.ground_plane import GroundScan
 from ros_kd_perception.model_contract import ClassInfo, ModelContract
-from ros_kd_perception.structures import Perception, UInt8Array
+from ros_kd_perception.structures import Float32Array, Int32Array, Perception, UInt8Array
 
 UNLABELED_NAME = "unlabeled"
 
@@ -30,6 +31,7 @@ class MessageTypes:
 
     Attributes:
         image_data: turns a C-contiguous uint8 array into what `Image.data` wants in that world.
+        range_data: turns a float32 array into what `LaserScan.ranges` wants.
     """
 
     time: Callable[..., Any]
@@ -49,10 +51,17 @@ class MessageTypes:
     detection_array: Callable[..., Any]
     vision_class: Callable[..., Any]
     label_info: Callable[..., Any]
+    laser_scan: Callable[..., Any]
     image_data: Callable[[UInt8Array], Any]
+    range_data: Callable[[Float32Array], Any]
 
     @classmethod
-    def from_lookup(cls, lookup: Callable[[str], Any], image_data: Callable[[UInt8Array], Any]) -> MessageTypes:
+    def from_lookup(
+        cls,
+        lookup: Callable[[str], Any],
+        image_data: Callable[[UInt8Array], Any],
+        range_data: Callable[[Float32Array], Any],
+    ) -> MessageTypes:
         """Collect the classes from a lookup by full name, such as `sensor_msgs/msg/Image`."""
         return cls(
             time=lookup("builtin_interfaces/msg/Time"),
@@ -72,7 +81,9 @@ class MessageTypes:
             detection_array=lookup("vision_msgs/msg/Detection2DArray"),
             vision_class=lookup("vision_msgs/msg/VisionClass"),
             label_info=lookup("vision_msgs/msg/LabelInfo"),
+            laser_scan=lookup("sensor_msgs/msg/LaserScan"),
             image_data=image_data,
+            range_data=range_data,
         )
 
 
@@ -106,6 +117,7 @@ class MessageBuilder:
         self._parts: list[_DetectionParts] = []
         self._mask: Any = None
         self._no_data = np.empty(0, np.uint8)
+        self._no_ranges = np.empty(0, np.float32)
         self._class_ids = {c.id: str(c.id) for c in contract.detections.classes}
         origin = types.point(x=0.0, y=0.0, z=0.0)
         no_turn = types.quaternion(x=0.0, y=0.0, z=0.0, w=1.0)
@@ -159,6 +171,31 @@ class MessageBuilder:
             part.box.size_x, part.box.size_y = size_x, size_y
         return self._types.detection_array(header=header, detections=[part.detection for part in parts])
 
+    def free_space(self, perception: Perception, boundary: Int32Array) -> Any:
+        """The free-space boundary as sensor_msgs/Image: one row of 32SC1, a value for each column of the image."""
+        rows = np.ascontiguousarray(boundary, "<i4").view(np.uint8)
+        return self._image(perception, rows[None], "32SC1", channels=1, pixel_bytes=4)
+
+    def scan(self, perception: Perception, frame_id: str, scan: GroundScan, ranges: Float32Array) -> Any:
+        """Ranges on the ground as sensor_msgs/LaserScan, all beams at the time of the frame."""
+        angles, beams = scan.beams.angles_rad, scan.beams
+        nearest_m = float(scan.nearest_m.min())
+        message = self._types.laser_scan(
+            header=self._header(perception.stamp_ns, frame_id),
+            angle_min=float(angles[0]),
+            angle_max=float(angles[-1]),
+            angle_increment=beams.increment_rad,
+            time_increment=0.0,
+            scan_time=0.0,
+            # A hair less, for float32 must not round it to above a range that is as near as can be.
+            range_min=nearest_m * (1 - 1e-6) if np.isfinite(nearest_m) else 0.0,
+            range_max=beams.range_max_m,
+            ranges=self._types.range_data(self._no_ranges),
+            intensities=self._types.range_data(self._no_ranges),
+        )
+        message.ranges = self._types.range_data(ranges)
+        return message
+
     def segmentation_labels(self) -> Any:
         """vision_msgs/LabelInfo of the class map: every class and the id of what carries none."""
         spec = self._contract.class_map
@@ -194,15 +231,17 @@ class MessageBuilder:
         detection = types.detection(header=self._header(0, ""), results=[result], bbox=box, id="")
         return _DetectionParts(detection, hypothesis, position, box)
 
-    def _image(self, perception: Perception, pixels: UInt8Array, encoding: str, channels: int) -> Any:
-        height, width = pixels.shape[:2]
+    def _image(
+        self, perception: Perception, pixels: UInt8Array, encoding: str, channels: int, pixel_bytes: int = 1
+    ) -> Any:
+        height, width = pixels.shape[0], pixels.shape[1] // pixel_bytes
         message = self._types.image(
             header=self._header(perception.stamp_ns, perception.frame_id),
             height=height,
             width=width,
             encoding=encoding,
             is_bigendian=0,
-            step=width * channels,
+            step=width * channels * pixel_bytes,
             data=self._types.image_data(self._no_data),
         )
         # Not through the constructor: rclpy's copies what it is given there, byte for byte, in a millisecond at 720p.

@@ -22,6 +22,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ros_kd_perception.health import CameraLink, FrameTimes
 from ros_kd_perception.ros.debug_topics import DebugTopics
+from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
 from ros_kd_perception.ros.pictures import Pictures
 from ros_kd_perception.structures import Frame, Perception
 
@@ -42,6 +43,7 @@ class CameraTopics:
         reliability: `best_effort` or `reliable`, of the subscription.
         pictures: makes and publishes overlays and PNG masks where nobody waits for them.
         debug: for the times of each frame.
+        free_space: publishes free space.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class CameraTopics:
         reliability: str,
         pictures: Pictures,
         debug: DebugTopics,
+        free_space: FreeSpaceTopics,
     ) -> None:
         self.camera = camera
         self._node = node
         self._transport = transport
         self._pictures = pictures
         self._debug = debug
+        self._free_space = free_space
         self._image_qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy[reliability.upper()]
         )
@@ -113,6 +117,10 @@ class CameraTopics:
     def publish_times(self, times: FrameTimes) -> None:
         """Tell how long a frame took, if anybody looks."""
         self._debug.publish(self.camera, times)
+
+    def publish_free_space(self, perception: Perception) -> None:
+        """Find and publish the free space, as far as anybody subscribes to it; never raises."""
+        self._free_space.publish(perception)
 
     def offer_pictures(self, frame: Frame, perception: Perception) -> None:
         """Have an overlay drawn and the mask packed as PNG, each if anybody subscribes to it."""

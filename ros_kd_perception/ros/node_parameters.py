@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ros_kd_perception.free_space_parameters import FREE_SPACE_PARAMETERS, FreeSpaceParameters
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS
 from ros_kd_perception.parameter_rules import Declaration, ParameterError, problem_with
 
@@ -35,6 +36,7 @@ class NodeParameters:
     max_age_ms: float
     max_stamp_age_ms: float
     silence_timeout_ms: float
+    free_space: FreeSpaceParameters = field(default_factory=FreeSpaceParameters)
 
 
 TURN_WEIGHT = Declaration(
@@ -113,4 +115,5 @@ PARAMETERS: dict[str, Declaration] = {
     "autostart": Declaration(
         False, "Configure and activate the node as soon as it runs, for use without a launch file."
     ),
+    **FREE_SPACE_PARAMETERS,
 }

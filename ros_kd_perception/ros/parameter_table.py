@@ -10,6 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from ros_kd_perception.free_space_parameters import camera_declarations, read_free_space_parameters
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,
     TRANSPORTS,
@@ -43,10 +44,11 @@ class ParameterTable:
         for name, declaration in PARAMETERS.items():
             self._declare(name, declaration)
         for camera in self._get("cameras"):
-            name = f"{camera}.image_transport"
-            if name in self._overrides:
-                self._declarations[name] = Declaration("raw", f"image_transport of {camera} alone.", choices=TRANSPORTS)
-                self._declare(name, self._declarations[name])
+            transport = Declaration("raw", f"image_transport of {camera} alone.", choices=TRANSPORTS)
+            for name, declaration in {f"{camera}.image_transport": transport, **camera_declarations(camera)}.items():
+                if name in self._overrides:
+                    self._declarations[name] = declaration
+                    self._declare(name, declaration)
             name = f"{camera}.turn_weight"
             self._declarations[name] = TURN_WEIGHT
             self._declare(name, TURN_WEIGHT)
@@ -101,6 +103,9 @@ class ParameterTable:
             max_age_ms=self._get("max_age_ms"),
             max_stamp_age_ms=self._get("max_stamp_age_ms"),
             silence_timeout_ms=self._get("silence_timeout_ms"),
+            free_space=read_free_space_parameters(
+                lambda name: self._get(name) if name in self._declarations else None, cameras
+            ),
         )
 
     def _get(self, name: str) -> Any:

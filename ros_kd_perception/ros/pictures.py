@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ros_kd_perception.free_space_finder import FreeSpaceFinder
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.overlay import draw_overlay
@@ -22,6 +23,7 @@ class Pictures:
         cameras: their names.
         contract: names and colours of the classes.
         builder: for the messages.
+        finder: of the free space that overlays show.
         publish_overlay: of sensor_msgs/Image.
         publish_png: of sensor_msgs/CompressedImage.
         warn: logs one sentence.
@@ -32,13 +34,14 @@ class Pictures:
         cameras: Sequence[str],
         contract: ModelContract,
         builder: MessageBuilder,
+        finder: FreeSpaceFinder,
         publish_overlay: Publish,
         publish_png: Publish,
         warn: Callable[[str], object],
     ) -> None:
         def draw(camera: str, seen: tuple[Frame, Perception]) -> None:
             frame, perception = seen
-            picture = draw_overlay(frame.image_bgr, perception, contract)
+            picture = draw_overlay(frame.image_bgr, perception, contract, finder.boundary(perception))
             publish_overlay(camera, builder.overlay(perception, picture))
 
         def pack(camera: str, perception: Perception) -> None:

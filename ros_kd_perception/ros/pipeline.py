@@ -8,6 +8,7 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
+from ros_kd_perception.free_space_finder import FreeSpaceFinder
 from ros_kd_perception.health import CameraHealth, Level, Status, worker_problem
 from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.message_builder import MessageBuilder
@@ -15,8 +16,9 @@ from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.camera_topics import CameraTopics
 from ros_kd_perception.ros.debug_topics import DebugTopics
+from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
 from ros_kd_perception.ros.message_types import rclpy_message_types
-from ros_kd_perception.ros.node_parameters import NodeParameters
+from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.pictures import Pictures
 from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.ros.worker import PerceptionWorker
@@ -33,6 +35,7 @@ class Pipeline:
 
     Raises:
         ModelError: the model cannot be used.
+        ParameterError: a drivable class that the model does not have.
         ImportError: a package is missing.
     """
 
@@ -53,21 +56,24 @@ class Pipeline:
         self._mailbox: Mailbox[Any] = Mailbox(
             parameters.cameras, parameters.max_age_ms, weights=parameters.turn_weights
         )
+        self._finder = self._find_free_space()
         self._pictures = Pictures(
             parameters.cameras,
             self.model.contract,
             self._builder,
+            self._finder,
             lambda camera, message: self._topics[camera].publish_overlay(message),
             lambda camera, message: self._topics[camera].publish_png(message),
             logger.warning,
         )
+        self._free_space = FreeSpaceTopics(node, parameters.cameras, self._finder, self._builder, logger.warning)
         self._health = {c: CameraHealth(c, parameters.silence_timeout_ms) for c in parameters.cameras}
         clock = node.get_clock()
         self._stamp_age = StampAge(parameters.max_stamp_age_ms, lambda: clock.now().nanoseconds, logger.warning)
         self._debug = DebugTopics(node, parameters.cameras)
         reliability, transports = parameters.image_reliability, parameters.image_transports
         self._topics = {
-            c: CameraTopics(node, c, transports[c], reliability, self._pictures, self._debug)
+            c: CameraTopics(node, c, transports[c], reliability, self._pictures, self._debug, self._free_space)
             for c in parameters.cameras
         }
         self.worker = PerceptionWorker(
@@ -90,6 +96,7 @@ class Pipeline:
         """Subscribe, and perceive what comes."""
         self.worker.start()
         self._pictures.start()
+        self._free_space.start()
         for topics in self._topics.values():
             topics.subscribe(self._mailbox.put)
         self._active_since_ns = time.monotonic_ns()
@@ -101,6 +108,7 @@ class Pipeline:
             topics.unsubscribe()
         finished = self.worker.stop(STOP_TIMEOUT_S)
         self._pictures.stop(STOP_TIMEOUT_S)
+        self._free_space.stop(STOP_TIMEOUT_S)
         return finished
 
     def destroy(self) -> None:
@@ -109,6 +117,7 @@ class Pipeline:
         for topics in self._topics.values():
             topics.destroy()
         self._debug.destroy()
+        self._free_space.destroy()
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Take over new values of the parameters that may change while the node runs."""
@@ -135,6 +144,7 @@ class Pipeline:
                 self._health[camera].status(now_ns, counts[camera], topics.link(), self._active_since_ns)
                 for camera, topics in self._topics.items()
             ),
+            *self._free_space.statuses(),
         ]
 
     def _model_status(self) -> Status:
@@ -171,6 +181,12 @@ class Pipeline:
     def _set_score_threshold(self, value: float) -> None:
         exported = self.model.contract.detections.score_threshold
         self._perceiver.score_threshold = exported if value < 0 else value
+
+    def _find_free_space(self) -> FreeSpaceFinder:
+        try:
+            return FreeSpaceFinder(self.parameters.free_space, self.model.contract)
+        except ValueError as error:
+            raise ParameterError(str(error)) from None
 
     def _publish_labels(self) -> None:
         segmentation = self._builder.segmentation_labels()

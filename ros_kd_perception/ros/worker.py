@@ -28,6 +28,9 @@ class ResultTopics(Protocol):
     def publish_times(self, times: FrameTimes) -> None:
         """Tell how long the frame took, if anybody looks."""
 
+    def publish_free_space(self, perception: Perception) -> None:
+        """Find and publish the free space, as far as anybody subscribes to it; never raises."""
+
     def offer_pictures(self, frame: Frame, perception: Perception) -> None:
         """Leave what overlays and PNG masks are made from, if anybody looks; never waits."""
 
@@ -140,11 +143,12 @@ class PerceptionWorker:
 
     def _tell_more(self, topics: ResultTopics, frame: Frame, perception: Perception, times: FrameTimes) -> None:
         try:
+            topics.publish_free_space(perception)
             topics.publish_times(times)
             topics.offer_pictures(frame, perception)
         except Exception:
             # The results are out, and the thread goes on.
-            text = f"failed to publish times or pictures of {frame.camera}: {traceback.format_exc()}"
+            text = f"failed to publish free space, times or pictures of {frame.camera}: {traceback.format_exc()}"
             self._throttle.warn((frame.camera, "more"), text)
 
     def _run(self, preparer: FramePreparer) -> None:

@@ -42,6 +42,9 @@ class Results:
         if self.times_fail:
             raise RuntimeError("the context is invalid")
 
+    def publish_free_space(self, perception: Perception) -> None:
+        pass
+
     def offer_pictures(self, frame: Frame, perception: Perception) -> None:
         self.pictures_offered += 1
 
