@@ -196,11 +196,14 @@ class FramePreparer:
 
     def _is_in_time(self, ready: ReadyFrame) -> bool:
         now_ns, camera = time.monotonic_ns(), ready.letter.camera
+        overrun = now_ns - ready.ready_ns > 2 * self._lead_ns()
+        # First of all, for it keeps the camera's turn.
+        if overrun and self._mailbox.give_up_for_newer(camera):
+            return False
         if self._mailbox.is_too_old(ready.letter, now_ns):
             self._mailbox.dropped(camera, "too_old")
             return False
-        overrun = now_ns - ready.ready_ns > 2 * self._lead_ns()
-        return not (overrun and self._mailbox.give_up_for_newer(camera))
+        return True
 
     def _finish_run(self) -> None:
         if self._current is not None:
