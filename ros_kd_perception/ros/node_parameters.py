@@ -52,7 +52,7 @@ PARAMETERS: dict[str, Declaration] = {
     "model": Declaration(
         "",
         "Path of the student to run, an .onnx file exported by this project; empty: the student that is installed with "
-        "the package. Read when the node is configured.",
+        "the package. Read when the node is configured and when ~/reload_model is called.",
         read_only=False,
     ),
     "cameras": Declaration(

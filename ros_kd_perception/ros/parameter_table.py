@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -60,6 +61,11 @@ class ParameterTable:
         return bool(self._get("autostart"))
 
     @property
+    def model(self) -> str:
+        """Path of the model that is set, the shipped one where none is."""
+        return self._get("model") or str(shipped_file("models/student.onnx"))
+
+    @property
     def diagnostics_period_s(self) -> float:
         """Seconds between diagnostics."""
         return float(self._get("diagnostics_period_s"))
@@ -87,7 +93,7 @@ class ParameterTable:
         cameras = tuple(self._get("cameras"))
         transport = self._get("image_transport")
         return NodeParameters(
-            model=self._get("model") or str(shipped_file("models/student.onnx")),
+            model=self.model,
             cameras=cameras,
             image_transports={
                 c: self._get(name) if (name := f"{c}.image_transport") in self._declarations else transport
@@ -127,12 +133,21 @@ class ParameterTable:
             declaration = self._declarations.get(change.name)
             if declaration is not None:
                 problem = problem_with(change.name, change.value, declaration)
+                if problem is None and change.name == "model":
+                    problem = _problem_with_file(change.value)
                 if problem is not None:
                     return SetParametersResult(successful=False, reason=problem)
         for change in changes:
             self._problems.pop(change.name, None)
         self._on_change({change.name: change.value for change in changes})
         return SetParametersResult(successful=True)
+
+
+def _problem_with_file(path: str) -> str | None:
+    # Only where it is set by hand, at once; an override may name a file that comes before the node is configured.
+    if not path or Path(path).is_file():
+        return None
+    return f"expected parameter model to be the path of an ONNX file, found none at {path[:200]!r}"
 
 
 def _as_declared(value: Any, declaration: Declaration) -> Any:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import rclpy
@@ -19,10 +19,12 @@ from rclpy.signals import SignalHandlerOptions
 from ros_kd_perception.health import Level, Status
 from ros_kd_perception.onnx_model import ModelError
 from ros_kd_perception.orphaned_memory import remove_orphaned_segments
+from ros_kd_perception.ros.model_reload import ReloadOutcome
 from ros_kd_perception.ros.namesakes import namesake_status
 from ros_kd_perception.ros.node_parameters import ParameterError
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
+from ros_kd_perception.ros.reload_service import ReloadService
 from ros_kd_perception.warning_throttle import WarningThrottle
 
 SUCCESS, FAILURE, ERROR = (
@@ -52,6 +54,7 @@ class PerceptionNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(self._table.diagnostics_period_s, self._publish_diagnostics, clock=steady)
+        self._reload_service = ReloadService(self, self._begin_reload)
         if self._table.autostart:
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady)
 
@@ -148,6 +151,11 @@ class PerceptionNode(LifecycleNode):
     def _take_over(self, values: Mapping[str, Any]) -> None:
         if self._pipeline is not None:
             self._pipeline.change(values)
+
+    def _begin_reload(self, done: Callable[[ReloadOutcome], object]) -> str | None:
+        if self._pipeline is None:
+            return "expected a configured node, it is not; configure it, which opens the model that is set"
+        return self._pipeline.begin_reload(self._table.model, done)
 
     def _publish_diagnostics(self) -> None:
         try:

@@ -15,6 +15,9 @@ from ros_kd_perception.structures import Frame, Perception
 Publish = Callable[[str, Any], None]
 """Takes the camera and the finished message."""
 
+Look = tuple[ModelContract, MessageBuilder]
+"""Names and colours of the classes of the model that saw it, and the builder for its messages."""
+
 
 class Pictures:
     """Draws overlays and packs masks as PNG; neither waits for the other, and nobody waits for either.
@@ -39,16 +42,23 @@ class Pictures:
         publish_png: Publish,
         warn: Callable[[str], object],
     ) -> None:
-        def draw(camera: str, seen: tuple[Frame, Perception]) -> None:
-            frame, perception = seen
+        self._look = (contract, builder)
+
+        def draw(camera: str, seen: tuple[Frame, Perception, Look]) -> None:
+            frame, perception, (contract, builder) = seen
             picture = draw_overlay(frame.image_bgr, perception, contract, finder.boundary(perception))
             publish_overlay(camera, builder.overlay(perception, picture))
 
-        def pack(camera: str, perception: Perception) -> None:
+        def pack(camera: str, seen: tuple[Perception, Look]) -> None:
+            perception, (_, builder) = seen
             publish_png(camera, builder.segmentation_png(perception))
 
         self._overlays = SideThread("overlay", cameras, draw, warn)
         self._masks = SideThread("PNG mask", cameras, pack, warn)
+
+    def change_over(self, contract: ModelContract, builder: MessageBuilder) -> None:
+        """What is offered from now on was seen by another model; for the thread that offers."""
+        self._look = (contract, builder)
 
     def start(self) -> None:
         """Begin to make what is offered."""
@@ -62,8 +72,8 @@ class Pictures:
 
     def offer_overlay(self, frame: Frame, perception: Perception) -> None:
         """Leave a frame and what was seen in it; never waits."""
-        self._overlays.offer(frame.camera, (frame, perception))
+        self._overlays.offer(frame.camera, (frame, perception, self._look))
 
     def offer_png(self, perception: Perception) -> None:
         """Leave a perception whose mask is to be packed; never waits."""
-        self._masks.offer(perception.camera, perception)
+        self._masks.offer(perception.camera, (perception, self._look))

@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ros_kd_perception.drop_log import DropLog
@@ -17,6 +18,8 @@ from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.structures import BadFrame, Frame, Perception
 from ros_kd_perception.warning_throttle import WarningThrottle
+
+_SWAP_POLL_S = 0.05
 
 
 class ResultTopics(Protocol):
@@ -33,6 +36,16 @@ class ResultTopics(Protocol):
 
     def offer_pictures(self, frame: Frame, perception: Perception) -> None:
         """Leave what overlays and PNG masks are made from, if anybody looks; never waits."""
+
+
+@dataclass
+class Swap:
+    """What a worker changes over to, and `on_change`, called between the last frame of the old and the first of it."""
+
+    perceiver: Perceiver
+    builder: MessageBuilder
+    on_change: Callable[[], object]
+    done: bool = False
 
 
 class PerceptionWorker:
@@ -76,6 +89,9 @@ class PerceptionWorker:
         self._preparer: FramePreparer | None = None
         self._thread: threading.Thread | None = None
         self._busy_since_ns = 0
+        self._frame_lock = threading.Lock()  # held while the network's thread is at a frame
+        self._swap_lock = threading.Lock()
+        self._swap: Swap | None = None
 
     def start(self) -> None:
         """Open the mailbox and begin; stamps of an earlier activation do not count."""
@@ -110,8 +126,46 @@ class PerceptionWorker:
         alive = thread is not None and thread.is_alive() and preparer is not None and preparer.alive
         return WorkerPulse(alive, busy_s)
 
+    def swap(self, swap: Swap, cancelled: threading.Event, timeout_s: float) -> bool:
+        """Change over to another model between two frames; safe while the thread runs and while it does not.
+
+        Returns:
+            False if it was cancelled or a frame hangs; the old model then stays.
+        """
+        with self._swap_lock:
+            self._swap = swap
+        deadline_s = time.monotonic() + timeout_s
+        # Whoever is first, this thread between two frames or the network's own before its next one.
+        while not swap.done:
+            if self._frame_lock.acquire(timeout=_SWAP_POLL_S):
+                try:
+                    self._change_over()
+                finally:
+                    self._frame_lock.release()
+            elif cancelled.is_set() or time.monotonic() > deadline_s:
+                with self._swap_lock:
+                    if self._swap is swap:
+                        self._swap = None
+                        return False
+        return True
+
+    def _change_over(self) -> None:
+        with self._swap_lock:
+            swap, self._swap = self._swap, None
+        if swap is not None:
+            self._perceiver, self._builder = swap.perceiver, swap.builder
+            try:
+                swap.on_change()
+            finally:
+                swap.done = True
+
     def process(self, ready: ReadyFrame) -> None:
         """Perceive one frame and publish what was seen, or drop it for a reason."""
+        with self._frame_lock:
+            self._change_over()
+            self._process(ready)
+
+    def _process(self, ready: ReadyFrame) -> None:
         started_ns = self._busy_since_ns = time.monotonic_ns()
         frame = ready.prepared.frame
         camera, health = frame.camera, self._health[frame.camera]
