@@ -8,7 +8,7 @@ what the vehicle saw. Nothing here knows ROS.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +46,25 @@ class Perceiver:
     Attributes:
         model: the verified model.
         score_threshold: boxes under it are left out, 0..1; may be changed between frames.
+
+    Args:
+        model: as above.
+        score_threshold: as above; None for the contract's.
+        new_class_map: gives the memory for a class map of so many rows and columns; None: fresh memory.
     """
 
-    def __init__(self, model: OnnxModel, score_threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        model: OnnxModel,
+        score_threshold: float | None = None,
+        new_class_map: Callable[[int, int], UInt8Array] | None = None,
+    ) -> None:
         self.model = model
         contract = model.contract
         self.score_threshold = contract.detections.score_threshold if score_threshold is None else score_threshold
         # Reused for every frame: a fresh buffer costs page faults.
         self._input = np.empty((1, contract.input.height, contract.input.width, 3), np.uint8)
+        self._new_class_map = new_class_map
         self._label_ids = np.array([c.id for c in contract.detections.classes], np.int32)
 
     def warm_up(self) -> float:
@@ -98,7 +109,8 @@ class Perceiver:
         frame, geometry = prepared.frame, prepared.geometry
         outputs = self.model.run(prepared.network_input[None])
         inferred = time.perf_counter()
-        class_map = class_map_to_source(outputs.class_map[0], self.model.contract.class_map.stride, geometry)
+        memory = self._new_class_map(*frame.image_bgr.shape[:2]) if self._new_class_map else None
+        class_map = class_map_to_source(outputs.class_map[0], self.model.contract.class_map.stride, geometry, memory)
         detections = self._select_detections(outputs, geometry)
         uncertainty = _crop_uncertainty(outputs, geometry)
         finished = time.perf_counter()

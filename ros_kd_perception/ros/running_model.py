@@ -45,10 +45,10 @@ class RunningModel:
             ImportError: a message package is missing.
         """
         model = OnnxModel.open(path, **model_options(parameters), low_priority=low_priority)
-        perceiver = Perceiver(model)
+        builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True)
+        perceiver = Perceiver(model, new_class_map=builder.masks.new_class_map)
         warm_up = perceiver.warm_up
         warm_up_ms = run_at_low_priority(warm_up) if low_priority and not model.provider.on_gpu else warm_up()
-        builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True)
         running = cls(path, model, perceiver, builder, warm_up_ms)
         running.set_score_threshold(parameters.score_threshold)
         return running
