@@ -159,9 +159,9 @@ class _Probe:
         self.boxes: list[int] = []
         self.stopwatch = Stopwatch()
         self.stopwatch.wrap(frame_preparer, "frame_from_message", "decode")
-        self.stopwatch.wrap(pipeline._builder, "segmentation", "mask")
-        self.stopwatch.wrap(pipeline._builder, "detections", "boxes")
-        perceive = pipeline._perceiver.perceive_prepared
+        self.stopwatch.wrap(pipeline._running.builder, "segmentation", "mask")
+        self.stopwatch.wrap(pipeline._running.builder, "detections", "boxes")
+        perceive = pipeline._running.perceiver.perceive_prepared
         record = pipeline._health["front"].record
 
         def perceive_and_note(batch: Any) -> Any:
@@ -176,7 +176,7 @@ class _Probe:
             record(handed_ns, times)
             self.handed_over.set()
 
-        pipeline._perceiver.perceive_prepared = perceive_and_note
+        pipeline._running.perceiver.perceive_prepared = perceive_and_note
         pipeline._health["front"].record = record_and_note
 
     def forget(self) -> None:
@@ -203,7 +203,7 @@ class _Probe:
 def _one_repeat(
     pipeline: Any, probe: _Probe, camera: Connection, frames: int, warm_up: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    bare_input = pipeline._perceiver._input.copy()
+    bare_input = pipeline._running.perceiver._input.copy()
     bare_ms, first = [], len(probe.total_ms)
     for index in range(frames + (WARM_UP_FRAMES if warm_up else 0)):
         if warm_up and index == WARM_UP_FRAMES:

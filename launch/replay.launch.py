@@ -3,7 +3,8 @@
     ros2 launch ros_kd_perception replay.launch.py bag:=/data/drive.mcap
 
 The cameras are found in the bag; `camera_topics:='{front: /front_camera/image_raw}'` chooses and names them otherwise.
-The arguments of perception.launch.py are taken too. All ends with the bag unless `loop` or `keep_running` is set.
+With `record:=results.mcap` the node's results are recorded, at the bag's times. The arguments of perception.launch.py
+are taken too. All ends with the bag unless `loop` or `keep_running` is set.
 """
 
 import os
@@ -19,19 +20,21 @@ from launch.actions import (
     RegisterEventHandler,
     TimerAction,
 )
-from launch.event_handlers import OnProcessExit
+from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown
+from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 from ros_kd_perception.bag import BagReader
 from ros_kd_perception.camera_topics import COMPRESSED_IMAGE
-from ros_kd_perception.launch_arguments import camera_topics, is_true
+from ros_kd_perception.launch_arguments import camera_topics, is_true, node_name, seconds
 from ros_kd_perception.ros_environment import large_image_environment
 
 FLAG = ["true", "false", "True", "False"]
 # What the node may still need for the last frames of a bag.
 LAST_FRAMES_S = 2.0
+RECORDER_IS_READY = b"recording: every topic has a publisher"
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -51,10 +54,15 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "camera_topics", default_value="", description="the topic of each camera; found in the bag if empty"
             ),
+            DeclareLaunchArgument(
+                "record",
+                default_value="",
+                description="bag to write the node's results to, a .mcap file; none if empty",
+            ),
             DeclareLaunchArgument("use_sim_time", default_value="true", choices=FLAG, description="follow the bag"),
             OpaqueFunction(function=find_cameras),
             IncludeLaunchDescription(PythonLaunchDescriptionSource(str(perception))),
-            OpaqueFunction(function=start_player),
+            OpaqueFunction(function=start_recorder_and_player),
         ]
     )
 
@@ -75,13 +83,44 @@ def find_cameras(context: LaunchContext) -> None:
     given.setdefault("image_transport", yaml.safe_dump(transports))
 
 
-def start_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Play what `find_cameras` found, with the Fast DDS settings at the player: it sends the large images."""
+def start_recorder_and_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Play what `find_cameras` found; a recorder must hear the node first, lest it miss results."""
+    given = context.launch_configurations
+    player = _player(context)
+    play: list[LaunchDescriptionEntity] = [player]
+    if not is_true(given["keep_running"]):
+        end = TimerAction(period=LAST_FRAMES_S, actions=[_shut_down("the bag has ended")])
+        play.append(RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end])))
+    if not given["record"]:
+        return play
+
+    def play_once(*_: object) -> list[LaunchDescriptionEntity]:
+        actions, play[:] = list(play), []
+        return actions
+
+    def listen(output: ProcessIO) -> list[LaunchDescriptionEntity]:
+        return play_once() if RECORDER_IS_READY in output.text else []
+
+    recorder = _recorder(context)
+    return [
+        recorder,
+        RegisterEventHandler(OnProcessIO(target_action=recorder, on_stdout=listen)),
+        # A recording that cannot be written ends everything; one that ends with the rest changes nothing.
+        RegisterEventHandler(OnProcessExit(target_action=recorder, on_exit=[_shut_down("the recording has ended")])),
+        # If the node does not come up, the player says so.
+        TimerAction(
+            period=seconds("wait_for_node_s", given["wait_for_node_s"]), actions=[OpaqueFunction(function=play_once)]
+        ),
+    ]
+
+
+def _player(context: LaunchContext) -> Node:
+    """The player, with the Fast DDS settings: it sends the large images."""
     given = context.launch_configurations
     topics = camera_topics(given["camera_topics"])
     chosen = [part for camera, topic in topics.items() for part in ("--camera", f"{camera}={topic}")]
     options = ["--rate", given["rate"], "--wait-for-subscribers", given["wait_for_node_s"]]
-    player = Node(
+    return Node(
         package="ros_kd_perception",
         executable="play_bag",
         arguments=[
@@ -94,8 +133,25 @@ def start_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output="screen",
         emulate_tty=True,
     )
-    actions: list[LaunchDescriptionEntity] = [player]
-    if not is_true(given["keep_running"]):
-        end = TimerAction(period=LAST_FRAMES_S, actions=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
-        actions.append(RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end])))
-    return actions
+
+
+def _recorder(context: LaunchContext) -> Node:
+    given = context.launch_configurations
+    return Node(
+        package="ros_kd_perception",
+        executable="record_perception",
+        arguments=[
+            "--output",
+            str(Path(given["record"]).expanduser()),
+            "--perception",
+            node_name(given["namespace"]),
+            "--cameras",
+            *camera_topics(given["camera_topics"]),
+        ],
+        parameters=[{"use_sim_time": is_true(given["use_sim_time"])}],
+        output="screen",
+    )
+
+
+def _shut_down(reason: str) -> EmitEvent:
+    return EmitEvent(event=Shutdown(reason=reason))

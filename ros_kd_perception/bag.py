@@ -77,7 +77,7 @@ def typestore() -> Typestore:
 
 def rosbags_message_types() -> MessageTypes:
     """The message classes of `rosbags`, for MessageBuilder and for BagWriter."""
-    return MessageTypes.from_lookup(message_class, lambda pixels: pixels.reshape(-1))
+    return MessageTypes.from_lookup(message_class, lambda pixels: pixels.reshape(-1), lambda ranges: ranges)
 
 
 def message_class(name: str) -> Any:

@@ -29,5 +29,6 @@ class DropLog:
     def drop(self, camera: str, reason: str, sentence: str) -> None:
         """Drop a frame for one of `DROP_REASONS`; `sentence` says what was expected and what came."""
         self._mailbox.dropped(camera, reason)
-        self._health[camera].record_refusal(sentence)
+        if reason != "failed":
+            self._health[camera].record_refusal(sentence)
         self._throttle.warn((camera, reason), f"dropped a frame of {camera}, {reason}: {sentence}")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ros_kd_perception.camera_watch import picture_sample
 from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.mailbox import Letter, Mailbox
 from ros_kd_perception.perceiver import PreparedFrame
@@ -33,12 +34,14 @@ class ReadyFrame:
     Attributes:
         letter: the message and when it came.
         prepared: the frame and its network input.
+        sample: of the frame's picture, for `CameraWatch`.
         preparation_ms: for decoding and letterboxing.
         ready_ns: steady clock when it was ready.
     """
 
     letter: Letter[Any]
     prepared: PreparedFrame
+    sample: bytes
     preparation_ms: float
     ready_ns: int
 
@@ -137,7 +140,8 @@ class FramePreparer:
         with self._mailbox.lock:
             buffer = self._free.pop() if self._free else None
         try:
-            prepared = self._make_input(frame_from_message(letter.camera, letter.message), buffer)
+            frame = frame_from_message(letter.camera, letter.message)
+            prepared, sample = self._make_input(frame, buffer), picture_sample(frame.image_bgr)
         except BadFrame as error:
             self._drop(letter.camera, error.reason, str(error))
         except Exception:
@@ -145,7 +149,7 @@ class FramePreparer:
             self._drop(letter.camera, "failed", traceback.format_exc())
         else:
             ready_ns = time.monotonic_ns()
-            return ReadyFrame(letter, prepared, (ready_ns - started_ns) / 1e6, ready_ns)
+            return ReadyFrame(letter, prepared, sample, (ready_ns - started_ns) / 1e6, ready_ns)
         if buffer is not None:
             with self._mailbox.lock:
                 self._free.append(buffer)
@@ -192,11 +196,14 @@ class FramePreparer:
 
     def _is_in_time(self, ready: ReadyFrame) -> bool:
         now_ns, camera = time.monotonic_ns(), ready.letter.camera
+        overrun = now_ns - ready.ready_ns > 2 * self._lead_ns()
+        # First of all, for it keeps the camera's turn.
+        if overrun and self._mailbox.give_up_for_newer(camera):
+            return False
         if self._mailbox.is_too_old(ready.letter, now_ns):
             self._mailbox.dropped(camera, "too_old")
             return False
-        overrun = now_ns - ready.ready_ns > 2 * self._lead_ns()
-        return not (overrun and self._mailbox.give_up_for_newer(camera))
+        return True
 
     def _finish_run(self) -> None:
         if self._current is not None:

@@ -9,31 +9,18 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
+from ros_kd_perception.camera_verdict import CameraFacts, CameraLink, Level, Verdict, judge
+from ros_kd_perception.camera_watch import WINDOW_S, CameraWatch
 from ros_kd_perception.mailbox import FrameCounts
 from ros_kd_perception.structures import DROP_REASONS
 
-WINDOW_S = 5.0
-"""Rates, percentiles and levels speak of so many last seconds."""
+__all__ = ["WINDOW_S", "CameraHealth", "CameraLink", "FrameTimes", "Level", "Status", "WorkerPulse", "worker_problem"]
 
 _MAX_SAMPLES = 1000
 _MAX_SENTENCE = 300
-_BY_DESIGN = ("replaced", "too_old", "inactive")
-_REMEDIES = (
-    "large images need the Fast DDS profile config/fastdds_large_images.xml in the environment of the sender, the "
-    "camera driver or bag player, or image_reliability: reliable here"
-)
-
-
-class Level(IntEnum):
-    """How bad it is, in the numbers of diagnostic_msgs/DiagnosticStatus."""
-
-    OK = 0
-    WARN = 1
-    ERROR = 2
 
 
 @dataclass(frozen=True)
@@ -45,21 +32,6 @@ class Status:
     message: str
     hardware_id: str = ""
     values: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class CameraLink:
-    """What the graph says of a camera's topic.
-
-    Attributes:
-        topic: fully qualified.
-        publishers: how many there are, whether they fit or not.
-        mismatch: why one of them cannot be heard (QoS or type), empty if all fit.
-    """
-
-    topic: str
-    publishers: int
-    mismatch: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,11 +50,19 @@ class FrameTimes:
 
 
 class CameraHealth:
-    """Collects what happened to one camera's frames; safe for two threads, one that records and one that asks."""
+    """Collects what happened to one camera's frames; safe for two threads, one that records and one that asks.
+
+    Attributes:
+        silence_timeout_ms: how long the camera may be silent; may be changed.
+        watch: looks at its frames.
+        stamp_limit_suspended: set while an age limit on stamps was asked for that cannot be applied.
+    """
 
     def __init__(self, camera: str, silence_timeout_ms: float) -> None:
         self.camera = camera
         self.silence_timeout_ms = silence_timeout_ms
+        self.watch = CameraWatch(camera)
+        self.stamp_limit_suspended = False
         self._times: deque[tuple[int, FrameTimes]] = deque(maxlen=_MAX_SAMPLES)
         self._snapshots: deque[tuple[int, FrameCounts]] = deque()
         self._refusal = ""
@@ -109,15 +89,26 @@ class CameraHealth:
         recent, span_s = self._recent(now_ns, counts)
         with self._lock:
             times = [t for at_ns, t in self._times if now_ns - at_ns <= WINDOW_S * 1e9]
-        if active_since_ns is None:
-            level, message = Level.OK, "inactive"
-        else:
-            silent_s = (now_ns - max(active_since_ns, counts.latest_arrival_ns)) / 1e9
-            has_sent = counts.latest_arrival_ns > active_since_ns
-            level, message = self._judge(recent, span_s, link, silent_s, has_sent)
+        watch = self.watch.report(now_ns)
+        verdict = Verdict(Level.OK, "inactive", "inactive")
+        if active_since_ns is not None:
+            facts = CameraFacts(
+                recent,
+                span_s,
+                link,
+                silent_s=(now_ns - max(active_since_ns, counts.latest_arrival_ns)) / 1e9,
+                has_sent=counts.latest_arrival_ns > active_since_ns,
+                silence_timeout_ms=self.silence_timeout_ms,
+                refusal=self._refusal,
+                watch=watch,
+                stamp_limit_suspended=self.stamp_limit_suspended,
+            )
+            verdict = judge(facts)
         values = [
+            ("state", verdict.state),
             ("topic", link.topic),
             ("publishers", str(link.publishers)),
+            ("size", watch.size),
             ("rate_in_hz", f"{recent.received / span_s:.2f}"),
             ("rate_out_hz", f"{recent.published / span_s:.2f}"),
             ("received", str(counts.received)),
@@ -128,7 +119,7 @@ class CameraHealth:
             *_percentiles("processing_ms", [t.processing_ms for t in times]),
             *_percentiles("stamp_age_ms", [t.stamp_age_ms for t in times if t.stamp_age_ms is not None]),
         ]
-        return Status(level, self.camera, message, values=tuple(values))
+        return Status(verdict.level, self.camera, verdict.message, values=tuple(values))
 
     def _recent(self, now_ns: int, counts: FrameCounts) -> tuple[FrameCounts, float]:
         # The oldest snapshot that is kept is the last one before the window.
@@ -139,28 +130,6 @@ class CameraHealth:
         if not snapshots or now_ns > snapshots[-1][0]:
             snapshots.append((now_ns, counts))
         return counts.since(before), max((now_ns - before_ns) / 1e9, 1e-3)
-
-    def _judge(
-        self, recent: FrameCounts, span_s: float, link: CameraLink, silent_s: float, has_sent: bool
-    ) -> tuple[Level, str]:
-        if silent_s * 1e3 > self.silence_timeout_ms:
-            return Level.ERROR, _why_silent(link, silent_s, has_sent)
-        if recent.dropped.get("failed", 0):
-            return Level.ERROR, f"inference failed on {recent.dropped['failed']} of the last {recent.received} frames"
-        refused = {r: n for r, n in recent.dropped.items() if n and r not in _BY_DESIGN}
-        if refused:
-            level = Level.WARN if recent.published else Level.ERROR
-            reasons = ", ".join(f"{reason} {count}" for reason, count in refused.items())
-            return level, f"refused {sum(refused.values())} of the last {recent.received} frames: {reasons}"
-        if link.mismatch:
-            return Level.ERROR, f"a publisher on {link.topic} cannot be heard: {link.mismatch}"
-        late = recent.dropped.get("too_old", 0)
-        if late:
-            return Level.WARN, f"{late} of the last {recent.received} frames waited too long and were dropped"
-        rates = f"{recent.published / span_s:.1f} of {recent.received / span_s:.1f} frames/s"
-        if recent.dropped.get("replaced", 0) * 2 > recent.received:
-            return Level.WARN, f"cannot keep up: {rates}"
-        return Level.OK, rates if recent.published else "waiting for frames"
 
 
 @dataclass(frozen=True)
@@ -182,15 +151,6 @@ def worker_problem(pulse: WorkerPulse) -> str:
     if pulse.busy_s > STUCK_AFTER_S:
         return f"the network has been busy with one frame for {pulse.busy_s:.0f} s; restart the node"
     return ""
-
-
-def _why_silent(link: CameraLink, silent_s: float, has_sent: bool) -> str:
-    if link.publishers == 0:
-        return f"nothing for {silent_s:.1f} s: no publisher on {link.topic}; start the camera or remap the topic"
-    if link.mismatch:
-        return f"nothing for {silent_s:.1f} s: a publisher on {link.topic} cannot be heard: {link.mismatch}"
-    matched = f"nothing for {silent_s:.1f} s though {link.publishers} publisher(s) match on {link.topic}"
-    return f"{matched}: they have sent before, look at the camera" if has_sent else f"{matched}: {_REMEDIES}"
 
 
 def _percentiles(name: str, samples: Sequence[float]) -> list[tuple[str, str]]:

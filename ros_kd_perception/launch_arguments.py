@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from ros_kd_perception.camera_topics import CAMERA_NAME
 _INPUTS = ("image_raw", "image_raw/compressed")
 """What the node subscribes to under the name of a camera, one or the other."""
 
+MAX_SECONDS = 86400.0
+
 
 class LaunchArgumentError(ValueError):
     """An argument that nothing can be made of; the message is one sentence with an example."""
@@ -21,6 +24,26 @@ class LaunchArgumentError(ValueError):
 def is_true(text: str) -> bool:
     """Read a flag, in either of its common spellings: `true` or `True`."""
     return text.strip().lower() == "true"
+
+
+def seconds(argument: str, text: str) -> float:
+    """Read a duration.
+
+    Raises:
+        LaunchArgumentError: no number, or not one of a time that ends.
+    """
+    try:
+        duration_s = float(text)
+    except ValueError:
+        duration_s = math.nan
+    if not 0 <= duration_s <= MAX_SECONDS:
+        raise LaunchArgumentError(f"expected {argument} to be 0 to {MAX_SECONDS:g} seconds, got {text[:80]!r}")
+    return duration_s
+
+
+def node_name(namespace: str) -> str:
+    """Fully qualified name of the node in a namespace, with or without its slashes; empty for none."""
+    return "/".join(["", *(part for part in namespace.split("/") if part), "perception"])
 
 
 def camera_topics(text: str) -> dict[str, str]:

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from ros_kd_perception.ground_plane import GroundScan
+from ros_kd_perception.mask_messages import MaskMessages
 from ros_kd_perception.model_contract import ClassInfo, ModelContract
-from ros_kd_perception.structures import Perception, UInt8Array
+from ros_kd_perception.structures import Float32Array, Int32Array, Perception, UInt8Array
 
 UNLABELED_NAME = "unlabeled"
 
@@ -30,6 +32,7 @@ class MessageTypes:
 
     Attributes:
         image_data: turns a C-contiguous uint8 array into what `Image.data` wants in that world.
+        range_data: turns a float32 array into what `LaserScan.ranges` wants.
     """
 
     time: Callable[..., Any]
@@ -49,10 +52,17 @@ class MessageTypes:
     detection_array: Callable[..., Any]
     vision_class: Callable[..., Any]
     label_info: Callable[..., Any]
+    laser_scan: Callable[..., Any]
     image_data: Callable[[UInt8Array], Any]
+    range_data: Callable[[Float32Array], Any]
 
     @classmethod
-    def from_lookup(cls, lookup: Callable[[str], Any], image_data: Callable[[UInt8Array], Any]) -> MessageTypes:
+    def from_lookup(
+        cls,
+        lookup: Callable[[str], Any],
+        image_data: Callable[[UInt8Array], Any],
+        range_data: Callable[[Float32Array], Any],
+    ) -> MessageTypes:
         """Collect the classes from a lookup by full name, such as `sensor_msgs/msg/Image`."""
         return cls(
             time=lookup("builtin_interfaces/msg/Time"),
@@ -72,7 +82,9 @@ class MessageTypes:
             detection_array=lookup("vision_msgs/msg/Detection2DArray"),
             vision_class=lookup("vision_msgs/msg/VisionClass"),
             label_info=lookup("vision_msgs/msg/LabelInfo"),
+            laser_scan=lookup("sensor_msgs/msg/LaserScan"),
             image_data=image_data,
+            range_data=range_data,
         )
 
 
@@ -96,32 +108,36 @@ class MessageBuilder:
         contract: of the model that the perceptions come from.
         reuse_parts: what `segmentation` and `detections` return then holds good only until their next call. Filling
             in an old message costs a hundred boxes 0.1 ms instead of 1.7 ms, for rclpy's constructors make every
-            default first, and a 720p mask 0.02 ms instead of 1 ms, most of it for fresh pages of memory.
+            default first. `segmentation` returns the message that the class map was computed in, if its memory came
+            from `masks.new_class_map`; one from elsewhere is copied.
+
+    Attributes:
+        masks: messages that class maps can be computed in.
     """
 
     def __init__(self, types: MessageTypes, contract: ModelContract, *, reuse_parts: bool = False) -> None:
         self._types = types
         self._contract = contract
         self._reuse_parts = reuse_parts
-        self._parts: list[_DetectionParts] = []
-        self._mask: Any = None
+        self.masks = MaskMessages(lambda height, width: self._image("mono8", np.zeros((height, width), np.uint8)))
         self._no_data = np.empty(0, np.uint8)
+        self._no_ranges = np.empty(0, np.float32)
         self._class_ids = {c.id: str(c.id) for c in contract.detections.classes}
         origin = types.point(x=0.0, y=0.0, z=0.0)
         no_turn = types.quaternion(x=0.0, y=0.0, z=0.0, w=1.0)
         self._no_pose = types.pose_with_covariance(
             pose=types.pose(position=origin, orientation=no_turn), covariance=np.zeros(36, np.float64)
         )
+        self._parts: list[_DetectionParts] = []
+        self._shared_header = self._header(0, "")
+        self._shared_array = types.detection_array(header=self._shared_header, detections=[])
 
     def segmentation(self, perception: Perception) -> Any:
         """The class map as sensor_msgs/Image: mono8, one class id a pixel, size of the source image."""
-        mask, class_map = self._mask, perception.class_map
-        if mask is None or (mask.height, mask.width) != class_map.shape:
-            mask = self._image(perception, class_map, "mono8", channels=1)
-        else:
-            mask.header = self._header(perception.stamp_ns, perception.frame_id)
-            np.frombuffer(mask.data, np.uint8).reshape(class_map.shape)[:] = class_map
-        self._mask = mask if self._reuse_parts else None
+        mask = self.masks.message_of(perception.class_map) if self._reuse_parts else None
+        if mask is None:
+            mask = self._image("mono8", perception.class_map)
+        mask.header = self._header_of(perception)
         return mask
 
     def segmentation_png(self, perception: Perception) -> Any:
@@ -139,25 +155,55 @@ class MessageBuilder:
 
     def overlay(self, perception: Perception, image_bgr: UInt8Array) -> Any:
         """A drawn picture, uint8 `[h, w, 3]`, as sensor_msgs/Image bgr8 with the perception's header."""
-        return self._image(perception, image_bgr, "bgr8", channels=3)
+        message = self._image("bgr8", image_bgr)
+        message.header = self._header(perception.stamp_ns, perception.frame_id)
+        return message
 
     def detections(self, perception: Perception) -> Any:
         """The boxes as vision_msgs/Detection2DArray in source-image pixels, best first; empty when nothing is seen."""
-        header = self._header(perception.stamp_ns, perception.frame_id)
+        header = self._header_of(perception)
         found, class_ids = perception.detections, self._class_ids
-        parts = self._take_parts(len(found))
+        parts = self._take_parts(len(found), header)
         # In double precision, as the fields are, and in whole-array steps: a hundred boxes must not cost a millisecond.
         corners = found.boxes_xyxy.astype(np.float64)
         centers = ((corners[:, :2] + corners[:, 2:]) * 0.5).tolist()
         sizes = (corners[:, 2:] - corners[:, :2]).tolist()
         rows = zip(parts, centers, sizes, found.scores.tolist(), found.labels.tolist(), strict=True)
         for part, (center_x, center_y), (size_x, size_y), score, label in rows:
-            part.detection.header = header
             part.hypothesis.class_id = class_ids.get(label) or str(label)
             part.hypothesis.score = score
             part.center.x, part.center.y = center_x, center_y
             part.box.size_x, part.box.size_y = size_x, size_y
-        return self._types.detection_array(header=header, detections=[part.detection for part in parts])
+        array = self._shared_array if self._reuse_parts else self._types.detection_array(header=header, detections=[])
+        array.detections = [part.detection for part in parts]
+        return array
+
+    def free_space(self, perception: Perception, boundary: Int32Array) -> Any:
+        """The free-space boundary as sensor_msgs/Image: one row of 32SC1, a value for each column of the image."""
+        rows = np.ascontiguousarray(boundary, "<i4").view(np.uint8)
+        message = self._image("32SC1", rows[None], pixel_bytes=4)
+        message.header = self._header(perception.stamp_ns, perception.frame_id)
+        return message
+
+    def scan(self, perception: Perception, frame_id: str, scan: GroundScan, ranges: Float32Array) -> Any:
+        """Ranges on the ground as sensor_msgs/LaserScan, all beams at the time of the frame."""
+        angles, beams = scan.beams.angles_rad, scan.beams
+        nearest_m = float(scan.nearest_m.min())
+        message = self._types.laser_scan(
+            header=self._header(perception.stamp_ns, frame_id),
+            angle_min=float(angles[0]),
+            angle_max=float(angles[-1]),
+            angle_increment=beams.increment_rad,
+            time_increment=0.0,
+            scan_time=0.0,
+            # A hair less, for float32 must not round it to above a range that is as near as can be.
+            range_min=nearest_m * (1 - 1e-6) if np.isfinite(nearest_m) else 0.0,
+            range_max=beams.range_max_m,
+            ranges=self._types.range_data(self._no_ranges),
+            intensities=self._types.range_data(self._no_ranges),
+        )
+        message.ranges = self._types.range_data(ranges)
+        return message
 
     def segmentation_labels(self) -> Any:
         """vision_msgs/LabelInfo of the class map: every class and the id of what carries none."""
@@ -178,36 +224,44 @@ class MessageBuilder:
             threshold=float(threshold),
         )
 
-    def _take_parts(self, count: int) -> list[_DetectionParts]:
+    def _take_parts(self, count: int, header: Any) -> list[_DetectionParts]:
         if not self._reuse_parts:
-            return [self._make_parts() for _ in range(count)]
+            return [self._make_parts(header) for _ in range(count)]
         while len(self._parts) < count:
-            self._parts.append(self._make_parts())
+            self._parts.append(self._make_parts(header))
         return self._parts[:count]
 
-    def _make_parts(self) -> _DetectionParts:
+    def _make_parts(self, header: Any) -> _DetectionParts:
         types = self._types
         position = types.point_2d(x=0.0, y=0.0)
         box = types.bounding_box(center=types.pose_2d(position=position, theta=0.0), size_x=0.0, size_y=0.0)
         hypothesis = types.hypothesis(class_id="", score=0.0)
         result = types.hypothesis_with_pose(hypothesis=hypothesis, pose=self._no_pose)
-        detection = types.detection(header=self._header(0, ""), results=[result], bbox=box, id="")
+        detection = types.detection(header=header, results=[result], bbox=box, id="")
         return _DetectionParts(detection, hypothesis, position, box)
 
-    def _image(self, perception: Perception, pixels: UInt8Array, encoding: str, channels: int) -> Any:
-        height, width = pixels.shape[:2]
+    def _image(self, encoding: str, pixels: UInt8Array, pixel_bytes: int = 1) -> Any:
+        height, width = pixels.shape[0], pixels.shape[1] // pixel_bytes
         message = self._types.image(
-            header=self._header(perception.stamp_ns, perception.frame_id),
+            header=self._header(0, ""),
             height=height,
             width=width,
             encoding=encoding,
             is_bigendian=0,
-            step=width * channels,
+            step=pixels.nbytes // height,
             data=self._types.image_data(self._no_data),
         )
         # Not through the constructor: rclpy's copies what it is given there, byte for byte, in a millisecond at 720p.
         message.data = self._types.image_data(np.ascontiguousarray(pixels))
         return message
+
+    def _header_of(self, perception: Perception) -> Any:
+        if not self._reuse_parts:
+            return self._header(perception.stamp_ns, perception.frame_id)
+        header = self._shared_header
+        header.stamp.sec, header.stamp.nanosec = divmod(perception.stamp_ns, 1_000_000_000)
+        header.frame_id = perception.frame_id
+        return header
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)

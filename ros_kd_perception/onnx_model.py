@@ -28,6 +28,7 @@ from ros_kd_perception.golden_frames import (
     GoldenResult,
     golden_from_text,
 )
+from ros_kd_perception.low_priority import run_at_low_priority
 from ros_kd_perception.model_contract import CONTRACT_KEY, ContractError, ModelContract
 from ros_kd_perception.onnx_file import ModelFileError, read_model_file
 from ros_kd_perception.session_runner import BoundSession, PlainSession, SessionRunner
@@ -99,6 +100,7 @@ class OnnxModel:
         intra_op_threads: int = 0,
         max_batch: int = 1,
         verify_golden: bool = True,
+        low_priority: bool = False,
     ) -> OnnxModel:
         """Open an exported student, check it against its contract and re-run its golden frames.
 
@@ -110,6 +112,7 @@ class OnnxModel:
             intra_op_threads: 0 lets ONNX Runtime choose.
             max_batch: frames that may run at once where that is faster, on a GPU.
             verify_golden: off only for tools that look at a model that they do not run.
+            low_priority: on a CPU, golden frames give way to whatever else the machine does.
 
         Raises:
             ModelError: missing, not ONNX, reaching outside of its file, without contract, at odds with it, wrong
@@ -135,7 +138,11 @@ class OnnxModel:
                 intra_op_threads,
             )
             model = cls._open(request, contract, require_gpu, cuda_graph=True)
-            return model._verified(request, file.metadata, require_gpu) if verify_golden else model
+            if not verify_golden:
+                return model
+            if low_priority and not model.provider.on_gpu:
+                return run_at_low_priority(lambda: model._verified(request, file.metadata, require_gpu))
+            return model._verified(request, file.metadata, require_gpu)
         except ContractError as error:
             raise ModelError(f"{path}: {error}") from None
         except ProviderError as error:

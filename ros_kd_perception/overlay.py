@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.model_contract import ClassInfo, ModelContract
-from ros_kd_perception.structures import Perception, UInt8Array
+from ros_kd_perception.structures import Int32Array, Perception, UInt8Array
 
 TINT = 0.45
 """Share of the class colour in a tinted pixel; the rest is the picture."""
@@ -22,7 +22,9 @@ Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom, pixels."""
 
 
-def draw_overlay(image_bgr: UInt8Array, perception: Perception, contract: ModelContract) -> UInt8Array:
+def draw_overlay(
+    image_bgr: UInt8Array, perception: Perception, contract: ModelContract, boundary: Int32Array | None = None
+) -> UInt8Array:
     """Draw class tints and labelled boxes on a copy of a frame.
 
     Where boxes crowd, the surest get the labels: one goes above its box, else below it, else it is left out, so that
@@ -32,6 +34,7 @@ def draw_overlay(image_bgr: UInt8Array, perception: Perception, contract: ModelC
         image_bgr: uint8 `[height, width, 3]`, the frame that was perceived.
         perception: its class map has the size of the frame.
         contract: names and colours of the classes.
+        boundary: of the free space, int32 `[width]`, to be drawn as a line; or None.
 
     Returns:
         uint8 `[height, width, 3]`, C-contiguous; unlabelled pixels keep the picture's colour.
@@ -48,12 +51,21 @@ def draw_overlay(image_bgr: UInt8Array, perception: Perception, contract: ModelC
         for left, top, right, bottom in found.boxes_xyxy.tolist()
     ]
     line = max(1, round(picture.shape[0] / 360))
+    if boundary is not None:
+        _draw_boundary(picture, boundary, line)
     for box, info in reversed(list(zip(boxes, infos, strict=True))):  # the surest box on top
         cv2.rectangle(picture, box[:2], box[2:], info.color_rgb[::-1], line)
     plates: list[Rectangle] = []
     for index, (info, score) in enumerate(zip(infos, found.scores.tolist(), strict=True)):
         _draw_label(picture, boxes, index, info, f"{info.name} {score:.2f}", plates)
     return picture
+
+
+def _draw_boundary(picture: UInt8Array, boundary: Int32Array, line: int) -> None:
+    """Draw a white line with a black rim along the last free row of each column."""
+    points = np.stack([np.arange(len(boundary), dtype=np.int32), boundary + 1], axis=-1)
+    for color, thickness in ((_BLACK, line + 2), (_WHITE, line)):
+        cv2.polylines(picture, [points[:, None]], False, color, thickness)
 
 
 def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: ModelContract) -> UInt8Array:

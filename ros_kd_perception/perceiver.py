@@ -8,7 +8,7 @@ what the vehicle saw. Nothing here knows ROS.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +46,25 @@ class Perceiver:
     Attributes:
         model: the verified model.
         score_threshold: boxes under it are left out, 0..1; may be changed between frames.
+
+    Args:
+        model: as above.
+        score_threshold: as above; None for the contract's.
+        new_class_map: gives the memory for a class map of so many rows and columns; None: fresh memory.
     """
 
-    def __init__(self, model: OnnxModel, score_threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        model: OnnxModel,
+        score_threshold: float | None = None,
+        new_class_map: Callable[[int, int], UInt8Array] | None = None,
+    ) -> None:
         self.model = model
         contract = model.contract
         self.score_threshold = contract.detections.score_threshold if score_threshold is None else score_threshold
         # Reused for every frame: a fresh buffer costs page faults.
         self._input = np.empty((1, contract.input.height, contract.input.width, 3), np.uint8)
+        self._new_class_map = new_class_map
         self._label_ids = np.array([c.id for c in contract.detections.classes], np.int32)
 
     def warm_up(self) -> float:
@@ -98,7 +109,8 @@ class Perceiver:
         frame, geometry = prepared.frame, prepared.geometry
         outputs = self.model.run(prepared.network_input[None])
         inferred = time.perf_counter()
-        class_map = class_map_to_source(outputs.class_map[0], self.model.contract.class_map.stride, geometry)
+        memory = self._new_class_map(*frame.image_bgr.shape[:2]) if self._new_class_map else None
+        class_map = class_map_to_source(outputs.class_map[0], self.model.contract.class_map.stride, geometry, memory)
         detections = self._select_detections(outputs, geometry)
         uncertainty = _crop_uncertainty(outputs, geometry)
         finished = time.perf_counter()
@@ -113,13 +125,13 @@ class Perceiver:
         )
 
     def _select_detections(self, outputs: NetworkOutputs, geometry: LetterboxGeometry) -> Detections:
-        scores, boxes, labels = outputs.scores[0], outputs.boxes_xyxy[0], outputs.labels[0]
+        scores, labels = outputs.scores[0], outputs.labels[0]
+        boxes = boxes_to_source(outputs.boxes_xyxy[0], geometry)
         # NaN compares false, so a diverged network yields no boxes rather than wild ones.
-        kept = (scores >= self.score_threshold) & np.isfinite(boxes).all(axis=1) & np.isin(labels, self._label_ids)
-        source_boxes = boxes_to_source(boxes[kept], geometry)
-        sides = source_boxes[:, 2:] - source_boxes[:, :2]
-        real = (sides > 0).all(axis=1)  # a box wholly in the padding is clipped to nothing
-        return Detections(source_boxes[real], scores[kept][real], labels[kept][real])
+        kept = (scores >= self.score_threshold) & np.isfinite(outputs.boxes_xyxy[0]).all(axis=1)
+        kept &= (labels[:, None] == self._label_ids).any(axis=1)  # np.isin costs as much as all the rest
+        kept &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box wholly in the padding is clipped to nothing
+        return Detections(boxes[kept], scores[kept], labels[kept])
 
 
 def _crop_uncertainty(outputs: NetworkOutputs, geometry: LetterboxGeometry) -> Float32Array:

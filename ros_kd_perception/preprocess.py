@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -59,21 +60,27 @@ def letterbox(image_bgr: UInt8Array, out: UInt8Array, pad_value: int) -> Letterb
     return geometry
 
 
-def class_map_to_source(class_map: UInt8Array, stride: int, geometry: LetterboxGeometry) -> UInt8Array:
+def class_map_to_source(
+    class_map: UInt8Array, stride: int, geometry: LetterboxGeometry, out: UInt8Array | None = None
+) -> UInt8Array:
     """Bring a class map back to the source image: nearest cell, pixel centres aligned, padding cropped.
 
     Args:
         class_map: uint8 `[H/stride, W/stride]` of the network input.
         stride: network-input pixels a cell, each way.
         geometry: as `letterbox` returned it.
+        out: uint8 `[source_height, source_width]`, C-contiguous, to be overwritten; None: a new one.
 
     Returns:
         uint8 `[source_height, source_width]`, C-contiguous.
     """
     rows = _nearest_cells(geometry.source_height, geometry.placed_height, stride, class_map.shape[0])
     columns = _nearest_cells(geometry.source_width, geometry.placed_width, stride, class_map.shape[1])
-    # Columns first: the intermediate then has few rows. cv2's INTER_NEAREST rounds differently.
-    return class_map.take(columns, axis=1).take(rows, axis=0)
+    # Columns first: the intermediate then has few rows. Those are taken as rows of the transposed map, because `take`
+    # copies a row at once and columns cell by cell. cv2's INTER_NEAREST rounds differently.
+    widened = cv2.transpose(cv2.transpose(class_map).take(columns, axis=0))
+    # The indices are in range; "raise" would check them in a copy of `out`.
+    return np.asarray(widened, np.uint8).take(rows, axis=0, out=out, mode="clip")
 
 
 def boxes_to_source(boxes_xyxy: Float32Array, geometry: LetterboxGeometry) -> Float32Array:
@@ -82,9 +89,14 @@ def boxes_to_source(boxes_xyxy: Float32Array, geometry: LetterboxGeometry) -> Fl
     scale_y = geometry.source_height / geometry.placed_height
     boxes = boxes_xyxy * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     limit = np.array([geometry.source_width, geometry.source_height] * 2, np.float32)
-    return np.asarray(np.clip(boxes, 0.0, limit), np.float32)
+    # What np.clip does, without its detour through Python; NaN stays NaN.
+    np.maximum(boxes, np.float32(0), out=boxes)
+    return np.minimum(boxes, limit, out=boxes)
 
 
+@lru_cache(maxsize=16)  # cameras seldom change their size, and each entry is at most 128 KiB
 def _nearest_cells(source_px: int, placed_px: int, stride: int, cells: int) -> npt.NDArray[np.intp]:
     centres = (np.arange(source_px) + 0.5) * (placed_px / source_px) / stride
-    return np.minimum(centres.astype(np.intp), cells - 1)
+    nearest = np.minimum(centres.astype(np.intp), cells - 1)
+    nearest.flags.writeable = False  # shared by every frame of this size
+    return nearest

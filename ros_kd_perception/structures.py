@@ -17,6 +17,7 @@ Int32Array = npt.NDArray[np.int32]
 DROP_REASONS = (
     "replaced",  # a newer frame of the same camera came before this one's turn
     "too_old",  # waited longer than the age limit
+    "stale",  # its header stamp is older than the limit on stamps
     "inactive",  # the node was deactivated while it waited
     "unknown_encoding",
     "bad_size",
@@ -25,6 +26,7 @@ DROP_REASONS = (
     "too_large",
     "zero_stamp",
     "stamp_backwards",
+    "duplicate",  # the frame before, with the same stamp, once more
     "failed",  # inference itself raised
 )
 

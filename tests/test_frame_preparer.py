@@ -131,8 +131,8 @@ def test_a_ready_frame_gives_way_to_newer_ones_when_the_run_takes_longer_than_ex
     until(lambda: rig.in_progress() == 1)
     rig.mailbox.put("front", message(3))
     rig.mailbox.put("front", message(4))
-    overrun = threading.Event()
-    assert not overrun.wait(1.0)  # far beyond what a preparation takes
+    ready_at = time.monotonic()
+    until(lambda: time.monotonic() > ready_at + 1.0)  # far beyond what a preparation takes
     assert rig.take().prepared.frame.stamp_ns == 4
     assert rig.dropped() == {"replaced": 2}
     counts = rig.mailbox.counts()["front"]
@@ -152,6 +152,20 @@ def test_a_ready_frame_that_grew_too_old_is_dropped(start: Callable[..., Rig]) -
     rig.preparer.close()
     taker.join(30)
     assert not taker.is_alive()
+
+
+def test_a_camera_whose_ready_frame_gave_way_keeps_its_turn(start: Callable[..., Rig]) -> None:
+    rig = start()
+    rig.mailbox.put("front", message(1))
+    rig.take()
+    rig.mailbox.put("left", message(2))
+    until(lambda: rig.in_progress() == 1)
+    rig.mailbox.put("right", message(3))
+    rig.mailbox.put("left", message(4))
+    ready_at = time.monotonic()
+    until(lambda: time.monotonic() > ready_at + 1.0)  # far beyond what a preparation takes
+    assert [rig.take().prepared.frame.stamp_ns for _ in range(2)] == [4, 3]
+    assert rig.dropped("left") == {"replaced": 1}
 
 
 def test_bad_messages_never_reach_the_network(start: Callable[..., Rig]) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ros_kd_perception.camera_verdict import STATES
 from ros_kd_perception.health import (
     WINDOW_S,
     CameraHealth,
@@ -21,6 +22,12 @@ LINK = CameraLink("/front/image_raw", 1)
 
 def counts(received: int, published: int, arrival_s: float, **dropped: int) -> FrameCounts:
     return FrameCounts(received, published, dropped, 0, 0, int(arrival_s * SECOND))
+
+
+def state(status: Status) -> str:
+    found = dict(status.values)["state"]
+    assert found in STATES
+    return found
 
 
 def judge(*snapshots: tuple[float, FrameCounts], link: CameraLink = LINK, active_since_s: float | None = 0.0) -> Status:
@@ -132,6 +139,75 @@ def test_percentiles_of_the_times_within_the_window() -> None:
     )
     assert values["latency_ms.p50"] == "60.00"
     assert values["stamp_age_ms.p50"] == ""
+
+
+def seen_for(seconds: int, health: CameraHealth, stamp_s: int = 1, sample: bytes = b"", height: int = 480) -> Status:
+    """Show the camera's watch ten frames a second, and ask for the status at the end."""
+    for frame in range(10 * seconds):
+        at_ns = frame * SECOND // 10
+        health.watch.check(at_ns, stamp_s * SECOND + at_ns, (height, 640, 3), sample or str(frame).encode())
+    health.status(0, counts(0, 0, 0.0), LINK, 0)
+    return health.status(seconds * SECOND, counts(10 * seconds, 10 * seconds, seconds), LINK, 0)
+
+
+def test_each_condition_has_a_state_of_its_own() -> None:
+    before = (1.0, counts(0, 0, 0.9))
+
+    def after(published: int, link: CameraLink = LINK, **dropped: int) -> str:
+        return state(judge(before, (2.0, counts(10, published, 2.0, **dropped)), link=link))
+
+    assert after(10) == "ok"
+    assert after(0, unknown_encoding=10) == "wrong_encoding"
+    assert after(5, bad_step=5) == "bad_frames"
+    assert after(8, stale=2) == "stale"
+    assert after(8, stamp_backwards=2) == "backward_stamps"
+    assert after(5, duplicate=5) == "duplicated"
+    assert after(9, failed=1) == "failed"
+    assert after(3, replaced=7) == after(9, too_old=1) == "overloaded"
+    assert after(10, CameraLink("/front/image_raw", 2, "incompatible QoS")) == "incompatible"
+    assert state(judge((5.1, counts(0, 0, 0.0)))) == "silent"
+    assert state(judge((5.1, counts(0, 0, 0.0)), link=CameraLink("/front/image_raw", 0))) == "missing"
+    assert state(judge((1.0, counts(0, 0, 0.0)))) == "waiting"
+    assert state(judge((1.0, counts(0, 0, 0.0)), active_since_s=None)) == "inactive"
+
+
+def test_the_worst_finding_comes_first_and_none_is_hidden() -> None:
+    status = judge((1.0, counts(0, 0, 0.9)), (2.0, counts(10, 1, 2.0, replaced=6, bad_step=2, failed=1)))
+    assert (status.level, state(status)) == (Level.ERROR, "failed")
+    assert all(words in status.message for words in ("inference failed on 1", "refused 2", "cannot keep up"))
+
+
+def test_the_last_refusal_and_a_second_publisher_are_named() -> None:
+    health = CameraHealth("front", 2000)
+    health.record_refusal("expected this,\ngot that")
+    health.status(SECOND, counts(0, 0, 0.9), LINK, 0)
+    two = CameraLink("/front/image_raw", 2)
+    status = health.status(2 * SECOND, counts(10, 5, 2.0, stamp_backwards=5), two, 0)
+    assert "(expected this, got that)" in status.message
+    assert "2 publishers send on /front/image_raw, one is too many" in status.message
+
+
+def test_a_picture_that_stands_still_warns() -> None:
+    status = seen_for(3, CameraHealth("front", 2000), sample=b"still")
+    assert (status.level, state(status)) == (Level.WARN, "frozen")
+    assert "3.0 s" in status.message
+
+
+def test_a_changed_size_warns_and_both_are_named() -> None:
+    health = CameraHealth("front", 2000)
+    seen_for(1, health)
+    status = seen_for(1, health, stamp_s=10, height=360)
+    assert (status.level, state(status)) == (Level.WARN, "changed_size")
+    assert "640x480 to 640x360" in status.message
+    assert dict(status.values)["size"] == "640x360"
+
+
+def test_a_limit_on_stamps_that_cannot_be_applied_warns() -> None:
+    health = CameraHealth("front", 2000)
+    health.stamp_limit_suspended = True
+    status = seen_for(1, health)
+    assert (status.level, state(status)) == (Level.WARN, "clocks_apart")
+    assert "use_sim_time" in status.message
 
 
 def test_the_watchdog_sees_dead_and_stuck_threads() -> None:

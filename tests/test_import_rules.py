@@ -21,10 +21,11 @@ TRAINING_LIBRARIES = {
 }
 ROS_LIBRARIES = {
     "rclpy", "ament_index_python", "builtin_interfaces", "cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch",
-    "launch_ros", "lifecycle_msgs", "rcl_interfaces", "rosgraph_msgs", "sensor_msgs", "std_msgs", "vision_msgs",
+    "launch_ros", "lifecycle_msgs", "rcl_interfaces", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs",
+    "tf2_ros", "vision_msgs",
 }  # fmt: skip
 # Used where they are installed, imported when it comes to that: the fallback for rare encodings, the share directory.
-LOOKED_FOR = {"cv_bridge", "ament_index_python"}
+LOOKED_FOR = {"cv_bridge", "ament_index_python", "tf2_ros"}
 # What opens a session, and what runs it; `onnx_model` verifies it and is what everybody else uses.
 RUNTIME_MODULES = {"execution_provider", "session_runner"}
 # Further down may import further up, never the other way round.

@@ -1,28 +1,26 @@
-"""The launch files and what they hand to the node; run for real where the launch system is installed."""
+"""The launch files and what they hand to the node, wherever it is; `test_launch_system` runs them."""
 
 import ast
-import importlib.util
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 import yaml
-from checkout import ROOT, copy_checkout
+from checkout import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from small_bag import write_small_bag
-from tiny_student import write_tiny_student
 
-from ros_kd_perception.launch_arguments import LaunchArgumentError, camera_topics, node_parameters, remappings
+from ros_kd_perception.launch_arguments import (
+    LaunchArgumentError,
+    camera_topics,
+    node_name,
+    node_parameters,
+    remappings,
+    seconds,
+)
 from ros_kd_perception.onnx_model import DEVICES
 from ros_kd_perception.ros.node_parameters import PARAMETERS, problem_with
-from ros_kd_perception.ros_environment import free_domain_id
 
 LEFT_EMPTY = {
     "autostart": "true", "model": "", "cameras": "", "camera_topics": "", "image_transport": "", "device": "",
@@ -144,82 +142,23 @@ def test_launch_files_start_executables_that_are_installed(path: Path) -> None:
             assert ast.literal_eval(node.value) == DEVICES
 
 
-needs_launch = pytest.mark.skipif(
-    importlib.util.find_spec("launch_ros") is None,
-    reason="NOT RUN: the launch system is not on PyPI; put launch and launch_ros of a ROS install on PYTHONPATH",
+def test_the_node_is_relaunched_after_a_pause_if_respawn_is_set() -> None:
+    tree = ast.parse((ROOT / "launch" / "perception.launch.py").read_text(encoding="utf-8"))
+    keywords = {node.arg: ast.unparse(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+
+    assert "respawn" in keywords["respawn"]
+    assert float(keywords["respawn_delay"]) >= 1
+
+
+@pytest.mark.parametrize("text", ["soon", "", "-1", "nan", "inf", "1e9"])
+def test_a_duration_that_is_none_is_refused_in_one_sentence(text: str) -> None:
+    assert seconds("wait_for_node_s", "2.5") == 2.5
+    with pytest.raises(LaunchArgumentError, match=r"^expected wait_for_node_s to be 0 to 86400 seconds, got [^\n]*$"):
+        seconds("wait_for_node_s", text)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name"), [("", "/perception"), ("robot", "/robot/perception"), ("/a/b/", "/a/b/perception")]
 )
-RUN_LAUNCH_FILE = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-source = PythonLaunchDescriptionSource(sys.argv[1])
-arguments = [argument.split(":=", 1) for argument in sys.argv[2:]]
-service = LaunchService(noninteractive=True)
-service.include_launch_description(LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)]))
-sys.exit(service.run())
-"""
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A colcon workspace, for the launch system finds packages nowhere else."""
-    workspace = tmp_path_factory.mktemp("workspace")
-    copy_checkout(workspace / "src" / "ros_kd_perception")
-    environment = os.environ | {"AMENT_PREFIX_PATH": sys.prefix}
-    command = [sys.executable, "-m", "colcon", "build"]
-    subprocess.run(command, cwd=workspace, env=environment, check=True, capture_output=True, timeout=180)
-    return workspace
-
-
-def launch_until(workspace: Path, awaited: str, launch_file: str, *arguments: str) -> str:
-    """Run a launch file, interrupt it once it says what is awaited, and return all it said."""
-    environment = os.environ | {
-        "AMENT_PREFIX_PATH": os.pathsep.join([str(workspace / "install" / "ros_kd_perception"), sys.prefix]),
-        "ROS_LOG_DIR": str(workspace / "ros_log"),
-        "ROS_DOMAIN_ID": str(free_domain_id()),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "PYTHONUNBUFFERED": "1",
-    }
-    command = [sys.executable, "-c", RUN_LAUNCH_FILE, str(ROOT / "launch" / launch_file), *arguments]
-    launch = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    with launch:
-        assert launch.stdout is not None
-        watchdog = threading.Timer(90, os.killpg, (launch.pid, signal.SIGKILL))
-        watchdog.start()
-        said = []
-        for line in launch.stdout:
-            said.append(line)
-            if awaited in line:
-                launch.send_signal(signal.SIGINT)
-        watchdog.cancel()
-    return "".join(said)
-
-
-@needs_launch
-def test_perception_launch_brings_the_node_to_active(workspace: Path, tmp_path: Path) -> None:
-    model = write_tiny_student(tmp_path / "tiny.onnx")
-
-    said = launch_until(
-        workspace, "[perception]: active", "perception.launch.py", f"model:={model}", "cameras:=[front, left]"
-    )
-
-    assert "for front, left" in said
-    assert "[perception]: active" in said
-    assert "process has finished cleanly" in said
-
-
-@needs_launch
-@pytest.mark.parametrize("compressed", [False, True], ids=["raw", "compressed"])
-def test_replay_launch_plays_the_cameras_of_a_bag_and_ends(compressed: bool, workspace: Path, tmp_path: Path) -> None:
-    model = write_tiny_student(tmp_path / "tiny.onnx")
-    bag = write_small_bag(tmp_path / "drive.mcap", frames=4, compressed=compressed)
-
-    said = launch_until(workspace, "never said", "replay.launch.py", f"bag:={bag}", f"model:={model}")
-
-    assert "[perception]: active" in said
-    assert "played 8 images" in said
-    assert said.count("process has finished cleanly") == 2
+def test_the_node_is_named_by_its_namespace(namespace: str, name: str) -> None:
+    assert node_name(namespace) == name

@@ -87,6 +87,30 @@ def test_a_camera_saves_no_turns_up_while_it_is_silent() -> None:
     assert serve(mailbox, 100, "front", "left") == {"front": 50, "left": 50}
 
 
+@pytest.mark.parametrize(("cameras", "rate_hz", "run_ms"), [(4, 30, 60), (3, 10, 50), (6, 60, 8), (2, 15, 400)])
+def test_overload_keeps_ages_within_a_turn_and_rates_even(cameras: int, rate_hz: int, run_ms: int) -> None:
+    """Events of one simulated minute: cameras out of step with each other, a taker that is always busy."""
+    clock, names = Clock(), [f"camera{number}" for number in range(cameras)]
+    mailbox = open_mailbox(*names, clock=clock)
+    period_ns, run_ns = 10**9 // rate_hz, run_ms * 10**6
+    due_ns = {name: index * period_ns // cameras for index, name in enumerate(names)}
+    served: Counter[str] = Counter()
+    for end_ns in range(run_ns, 60 * 10**9, run_ns):
+        for name in names:
+            while due_ns[name] <= end_ns:
+                clock.now_ns = due_ns[name]
+                mailbox.put(name, "image")
+                due_ns[name] += period_ns
+        clock.now_ns = end_ns
+        letter = mailbox.take(0)
+        if letter is not None:
+            served[letter.camera] += 1
+            assert end_ns - letter.arrival_ns <= min(period_ns, cameras * run_ns)
+    overloaded = cameras * rate_hz * run_ms > 1000
+    assert overloaded
+    assert max(served.values()) - min(served.values()) <= 1
+
+
 def test_a_taken_message_gives_way_to_a_newer_one_and_its_camera_keeps_its_turn() -> None:
     mailbox = open_mailbox("front", "left")
     mailbox.put("front", "old")

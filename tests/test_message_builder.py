@@ -24,7 +24,7 @@ for definition in Path(str(resources.files("ros_kd_perception") / "interfaces" /
 
 
 def rosbags_types() -> MessageTypes:
-    return MessageTypes.from_lookup(STORE.types.__getitem__, lambda pixels: pixels.reshape(-1))
+    return MessageTypes.from_lookup(STORE.types.__getitem__, lambda pixels: pixels.reshape(-1), lambda ranges: ranges)
 
 
 def make_perception(detections: int = 3, height: int = 48, width: int = 64) -> Perception:

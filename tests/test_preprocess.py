@@ -50,6 +50,21 @@ def test_every_cell_inside_the_image_comes_back_and_none_of_the_padding(height, 
     assert (source == 7).all()
 
 
+@given(
+    height=sides, width=sides, rows=st.integers(1, 20), columns=st.integers(1, 20), stride=st.sampled_from([1, 2, 4])
+)
+@settings(deadline=None)
+def test_each_pixel_has_the_class_of_the_cell_that_its_centre_lies_in(height, width, rows, columns, stride):
+    geometry = letterbox_geometry(height, width, rows * stride, columns * stride)
+    class_map = np.random.default_rng(rows * columns).integers(0, 256, (rows, columns), dtype=np.uint8)
+    y = np.minimum(((np.arange(height) + 0.5) * (geometry.placed_height / height) / stride).astype(int), rows - 1)
+    x = np.minimum(((np.arange(width) + 0.5) * (geometry.placed_width / width) / stride).astype(int), columns - 1)
+    out = np.empty((height, width), np.uint8)
+    assert class_map_to_source(class_map, stride, geometry, out) is out
+    assert (out == class_map[y[:, None], x]).all()
+    assert (class_map_to_source(class_map, stride, geometry) == out).all()
+
+
 @pytest.mark.skipif(not SHARED_CHECK.is_file(), reason=f"the outside check is not at {SHARED_CHECK}")
 @given(height=sides, width=sides, seed=st.integers(0, 9))
 @settings(deadline=None, max_examples=60)

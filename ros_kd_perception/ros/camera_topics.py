@@ -20,7 +20,9 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from ros_kd_perception.health import CameraLink
+from ros_kd_perception.health import CameraLink, FrameTimes
+from ros_kd_perception.ros.debug_topics import DebugTopics
+from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
 from ros_kd_perception.ros.pictures import Pictures
 from ros_kd_perception.structures import Frame, Perception
 
@@ -40,13 +42,26 @@ class CameraTopics:
         transport: `raw` or `compressed`.
         reliability: `best_effort` or `reliable`, of the subscription.
         pictures: makes and publishes overlays and PNG masks where nobody waits for them.
+        debug: for the times of each frame.
+        free_space: publishes free space.
     """
 
-    def __init__(self, node: LifecycleNode, camera: str, transport: str, reliability: str, pictures: Pictures) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        camera: str,
+        transport: str,
+        reliability: str,
+        pictures: Pictures,
+        debug: DebugTopics,
+        free_space: FreeSpaceTopics,
+    ) -> None:
         self.camera = camera
         self._node = node
         self._transport = transport
         self._pictures = pictures
+        self._debug = debug
+        self._free_space = free_space
         self._image_qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy[reliability.upper()]
         )
@@ -98,6 +113,14 @@ class CameraTopics:
         """Hand both results of a frame to the middleware."""
         self._segmentation.publish(segmentation)
         self._detections.publish(detections)
+
+    def publish_times(self, times: FrameTimes) -> None:
+        """Tell how long a frame took, if anybody looks."""
+        self._debug.publish(self.camera, times)
+
+    def publish_free_space(self, perception: Perception) -> None:
+        """Find and publish the free space, as far as anybody subscribes to it; never raises."""
+        self._free_space.publish(perception)
 
     def offer_pictures(self, frame: Frame, perception: Perception) -> None:
         """Have an overlay drawn and the mask packed as PNG, each if anybody subscribes to it."""

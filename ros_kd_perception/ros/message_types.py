@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 from ros_kd_perception.message_builder import MessageTypes
-from ros_kd_perception.structures import UInt8Array
+from ros_kd_perception.structures import Float32Array, UInt8Array
 
 
 def rclpy_message_types() -> MessageTypes:
@@ -16,7 +16,7 @@ def rclpy_message_types() -> MessageTypes:
     Raises:
         ImportError: a message package is not installed; the text says how to get it.
     """
-    return MessageTypes.from_lookup(_message_class, _image_data)
+    return MessageTypes.from_lookup(_message_class, _image_data, _range_data)
 
 
 def _message_class(name: str) -> Any:
@@ -34,4 +34,10 @@ def _image_data(pixels: UInt8Array) -> array.array[int]:
     # The one kind of value that rclpy takes over without looking at every byte.
     data = array.array("B")
     data.frombytes(pixels.data.cast("B"))
+    return data
+
+
+def _range_data(ranges: Float32Array) -> array.array[float]:
+    data = array.array("f")
+    data.frombytes(ranges.data.cast("B"))
     return data

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ros_kd_perception.free_space_parameters import FREE_SPACE_PARAMETERS, FreeSpaceParameters
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS
 from ros_kd_perception.parameter_rules import Declaration, ParameterError, problem_with
 
@@ -19,11 +20,13 @@ class NodeParameters:
 
     Attributes:
         image_transports: `raw` or `compressed` of each camera.
+        turn_weights: of each camera, turns that it gets for one of a camera of weight 1.
     """
 
     model: str
     cameras: tuple[str, ...]
     image_transports: Mapping[str, str]
+    turn_weights: Mapping[str, float]
     image_reliability: str
     device: str
     precision: str
@@ -33,13 +36,23 @@ class NodeParameters:
     max_age_ms: float
     max_stamp_age_ms: float
     silence_timeout_ms: float
+    free_space: FreeSpaceParameters = field(default_factory=FreeSpaceParameters)
 
+
+TURN_WEIGHT = Declaration(
+    1.0,
+    "Turns that the camera gets for one of a camera of weight 1 while frames of all cameras wait.",
+    minimum=0.01,
+    maximum=100.0,
+    read_only=False,
+)
+"""NAME.turn_weight of every camera."""
 
 PARAMETERS: dict[str, Declaration] = {
     "model": Declaration(
         "",
         "Path of the student to run, an .onnx file exported by this project; empty: the student that is installed with "
-        "the package. Read when the node is configured.",
+        "the package. Read when the node is configured and when ~/reload_model is called.",
         read_only=False,
     ),
     "cameras": Declaration(
@@ -102,4 +115,5 @@ PARAMETERS: dict[str, Declaration] = {
     "autostart": Declaration(
         False, "Configure and activate the node as soon as it runs, for use without a launch file."
     ),
+    **FREE_SPACE_PARAMETERS,
 }

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from ros_kd_perception.free_space_parameters import camera_declarations, read_free_space_parameters
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,
     TRANSPORTS,
+    TURN_WEIGHT,
     Declaration,
     NodeParameters,
     ParameterError,
@@ -42,16 +45,25 @@ class ParameterTable:
         for name, declaration in PARAMETERS.items():
             self._declare(name, declaration)
         for camera in self._get("cameras"):
-            name = f"{camera}.image_transport"
-            if name in self._overrides:
-                self._declarations[name] = Declaration("raw", f"image_transport of {camera} alone.", choices=TRANSPORTS)
-                self._declare(name, self._declarations[name])
+            transport = Declaration("raw", f"image_transport of {camera} alone.", choices=TRANSPORTS)
+            for name, declaration in {f"{camera}.image_transport": transport, **camera_declarations(camera)}.items():
+                if name in self._overrides:
+                    self._declarations[name] = declaration
+                    self._declare(name, declaration)
+            name = f"{camera}.turn_weight"
+            self._declarations[name] = TURN_WEIGHT
+            self._declare(name, TURN_WEIGHT)
         node.add_on_set_parameters_callback(self._judge_changes)
 
     @property
     def autostart(self) -> bool:
         """Whether the node brings itself up."""
         return bool(self._get("autostart"))
+
+    @property
+    def model(self) -> str:
+        """Path of the model that is set, the shipped one where none is."""
+        return self._get("model") or str(shipped_file("models/student.onnx"))
 
     @property
     def diagnostics_period_s(self) -> float:
@@ -81,12 +93,13 @@ class ParameterTable:
         cameras = tuple(self._get("cameras"))
         transport = self._get("image_transport")
         return NodeParameters(
-            model=self._get("model") or str(shipped_file("models/student.onnx")),
+            model=self.model,
             cameras=cameras,
             image_transports={
                 c: self._get(name) if (name := f"{c}.image_transport") in self._declarations else transport
                 for c in cameras
             },
+            turn_weights={c: self._get(f"{c}.turn_weight") for c in cameras},
             image_reliability=self._get("image_reliability"),
             device=self._get("device"),
             precision=self._get("precision"),
@@ -96,6 +109,9 @@ class ParameterTable:
             max_age_ms=self._get("max_age_ms"),
             max_stamp_age_ms=self._get("max_stamp_age_ms"),
             silence_timeout_ms=self._get("silence_timeout_ms"),
+            free_space=read_free_space_parameters(
+                lambda name: self._get(name) if name in self._declarations else None, cameras
+            ),
         )
 
     def _get(self, name: str) -> Any:
@@ -117,12 +133,21 @@ class ParameterTable:
             declaration = self._declarations.get(change.name)
             if declaration is not None:
                 problem = problem_with(change.name, change.value, declaration)
+                if problem is None and change.name == "model":
+                    problem = _problem_with_file(change.value)
                 if problem is not None:
                     return SetParametersResult(successful=False, reason=problem)
         for change in changes:
             self._problems.pop(change.name, None)
         self._on_change({change.name: change.value for change in changes})
         return SetParametersResult(successful=True)
+
+
+def _problem_with_file(path: str) -> str | None:
+    # Only where it is set by hand, at once; an override may name a file that comes before the node is configured.
+    if not path or Path(path).is_file():
+        return None
+    return f"expected parameter model to be the path of an ONNX file, found none at {path[:200]!r}"
 
 
 def _as_declared(value: Any, declaration: Declaration) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ros_kd_perception.free_space_finder import FreeSpaceFinder
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.overlay import draw_overlay
@@ -14,6 +15,9 @@ from ros_kd_perception.structures import Frame, Perception
 Publish = Callable[[str, Any], None]
 """Takes the camera and the finished message."""
 
+Look = tuple[ModelContract, MessageBuilder]
+"""Names and colours of the classes of the model that saw it, and the builder for its messages."""
+
 
 class Pictures:
     """Draws overlays and packs masks as PNG; neither waits for the other, and nobody waits for either.
@@ -22,6 +26,7 @@ class Pictures:
         cameras: their names.
         contract: names and colours of the classes.
         builder: for the messages.
+        finder: of the free space that overlays show.
         publish_overlay: of sensor_msgs/Image.
         publish_png: of sensor_msgs/CompressedImage.
         warn: logs one sentence.
@@ -32,20 +37,28 @@ class Pictures:
         cameras: Sequence[str],
         contract: ModelContract,
         builder: MessageBuilder,
+        finder: FreeSpaceFinder,
         publish_overlay: Publish,
         publish_png: Publish,
         warn: Callable[[str], object],
     ) -> None:
-        def draw(camera: str, seen: tuple[Frame, Perception]) -> None:
-            frame, perception = seen
-            picture = draw_overlay(frame.image_bgr, perception, contract)
+        self._look = (contract, builder)
+
+        def draw(camera: str, seen: tuple[Frame, Perception, Look]) -> None:
+            frame, perception, (contract, builder) = seen
+            picture = draw_overlay(frame.image_bgr, perception, contract, finder.boundary(perception))
             publish_overlay(camera, builder.overlay(perception, picture))
 
-        def pack(camera: str, perception: Perception) -> None:
+        def pack(camera: str, seen: tuple[Perception, Look]) -> None:
+            perception, (_, builder) = seen
             publish_png(camera, builder.segmentation_png(perception))
 
         self._overlays = SideThread("overlay", cameras, draw, warn)
         self._masks = SideThread("PNG mask", cameras, pack, warn)
+
+    def change_over(self, contract: ModelContract, builder: MessageBuilder) -> None:
+        """What is offered from now on was seen by another model; for the thread that offers."""
+        self._look = (contract, builder)
 
     def start(self) -> None:
         """Begin to make what is offered."""
@@ -59,8 +72,8 @@ class Pictures:
 
     def offer_overlay(self, frame: Frame, perception: Perception) -> None:
         """Leave a frame and what was seen in it; never waits."""
-        self._overlays.offer(frame.camera, (frame, perception))
+        self._overlays.offer(frame.camera, (frame, perception, self._look))
 
     def offer_png(self, perception: Perception) -> None:
         """Leave a perception whose mask is to be packed; never waits."""
-        self._masks.offer(perception.camera, perception)
+        self._masks.offer(perception.camera, (perception, self._look))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import queue
+import re
 import signal
 import sys
 import threading
@@ -29,11 +30,16 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ros_kd_perception.bag import BagError, BagWriter
+from ros_kd_perception.camera_topics import CAMERA_NAME
+from ros_kd_perception.parameter_rules import MAX_CAMERA_CHARACTERS
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
 
 QUEUE_MESSAGES = 256
 """Messages that may wait for the disk: a quarter of a gigabyte of 1280x720 class maps, some fifteen seconds."""
+
+NODE_NAME = re.compile(r"(?=.{1,150}$)(/[A-Za-z_][A-Za-z0-9_]*)+")
+"""Fully qualified; with a camera and the kind of result behind it, a topic has at most 255 characters."""
 
 
 class NothingRecorded(RuntimeError):
@@ -58,7 +64,18 @@ def topics_of(perception: str, cameras: Sequence[str]) -> list[RecordedTopic]:
     Args:
         perception: fully qualified name of the node, such as `/perception`.
         cameras: names of its cameras.
+
+    Raises:
+        ValueError: names that no topic can have.
     """
+    if not NODE_NAME.fullmatch(perception):
+        raise ValueError(f"expected --perception to be a node's full name like /perception, got {perception[:80]!r}")
+    for camera in cameras:
+        if not CAMERA_NAME.fullmatch(camera) or len(camera) > MAX_CAMERA_CHARACTERS:
+            raise ValueError(
+                f"expected --cameras to be names of up to {MAX_CAMERA_CHARACTERS} letters, digits and underscores, "
+                f"got {camera[:80]!r}"
+            )
     topics = [RecordedTopic("/diagnostics", "diagnostics", "", DiagnosticArray, "diagnostic_msgs/msg/DiagnosticArray")]
     for camera in cameras:
         base = f"{perception.rstrip('/')}/{camera}"
@@ -95,6 +112,7 @@ class PerceptionRecorder:
         self._thread = threading.Thread(target=self._write, name="bag writer", daemon=True)
         self.failure: Exception | None = None
         self.lost = 0
+        self.unreadable = 0
         self.recorded = 0
         for topic in self._topics:
             qos = QoSProfile(
@@ -118,8 +136,14 @@ class PerceptionRecorder:
     def _receiver_of(self, topic: RecordedTopic) -> Callable[[bytes], None]:
         def receive(serialized: bytes) -> None:
             steady_ns = time.monotonic_ns()
+            try:
+                stamp_ns = stamp_ns_of(serialized)
+            except ValueError:
+                # Raw messages come as they were sent, by whoever sends on this topic.
+                self.unreadable += 1
+                return
             if self._traffic:
-                self._traffic.write(Crossing(steady_ns, topic.kind, topic.camera, stamp_ns_of(serialized)))
+                self._traffic.write(Crossing(steady_ns, topic.kind, topic.camera, stamp_ns))
             try:
                 self._waiting.put_nowait((topic, self._node.get_clock().now().nanoseconds, serialized))
             except queue.Full:
@@ -182,13 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
+        topics = topics_of(parsed.perception, parsed.cameras)
         with ExitStack() as stack:
             traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
             writer = stack.enter_context(BagWriter(parsed.output))
             rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
             stack.callback(rclpy.try_shutdown)
             node = Node("record_perception", start_parameter_services=False)
-            recorder = PerceptionRecorder(node, writer, topics_of(parsed.perception, parsed.cameras), traffic)
+            recorder = PerceptionRecorder(node, writer, topics, traffic)
             spin_until(stop, node, recorder)
             recorder.finish()
             if recorder.failure:
@@ -198,11 +223,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NothingRecorded as error:
         print(f"record_perception: {error}", file=sys.stderr)
         return 1
-    except (BagError, OSError) as error:
+    except (ValueError, OSError) as error:  # of which BagError is one
         print(f"record_perception: {error}", file=sys.stderr)
         return 2
     lost = f", {recorder.lost} lost because the disk is too slow" if recorder.lost else ""
-    print(f"recorded {recorder.recorded} messages in {parsed.output}{lost}", flush=True)
+    unreadable = f", {recorder.unreadable} left out because they have no header" if recorder.unreadable else ""
+    print(f"recorded {recorder.recorded} messages in {parsed.output}{lost}{unreadable}", flush=True)
     return 0
 
 

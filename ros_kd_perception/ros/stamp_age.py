@@ -28,11 +28,15 @@ class StampAge:
         self._warn = warn
         self._suspended: set[str] = set()
 
+    def is_suspended(self, camera: str) -> bool:
+        """Whether there is a limit that cannot be applied to a camera."""
+        return self.max_age_ms > 0 and camera in self._suspended
+
     def check(self, camera: str, stamp_ns: int) -> float | None:
         """Age of a frame in milliseconds; None where stamps and clock are too far apart to tell.
 
         Raises:
-            BadFrame: `too_old`.
+            BadFrame: `stale`.
         """
         age_ns = self._clock_ns() - stamp_ns
         if abs(age_ns) > APART_S * 1e9:
@@ -49,6 +53,6 @@ class StampAge:
         age_ms = age_ns / 1e6
         if 0 < self.max_age_ms < age_ms:
             raise BadFrame(
-                "too_old", f"expected a header stamp of the last {self.max_age_ms:g} ms, got one {age_ms:.0f} ms old"
+                "stale", f"expected a header stamp of the last {self.max_age_ms:g} ms, got one {age_ms:.0f} ms old"
             )
         return age_ms

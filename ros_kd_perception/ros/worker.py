@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ros_kd_perception.drop_log import DropLog
@@ -15,8 +16,10 @@ from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.stamp_age import StampAge
-from ros_kd_perception.stamp_order import StampOrder
 from ros_kd_perception.structures import BadFrame, Frame, Perception
+from ros_kd_perception.warning_throttle import WarningThrottle
+
+_SWAP_POLL_S = 0.05
 
 
 class ResultTopics(Protocol):
@@ -25,8 +28,24 @@ class ResultTopics(Protocol):
     def publish(self, segmentation: Any, detections: Any) -> None:
         """Hand both messages to the middleware."""
 
+    def publish_times(self, times: FrameTimes) -> None:
+        """Tell how long the frame took, if anybody looks."""
+
+    def publish_free_space(self, perception: Perception) -> None:
+        """Find and publish the free space, as far as anybody subscribes to it; never raises."""
+
     def offer_pictures(self, frame: Frame, perception: Perception) -> None:
         """Leave what overlays and PNG masks are made from, if anybody looks; never waits."""
+
+
+@dataclass
+class Swap:
+    """What a worker changes over to, and `on_change`, called between the last frame of the old and the first of it."""
+
+    perceiver: Perceiver
+    builder: MessageBuilder
+    on_change: Callable[[], object]
+    done: bool = False
 
 
 class PerceptionWorker:
@@ -64,16 +83,20 @@ class PerceptionWorker:
         self._topics = topics
         self._health = health
         self._stamp_age = stamp_age
-        self._stamps = StampOrder()
+        self._throttle = WarningThrottle(warn)
         self._drop_log = DropLog(mailbox, health, warn)
         self._pool = (preparation_threads, prepared_ahead, expected_run_ms)
         self._preparer: FramePreparer | None = None
         self._thread: threading.Thread | None = None
         self._busy_since_ns = 0
+        self._frame_lock = threading.Lock()  # held while the network's thread is at a frame
+        self._swap_lock = threading.Lock()
+        self._swap: Swap | None = None
 
     def start(self) -> None:
         """Open the mailbox and begin; stamps of an earlier activation do not count."""
-        self._stamps = StampOrder()
+        for health in self._health.values():
+            health.watch.restart()
         self._preparer = self.new_preparer()
         self._thread = threading.Thread(target=self._run, args=(self._preparer,), name="perception", daemon=True)
         self._preparer.start()
@@ -103,14 +126,53 @@ class PerceptionWorker:
         alive = thread is not None and thread.is_alive() and preparer is not None and preparer.alive
         return WorkerPulse(alive, busy_s)
 
+    def swap(self, swap: Swap, cancelled: threading.Event, timeout_s: float) -> bool:
+        """Change over to another model between two frames; safe while the thread runs and while it does not.
+
+        Returns:
+            False if it was cancelled or a frame hangs; the old model then stays.
+        """
+        with self._swap_lock:
+            self._swap = swap
+        deadline_s = time.monotonic() + timeout_s
+        # Whoever is first, this thread between two frames or the network's own before its next one.
+        while not swap.done:
+            if self._frame_lock.acquire(timeout=_SWAP_POLL_S):
+                try:
+                    self._change_over()
+                finally:
+                    self._frame_lock.release()
+            elif cancelled.is_set() or time.monotonic() > deadline_s:
+                with self._swap_lock:
+                    if self._swap is swap:
+                        self._swap = None
+                        return False
+        return True
+
+    def _change_over(self) -> None:
+        with self._swap_lock:
+            swap, self._swap = self._swap, None
+        if swap is not None:
+            self._perceiver, self._builder = swap.perceiver, swap.builder
+            try:
+                swap.on_change()
+            finally:
+                swap.done = True
+
     def process(self, ready: ReadyFrame) -> None:
         """Perceive one frame and publish what was seen, or drop it for a reason."""
+        with self._frame_lock:
+            self._change_over()
+            self._process(ready)
+
+    def _process(self, ready: ReadyFrame) -> None:
         started_ns = self._busy_since_ns = time.monotonic_ns()
         frame = ready.prepared.frame
-        camera = frame.camera
+        camera, health = frame.camera, self._health[frame.camera]
         try:
-            self._stamps.check(camera, frame.stamp_ns)
+            health.watch.check(started_ns, frame.stamp_ns, frame.image_bgr.shape, ready.sample)
             stamp_age_ms = self._stamp_age.check(camera, frame.stamp_ns)
+            health.stamp_limit_suspended = self._stamp_age.is_suspended(camera)
             perception = self._perceiver.perceive_prepared([ready.prepared])[0]
             segmentation = self._builder.segmentation(perception)
             detections = self._builder.detections(perception)
@@ -127,10 +189,21 @@ class PerceptionWorker:
             run_ms = (handed_ns - started_ns) / 1e6
             age_ms = None if stamp_age_ms is None else stamp_age_ms + run_ms
             latency_ms = (handed_ns - ready.letter.arrival_ns) / 1e6
-            self._health[camera].record(handed_ns, FrameTimes(ready.preparation_ms + run_ms, latency_ms, age_ms))
-            topics.offer_pictures(frame, perception)
+            times = FrameTimes(ready.preparation_ms + run_ms, latency_ms, age_ms)
+            health.record(handed_ns, times)
+            self._tell_more(topics, frame, perception, times)
         finally:
             self._busy_since_ns = 0
+
+    def _tell_more(self, topics: ResultTopics, frame: Frame, perception: Perception, times: FrameTimes) -> None:
+        try:
+            topics.publish_free_space(perception)
+            topics.publish_times(times)
+            topics.offer_pictures(frame, perception)
+        except Exception:
+            # The results are out, and the thread goes on.
+            text = f"failed to publish free space, times or pictures of {frame.camera}: {traceback.format_exc()}"
+            self._throttle.warn((frame.camera, "more"), text)
 
     def _run(self, preparer: FramePreparer) -> None:
         while (ready := preparer.take()) is not None:

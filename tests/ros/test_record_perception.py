@@ -18,6 +18,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionClass
 
 from ros_kd_perception.bag import BagReader, RawMessage, decode_message
+from ros_kd_perception.ros import record_perception
 from ros_kd_perception.traffic_log import read_traffic
 
 BASE = "/perception/front"
@@ -188,3 +189,37 @@ def test_an_existing_bag_is_not_touched(environment: dict[str, str], tmp_path: P
     assert errors.startswith("record_perception: ")
     assert errors.count("\n") == 1
     assert output.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["--cameras", "../../etc"], ["--cameras", "front", "x" * 65], ["--perception", "perception"],
+        ["--perception", "/../perception"], ["--perception", "/" + "x" * 200],
+    ],
+    ids=["folder", "long camera", "relative", "folder of the node", "long node"],
+)  # fmt: skip
+def test_names_that_no_topic_can_have_are_refused(
+    names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cameras = [] if "--cameras" in names else ["--cameras", "front"]
+    assert record_perception.main(["-o", str(tmp_path / "out" / "results.mcap"), *cameras, *names]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("record_perception: expected --")
+    assert errors.count("\n") == 1
+    assert len(errors) < 250
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_message_without_a_header_is_left_out(peer: Peer, environment: dict[str, str], tmp_path: Path) -> None:
+    publisher = Publisher(peer)
+    process = start(environment, tmp_path / "results.mcap", "--traffic-log", str(tmp_path / "log.csv"))
+    peer.until(publisher.matched, "the recorder subscribes")
+    for number in (1, 2):
+        publisher.publishers[f"{BASE}/segmentation"].publish(b"\x00\x01\x00\x00\x07")
+        publisher.publish(number)
+    peer.until(
+        lambda: len([row for row in read_traffic(tmp_path / "log.csv") if row.stamp_ns == 2]) == 2, "all arrived"
+    )
+    assert "2 left out because they have no header" in end(process)
+    assert len(read(tmp_path / "results.mcap")[f"{BASE}/segmentation"]) == 2

@@ -11,7 +11,7 @@ import pytest
 from ros_graph import camera_picture, image_message
 from sensor_msgs.msg import Image
 
-from ros_kd_perception.health import CameraHealth, CameraLink, worker_problem
+from ros_kd_perception.health import CameraHealth, CameraLink, FrameTimes, worker_problem
 from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.onnx_model import OnnxModel
@@ -30,12 +30,20 @@ class Results:
     def __init__(self) -> None:
         self.segmentations: list[int] = []
         self.pictures_offered = 0
+        self.times_fail = False
         self.arrived = threading.Condition()
 
     def publish(self, segmentation: Any, detections: Any) -> None:
         with self.arrived:
             self.segmentations.append(segmentation.header.stamp.nanosec)
             self.arrived.notify_all()
+
+    def publish_times(self, times: FrameTimes) -> None:
+        if self.times_fail:
+            raise RuntimeError("the context is invalid")
+
+    def publish_free_space(self, perception: Perception) -> None:
+        pass
 
     def offer_pictures(self, frame: Frame, perception: Perception) -> None:
         self.pictures_offered += 1
@@ -106,6 +114,15 @@ def test_a_frame_on_which_the_network_fails_is_lost_and_the_next_is_not(
     assert "the device fell off the bus" in rig.warnings[0]
 
 
+def test_a_failure_after_the_results_are_out_is_told_and_loses_nothing(rig: Rig) -> None:
+    rig.results.times_fail = True
+    rig.process(image_message(camera_picture(), T0 + 1))
+    rig.process(image_message(camera_picture(), T0 + 2))
+    assert rig.results.segmentations == [1, 2]
+    assert rig.drops == {}
+    assert "the context is invalid" in rig.warnings[0]
+
+
 def test_warnings_of_different_reasons_do_not_hide_each_other(rig: Rig) -> None:
     for _ in range(3):
         rig.process(image_message(camera_picture(), 0))
@@ -135,8 +152,8 @@ def test_stamps_older_than_the_limit_are_dropped(tiny_student: Path) -> None:
     rig.now_ns = T0 + 50 * 10**6
     rig.process(image_message(camera_picture(), T0))
     rig.now_ns = T0 + 150 * 10**6
-    rig.process(image_message(camera_picture(), T0))
-    assert rig.drops == {"too_old": 1}
+    rig.process(image_message(camera_picture(), T0 + 1))
+    assert rig.drops == {"stale": 1}
     assert rig.results.segmentations == [0]
 
 

@@ -1,0 +1,123 @@
+"""CameraWatch: notices what a camera does wrong with frames that are, each for itself, sound.
+
+The same frame twice, a picture that stands still to the last bit, another size than before, stamps that jumped back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from ros_kd_perception.stamp_order import StampOrder
+from ros_kd_perception.structures import BadFrame, UInt8Array
+
+WINDOW_S = 5.0
+"""What happened longer ago is no longer spoken of."""
+
+FROZEN_AFTER_S = 1.0
+"""A picture that has not changed in one bit for so long, over `FROZEN_FRAMES` frames or more, stands still."""
+
+FROZEN_FRAMES = 5
+_SAMPLED_ROWS = 32
+_MAX_EVENTS = 16
+
+
+@dataclass(frozen=True)
+class WatchReport:
+    """What was noticed of a camera lately.
+
+    Attributes:
+        size: `1280x720` of the latest frame, empty before the first.
+        sizes: of the window, in the order in which they came; more than one: the size changed.
+        time_jumps_s: by how much stamps jumped back, seconds each, where a new time line began in the window.
+        frozen_s: for how long the picture has not changed, 0 while it does.
+    """
+
+    size: str = ""
+    sizes: tuple[str, ...] = ()
+    time_jumps_s: tuple[float, ...] = ()
+    frozen_s: float = 0.0
+
+
+@dataclass
+class _Latest:
+    stamp_ns: int = 0
+    sample: bytes = b""
+    size: str = ""
+    same_since_ns: int = 0
+    same_frames: int = 0
+    sizes: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=_MAX_EVENTS))
+    jumps: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MAX_EVENTS))
+
+
+def picture_sample(image_bgr: UInt8Array) -> bytes:
+    """Whole rows of a picture, enough to tell it from any other that a sensor takes: no two are without noise."""
+    # A copy: the message's memory need not be kept for it.
+    return image_bgr[:: max(1, image_bgr.shape[0] // _SAMPLED_ROWS)].tobytes()
+
+
+class CameraWatch:
+    """Watches the frames of one camera in their order; one thread shows them, another may ask."""
+
+    def __init__(self, camera: str) -> None:
+        self.camera = camera
+        self._lock = threading.Lock()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all: another activation, another drive."""
+        with self._lock:
+            self._stamps = StampOrder()
+            self._latest = _Latest()
+
+    def check(self, now_ns: int, stamp_ns: int, shape: tuple[int, ...], sample: bytes) -> None:
+        """Look at the next frame.
+
+        Args:
+            now_ns: steady clock.
+            stamp_ns: of its header.
+            shape: of its picture, height and width in px first.
+            sample: `picture_sample` of it.
+
+        Raises:
+            BadFrame: `zero_stamp` or `stamp_backwards` as in `StampOrder`; `duplicate` for the same picture with the
+                same stamp as the frame before.
+        """
+        with self._lock:
+            latest, same = self._latest, sample == self._latest.sample
+            self._stamps.check(self.camera, stamp_ns)
+            if same and stamp_ns == latest.stamp_ns:
+                raise BadFrame(
+                    "duplicate",
+                    f"expected each frame of {self.camera} once, got the one of {stamp_ns} ns again; are there two "
+                    "publishers, or a relay beside its source?",
+                )
+            if stamp_ns < latest.stamp_ns:
+                latest.jumps.append((now_ns, (latest.stamp_ns - stamp_ns) / 1e9))
+            if same and stamp_ns > latest.stamp_ns:
+                latest.same_frames += 1
+            else:
+                latest.same_frames, latest.same_since_ns = 1, now_ns
+            size = f"{shape[1]}x{shape[0]}"
+            if size != latest.size:
+                latest.sizes.append((now_ns, size))
+            latest.stamp_ns, latest.sample, latest.size = stamp_ns, sample, size
+
+    def report(self, now_ns: int) -> WatchReport:
+        """What was noticed, as of this moment of the steady clock."""
+        with self._lock:
+            latest = self._latest
+            # Of the sizes before the window the last one counts: it was in force when the window began.
+            while len(latest.sizes) > 1 and now_ns - latest.sizes[1][0] > WINDOW_S * 1e9:
+                latest.sizes.popleft()
+            while latest.jumps and now_ns - latest.jumps[0][0] > WINDOW_S * 1e9:
+                latest.jumps.popleft()
+            same_s = (now_ns - latest.same_since_ns) / 1e9
+            frozen = latest.same_frames >= FROZEN_FRAMES and same_s >= FROZEN_AFTER_S
+            return WatchReport(
+                latest.size,
+                tuple(size for _, size in latest.sizes),
+                tuple(jump for _, jump in latest.jumps),
+                same_s if frozen else 0.0,
+            )

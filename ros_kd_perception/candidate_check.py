@@ -1,0 +1,126 @@
+"""A model is tried in a process of its own before the node that drives with the old one lets it in.
+
+There it may take its time at the lowest priority: a TensorRT engine is built, for minutes, into the cache from which
+the node then takes it. There it may also crash its runtime or use up memory: that is a refusal, not the end of
+perception.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_S = 1800.0
+"""A TensorRT build on a small machine takes a quarter of an hour."""
+
+_POLL_S = 0.05
+_GRACE_S = 5.0
+
+
+class CandidateRefused(ValueError):
+    """A candidate that did not pass; the text is one sentence."""
+
+
+def check_in_child(
+    path: str, options: Mapping[str, Any], cancelled: threading.Event, timeout_s: float = TIMEOUT_S
+) -> None:
+    """Open a model with its golden frames in a child process.
+
+    Args:
+        path: of the `.onnx` file.
+        options: keyword arguments of `OnnxModel.open`.
+        cancelled: ends the child when set.
+        timeout_s: how long it may take.
+
+    Raises:
+        CandidateRefused: it was refused, crashed, took too long, or was cancelled.
+    """
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    request = json.dumps({"path": path, "options": dict(options)})
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "ros_kd_perception.candidate_check", request],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    except OSError as error:
+        raise CandidateRefused(f"expected to start a process that tries {path}, got: {error}") from None
+    with child:
+        try:
+            _wait(child, path, cancelled, timeout_s)
+        finally:
+            _end(child)
+        answer = child.stdout.read(65536) if child.stdout is not None else ""
+    _judge(path, child.returncode, answer)
+
+
+def _wait(child: subprocess.Popen[str], path: str, cancelled: threading.Event, timeout_s: float) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while child.poll() is None:
+        if cancelled.wait(_POLL_S):
+            raise CandidateRefused(f"the trial of {path} was cancelled")
+        if time.monotonic() > deadline_s:
+            raise CandidateRefused(
+                f"expected {path} to open within {timeout_s:g} s, it did not; open it elsewhere with "
+                "`replay_bag` to see why"
+            )
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def _judge(path: str, status: int, answer: str) -> None:
+    lines = answer.strip().splitlines()
+    if status == 0:
+        return
+    if status == 1 and lines:
+        raise CandidateRefused(lines[-1])
+    how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    raise CandidateRefused(
+        f"expected {path} to open in a process of its own, that ended with {how}; this machine's runtime cannot take "
+        "the model, export it again or use another device"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The child: exit status 0 if the model opens, 1 with one sentence on stdout if it is refused."""
+    # Before the imports, which alone take a second of a core.
+    from ros_kd_perception.low_priority import lower_this_thread
+
+    lower_this_thread()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the node, which ends its child itself
+    from ros_kd_perception.onnx_model import ModelError, OnnxModel
+
+    parser = argparse.ArgumentParser(
+        description="Open a model with its golden frames; what the node asks of a candidate."
+    )
+    parser.add_argument("request", help='JSON: {"path": ..., "options": {arguments of OnnxModel.open}}')
+    request = json.loads(parser.parse_args(arguments).request)
+    try:
+        OnnxModel.open(request["path"], **request["options"])
+    except (ModelError, ImportError) as error:
+        print(" ".join(str(error).split()))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

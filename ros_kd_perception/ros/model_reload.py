@@ -1,0 +1,100 @@
+"""ModelReload: brings a candidate to where the old model runs, without a frame being missed.
+
+A process of its own tries the candidate first; then a thread of this process opens it, verifies and warms it up at low
+priority, and hands it to the worker, which changes over between two frames. Whatever goes wrong, the old model runs on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ros_kd_perception.candidate_check import CandidateRefused, check_in_child
+from ros_kd_perception.onnx_model import ModelError
+from ros_kd_perception.ros.node_parameters import NodeParameters
+from ros_kd_perception.ros.running_model import RunningModel, model_options
+
+
+@dataclass(frozen=True)
+class ReloadOutcome:
+    """How a reload ended; `message` is one sentence either way."""
+
+    success: bool
+    message: str
+
+
+class ModelReload:
+    """One reload, in a thread of its own.
+
+    Args:
+        path: of the candidate.
+        parameters: device and so on, as the node was configured.
+        hand_over: gives the model to the worker and returns whether it has taken it; waits for the frame in progress.
+        done: told the outcome, once, from whichever thread it became known in.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        parameters: NodeParameters,
+        hand_over: Callable[[RunningModel, threading.Event], bool],
+        done: Callable[[ReloadOutcome], object],
+    ) -> None:
+        self.path = path
+        self._parameters = parameters
+        self._hand_over = hand_over
+        self._done = done
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._outcome: ReloadOutcome | None = None
+        self._thread = threading.Thread(target=self._run, name="model reload", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    @property
+    def outcome(self) -> ReloadOutcome | None:
+        """None while it is under way."""
+        return self._outcome
+
+    def cancel(self, reason: str, timeout_s: float) -> bool:
+        """Leave the old model in place and end; False if the thread hangs, in a driver say."""
+        self._cancelled.set()
+        self._thread.join(timeout_s)
+        self._finish(ReloadOutcome(False, f"cancelled, {reason}: the model stays as it was"))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        try:
+            outcome = self._reload(started)
+        except (CandidateRefused, ModelError, ImportError) as error:
+            outcome = ReloadOutcome(False, f"refused, the old model runs on: {error}")
+        except Exception:
+            outcome = ReloadOutcome(False, f"failed, the old model runs on: {traceback.format_exc(limit=-1)}")
+        self._finish(outcome)
+
+    def _reload(self, started: float) -> ReloadOutcome:
+        # One thread, so that the cores stay with the worker; with the real number the golden frames run again below.
+        trial = model_options(self._parameters) | {"intra_op_threads": 1}
+        check_in_child(self.path, trial, self._cancelled)
+        candidate = RunningModel.load(self.path, self._parameters, low_priority=True)
+        if self._cancelled.is_set() or not self._hand_over(candidate, self._cancelled):
+            return ReloadOutcome(False, "the worker did not take the candidate over, the old model stays in place")
+        contract = candidate.model.contract
+        return ReloadOutcome(
+            True,
+            f"{contract.name} {contract.version} of {self.path} runs on {candidate.model.provider.used}, ready after "
+            f"{time.monotonic() - started:.1f} s",
+        )
+
+    def _finish(self, outcome: ReloadOutcome) -> None:
+        with self._lock:
+            if self._outcome is not None:
+                return
+            self._outcome = outcome
+        self._done(outcome)

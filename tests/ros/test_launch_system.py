@@ -1,0 +1,209 @@
+"""The launch files run by the real launch system, where one is installed: it is not on PyPI."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from checkout import ROOT, copy_checkout
+from lifecycle_msgs.srv import GetState
+from ros_graph import Peer, camera_picture, compressed_message, image_message
+from sensor_msgs.msg import CompressedImage, Image
+from small_bag import START_NS, write_small_bag
+
+from ros_kd_perception.bag import BagReader
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("launch_ros") is None,
+    reason="NOT RUN: the launch system is not on PyPI; put launch and launch_ros of a ROS install on PYTHONPATH",
+)
+TIMEOUT_S = 120.0
+RUN_LAUNCH_FILE = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+source = PythonLaunchDescriptionSource(sys.argv[1])
+arguments = [argument.split(":=", 1) for argument in sys.argv[2:]]
+service = LaunchService(noninteractive=True)
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)]))
+sys.exit(service.run())
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A colcon workspace, for the launch system finds packages nowhere else."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    copy_checkout(workspace / "src" / "ros_kd_perception")
+    environment = os.environ | {"AMENT_PREFIX_PATH": sys.prefix}
+    command = [sys.executable, "-m", "colcon", "build"]
+    subprocess.run(command, cwd=workspace, env=environment, check=True, capture_output=True, timeout=300)
+    return workspace
+
+
+class Launched:
+    """A launch file that runs; what it and its processes say is kept."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    @property
+    def said(self) -> str:
+        with self._changed:
+            return "".join(self._lines)
+
+    def wait_for(self, pattern: str, times: int = 1) -> list[str]:
+        """Wait until it has said this so many times; return what the pattern matched."""
+        with self._changed:
+            enough = self._changed.wait_for(
+                lambda: len(re.findall(pattern, "".join(self._lines))) >= times, timeout=TIMEOUT_S
+            )
+            assert enough, f"waited {TIMEOUT_S} s in vain for {pattern} in:\n{''.join(self._lines)}"
+            return re.findall(pattern, "".join(self._lines))
+
+    def interrupt(self) -> str:
+        """End it as Ctrl-C does and return all it said."""
+        self.process.send_signal(signal.SIGINT)
+        return self.until_end()
+
+    def until_end(self) -> str:
+        self.process.wait(TIMEOUT_S)
+        self._thread.join(TIMEOUT_S)
+        return self.said
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+
+
+@contextmanager
+def launched(workspace: Path, environment: dict[str, str], launch_file: str, *arguments: str) -> Iterator[Launched]:
+    prefixes = [str(workspace / "install" / "ros_kd_perception"), sys.prefix]
+    own = {"AMENT_PREFIX_PATH": os.pathsep.join(prefixes), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    # Without the profile that the launch files are to add.
+    inherited = {name: value for name, value in environment.items() if name != "FASTDDS_DEFAULT_PROFILES_FILE"}
+    command = [sys.executable, "-c", RUN_LAUNCH_FILE, str(ROOT / "launch" / launch_file), *arguments]
+    process = subprocess.Popen(
+        command,
+        env=inherited | own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    running = Launched(process)
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def test_a_killed_node_is_relaunched_with_its_names_topics_and_transports(
+    workspace: Path, environment: dict[str, str], peer: Peer, tiny_student: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (
+        "namespace:=robot", "respawn:=true", "camera_topics:={front: /cam0/image, left: cam1/jpeg}",
+        "image_transport:={left: compressed}", f"model:={tiny_student}", "device:=cpu", "use_sim_time:=true",
+    )  # fmt: skip
+    masks: dict[str, list[Image]] = {"front": [], "left": []}
+    for camera, received in masks.items():
+        peer.node.create_subscription(Image, f"/robot/perception/{camera}/segmentation", received.append, 10)
+    raw = peer.publisher(Image, "/cam0/image")
+    jpeg = peer.publisher(CompressedImage, "/robot/cam1/jpeg")
+    stamp_ns = START_NS
+
+    def publish_until_both_see() -> None:
+        nonlocal stamp_ns
+        for received in masks.values():
+            received.clear()
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while not all(masks.values()):
+            assert time.monotonic() < deadline_s, f"no results: {node.said}"
+            stamp_ns += 1
+            raw.publish(image_message(camera_picture(), stamp_ns))
+            jpeg.publish(compressed_message(camera_picture(), stamp_ns, ".jpg"))
+            peer.spin_for(0.05)
+
+    with launched(workspace, environment, "perception.launch.py", *arguments) as node:
+        [first_pid] = node.wait_for(r"process started with pid \[(\d+)\]")
+        publish_until_both_see()
+        settings = Path(f"/proc/{first_pid}/environ").read_bytes()
+        assert b"FASTDDS_DEFAULT_PROFILES_FILE=" in settings
+        killed_s = time.monotonic()
+        os.kill(int(first_pid), signal.SIGKILL)
+        node.wait_for(r"process has died \[pid \d+, exit code -9")
+        second_pid = node.wait_for(r"process started with pid \[(\d+)\]", times=2)[1]
+        publish_until_both_see()
+        with capfd.disabled():
+            print(f"\n  first results {time.monotonic() - killed_s:.2f} s after SIGKILL, 2 s of them the respawn delay")
+        assert second_pid != first_pid
+        answer = peer.call(GetState, "/robot/perception/get_state", GetState.Request())
+        assert answer.current_state.label == "active"
+        assert "process has finished cleanly" in node.interrupt()
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["raw", "compressed"])
+def test_replay_plays_the_cameras_of_a_bag_records_the_results_and_ends(
+    compressed: bool, workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
+) -> None:
+    bag = write_small_bag(tmp_path / "drive.mcap", frames=8, rate_hz=4, compressed=compressed)
+    output = tmp_path / "results.mcap"
+    record = (f"record:={output}", "namespace:=robot") if compressed else ()
+
+    with launched(
+        workspace, environment, "replay.launch.py", f"bag:={bag}", f"model:={tiny_student}", *record
+    ) as replay:
+        said = replay.until_end()
+
+    assert "perception]: active" in said
+    assert "played 16 images" in said
+    assert said.count("process has finished cleanly") == (3 if record else 2), said
+    if record:
+        with BagReader(output, {"front": "/robot/perception/front/segmentation"}) as results:
+            counts = {topic.name.removeprefix("/robot/perception/"): topic.count for topic in results.topics}
+            assert counts["front/segmentation"] == counts["front/detections"] > 0
+            assert counts["left/segmentation/label_info"] == 1
+            # By the bag's clock, not by that of the wall.
+            assert START_NS - 10**9 < results.start_ns <= results.end_ns < START_NS + 60 * 10**9
+
+
+def test_a_recording_that_cannot_be_written_ends_the_replay(
+    workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
+) -> None:
+    bag = write_small_bag(tmp_path / "drive.mcap", frames=4)
+    taken = tmp_path / "results.mcap"
+    taken.write_text("precious")
+
+    with launched(
+        workspace, environment, "replay.launch.py", f"bag:={bag}", f"model:={tiny_student}", f"record:={taken}"
+    ) as replay:
+        said = replay.until_end()
+
+    assert "expected a name for the new bag that is free" in said
+    assert "played" not in said
+    assert taken.read_text() == "precious"

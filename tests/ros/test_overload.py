@@ -1,0 +1,48 @@
+"""Separate camera processes send more than the machine can run: the benchmark that shows it, run short."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+from checkout import ROOT
+
+CAMERAS = 3
+
+
+def test_ages_stay_within_a_turn_rates_fall_evenly_and_memory_is_flat(tmp_path: Path) -> None:
+    output, plot = tmp_path / "overload.json", tmp_path / "overload.svg"
+    command = [sys.executable, "benchmarks/overload.py", "--seconds", "12", "--cameras", str(CAMERAS), "--rate", "30"]
+    command += ["--json", str(output), "--plot", str(plot)]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    result = json.loads(output.read_text())
+    assert result["overloaded"]
+
+    # What one image takes varies on a busy machine; a queue anywhere would still show as ages that grow with time.
+    longest_ms = result["processing_ms"]["max"]
+    for camera, age in result["age_ms"].items():
+        assert age["max"] <= (CAMERAS + 1) * longest_ms + 1000, camera
+    published = sorted((at_s, camera) for camera, points in result["series"]["ages"].items() for at_s, _ in points)
+    cameras_in_order = [camera for at_s, camera in published if at_s > 6]
+    assert len(set(cameras_in_order)) == CAMERAS
+    changes = sum(before != after for before, after in pairwise(cameras_in_order))
+    assert changes >= 0.8 * (len(cameras_in_order) - 1)  # never the same camera twice running, but for a lost message
+    memory, files = result["rss_mib"], result["open_files"]
+    assert memory["at_end"] - memory["at_half"] < 16
+    assert files["at_end"] <= files["at_half"] + 2
+    for camera, dropped in result["dropped"].items():
+        assert set(dropped) <= {"replaced", "too_old"}, camera
+    assert "slowest / fastest camera" in outcome.stdout
+    assert len(ElementTree.parse(plot).getroot().findall("{http://www.w3.org/2000/svg}svg")) == 3
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    command = [sys.executable, "benchmarks/overload.py", "--cameras", "0"]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert outcome.returncode == 2
+    assert "cameras" in outcome.stderr

@@ -1,0 +1,94 @@
+"""What is noticed of a camera's frames, each of which is sound for itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ros_kd_perception.camera_watch import FROZEN_FRAMES, WINDOW_S, CameraWatch, picture_sample
+from ros_kd_perception.structures import BadFrame
+
+SECOND = 10**9
+HD = (720, 1280, 3)
+
+
+def show(watch: CameraWatch, at_s: float, stamp_s: float, sample: bytes, shape: tuple[int, ...] = HD) -> str:
+    """Show a frame; the reason for which it is refused, empty if it is not."""
+    try:
+        watch.check(int(at_s * SECOND), int(stamp_s * SECOND), shape, sample)
+    except BadFrame as error:
+        return error.reason
+    return ""
+
+
+def test_the_same_frame_again_is_a_duplicate_and_another_of_the_same_stamp_is_not() -> None:
+    watch = CameraWatch("front")
+    assert [show(watch, 1, 1, sample) for sample in (b"a", b"a", b"b", b"b", b"a")] == [
+        "", "duplicate", "", "duplicate", "",
+    ]  # fmt: skip
+    assert show(watch, 1, 2, b"a") == ""
+
+
+def test_a_picture_that_stands_still_is_told_until_it_moves() -> None:
+    watch = CameraWatch("front")
+    for number in range(20):
+        assert show(watch, number / 10, 1 + number / 10, b"still") == ""
+        report = watch.report(int(number / 10 * SECOND))
+        assert report.frozen_s == pytest.approx(number / 10 if number >= 10 else 0.0)
+    show(watch, 2.0, 3.0, b"moves")
+    assert watch.report(2 * SECOND).frozen_s == 0.0
+
+
+def test_a_few_slow_frames_do_not_make_a_picture_stand_still() -> None:
+    watch = CameraWatch("front")
+    for number in range(1, FROZEN_FRAMES):
+        show(watch, float(number), float(number), b"slow")
+        assert watch.report(number * SECOND).frozen_s == 0.0
+
+
+def test_a_changed_size_is_told_for_a_while() -> None:
+    watch = CameraWatch("front")
+    assert watch.report(0).size == ""
+    show(watch, 1, 1, b"a")
+    assert watch.report(SECOND).sizes == ("1280x720",)
+    show(watch, 9, 9, b"b", (480, 640, 3))
+    report = watch.report(9 * SECOND)
+    assert (report.size, report.sizes) == ("640x480", ("1280x720", "640x480"))
+    assert watch.report(int((9.1 + WINDOW_S) * SECOND)).sizes == ("640x480",)
+
+
+def test_a_camera_that_changes_its_size_with_every_frame_takes_no_memory() -> None:
+    watch = CameraWatch("front")
+    for number in range(1, 1000):
+        show(watch, 1, number, b"", (number, number, 3))
+    assert len(watch.report(SECOND).sizes) <= 16
+
+
+def test_a_looped_bag_is_one_jump_and_two_drops() -> None:
+    watch = CameraWatch("front")
+    stamps = [10.0, 10.1, 10.2, 1.0, 1.1, 1.2, 1.3]
+    reasons = [show(watch, 20, stamp, str(index).encode()) for index, stamp in enumerate(stamps)]
+    assert reasons == ["", "", "", "stamp_backwards", "stamp_backwards", "", ""]
+    assert watch.report(20 * SECOND).time_jumps_s == pytest.approx((9.0,))
+    assert watch.report(int((20.1 + WINDOW_S) * SECOND)).time_jumps_s == ()
+
+
+def test_a_restart_forgets_all() -> None:
+    watch = CameraWatch("front")
+    show(watch, 1, 5, b"a")
+    watch.restart()
+    assert show(watch, 2, 1, b"a") == ""
+    assert watch.report(2 * SECOND).time_jumps_s == ()
+
+
+def test_a_sample_tells_noise_apart_and_does_not_depend_on_padding() -> None:
+    random = np.random.default_rng(0)
+    scene = random.integers(20, 236, (720, 1280, 3), dtype=np.uint8)
+    noisy = scene + random.integers(0, 2, scene.shape, dtype=np.uint8)
+    padded = np.zeros((720, 1408, 3), np.uint8)[:, :1280]
+    padded[:] = scene
+    assert picture_sample(scene) == picture_sample(padded)
+    assert picture_sample(scene) != picture_sample(noisy)
+    assert len(picture_sample(scene)) < scene.nbytes / 20
+    for height in (1, 2, 31, 32, 33):
+        assert picture_sample(scene[:height])
