@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ros_kd_perception.free_space_parameters import camera_declarations, read_free_space_parameters
+from ros_kd_perception.parameter_rules import as_declared
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,
     TRANSPORTS,
@@ -120,7 +121,7 @@ class ParameterTable:
     def _declare(self, name: str, declaration: Declaration) -> None:
         value = declaration.default
         if name in self._overrides:
-            override = _as_declared(self._overrides[name].value, declaration)
+            override = as_declared(self._overrides[name].value, declaration)
             problem = problem_with(name, override, declaration)
             if problem is None:
                 value = override
@@ -148,11 +149,6 @@ def _problem_with_file(path: str) -> str | None:
     if not path or Path(path).is_file():
         return None
     return f"expected parameter model to be the path of an ONNX file, found none at {path[:200]!r}"
-
-
-def _as_declared(value: Any, declaration: Declaration) -> Any:
-    # `max_age_ms: 100` is an integer to YAML, and nobody means that.
-    return float(value) if isinstance(declaration.default, float) and type(value) is int else value
 
 
 def _descriptor(declaration: Declaration) -> ParameterDescriptor:
