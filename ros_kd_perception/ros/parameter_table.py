@@ -110,6 +110,8 @@ class ParameterTable:
             max_age_ms=self._get("max_age_ms"),
             max_stamp_age_ms=self._get("max_stamp_age_ms"),
             silence_timeout_ms=self._get("silence_timeout_ms"),
+            shadow_model=self._get("shadow_model"),
+            shadow_share=self._get("shadow_share"),
             free_space=read_free_space_parameters(
                 lambda name: self._get(name) if name in self._declarations else None, cameras
             ),
@@ -134,8 +136,8 @@ class ParameterTable:
             declaration = self._declarations.get(change.name)
             if declaration is not None:
                 problem = problem_with(change.name, change.value, declaration)
-                if problem is None and change.name == "model":
-                    problem = _problem_with_file(change.value)
+                if problem is None and change.name in ("model", "shadow_model"):
+                    problem = _problem_with_file(change.name, change.value)
                 if problem is not None:
                     return SetParametersResult(successful=False, reason=problem)
         for change in changes:
@@ -144,11 +146,11 @@ class ParameterTable:
         return SetParametersResult(successful=True)
 
 
-def _problem_with_file(path: str) -> str | None:
+def _problem_with_file(name: str, path: str) -> str | None:
     # Only where it is set by hand, at once; an override may name a file that comes before the node is configured.
     if not path or Path(path).is_file():
         return None
-    return f"expected parameter model to be the path of an ONNX file, found none at {path[:200]!r}"
+    return f"expected parameter {name} to be the path of an ONNX file, found none at {path[:200]!r}"
 
 
 def _descriptor(declaration: Declaration) -> ParameterDescriptor:
