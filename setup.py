@@ -93,7 +93,7 @@ EXTRAS = {
     # ONNX Runtime 1.27 and later want CUDA 13, 1.26 and earlier CUDA 12: see docs/vehicle.md.
     "gpu": ["onnxruntime-gpu>=1.16", "opencv-python-headless>=4.5.4"],
     # PyAV brings an H.264 encoder, which OpenCV's wheels do not; without it overlay videos play in no browser.
-    "bag": ["av>=12", "rosbags==0.11.9", "tqdm>=4.60"],
+    "bag": ["PyYAML>=5.4", "av>=12", "rosbags==0.11.9", "tqdm>=4.60"],
     "ros": [f"{wheel}; {ROS_WHEEL_PLATFORM}" for wheel in ROS_WHEELS],
     "training": [
         "PyYAML==6.0.3",

@@ -279,7 +279,7 @@ def drawing(result: dict[str, Any]) -> str:
     received = [Series(c, "#b6bcc6", data["rates"][c]["received"]) for c in data["rates"]]
     published = [Series(c, color[c], data["rates"][c]["published"]) for c in data["rates"]]
     plots = {
-        f"Age of each result when it was published; one turn of the cameras takes {result['turn_ms']:g} ms": scatter(
+        f"Age of results at publish; a turn of the cameras is {result['turn_ms']:.0f} ms": scatter(
             [Series(c, color[c], points) for c, points in data["ages"].items()], "seconds", "age (ms)", {}
         ),
         "Images a second of each camera: sent to the node (grey), published (colours)": lines(
@@ -287,7 +287,8 @@ def drawing(result: dict[str, Any]) -> str:
         ),
         "Memory of the node": lines([Series("rss", COLORS[0], data["rss_mib"])], "seconds", "RSS (MiB)"),
     }
-    title_px, parts, top = 26, [], 0
+    names = "".join(f'<tspan fill="{color[c]}" dx="12">{c}</tspan>' for c in data["ages"])
+    title_px, parts, top = 26, [f'<text class="label" x="{WIDTH - 40}" y="18" text-anchor="end">{names}</text>'], 0
     for title, plot in plots.items():
         parts.append(f'<text class="title" x="10" y="{top + 18}">{title}</text>')
         parts.append(plot.replace("<svg ", f'<svg x="0" y="{top + title_px}" width="{WIDTH}" height="{HEIGHT}" ', 1))

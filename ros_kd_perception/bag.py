@@ -6,7 +6,7 @@ import functools
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -197,6 +197,18 @@ class BagReader:
         for message in self.raw_messages(camera_of):
             yield camera_of[message.topic], message
 
+    def frames_and_camera_infos(self) -> Iterator[tuple[str, RawMessage]]:
+        """As `frames`, with each camera's CameraInfo among them; the first one comes before all frames."""
+        camera_of = {topic: camera for camera, topic in self.cameras.items()}
+        info_of = {camera_info_topic(topic): camera for camera, topic in self.cameras.items()}
+        infos = {topic: camera for topic, camera in info_of.items() if topic in self.camera_topics}
+        for topic, camera in infos.items():
+            for first in self.raw_messages([topic]):
+                yield camera, first
+                break
+        for message in self.raw_messages({**camera_of, **infos}):
+            yield camera_of.get(message.topic) or infos[message.topic], message
+
     def close(self) -> None:
         """Close the files."""
         self._stack.close()
@@ -230,9 +242,20 @@ def decode_message(message: RawMessage) -> Any:
         ) from None
 
 
-def read_camera_frames(bag: BagReader) -> Iterator[tuple[str, RawMessage, Frame | BadFrame]]:
-    """Every image of the bag's cameras: camera name, the message, and its frame or why it is none."""
-    for camera, message in bag.frames():
+def read_camera_frames(
+    bag: BagReader, take_camera_info: Callable[[str, Any], None] | None = None
+) -> Iterator[tuple[str, RawMessage, Frame | BadFrame]]:
+    """Every image of the bag's cameras: camera name, the message, and its frame or why it is none.
+
+    Args:
+        bag: open.
+        take_camera_info: gets the camera's name and each CameraInfo as it comes, the first before all frames.
+    """
+    for camera, message in bag.frames_and_camera_infos() if take_camera_info else bag.frames():
+        if take_camera_info and message.message_type == CAMERA_INFO:
+            with suppress(BadFrame):  # as the node never sees what the middleware cannot deserialise
+                take_camera_info(camera, decode_message(message))
+            continue
         try:
             frame: Frame | BadFrame = frame_from_message(camera, decode_message(message))
         except BadFrame as reason:

@@ -1,9 +1,12 @@
 """FramePreparer: decodes and letterboxes the next frame in turn while the network is busy with the one before.
 
-The thread that runs the network only ever takes frames that are ready. One prepared long ahead would have aged by a
-whole run of the network when its turn comes, and the newer ones that came meanwhile would go to waste; so preparation
-begins just in time for the end of the run in progress, as the runs before lead to expect it, and with the message that
-is the newest then.
+A frame prepared long ahead would have aged by a whole run of the network when its turn comes, and the newer ones that
+came meanwhile would go to waste; so preparation begins just in time for the end of the run in progress, as the runs
+before lead to expect it, and with the message that is the newest then.
+
+A network that has nothing to do is not helped by handing an uncompressed image from thread to thread: preparing it
+takes a third of a millisecond, and so may the handover. The network's thread then prepares it itself
+(`benchmarks/preparation.py`). JPEG and PNG it never decodes.
 """
 
 from __future__ import annotations
@@ -75,8 +78,9 @@ class FramePreparer:
         self._make_input = prepare
         self._drop = drop
         self._ahead = ahead
-        self._due = mailbox.arrived  # preparing threads wait here
-        self._became_ready = threading.Condition(mailbox.lock)  # the network's thread waits here
+        self._due = threading.Condition(mailbox.lock)  # the pool waits here
+        self._wanted = threading.Condition(mailbox.lock)  # the network's thread waits here
+        self._idle = False  # it does
         self._ready: deque[ReadyFrame] = deque()
         self._held: set[str] = set()  # cameras of which a frame is ready or in preparation
         self._free: list[UInt8Array] = []
@@ -91,6 +95,7 @@ class FramePreparer:
 
     def start(self) -> None:
         """Open the mailbox and begin."""
+        self._mailbox.on_arrival = self._see_arrival
         self._mailbox.open()
         for thread in self._threads:
             thread.start()
@@ -102,7 +107,8 @@ class FramePreparer:
             self._mailbox.close()
             while self._ready:
                 self._mailbox.dropped(self._ready.popleft().letter.camera, "inactive")
-            self._became_ready.notify_all()
+            self._due.notify_all()
+            self._wanted.notify_all()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the threads to end after `close`; False if one does not in time."""
@@ -118,21 +124,12 @@ class FramePreparer:
 
     def take(self) -> ReadyFrame | None:
         """Wait for the next frame, done with the one taken before; None once closed. For the network's thread only."""
-        with self._mailbox.lock:
-            self._finish_run()
-            while not self._closed:
-                if self._ready:
-                    ready = self._ready.popleft()
-                    self._held.discard(ready.letter.camera)
-                    if self._is_in_time(ready):
-                        self._current, self._busy_since_ns = ready, time.monotonic_ns()
-                        self._wake_if_waiting()
-                        return ready
-                    self._free.append(ready.prepared.network_input)
-                    continue
-                self._wake_if_waiting()
-                self._became_ready.wait()
-            return None
+        while True:
+            found = self._wait_for_frame()
+            ready = self.prepare(found) if isinstance(found, Letter) else found
+            if found is None or ready is not None:
+                self._current = ready
+                return ready
 
     def prepare(self, letter: Letter[Any]) -> ReadyFrame | None:
         """Decode and letterbox one message that was taken from the mailbox; None if it had to be dropped."""
@@ -161,21 +158,22 @@ class FramePreparer:
             with self._mailbox.lock:
                 if ready is None:
                     self._held.discard(letter.camera)
+                    self._wanted.notify()  # another one of its camera may wait
                 elif self._closed:
                     self._mailbox.dropped(letter.camera, "inactive")
                 else:
                     self._preparations_ns.append(int(ready.preparation_ms * 1e6))
                     self._ready.append(ready)
-                    self._became_ready.notify()
+                    self._wanted.notify()
 
     def _next_letter(self) -> Letter[Any] | None:
         with self._mailbox.lock:
             while not self._closed:
-                wait_s = None
-                if len(self._held) < self._ahead and self._mailbox.waits(self._held):
+                wait_s, only = None, _is_compressed if self._idle else None
+                if len(self._held) < self._ahead and self._mailbox.waits(self._held, only):
                     wait_s = self._until_due_s()
                     if wait_s <= 0:
-                        letter = self._mailbox.take_next(self._held)
+                        letter = self._mailbox.take_next(self._held, only)
                         if letter is None:  # too old
                             continue
                         self._held.add(letter.camera)
@@ -205,13 +203,53 @@ class FramePreparer:
             return False
         return True
 
+    def _wait_for_frame(self) -> ReadyFrame | Letter[Any] | None:
+        with self._mailbox.lock:
+            self._finish_run()
+            while not self._closed:
+                found = self._ready_in_time() or self._mailbox.take_next(self._held, _is_raw)
+                if found is not None:
+                    self._busy_since_ns = time.monotonic_ns()
+                    self._wake_pool()
+                    return found
+                self._idle = True
+                self._wake_pool(_is_compressed)
+                self._wanted.wait()
+                self._idle = False
+            return None
+
+    def _ready_in_time(self) -> ReadyFrame | None:
+        while self._ready:
+            ready = self._ready.popleft()
+            self._held.discard(ready.letter.camera)
+            if self._is_in_time(ready):
+                return ready
+            self._free.append(ready.prepared.network_input)
+        return None
+
     def _finish_run(self) -> None:
         if self._current is not None:
             self._runs_ns.append(time.monotonic_ns() - self._busy_since_ns)
             self._free.append(self._current.prepared.network_input)
-            self._current, self._busy_since_ns = None, 0
+        self._current, self._busy_since_ns = None, 0
 
-    def _wake_if_waiting(self) -> None:
-        # Not for nothing: whoever wakes up takes the interpreter from the network's thread for a moment.
-        if self._mailbox.waits(self._held):
+    def _see_arrival(self) -> None:
+        # Only who can do something: whoever wakes up takes the interpreter from the others for a moment.
+        if not self._idle:
             self._due.notify_all()
+        elif self._mailbox.waits(self._held, _is_raw):
+            self._wanted.notify()
+        else:
+            self._due.notify_all()
+
+    def _wake_pool(self, only: Callable[[Any], bool] | None = None) -> None:
+        if self._mailbox.waits(self._held, only):
+            self._due.notify_all()
+
+
+def _is_raw(message: Any) -> bool:
+    return hasattr(message, "encoding")
+
+
+def _is_compressed(message: Any) -> bool:
+    return not _is_raw(message)

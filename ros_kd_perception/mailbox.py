@@ -94,6 +94,7 @@ class Mailbox(Generic[MessageT]):
         max_age_ms: messages that waited longer are dropped when their turn comes, 0 for no limit; may be changed.
         lock: reentrant, guards all.
         arrived: on that lock, notified when a message comes to wait or the mailbox is closed.
+        on_arrival: called likewise, under that lock; for whoever waits otherwise than in `take`.
 
     Args:
         cameras: their names.
@@ -118,6 +119,7 @@ class Mailbox(Generic[MessageT]):
         self._open = False
         self.lock = threading.RLock()
         self.arrived = threading.Condition(self.lock)
+        self.on_arrival: Callable[[], None] | None = None
         for camera, weight in (weights or {}).items():
             self.set_weight(camera, weight)
 
@@ -165,6 +167,8 @@ class Mailbox(Generic[MessageT]):
                 _count(slot, "replaced")
             slot.letter = Letter(camera, message, arrival_ns)
             self.arrived.notify_all()
+            if self.on_arrival is not None:
+                self.on_arrival()
 
     def take(self, timeout_s: float | None = None) -> Letter[MessageT] | None:
         """Wait for the next message in turn; None after `timeout_s` seconds, or at once when closed.
@@ -183,13 +187,20 @@ class Mailbox(Generic[MessageT]):
                 self.arrived.wait(remaining_s)
             return None
 
-    def take_next(self, leave: Container[str] = ()) -> Letter[MessageT] | None:
-        """Take the next message in turn if one waits, of cameras other than those to `leave` alone."""
+    def take_next(
+        self, leave: Container[str] = (), only: Callable[[MessageT], bool] | None = None
+    ) -> Letter[MessageT] | None:
+        """Take the next message in turn if one waits.
+
+        Args:
+            leave: cameras to leave alone.
+            only: tells of a message whether it may be taken; None: any.
+        """
         with self.lock:
             now_ns = self._clock_ns()
             for camera in sorted(self._slots, key=self._place):
                 slot = self._slots[camera]
-                if slot.letter is None or camera in leave:
+                if slot.letter is None or camera in leave or (only is not None and not only(slot.letter.message)):
                     continue
                 letter, slot.letter = slot.letter, None
                 if self.is_too_old(letter, now_ns):
@@ -200,10 +211,13 @@ class Mailbox(Generic[MessageT]):
                 return letter
             return None
 
-    def waits(self, leave: Container[str] = ()) -> bool:
-        """Whether a message waits, of cameras other than those to `leave` alone."""
+    def waits(self, leave: Container[str] = (), only: Callable[[MessageT], bool] | None = None) -> bool:
+        """Whether there is a message that `take_next` would look at."""
         with self.lock:
-            return any(slot.letter is not None for camera, slot in self._slots.items() if camera not in leave)
+            return any(
+                slot.letter is not None and camera not in leave and (only is None or only(slot.letter.message))
+                for camera, slot in self._slots.items()
+            )
 
     def is_too_old(self, letter: Letter[MessageT], now_ns: int) -> bool:
         """Whether a message is past `max_age_ms` at this moment of the steady clock."""

@@ -14,7 +14,7 @@ import numpy as np
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.mosaic import Mosaic, left_to_right, shrink
 from ros_kd_perception.overlay import draw_overlay
-from ros_kd_perception.structures import Detections, Frame, Perception
+from ros_kd_perception.structures import Detections, Frame, Int32Array, Perception
 from ros_kd_perception.video import VideoWriter
 
 MAX_FRAMES_PER_SECOND = 60
@@ -47,7 +47,14 @@ class OverlayVideo:
         self._stack = ExitStack()
         self._video = self._stack.enter_context(VideoWriter(path, rate, overwrite=overwrite))
 
-    def add(self, log_time_ns: int, frame: Frame, perception: Perception, contract: ModelContract) -> None:
+    def add(
+        self,
+        log_time_ns: int,
+        frame: Frame,
+        perception: Perception,
+        contract: ModelContract,
+        boundary: Int32Array | None = None,
+    ) -> None:
         """Show a frame and what was seen in it from its time on; times rise from call to call.
 
         Args:
@@ -55,6 +62,7 @@ class OverlayVideo:
             frame: of one of the video's cameras.
             perception: of that frame.
             contract: names and colours of the classes.
+            boundary: of the free space in the frame, or None.
         """
         if self._next_tick_ns is None:
             self._next_tick_ns = log_time_ns
@@ -64,7 +72,9 @@ class OverlayVideo:
             self._write()
         # Drawn at the size at which it is shown: lines and letters that are shrunk cannot be read.
         size = self._mosaic.tiles[frame.camera].fit(*frame.image_bgr.shape[:2])
-        picture_bgr = draw_overlay(shrink(frame.image_bgr, *size), _resized(perception, *size), contract)
+        if boundary is not None:
+            boundary = _resized_boundary(boundary, perception.class_map.shape[0], *size)
+        picture_bgr = draw_overlay(shrink(frame.image_bgr, *size), _resized(perception, *size), contract, boundary)
         self._mosaic.put(frame.camera, picture_bgr, f"{frame.camera}  {perception.timing.total_ms:.0f} ms")
 
     def _write(self) -> None:
@@ -81,6 +91,12 @@ class OverlayVideo:
         if kind is None and self._next_tick_ns is not None:
             self._write()
         self._stack.__exit__(kind, error, trace)
+
+
+def _resized_boundary(boundary: Int32Array, source_height: int, height: int, width: int) -> Int32Array:
+    columns = ((np.arange(width) + 0.5) * len(boundary) / width).astype(np.intp)
+    # The line is above the first free row: it is that which scales, and -1 stays -1.
+    return np.asarray((boundary[columns] + 1) * height // source_height - 1, np.int32)
 
 
 def _resized(perception: Perception, height: int, width: int) -> Perception:

@@ -61,6 +61,11 @@ def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:
     return None
 
 
+def as_declared(value: Any, declaration: Declaration) -> Any:
+    """The value, as a number with a fraction where the parameter is one: `max_age_ms: 100` is an integer to YAML."""
+    return float(value) if isinstance(declaration.default, float) and type(value) is int else value
+
+
 def _problem_with_cameras(value: Any) -> str | None:
     example = "for example cameras: [front, left]"
     if not isinstance(value, (list, tuple)) or not value or not all(isinstance(camera, str) for camera in value):

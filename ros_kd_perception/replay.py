@@ -13,19 +13,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_frames, rosbags_message_types
 from ros_kd_perception.camera_topics import parse_camera_topics
+from ros_kd_perception.free_space_finder import FreeSpaceFinder
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.overlay_video import OverlayVideo
+from ros_kd_perception.parameter_file import free_space_parameters_of
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.shipped_files import shipped_file
 from ros_kd_perception.stamp_order import StampOrder
-from ros_kd_perception.structures import BadFrame, Frame, Perception
+from ros_kd_perception.structures import BadFrame, Frame, Int32Array, Perception
 from ros_kd_perception.video import VideoError
 
 NODE_NAME = "/perception"
@@ -40,19 +43,27 @@ class BagReplay:
         writer: gets the results.
         cameras: camera names of the bag.
         video: gets the overlays, or None.
+        finder: of free space, or None for none.
     """
 
     def __init__(
-        self, perceiver: Perceiver, writer: BagWriter, cameras: Sequence[str], video: OverlayVideo | None = None
+        self,
+        perceiver: Perceiver,
+        writer: BagWriter,
+        cameras: Sequence[str],
+        video: OverlayVideo | None = None,
+        finder: FreeSpaceFinder | None = None,
     ) -> None:
         self.summary = ReplaySummary(cameras)
         self._perceiver = perceiver
         self._writer = writer
         self._cameras = cameras
         self._video = video
+        self._finder = finder
         self._builder = MessageBuilder(rosbags_message_types(), perceiver.model.contract)
         self._stamps = StampOrder()
         self._labels_written = False
+        self._said: set[tuple[str, str]] = set()
 
     def process(self, camera: str, log_time_ns: int, frame: Frame | BadFrame) -> Perception | None:
         """Perceive one frame and write its results, or count why it cannot be perceived.
@@ -78,10 +89,44 @@ class BagReplay:
         base = f"{NODE_NAME}/{camera}"
         self._writer.write(f"{base}/segmentation", log_time_ns, self._builder.segmentation(perception))
         self._writer.write(f"{base}/detections", log_time_ns, self._builder.detections(perception))
+        boundary = self._write_free_space(log_time_ns, perception)
         self.summary.count_perceived(camera, perception.timing.total_ms)
         if self._video:
-            self._video.add(log_time_ns, frame, perception, self._perceiver.model.contract)
+            self._video.add(log_time_ns, frame, perception, self._perceiver.model.contract, boundary)
         return perception
+
+    def calibrate(self, camera: str, camera_info: Any) -> None:
+        """Take over a CameraInfo; scans of the camera are written from then on, or no more if it is unusable."""
+        if self._finder is None or camera not in self._finder.parameters.scans:
+            return
+        try:
+            self._finder.calibrate(camera, camera_info)
+        except ValueError as error:
+            self._say_once(camera, f"no scan: {error}")
+
+    def _write_free_space(self, log_time_ns: int, perception: Perception) -> Int32Array | None:
+        if self._finder is None:
+            return None
+        camera = perception.camera
+        base, boundary = f"{NODE_NAME}/{camera}", self._finder.boundary(perception)
+        self._writer.write(f"{base}/free_space", log_time_ns, self._builder.free_space(perception, boundary))
+        scan = self._finder.scan(camera)
+        if scan is not None:
+            try:
+                ranges = self._finder.ranges(perception)
+            except ValueError as error:
+                self._say_once(camera, f"no scan: {error}")
+                return boundary
+            if ranges is not None:
+                frame_id = self._finder.parameters.scans[camera].frame_id
+                message = self._builder.scan(perception, frame_id, scan, ranges)
+                self._writer.write(f"{base}/scan", log_time_ns, message)
+        return boundary
+
+    def _say_once(self, camera: str, sentence: str) -> None:
+        if (camera, sentence) not in self._said:
+            self._said.add((camera, sentence))
+            tqdm.write(f"{camera}: {sentence}", file=sys.stderr)
 
     def _drop(self, camera: str, reason: str, sentence: str) -> None:
         if self.summary.count_dropped(camera, reason):
@@ -114,16 +159,17 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         )
         perceiver = Perceiver(model, options.score_threshold)
         perceiver.warm_up()
+        finder = _free_space_finder(options.params_file, list(bag.cameras), model)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video = None
         if options.overlay:
             rate = frames_per_second(bag)
             video = stack.enter_context(OverlayVideo(options.overlay, bag.cameras, rate, overwrite=options.force))
-        replay = BagReplay(perceiver, writer, list(bag.cameras), video)
+        replay = BagReplay(perceiver, writer, list(bag.cameras), video, finder)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
         with tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet or None) as progress:
-            for camera, message, frame in read_camera_frames(bag):
+            for camera, message, frame in read_camera_frames(bag, replay.calibrate if finder else None):
                 replay.process(camera, message.log_time_ns, frame)
                 progress.update()
                 if options.limit and replay.summary.frames >= options.limit:
@@ -134,6 +180,19 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
                 f"{replay.summary.reasons()}"
             )
         return replay.summary
+
+
+def _free_space_finder(path: Path | None, cameras: Sequence[str], model: OnnxModel) -> FreeSpaceFinder | None:
+    if path is None:
+        return None
+    parameters = free_space_parameters_of(path, cameras, NODE_NAME.lstrip("/"))
+    for camera, scan in parameters.scans.items():
+        if scan.pose is None:
+            raise ValueError(
+                f"expected {path} to say how {camera} is mounted, got scan.mounting: tf, which a replay does not know; "
+                f"set scan.mounting: parameters and {camera}.mounting.height_m and so on"
+            )
+    return FreeSpaceFinder(parameters, model.contract)
 
 
 def frames_per_second(bag: BagReader) -> float:
@@ -167,6 +226,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--camera", action="append", default=[], metavar="NAME=TOPIC", help="perceive only these cameras; repeatable"
     )
     parser.add_argument("--overlay", type=Path, metavar="MP4", help="video of the frames with what was seen in them")
+    parser.add_argument(
+        "--params-file", type=Path, metavar="YAML", help="the node's; its free-space and scan topics are written, too"
+    )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto is that of the model file")
     parser.add_argument(

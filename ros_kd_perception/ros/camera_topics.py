@@ -24,6 +24,7 @@ from ros_kd_perception.health import CameraLink, FrameTimes
 from ros_kd_perception.ros.debug_topics import DebugTopics
 from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
 from ros_kd_perception.ros.pictures import Pictures
+from ros_kd_perception.ros.shadow import Shadow
 from ros_kd_perception.structures import Frame, Perception
 
 _RESULT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -44,6 +45,7 @@ class CameraTopics:
         pictures: makes and publishes overlays and PNG masks where nobody waits for them.
         debug: for the times of each frame.
         free_space: publishes free space.
+        shadow: shows frames to a candidate model as well.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class CameraTopics:
         pictures: Pictures,
         debug: DebugTopics,
         free_space: FreeSpaceTopics,
+        shadow: Shadow,
     ) -> None:
         self.camera = camera
         self._node = node
@@ -62,6 +65,7 @@ class CameraTopics:
         self._pictures = pictures
         self._debug = debug
         self._free_space = free_space
+        self._shadow = shadow
         self._image_qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy[reliability.upper()]
         )
@@ -123,7 +127,8 @@ class CameraTopics:
         self._free_space.publish(perception)
 
     def offer_pictures(self, frame: Frame, perception: Perception) -> None:
-        """Have an overlay drawn and the mask packed as PNG, each if anybody subscribes to it."""
+        """Have an overlay drawn and the mask packed as PNG, each if anybody subscribes, and the shadow look at it."""
+        self._shadow.offer(frame, perception)
         if self._overlay.get_subscription_count():
             self._pictures.offer_overlay(frame, perception)
         if self._png.get_subscription_count():

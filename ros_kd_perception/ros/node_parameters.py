@@ -36,6 +36,8 @@ class NodeParameters:
     max_age_ms: float
     max_stamp_age_ms: float
     silence_timeout_ms: float
+    shadow_model: str = ""
+    shadow_share: float = 0.1
     free_space: FreeSpaceParameters = field(default_factory=FreeSpaceParameters)
 
 
@@ -107,6 +109,19 @@ PARAMETERS: dict[str, Declaration] = {
         "A camera that delivers nothing for longer is an ERROR in /diagnostics.",
         minimum=100.0,
         maximum=600_000.0,
+        read_only=False,
+    ),
+    "shadow_model": Declaration(
+        "",
+        "Path of a second student that sees a share of the frames at the lowest priority, on the CPU; only how far it "
+        "agrees with the active one is published, on ~/shadow/agreement and /diagnostics. Empty: none.",
+        read_only=False,
+    ),
+    "shadow_share": Declaration(
+        0.1,
+        "Share of each camera's frames that shadow_model sees, 0..1; frames that come while it is busy are left out.",
+        minimum=0.0,
+        maximum=1.0,
         read_only=False,
     ),
     "diagnostics_period_s": Declaration(

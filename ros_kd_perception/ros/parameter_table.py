@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ros_kd_perception.free_space_parameters import camera_declarations, read_free_space_parameters
+from ros_kd_perception.parameter_rules import as_declared
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,
     TRANSPORTS,
@@ -109,6 +110,8 @@ class ParameterTable:
             max_age_ms=self._get("max_age_ms"),
             max_stamp_age_ms=self._get("max_stamp_age_ms"),
             silence_timeout_ms=self._get("silence_timeout_ms"),
+            shadow_model=self._get("shadow_model"),
+            shadow_share=self._get("shadow_share"),
             free_space=read_free_space_parameters(
                 lambda name: self._get(name) if name in self._declarations else None, cameras
             ),
@@ -120,7 +123,7 @@ class ParameterTable:
     def _declare(self, name: str, declaration: Declaration) -> None:
         value = declaration.default
         if name in self._overrides:
-            override = _as_declared(self._overrides[name].value, declaration)
+            override = as_declared(self._overrides[name].value, declaration)
             problem = problem_with(name, override, declaration)
             if problem is None:
                 value = override
@@ -133,8 +136,8 @@ class ParameterTable:
             declaration = self._declarations.get(change.name)
             if declaration is not None:
                 problem = problem_with(change.name, change.value, declaration)
-                if problem is None and change.name == "model":
-                    problem = _problem_with_file(change.value)
+                if problem is None and change.name in ("model", "shadow_model"):
+                    problem = _problem_with_file(change.name, change.value)
                 if problem is not None:
                     return SetParametersResult(successful=False, reason=problem)
         for change in changes:
@@ -143,16 +146,11 @@ class ParameterTable:
         return SetParametersResult(successful=True)
 
 
-def _problem_with_file(path: str) -> str | None:
+def _problem_with_file(name: str, path: str) -> str | None:
     # Only where it is set by hand, at once; an override may name a file that comes before the node is configured.
     if not path or Path(path).is_file():
         return None
-    return f"expected parameter model to be the path of an ONNX file, found none at {path[:200]!r}"
-
-
-def _as_declared(value: Any, declaration: Declaration) -> Any:
-    # `max_age_ms: 100` is an integer to YAML, and nobody means that.
-    return float(value) if isinstance(declaration.default, float) and type(value) is int else value
+    return f"expected parameter {name} to be the path of an ONNX file, found none at {path[:200]!r}"
 
 
 def _descriptor(declaration: Declaration) -> ParameterDescriptor:

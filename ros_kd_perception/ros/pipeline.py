@@ -22,6 +22,7 @@ from ros_kd_perception.ros.model_reload import ModelReload, ReloadOutcome
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.pictures import Pictures
 from ros_kd_perception.ros.running_model import RunningModel
+from ros_kd_perception.ros.shadow import Shadow
 from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.ros.worker import PerceptionWorker, Swap
 
@@ -70,10 +71,16 @@ class Pipeline:
         self._stamp_age = StampAge(parameters.max_stamp_age_ms, lambda: clock.now().nanoseconds, logger.warning)
         self._debug = DebugTopics(node, parameters.cameras)
         reliability, transports = parameters.image_reliability, parameters.image_transports
-        self._topics = {
-            c: CameraTopics(node, c, transports[c], reliability, self._pictures, self._debug, self._free_space)
-            for c in parameters.cameras
-        }
+        self._shadow = Shadow(
+            node,
+            parameters.cameras,
+            self._running.model.contract,
+            parameters.shadow_model,
+            parameters.shadow_share,
+            logger.warning,
+        )
+        shared = (self._pictures, self._debug, self._free_space, self._shadow)
+        self._topics = {c: CameraTopics(node, c, transports[c], reliability, *shared) for c in parameters.cameras}
         self.worker = PerceptionWorker(
             self._mailbox,
             self._running.perceiver,
@@ -105,6 +112,7 @@ class Pipeline:
         self.worker.start()
         self._pictures.start()
         self._free_space.start()
+        self._shadow.start()
         for topics in self._topics.values():
             topics.subscribe(self._mailbox.put)
         self._active_since_ns = time.monotonic_ns()
@@ -117,6 +125,7 @@ class Pipeline:
         finished = self.worker.stop(STOP_TIMEOUT_S)
         self._pictures.stop(STOP_TIMEOUT_S)
         self._free_space.stop(STOP_TIMEOUT_S)
+        self._shadow.stop(STOP_TIMEOUT_S)
         return finished
 
     def destroy(self) -> None:
@@ -128,6 +137,7 @@ class Pipeline:
             topics.destroy()
         self._debug.destroy()
         self._free_space.destroy()
+        self._shadow.destroy()
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Take over new values of the parameters that may change while the node runs."""
@@ -141,6 +151,7 @@ class Pipeline:
         if "silence_timeout_ms" in values:
             for health in self._health.values():
                 health.silence_timeout_ms = values["silence_timeout_ms"]
+        self._shadow.change(values)
         if "score_threshold" in values:
             with self._model_lock:
                 self._score_threshold = values["score_threshold"]
@@ -177,6 +188,7 @@ class Pipeline:
                 for camera, topics in self._topics.items()
             ),
             *self._free_space.statuses(),
+            *self._shadow.statuses(),
         ]
 
     def _hand_over(self, candidate: RunningModel, cancelled: threading.Event) -> bool:
@@ -199,6 +211,7 @@ class Pipeline:
                 self._running = candidate
                 self._finder.take_model(candidate.model.contract)
                 self._pictures.change_over(candidate.model.contract, candidate.builder)
+                self._shadow.change_over(candidate.model.contract)
                 self._publish_labels()
         except Exception:
             self._log.error(f"label_info of the new model could not be published: {traceback.format_exc()}")

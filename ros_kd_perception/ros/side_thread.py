@@ -38,16 +38,28 @@ class SideThread(Generic[ItemT]):
         self._work = work
         self._throttle = WarningThrottle(warn)
         self._thread: threading.Thread | None = None
+        self._closed = True
 
     def start(self) -> None:
         """Begin to work on what is offered."""
+        self._closed = False
         self._mailbox.open()
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is stopped, or being stopped."""
+        return self._closed
+
+    def close(self) -> None:
+        """Forget what waits and take no more; the thread ends after what it is at."""
+        self._closed = True
+        self._mailbox.close()
+
     def stop(self, timeout_s: float) -> None:
         """Forget what waits and end the thread."""
-        self._mailbox.close()
+        self.close()
         if self._thread is not None:
             self._thread.join(timeout_s)
             self._thread = None

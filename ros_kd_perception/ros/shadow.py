@@ -1,0 +1,179 @@
+"""Shadow: shows a share of the frames to a candidate model as well, and publishes how far the two agree."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.lifecycle import LifecycleNode
+
+from ros_kd_perception.health import Level, Status
+from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.ros.side_thread import SideThread
+from ros_kd_perception.shadow_agreement import Agreement, ClassNames
+from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
+from ros_kd_perception.structures import Frame, Perception
+
+_REMEMBERED = 300  # frames that diagnostics speak of
+
+_Item = tuple[Frame, Perception, ClassNames]
+
+
+class Shadow:
+    """Off while `shadow_model` is empty or `shadow_share` is 0.
+
+    The thread that perceives only ever leaves references here; frames that come while the shadow is busy are not
+    shown to it. A shadow that was refused or died stays off until `shadow_model` is set again.
+
+    Args:
+        node: for the topic.
+        cameras: their names.
+        contract: of the active model.
+        model: path of the shadow's file.
+        share: of the frames, 0..1.
+        warn: logs one sentence.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        cameras: Sequence[str],
+        contract: ModelContract,
+        model: str,
+        share: float,
+        warn: Callable[[str], object],
+    ) -> None:
+        self._node = node
+        self._names = ClassNames.of(contract)
+        self._model, self._share = model, share
+        self._warn = warn
+        self._due = dict.fromkeys(cameras, 0.0)
+        self._topic = node.create_lifecycle_publisher(DiagnosticArray, "~/shadow/agreement", 10)
+        self._thread: SideThread[_Item] = SideThread("shadow comparison", cameras, self._compare, warn)
+        self._lock = threading.Lock()
+        self._process: ShadowProcess | None = None
+        self._name = ""  # of the model that is open
+        self._problem = ""
+        self._agreements: deque[Agreement] = deque(maxlen=_REMEMBERED)
+        self._compared = 0
+
+    def start(self) -> None:
+        """Begin to compare what is offered."""
+        self._problem = ""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the shadow's process and the thread."""
+        self._thread.close()
+        self._end_process()
+        self._thread.stop(timeout_s)
+        self._end_process()  # one that the thread may have started in between
+
+    def destroy(self) -> None:
+        """Take the topic off the graph."""
+        self._node.destroy_lifecycle_publisher(self._topic)
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Take over new values of `shadow_model` and `shadow_share`."""
+        if "shadow_share" in values:
+            self._share = values["shadow_share"]
+        if "shadow_model" in values:
+            self._model = values["shadow_model"]
+            self._problem, self._compared = "", 0
+            self._agreements.clear()
+            self._end_process()
+
+    def change_over(self, contract: ModelContract) -> None:
+        """What is offered from now on was seen by another active model; for the thread that offers."""
+        self._names = ClassNames.of(contract)
+        self._agreements.clear()
+
+    def offer(self, frame: Frame, perception: Perception) -> None:
+        """Leave a frame and what was seen in it, if it is the shadow's turn; never waits."""
+        if not self._model or self._problem:
+            return
+        self._due[frame.camera] += self._share
+        if self._due[frame.camera] >= 1.0:
+            self._due[frame.camera] -= 1.0
+            self._thread.offer(frame.camera, (frame, perception, self._names))
+
+    def statuses(self) -> list[Status]:
+        """One, where a shadow is set."""
+        model, agreements = self._model, list(self._agreements)
+        if not model:
+            return []
+        values = [("model", model), ("share", f"{self._share:g}"), ("compared", str(self._compared))]
+        if self._problem:
+            return [Status(Level.WARN, "shadow", self._problem, values=tuple(values))]
+        if not agreements:
+            return [Status(Level.OK, "shadow", "nothing compared yet", values=tuple(values))]
+        shares = [a.class_map_agreement for a in agreements]
+        active, shadow, matched = (
+            sum(getattr(a, name) for a in agreements) for name in ("active_boxes", "shadow_boxes", "matched_boxes")
+        )
+        iou = sum(a.mean_iou * a.matched_boxes for a in agreements) / matched if matched else 0.0
+        latencies = [a.inference_ms for a in agreements]
+        values += [
+            ("class_map_agreement.p50", f"{np.percentile(shares, 50):.4f}"),
+            ("class_map_agreement.p5", f"{np.percentile(shares, 5):.4f}"),
+            ("active_boxes", str(active)),
+            ("shadow_boxes", str(shadow)),
+            ("matched_boxes", str(matched)),
+            ("matched_mean_iou", f"{iou:.4f}"),
+            ("inference_ms.p50", f"{np.percentile(latencies, 50):.2f}"),
+            ("inference_ms.p95", f"{np.percentile(latencies, 95):.2f}"),
+        ]
+        text = (
+            f"{self._name} agrees with the active model in {np.mean(shares):.1%} of the pixels, {matched} of its "
+            f"{shadow} boxes match {active} active ones"
+        )
+        return [Status(Level.OK, "shadow", text, values=tuple(values))]
+
+    def _compare(self, camera: str, item: _Item) -> None:
+        frame, perception, names = item
+        model = self._model
+        if not model or self._problem:
+            return
+        try:
+            process = self._running(model)
+            agreement = process.compare(frame, perception, names)
+        except ShadowFailed as error:
+            if model == self._model and not self._thread.closed:
+                self._problem = str(error)
+                self._warn(f"no shadow: {error}")
+            self._end_process()
+            return
+        if model == self._model:
+            self._agreements.append(agreement)
+            self._compared += 1
+            self._publish(frame, agreement)
+
+    def _running(self, model: str) -> ShadowProcess:
+        with self._lock:
+            if self._process is not None:
+                if self._process.path == model:
+                    return self._process
+                self._process.close()
+            self._process = process = ShadowProcess(model)
+        self._name = process.wait_until_ready()
+        return process
+
+    def _end_process(self) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
+    def _publish(self, frame: Frame, agreement: Agreement) -> None:
+        seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
+        array = DiagnosticArray()
+        array.header.stamp = Time(sec=seconds, nanosec=nanoseconds)
+        array.header.frame_id = frame.frame_id
+        values = [KeyValue(key=key, value=f"{value:.6g}") for key, value in vars(agreement).items()]
+        array.status = [DiagnosticStatus(level=b"\x00", name=frame.camera, message=self._name, values=values)]
+        self._topic.publish(array)
