@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ros_kd_perception.camera_topics import CAMERA_NAME
+from ros_kd_perception.camera_topics import CAMERA_NAME, camera_info_topic
 
 _INPUTS = ("image_raw", "image_raw/compressed")
 """What the node subscribes to under the name of a camera, one or the other."""
@@ -59,8 +59,12 @@ def camera_topics(text: str) -> dict[str, str]:
 
 
 def remappings(topics: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Remap both inputs of each camera to its topic; the node subscribes to the one of its transport."""
-    return [(f"{camera}/{name}", topic) for camera, topic in topics.items() for name in _INPUTS]
+    """Remap both image inputs of each camera to its topic, and its calibration to the topic's sibling."""
+    pairs = []
+    for camera, topic in topics.items():
+        pairs += [(f"{camera}/{name}", topic) for name in _INPUTS]
+        pairs.append((f"{camera}/camera_info", camera_info_topic(topic) if "/" in topic else "camera_info"))
+    return pairs
 
 
 def node_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:

@@ -94,11 +94,13 @@ def test_any_text_is_read_or_refused(text: str, name: str) -> None:
         assert problem_with("cameras", [camera], PARAMETERS["cameras"]) is None
 
 
-def test_both_inputs_of_a_camera_are_remapped() -> None:
+def test_all_inputs_of_a_camera_are_remapped() -> None:
     assert remappings(camera_topics("{front: /cam0/image}")) == [
         ("front/image_raw", "/cam0/image"),
         ("front/image_raw/compressed", "/cam0/image"),
+        ("front/camera_info", "/cam0/camera_info"),
     ]
+    assert remappings({"front": "image_raw"})[2] == ("front/camera_info", "camera_info")
 
 
 def test_parameter_file_holds_every_parameter_with_its_default_and_one_comment() -> None:

@@ -108,6 +108,18 @@ def test_a_class_map_of_another_size_is_refused() -> None:
         draw_overlay(picture(20, 30), perception(np.zeros((30, 20), np.uint8), [], []), CONTRACT)
 
 
+def test_the_free_space_boundary_is_a_white_line_above_the_first_free_row() -> None:
+    plain = np.full((72, 96, 3), 90, np.uint8)
+    seen = perception(np.full((72, 96), CONTRACT.class_map.unlabeled_id, np.uint8), [], [])
+    boundary = np.full(96, 40, np.int32)
+    boundary[:10] = -1  # free up to the top
+    drawn = draw_overlay(plain, seen, CONTRACT, boundary)
+    assert (drawn[41, 15:90] == 255).all()
+    assert (drawn[44:, 15:90] == 90).all()
+    assert (drawn[:38, 15:90] == 90).all()
+    assert (drawn[0, :9] == 255).all()
+
+
 def test_it_is_fast_enough_for_a_live_view() -> None:
     image, random = picture(720, 1280), np.random.default_rng(1)
     corners = random.uniform(0, 600, (20, 2))
