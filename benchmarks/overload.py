@@ -5,7 +5,7 @@ The node is a process, every camera is another and publishes rendered 1280x720 b
 the first half and `--rate` a second from then on. Ages are those at publish, from the header stamp, as the node tells
 them on `~/debug/<camera>/pipeline_latency_ms`; memory and files are the kernel's figures of the node's process.
 
-Usage: python benchmarks/overload.py [--seconds S] [--cameras N] [--rate HZ] [--json OUT.json] [--plot OUT.svg]
+Usage: python benchmarks/overload.py [--seconds S] [--cameras N] [--rate HZ] [--threads N] [--json OUT] [--plot OUT.svg]
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the measurement (60)")
     parser.add_argument("--cameras", type=int, default=4, help="how many (4)")
     parser.add_argument("--rate", type=float, default=30.0, help="images a second of each camera in the end (30)")
+    parser.add_argument("--threads", type=int, default=0, help="of one run of the network (0: ONNX Runtime chooses)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="write ages, rates and memory over time as SVG")
     arguments = parser.parse_args()
@@ -50,7 +51,7 @@ def main() -> int:
         parser.error("expected a model file, 4 seconds or more, 1 to 16 cameras and 2 images a second or more")
     if INSIDE not in os.environ:
         return run_on_own_graph()
-    result = measure(arguments.model, arguments.seconds, arguments.cameras, arguments.rate)
+    result = measure(arguments.model, arguments.seconds, arguments.cameras, arguments.rate, arguments.threads)
     print_table(result)
     if arguments.json:
         write(arguments.json, json.dumps(result, indent=1) + "\n")
@@ -154,7 +155,7 @@ class Observer:
         return len(list((self._process / "fd").iterdir()))
 
 
-def measure(model: Path, seconds: float, count: int, rate_hz: float) -> dict[str, Any]:
+def measure(model: Path, seconds: float, count: int, rate_hz: float, threads: int) -> dict[str, Any]:
     """Start node and cameras, listen for as long as asked, and sum up."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -163,7 +164,7 @@ def measure(model: Path, seconds: float, count: int, rate_hz: float) -> dict[str
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Event()
     with ExitStack() as stack:
-        node_process = stack.enter_context(subprocess.Popen(node_command(model, cameras)))
+        node_process = stack.enter_context(subprocess.Popen(node_command(model, cameras, threads)))
         stack.callback(node_process.terminate)
         for seed, camera in enumerate(cameras):
             process = spawn.Process(target=publish_images, args=(camera, seed, rate_hz, start, seconds / 2))
@@ -186,11 +187,12 @@ def measure(model: Path, seconds: float, count: int, rate_hz: float) -> dict[str
         return summary(observer, cameras, seconds, rate_hz, model)
 
 
-def node_command(model: Path, cameras: Sequence[str]) -> list[str]:
+def node_command(model: Path, cameras: Sequence[str], threads: int) -> list[str]:
     """The node as a user would run it, but for quicker diagnostics."""
     parameters = {
         "model": str(model),
         "cameras": f"[{', '.join(cameras)}]",
+        "intra_op_threads": str(threads),
         "autostart": "true",
         "diagnostics_period_s": str(DIAGNOSTICS_PERIOD_S),
     }
