@@ -50,6 +50,7 @@ def generate_launch_description() -> LaunchDescription:
             _argument("namespace", "namespace of the node, its camera topics included"),
             _argument("autostart", "let the node configure and activate itself", "true", choices=FLAG),
             _argument("respawn", "start the node again when it dies", "false", choices=FLAG),
+            _argument("enclave", "SROS 2 enclave of the node, e.g. /perception; see docs/security.md"),
             _argument("log_level", "least severe messages to show", "info", choices=LOG_LEVELS),
             _argument(
                 "fastdds_profile",
@@ -71,6 +72,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
     params_file = Path(given["params_file"]).expanduser()
     if not params_file.is_file():
         raise LaunchArgumentError(f"expected params_file to name a file, there is no {params_file}")
+    enclave = ["--enclave", given["enclave"]] if given["enclave"] else []
     node = LifecycleNode(
         package=PACKAGE,
         executable="perception_node",
@@ -78,7 +80,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
         namespace=given["namespace"],
         parameters=[str(params_file), node_parameters(given)],
         remappings=remappings(camera_topics(given["camera_topics"])),
-        arguments=["--ros-args", "--log-level", given["log_level"]],
+        arguments=["--ros-args", "--log-level", given["log_level"], *enclave],
         additional_env=large_image_environment(os.environ, given["fastdds_profile"]),
         respawn=is_true(given["respawn"]),
         respawn_delay=2.0,

@@ -24,10 +24,13 @@ try:
         QosReliability,
         QosTime,
     )
-    from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer, storage_mcap
     from rosbags.rosbag2.reader import DirectoryReader
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
     from rosbags.typesys.store import Typestore
+
+    # What it decompresses with is what rosbags does it with.
+    from ros_kd_perception.bounded_decompression import is_zstd_file_within, lz4_within, zstd_within
 except ImportError as error:
     raise ImportError(
         "expected the Python package rosbags for reading and writing bags, found none; install the [bag] extra of "
@@ -40,6 +43,10 @@ from ros_kd_perception.message_builder import MessageTypes
 from ros_kd_perception.structures import BadFrame, Frame
 
 MAX_MESSAGE_BYTES = 1 << 29
+MAX_CHUNK_BYTES = 1 << 30
+"""Of an MCAP chunk, decompressed; rosbag2 makes them of 768 KiB or of one message."""
+
+_FILES_ARE_COMPRESSED = re.compile(rb"compression_mode:[ \t]*['\"]?file", re.IGNORECASE)
 
 
 class BagError(ValueError):
@@ -61,6 +68,18 @@ class RawMessage:
     message_type: str
     log_time_ns: int
     data: bytes | memoryview
+
+
+def _chunk_within(decompress: Callable[[bytes, int], bytes], data: bytes, size: int) -> bytes:
+    if size > MAX_CHUNK_BYTES:
+        raise ValueError(f"expected chunks of at most {MAX_CHUNK_BYTES} bytes, got one of {size}")
+    return decompress(data, size)
+
+
+# rosbags decompresses a chunk whole and compares its size afterwards.
+if hasattr(storage_mcap, "DECOMPRESSORS"):
+    storage_mcap.DECOMPRESSORS["zstd"] = functools.partial(_chunk_within, zstd_within)
+    storage_mcap.DECOMPRESSORS["lz4"] = functools.partial(_chunk_within, lz4_within)
 
 
 @functools.cache
@@ -109,6 +128,7 @@ class BagReader:
         """
         self.path = Path(path)
         self._stack = ExitStack()
+        self._compressed: list[Reader] = []  # message by message
         try:
             self._readers = [self._open(file) for file in _files_of(self.path)]
             self._find_topics(cameras or {})
@@ -117,6 +137,7 @@ class BagReader:
             raise
 
     def _open(self, file: Path) -> Reader:
+        _check_room_for(file)
         try:
             reader = Reader(file)
             reader.open()
@@ -127,6 +148,11 @@ class BagReader:
                 "repair it with `mcap recover` or `ros2 bag reindex`"
             ) from None
         self._stack.callback(reader.close)
+        storage = reader.storage
+        if isinstance(storage, DirectoryReader) and storage.metadata.compression_mode == "message":
+            # rosbags would decompress messages to whatever size they become.
+            storage.metadata = storage.metadata._replace(compression_mode=None)
+            self._compressed.append(reader)
         return reader
 
     def _find_topics(self, cameras: Mapping[str, str]) -> None:
@@ -182,6 +208,8 @@ class BagReader:
         while True:
             try:
                 connection, log_time_ns, data = next(messages)
+                if reader in self._compressed:
+                    data = zstd_within(data, MAX_MESSAGE_BYTES)
             except StopIteration:
                 return
             except Exception as error:
@@ -352,6 +380,27 @@ class BagWriter:
             self.close()
         else:
             self.abort()
+
+
+def _check_room_for(path: Path) -> None:
+    """Refuse a folder of compressed files that would not fit where rosbags unpacks them."""
+    metadata = path / "metadata.yaml"
+    try:
+        if not path.is_dir() or not _FILES_ARE_COMPRESSED.search(metadata.read_bytes()):
+            return
+        room_bytes = shutil.disk_usage(tempfile.gettempdir()).free // 2
+        for file in sorted(path.glob("*.zst*")):
+            if not is_zstd_file_within(file, room_bytes):
+                raise BagError(
+                    f"expected {file} to unpack to at most {room_bytes} bytes, half of what is free in "
+                    f"{tempfile.gettempdir()}, it is more; set TMPDIR to a larger disk, or unpack it with `zstd -d`"
+                )
+    except OSError as error:
+        raise BagError(f"expected to read {path}, got: {error.strerror}; check its permissions") from None
+    except BagError:
+        raise
+    except ValueError as error:
+        raise BagError(f"expected {path} to hold whole zstd files, got: {_one_line(error)}; record it again") from None
 
 
 def _stored_connections(reader: Reader) -> list[Connection]:

@@ -18,6 +18,8 @@ _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
 # A progressive JPEG has about ten scans; thousands of empty ones would decode for minutes.
 _MAX_JPEG_SCANS = 64
+# Each scan goes over all pixels: 64 scans of 8192x8192 are 400 kB, and kept a thread busy for half a minute.
+_MAX_JPEG_SCANNED_PIXELS = 1 << 28
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 
@@ -51,18 +53,25 @@ def check_whole(content: bytes) -> None:
         content: a JPEG or PNG with a header that `claimed_size` has read.
 
     Raises:
-        BadFrame: `bad_data`.
+        BadFrame: `bad_data`, or `too_large` for a JPEG of more scans than its size allows.
     """
     if content.startswith(_PNG_START):
         _check_png_chunks(content)
         return
     # Past the frame header, for the end of an EXIF thumbnail stands before it; inside a scan 0xff is always followed by
     # a zero or a restart marker, so an end marker there is the end.
-    past_header = _jpeg_frame(content)[2]
+    height, width, past_header = _jpeg_frame(content)
     if content.rfind(_JPEG_END, past_header) < 0:
         raise BadFrame("bad_data", f"expected a JPEG with an end marker, got {len(content)} bytes without: cut off")
-    if content.count(_JPEG_SCAN, past_header) > _MAX_JPEG_SCANS:
-        raise BadFrame("bad_data", f"expected a JPEG of at most {_MAX_JPEG_SCANS} scans, got more")
+    scans = content.count(_JPEG_SCAN, past_header)
+    if scans > _MAX_JPEG_SCANS:
+        raise BadFrame("bad_data", f"expected a JPEG of at most {_MAX_JPEG_SCANS} scans, got {scans}")
+    if scans * height * width > _MAX_JPEG_SCANNED_PIXELS:
+        raise BadFrame(
+            "too_large",
+            f"expected a JPEG of at most {_MAX_JPEG_SCANNED_PIXELS} px over all its scans, got {scans} scans of "
+            f"{width}x{height}",
+        )
 
 
 def decode_file(content: bytes) -> UInt8Array:

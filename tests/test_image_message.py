@@ -388,6 +388,16 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
     assert reason_of(decode_compressed_image, compressed(data[:-2] + data[scan:-2] * 100 + data[-2:])) == "bad_data"
 
 
+def test_many_scans_of_many_pixels_are_refused_before_they_take_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = jpeg_of(smooth(24, 40), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert data.count(b"\xff\xda") > 4
+    frame = data.index(b"\xff\xc2")
+    huge = data[: frame + 5] + struct.pack(">HH", 8192, 8192) + data[frame + 9 :]
+    assert decode_compressed_image(compressed(data)).shape == (24, 40, 3)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    assert reason_of(decode_compressed_image, compressed(huge)) == "too_large"
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_no_compressed_message_does_worse_than_bad_frame(data: st.DataObject) -> None:

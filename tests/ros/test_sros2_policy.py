@@ -1,0 +1,83 @@
+"""The SROS 2 policy against the graph interface of a node that runs: all that it does is allowed, nothing else is."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+from checkout import ROOT
+from ros_graph import Peer
+
+POLICY = ROOT / "config" / "sros2_policy.xml"
+RULES = {("topics", "publish"), ("topics", "subscribe"), ("services", "reply")}
+
+
+def expressions() -> dict[str, list[str]]:
+    """Full names by what may be done with them, as sros2 makes them of names of a profile."""
+    [profile] = ElementTree.parse(POLICY).getroot().findall("enclaves/enclave/profiles/profile")
+    namespace = profile.attrib["ns"].rstrip("/")
+    private = f"{namespace}/{profile.attrib['node']}"
+    found: dict[str, list[str]] = {}
+    for group in profile:
+        [(what, rule)] = group.attrib.items()
+        assert rule == "ALLOW"
+        assert (group.tag, what) in RULES
+        for item in group:
+            assert item.tag == group.tag.removesuffix("s")
+            name = item.text or ""
+            full = {"~": private + name[1:], "/": name}.get(name[0], f"{namespace}/{name}")
+            found.setdefault(what, []).append(full)
+    return found
+
+
+def test_the_policy_allows_what_the_node_does_and_nothing_else(peer: Peer, start_node: Any) -> None:
+    # All that adds a topic or a service.
+    options = {"left.image_transport": "compressed", "front.scan.enabled": True, "front.mounting.height_m": 1.5}
+    start_node(cameras=["front", "left"], use_sim_time=True, **options)
+    peer.until_active()
+    node = peer.node
+    calls = {
+        "publish": node.get_publisher_names_and_types_by_node,
+        "subscribe": node.get_subscriber_names_and_types_by_node,
+        "reply": node.get_service_names_and_types_by_node,
+    }
+    allowed = expressions()
+
+    def interface() -> dict[str, set[str]]:
+        return {what: {name for name, _ in call("perception", "/")} for what, call in calls.items()}
+
+    def refused(names: dict[str, set[str]]) -> list[str]:
+        return [
+            f"{what} {name}"
+            for what, found in names.items()
+            for name in sorted(found)
+            if not any(fnmatchcase(name, expression) for expression in allowed[what])
+        ]
+
+    def unused(names: dict[str, set[str]]) -> list[str]:
+        return [
+            f"{what} {expression}"
+            for what, found in allowed.items()
+            for expression in found
+            if not any(fnmatchcase(name, expression) for name in names[what])
+        ]
+
+    peer.until(
+        lambda: not unused(interface()), f"the node does all that it is allowed to, but for {unused(interface())}"
+    )
+    assert refused(interface()) == []
+    assert node.get_client_names_and_types_by_node("perception", "/") == []
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("publish", "/cmd_vel"), ("publish", "/clock"), ("publish", "/front/image_raw"),
+        ("publish", "/other/front/detections"),
+        ("subscribe", "/cmd_vel"), ("subscribe", "/rosout"), ("reply", "/other/change_state"),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_nodes_is_denied(what: str, name: str) -> None:
+    assert not any(fnmatchcase(name, expression) for expression in expressions()[what])
