@@ -29,6 +29,7 @@ STATES = (
 )
 """Values of `state` in the diagnostics of a camera."""
 
+_NOTHING_FOR_S = 2.0  # without one result although images come: an error rather than a slow machine
 _BY_DESIGN = ("replaced", "too_old", "inactive")
 _OWN_STATE = {
     "unknown_encoding": "wrong_encoding",
@@ -145,7 +146,8 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
         text = f"{dropped['too_old']} of the last {recent.received} frames waited too long and were dropped"
         yield Verdict(Level.WARN, "overloaded", text)
     elif dropped.get("replaced", 0) * 2 > recent.received:
-        yield Verdict(Level.WARN, "overloaded", f"cannot keep up: {_rates(facts)}")
+        nothing = not recent.published and facts.span_s >= _NOTHING_FOR_S
+        yield Verdict(Level.ERROR if nothing else Level.WARN, "overloaded", f"cannot keep up: {_rates(facts)}")
 
 
 def _refusal(facts: CameraFacts, refused: dict[str, int]) -> Verdict:
