@@ -19,7 +19,7 @@ PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 # Programs that are not ours; a first word that is neither here nor ours is a mistake.
 FOREIGN = {".", "cd", "colcon", "export", "git", "mkdir", "pip", "rosdep", "source", "sudo", "touch"}
 # Subcommands of ros2 that take no names of ours except topics and nodes.
-ROS2 = {"bag", "lifecycle", "node", "param", "pkg", "security", "topic"}
+ROS2 = {"bag", "lifecycle", "node", "param", "pkg", "security", "service", "topic"}
 EXECUTABLES = dict(
     re.findall(r'f"(\w+) = \{PACKAGE\}\.([\w.]+):main"', (ROOT / "setup.py").read_text(encoding="utf-8"))
 )

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""A long run of the node with cameras that come and go: memory and open files stay flat, every image is accounted for.
+
+The node is a process, each camera is another and publishes rendered 1280x720 bgr8 images at a steady rate. Again and
+again one camera is ended and started anew, and a subscriber to its overlay comes or goes. Memory, files and threads are
+the kernel's figures of the node's process. Exit status 1 where memory or files grow or images are unaccounted for.
+
+Usage: python benchmarks/soak.py [--seconds S] [--cameras N] [--rate HZ] [--restart-every S] [--json OUT]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from overload import INSIDE, ROOT, Observer, node_command, publish_images, run_on_own_graph, wait_for_the_start, write
+
+WARM_UP_SHARE = 0.2  # of the run: allocators and the middleware fill their pools
+MAX_GROWTH_MIB = 16.0
+MAX_GROWTH_FILES = 2
+IN_HAND = 3  # images of a camera that wait, are made ready or are being perceived
+
+
+def main() -> int:
+    """Parse the command line, and run in a process whose ROS environment is its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    parser.add_argument("--seconds", type=float, default=600.0, help="length of the run (600)")
+    parser.add_argument("--cameras", type=int, default=4, help="how many (4)")
+    parser.add_argument("--rate", type=float, default=5.0, help="images a second of each camera (5)")
+    parser.add_argument("--restart-every", type=float, default=20.0, metavar="S", help="seconds between restarts (20)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
+    arguments = parser.parse_args()
+    if not (arguments.model.is_file() and arguments.seconds >= 5 and 1 <= arguments.cameras <= 16):
+        parser.error("expected a model file, 5 seconds or more and 1 to 16 cameras")
+    if not (1 <= arguments.rate <= 100 and arguments.restart_every >= 1):
+        parser.error("expected 1 to 100 images a second and 1 second or more between restarts")
+    if INSIDE not in os.environ:
+        return run_on_own_graph()
+    result = soak(arguments.model, arguments.seconds, arguments.cameras, arguments.rate, arguments.restart_every)
+    print_table(result)
+    if arguments.json:
+        write(arguments.json, json.dumps(result, indent=1) + "\n")
+    return 1 if result["failures"] else 0
+
+
+class Cameras:
+    """One process for each camera, and now and then a subscriber to its overlay."""
+
+    def __init__(self, names: Sequence[str], rate_hz: float, node: Any) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._go = spawn.Event()
+        self._go.set()
+        self._spawn = spawn
+        self._rate_hz = rate_hz
+        self._node = node
+        self._overlays: dict[str, Any] = {}
+        self._processes = {name: self._start(seed, name) for seed, name in enumerate(names)}
+        self._turns = list(names)
+        self.restarts = 0
+
+    def restart_one(self) -> None:
+        """End the camera that has run for longest and start it anew; its overlay is looked at, or no longer."""
+        from sensor_msgs.msg import Image
+
+        name = self._turns.pop(0)
+        self._turns.append(name)
+        self._end(name)
+        self.restarts += 1
+        self._processes[name] = self._start(self.restarts, name)
+        if name in self._overlays:
+            self._node.destroy_subscription(self._overlays.pop(name))
+        else:
+            topic = f"/perception/{name}/overlay"
+            self._overlays[name] = self._node.create_subscription(Image, topic, lambda _: None, 1)
+
+    def close(self) -> None:
+        """End them all."""
+        for name in self._processes:
+            self._end(name)
+
+    def _start(self, seed: int, name: str) -> Any:
+        process = self._spawn.Process(target=publish_images, args=(name, seed, self._rate_hz, self._go, 1.0))
+        process.start()
+        return process
+
+    def _end(self, name: str) -> None:
+        self._processes[name].terminate()
+        self._processes[name].join(10)
+
+
+def soak(model: Path, seconds: float, count: int, rate_hz: float, restart_every_s: float) -> dict[str, Any]:
+    """Run node and cameras for as long as asked, and sum up."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    names = [f"camera{number}" for number in range(count)]
+    with ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(node_command(model, names, 1)))
+        stack.callback(process.terminate)
+        rclpy.init()
+        stack.callback(rclpy.try_shutdown)
+        node = rclpy.create_node("soak_observer")
+        observer = Observer(node, names, process.pid)
+        cameras = Cameras(names, rate_hz, node)
+        stack.callback(cameras.close)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        wait_for_the_start(executor, node, observer, names, process)
+        observer.samples.clear()
+        observer.began_s = time.monotonic()
+        next_restart_s = restart_every_s
+        while (now_s := time.monotonic() - observer.began_s) < seconds:
+            executor.spin_once(timeout_sec=0.1)
+            if process.poll() is not None:
+                raise SystemExit("the node ended during the run; see its log above")
+            if now_s >= next_restart_s:
+                cameras.restart_one()
+                next_restart_s += restart_every_s
+        return {"model": model.name, "seconds": seconds, "cameras": count, "rate_hz": rate_hz} | summary(
+            observer.samples, names, seconds, cameras.restarts
+        )
+
+
+def summary(samples: Sequence[dict[str, Any]], names: Sequence[str], seconds: float, restarts: int) -> dict[str, Any]:
+    """The figures after warming up: medians of the first and the last quarter, and what is wrong with them."""
+    warm = [s for s in samples if s["at_s"] >= WARM_UP_SHARE * seconds and all(name in s for name in names)]
+    if len(warm) < 4:
+        raise SystemExit("expected diagnostics of every camera throughout; run for longer")
+    quarter = len(warm) // 4
+    first, last = warm[:quarter], warm[-quarter:]
+    figures: dict[str, Any] = {"restarts": restarts, "failures": []}
+    for key, limit in (("rss_mib", MAX_GROWTH_MIB), ("files", MAX_GROWTH_FILES)):
+        at_start, at_end = (float(np.median([s[key] for s in part])) for part in (first, last))
+        highest = max(s[key] for s in warm)
+        slope = float(np.polyfit([s["at_s"] / 3600 for s in warm], [s[key] for s in warm], 1)[0])
+        figures[key] = {"first_quarter": at_start, "last_quarter": at_end, "highest": highest, "an_hour": slope}
+        if at_end - at_start > limit:
+            figures["failures"].append(f"{key} grew from {at_start:.1f} to {at_end:.1f}, by more than {limit:g}")
+    figures["counts"] = {name: warm[-1][name] for name in names}
+    for name, counts in figures["counts"].items():
+        missing = 2 * counts["received"] - sum(counts.values())  # received itself is among the counts
+        if not 0 <= missing <= IN_HAND:
+            figures["failures"].append(f"{name}: {missing} images unaccounted for")
+        if not counts["published"]:
+            figures["failures"].append(f"{name}: no results")
+    return figures
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print what was found."""
+    print(
+        f"{result['seconds']:.0f} s, {result['cameras']} cameras at {result['rate_hz']:g} Hz, "
+        f"{result['restarts']} camera restarts, {result['model']}"
+    )
+    for key, what in (("rss_mib", "memory, MiB"), ("files", "open files")):
+        f = result[key]
+        print(
+            f"{what:12} first quarter {f['first_quarter']:.1f}  last quarter {f['last_quarter']:.1f}  "
+            f"highest {f['highest']:.1f}  trend {f['an_hour']:+.1f} an hour"
+        )
+    for name, counts in result["counts"].items():
+        print(f"{name}: {', '.join(f'{key} {count}' for key, count in counts.items() if count)}")
+    for failure in result["failures"]:
+        print(f"FAILED: {failure}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

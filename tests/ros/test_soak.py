@@ -1,0 +1,27 @@
+"""The soak run, short: cameras come and go, memory and files of the node do not grow, every image is accounted for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from checkout import ROOT
+
+
+def test_memory_and_files_are_flat_and_every_image_is_accounted_for(tmp_path: Path, tiny_student: Path) -> None:
+    output = tmp_path / "soak.json"
+    command = [sys.executable, "benchmarks/soak.py", "--model", str(tiny_student), "--seconds", "20", "--rate", "3"]
+    command += ["--restart-every", "5", "--json", str(output)]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    result = json.loads(output.read_text())
+    assert result["failures"] == []
+    assert result["cameras"] == 4
+    assert result["restarts"] >= 2
+    assert result["rss_mib"]["highest"] > 50
+    for camera, counts in result["counts"].items():
+        assert counts["published"] > 0, camera
+        assert counts["dropped.failed"] == 0, camera
+    assert "memory, MiB" in outcome.stdout
