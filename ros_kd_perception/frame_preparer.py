@@ -84,7 +84,7 @@ class FramePreparer:
         self._ready: deque[ReadyFrame] = deque()
         self._held: set[str] = set()  # cameras of which a frame is ready or in preparation
         self._free: list[UInt8Array] = []
-        self._current: ReadyFrame | None = None
+        self._current: list[ReadyFrame] = []
         self._busy_since_ns = 0
         self._runs_ns: deque[int] = deque([int(expected_run_ms * 1e6)], maxlen=_REMEMBERED)
         self._preparations_ns: deque[int] = deque(maxlen=_REMEMBERED)
@@ -128,8 +128,17 @@ class FramePreparer:
             found = self._wait_for_frame()
             ready = self.prepare(found) if isinstance(found, Letter) else found
             if found is None or ready is not None:
-                self._current = ready
+                self._current = [] if ready is None else [ready]
                 return ready
+
+    def take_also(self, limit: int) -> list[ReadyFrame]:
+        """Frames of other cameras that are ready to run in one batch with the one just taken; never waits."""
+        with self._mailbox.lock:
+            more: list[ReadyFrame] = []
+            while len(more) < limit and (ready := self._ready_in_time()) is not None:
+                more.append(ready)
+            self._current += more
+            return more
 
     def prepare(self, letter: Letter[Any]) -> ReadyFrame | None:
         """Decode and letterbox one message that was taken from the mailbox; None if it had to be dropped."""
@@ -228,10 +237,10 @@ class FramePreparer:
         return None
 
     def _finish_run(self) -> None:
-        if self._current is not None:
+        if self._current:
             self._runs_ns.append(time.monotonic_ns() - self._busy_since_ns)
-            self._free.append(self._current.prepared.network_input)
-        self._current, self._busy_since_ns = None, 0
+            self._free += [ready.prepared.network_input for ready in self._current]
+        self._current, self._busy_since_ns = [], 0
 
     def _see_arrival(self) -> None:
         # Only who can do something: whoever wakes up takes the interpreter from the others for a moment.

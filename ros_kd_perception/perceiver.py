@@ -97,22 +97,39 @@ class Perceiver:
         return [self._perceive_one(self.prepare(frame, self._input[0])) for frame in frames]
 
     def perceive_prepared(self, prepared: Sequence[PreparedFrame]) -> list[Perception]:
-        """As `perceive`, of frames that were prepared before, be it for another model: those are prepared again."""
-        spec = self.model.contract.input
-        return [
-            self._perceive_one(one if one.input_spec == spec else self.prepare(one.frame, self._input[0]))
-            for one in prepared
-        ]
+        """As `perceive`, of frames that were prepared before, be it for another model: those are prepared again.
+
+        They run in batches of up to the model's `max_batch`, which is 1 on a CPU.
+        """
+        spec, size = self.model.contract.input, self.model.max_batch
+        perceptions: list[Perception] = []
+        for first in range(0, len(prepared), size):
+            batch = [
+                one if one.input_spec == spec else self.prepare(one.frame) for one in prepared[first : first + size]
+            ]
+            perceptions += [self._perceive_one(batch[0])] if len(batch) == 1 else self._perceive_batch(batch)
+        return perceptions
 
     def _perceive_one(self, prepared: PreparedFrame) -> Perception:
         started = time.perf_counter()
-        frame, geometry = prepared.frame, prepared.geometry
         outputs = self.model.run(prepared.network_input[None])
+        return self._perception(prepared, outputs, 0, started, time.perf_counter())
+
+    def _perceive_batch(self, batch: Sequence[PreparedFrame]) -> list[Perception]:
+        started = time.perf_counter()
+        outputs = self.model.run(np.stack([one.network_input for one in batch]))
         inferred = time.perf_counter()
+        return [self._perception(one, outputs, row, started, inferred) for row, one in enumerate(batch)]
+
+    def _perception(
+        self, prepared: PreparedFrame, outputs: NetworkOutputs, row: int, started: float, inferred: float
+    ) -> Perception:
+        restored = time.perf_counter()
+        frame, geometry = prepared.frame, prepared.geometry
         memory = self._new_class_map(*frame.image_bgr.shape[:2]) if self._new_class_map else None
-        class_map = class_map_to_source(outputs.class_map[0], self.model.contract.class_map.stride, geometry, memory)
-        detections = self._select_detections(outputs, geometry)
-        uncertainty = _crop_uncertainty(outputs, geometry)
+        class_map = class_map_to_source(outputs.class_map[row], self.model.contract.class_map.stride, geometry, memory)
+        detections = self._select_detections(outputs, row, geometry)
+        uncertainty = _crop_uncertainty(outputs, row, geometry)
         finished = time.perf_counter()
         return Perception(
             camera=frame.camera,
@@ -121,20 +138,20 @@ class Perceiver:
             class_map=class_map,
             detections=detections,
             uncertainty=uncertainty,
-            timing=Timing(prepared.preprocess_ms, (inferred - started) * 1e3, (finished - inferred) * 1e3),
+            timing=Timing(prepared.preprocess_ms, (inferred - started) * 1e3, (finished - restored) * 1e3),
         )
 
-    def _select_detections(self, outputs: NetworkOutputs, geometry: LetterboxGeometry) -> Detections:
-        scores, labels = outputs.scores[0], outputs.labels[0]
-        boxes = boxes_to_source(outputs.boxes_xyxy[0], geometry)
+    def _select_detections(self, outputs: NetworkOutputs, row: int, geometry: LetterboxGeometry) -> Detections:
+        scores, labels = outputs.scores[row], outputs.labels[row]
+        boxes = boxes_to_source(outputs.boxes_xyxy[row], geometry)
         # NaN compares false, so a diverged network yields no boxes rather than wild ones.
-        kept = (scores >= self.score_threshold) & np.isfinite(outputs.boxes_xyxy[0]).all(axis=1)
+        kept = (scores >= self.score_threshold) & np.isfinite(outputs.boxes_xyxy[row]).all(axis=1)
         kept &= (labels[:, None] == self._label_ids).any(axis=1)  # np.isin costs as much as all the rest
         kept &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box wholly in the padding is clipped to nothing
         return Detections(boxes[kept], scores[kept], labels[kept])
 
 
-def _crop_uncertainty(outputs: NetworkOutputs, geometry: LetterboxGeometry) -> Float32Array:
+def _crop_uncertainty(outputs: NetworkOutputs, row: int, geometry: LetterboxGeometry) -> Float32Array:
     rows = -(-geometry.placed_height // UNCERTAINTY_BLOCK_PX)
     columns = -(-geometry.placed_width // UNCERTAINTY_BLOCK_PX)
-    return outputs.uncertainty[0, :rows, :columns]
+    return outputs.uncertainty[row, :rows, :columns]

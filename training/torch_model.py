@@ -16,6 +16,7 @@ class TorchModel:
     """Stands in for an OnnxModel: the same contract and outputs, run by torch on the student's device."""
 
     contract: ModelContract
+    max_batch = 1
 
     def __init__(self, student: Student, settings: ExportSettings) -> None:
         self.contract = settings.contract()

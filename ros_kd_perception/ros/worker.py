@@ -21,6 +21,9 @@ from ros_kd_perception.warning_throttle import WarningThrottle
 
 _SWAP_POLL_S = 0.05
 
+Admitted = tuple[ReadyFrame, float | None]
+"""A frame that may run, with the age of its header stamp in milliseconds."""
+
 
 class ResultTopics(Protocol):
     """Where the results of one camera go."""
@@ -159,41 +162,69 @@ class PerceptionWorker:
             finally:
                 swap.done = True
 
-    def process(self, ready: ReadyFrame) -> None:
-        """Perceive one frame and publish what was seen, or drop it for a reason."""
+    def process(self, *batch: ReadyFrame) -> None:
+        """Perceive frames, each of another camera, in one run of the network and publish what was seen in them.
+
+        A frame that gives no result is dropped for a reason.
+        """
         with self._frame_lock:
             self._change_over()
-            self._process(ready)
+            started_ns = self._busy_since_ns = time.monotonic_ns()
+            try:
+                admitted = [one for ready in batch if (one := self._admit(ready, started_ns)) is not None]
+                for (ready, stamp_age_ms), perception in zip(admitted, self._perceive(admitted), strict=True):
+                    self._publish(ready, perception, stamp_age_ms, started_ns)
+            finally:
+                self._busy_since_ns = 0
 
-    def _process(self, ready: ReadyFrame) -> None:
-        started_ns = self._busy_since_ns = time.monotonic_ns()
+    def _admit(self, ready: ReadyFrame, started_ns: int) -> Admitted | None:
         frame = ready.prepared.frame
         camera, health = frame.camera, self._health[frame.camera]
         try:
             health.watch.check(started_ns, frame.stamp_ns, frame.image_bgr.shape, ready.sample)
             stamp_age_ms = self._stamp_age.check(camera, frame.stamp_ns)
             health.stamp_limit_suspended = self._stamp_age.is_suspended(camera)
-            perception = self._perceiver.perceive_prepared([ready.prepared])[0]
+        except BadFrame as error:
+            self._drop_log.drop(camera, error.reason, str(error))
+        except Exception:
+            self._drop_log.drop(camera, "failed", traceback.format_exc())
+        else:
+            return ready, stamp_age_ms
+        return None
+
+    def _perceive(self, admitted: list[Admitted]) -> list[Perception | None]:
+        try:
+            return [*self._perceiver.perceive_prepared([ready.prepared for ready, _ in admitted])]
+        except Exception:
+            # Whatever the network or the driver raised: these frames are lost, the next may do.
+            for ready, _ in admitted:
+                self._drop_log.drop(ready.letter.camera, "failed", traceback.format_exc())
+            return [None] * len(admitted)
+
+    def _publish(
+        self, ready: ReadyFrame, perception: Perception | None, stamp_age_ms: float | None, started_ns: int
+    ) -> None:
+        if perception is None:
+            return
+        frame = ready.prepared.frame
+        camera = frame.camera
+        try:
             segmentation = self._builder.segmentation(perception)
             detections = self._builder.detections(perception)
             handed_ns = time.monotonic_ns()
             topics = self._topics[camera]
             topics.publish(segmentation, detections)
-        except BadFrame as error:
-            self._drop_log.drop(camera, error.reason, str(error))
         except Exception:
-            # Whatever the network, the driver or the middleware raised: this frame is lost, the next may do.
+            # Whatever the middleware raised: this frame is lost, the next may do.
             self._drop_log.drop(camera, "failed", traceback.format_exc())
-        else:
-            self._mailbox.published(camera)
-            run_ms = (handed_ns - started_ns) / 1e6
-            age_ms = None if stamp_age_ms is None else stamp_age_ms + run_ms
-            latency_ms = (handed_ns - ready.letter.arrival_ns) / 1e6
-            times = FrameTimes(ready.preparation_ms + run_ms, latency_ms, age_ms)
-            health.record(handed_ns, times)
-            self._tell_more(topics, frame, perception, times)
-        finally:
-            self._busy_since_ns = 0
+            return
+        self._mailbox.published(camera)
+        run_ms = (handed_ns - started_ns) / 1e6
+        age_ms = None if stamp_age_ms is None else stamp_age_ms + run_ms
+        latency_ms = (handed_ns - ready.letter.arrival_ns) / 1e6
+        times = FrameTimes(ready.preparation_ms + run_ms, latency_ms, age_ms)
+        self._health[camera].record(handed_ns, times)
+        self._tell_more(topics, frame, perception, times)
 
     def _tell_more(self, topics: ResultTopics, frame: Frame, perception: Perception, times: FrameTimes) -> None:
         try:
@@ -207,4 +238,5 @@ class PerceptionWorker:
 
     def _run(self, preparer: FramePreparer) -> None:
         while (ready := preparer.take()) is not None:
-            self.process(ready)
+            others = self._perceiver.model.max_batch - 1
+            self.process(ready, *(preparer.take_also(others) if others else ()))
