@@ -1,0 +1,153 @@
+"""Frames of several cameras in one run of the network, as on a GPU; the CPU is told to do so here."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ros_graph import camera_picture, image_message
+from sensor_msgs.msg import Image
+
+from ros_kd_perception.frame_preparer import FramePreparer, ReadyFrame
+from ros_kd_perception.health import CameraHealth, FrameTimes
+from ros_kd_perception.mailbox import Mailbox
+from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.onnx_model import NetworkOutputs, OnnxModel
+from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.ros.message_types import rclpy_message_types
+from ros_kd_perception.ros.stamp_age import StampAge
+from ros_kd_perception.ros.worker import PerceptionWorker
+from ros_kd_perception.structures import Frame, Perception
+
+CAMERAS = ("front", "left", "right")
+T0 = 1_700_000_000_000_000_000
+
+
+class Results:
+    """Copies the mask that is published, which holds good only until the next."""
+
+    def __init__(self) -> None:
+        self.masks: list[np.ndarray] = []
+
+    def publish(self, segmentation: Any, detections: Any) -> None:
+        mask = np.frombuffer(segmentation.data, np.uint8).reshape(segmentation.height, segmentation.width)
+        self.masks.append(mask.copy())
+
+    def publish_times(self, times: FrameTimes) -> None:
+        pass
+
+    def publish_free_space(self, perception: Perception) -> None:
+        pass
+
+    def offer_pictures(self, frame: Frame, perception: Perception) -> None:
+        pass
+
+
+class Rig:
+    def __init__(self, path: Path, max_batch: int) -> None:
+        self.model = OnnxModel.open(path, device="cpu", intra_op_threads=1)
+        self.model.max_batch = max_batch
+        self.sizes: list[int] = []
+        self._run = self.model.run
+        self.model.run = self.run  # type: ignore[method-assign]
+        self.mailbox: Mailbox[Image] = Mailbox(CAMERAS)
+        self.results = {camera: Results() for camera in CAMERAS}
+        self.warnings: list[str] = []
+        self.fails = False
+        self.worker = PerceptionWorker(
+            self.mailbox,
+            Perceiver(self.model),
+            MessageBuilder(rclpy_message_types(), self.model.contract, reuse_parts=True),
+            self.results,
+            {camera: CameraHealth(camera, 2000) for camera in CAMERAS},
+            StampAge(100.0, lambda: T0, self.warnings.append),
+            self.warnings.append,
+        )
+
+    def run(self, images: np.ndarray) -> NetworkOutputs:
+        if self.fails:
+            raise RuntimeError("the device fell off the bus")
+        self.sizes.append(len(images))
+        return self._run(images)
+
+    def ready(self, camera: str, message: Image) -> ReadyFrame:
+        self.mailbox.open()
+        self.mailbox.put(camera, message)
+        letter = self.mailbox.take(0)
+        assert letter is not None
+        ready = self.worker.new_preparer().prepare(letter)
+        assert ready is not None
+        return ready
+
+    def batch(self, stamp: int) -> list[ReadyFrame]:
+        """One picture a camera, each of another size."""
+        return [
+            self.ready(camera, image_message(camera_picture(60 + 20 * i, 100 + 30 * i, seed=stamp + i), T0 + stamp))
+            for i, camera in enumerate(CAMERAS)
+        ]
+
+
+@pytest.fixture
+def rig(tiny_student: Path) -> Rig:
+    return Rig(tiny_student, 3)
+
+
+def test_a_batch_gives_every_camera_what_it_would_get_alone(rig: Rig, tiny_student: Path) -> None:
+    rig.worker.process(*rig.batch(1))
+    alone = Rig(tiny_student, 1)
+    for ready in alone.batch(1):
+        alone.worker.process(ready)
+    assert (rig.sizes, alone.sizes) == ([3], [1, 1, 1])
+    for camera in CAMERAS:
+        (together,), (by_itself,) = rig.results[camera].masks, alone.results[camera].masks
+        assert (together == by_itself).all()
+        assert rig.mailbox.counts()[camera].published == 1
+
+
+def test_more_frames_than_a_batch_holds_run_in_several(tiny_student: Path) -> None:
+    rig = Rig(tiny_student, 2)
+    rig.worker.process(*rig.batch(1))
+    assert rig.sizes == [2, 1]
+    assert all(len(results.masks) == 1 for results in rig.results.values())
+
+
+def test_a_bad_frame_leaves_the_batch_alone_and_a_failed_run_costs_it_whole(rig: Rig) -> None:
+    rig.worker.process(*rig.batch(1))
+    again = rig.ready("left", image_message(camera_picture(80, 130), T0 - 10**9))  # older than the limit
+    front, right = (ready for ready in rig.batch(2) if ready.letter.camera != "left")
+    rig.worker.process(front, again, right)
+    assert rig.sizes == [3, 2]
+    counts = rig.mailbox.counts()
+    assert {camera: counts[camera].published for camera in CAMERAS} == {"front": 2, "left": 1, "right": 2}
+    assert sum(counts["left"].dropped.values()) == 1
+    rig.fails = True
+    rig.worker.process(*rig.batch(3))
+    rig.fails = False
+    assert all(rig.mailbox.counts()[camera].dropped["failed"] == 1 for camera in CAMERAS)
+    rig.worker.process(*rig.batch(4))
+    assert rig.sizes == [3, 2, 3]
+
+
+def test_the_network_takes_what_is_ready_beside_the_frame_in_turn_and_waits_for_none(rig: Rig) -> None:
+    preparer = FramePreparer(rig.mailbox, Perceiver(rig.model).prepare, lambda *_: None, 2, 3)
+    preparer.start()
+    rig.mailbox.put("front", image_message(camera_picture(), T0 + 1))
+    first = preparer.take()
+    assert first is not None
+    assert preparer.take_also(2) == []  # nobody else has sent anything
+    for camera in ("left", "right"):
+        rig.mailbox.put(camera, image_message(camera_picture(), T0 + 2))
+    also: list[ReadyFrame] = []
+    deadline = time.monotonic() + 60
+    while len(also) < 2:  # the pool prepares them while the first one is at the network
+        also += preparer.take_also(2 - len(also))
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert {ready.letter.camera for ready in also} == {"left", "right"}
+    rig.worker.process(first, *also)
+    assert rig.sizes == [3]
+    preparer.close()
+    assert preparer.join(30)
