@@ -47,7 +47,7 @@ FREE_SPACE_PARAMETERS: dict[str, Declaration] = {
         False, "The images are rectified, P of CameraInfo describes them; NAME.scan.rectified sets it for one camera."
     ),
     "scan.angle_increment_deg": Declaration(
-        0.5, "Angle between beams, which go all around.", minimum=0.05, maximum=10.0
+        0.5, "Angle between beams, which go all around.", minimum=0.1, maximum=10.0
     ),
     "scan.range_max_m": Declaration(
         50.0, "Free space is followed so far; NAME.scan.range_max_m sets it for one camera.", minimum=1.0, maximum=500.0

@@ -20,7 +20,9 @@ from ros_kd_perception.structures import Float32Array, Int32Array, UInt8Array
 # REP 103.
 _OPTICAL_FROM_BODY = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
 _NEAREST_M = 0.05
+# Whatever size a CameraInfo claims: samples of a beam, and of all beams together.
 _MAX_SAMPLES = 4096
+_MAX_SAMPLES_OF_ALL = 1 << 21
 MAX_HEIGHT_M = 50.0
 
 
@@ -243,7 +245,8 @@ class _Lines:
         hops = np.linalg.norm(np.diff(self.pixels(self.spread(near, far, coarse)), axis=1), axis=-1)
         # As long as if every hop were the longest: then no two samples are farther apart than a step.
         lengths_px = np.nan_to_num(hops, nan=0.0).max(axis=1) * hops.shape[1]
-        step_px = max(1.0, float(lengths_px.max()) / (_MAX_SAMPLES - 1))
+        most = min(_MAX_SAMPLES, _MAX_SAMPLES_OF_ALL // len(near))
+        step_px = max(1.0, float(lengths_px.max()) / (most - 1))
         steps = np.arange(math.ceil(float(lengths_px.max()) / step_px) + 1) * step_px
         ranges = self.spread(near, far, np.minimum(steps / np.maximum(lengths_px, step_px)[:, None], 1.0))
         pixels = np.nan_to_num(np.rint(self.pixels(ranges)))

@@ -179,6 +179,28 @@ def test_mounting_means_what_it_means_for_the_sample_drive_and_for_tf(
     np.testing.assert_allclose(from_tf.optical_from_frame, expected.rotation, atol=1e-5)
 
 
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@settings(max_examples=60, deadline=None)
+@given(
+    model=st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant"]), numbers=st.lists(FINITE, min_size=8,
+    max_size=8), focal_px=st.floats(1e-3, 1e6), centre=st.floats(-1e5, 1e5), height=st.sampled_from([1, 40, 16384]),
+)  # fmt: skip
+def test_whatever_a_camera_info_says_is_bounded(
+    model: str, numbers: list[float], focal_px: float, centre: float, height: int
+) -> None:
+    """Nonsense gives no beams or nonsense within bounds; never an exception, never memory without end."""
+    count = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}[model]
+    calibration = Calibration(64, height, focal_px, focal_px, centre, centre, model, tuple(numbers[:count]))
+    scan = GroundScan(calibration, CameraPose.from_mounting(0.0, 0.0, 1.0, 0.0, 20.0, 0.0), BEAMS, max_gap_px=3)
+    assert scan._pixels.size <= 1 << 21
+    ranges = scan.ranges(np.full((height, 64), PAVEMENT, np.uint8), BLOCKED)
+    told = ranges[np.isfinite(ranges)]
+    assert ((told >= 0) & (told <= BEAMS.range_max_m * 1.001)).all()
+
+
 def test_poses_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="above the ground"):
         CameraPose.from_mounting(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

@@ -144,7 +144,7 @@ def test_diagnostics_say_why_there_is_no_scan_and_it_recovers(peer: Peer, start_
         (("-p", "scan.enabled:=true"), "front.mounting.height_m"),
         (("-p", "front.scan.enabled:=true", "-p", "scan.mounting:=tf"), "tf2_ros"),
         ((*MOUNTING, "-p", "front.mounting.height_m:=-1.0"), "from 0 to 50"),
-        (("-p", "scan.angle_increment_deg:=0.0001"), "from 0.05 to 10"),
+        (("-p", "scan.angle_increment_deg:=0.0001"), "from 0.1 to 10"),
     ],
 )
 def test_refusals_to_configure(peer: Peer, start_node: Any, more: tuple[str, ...], sentence: str) -> None:
