@@ -68,12 +68,18 @@ class Perceiver:
         self._label_ids = np.array([c.id for c in contract.detections.classes], np.int32)
 
     def warm_up(self) -> float:
-        """Run on an empty frame until buffers and kernels are set up; returns the last run's milliseconds."""
+        """Run on empty frames until buffers and kernels of every batch size are set up.
+
+        Returns:
+            Milliseconds of the last run, on one frame.
+        """
         self._input.fill(self.model.contract.input.pad_value)
         started = time.perf_counter()
-        for _ in range(_WARM_UP_RUNS):
-            started = time.perf_counter()
-            self.model.run(self._input)
+        for size in range(self.model.max_batch, 0, -1):
+            images = np.repeat(self._input, size, axis=0)
+            for _ in range(_WARM_UP_RUNS):
+                started = time.perf_counter()
+                self.model.run(images)
         return (time.perf_counter() - started) * 1e3
 
     def prepare(self, frame: Frame, out: UInt8Array | None = None) -> PreparedFrame:

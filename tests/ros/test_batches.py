@@ -107,6 +107,11 @@ def test_a_batch_gives_every_camera_what_it_would_get_alone(rig: Rig, tiny_stude
         assert rig.mailbox.counts()[camera].published == 1
 
 
+def test_every_batch_size_is_warmed_up_before_frames_come(rig: Rig) -> None:
+    assert Perceiver(rig.model).warm_up() > 0
+    assert rig.sizes == [3, 3, 3, 2, 2, 2, 1, 1, 1]
+
+
 def test_more_frames_than_a_batch_holds_run_in_several(tiny_student: Path) -> None:
     rig = Rig(tiny_student, 2)
     rig.worker.process(*rig.batch(1))
