@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Which executor and which network threads: latency, lost frames and CPU time of the node with each.
+
+For each executor, the node and a camera that publishes 1280x720 bgr8 are processes of their own on a graph of their
+own. A frame is lost that was sent and never reached a callback; one that the node replaces by a newer one because the
+network is busy is not. Refused is one that came after a newer one, say. The callback to publish time begins when the
+callback runs, so an executor that calls late shows in the time from the header stamp only.
+
+The threads of the network are measured bare, in this process and in turns: one that spins after its work answers the
+next run sooner and takes the core from everybody else meanwhile.
+
+Usage: python benchmarks/executors.py [--model MODEL.onnx] [--executor NAME ...] [--seconds S] [--rate HZ] [--json OUT]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from node_process import EXECUTORS, INSIDE, ROOT, Usage, node_and_camera, run_on_own_graph, write_whole
+
+SETTLE_S = 1.0
+NETWORK_THREADS = 2
+TAIL_S = 0.02  # after a run, so that what spins on is counted
+WAITING = {
+    "spin": {},
+    "stop spinning with the run": {"session.force_spinning_stop": "1"},
+    "sleep": {"session.intra_op.allow_spinning": "0"},
+}
+
+
+def main() -> int:
+    """Parse the command line, and measure in a process whose ROS environment is its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    parser.add_argument("--executor", nargs="+", choices=EXECUTORS, default=list(EXECUTORS), help="only these")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement (20)")
+    parser.add_argument("--rate", type=float, default=30.0, help="images a second (30)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
+    arguments = parser.parse_args()
+    if not arguments.model.is_file() or arguments.seconds <= 0 or arguments.rate <= 0:
+        parser.error(f"expected a model file, seconds and a rate, got {arguments.model}")
+    if INSIDE not in os.environ:
+        return run_on_own_graph()
+    result = {
+        "model": arguments.model.name,
+        "seconds": arguments.seconds,
+        "rate_hz": arguments.rate,
+        "executors": {
+            name: measure_executor(arguments.model, name, arguments.seconds, arguments.rate)
+            for name in arguments.executor
+        },
+        "network_threads": measure_network_threads(arguments.model, arguments.seconds),
+    }
+    print_table(result)
+    if arguments.json:
+        write_whole(arguments.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def measure_executor(model: Path, name: str, seconds: float, rate_hz: float) -> dict[str, Any]:
+    """One node with one executor: what arrived, when its results went out, and what that cost."""
+    with node_and_camera(model, name) as (node, camera):
+        node.ask("activate")
+        camera.ask("wait")
+        camera.ask("publish", rate_hz, SETTLE_S)
+        node.ask("figures")
+        before = Usage.of(node.process_id)
+        sent = camera.ask("publish", rate_hz, seconds)
+        after = Usage.of(node.process_id)
+        figures = node.ask("figures")
+    span_s, cpu_s, network_s = after.at_s - before.at_s, after.cpu_s - before.cpu_s, figures["network_cpu_s"]
+    return {
+        "sent": sent,
+        # At the edges of the measurement one frame more or less may be under way.
+        "lost": max(0, sent - figures["received"]),
+        "published": figures["published"],
+        "refused": sum(count for reason, count in figures["dropped"].items() if reason != "replaced"),
+        "callback_to_publish_ms": figures["callback_to_publish_ms"],
+        "stamp_to_publish_ms": figures["stamp_to_publish_ms"],
+        "cpu_percent": round(100 * cpu_s / span_s, 2),
+        "own_cpu_percent": round(100 * (cpu_s - network_s) / span_s, 2),
+    }
+
+
+def measure_network_threads(model: Path, seconds: float) -> dict[str, Any]:
+    """Two threads of the network that wait in different ways, each for `seconds`, in turns."""
+    import onnxruntime
+
+    sessions = {}
+    for name, settings in WAITING.items():
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = NETWORK_THREADS
+        for key, value in settings.items():
+            options.add_session_config_entry(key, value)
+        sessions[name] = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    shape = next(iter(sessions.values())).get_inputs()[0].shape[1:]
+    images = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
+    for session in sessions.values():
+        session.run(None, {"images": images})
+    wall_ms: dict[str, list[float]] = {name: [] for name in sessions}
+    cpu_ms: dict[str, list[float]] = {name: [] for name in sessions}
+    deadline = time.monotonic() + seconds * len(sessions)
+    while time.monotonic() < deadline or not wall_ms["sleep"]:
+        for name, session in sessions.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            session.run(None, {"images": images})
+            wall_ms[name].append((time.perf_counter() - wall) * 1e3)
+            time.sleep(TAIL_S)
+            cpu_ms[name].append((time.process_time() - cpu) * 1e3)
+    return {
+        name: {
+            "run_ms": {f"p{mark}": round(float(np.percentile(wall_ms[name], mark)), 3) for mark in (50, 95)},
+            "cpu_ms_per_run": round(float(np.median(cpu_ms[name])), 3),
+            "runs": len(wall_ms[name]),
+        }
+        for name in sessions
+    }
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print the figures as a person reads them."""
+    print(f"{result['model']}, one network thread, 1280x720 bgr8, {result['rate_hz']:g} Hz for {result['seconds']:g} s")
+    head = f"{'callback to publish':>20} ms{'stamp to publish':>19} ms{'CPU':>10}{'its own':>9}"
+    print(f"\n  {'executor':<16}{'sent':>6}{'lost':>6}{'refused':>9}{head}")
+    print(f"  {'':<37}{'p50':>10}{'p95':>10}   {'p50':>9}{'p95':>10}")
+    for name, row in result["executors"].items():
+        times = "".join(
+            f"{row[key].get('p50', float('nan')):10.2f}{row[key].get('p95', float('nan')):10.2f}  "
+            for key in ("callback_to_publish_ms", "stamp_to_publish_ms")
+        )
+        counts = f"{row['sent']:>6}{row['lost']:>6}{row['refused']:>9}"
+        print(f"  {name:<16}{counts}{times}{row['cpu_percent']:10.1f}%{row['own_cpu_percent']:8.1f}%")
+    for name in result["executors"]:
+        print(f"    {name}: {EXECUTORS[name]}")
+    print(
+        f"\n  {NETWORK_THREADS} threads of the network, between its runs   p50       p95 of a run   CPU time for each"
+    )
+    for name, row in result["network_threads"].items():
+        p50, p95 = row["run_ms"]["p50"], row["run_ms"]["p95"]
+        print(f"  {name:<38}{p50:9.2f}{p95:10.2f} ms{row['cpu_ms_per_run']:16.2f} ms")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

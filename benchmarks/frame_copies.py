@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""The copies of a frame and of its mask that the node makes, from the camera's message to what it publishes.
+
+Each step runs alone, again and again, with the memory of a real one: `copied` tells by looking whether its result lies
+in new memory, and the bytes are those that it writes. What it costs is the least of many, in CPU time of the thread;
+one plain copy of as many bytes stands beside it.
+
+Usage: python benchmarks/frame_copies.py [--repeats N] [--json OUT]
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from node_process import HEIGHT, ROOT, WIDTH, write_whole
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it does, the bytes it writes, whether those are new memory, and CPU milliseconds.
+
+    Attributes:
+        copies: how many times it writes them.
+        plain_copy_ms: of so many bytes, once.
+    """
+
+    name: str
+    when: str
+    copied: bool
+    copies: int
+    bytes: int
+    cpu_ms: float
+    plain_copy_ms: float
+
+
+def main() -> int:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    parser.add_argument("--repeats", type=int, default=200, help="of each step (200)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
+    arguments = parser.parse_args()
+    if not arguments.model.is_file() or arguments.repeats < 1:
+        parser.error(f"expected a model file and at least one repeat, got {arguments.model} and {arguments.repeats}")
+    cv2.setNumThreads(1)
+    steps = measure(arguments.model, arguments.repeats)
+    print_table(steps)
+    if arguments.json:
+        write_whole(arguments.json, json.dumps([asdict(step) for step in steps], indent=1) + "\n")
+    return 0
+
+
+def measure(model_path: Path, repeats: int) -> list[Step]:
+    """Run every step on a 1280x720 bgr8 message."""
+    from rclpy.serialization import deserialize_message, serialize_message
+    from sensor_msgs.msg import Image
+
+    from ros_kd_perception.image_message import frame_from_message
+    from ros_kd_perception.message_builder import MessageBuilder
+    from ros_kd_perception.onnx_model import OnnxModel
+    from ros_kd_perception.overlay import draw_overlay
+    from ros_kd_perception.perceiver import Perceiver
+    from ros_kd_perception.preprocess import class_map_to_source
+    from ros_kd_perception.ros.message_types import rclpy_message_types
+
+    message = _camera_message()
+    on_the_wire = serialize_message(message)
+    model = OnnxModel.open(model_path, device="cpu", intra_op_threads=1)
+    builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True)
+    perceiver = Perceiver(model, new_class_map=builder.masks.new_class_map)
+    frame = frame_from_message("front", message)
+    buffer = np.empty((model.contract.input.height, model.contract.input.width, 3), np.uint8)
+    prepared = perceiver.prepare(frame, buffer)
+    [perception] = perceiver.perceive_prepared([prepared])
+    mask = builder.segmentation(perception)
+    small_map = np.zeros(tuple(model.contract.output_shapes()["class_map"]), np.uint8)
+    stride = model.contract.class_map.stride
+    source, pixels = np.frombuffer(message.data, np.uint8), np.frombuffer(mask.data, np.uint8)
+
+    def back_to_source() -> Any:
+        return class_map_to_source(small_map, stride, prepared.geometry, perception.class_map)
+
+    def network_input() -> Any:
+        return prepared.network_input[None]
+
+    drawn = draw_overlay(frame.image_bgr, perception, model.contract)
+    always, looked_at = "every frame", "while somebody subscribes"
+    return [
+        _step("take: wire to C message to Image", always, True, 2, source.nbytes, repeats,
+              lambda: deserialize_message(on_the_wire, Image)),
+        _step("decode bgr8", always, not np.shares_memory(frame.image_bgr, source), 0, 0, repeats,
+              lambda: frame_from_message("front", message)),
+        _step("letterbox", always, True, 1, buffer.nbytes, repeats, lambda: perceiver.prepare(frame, buffer)),
+        _step("hand to the network", always, not np.shares_memory(network_input(), buffer), 0, 0, repeats,
+              network_input),
+        _step("class map to full size", always, True, 1, pixels.nbytes, repeats, back_to_source),
+        _step("mask message", always, not np.shares_memory(pixels, perception.class_map), 0, 0, repeats,
+              lambda: builder.segmentation(perception)),
+        _step("publish mask: Image to C message to wire", always, True, 2, pixels.nbytes, repeats,
+              lambda: serialize_message(mask)),
+        _step("draw overlay", looked_at, not np.shares_memory(drawn, source), 1, drawn.nbytes, repeats,
+              lambda: draw_overlay(frame.image_bgr, perception, model.contract)),
+        _step("overlay message", looked_at, True, 1, drawn.nbytes, repeats,
+              lambda: builder.overlay(perception, drawn)),
+        _step("mask as PNG", looked_at, True, 1, len(builder.segmentation_png(perception).data), repeats,
+              lambda: builder.segmentation_png(perception)),
+    ]  # fmt: skip
+
+
+def _camera_message() -> Any:
+    from sensor_msgs.msg import Image
+
+    from ros_kd_perception.sample_drive import SampleDrive
+
+    image = SampleDrive(seed=1, weather="day").render("front", 5.0).image_bgr
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    message = Image(height=HEIGHT, width=WIDTH, encoding="bgr8", step=WIDTH * 3)
+    message.header.stamp.sec = 1
+    message.data = array.array("B", image.tobytes())
+    return message
+
+
+def _step(name: str, when: str, copied: bool, copies: int, size: int, repeats: int, work: Callable[[], object]) -> Step:
+    source = np.ones(max(size, 1), np.uint8)
+    copy = np.empty_like(source)
+
+    def plain_copy() -> None:
+        copy[:] = source
+
+    plain_copy_ms = _least_ms(plain_copy, repeats) if size else 0.0
+    return Step(name, when, copied, copies, size, round(_least_ms(work, repeats), 4), round(plain_copy_ms, 4))
+
+
+def _least_ms(work: Callable[[], object], repeats: int) -> float:
+    """Least CPU time of this thread; the first run is left out, for it allocates."""
+    work()
+    least_ns = None
+    for _ in range(repeats):
+        started_ns = time.thread_time_ns()
+        work()
+        taken_ns = time.thread_time_ns() - started_ns
+        least_ns = taken_ns if least_ns is None else min(least_ns, taken_ns)
+    assert least_ns is not None
+    return least_ns / 1e6
+
+
+def print_table(steps: list[Step]) -> None:
+    """Print the figures as a person reads them."""
+    print(f"one frame of {WIDTH}x{HEIGHT} bgr8; least CPU time of each step alone, one thread\n")
+    print(f"  {'step':<42}{'writes':>16}{'CPU':>12}{'plain copy':>14}   when")
+    for step in steps:
+        writes = f"{step.copies} x {step.bytes / 1e6:.2f} MB" if step.copied else "no copy"
+        plain = f"{step.plain_copy_ms:.3f} ms" if step.copied else ""
+        print(f"  {step.name:<42}{writes:>16}{step.cpu_ms:9.3f} ms{plain:>14}   {step.when}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

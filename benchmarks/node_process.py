@@ -1,0 +1,285 @@
+"""The node and a camera, each a process on a graph of its own, for the benchmarks beside this file.
+
+The node runs as `perception_node` does, one thread that spins and a main thread that waits; what it did comes back
+through a pipe, and what it used is the kernel's account of its process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
+TIMEOUT_S = 120.0
+END_TIMEOUT_S = 30.0
+WIDTH, HEIGHT = 1280, 720
+EXECUTORS = {
+    "single": "SingleThreadedExecutor",
+    "multi": "MultiThreadedExecutor of 2 threads, one callback at a time",
+    "multi_reentrant": "MultiThreadedExecutor of 2 threads, callbacks side by side",
+    "events": "EventsExecutor.spin",
+    "events_once": "EventsExecutor.spin_once in a loop",
+}
+
+
+def run_on_own_graph() -> int:
+    """Run this script again with a domain of its own, no traffic beyond this machine, and room for large images."""
+    from ros_kd_perception.ros_environment import isolated_environment
+
+    with tempfile.TemporaryDirectory() as log_folder:
+        environment = isolated_environment(os.environ, ROOT / "config" / "fastdds_large_images.xml", Path(log_folder))
+        return subprocess.run([sys.executable, *sys.argv], env={**environment, INSIDE: "1"}, check=False).returncode
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a whole file or none."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used since it began: CPU seconds, and how often each of its threads woke up."""
+
+    at_s: float
+    cpu_s: float
+    wake_ups: Mapping[int, int]
+
+    @classmethod
+    def of(cls, process_id: int) -> Usage:
+        """Read /proc (proc(5)): fields 14 and 15 of stat, and the switches that a thread made of its own accord."""
+        folder = Path("/proc", str(process_id))
+        fields = folder.joinpath("stat").read_text().rpartition(")")[2].split()
+        cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        wake_ups = {}
+        for thread in folder.joinpath("task").iterdir():
+            try:
+                status = thread.joinpath("status").read_text()
+            except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                continue
+            wake_ups[int(thread.name)] = int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        return cls(time.monotonic(), cpu_s, wake_ups)
+
+
+class Child:
+    """A process of ours at the other end of a pipe."""
+
+    def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.answer()
+
+    @property
+    def process_id(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def tell(self, *request: Any) -> None:
+        self._pipe.send(request)
+
+    def answer(self, timeout_s: float = TIMEOUT_S) -> Any:
+        try:
+            if self._pipe.poll(timeout_s):
+                return self._pipe.recv()
+        except EOFError:
+            pass
+        raise SystemExit("a process of the benchmark has ended or hangs; see its log above")
+
+    def ask(self, *request: Any) -> Any:
+        self.tell(*request)
+        return self.answer()
+
+    def end(self) -> None:
+        if self._process.is_alive():
+            self.tell("end")
+        self._process.join(END_TIMEOUT_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+@contextmanager
+def node_and_camera(model: Path, executor: str = "single") -> Iterator[tuple[Child, Child]]:
+    """A configured node, inactive as yet, and a camera that is silent as yet."""
+    node = Child(serve_node, str(model), executor)
+    try:
+        camera = Child(serve_camera)
+        try:
+            yield node, camera
+        finally:
+            camera.end()
+    finally:
+        node.end()
+
+
+def serve_camera(pipe: Connection) -> None:
+    """Camera process: `wait` for a subscription, `publish` so many Hz for so many seconds and answer how many."""
+    import array
+
+    import rclpy
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    rclpy.init()
+    publisher = rclpy.create_node("camera").create_publisher(Image, "front/image_raw", qos_profile_sensor_data)
+    pixels = np.random.default_rng(0).integers(0, 256, HEIGHT * WIDTH * 3, dtype=np.uint8)
+    message = Image(height=HEIGHT, width=WIDTH, encoding="bgr8", step=WIDTH * 3)
+    message.header.frame_id = "front_optical_frame"
+    message.data = array.array("B", pixels.tobytes())
+    pipe.send("ready")
+    while (request := pipe.recv())[0] != "end":
+        if request[0] == "wait":
+            while publisher.get_subscription_count() == 0:
+                time.sleep(0.01)
+            pipe.send("matched")
+            continue
+        period_s, count = 1 / request[1], max(1, round(request[1] * request[2]))
+        begun = time.monotonic()
+        for index in range(count):
+            time.sleep(max(0.0, begun + index * period_s - time.monotonic()))
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
+            publisher.publish(message)
+        time.sleep(period_s)
+        pipe.send(count)
+    rclpy.try_shutdown()
+
+
+def serve_node(pipe: Connection, model: str, executor_name: str) -> None:
+    """Node process: `activate`, `deactivate`, and `figures` of what happened since the last `figures`."""
+    import rclpy
+    from rclpy.callback_groups import ReentrantCallbackGroup
+    from rclpy.parameter import Parameter
+
+    from ros_kd_perception.ros.perception_node import PerceptionNode
+
+    rclpy.init()
+    overrides = {"model": model, "device": "cpu", "intra_op_threads": 1, "score_threshold": 0.0}
+    node = PerceptionNode(parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()])
+    if executor_name == "multi_reentrant":
+        node._default_callback_group = ReentrantCallbackGroup()
+    if executor_name.startswith("events"):
+        # It takes no node that has one ("Guard conditions not supported"); `~/reload_model` would not answer without.
+        for guard in list(node.guards):
+            node.destroy_guard_condition(guard)
+    executor, spin = _make_executor(executor_name)
+    executor.add_node(node)
+    spinning = threading.Thread(target=spin, name="executor", daemon=True)
+    # Whoever makes a topic while EventsExecutor spins in another thread hangs in waking it up (rclpy 9.1.2).
+    late = executor_name.startswith("events")
+    if not late:
+        spinning.start()
+    node.trigger_configure()
+    assert node._pipeline is not None, "the node did not configure; its log says why"
+    record = _Record(node._pipeline)
+    pipe.send("ready")
+    while (request := pipe.recv())[0] != "end":
+        if request[0] == "figures":
+            pipe.send(record.figures())
+        else:
+            getattr(node, f"trigger_{request[0]}")()
+            if late:
+                late = False
+                spinning.start()
+            pipe.send("done")
+    if executor_name.startswith("events"):
+        os._exit(0)  # for the same reason
+    executor.shutdown()
+    spinning.join()
+    node.finalize()
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def _make_executor(name: str) -> tuple[Any, Callable[[], None]]:
+    from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+
+    if name == "single":
+        executor = SingleThreadedExecutor()
+        return executor, executor.spin
+    if name.startswith("multi"):
+        executor = MultiThreadedExecutor(num_threads=2)
+        return executor, executor.spin
+    from rclpy.experimental import EventsExecutor
+
+    executor = EventsExecutor()
+    if name == "events":
+        return executor, executor.spin
+
+    def spin_once_for_ever() -> None:
+        import rclpy
+
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=0.1)
+
+    return executor, spin_once_for_ever
+
+
+class _Record:
+    """Listens inside the node: times of published frames, and the CPU time of the thread that runs the network."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._latency_ms: list[float] = []
+        self._age_ms: list[float] = []
+        self._network_cpu_s: list[float] = []
+        self._counts = self._now()
+        run, record = pipeline.model.run, pipeline._health["front"].record
+
+        def run_and_note(images: Any) -> Any:
+            started = time.thread_time()
+            outputs = run(images)
+            self._network_cpu_s.append(time.thread_time() - started)
+            return outputs
+
+        def record_and_note(handed_ns: int, times: Any) -> None:
+            self._latency_ms.append(times.latency_ms)
+            if times.stamp_age_ms is not None:
+                self._age_ms.append(times.stamp_age_ms)
+            record(handed_ns, times)
+
+        pipeline.model.run = run_and_note
+        pipeline._health["front"].record = record_and_note
+
+    def figures(self) -> dict[str, Any]:
+        """Of the time since the last call."""
+        before, self._counts = self._counts, self._now()
+        since = self._counts.since(before)
+        figures = {
+            "received": since.received,
+            "published": since.published,
+            "dropped": {reason: count for reason, count in since.dropped.items() if count},
+            "callback_to_publish_ms": _percentiles(self._latency_ms),
+            "stamp_to_publish_ms": _percentiles(self._age_ms),
+            "network_cpu_s": sum(self._network_cpu_s),
+            "threads": {thread.native_id: thread.name for thread in threading.enumerate()},
+        }
+        for values in (self._latency_ms, self._age_ms, self._network_cpu_s):
+            values.clear()
+        return figures
+
+    def _now(self) -> Any:
+        return self._pipeline._mailbox.counts()["front"]
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    return {f"p{mark}": round(float(np.percentile(values, mark)), 3) for mark in (50, 95, 99)}

@@ -1,0 +1,67 @@
+"""The benchmarks of the node's cost run as their docstrings say; how fast it is, a quiet machine has to tell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkout import ROOT
+
+
+def run(script: str, model: Path, output: Path, *more: str) -> tuple[Any, str]:
+    command = [sys.executable, f"benchmarks/{script}", "--model", str(model), "--json", str(output), *more]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    return json.loads(output.read_text()), outcome.stdout
+
+
+def test_cpu_time_of_the_idle_and_the_busy_node(tiny_student: Path, tmp_path: Path) -> None:
+    result, printed = run("node_cpu.py", tiny_student, tmp_path / "cpu.json", "--seconds", "2", "--rate", "10")
+    inactive, waiting, busy = result["states"].values()
+    assert list(result["states"]) == ["inactive", "active, no frames", "active, 10 Hz"]
+    assert all(state["own_percent"] <= state["cpu_percent"] for state in (inactive, waiting, busy))
+    assert busy["sent"] == 20
+    assert busy["received"] > 0
+    assert busy["network_percent"] > 0
+    assert busy["own_ms_per_received_frame"] > 0
+    # Idle threads of ours wait without a timeout; the executor wakes up for the diagnostics, once a second.
+    for state in (inactive, waiting):
+        assert not {"perception", "preparation 0", "overlay", "PNG mask"} & set(state["wake_ups_per_s"]), state
+    assert waiting["wake_ups_per_s"].get("executor", 0) < 5
+    assert "active, no frames" in printed
+
+
+def test_executors_are_compared_on_frames_that_were_sent(tiny_student: Path, tmp_path: Path) -> None:
+    options = ("--executor", "single", "multi", "--seconds", "1", "--rate", "10")
+    result, printed = run("executors.py", tiny_student, tmp_path / "executors.json", *options)
+    assert list(result["executors"]) == ["single", "multi"]
+    for row in result["executors"].values():
+        assert row["sent"] == 10
+        assert 0 <= row["lost"] < 10
+        assert row["published"] > 0
+        for times in (row["callback_to_publish_ms"], row["stamp_to_publish_ms"]):
+            assert 0 < times["p50"] <= times["p95"]
+        assert 0 <= row["own_cpu_percent"] <= row["cpu_percent"]
+    assert all(row["runs"] > 0 and row["cpu_ms_per_run"] > 0 for row in result["network_threads"].values())
+    assert "multi" in printed
+
+
+def test_every_copy_of_a_frame_that_remains_is_listed(tiny_student: Path, tmp_path: Path) -> None:
+    steps, printed = run("frame_copies.py", tiny_student, tmp_path / "copies.json", "--repeats", "3")
+    copied = {step["name"]: step["copied"] for step in steps}
+    assert not any(copied[name] for name in ("decode bgr8", "hand to the network", "mask message")), copied
+    assert all(step["cpu_ms"] > 0 for step in steps)
+    assert all(step["plain_copy_ms"] > 0 for step in steps if step["copied"])
+    assert "decode bgr8" in printed
+
+
+@pytest.mark.parametrize("script", ["node_cpu.py", "executors.py", "frame_copies.py"])
+def test_a_missing_model_is_refused(script: str, tmp_path: Path) -> None:
+    command = [sys.executable, f"benchmarks/{script}", "--model", str(tmp_path / "none.onnx")]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert outcome.returncode == 2
+    assert "none.onnx" in outcome.stderr
