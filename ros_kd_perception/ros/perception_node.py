@@ -201,8 +201,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if freed_bytes:
         node.get_logger().info(f"freed {freed_bytes >> 20} MiB of shared memory that killed processes left behind")
-    # Measured on rclpy 9.1.2 at 1280x720, 30 Hz: this one delivers every frame for 18 % of a core; EventsExecutor spins
-    # at 100 % without delivering any, and with spin_once in a loop loses a sixth to a third of them.
+    # By measurement (benchmarks/executors.py): this one delivers every frame. EventsExecutor of rclpy 9.1.2 refuses
+    # guard conditions, delivers nothing when it spins, and loses frames with spin_once in a loop.
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinning = threading.Thread(target=_spin, args=(executor, stop, node), name="executor", daemon=True)
