@@ -39,6 +39,7 @@ class CheckpointInfo:
         git_commit: of the checkout that trained, `-dirty` appended where files differed from it; empty = no checkout.
         metrics: the last validation's figures.
         teacher_sha256: of the weights that taught; empty = labels alone.
+        earlier_teacher_sha256: of those that taught the weights which the run started from; empty = none did.
         backbone: configuration of a backbone of the transformers library, as `rebuild_backbone` takes it; None = ours.
     """
 
@@ -51,6 +52,12 @@ class CheckpointInfo:
     metrics: dict[str, float]
     teacher_sha256: str = ""
     backbone: dict[str, Any] | None = None
+    earlier_teacher_sha256: str = ""
+
+    @property
+    def taught_by(self) -> str:
+        """SHA-256 of the weights that taught last, in this run or before it; empty = labels alone."""
+        return self.teacher_sha256 or self.earlier_teacher_sha256
 
 
 def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -> tuple[Student, CheckpointInfo]:
@@ -85,8 +92,11 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     return student.eval(), info
 
 
-def load_weights_into(student: Student, path: Path | str) -> None:
+def load_weights_into(student: Student, path: Path | str) -> CheckpointInfo:
     """Give a student the averaged weights of a checkpoint; those of a smaller one of our family are grown into it.
+
+    Returns:
+        Where the weights come from.
 
     Raises:
         CheckpointError: not such a file, or of a student that is larger or of another kind.
@@ -105,6 +115,7 @@ def load_weights_into(student: Student, path: Path | str) -> None:
             f"{path}: expected weights of the size and backbone that the recipe names, or of a smaller size of our own "
             f"family, these are of size {info.size} with {backbone} backbone; name such a checkpoint"
         ) from error
+    return info
 
 
 def _shapes(student: Student) -> dict[str, tuple[int, ...]]:

@@ -83,7 +83,7 @@ def provenance(info: CheckpointInfo) -> dict[str, Any]:
     return {
         "recipe_sha256": info.recipe_sha256,
         "data_sha256": info.data_sha256,
-        "teacher": "none",
+        "teacher": info.taught_by or "none",
         "git_commit": info.git_commit,
         "created": now.isoformat(timespec="seconds"),
     }

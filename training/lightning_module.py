@@ -44,8 +44,9 @@ class StudentTraining(lightning.LightningModule):
         self.data_fingerprint = data_fingerprint
         torch.manual_seed(recipe.seed)
         self.student = build_recipe_student(recipe, pretrained=not recipe.initial_weights)
+        self._earlier_teacher_sha256 = ""
         if recipe.initial_weights:
-            load_weights_into(self.student, recipe.initial_weights)
+            self._earlier_teacher_sha256 = load_weights_into(self.student, recipe.initial_weights).taught_by
         if recipe.trained_part == "detection":
             self.student.requires_grad_(False)
             self.student.detection.requires_grad_(True)
@@ -141,6 +142,7 @@ class StudentTraining(lightning.LightningModule):
             git_commit=self._git_commit,
             metrics=dict(self.last_metrics),
             teacher_sha256=self._teacher_sha256,
+            earlier_teacher_sha256=self._earlier_teacher_sha256,
             backbone=backbone.configuration if isinstance(backbone, TransformersBackbone) else None,
         )
         checkpoint[INFO_KEY] = asdict(info)

@@ -76,6 +76,23 @@ def test_checkpoint_has_adapters_and_says_who_taught(finished_run: Path, teacher
     assert content["ros_kd_perception"]["teacher_sha256"] == digest_of_weights(teacher)
 
 
+def test_run_that_goes_on_from_a_distilled_student_says_who_taught_it(
+    finished_run: Path, rendered_samples: Path, tmp_path: Path
+) -> None:
+    distilled_student = finished_run / "checkpoints" / "last.ckpt"
+    recipe = load_recipe(
+        RECIPE,
+        [
+            *(f"data.train.0.folder={rendered_samples}", f"output={tmp_path}", "validation={}", "size=n", "epochs=1"),
+            *(f"initial_weights={distilled_student}", "trained_part=detection"),
+        ],
+    )
+    _, info = load_student(train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt")
+    _, before = load_student(distilled_student)
+    assert info.teacher_sha256 == ""
+    assert info.taught_by == before.teacher_sha256 != ""
+
+
 def test_adapters_are_trained(finished_run: Path, rendered_samples: Path, teacher_checkpoint: Path) -> None:
     recipe = distilled(rendered_samples, finished_run.parent, teacher_checkpoint)
     torch.manual_seed(recipe.seed)

@@ -195,6 +195,9 @@ def test_command(
     assert contract.metrics == {"miou": 0.25}
     assert set(contract.provenance) == {"recipe_sha256", "data_sha256", "teacher", "git_commit", "created"}
     assert contract.provenance["teacher"] == "none"
+    assert export_command.provenance(replace(info, teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
+    # The last stage of a student may learn from labels alone; it was taught all the same.
+    assert export_command.provenance(replace(info, earlier_teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
 
     (tmp_path / "empty").mkdir()
     for wrong, words in [
