@@ -79,9 +79,10 @@ def publish_at(rate_hz: float, image_bytes: bytes, height: int, width: int) -> N
 
     import rclpy
     from rclpy.qos import qos_profile_sensor_data
+    from rclpy.signals import SignalHandlerOptions
     from sensor_msgs.msg import Image
 
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # it is to end at once when it is told
     node = rclpy.create_node("camera")
     publisher = node.create_publisher(Image, "front/image_raw", qos_profile_sensor_data)
     message = Image(height=height, width=width, encoding="bgr8", step=width * 3)

@@ -149,6 +149,8 @@ def _recorder(context: LaunchContext) -> Node:
             *camera_topics(given["camera_topics"]),
         ],
         parameters=[{"use_sim_time": is_true(given["use_sim_time"])}],
+        # These settings also have it find the player's /clock sooner; before that it knows no time to record at.
+        additional_env=large_image_environment(os.environ, given["fastdds_profile"]),
         output="screen",
     )
 

@@ -20,6 +20,7 @@ ROSDEP_KEYS = {
     "numpy": "python3-numpy",
     "onnxruntime": "python3-onnxruntime-pip",
     "rosbags": "python3-rosbags-pip",
+    "tf2_ros": "tf2_ros_py",
     "tqdm": "python3-tqdm",
     "yaml": "python3-yaml",
 }

@@ -27,10 +27,11 @@ class TfMounting:
         except ImportError as error:
             raise ImportError(
                 f"expected the ROS 2 package tf2_ros for scan.mounting: tf, got: {error}; install "
-                "ros-$ROS_DISTRO-tf2-ros or set scan.mounting: parameters"
+                "ros-$ROS_DISTRO-tf2-ros-py or set scan.mounting: parameters"
             ) from None
         self._errors: tuple[type[Exception], ...] = (tf2_ros.TransformException,)
-        self._buffer: Any = tf2_ros.Buffer(node=node)
+        # Without the node: with it, it would offer a service that nobody takes down again.
+        self._buffer: Any = tf2_ros.Buffer()
         self._listener: Any = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
     def pose(self, frame_id: str, optical_frame_id: str) -> CameraPose:

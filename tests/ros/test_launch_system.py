@@ -171,7 +171,7 @@ def test_a_killed_node_is_relaunched_with_its_names_topics_and_transports(
 def test_replay_plays_the_cameras_of_a_bag_records_the_results_and_ends(
     compressed: bool, workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
 ) -> None:
-    bag = write_small_bag(tmp_path / "drive.mcap", frames=8, rate_hz=4, compressed=compressed)
+    bag = write_small_bag(tmp_path / "drive.mcap", frames=16, rate_hz=2, compressed=compressed)
     output = tmp_path / "results.mcap"
     record = (f"record:={output}", "namespace:=robot") if compressed else ()
 
@@ -181,7 +181,7 @@ def test_replay_plays_the_cameras_of_a_bag_records_the_results_and_ends(
         said = replay.until_end()
 
     assert "perception]: active" in said
-    assert "played 16 images" in said
+    assert "played 32 images" in said
     assert said.count("process has finished cleanly") == (3 if record else 2), said
     if record:
         with BagReader(output, {"front": "/robot/perception/front/segmentation"}) as results:

@@ -163,7 +163,7 @@ def test_a_mounting_from_tf(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
     class Buffer:
-        def __init__(self, node: Any) -> None:
+        def __init__(self) -> None:
             self.known: dict[tuple[str, str], TransformStamped] = {}
 
         def lookup_transform(self, target_frame: str, source_frame: str, time: Any) -> TransformStamped:
