@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 # What rosdep calls the modules that are no ROS packages.
 ROSDEP_KEYS = {
+    **dict.fromkeys(("backports", "compression", "lz4"), "python3-rosbags-pip"),  # rosbags brings its decompressors
     "cv2": "python3-opencv",
     "numpy": "python3-numpy",
     "onnxruntime": "python3-onnxruntime-pip",
