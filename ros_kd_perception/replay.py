@@ -168,7 +168,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         replay = BagReplay(perceiver, writer, list(bag.cameras), video, finder)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
-        with tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet or None) as progress:
+        with tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet) as progress:
             for camera, message, frame in read_camera_frames(bag, replay.calibrate if finder else None):
                 replay.process(camera, message.log_time_ns, frame)
                 progress.update()
