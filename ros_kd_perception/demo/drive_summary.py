@@ -16,7 +16,7 @@ NOT_DELIVERED = "not_delivered"
 
 REASONS = {
     "replaced": "a newer frame of the same camera came before this one's turn",
-    "too_old": "it waited longer than the node's age limit",
+    "too_old": "it waited longer for its turn than the node's age limit",
     "inactive": "the node was not active",
     "unknown_encoding": "an image encoding that cannot be decoded",
     "bad_size": "height or width do not fit the data",
@@ -25,6 +25,8 @@ REASONS = {
     "too_large": "more pixels than the node takes",
     "zero_stamp": "a header without a stamp",
     "stamp_backwards": "older than the frame before it",
+    "stale": "its header stamp is older than the limit on stamps",
+    "duplicate": "the frame before it, with the same stamp, once more",
     "failed": "the network failed on it",
     NOT_DELIVERED: "the image or one of its results was lost between the processes",
 }
