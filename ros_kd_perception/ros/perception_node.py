@@ -223,6 +223,8 @@ def _spin(executor: SingleThreadedExecutor, stop: threading.Event, node: Percept
         try:
             executor.spin()
         except Exception as error:
+            if stop.is_set():  # what is being shut down under it raises
+                return
             # A message that cannot be deserialised, say, or a request that rclpy's own services cannot read: one
             # callback is lost, the node goes on. The pause is for what fails each time, short for the sake of cameras.
             throttle.warn(type(error).__name__, f"a callback failed: {traceback.format_exc()}")
