@@ -83,7 +83,10 @@ class ModelReload:
         trial = model_options(self._parameters) | {"intra_op_threads": 1}
         check_in_child(self.path, trial, self._cancelled)
         candidate = RunningModel.load(self.path, self._parameters, low_priority=True)
-        if self._cancelled.is_set() or not self._hand_over(candidate, self._cancelled):
+        taken = not self._cancelled.is_set() and self._hand_over(candidate, self._cancelled)
+        if not taken and self._cancelled.is_set():
+            return ReloadOutcome(False, "cancelled: the model stays as it was")
+        if not taken:
             return ReloadOutcome(False, "the worker did not take the candidate over, the old model stays in place")
         contract = candidate.model.contract
         return ReloadOutcome(

@@ -27,6 +27,12 @@ from ros_kd_perception.ros.pipeline import Pipeline
 from ros_kd_perception.ros.reload_service import ReloadService
 from ros_kd_perception.warning_throttle import WarningThrottle
 
+END_TIMEOUT_S = 3.0
+"""Callbacks take milliseconds; one that takes longer is left behind when the node ends."""
+
+SIGNAL_PERIOD_S = 0.5
+"""A signal is noticed after so long at the latest."""
+
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
     TransitionCallbackReturn.FAILURE,
@@ -207,10 +213,13 @@ def main(arguments: list[str] | None = None) -> int:
     executor.add_node(node)
     spinning = threading.Thread(target=_spin, args=(executor, stop, node), name="executor", daemon=True)
     spinning.start()
-    # The main thread waits here because Python runs signal handlers nowhere else.
-    stop.wait()
-    executor.shutdown()
-    spinning.join()
+    # The main thread waits here because Python runs signal handlers nowhere else, and looks up now and then because a
+    # signal that another thread received does not wake it (seen while a reload started its child process).
+    while not stop.wait(SIGNAL_PERIOD_S):
+        pass
+    # It waits for callbacks under way, and for one of them in vain where a reload has yet to answer: nobody spins then.
+    executor.shutdown(timeout_sec=END_TIMEOUT_S)
+    spinning.join(END_TIMEOUT_S)
     node.finalize()
     node.destroy_node()
     rclpy.try_shutdown()

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 import pytest
+from checkout import ROOT
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
@@ -221,13 +222,16 @@ def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path
         assert peer.change_state(Transition.TRANSITION_ACTIVATE)
         peer.until(lambda: peer.value("model", "model") == "tiny", "diagnostics tell the new model")
 
-        assert set_model(peer, other_student).successful
+        # Large enough to be under way for longer than diagnostics take to say so.
+        assert set_model(peer, ROOT / "models" / "student.onnx").successful
         call = Reload(peer)
+        peer.until(lambda: peer.value("model", "last_reload") == "under way", "the reload has begun")
         assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
         assert peer.change_state(Transition.TRANSITION_CLEANUP)
         peer.until(lambda: call.done, "it is answered", 120)
         assert not call.answer.success
         assert "cancelled" in call.answer.message
+        assert set_model(peer, other_student).successful
         assert peer.change_state(Transition.TRANSITION_CONFIGURE)
         peer.until(lambda: peer.value("model", "model") == "other", "configure took what was set")
         Reload(peer)
