@@ -207,8 +207,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if freed_bytes:
         node.get_logger().info(f"freed {freed_bytes >> 20} MiB of shared memory that killed processes left behind")
-    # By measurement (benchmarks/executors.py): this one delivers every frame. EventsExecutor of rclpy 9.1.2 refuses
-    # guard conditions, delivers nothing when it spins, and loses frames with spin_once in a loop.
+    # Compared in benchmarks/executors.py: EventsExecutor of rclpy 9.1.2 refuses guard conditions, and the threads of a
+    # MultiThreadedExecutor contend with the network's.
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinning = threading.Thread(target=_spin, args=(executor, stop, node), name="executor", daemon=True)
