@@ -242,14 +242,13 @@ class FramePreparer:
             self._free += [ready.prepared.network_input for ready in self._current]
         self._current, self._busy_since_ns = [], 0
 
-    def _see_arrival(self) -> None:
+    def _see_arrival(self) -> bool:
         # Only who can do something: whoever wakes up takes the interpreter from the others for a moment.
-        if not self._idle:
-            self._due.notify_all()
-        elif self._mailbox.waits(self._held, _is_raw):
+        if self._idle and self._mailbox.waits(self._held, _is_raw):
             self._wanted.notify()
         else:
             self._due.notify_all()
+        return self._idle
 
     def _wake_pool(self, only: Callable[[Any], bool] | None = None) -> None:
         if self._mailbox.waits(self._held, only):

@@ -94,7 +94,8 @@ class Mailbox(Generic[MessageT]):
         max_age_ms: messages that waited longer are dropped when their turn comes, 0 for no limit; may be changed.
         lock: reentrant, guards all.
         arrived: on that lock, notified when a message comes to wait or the mailbox is closed.
-        on_arrival: called likewise, under that lock; for whoever waits otherwise than in `take`.
+        on_arrival: called likewise, under that lock, for whoever waits otherwise than in `take`; says whether it woke
+            one who had nothing to do.
 
     Args:
         cameras: their names.
@@ -119,7 +120,7 @@ class Mailbox(Generic[MessageT]):
         self._open = False
         self.lock = threading.RLock()
         self.arrived = threading.Condition(self.lock)
-        self.on_arrival: Callable[[], None] | None = None
+        self.on_arrival: Callable[[], bool] | None = None
         for camera, weight in (weights or {}).items():
             self.set_weight(camera, weight)
 
@@ -149,8 +150,11 @@ class Mailbox(Generic[MessageT]):
                     _count(slot, "inactive")
             self.arrived.notify_all()
 
-    def put(self, camera: str, message: MessageT) -> None:
+    def put(self, camera: str, message: MessageT) -> bool:
         """Leave a message, replacing the one that waits; never blocks for longer than a lock.
+
+        Returns:
+            Whether `on_arrival` woke somebody who had nothing to do.
 
         Raises:
             KeyError: a camera that the mailbox was not made for.
@@ -162,13 +166,12 @@ class Mailbox(Generic[MessageT]):
             slot.latest_arrival_ns = arrival_ns
             if not self._open:
                 _count(slot, "inactive")
-                return
+                return False
             if slot.letter is not None:
                 _count(slot, "replaced")
             slot.letter = Letter(camera, message, arrival_ns)
             self.arrived.notify_all()
-            if self.on_arrival is not None:
-                self.on_arrival()
+            return self.on_arrival is not None and self.on_arrival()
 
     def take(self, timeout_s: float | None = None) -> Letter[MessageT] | None:
         """Wait for the next message in turn; None after `timeout_s` seconds, or at once when closed.

@@ -30,7 +30,7 @@ from ros_kd_perception.structures import Frame, Perception
 _RESULT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 _PICTURE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_YIELD_S = 50e-6
+_YIELD_S = 1e-3
 _ROS_TYPE = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
 
 
@@ -81,15 +81,15 @@ class CameraTopics:
         self._relative_topic = f"{camera}/image_raw" if transport == "raw" else f"{camera}/image_raw/compressed"
         self._topic = node.resolve_topic_name(self._relative_topic)
 
-    def subscribe(self, put: Callable[[str, Any], None]) -> None:
-        """Hand every message that arrives to `put(camera, message)`."""
+    def subscribe(self, put: Callable[[str, Any], bool]) -> None:
+        """Hand every message that arrives to `put(camera, message)`, which says whether an idle network was woken."""
         camera = self.camera
 
         def receive(message: Any) -> None:
-            put(camera, message)
-            # Lets the worker have the interpreter at once. It would wait 0.8 ms for it, until the executor has gone
-            # through its entities and sleeps again; so it is the executor that waits, while the network runs.
-            time.sleep(_YIELD_S)
+            if put(camera, message):
+                # Lets the worker have the interpreter until the network runs: the executor, which goes through its
+                # entities after each callback, would take it from the worker every time that it lets go of it.
+                time.sleep(_YIELD_S)
 
         kind = Image if self._transport == "raw" else CompressedImage
         self._subscription = self._node.create_subscription(kind, self._relative_topic, receive, self._image_qos)
