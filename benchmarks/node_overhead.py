@@ -2,9 +2,9 @@
 """What the node costs beside its network: camera callback to messages handed to publish, over bare `session.run`.
 
 The real node runs in this process on a real ROS 2 graph of its own; a second process publishes one rendered 1280x720
-bgr8 frame at a time. After each frame the same session is run bare, twice, on the same network input, so that all see
-the same machine: one thread, fp32, full-size mask, a score threshold that lets at least so many boxes pass. Median of
-five repeats.
+bgr8 frame at a time. After each frame the same session is run bare, twice, on the same network input, in the thread
+that ran the frame, so that all see the same machine: another thread has another core, whose caches are another's.
+One thread, fp32, full-size mask, a score threshold that lets at least so many boxes pass. Median of five repeats.
 
 Two runs of a network never take equally long, and what one differs from the other counts as overhead, or as the
 opposite. So the difference of the two bare runs is printed as well, and the node's own share: its time without that of
@@ -143,7 +143,7 @@ def measure(model_path: Path, frames: int, boxes: int) -> dict[str, Any]:
     )
     sender.start()
     here.recv()
-    repeats = [_one_repeat(pipeline, probe, here, frames, warm_up=repeat == 0) for repeat in range(REPEATS)]
+    repeats = [_one_repeat(probe, here, frames, warm_up=repeat == 0) for repeat in range(REPEATS)]
     here.send(None)
     sender.join(10)
     executor.shutdown()
@@ -180,7 +180,8 @@ class _Probe:
     def __init__(self, pipeline: Any) -> None:
         from ros_kd_perception import frame_preparer
 
-        self.handed_over = threading.Event()
+        self.done = threading.Event()
+        self.bare_ms: list[tuple[float, float]] = []
         self.total_ms: list[float] = []
         self.process_ms: list[float] = []
         self.timings: list[Any] = []
@@ -191,6 +192,8 @@ class _Probe:
         self.stopwatch.wrap(pipeline._running.builder, "detections", "boxes")
         perceive = pipeline._running.perceiver.perceive_prepared
         record = pipeline._health["front"].record
+        process = pipeline.worker.process
+        bare_input = pipeline._running.perceiver._input.copy()
 
         def perceive_and_note(batch: Any) -> Any:
             perceptions = perceive(batch)
@@ -202,14 +205,19 @@ class _Probe:
             self.process_ms.append(times.processing_ms)
             self.total_ms.append(times.latency_ms)
             record(handed_ns, times)
-            self.handed_over.set()
 
+        def process_and_run_bare(*batch: Any) -> None:
+            process(*batch)
+            self.bare_ms.append((_bare_run_ms(pipeline, bare_input), _bare_run_ms(pipeline, bare_input)))
+            self.done.set()
+
+        pipeline.worker.process = process_and_run_bare
         pipeline._running.perceiver.perceive_prepared = perceive_and_note
         pipeline._health["front"].record = record_and_note
 
     def forget(self) -> None:
         """Start counting anew, after the warm-up."""
-        for values in (self.total_ms, self.process_ms, self.timings, self.boxes):
+        for values in (self.total_ms, self.process_ms, self.timings, self.boxes, self.bare_ms):
             values.clear()
         self.stopwatch.durations_ms.clear()
 
@@ -228,21 +236,18 @@ class _Probe:
         return {name: float(np.median(stages[name])) for name in STAGES}
 
 
-def _one_repeat(pipeline: Any, probe: _Probe, camera: Connection, frames: int, warm_up: bool) -> Repeat:
-    bare_input = pipeline._running.perceiver._input.copy()
-    bare_ms: list[tuple[float, float]] = []
+def _one_repeat(probe: _Probe, camera: Connection, frames: int, warm_up: bool) -> Repeat:
     first = len(probe.total_ms)
     for index in range(frames + (WARM_UP_FRAMES if warm_up else 0)):
         if warm_up and index == WARM_UP_FRAMES:
             probe.forget()
-            bare_ms, first = [], 0
-        probe.handed_over.clear()
+            first = 0
+        probe.done.clear()
         camera.send(time.time_ns())
-        if not probe.handed_over.wait(10):
+        if not probe.done.wait(10):
             raise SystemExit("no result for a frame within 10 s; see the node's log above")
-        bare_ms.append((_bare_run_ms(pipeline, bare_input), _bare_run_ms(pipeline, bare_input)))
     network_ms = [timing.inference_ms for timing in probe.timings[first:]]
-    return Repeat(np.array(probe.total_ms[first:]), np.array(network_ms), *np.array(bare_ms).T)
+    return Repeat(np.array(probe.total_ms[first:]), np.array(network_ms), *np.array(probe.bare_ms[first:]).T)
 
 
 def _bare_run_ms(pipeline: Any, bare_input: np.ndarray) -> float:
