@@ -4,9 +4,9 @@ A frame prepared long ahead would have aged by a whole run of the network when i
 came meanwhile would go to waste; so preparation begins just in time for the end of the run in progress, as the runs
 before lead to expect it, and with the message that is the newest then.
 
-A network that has nothing to do is not helped by handing an uncompressed image from thread to thread: preparing it
-takes a third of a millisecond, and so may the handover. The network's thread then prepares it itself
-(`benchmarks/preparation.py`). JPEG and PNG it never decodes.
+A network that has nothing to do is not helped by handing a small image that needs no conversion from thread to thread:
+letterboxing it takes a third of a millisecond, and so may the handover. The network's thread then prepares it itself
+(`benchmarks/preparation.py`). Whatever takes longer is left to the pool: JPEG and PNG, other encodings, larger images.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 _REMEMBERED = 8  # runs and preparations that the next ones are judged by
 _MARGIN_NS = 1_000_000
 _LEAD = 1.5  # of the longest preparation remembered
+_QUICK_ENCODINGS = ("bgr8", "8UC3")  # the network's own
+_QUICK_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class FramePreparer:
     def _next_letter(self) -> Letter[Any] | None:
         with self._mailbox.lock:
             while not self._closed:
-                wait_s, only = None, _is_compressed if self._idle else None
+                wait_s, only = None, _is_slow if self._idle else None
                 if len(self._held) < self._ahead and self._mailbox.waits(self._held, only):
                     wait_s = self._until_due_s()
                     if wait_s <= 0:
@@ -216,13 +218,13 @@ class FramePreparer:
         with self._mailbox.lock:
             self._finish_run()
             while not self._closed:
-                found = self._ready_in_time() or self._mailbox.take_next(self._held, _is_raw)
+                found = self._ready_in_time() or self._mailbox.take_next(self._held, _is_quick)
                 if found is not None:
                     self._busy_since_ns = time.monotonic_ns()
                     self._wake_pool()
                     return found
                 self._idle = True
-                self._wake_pool(_is_compressed)
+                self._wake_pool(_is_slow)
                 self._wanted.wait()
                 self._idle = False
             return None
@@ -244,20 +246,23 @@ class FramePreparer:
 
     def _see_arrival(self) -> bool:
         # Only who can do something: whoever wakes up takes the interpreter from the others for a moment.
-        if self._idle and self._mailbox.waits(self._held, _is_raw):
+        if self._idle and self._mailbox.waits(self._held, _is_quick):
             self._wanted.notify()
-        else:
-            self._due.notify_all()
-        return self._idle
+            return True
+        self._due.notify_all()
+        return False
 
     def _wake_pool(self, only: Callable[[Any], bool] | None = None) -> None:
         if self._mailbox.waits(self._held, only):
             self._due.notify_all()
 
 
-def _is_raw(message: Any) -> bool:
-    return hasattr(message, "encoding")
+def _is_quick(message: Any) -> bool:
+    if getattr(message, "encoding", None) not in _QUICK_ENCODINGS:
+        return False
+    height, width = getattr(message, "height", 0), getattr(message, "width", 0)
+    return 0 < int(height) * int(width) <= _QUICK_PIXELS
 
 
-def _is_compressed(message: Any) -> bool:
-    return not _is_raw(message)
+def _is_slow(message: Any) -> bool:
+    return not _is_quick(message)

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,38 @@ def test_a_camera_whose_ready_frame_gave_way_keeps_its_turn(start: Callable[...,
     until(lambda: time.monotonic() > ready_at + 1.0)  # far beyond what a preparation takes
     assert [rig.take().prepared.frame.stamp_ns for _ in range(2)] == [4, 3]
     assert rig.dropped("left") == {"replaced": 1}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "height", "width", "quick"),
+    [("bgr8", 48, 64, True), ("8UC3", 720, 1280, True), ("rgb8", 48, 64, False), ("bgr8", 1080, 1920, False)],
+)
+def test_an_idle_network_prepares_only_what_takes_no_longer_than_a_handover(
+    perceiver: Perceiver, start: Callable[..., Rig], encoding: str, height: int, width: int, quick: bool
+) -> None:
+    rig = start()
+    threads: list[str] = []
+
+    def prepare(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return perceiver.prepare(*arguments)
+
+    rig.preparer._make_input = prepare
+    network = threading.Thread(target=rig.take, name="network")
+    network.start()
+    until(lambda: rig.preparer._idle)
+    image = message(1, encoding)
+    image.height, image.width, image.step, image.data = height, width, width * 3, bytes(height * width * 3)
+    assert rig.mailbox.put("front", image) is quick  # only then somebody waits for the interpreter
+    network.join(30)
+    assert threads == ["network" if quick else "preparation 0"]
+
+
+def test_nobody_is_woken_while_the_network_is_busy(start: Callable[..., Rig]) -> None:
+    rig = start(expected_run_ms=FOREVER_MS)
+    assert not rig.mailbox.put("front", message(1))
+    rig.take()
+    assert not rig.mailbox.put("front", message(2))
 
 
 def test_bad_messages_never_reach_the_network(start: Callable[..., Rig]) -> None:
