@@ -194,6 +194,7 @@ def node_command(model: Path, cameras: Sequence[str], threads: int) -> list[str]
         "cameras": f"[{', '.join(cameras)}]",
         "intra_op_threads": str(threads),
         "autostart": "true",
+        "max_age_ms": "0.0",  # turns alone are to bound the ages
         "diagnostics_period_s": str(DIAGNOSTICS_PERIOD_S),
     }
     arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]

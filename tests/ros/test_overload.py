@@ -24,10 +24,11 @@ def test_ages_stay_within_a_turn_rates_fall_evenly_and_memory_is_flat(tmp_path: 
     result = json.loads(output.read_text())
     assert result["overloaded"]
 
-    # What one image takes varies on a busy machine; a queue anywhere would still show as ages that grow with time.
-    longest_ms = result["processing_ms"]["max"]
+    # Of this very run's turns, as long as they are on a busy machine; a queue of a few images would be beyond it.
+    assert result["age_p99_over_turn"] <= 3
     for camera, age in result["age_ms"].items():
-        assert age["max"] <= (CAMERAS + 1) * longest_ms + 1000, camera
+        assert age["p50"] <= 1.5 * result["turn_ms"], camera
+    assert result["slowest_over_fastest"] >= 0.8
     published = sorted((at_s, camera) for camera, points in result["series"]["ages"].items() for at_s, _ in points)
     cameras_in_order = [camera for at_s, camera in published if at_s > 6]
     assert len(set(cameras_in_order)) == CAMERAS
@@ -37,7 +38,7 @@ def test_ages_stay_within_a_turn_rates_fall_evenly_and_memory_is_flat(tmp_path: 
     assert memory["at_end"] - memory["at_half"] < 16
     assert files["at_end"] <= files["at_half"] + 2
     for camera, dropped in result["dropped"].items():
-        assert set(dropped) <= {"replaced", "too_old"}, camera
+        assert set(dropped) <= {"replaced"}, camera
     assert "slowest / fastest camera" in outcome.stdout
     assert len(ElementTree.parse(plot).getroot().findall("{http://www.w3.org/2000/svg}svg")) == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from dataclasses import replace
@@ -26,8 +27,6 @@ from ros_kd_perception.model_contract import ClassMapSpec
 
 T0 = 1_700_000_000_000_000_000
 PERIOD_S = 0.1
-# Of a machine that does other things beside: what a quiet one keeps is in docs/models_on_a_vehicle.md.
-BUSY_MACHINE_S = 5.0
 
 
 @pytest.fixture
@@ -91,8 +90,8 @@ class Camera:
     def _keep(self, message: Image) -> None:
         self.result_times.append(time.monotonic())
 
-    def longest_gap_s(self, since: float) -> float:
-        times = [t for t in self.result_times if t >= since]
+    def longest_gap_s(self, since: float = 0.0, until: float = math.inf) -> float:
+        times = [t for t in self.result_times if since <= t <= until]
         return max(b - a for a, b in itertools.pairwise(times))
 
 
@@ -106,18 +105,20 @@ def test_another_model_takes_over_under_load_without_a_gap_and_label_info_follow
     peer.listen_to_results("front")
     with start_node() as node:
         camera = Camera(peer)
-        peer.until(lambda: len(camera.result_times) > 10, "results come")
+        peer.until(lambda: len(camera.result_times) > 30, "results come")
         assert len(peer.results("front", "detections")[-1].detections) == 3  # of scores 0.9, 0.8, 0.7; 0.6 lies outside
         assert set_model(peer, other_student).successful
         started = camera.result_times[-1]
         answer = reload(peer)
+        took_s = time.monotonic() - started
         assert answer.success, answer.message
         assert f"other 1 of {other_student} runs on CPUExecutionProvider" in answer.message
         after = len(camera.result_times)
         peer.until(lambda: len(camera.result_times) > after + 10, "results come from the new model")
-        gap = camera.longest_gap_s(started)
-        print(f"longest gap between results around the swap: {gap * 1e3:.0f} ms at a period of {PERIOD_S * 1e3:.0f} ms")
-        assert gap < PERIOD_S + BUSY_MACHINE_S
+        gap, before = camera.longest_gap_s(started), camera.longest_gap_s(until=started)
+        print(f"longest gap between results: {before * 1e3:.0f} ms, {gap * 1e3:.0f} ms around a swap of {took_s:.1f} s")
+        # What a quiet machine keeps is in docs/models_on_a_vehicle.md; a busy one is measured against itself.
+        assert gap < max(3 * before + 0.3, took_s / 2)
         assert label_names(peer)[-1][0] == "other sky"
         assert len(peer.results("front", "detections")[-1].detections) == 2  # those over its own threshold of 0.75
         peer.until(lambda: peer.value("model", "model") == "other", "diagnostics tell the new model")
