@@ -133,7 +133,7 @@ class Observer:
         values.append((self._now_s(), message.data))
 
     def _keep_diagnostics(self, message: Any) -> None:
-        sample: dict[str, Any] = {"at_s": self._now_s(), "rss_mib": self._rss_mib(), "files": self._open_files()}
+        sample: dict[str, Any] = {"at_s": self._now_s(), **self._memory_mib(), "files": self._open_files()}
         for status in message.status:
             values = {item.key: item.value for item in status.values}
             camera = status.name.rpartition(": ")[2]
@@ -146,10 +146,14 @@ class Observer:
                 }
         self.samples.append(sample)
 
-    def _rss_mib(self) -> float:
+    def _memory_mib(self) -> dict[str, float]:
         status = (self._process / "status").read_text(encoding="utf-8")
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        # The other part is files and the middleware's shared memory, whose segments fill up to their size and no more.
+        return {
+            "rss_mib": int(fields["VmRSS"].split()[0]) / 1024,
+            "own_mib": int(fields["RssAnon"].split()[0]) / 1024,
+        }
 
     def _open_files(self) -> int:
         return len(list((self._process / "fd").iterdir()))
