@@ -52,7 +52,8 @@ class Calibration:
             rectified: the images are rectified already (`image_rect`), so that P describes them.
 
         Raises:
-            ValueError: not calibrated, not finite, or of a distortion model that is not known; one sentence.
+            ValueError: not calibrated, not finite, of a region beyond the sensor, or of a distortion model that is not
+                known; one sentence.
         """
         model = str(message.distortion_model) or "plumb_bob"
         coefficients = () if rectified else _coefficients(model, message.d)
@@ -72,6 +73,12 @@ class Calibration:
         binning_x, binning_y = max(int(message.binning_x), 1), max(int(message.binning_y), 1)
         # A region of size 0 is the whole image.
         width, height = int(region.width) or sides[0], int(region.height) or sides[1]
+        if int(region.x_offset) + width > sides[0] or int(region.y_offset) + height > sides[1]:
+            raise ValueError(
+                f"expected a region of interest within the {sides[0]}x{sides[1]} px of the CameraInfo, got {width}x"
+                f"{height} px at {region.x_offset}, {region.y_offset}; correct the camera driver, all zeros are the "
+                "whole image"
+            )
         # The centre of a binned pixel lies between those of the pixels that it was made of.
         return cls(
             width=max(width // binning_x, 1),

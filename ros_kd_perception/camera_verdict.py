@@ -142,12 +142,13 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
         yield Verdict(Level.WARN, "frozen", text)
     if len(watch.sizes) > 1:
         yield Verdict(Level.WARN, "changed_size", f"frames changed their size: {' to '.join(watch.sizes[-4:])}")
+    nothing = not recent.published and facts.span_s >= _NOTHING_FOR_S
+    overloaded = Level.ERROR if nothing else Level.WARN
     if dropped.get("too_old", 0):
         text = f"{dropped['too_old']} of the last {recent.received} frames waited too long and were dropped"
-        yield Verdict(Level.WARN, "overloaded", text)
+        yield Verdict(overloaded, "overloaded", text)
     elif dropped.get("replaced", 0) * 2 > recent.received:
-        nothing = not recent.published and facts.span_s >= _NOTHING_FOR_S
-        yield Verdict(Level.ERROR if nothing else Level.WARN, "overloaded", f"cannot keep up: {_rates(facts)}")
+        yield Verdict(overloaded, "overloaded", f"cannot keep up: {_rates(facts)}")
 
 
 def _refusal(facts: CameraFacts, refused: dict[str, int]) -> Verdict:

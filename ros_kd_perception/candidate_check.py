@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ros_kd_perception.jpeg_warnings import standard_error
+
 TIMEOUT_S = 1800.0
 """A TensorRT build on a small machine takes a quarter of an hour."""
 
@@ -48,13 +50,15 @@ def check_in_child(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     request = json.dumps({"path": path, "options": dict(options)})
     try:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "ros_kd_perception.candidate_check", request],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        with standard_error() as errors:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "ros_kd_perception.candidate_check", request],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
     except OSError as error:
         raise CandidateRefused(f"expected to start a process that tries {path}, got: {error}") from None
     with child:

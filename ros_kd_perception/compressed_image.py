@@ -8,7 +8,7 @@ import zlib
 import cv2
 import numpy as np
 
-from ros_kd_perception.jpeg_warnings import jpeg_damage
+from ros_kd_perception.jpeg_warnings import hear
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
 _JPEG_START = b"\xff\xd8\xff"
@@ -84,8 +84,9 @@ def decode_file(content: bytes) -> UInt8Array:
         BadFrame: `bad_data` where the decoder gives up or, in a JPEG, notices damage.
     """
     try:
-        with jpeg_damage() as complaints:
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image, complaints = hear(
+            lambda: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        )
     except cv2.error as error:
         raise BadFrame("bad_data", f"expected an image that decodes, got: {str(error).splitlines()[0][:160]}") from None
     if image is None:

@@ -58,16 +58,29 @@ class FreeSpaceFinder:
             if pose is None:
                 raise ValueError(f"expected a mounting of {camera}, there is none")
             made_of = (Calibration.from_message(camera_info, scan.rectified), pose)
-        except ValueError:
-            self._forget(camera)
-            raise
+            with self._lock:
+                if self._made_of.get(camera) == made_of:
+                    return
+                self._scans[camera] = GroundScan(
+                    *made_of, scan.beams, self.parameters.max_gap_px, self.parameters.ignore_bottom_px.get(camera, 0)
+                )
+                self._made_of[camera] = made_of
+        except Exception as error:
+            # Ranges by a calibration that no longer holds would be wrong, and nothing would tell.
+            self.forget(camera)
+            if isinstance(error, ValueError):
+                raise
+            # What arithmetic makes of numbers that nobody expected.
+            raise ValueError(
+                f"expected a CameraInfo that the scan can be worked out from, got {type(error).__name__}: {error}; "
+                "calibrate the camera again"
+            ) from error
+
+    def forget(self, camera: str) -> None:
+        """No ranges of a camera until it is calibrated again."""
         with self._lock:
-            if self._made_of.get(camera) == made_of:
-                return
-            self._scans[camera] = GroundScan(
-                *made_of, scan.beams, self.parameters.max_gap_px, self.parameters.ignore_bottom_px.get(camera, 0)
-            )
-            self._made_of[camera] = made_of
+            self._scans.pop(camera, None)
+            self._made_of.pop(camera, None)
 
     def scan(self, camera: str) -> GroundScan | None:
         """The lines of a camera's scan; None before it is calibrated."""
@@ -90,8 +103,3 @@ class FreeSpaceFinder:
         """
         scan = self._scans.get(perception.camera)
         return None if scan is None else scan.ranges(perception.class_map, self._blocked)
-
-    def _forget(self, camera: str) -> None:
-        with self._lock:
-            self._scans.pop(camera, None)
-            self._made_of.pop(camera, None)

@@ -1,9 +1,12 @@
 """Hear what libjpeg and libpng complain about while OpenCV decodes.
 
 A JPEG with wrong bits in its scan decodes to garbage, and OpenCV returns it like any other image: the only sign is
-libjpeg's one line on the process's standard error. So that file descriptor leads into memory while the decoder runs;
-what other threads write meanwhile is passed on. What the decoders say of harmless oddities ends here: thirty frames a
-second of it would bury the log.
+libjpeg's one line on the process's standard error. So that file descriptor leads into memory while decoders run; what
+other threads write meanwhile is passed on. What the decoders say of harmless oddities ends here: thirty frames a second
+of it would bury the log.
+
+There is one such descriptor for all threads, so decoders that run at the same time share one redirection: the first in
+makes it, the last out ends it. Whose complaint it was nobody can tell then, so each that heard one decodes again alone.
 """
 
 from __future__ import annotations
@@ -11,11 +14,16 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
 
 HARMLESS_EXTRA_BYTES = 3
 """Webcams often leave a few bytes between the scan and the next marker; a scan that was misread leaves more."""
+
+MAX_VISITS = 64
+"""Decoders that one redirection serves before it ends: what other threads write must come out some time."""
 
 _STANDARD_ERROR = 2
 _DAMAGE = re.compile(r"Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|libpng error")
@@ -24,44 +32,149 @@ _HARMLESS = re.compile(
     r"\[ *(?:WARN|ERROR|INFO):.*\bgrfmt_(?:jpeg|png)\b"
 )
 _EXTRA_BYTES = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker")
-# One descriptor for all threads.
-_lock = threading.Lock()
+
+Result = TypeVar("Result")
+
+
+def hear(decode: Callable[[], Result]) -> tuple[Result, list[str]]:
+    """Run a decoder and collect its complaints about damaged data; any number of threads may do so at once.
+
+    Args:
+        decode: called once, or twice if another thread's decoder may have made the complaints of the first time.
+
+    Returns:
+        What it returned, and the complaints; none where standard error is closed or cannot be caught.
+    """
+    result, said, alone = _ear.listen(decode)
+    # Half a line of another decoder may stand before a complaint here, so that it is looked for everywhere.
+    if not alone and any(_is_damage(said, found) for found in _DAMAGE.finditer(said)):
+        result, said, _ = _ear.listen_alone(decode)
+        alone = True
+    return result, _complaints(said) if alone else []
 
 
 @contextmanager
-def jpeg_damage() -> Iterator[list[str]]:
-    """Collect the decoders' complaints about damaged data that are made inside the `with` block.
+def standard_error() -> Iterator[int | None]:
+    """Standard error as it is while no decoder runs: what a child process must be given, for it keeps it for life.
 
     Yields:
-        A list that is filled when the block ends; always empty where standard error is closed or cannot be caught.
+        A file descriptor that is closed when the block ends; None where standard error is closed.
     """
-    complaints: list[str] = []
-    with _lock:
+    descriptor = _ear.duplicate_original()
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """A decoder that runs: the how manieth of the redirection, whether others were inside, what had been said."""
+
+    number: int
+    in_company: bool
+    begin: int
+
+
+class _Ear:
+    """Standard error, led into memory while at least one decoder runs."""
+
+    def __init__(self) -> None:
+        self._entrance = threading.Lock()  # whoever waits until nobody is inside holds it, so that nobody follows
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._visits = 0  # of this redirection
+        self._descriptors: tuple[int, int] | None = None  # the original, and the memory
+
+    def listen(self, decode: Callable[[], Result]) -> tuple[Result, str, bool]:
+        """What it returned, what was said meanwhile, and whether no other decoder can have said it."""
+        with self._entrance:
+            visit = self._enter(alone=False)
+        return self._run(decode, visit)
+
+    def listen_alone(self, decode: Callable[[], Result]) -> tuple[Result, str, bool]:
+        """As `listen`, while no other decoder runs."""
+        with self._entrance:
+            return self._run(decode, self._enter(alone=True))
+
+    def duplicate_original(self) -> int | None:
+        with self._changed, suppress(OSError):
+            return os.dup(self._descriptors[0] if self._descriptors else _STANDARD_ERROR)
+        return None
+
+    def _run(self, decode: Callable[[], Result], visit: _Visit) -> tuple[Result, str, bool]:
         try:
-            original = os.dup(_STANDARD_ERROR)
-            memory = os.memfd_create("decoder output")
-        except (OSError, AttributeError):
-            yield complaints
-            return
-        os.dup2(memory, _STANDARD_ERROR)
-        try:
-            yield complaints
+            result = decode()
         finally:
-            os.dup2(original, _STANDARD_ERROR)
-            said = os.pread(memory, os.fstat(memory).st_size, 0)
-            others = [line for line in said.splitlines(keepends=True) if not _is_decoders(line, complaints)]
-            if others:
-                os.write(original, b"".join(others))
-            os.close(memory)
-            os.close(original)
+            said, alone = self._leave(visit)
+        return result, said, alone
+
+    def _enter(self, alone: bool) -> _Visit:
+        with self._changed:
+            if alone or self._visits >= MAX_VISITS:
+                self._changed.wait_for(lambda: self._inside == 0)
+            if self._inside == 0:
+                self._visits, self._descriptors = 0, _redirect()
+            self._inside += 1
+            self._visits += 1
+            begin = os.fstat(self._descriptors[1]).st_size if self._descriptors else 0
+            return _Visit(self._visits, self._inside > 1, begin)
+
+    def _leave(self, visit: _Visit) -> tuple[str, bool]:
+        with self._changed:
+            said = _read(self._descriptors[1], visit.begin) if self._descriptors else b""
+            alone = not visit.in_company and self._visits == visit.number
+            self._inside -= 1
+            if self._inside == 0:
+                descriptors, self._descriptors = self._descriptors, None
+                if descriptors:
+                    _restore(*descriptors)
+                self._changed.notify_all()
+            return said.decode(errors="replace"), alone
 
 
-def _is_decoders(line: bytes, complaints: list[str]) -> bool:
-    """Whether a decoder wrote this line; if of damage, it is added to the complaints."""
-    text = line.decode(errors="replace").strip()
-    if not _DAMAGE.match(text):
-        return _HARMLESS.match(text) is not None
-    extra = _EXTRA_BYTES.match(text)
-    if not extra or int(extra[1]) > HARMLESS_EXTRA_BYTES:
-        complaints.append(text)
-    return True
+_ear = _Ear()
+
+
+def _redirect() -> tuple[int, int] | None:
+    try:
+        original = os.dup(_STANDARD_ERROR)
+    except OSError:
+        return None
+    try:
+        memory = os.memfd_create("decoder output")
+    except (OSError, AttributeError):
+        os.close(original)
+        return None
+    os.dup2(memory, _STANDARD_ERROR)
+    return original, memory
+
+
+def _restore(original: int, memory: int) -> None:
+    os.dup2(original, _STANDARD_ERROR)
+    lines = _read(memory, 0).splitlines(keepends=True)
+    others = [line for line in lines if not _is_decoders(line.decode(errors="replace").strip())]
+    with suppress(OSError):  # nobody reads it any more, which is no fault of the frame
+        if others:
+            os.write(original, b"".join(others))
+    os.close(memory)
+    os.close(original)
+
+
+def _read(memory: int, begin: int) -> bytes:
+    return os.pread(memory, os.fstat(memory).st_size - begin, begin)
+
+
+def _is_decoders(line: str) -> bool:
+    return bool(_DAMAGE.match(line) or _HARMLESS.match(line))
+
+
+def _complaints(said: str) -> list[str]:
+    lines = [line.strip() for line in said.splitlines()]
+    return [line for line in lines if (found := _DAMAGE.match(line)) and _is_damage(line, found)]
+
+
+def _is_damage(said: str, found: re.Match[str]) -> bool:
+    extra = _EXTRA_BYTES.match(said, found.start())
+    return not extra or int(extra[1]) > HARMLESS_EXTRA_BYTES

@@ -25,6 +25,8 @@ MAX_OTHER_BYTES = 32 << 20
 MAX_ELEMENTS = 1 << 29
 """Of one declared value: 2 GiB in float32."""
 MAX_AXIS = 1 << 31
+MAX_AXES = 16
+"""Of one tensor; no operator of a student makes more than six."""
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 QUANTIZER_DOMAIN = "com.microsoft"
@@ -57,6 +59,12 @@ class _Budget:
     nodes: int = 0
     metadata_bytes: int = 0
     weight_bytes: int = 0
+
+    def count_field(self) -> None:
+        """One more; each costs the walk some microseconds, so that their number bounds its time."""
+        self.fields += 1
+        if self.fields > MAX_FIELDS:
+            raise ModelFileError(f"expected at most {MAX_FIELDS} fields, found more; {_EXPORT_AGAIN}")
 
 
 @dataclass(frozen=True)
@@ -194,10 +202,13 @@ def _check_attribute(data: memoryview, budget: _Budget) -> None:
 
 
 def _check_tensor(data: memoryview, budget: _Budget) -> None:
-    elements, payload, name = 1, 0, ""
+    elements, axes, payload, name = 1, 0, 0, ""
     for number, value in _fields(data, budget):
         if number == TENSOR_DIMS:
             for axis in _varints(value, budget):
+                axes += 1
+                if axes > MAX_AXES:
+                    raise ModelFileError(f"expected tensors of at most {MAX_AXES} axes, found more; {_EXPORT_AGAIN}")
                 if axis >= MAX_AXIS:
                     raise ModelFileError(f"expected axes of under {MAX_AXIS} elements, got {axis}; {_EXPORT_AGAIN}")
                 elements = min(elements * axis, MAX_MODEL_BYTES * 8)
@@ -245,9 +256,7 @@ def _fields(data: memoryview, budget: _Budget) -> Iterator[tuple[int, int | memo
     """Field numbers and values of one message: an integer, or the bytes of whatever has a length."""
     position, end = 0, len(data)
     while position < end:
-        budget.fields += 1
-        if budget.fields > MAX_FIELDS:
-            raise ModelFileError(f"expected at most {MAX_FIELDS} fields, found more; {_EXPORT_AGAIN}")
+        budget.count_field()
         tag, position = _varint(data, position)
         number, kind = tag >> 3, tag & 7
         if number == 0 or tag >= 1 << 32:
@@ -288,7 +297,7 @@ def _varints(value: int | memoryview, budget: _Budget) -> Iterator[int]:
         return
     position = 0
     while position < len(value):
-        budget.fields += 1
+        budget.count_field()
         item, position = _varint(value, position)
         yield item
 

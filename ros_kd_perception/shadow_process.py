@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ros_kd_perception.jpeg_warnings import standard_error
 from ros_kd_perception.low_priority import lower_this_thread
 from ros_kd_perception.shadow_agreement import Agreement, ClassNames, map_agreement, match_boxes
 from ros_kd_perception.structures import Detections, Frame, Perception, UInt8Array
@@ -50,12 +51,14 @@ class ShadowProcess:
         root = str(Path(__file__).resolve().parent.parent)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
         try:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "ros_kd_perception.shadow_process", path],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
+            with standard_error() as errors:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-m", "ros_kd_perception.shadow_process", path],
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                )
         except OSError as error:
             raise ShadowFailed(f"expected to start a process for the shadow model, got: {error}") from None
 

@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opencv_rays import rays_of_pixels
+from tiny_student import CONTRACT
 
 from ros_kd_perception.calibration import Calibration
+from ros_kd_perception.free_space_finder import FreeSpaceFinder
+from ros_kd_perception.free_space_parameters import FreeSpaceParameters, ScanParameters
+from ros_kd_perception.ground_plane import Beams, CameraPose
 
 K = np.array([[500.0, 0.0, 321.5], [0.0, 510.0, 178.25], [0.0, 0.0, 1.0]])
 PLUMB_BOB = (-0.31, 0.11, 0.0008, -0.0004, -0.02)
@@ -20,12 +24,15 @@ RATIONAL = (0.5, -0.1, 0.0003, 0.0002, 0.01, 0.8, -0.05, 0.02)
 EQUIDISTANT = (-0.02, 0.004, -0.003, 0.0005)
 
 
+def region(**changes: int) -> SimpleNamespace:
+    return SimpleNamespace(**({"x_offset": 0, "y_offset": 0, "width": 0, "height": 0, "do_rectify": False} | changes))
+
+
 def camera_info(**changes: Any) -> SimpleNamespace:
     """What both rclpy's and rosbags' CameraInfo look like."""
-    region = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
     fields = {
         "width": 640, "height": 360, "distortion_model": "plumb_bob", "d": list(PLUMB_BOB), "k": K.reshape(-1),
-        "p": np.hstack([K + 1.0, np.zeros((3, 1))]).reshape(-1), "binning_x": 0, "binning_y": 0, "roi": region,
+        "p": np.hstack([K + 1.0, np.zeros((3, 1))]).reshape(-1), "binning_x": 0, "binning_y": 0, "roi": region(),
     }  # fmt: skip
     return SimpleNamespace(**(fields | changes))
 
@@ -78,12 +85,17 @@ def test_the_bounds_hold_every_ray_of_the_image(lens: tuple[str, tuple[float, ..
 
 def test_binning_and_region_of_interest() -> None:
     """A point keeps its place: pixel p of the full image is (p - offset + 0.5) / 2 - 0.5 of the binned region."""
-    region = SimpleNamespace(x_offset=40, y_offset=20, width=500, height=300, do_rectify=False)
-    small = Calibration.from_message(camera_info(d=[], roi=region, binning_x=2, binning_y=2))
+    part = region(x_offset=40, y_offset=20, width=500, height=300)
+    small = Calibration.from_message(camera_info(d=[], roi=part, binning_x=2, binning_y=2))
     assert (small.width, small.height) == (250, 150)
     ray = np.array([[0.1, -0.2]])
     full = Calibration.from_message(camera_info(d=[])).project(ray)
     np.testing.assert_allclose(small.project(ray), (full - (40, 20) + 0.5) / 2 - 0.5)
+
+
+def test_a_region_may_reach_to_the_edge_of_the_sensor() -> None:
+    corner = Calibration.from_message(camera_info(roi=region(x_offset=600, y_offset=300, width=40, height=60)))
+    assert (corner.width, corner.height) == (40, 60)
 
 
 def test_rectified_images_are_described_by_p() -> None:
@@ -103,8 +115,27 @@ def test_rectified_images_are_described_by_p() -> None:
         ({"d": [np.inf, 0.0, 0.0, 0.0]}, "finite"),
         ({"width": 0}, "0x360"),
         ({"height": 2**32 - 1}, "16384 px a side"),
+        ({"roi": region(width=2**32 - 1, height=2**32 - 1)}, "within the 640x360 px"),
+        ({"roi": region(width=2**31 - 1, height=360)}, "within the 640x360 px"),
+        ({"roi": region(x_offset=1, width=640, height=360)}, "got 640x360 px at 1, 0"),
+        ({"roi": region(y_offset=300, width=640, height=61)}, "got 640x61 px at 0, 300"),
+        ({"roi": region(x_offset=2**32 - 1)}, "got 640x360 px at 4294967295, 0"),
     ],
 )
 def test_refusals(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Calibration.from_message(camera_info(**changes))
+
+
+@pytest.mark.parametrize("broken", [{"roi": region(width=2**32 - 1)}, {"k": [1.0]}], ids=["refused", "unforeseen"])
+def test_a_calibration_that_cannot_be_used_ends_the_scan_by_the_one_before(broken: dict[str, Any]) -> None:
+    pose = CameraPose.from_mounting(0.0, 0.0, 1.5, 0.0, 5.0, 0.0)
+    scan = ScanParameters("base_link", Beams.from_increment(1.0, 50.0, 8.0), rectified=False, pose=pose)
+    finder = FreeSpaceFinder(FreeSpaceParameters(scans={"front": scan}), CONTRACT)
+    finder.calibrate("front", camera_info())
+    assert finder.scan("front") is not None
+    with pytest.raises(ValueError, match=r"^expected "):
+        finder.calibrate("front", camera_info(**broken))
+    assert finder.scan("front") is None
+    finder.calibrate("front", camera_info())
+    assert finder.scan("front") is not None

@@ -121,11 +121,12 @@ def test_too_slow_a_machine_is_a_warning() -> None:
     assert judge(before, (2.0, counts(10, 9, 2.0, too_old=1))).level == Level.WARN
 
 
-def test_images_without_one_result_are_an_error() -> None:
+@pytest.mark.parametrize("reason", ["replaced", "too_old"])
+def test_images_without_one_result_are_an_error(reason: str) -> None:
     before = (1.0, counts(0, 0, 0.9))
-    assert judge(before, (4.0, counts(90, 0, 4.0, replaced=89))).level == Level.ERROR
-    assert judge(before, (4.0, counts(90, 1, 4.0, replaced=88))).level == Level.WARN
-    assert judge(before, (1.5, counts(15, 0, 1.5, replaced=14))).level == Level.WARN
+    assert judge(before, (4.0, counts(90, 0, 4.0, **{reason: 89}))).level == Level.ERROR
+    assert judge(before, (4.0, counts(90, 1, 4.0, **{reason: 88}))).level == Level.WARN
+    assert judge(before, (1.5, counts(15, 0, 1.5, **{reason: 14}))).level == Level.WARN
 
 
 def test_a_publisher_that_cannot_be_heard_is_an_error_beside_one_that_can() -> None:

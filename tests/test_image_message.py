@@ -1,7 +1,6 @@
 """Decoding of camera messages against plain per-pixel references, and what becomes of messages that lie."""
 
 import array
-import os
 import struct
 import sys
 import types
@@ -22,7 +21,6 @@ from ros_kd_perception.image_message import (
     decode_image,
     frame_from_message,
 )
-from ros_kd_perception.jpeg_warnings import jpeg_damage
 from ros_kd_perception.pixel_formats import PIXEL_FORMATS
 from ros_kd_perception.structures import BadFrame, Frame
 
@@ -352,14 +350,6 @@ def test_damage_inside_a_jpeg_is_noticed_and_not_printed(capfd: pytest.CaptureFi
     del data[len(data) // 2 : len(data) // 2 + 200]
     assert reason_of(decode_compressed_image, compressed(bytes(data))) == "bad_data"
     assert "Corrupt JPEG" not in capfd.readouterr().err
-
-
-def test_other_threads_keep_their_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
-    with jpeg_damage() as complaints:
-        os.write(2, b"from elsewhere\nCorrupt JPEG data: premature end of data segment\n")
-        os.write(2, b"Corrupt JPEG data: 1 extraneous bytes before marker 0xd9\n")
-    assert complaints == ["Corrupt JPEG data: premature end of data segment"]
-    assert capfd.readouterr().err == "from elsewhere\n"
 
 
 def test_damage_inside_a_png_is_noticed() -> None:

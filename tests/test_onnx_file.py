@@ -243,6 +243,26 @@ def test_a_file_of_nothing_but_tiny_fields_ends_in_time() -> None:
         check_model_bytes(b"\x3a" + _length(graph) + graph)
 
 
+def _packed_dims(count: int, *, tensors: int = 1) -> bytes:
+    """A model whose tensors have `count` axes each, packed into one field."""
+    dims = b"\x00" * count
+    tensor = b"\x0a" + _length(dims) + dims
+    graph = tensors * (b"\x2a" + _length(tensor) + tensor)
+    return b"\x3a" + _length(graph) + graph
+
+
+def test_a_tensor_of_more_axes_than_any_operator_knows_is_refused() -> None:
+    check_model_bytes(_packed_dims(onnx_file.MAX_AXES))
+    with pytest.raises(ModelFileError, match="at most 16 axes, found more"):
+        check_model_bytes(_packed_dims(5_000_000))
+
+
+def test_packed_numbers_count_as_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_file, "MAX_FIELDS", 1000)
+    with pytest.raises(ModelFileError, match="at most 1000 fields"):
+        check_model_bytes(_packed_dims(10, tensors=90))  # 1 + 90 * (1 + 1 + 10)
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_passes_or_is_refused_and_never_raises_anything_else(data: st.DataObject) -> None:

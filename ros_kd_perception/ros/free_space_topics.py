@@ -134,9 +134,11 @@ class FreeSpaceTopics:
                 self._next_lookup_s[camera] = now_s + _TF_PERIOD_S
                 pose = self._tf.pose(scan.frame_id, message.header.frame_id)
             self._finder.calibrate(camera, message, pose)
-        except ValueError as error:
-            self._problems[camera] = str(error)
-            self._throttle.warn(camera, f"no scan of {camera}: {error}")
+        except Exception as error:
+            # Also of TF, whose mounting may have been another one: no scan rather than one by what held before.
+            self._finder.forget(camera)
+            self._problems[camera] = sentence = str(error) or type(error).__name__
+            self._throttle.warn(camera, f"no scan of {camera}: {sentence}")
         else:
             self._problems[camera] = ""
 

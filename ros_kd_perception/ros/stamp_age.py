@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ros_kd_perception.structures import BadFrame
+from ros_kd_perception.warning_throttle import WarningThrottle
 
 APART_S = 10.0
 """Stamps and clock further apart than this are taken to be of different clocks."""
@@ -19,13 +20,13 @@ class StampAge:
     Args:
         max_age_ms: as above.
         clock_ns: the ROS clock, the one that `use_sim_time` decides about.
-        warn: logs one sentence.
+        warn: logs one sentence; a camera whose stamps leap crosses the line many times a second, which is throttled.
     """
 
     def __init__(self, max_age_ms: float, clock_ns: Callable[[], int], warn: Callable[[str], object]) -> None:
         self.max_age_ms = max_age_ms
         self._clock_ns = clock_ns
-        self._warn = warn
+        self._throttle = WarningThrottle(warn)
         self._suspended: set[str] = set()
 
     def is_suspended(self, camera: str) -> bool:
@@ -42,14 +43,15 @@ class StampAge:
         if abs(age_ns) > APART_S * 1e9:
             if self.max_age_ms > 0 and camera not in self._suspended:
                 self._suspended.add(camera)
-                self._warn(
+                self._throttle.warn(
+                    (camera, "suspended"),
                     f"suspended max_stamp_age_ms for {camera}: its header stamps and the clock are "
-                    f"{age_ns / 1e9:.0f} s apart; for a bag, set use_sim_time and play it with /clock"
+                    f"{age_ns / 1e9:.0f} s apart; for a bag, set use_sim_time and play it with /clock",
                 )
             return None
         if camera in self._suspended:
             self._suspended.discard(camera)
-            self._warn(f"max_stamp_age_ms applies to {camera} again")
+            self._throttle.warn((camera, "applies"), f"max_stamp_age_ms applies to {camera} again")
         age_ms = age_ns / 1e6
         if 0 < self.max_age_ms < age_ms:
             raise BadFrame(

@@ -183,13 +183,15 @@ class PerceptionWorker:
         try:
             health.watch.check(started_ns, frame.stamp_ns, frame.image_bgr.shape, ready.sample)
             stamp_age_ms = self._stamp_age.check(camera, frame.stamp_ns)
-            health.stamp_limit_suspended = self._stamp_age.is_suspended(camera)
         except BadFrame as error:
             self._drop_log.drop(camera, error.reason, str(error))
         except Exception:
             self._drop_log.drop(camera, "failed", traceback.format_exc())
         else:
             return ready, stamp_age_ms
+        finally:
+            # A stale frame tells, too, that stamps and clock can be compared again.
+            health.stamp_limit_suspended = self._stamp_age.is_suspended(camera)
         return None
 
     def _perceive(self, admitted: list[Admitted]) -> list[Perception | None]:

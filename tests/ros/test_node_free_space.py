@@ -13,11 +13,15 @@ import pytest
 from geometry_msgs.msg import TransformStamped
 from rclpy.serialization import deserialize_message
 from ros_graph import TIMEOUT_S, Peer, camera_picture, image_message, stamp_ns
-from sensor_msgs.msg import CameraInfo, Image, LaserScan
+from sensor_msgs.msg import CameraInfo, Image, LaserScan, RegionOfInterest
+from tiny_student import CONTRACT
 
 from ros_kd_perception.bag import BagReader, decode_message
-from ros_kd_perception.ground_plane import CameraPose
+from ros_kd_perception.free_space_finder import FreeSpaceFinder
+from ros_kd_perception.free_space_parameters import FreeSpaceParameters, ScanParameters
+from ros_kd_perception.ground_plane import Beams, CameraPose
 from ros_kd_perception.replay import main as replay
+from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
 from ros_kd_perception.ros.tf_mounting import TfMounting
 from ros_kd_perception.sample_drive import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
@@ -38,8 +42,10 @@ PARAMETERS = """
 MOUNTING = ("-p", "front.mounting.height_m:=1.45", "-p", "front.mounting.pitch_deg:=5.0")
 
 
-def camera_info(width: int = 160, height: int = 96, focal_px: float = 120.0) -> CameraInfo:
-    message = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
+def camera_info(
+    width: int = 160, height: int = 96, focal_px: float = 120.0, roi: RegionOfInterest | None = None
+) -> CameraInfo:
+    message = CameraInfo(width=width, height=height, distortion_model="plumb_bob", roi=roi or RegionOfInterest())
     message.k = [focal_px, 0.0, width / 2, 0.0, focal_px, height / 2, 0.0, 0.0, 1.0]
     return message
 
@@ -131,10 +137,30 @@ def test_diagnostics_say_why_there_is_no_scan_and_it_recovers(peer: Peer, start_
     until_status("sees from", camera_info)
     peer.until(lambda: (images.publish(image_message(camera_picture(), T0 + next(numbers))), scans)[1], "a scan comes")
     until_status("expected class maps of 160x96", size=(48, 80))
+    beyond = RegionOfInterest(width=2**32 - 1, height=96)
+    until_status("within the 160x96 px", lambda: camera_info(roi=beyond))
+    until_status("sees from", camera_info)
     until_status("got 'homemade'", lambda: CameraInfo(width=160, height=96, distortion_model="homemade"))
     until_status("sees from", camera_info)
     # Through all of it every image gave a mask.
     assert not {r for r in peer.drops("front") if r not in ("replaced", "too_old")}
+
+
+def test_whatever_goes_wrong_with_a_calibration_is_told_and_ends_the_scan() -> None:
+    node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
+    pose = CameraPose.from_mounting(0.0, 0.0, 1.45, 0.0, 5.0, 0.0)
+    scan = ScanParameters("base_link", Beams.from_increment(1.0, 10.0, 8.0), rectified=False, pose=pose)
+    finder = FreeSpaceFinder(FreeSpaceParameters(scans={"front": scan}), CONTRACT)
+    warnings: list[str] = []
+    topics = FreeSpaceTopics(node, ["front"], finder, SimpleNamespace(), warnings.append)
+    topics._calibrate("front", camera_info())
+    assert topics.statuses()[0].message.startswith("sees from")
+    topics._calibrate("front", SimpleNamespace())  # AttributeError
+    assert "no attribute" in topics.statuses()[0].message
+    assert finder.scan("front") is None
+    assert len(warnings) == 1
+    topics._calibrate("front", camera_info())
+    assert topics.statuses()[0].message.startswith("sees from")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ros_kd_perception.ros.message_types import rclpy_message_types
 from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.ros.worker import PerceptionWorker
 from ros_kd_perception.structures import Frame, Perception
+from ros_kd_perception.warning_throttle import WARNING_PERIOD_S
 
 T0 = 1_700_000_000_000_000_000
 
@@ -167,3 +168,27 @@ def test_stamps_of_another_clock_suspend_the_limit_with_one_warning(tiny_student
     assert "use_sim_time" in rig.warnings[0]
     rig.process(image_message(camera_picture(), rig.now_ns))
     assert "applies to front again" in rig.warnings[1]
+
+
+def test_a_limit_that_applies_again_is_not_called_suspended_though_the_frame_is_stale(tiny_student: Path) -> None:
+    rig = Rig(tiny_student, stamp_age_ms=100)
+    rig.now_ns = T0 + 3600 * 10**9
+    rig.process(image_message(camera_picture(), T0))
+    assert rig.health.stamp_limit_suspended
+    rig.process(image_message(camera_picture(), rig.now_ns - 10**9))
+    assert rig.drops == {"stale": 1}
+    assert not rig.health.stamp_limit_suspended
+
+
+def test_stamps_that_leap_do_not_flood_the_log() -> None:
+    said: list[str] = []
+    now_ns = T0
+    stamp_age = StampAge(200.0, lambda: now_ns, said.append)
+    started_s = time.monotonic()
+    for frame in range(300):
+        now_ns += 33_333_333
+        for camera in ("front", "rear"):
+            stamp_age.check(camera, now_ns + (15 * 10**9 if frame % 6 == 5 else 0))
+    periods = 1 + (time.monotonic() - started_s) // WARNING_PERIOD_S
+    # Both kinds of both cameras.
+    assert 4 <= len(said) <= 4 * periods
