@@ -10,7 +10,7 @@ Two runs of a network never take equally long, and what one differs from the oth
 opposite. So the difference of the two bare runs is printed as well, and the node's own share: its time without that of
 its own run.
 
-Usage: python benchmarks/node_overhead.py [--model MODEL.onnx] [--boxes N] [--frames N] [--json OUT]
+Usage: python benchmarks/node_overhead.py [--model MODEL.onnx] [--boxes N] [--frames N] [--json OUT] [--check]
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
 REPEATS = 5
 WARM_UP_FRAMES = 10
+MARKS = {"ratio": 1.05, "overhead p50": 1.3, "overhead p95": 3.0}
 STAGES = ("wait for threads", "decode", "letterbox", "network", "back to source", "build messages", "other")
 
 
@@ -47,6 +48,7 @@ def main() -> int:
     parser.add_argument("--boxes", type=int, default=20, help="at least so many a frame (20); 100 is every row")
     parser.add_argument("--frames", type=int, default=60, help="frames a repeat (60)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--check", action="store_true", help="exit status 1 beyond the marks, for a quiet machine")
     arguments = parser.parse_args()
     if arguments.frames < 1 or not arguments.model.is_file():
         parser.error(f"expected a model file and at least one frame, got {arguments.model} and {arguments.frames}")
@@ -58,7 +60,10 @@ def main() -> int:
         part = arguments.json.with_name(arguments.json.name + ".part")
         part.write_text(json.dumps(result, indent=1) + "\n")
         part.replace(arguments.json)
-    return 0
+    beyond = beyond_marks(result) if arguments.check else []
+    for sentence in beyond:
+        print(sentence, file=sys.stderr)
+    return 1 if beyond else 0
 
 
 def run_on_own_graph() -> int:
@@ -276,6 +281,21 @@ def _summary(repeats: list[Repeat], probe: _Probe, model_path: Path, frames: int
         "run_ms": round(float(np.median([np.median(repeat.bare_ms) for repeat in repeats])), 3),
         "stages_ms": {name: round(value, 3) for name, value in probe.stages_ms().items()},
     }
+
+
+def beyond_marks(result: dict[str, Any]) -> list[str]:
+    """A sentence for each figure that is beyond its mark."""
+    overhead_ms = result["overhead_ms"]
+    figures = {
+        "ratio": result["overhead_ratio"],
+        "overhead p50": overhead_ms["p50"],
+        "overhead p95": overhead_ms["p95"],
+    }
+    return [
+        f"expected {name} of at most {MARKS[name]}, got {value}"
+        for name, value in figures.items()
+        if value > MARKS[name]
+    ]
 
 
 def print_table(result: dict[str, Any]) -> None:

@@ -25,6 +25,16 @@ def test_writes_ratio_overhead_and_stages(tmp_path: Path) -> None:
     assert f"{result['overhead_ratio']:.3f}" in outcome.stdout
 
 
+def test_what_is_beyond_a_mark_is_told() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from node_overhead import beyond_marks
+
+    kept = {"overhead_ratio": 1.05, "overhead_ms": {"p50": 1.3, "p95": 3.0}}
+    assert beyond_marks(kept) == []
+    assert [s.split(" of ")[0] for s in beyond_marks({**kept, "overhead_ratio": 1.06})] == ["expected ratio"]
+    assert len(beyond_marks({**kept, "overhead_ms": {"p50": 1.4, "p95": 3.1}})) == 2
+
+
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/node_overhead.py", "--model", str(tmp_path / "none.onnx")]
     outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
