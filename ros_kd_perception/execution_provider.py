@@ -34,6 +34,9 @@ _PROVIDER_OF_DEVICE = {"tensorrt": TENSORRT, "cuda": CUDA, "cpu": CPU}
 # Where the time of a network goes: one of these on the CPU is a fallback, a Shape or Gather there is none.
 _HEAVY = {"Conv", "ConvTranspose", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger", "MatMul", "FusedMatMul"}
 _HEAVY |= {"Gemm", "FusedGemm", "QGemm", "QLinearMatMul", "MatMulInteger", "Attention", "MultiHeadAttention"}
+# Evaluates what depends on constants alone while the session is built, outside of the arena that is limited: a file of
+# 2 kB can have it hold any number of gigabytes. Left out, such nodes run with the rest, inside; the exporter folds.
+_UNBOUNDED_OPTIMIZERS = ["ConstantFolding"]
 _memory_lock = threading.Lock()
 _memory_is_limited = False
 
@@ -241,13 +244,19 @@ def _session(request: SessionRequest, providers: list[Any]) -> onnxruntime.Infer
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if providers == [CPU]:
-        _limit_memory()
-        options.add_session_config_entry("session.use_env_allocators", "1")
+    # On a GPU too: what its provider leaves to the CPU takes its memory there.
+    _limit_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         # From bytes rather than the path: what was hashed is what runs. Without ONNX Runtime's own fallback, which
         # would go over to the CPU in the middle of a drive and say so on stdout.
-        session = onnxruntime.InferenceSession(request.content, options, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(
+            request.content,
+            options,
+            providers=providers,
+            disabled_optimizers=_UNBOUNDED_OPTIMIZERS,
+            enable_fallback=0,
+        )
     except Exception as error:
         # ONNX Runtime raises a class of its own for each status; none tells more than its first line.
         raise ProviderError(first_line(error)) from None
