@@ -12,28 +12,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ros_kd_perception.model_contract import ContractError, GoldenLimits, ModelContract
-from ros_kd_perception.structures import Detections, Float32Array, UInt8Array
+from ros_kd_perception.golden_match import GoldenResult, class_map_agreement, compare_boxes
+from ros_kd_perception.model_contract import ContractError, ModelContract
+from ros_kd_perception.structures import Detections, UInt8Array
 
 GOLDEN_KEY = "ros_kd_perception.golden"
 MAX_GOLDEN_CHARACTERS = 2 << 20
 MAX_GOLDEN_FRAMES = 8
-
-
-@dataclass(frozen=True)
-class GoldenResult:
-    """The worst of the golden frames: share of equal cells of the class map, IoU of the boxes, each 0..1."""
-
-    class_map_agreement: float
-    box_iou: float
-
-    def within(self, limits: GoldenLimits) -> bool:
-        """Whether both are as good as the contract asks; NaN is not."""
-        return self.class_map_agreement >= limits.class_map_agreement_min and self.box_iou >= limits.box_iou_min
-
-    def worse(self, other: GoldenResult) -> GoldenResult:
-        """The worse of both figures."""
-        return GoldenResult(min(self.class_map_agreement, other.class_map_agreement), min(self.box_iou, other.box_iou))
 
 
 @dataclass(frozen=True)
@@ -50,9 +35,13 @@ class GoldenFrame:
     class_map: UInt8Array
     detections: Detections
 
-    def compare(self, class_map: UInt8Array, found: Detections) -> GoldenResult:
-        """How far the outputs of a run on `image` are off; `found` as for `worst_box_iou`."""
-        return GoldenResult(class_map_agreement(self.class_map, class_map), worst_box_iou(self.detections, found))
+    def compare(self, class_map: UInt8Array, found: Detections, contract: ModelContract) -> GoldenResult:
+        """How far the outputs of a run on `image` are off; `found` holds every row, whatever its score."""
+        limit, threshold = contract.golden.box_iou_min, contract.detections.score_threshold
+        return GoldenResult(
+            class_map_agreement(self.class_map, class_map),
+            *compare_boxes(self.detections, found, limit, threshold),
+        )
 
 
 def golden_to_text(frames: list[GoldenFrame]) -> str:
@@ -114,35 +103,6 @@ def golden_from_text(text: str, contract: ModelContract) -> list[GoldenFrame]:
             f"expected 1 to {MAX_GOLDEN_FRAMES} golden frames that fit the contract, got {str(error)[:120]}; "
             "export the model again"
         ) from None
-
-
-def class_map_agreement(expected: UInt8Array, found: UInt8Array) -> float:
-    """Share of equal cells, 0..1."""
-    return float(np.mean(expected == found))
-
-
-def worst_box_iou(expected: Detections, found: Detections) -> float:
-    """Smallest over all expected boxes of the best IoU with a found box of the same label; 1 where none is expected.
-
-    `found` should hold every output row, those under the score threshold too, so that a score that falls from 0.301
-    to 0.299 on another provider is no disagreement.
-    """
-    worst = 1.0
-    for box, label in zip(expected.boxes_xyxy, expected.labels, strict=True):
-        same = found.boxes_xyxy[found.labels == label]
-        worst = min(worst, float(iou_xyxy(box[None], same).max(initial=0.0)))
-    return worst
-
-
-def iou_xyxy(boxes_a: Float32Array, boxes_b: Float32Array) -> Float32Array:
-    """Intersection over union of every pair: `[n, 4]` and `[m, 4]` xyxy -> float32 `[n, m]`."""
-    corner_min = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
-    corner_max = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
-    intersection = (corner_max - corner_min).clip(min=0).prod(axis=2)
-    area_a = (boxes_a[:, 2:] - boxes_a[:, :2]).clip(min=0).prod(axis=1)
-    area_b = (boxes_b[:, 2:] - boxes_b[:, :2]).clip(min=0).prod(axis=1)
-    union = area_a[:, None] + area_b[None, :] - intersection
-    return np.asarray(intersection / np.maximum(union, 1e-9), np.float32)
 
 
 def _to_png(image: UInt8Array) -> str:

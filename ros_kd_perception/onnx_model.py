@@ -22,12 +22,8 @@ from ros_kd_perception.execution_provider import (
     first_line,
     open_session,
 )
-from ros_kd_perception.golden_frames import (
-    GOLDEN_KEY,
-    GoldenFrame,
-    GoldenResult,
-    golden_from_text,
-)
+from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_from_text
+from ros_kd_perception.golden_match import SCORE_TOLERANCE, GoldenResult
 from ros_kd_perception.low_priority import run_at_low_priority
 from ros_kd_perception.model_contract import CONTRACT_KEY, ContractError, ModelContract
 from ros_kd_perception.onnx_file import ModelFileError, read_model_file
@@ -259,22 +255,23 @@ class _RunError(ContractError):
 
 def _verify_golden(model: OnnxModel, golden: list[GoldenFrame], *, low_priority: bool) -> GoldenResult:
     contract, limits = model.contract, model.contract.golden
-    worst = GoldenResult(1.0, 1.0)
+    worst = GoldenResult()
     # Where frames run in batches, the full batch must say the same as one frame alone.
     for count in sorted({1, model.max_batch}):
         for first in range(0, len(golden), count):
             batch = [golden[(first + index) % len(golden)] for index in range(count)]
             outputs = _run_golden(model, np.stack([frame.image for frame in batch]), first, low_priority)
             _check_shapes(outputs, contract, count)
+            _check_finite(outputs, model.provider.used)
             for row, frame in enumerate(batch):
                 found = Detections(outputs.boxes_xyxy[row], outputs.scores[row], outputs.labels[row])
-                result = frame.compare(outputs.class_map[row], found)
+                result = frame.compare(outputs.class_map[row], found, contract)
                 if not result.within(limits):
                     raise ContractError(
                         f"expected golden frame {(first + row) % len(golden)} on {model.provider.used} to agree in at "
-                        f"least {limits.class_map_agreement_min:.2%} of its class map with boxes of IoU "
-                        f"{limits.box_iou_min} up, got {result.class_map_agreement:.2%} and IoU {result.box_iou:.3f}; "
-                        "use another device or precision, or export the model again"
+                        f"least {limits.class_map_agreement_min:.2%} of its class map, with boxes of IoU "
+                        f"{limits.box_iou_min} up, scores within {SCORE_TOLERANCE} and no other boxes, got "
+                        f"{result.words()}; use another device or precision, or export the model again"
                     )
                 worst = worst.worse(result)
     return worst
@@ -304,4 +301,19 @@ def _check_shapes(outputs: NetworkOutputs, contract: ModelContract, count: int) 
             raise ContractError(
                 f"expected {name} of {count} frame(s) to have the shape {(count, *shape)} as its contract says, "
                 f"got {arrays[name].shape}; export the model again"
+            )
+
+
+def _check_finite(outputs: NetworkOutputs, provider: str) -> None:
+    # Looked at before all comparisons: NaN agrees with nothing, nor does it disagree.
+    for name, values in (
+        ("boxes", outputs.boxes_xyxy),
+        ("scores", outputs.scores),
+        ("uncertainty", outputs.uncertainty),
+    ):
+        wrong = int(values.size - np.isfinite(values).sum())
+        if wrong:
+            raise ContractError(
+                f"expected finite {name} for the golden frames on {provider}, got {wrong} of {values.size} that are "
+                "not; use another device or precision, or export the model again"
             )

@@ -6,10 +6,9 @@ from ros_kd_perception.golden_frames import (
     GoldenFrame,
     golden_from_text,
     golden_to_text,
-    iou_xyxy,
-    worst_box_iou,
 )
-from ros_kd_perception.model_contract import ContractError
+from ros_kd_perception.golden_match import SCORE_TOLERANCE, GoldenResult, compare_boxes, iou_xyxy
+from ros_kd_perception.model_contract import ContractError, GoldenLimits
 from ros_kd_perception.structures import Detections
 
 
@@ -56,9 +55,59 @@ def test_iou_against_areas_counted_by_hand():
     assert np.allclose(iou_xyxy(first, np.array([[2, 0, 6, 4]], np.float32)), [[8 / 24], [0]])
 
 
-def test_worst_box_iou_looks_at_boxes_of_the_same_label_only():
-    expected = detections((0, 0, 10, 10, 0))
-    assert worst_box_iou(expected, detections((0, 0, 10, 10, 0), (50, 50, 60, 60, 1))) == 1
-    assert worst_box_iou(expected, detections((0, 0, 10, 10, 1))) == 0
-    assert worst_box_iou(expected, detections()) == 0
-    assert worst_box_iou(detections(), detections()) == 1
+def one_box(score: float, label: int = 0, shift: float = 0) -> Detections:
+    boxes = np.array([[shift, 0, shift + 10, 10]], np.float32)
+    return Detections(boxes, np.array([score], np.float32), np.array([label], np.int32))
+
+
+def both(first: Detections, second: Detections) -> Detections:
+    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
+    return Detections(*(np.concatenate(pair) for pair in pairs))
+
+
+def judged(expected: Detections, found: Detections) -> tuple[GoldenResult, bool]:
+    result = GoldenResult(1.0, *compare_boxes(expected, found, 0.9, 0.3))
+    return result, result.within(GoldenLimits(0.995, 0.9))
+
+
+def test_boxes_match_those_of_their_class_only():
+    expected = one_box(0.9)
+    assert judged(expected, both(one_box(0.9), one_box(0.2, 1, 50))) == (GoldenResult(), True)
+    assert judged(expected, one_box(0.9, 1)) == (GoldenResult(1, 0, 1, 1), False)
+    assert judged(expected, detections()) == (GoldenResult(1, 0, 1, 0), False)
+    assert judged(detections(), detections()) == (GoldenResult(), True)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.84, 0.96, 9.0, np.nan])
+def test_a_box_in_its_place_with_another_score_disagrees(score: float):
+    result, good = judged(one_box(0.9), one_box(score))
+    assert not good
+    assert not result.score_difference <= SCORE_TOLERANCE
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.301, 0.299), (0.9, 0.87), (0.5, 0.54), (0.33, 0.29)])
+def test_a_score_that_moves_a_little_agrees(before: float, after: float):
+    result, good = judged(one_box(before), one_box(after))
+    assert good
+    assert result.score_difference == pytest.approx(abs(before - after), abs=1e-6)
+
+
+def test_a_box_that_comes_up_to_the_threshold_agrees_and_one_far_above_it_does_not():
+    assert judged(detections(), one_box(0.34))[1]
+    assert judged(detections(), one_box(0.36)) == (GoldenResult(unexpected_boxes=1), False)
+    # Scores do not lend themselves to a neighbour: 0.99 where 0.9 stands, beside the right one.
+    assert judged(one_box(0.9), both(one_box(0.9), one_box(0.99))) == (GoldenResult(unexpected_boxes=1), False)
+
+
+def test_ninety_nine_invented_boxes_disagree():
+    invented = Detections(np.tile([[0, 0, 600, 380]], (99, 1)), np.full(99, 0.99, np.float32), np.zeros(99, np.int32))
+    result, good = judged(one_box(0.9), both(one_box(0.9), invented))
+    assert not good
+    assert result.unexpected_boxes == 99
+    assert "99 unexpected boxes" in result.words()
+
+
+def test_boxes_that_are_no_numbers_disagree():
+    lost = Detections(np.full((1, 4), np.nan, np.float32), np.array([0.9], np.float32), np.array([0], np.int32))
+    assert not judged(one_box(0.9), lost)[1]
+    assert not judged(lost, one_box(0.9))[1]

@@ -32,6 +32,7 @@ RUNTIME_MODULES = {"execution_provider", "session_runner"}
 LAYERS = (
     {"structures"},
     {"model_contract", "onnx_file"},
+    {"golden_match"},
     {"golden_frames", "execution_provider"},
     {"preprocess", "onnx_model"},
     {"perceiver"},

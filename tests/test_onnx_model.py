@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -102,6 +103,14 @@ def brighten_class_map(model: onnx.ModelProto) -> None:
     block.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(block) * 1.5, "block"))
 
 
+def break_scores(scores: list[float]) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        row = next(i for i in model.graph.initializer if i.name == "scores_row")
+        row.CopyFrom(onnx.numpy_helper.from_array(np.array([scores], np.float32), "scores_row"))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -109,6 +118,13 @@ def brighten_class_map(model: onnx.ModelProto) -> None:
         (fix_batch, "dynamic batch"),
         (move_boxes, "IoU"),
         (brighten_class_map, "class map"),
+        (
+            break_scores([np.nan] * 6),
+            "expected finite scores for the golden frames on CPUExecutionProvider, got 6 of 6",
+        ),
+        (break_scores([0.0] * 6), "scores off by 0.900"),
+        (break_scores([0.99, 0.8, 0.7, 0.6, 0.2, 0.0]), "scores off by 0.090"),
+        (break_scores([0.9, 0.8, 0.7, 0.6, 0.4, 0.0]), "1 unexpected boxes"),
     ],
 )
 def test_a_graph_at_odds_with_contract_or_golden_frames_is_refused(tmp_path, change, words):

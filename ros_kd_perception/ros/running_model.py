@@ -75,6 +75,7 @@ class RunningModel:
             ("engine_cache", provider.engine_cache),
             ("golden_class_map_agreement", f"{model.golden.class_map_agreement:.5f}" if model.golden else ""),
             ("golden_box_iou", f"{model.golden.box_iou:.5f}" if model.golden else ""),
+            ("golden_score_difference", f"{model.golden.score_difference:.5f}" if model.golden else ""),
             ("precision_asked", parameters.precision),
             ("precision", contract.precision),
             ("input", f"{contract.input.width}x{contract.input.height}"),
