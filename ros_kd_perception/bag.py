@@ -38,6 +38,7 @@ except ImportError as error:
     ) from error
 
 from ros_kd_perception.camera_topics import CAMERA_INFO, BagTopic, camera_info_topic, choose_cameras
+from ros_kd_perception.disk_reserve import DiskReserve
 from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.message_builder import MessageTypes
 from ros_kd_perception.structures import BadFrame, Frame
@@ -295,16 +296,25 @@ class BagWriter:
     """Writes a bag that appears under its name only when it is complete.
 
     A name that ends in `.mcap` becomes one file, a name without suffix a rosbag2 folder with its metadata.yaml. The
-    same messages give the same bytes. Leaving the `with` block by an exception leaves nothing behind.
+    same messages give the same bytes. Leaving the `with` block by an exception leaves nothing behind, unless what is
+    written is `irreplaceable`.
+
+    Attributes:
+        path: as given.
+        messages: how many were written.
     """
 
-    def __init__(self, path: str | Path, *, compress: bool = True, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, compress: bool = True, overwrite: bool = False, irreplaceable: bool = False
+    ) -> None:
         """Start a bag.
 
         Args:
             path: `.mcap` file or folder; missing parent folders are made.
             compress: zstd, chunk by chunk: a class map shrinks to a hundredth, a noisy camera image hardly.
             overwrite: replace an existing file when the new one is complete.
+            irreplaceable: what is written cannot be had again, so whatever happens after the first message, the bag is
+                completed with what there is; room on the disk is held for that.
 
         Raises:
             BagError: another suffix, a name that is taken, or a folder that cannot be written to.
@@ -317,6 +327,10 @@ class BagWriter:
             raise BagError(f"expected a name for the new bag that is free, {self.path} exists; choose another")
         self._new_parents = [p for p in self.path.parents if not p.exists()]
         self._connections: dict[str, Connection] = {}
+        self._reserve: DiskReserve | None = None
+        self.messages = 0
+        self._file_bytes = 0  # after the last write that succeeded
+        self._written_bytes = self._largest_bytes = 0  # of messages
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._partial = Path(
@@ -328,6 +342,8 @@ class BagWriter:
             if compress:
                 self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()
+            if irreplaceable:
+                self._reserve = DiskReserve(self._partial / "reserve")
         except OSError as error:
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; choose another folder") from None
 
@@ -345,26 +361,52 @@ class BagWriter:
         self.write_raw(topic, log_time_ns, typestore().serialize_cdr(message, message_type))
 
     def write_raw(self, topic: str, log_time_ns: int, data: bytes | memoryview) -> None:
-        """Write a serialised message of a declared topic."""
+        """Write a serialised message of a declared topic.
+
+        Raises:
+            BagError: the disk is full or fails; of an irreplaceable bag nothing may be written any more.
+        """
         try:
+            if self._reserve:
+                self._hold_room(len(data))
+            self.messages += 1  # it waits in memory even if the disk does not take what waited before it
             self._writer.write(self._connections[topic], log_time_ns, data)
+            if self._reserve:
+                self._file_bytes = self._file().tell()
         except OSError as error:
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; make room and try again") from None
 
     def close(self) -> None:
-        """Complete the bag and give it its name."""
+        """Complete the bag and give it its name.
+
+        Raises:
+            BagError: that is not possible. Nothing is left then; of an irreplaceable bag, what there is of it.
+        """
         try:
+            if self._reserve:
+                self._reserve.give_up()
+                self._cut_torn_end()
             self._writer.close()
             folder = self._writer.path
             (folder / "bag.mcap" if self._is_file else folder).replace(self.path)
         except OSError as error:
+            if self._reserve and self.messages:
+                with suppress(OSError):
+                    self._writer.abort()
+                raise BagError(
+                    f"expected to complete {self.path}, got: {error.strerror}; what could be written is in "
+                    f"{self._partial}, from where `mcap recover` may get it"
+                ) from None
             self.abort()
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; make room and try again") from None
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def abort(self) -> None:
         """Leave nothing behind."""
-        self._writer.abort()
+        if self._reserve:
+            self._reserve.give_up()
+        with suppress(OSError):  # what it cannot write while it closes is not wanted
+            self._writer.abort()
         shutil.rmtree(self._partial, ignore_errors=True)
         for folder in self._new_parents:
             with suppress(OSError):  # somebody else has put something there
@@ -376,10 +418,32 @@ class BagWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is None or (self._reserve and self.messages):
             self.close()
         else:
             self.abort()
+
+    def _file(self) -> Any:
+        # Of rosbags' MCAP storage, which has no public name for it; the version is pinned.
+        storage: Any = self._writer.storage
+        return storage.bio
+
+    def _hold_room(self, message_bytes: int) -> None:
+        """For the chunk in memory, of a mebibyte and one message more, and the summary: an entry for each chunk."""
+        self._written_bytes += message_bytes + 64  # what MCAP adds to it
+        self._largest_bytes = max(self._largest_bytes, message_bytes)
+        assert self._reserve is not None
+        topics = len(self._connections)
+        summary_bytes = (self._written_bytes >> 20) * (256 + 16 * topics) + topics * (1 << 15)
+        self._reserve.hold((1 << 21) + 2 * self._largest_bytes + summary_bytes)
+
+    def _cut_torn_end(self) -> None:
+        """Take back what was written of a chunk that did not fit; it is still in memory."""
+        if self._file_bytes:
+            file = self._file()
+            file.flush()
+            file.seek(self._file_bytes)
+            file.truncate()
 
 
 def _check_room_for(path: Path) -> None:

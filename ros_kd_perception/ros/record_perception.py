@@ -1,7 +1,8 @@
 """Record what the perception node publishes into a bag: `record_perception -o results.mcap --cameras front`.
 
 Stands in for `ros2 bag record` where no ROS is installed, for the topics of the node. Messages are written as they
-arrive, never decoded. The file has a temporary name until it is complete; SIGINT or SIGTERM completes it.
+arrive, never decoded. The file has a temporary name until it is complete; SIGINT or SIGTERM completes it, and so does
+whatever else ends the recording: a drive cannot be driven again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,21 +31,25 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from ros_kd_perception.bag import BagError, BagWriter
+from ros_kd_perception.bag import BagWriter
 from ros_kd_perception.camera_topics import CAMERA_NAME
 from ros_kd_perception.parameter_rules import MAX_CAMERA_CHARACTERS
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
+from ros_kd_perception.warning_throttle import WarningThrottle
 
 QUEUE_MESSAGES = 256
-"""Messages that may wait for the disk: a quarter of a gigabyte of 1280x720 class maps, some fifteen seconds."""
+"""Messages that may wait for the disk: a quarter of a gigabyte of 1280x720 class maps, some fifteen seconds.
+
+So many more may wait for the first /clock.
+"""
 
 NODE_NAME = re.compile(r"(?=.{1,150}$)(/[A-Za-z_][A-Za-z0-9_]*)+")
 """Fully qualified; with a camera and the kind of result behind it, a topic has at most 255 characters."""
 
 
 class NothingRecorded(RuntimeError):
-    """Not one message came."""
+    """Not one message came, or none that a time came for."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,12 @@ class PerceptionRecorder:
         writer: an open bag.
         topics: what to record.
         traffic: where each message is written down as it arrives, or None.
+
+    Attributes:
+        failure: why the bag cannot be written any more.
+        lost: messages for which the disk was too slow.
+        untimed: messages that were lost, or are about to be, for no time has come on /clock.
+        unreadable: messages without a header.
     """
 
     def __init__(
@@ -111,9 +123,7 @@ class PerceptionRecorder:
         self._waiting: queue.Queue[tuple[RecordedTopic, int, bytes] | None] = queue.Queue(QUEUE_MESSAGES)
         self._thread = threading.Thread(target=self._write, name="bag writer", daemon=True)
         self.failure: Exception | None = None
-        self.lost = 0
-        self.unreadable = 0
-        self.recorded = 0
+        self.lost = self.untimed = self.unreadable = 0
         for topic in self._topics:
             qos = QoSProfile(
                 depth=20,
@@ -128,10 +138,16 @@ class PerceptionRecorder:
         """Topics that nobody publishes yet."""
         return [topic.topic for topic in self._topics if not self._node.count_publishers(topic.topic)]
 
+    @property
+    def recorded(self) -> int:
+        """Messages that are in the bag."""
+        return self._writer.messages
+
     def finish(self) -> None:
-        """Write what still waits."""
-        self._waiting.put(None)
-        self._thread.join()
+        """Write what still waits; nothing happens the second time."""
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join()
 
     def _receiver_of(self, topic: RecordedTopic) -> Callable[[bytes], None]:
         def receive(serialized: bytes) -> None:
@@ -142,12 +158,12 @@ class PerceptionRecorder:
                 # Raw messages come as they were sent, by whoever sends on this topic.
                 self.unreadable += 1
                 return
-            if self._traffic:
-                self._traffic.write(Crossing(steady_ns, topic.kind, topic.camera, stamp_ns))
             try:
                 self._waiting.put_nowait((topic, self._node.get_clock().now().nanoseconds, serialized))
             except queue.Full:
                 self.lost += 1
+            if self._traffic:
+                self._traffic.write(Crossing(steady_ns, topic.kind, topic.camera, stamp_ns))
 
         return receive
 
@@ -158,32 +174,72 @@ class PerceptionRecorder:
             if self.failure:
                 continue
             if log_time_ns == 0:  # use_sim_time before the first /clock: these get the first time there is
-                early.append((topic, serialized))
+                self.untimed += 1
+                if len(early) < QUEUE_MESSAGES:
+                    early.append((topic, serialized))
                 continue
             try:
+                self.untimed -= len(early)
                 for early_topic, early_serialized in early:
-                    self._write_one(early_topic, log_time_ns, early_serialized)
+                    self._writer.write_raw(early_topic.topic, log_time_ns, early_serialized)
                 early.clear()
-                self._write_one(topic, log_time_ns, serialized)
-            except (BagError, OSError) as error:
+                self._writer.write_raw(topic.topic, log_time_ns, serialized)
+            except Exception as error:
+                # Whatever it is: the thread goes on, or nobody could be told any more.
                 self.failure = error
-
-    def _write_one(self, topic: RecordedTopic, log_time_ns: int, serialized: bytes) -> None:
-        self._writer.write_raw(topic.topic, log_time_ns, serialized)
-        self.recorded += 1
 
 
 def spin_until(stop: threading.Event, node: Node, recorder: PerceptionRecorder) -> None:
     """Receive until stopped or the bag cannot be written; say once when every topic has a publisher."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    throttle = WarningThrottle(node.get_logger().error)
     complete = False
     while not stop.is_set() and recorder.failure is None:
-        executor.spin_once(timeout_sec=0.1)
+        try:
+            executor.spin_once(timeout_sec=0.1)
+        except Exception as error:
+            # A /clock before 1970, a message that cannot be deserialised: one callback is lost, the recording goes on.
+            throttle.warn(type(error).__name__, f"a callback failed: {traceback.format_exc()}")
+            stop.wait(0.01)
         if not complete and not recorder.publishers_missing():
             complete = True
             print("recording: every topic has a publisher", flush=True)
     executor.shutdown()
+
+
+def record(
+    parsed: argparse.Namespace, arguments: Sequence[str], topics: Sequence[RecordedTopic], stop: threading.Event
+) -> PerceptionRecorder:
+    """Record until stopped or the bag cannot be written any more.
+
+    Returns:
+        The recorder after the bag was completed, with at least one message.
+
+    Raises:
+        NothingRecorded: there is no bag then.
+        ValueError, OSError: nothing can be written.
+    """
+    with ExitStack() as stack:
+        traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
+        writer = stack.enter_context(BagWriter(parsed.output, irreplaceable=True))
+        rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        node = Node("record_perception", start_parameter_services=False)
+        recorder = PerceptionRecorder(node, writer, topics, traffic)
+        stack.callback(recorder.finish)  # before the bag is completed, whatever happens
+        spin_until(stop, node, recorder)
+        recorder.finish()
+        if not recorder.recorded:
+            if recorder.failure:
+                raise recorder.failure
+            if recorder.untimed:
+                raise NothingRecorded(
+                    f"expected times on /clock, as use_sim_time says, but none came and {recorder.untimed} messages "
+                    "were lost; play the bag with /clock or leave use_sim_time out"
+                )
+            raise NothingRecorded(f"expected messages of {parsed.perception}, but none came: is the node active?")
+    return recorder
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -199,37 +255,41 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Record until interrupted; exit status 2 for an output that cannot be written, 1 when nothing came."""
+    """Record until interrupted; exit status 2 when the output cannot be written (any more), 1 when nothing came."""
     arguments = sys.argv if arguments is None else ["record_perception", *arguments]
     parsed = parse_arguments(remove_ros_args(arguments)[1:])
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        topics = topics_of(parsed.perception, parsed.cameras)
-        with ExitStack() as stack:
-            traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
-            writer = stack.enter_context(BagWriter(parsed.output))
-            rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
-            stack.callback(rclpy.try_shutdown)
-            node = Node("record_perception", start_parameter_services=False)
-            recorder = PerceptionRecorder(node, writer, topics, traffic)
-            spin_until(stop, node, recorder)
-            recorder.finish()
-            if recorder.failure:
-                raise recorder.failure
-            if not recorder.recorded:
-                raise NothingRecorded(f"expected messages of {parsed.perception}, but none came: is the node active?")
+        recorder = record(parsed, arguments, topics_of(parsed.perception, parsed.cameras), stop)
     except NothingRecorded as error:
         print(f"record_perception: {error}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:  # of which BagError is one
         print(f"record_perception: {error}", file=sys.stderr)
         return 2
-    lost = f", {recorder.lost} lost because the disk is too slow" if recorder.lost else ""
-    unreadable = f", {recorder.unreadable} left out because they have no header" if recorder.unreadable else ""
-    print(f"recorded {recorder.recorded} messages in {parsed.output}{lost}{unreadable}", flush=True)
+    print(summary(recorder, parsed.output), flush=True)
+    if recorder.failure:
+        print(
+            f"record_perception: the recording ended early, with what came before in {parsed.output}: "
+            f"{recorder.failure}",
+            file=sys.stderr,
+        )
+        return 2
     return 0
+
+
+def summary(recorder: PerceptionRecorder, output: Path) -> str:
+    """One line: what was recorded and what was not."""
+    parts = [f"recorded {recorder.recorded} messages in {output}"]
+    if recorder.lost:
+        parts.append(f"{recorder.lost} lost because the disk is too slow")
+    if recorder.untimed:
+        parts.append(f"{recorder.untimed} lost because no time had come on /clock")
+    if recorder.unreadable:
+        parts.append(f"{recorder.unreadable} left out because they have no header")
+    return ", ".join(parts)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,22 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSDurabilityPolicy
+from rclpy.serialization import serialize_message
 from ros_graph import LATCHED, RELIABLE, TIMEOUT_S, Peer, image_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionClass
 
-from ros_kd_perception.bag import BagReader, RawMessage, decode_message
+from ros_kd_perception.bag import BagReader, BagWriter, RawMessage, decode_message
 from ros_kd_perception.ros import record_perception
+from ros_kd_perception.ros.record_perception import QUEUE_MESSAGES
 from ros_kd_perception.traffic_log import read_traffic
 
 BASE = "/perception/front"
@@ -223,3 +226,104 @@ def test_a_message_without_a_header_is_left_out(peer: Peer, environment: dict[st
     )
     assert "2 left out because they have no header" in end(process)
     assert len(read(tmp_path / "results.mcap")[f"{BASE}/segmentation"]) == 2
+
+
+def test_a_clock_that_is_no_time_costs_nothing_that_was_recorded(
+    peer: Peer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    output, log = tmp_path / "results.mcap", tmp_path / "received.csv"
+    publisher, clock = Publisher(peer), peer.publisher(Clock, "/clock")
+    process = start(environment, output, "--traffic-log", str(log), "--ros-args", "-p", "use_sim_time:=true")
+    peer.until(lambda: publisher.matched() and clock.get_subscription_count(), "the recorder subscribes")
+    times = Clock()
+    for number, second in enumerate((5, -1, -1, 6), start=1):
+        times.clock.sec = second
+        clock.publish(times)
+        peer.spin_for(0.2)
+        publisher.publish(number)
+    peer.until(
+        lambda: process.poll() is not None or len([c for c in read_traffic(log) if c.stamp_ns == 4]) == 2, "all arrived"
+    )
+    assert process.poll() is None
+    end(process)
+    assert [mask.header.stamp.nanosec for _, mask in read(output)[f"{BASE}/segmentation"]] == [1, 2, 3, 4]
+
+
+def test_a_clock_that_never_comes_is_named(peer: Peer, environment: dict[str, str], tmp_path: Path) -> None:
+    output, log = tmp_path / "results.mcap", tmp_path / "received.csv"
+    publisher = Publisher(peer)
+    process = start(environment, output, "--traffic-log", str(log), "--ros-args", "-p", "use_sim_time:=true")
+    peer.until(publisher.matched, "the recorder subscribes")
+    publisher.publish(1)
+    peer.until(lambda: log.exists() and sum(1 for _ in read_traffic(log)) == 4, "all has arrived")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    assert "expected times on /clock" in errors
+    assert "4 messages were lost" in errors
+    assert not output.exists()
+
+
+def test_what_waits_for_the_clock_is_bounded(tmp_path: Path) -> None:
+    now, receivers = SimpleNamespace(nanoseconds=0), []
+    node: Any = SimpleNamespace(
+        create_subscription=lambda kind, topic, receive, qos, raw: receivers.append(receive),
+        get_clock=lambda: SimpleNamespace(now=lambda: now),
+    )
+    serialized = serialize_message(image_message(np.zeros((4, 4, 3), np.uint8), 7))
+    with BagWriter(tmp_path / "results.mcap", irreplaceable=True) as writer:
+        topics = record_perception.topics_of("/perception", ["front"])
+        recorder = record_perception.PerceptionRecorder(node, writer, topics, None)
+        receive, deadline = receivers[[topic.kind for topic in topics].index("segmentation")], time.monotonic() + 60
+        for number in range(1, QUEUE_MESSAGES + 45):
+            receive(serialized)
+            while recorder.untimed < number and time.monotonic() < deadline:
+                time.sleep(0.001)
+        now.nanoseconds = 5
+        receive(serialized)
+        recorder.finish()
+        assert (recorder.recorded, recorder.untimed, recorder.lost) == (QUEUE_MESSAGES + 1, 44, 0)
+        assert "44 lost because no time had come on /clock" in record_perception.summary(recorder, writer.path)
+    assert len(read(tmp_path / "results.mcap")[f"{BASE}/segmentation"]) == QUEUE_MESSAGES + 1
+
+
+def test_a_full_disk_ends_the_recording_and_keeps_what_was_recorded(
+    peer: Peer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    kept.mkdir()
+    # Half a disk of eight mebibytes is somebody else's from the start.
+    script = (
+        'mount -t tmpfs -o size=8m tmpfs "$0" || exit 77; head -c 3000000 /dev/zero > "$0/other"; "$@"; status=$?; '
+        f'cp "$0"/*.mcap {kept}; exit $status'
+    )
+    recorder = [sys.executable, "-m", "ros_kd_perception.ros.record_perception", "--cameras", "front"]
+    command = ["unshare", "-rm", "sh", "-c", script, str(disk), *recorder, "-o", str(disk / "results.mcap")]
+    publisher = Publisher(peer)
+    try:
+        process = subprocess.Popen(
+            command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    except FileNotFoundError:
+        pytest.skip("needs unshare, for a small disk")
+    peer.until(lambda: publisher.matched() or process.poll() is not None, "the recorder subscribes")
+    noise, numbers = np.random.default_rng(0), iter(range(1, 10**6))
+
+    def send_and_look() -> bool:
+        mask = image_message(noise.integers(0, 256, (120, 160, 3), dtype=np.uint8), next(numbers))
+        publisher.publishers[f"{BASE}/segmentation"].publish(mask)
+        peer.spin_for(0.02)
+        return process.poll() is not None
+
+    peer.until(send_and_look, "the disk is full")
+    output, errors = process.communicate(timeout=TIMEOUT_S)
+    if process.returncode in (1, 77) and "record_perception" not in errors:
+        pytest.skip(f"needs a kernel and a user that may mount a small disk: {errors}")
+    assert process.returncode == 2
+    assert "the recording ended early, with what came before in" in errors
+    assert "No space left on device" in errors
+    assert "Traceback" not in errors
+    messages = read(kept / "results.mcap")
+    assert f"recorded {sum(map(len, messages.values()))} messages" in output
+    assert len(messages[f"{BASE}/segmentation"]) > 10
