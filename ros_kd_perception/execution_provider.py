@@ -70,6 +70,13 @@ class ProviderReport:
         """Whether the network runs on a GPU."""
         return self.used != CPU
 
+    @property
+    def unproven(self) -> str:
+        """A sentence if a part of the network may run on the CPU without anybody being told; empty if not."""
+        if not self.on_gpu or self.nodes is not None:
+            return ""
+        return f"placement cannot be proven by {RUNTIME}: a part of the network may run on the CPU; it takes 1.24 or so"
+
     def placement(self) -> str:
         """The node counts as text."""
         if self.nodes is None:

@@ -164,12 +164,8 @@ class OnnxModel:
         cls, request: SessionRequest, contract: ModelContract, require_gpu: bool, *, cuda_graph: bool
     ) -> OnnxModel:
         session, provider = open_session(request, cuda_graph=cuda_graph)
-        if require_gpu and (provider.used == CPU or provider.fallback):
-            raise ContractError(
-                f"expected a GPU to run it (require_gpu is set), got {'the CPU' if provider.used == CPU else 'a part'}"
-                f"{': ' + provider.fallback if provider.fallback else ''}; install the [gpu] extra and its CUDA "
-                "libraries, or unset require_gpu"
-            )
+        if require_gpu:
+            _check_on_gpu(provider)
         _check_signature(session, contract)
         _check_precision(contract, request.precision, provider)
         if not provider.on_gpu:
@@ -236,6 +232,20 @@ def _shape_fits(found: Sequence[Any], expected: tuple[int, ...]) -> bool:
     return len(found) == len(expected) + 1 and all(
         not isinstance(f, int) or f == e for f, e in zip(found[1:], expected, strict=True)
     )
+
+
+def _check_on_gpu(provider: ProviderReport) -> None:
+    if provider.used == CPU or provider.fallback:
+        raise ContractError(
+            f"expected a GPU to run it (require_gpu is set), got {'the CPU' if provider.used == CPU else 'a part'}"
+            f"{': ' + provider.fallback if provider.fallback else ''}; install the [gpu] extra and its CUDA "
+            "libraries, or unset require_gpu"
+        )
+    if provider.unproven:
+        raise ContractError(
+            f"expected proof that a GPU runs all of it (require_gpu is set), got none: {provider.unproven}; install a "
+            "newer onnxruntime-gpu, or unset require_gpu"
+        )
 
 
 def _check_precision(contract: ModelContract, precision: str, provider: ProviderReport) -> None:

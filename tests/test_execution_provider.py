@@ -133,6 +133,24 @@ def test_every_node_of_the_shipped_student_is_counted() -> None:
     assert model.provider.placement() == f"{CPU} {model.provider.nodes[CPU]}"
 
 
+def test_a_gpu_whose_nodes_are_not_told_is_unproven_and_not_enough_where_one_is_required(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ProviderReport(CPU, CPU).unproven == ""
+    assert ProviderReport(CUDA, CUDA, nodes={CUDA: 120, CPU: 6}).unproven == ""
+    assert "placement cannot be proven by ONNX Runtime" in ProviderReport(CUDA, CUDA).unproven
+
+    def open_as_an_old_runtime_does(wanted: SessionRequest, *, cuda_graph: bool) -> object:
+        session, _ = open_session(wanted)
+        return session, ProviderReport(CUDA, CUDA)
+
+    monkeypatch.setattr(onnx_model, "open_session", open_as_an_old_runtime_does)
+    monkeypatch.setattr(onnx_model, "BoundSession", lambda *a, **k: BoundSession(*a, max_batch=1, device_type="cpu"))
+    assert OnnxModel.open(tiny).provider.unproven
+    with pytest.raises(ModelError, match=r"require_gpu is set\), got none: placement cannot be proven"):
+        OnnxModel.open(tiny, require_gpu=True)
+
+
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_provider_that_is_listed_but_does_not_start_is_a_fallback_with_its_reason(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -84,6 +84,8 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(
                 f"{model.provider.asked} was asked for, {model.provider.used} runs: {model.provider.fallback}"
             )
+        if model.provider.unproven:
+            self.get_logger().warning(model.provider.unproven)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -223,6 +223,8 @@ class Pipeline:
         outcome = None if reload is None else reload.outcome
         if outcome is not None and not outcome.success:
             level, message = Level.WARN, f"{message}; the last reload: {outcome.message}"
+        if provider.unproven:
+            level, message = Level.WARN, f"{message}; {provider.unproven}"
         if provider.fallback:
             level, message = Level.ERROR, f"{provider.asked} was asked for, {provider.used} runs: {provider.fallback}"
         problem = worker_problem(self.worker.pulse()) if self._active_since_ns is not None else ""

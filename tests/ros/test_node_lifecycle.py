@@ -18,7 +18,10 @@ from ros_graph import Peer, camera_picture, image_message
 from sensor_msgs.msg import Image
 from tiny_student import CONTRACT_KEY, GOLDEN_KEY, contract_with, write_tiny_student
 
+from ros_kd_perception.execution_provider import CUDA, ProviderReport
+from ros_kd_perception.health import Level
 from ros_kd_perception.model_contract import InputSpec
+from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.ros.perception_node import PerceptionNode
 
 T0 = 1_700_000_000_000_000_000
@@ -228,3 +231,22 @@ def test_a_bad_model_is_a_refusal_in_one_sentence(
     path = tmp_path / "bad.onnx"
     _write_bad_model(kind, path)
     assert words in refusal(make_node(f"model:={path}"), capfd)
+
+
+def test_a_placement_that_cannot_be_proven_is_a_warning(
+    make_node: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_open = OnnxModel.open
+
+    def open_as_an_old_runtime_does(*arguments: Any, **options: Any) -> OnnxModel:
+        model = really_open(*arguments, **options)
+        model.provider = ProviderReport(CUDA, CUDA)
+        return model
+
+    monkeypatch.setattr(OnnxModel, "open", open_as_an_old_runtime_does)
+    node = make_node()
+    assert node.trigger_configure() == SUCCESS
+    assert "placement cannot be proven by ONNX Runtime" in capfd.readouterr().err
+    status = node._pipeline._model_status()
+    assert (status.level, status.hardware_id) == (Level.WARN, CUDA)
+    assert "placement cannot be proven by ONNX Runtime" in status.message
