@@ -22,6 +22,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo, VisionClass
 from ros_kd_perception.bag import BagReader, BagWriter, RawMessage, decode_message
 from ros_kd_perception.ros import record_perception
 from ros_kd_perception.ros.record_perception import QUEUE_MESSAGES
+from ros_kd_perception.ros.recorded_topics import topics_of
 from ros_kd_perception.traffic_log import read_traffic
 
 BASE = "/perception/front"
@@ -272,7 +273,7 @@ def test_what_waits_for_the_clock_is_bounded(tmp_path: Path) -> None:
     )
     serialized = serialize_message(image_message(np.zeros((4, 4, 3), np.uint8), 7))
     with BagWriter(tmp_path / "results.mcap", irreplaceable=True) as writer:
-        topics = record_perception.topics_of("/perception", ["front"])
+        topics = topics_of("/perception", ["front"])
         recorder = record_perception.PerceptionRecorder(node, writer, topics, None)
         receive, deadline = receivers[[topic.kind for topic in topics].index("segmentation")], time.monotonic() + 60
         for number in range(1, QUEUE_MESSAGES + 45):
