@@ -98,6 +98,10 @@ def test_rendered_folder_gives_the_boxes_of_its_file(rendered_samples: Path) -> 
         (lambda folder: change_boxes(folder, [[5, 5, 193, 9]], [0]), r"within its 192 x 128 pixels"),
         (lambda folder: first_image(folder).write_bytes(b"no image"), r"expected a whole JPEG image .*no image"),
         (lambda folder: cut_off(first_image(folder)), r"expected a whole JPEG image .*cut off"),
+        (
+            lambda folder: overwrite_middle(first_image(folder)),
+            r"images/\S+jpg: expected a whole JPEG .*Corrupt .*replace",
+        ),
     ],
 )
 def test_damaged_folder_is_refused_in_a_sentence(rendered_samples: Path, tmp_path: Path, damage, sentence) -> None:
@@ -123,6 +127,14 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def overwrite_middle(path: Path) -> None:
+    """As a bad sector does: header, length and end are those of a whole file."""
+    content = bytearray(path.read_bytes())
+    third = len(content) // 3
+    content[third : 2 * third] = bytes(third)
+    path.write_bytes(content)
+
+
 def write_mask(folder: Path, mask: np.ndarray) -> None:
     cv2.imwrite(str(min((folder / "masks").iterdir())), mask)
 
@@ -130,12 +142,15 @@ def write_mask(folder: Path, mask: np.ndarray) -> None:
 def test_undecodable_or_mismatched_image_is_refused_when_read(rendered_samples: Path, tmp_path: Path) -> None:
     folder = tmp_path / "samples"
     shutil.copytree(rendered_samples, folder)
-    first, second = sorted((folder / "images").iterdir())[:2]
+    first, second, third = sorted((folder / "images").iterdir())[:3]
     first.write_bytes(b"no image")
+    overwrite_middle(third)
     cv2.imwrite(str(second), np.zeros((64, 64, 3), np.uint8))
     source = RenderedFolder(SourceRecipe("rendered", folder))
-    with pytest.raises(DataError, match="cannot be decoded"):
+    with pytest.raises(DataError, match="expected a whole JPEG"):
         source[0]
+    with pytest.raises(DataError, match="Corrupt"):
+        source[2]
     with pytest.raises(DataError, match="like its image"):
         source[1]
 

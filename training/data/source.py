@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
-from ros_kd_perception.compressed_image import check_whole, claimed_size
+from ros_kd_perception.compressed_image import check_whole, claimed_size, decode_file
 from ros_kd_perception.structures import BadFrame
 from training.data.sample import Sample
 from training.recipe import SourceRecipe
@@ -56,19 +56,19 @@ class FrameFolder(ABC):
 
     def __getitem__(self, index: int) -> Sample:
         path = self._images[index]
-        # As on the vehicle: masks and boxes belong to the pixels as they are stored, not as a viewer would turn them.
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise DataError(f"{path}: expected a JPEG or PNG image, it cannot be decoded; replace it")
+        image = _read_image(path)
         mask, boxes_xyxy, labels = self.read_labels(path.stem, image.shape[:2])
-        return Sample(path.stem, np.asarray(image, np.uint8), mask, boxes_xyxy, labels, self.has_boxes, self.box_weight)
+        return Sample(path.stem, image, mask, boxes_xyxy, labels, self.has_boxes, self.box_weight)
 
     @abstractmethod
     def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:
         """Mask uint8 (h, w), boxes float32 (n, 4) xyxy and labels int64 (n,) of a frame of `size` (h, w)."""
 
     def check(self) -> None:
-        """Look at every frame's image and labels once, with a progress bar, without decoding the images.
+        """Look at every frame's image and labels once, with a progress bar.
+
+        Images are decoded, for a JPEG of the right length with damage inside is half grey: 1 ms of a core for a frame
+        of 480x300, 2 ms for one of CamVid.
 
         Raises:
             DataError: the first that cannot be trained on; hours later it would have ended the run.
@@ -76,7 +76,7 @@ class FrameFolder(ABC):
         for path in tqdm(
             self._images, desc=f"checking {self.folder}", unit="frame", leave=False, delay=2, disable=None
         ):
-            height, width = _size_of_image(path)
+            height, width = _read_image(path).shape[:2]
             _, boxes_xyxy, _ = self.read_labels(path.stem, (height, width))
             if (boxes_xyxy > (width, height, width, height)).any():
                 raise DataError(
@@ -195,18 +195,18 @@ def _list_images(folder: Path) -> list[Path]:
     return paths
 
 
-def _size_of_image(path: Path) -> tuple[int, int]:
-    """Height and width of a whole JPEG or PNG."""
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    """A whole JPEG or PNG, uint8 (h, w, 3) BGR, decoded and judged as on the vehicle."""
     kind = "png" if path.suffix.lower() == ".png" else "jpeg"
     try:
         content = path.read_bytes()
         height, width = claimed_size(content, kind)
+        if max(height, width) > MAX_SIDE_PX:
+            raise BadFrame("too_large", f"expected at most {MAX_SIDE_PX} pixels a side, got {width} x {height}")
         check_whole(content)
+        return decode_file(content)
     except (OSError, BadFrame) as error:
         raise DataError(f"{path}: expected a whole {kind.upper()} image ({error}); replace it or remove it") from error
-    if max(height, width) > MAX_SIDE_PX:
-        raise DataError(f"{path}: expected at most {MAX_SIDE_PX} pixels a side, got {width} x {height}; scale it down")
-    return height, width
 
 
 def _select(paths: Sequence[Path], recipe: SourceRecipe) -> list[Path]:

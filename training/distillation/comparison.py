@@ -1,14 +1,20 @@
-"""What the distillation losses share: two sides of one shape, in float32, and a gradient to the student alone."""
+"""What the distillation losses share: two sides of one shape, in float32, and a gradient to the student alone.
+
+A batch is that of all processes of a run together: means, sums below a fraction and correlations run over all of it, so
+that the averaged gradients of several processes are those of one.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Literal, ParamSpec
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from training.losses.across_processes import mean_over_processes, processes, sum_over_processes
 
 Parameters = ParamSpec("Parameters")
 
@@ -67,8 +73,12 @@ def positive(value: float, name: str) -> float:
 
 
 def mean(values: Tensor) -> Tensor:
-    """Mean of all values; 0, still part of the graph, where there are none."""
-    return values.sum() / max(values.numel(), 1)
+    """Mean of all values, those of all processes; 0, still part of the graph, where there are none.
+
+    Each process returns its own part of the numerator: see `mean_over_processes`.
+    """
+    count = mean_over_processes(values.new_tensor(float(values.numel())))
+    return values.sum() / count.clamp(min=1.0 / processes())
 
 
 def divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -78,7 +88,7 @@ def divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return (teacher_log.exp() * (teacher_log - student_log)).sum(dim=-1)
 
 
-def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
+def pearson_distance(student: Tensor, teacher: Tensor, dealt_out: Literal["rows", "columns"]) -> Tensor:
     """1 - r, the correlation of each row of one side with that row of the other, mean over rows.
 
     Rows in which the teacher does not vary have no correlation and are left out; 0 where that leaves none.
@@ -86,14 +96,27 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
     Args:
         student: float32 [R, M].
         teacher: float32 [R, M].
+        dealt_out: what several processes have each their own of: rows, which are counted together then, or columns,
+            over which each correlation runs.
     """
-    if student.numel() == 0:
-        return student.sum()
-    student = student - student.mean(dim=1, keepdim=True)
-    teacher = teacher - teacher.mean(dim=1, keepdim=True)
+    if dealt_out == "rows":
+        distance, varies = _correlation_distance(student, teacher, columns=max(student.shape[1], 1), total=lambda x: x)
+        return mean(distance[varies])
+    columns = sum_over_processes(student.new_tensor(float(student.shape[1]))).clamp(min=1.0)
+    distance, varies = _correlation_distance(student, teacher, columns, sum_over_processes)
+    # Every process has the distances of all rows: no part of a numerator, but the whole.
+    return distance[varies].sum() / varies.sum().clamp(min=1)
+
+
+def _correlation_distance(
+    student: Tensor, teacher: Tensor, columns: Tensor | int, total: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """1 - r of each row, and whether the teacher varies in it; `total` adds sums over columns up."""
+    means = total(torch.stack([student.sum(dim=1), teacher.sum(dim=1)])) / columns
+    student, teacher = student - means[0].unsqueeze(1), teacher - means[1].unsqueeze(1)
+    moments = torch.stack([student.square().sum(dim=1), teacher.square().sum(dim=1), (student * teacher).sum(dim=1)])
+    student_variance, teacher_variance, covariance = total(moments) / columns
     # Bounded before the root, whose slope at zero is infinite: a student that says the same everywhere must move.
     smallest = SMALLEST_DEVIATION**2
-    student_variance, teacher_variance = student.square().mean(dim=1), teacher.square().mean(dim=1)
     scale = student_variance.clamp(min=smallest).sqrt() * teacher_variance.clamp(min=smallest).sqrt()
-    distance = 1.0 - (student * teacher).mean(dim=1) / scale
-    return mean(distance[teacher_variance > smallest])
+    return 1.0 - covariance / scale, teacher_variance > smallest

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.distillation.comparison import comparable, in_float32
+from training.losses.across_processes import mean_over_processes, processes
 from training.losses.boxes import generalized_box_iou
 
 SMALLEST_FOREGROUND = 1.0  # sum of scores; a teacher that is sure of one cell reaches it
@@ -44,7 +45,7 @@ def soft_classification(student_logits: Tensor, teacher_logits: Tensor, sharpnes
     cross_entropy = functional.binary_cross_entropy_with_logits(student, score, reduction="none")
     entropy = functional.binary_cross_entropy_with_logits(teacher, score, reduction="none")
     foreground = score.amax(dim=2) if score.shape[2] else score
-    return (weight * (cross_entropy - entropy)).sum() / foreground.sum().clamp(min=SMALLEST_FOREGROUND)
+    return (weight * (cross_entropy - entropy)).sum() / _at_least_one(foreground)
 
 
 @in_float32
@@ -70,7 +71,7 @@ def weighted_box_iou(student_boxes_xyxy: Tensor, teacher_boxes_xyxy: Tensor, tea
         )
     scores = teacher_scores.detach().float()
     distance = 1.0 - generalized_box_iou(student, teacher)
-    return (scores * distance).sum() / scores.sum().clamp(min=SMALLEST_FOREGROUND)
+    return (scores * distance).sum() / _at_least_one(scores)
 
 
 @in_float32
@@ -98,7 +99,7 @@ def foreground_imitation(student: Tensor, teacher: Tensor, foreground: Tensor) -
         )
     foreground = foreground.detach().float()
     total = (foreground * (student - teacher).square()).sum() / max(student.shape[1], 1)
-    return total / foreground.sum().clamp(min=SMALLEST_FOREGROUND)
+    return total / _at_least_one(foreground)
 
 
 @in_float32
@@ -114,3 +115,8 @@ def teacher_foreground(class_logits: Tensor) -> Tensor:
         float32 [N, 1, H, W], 0..1.
     """
     return class_logits.detach().float().amax(dim=1, keepdim=True).sigmoid()
+
+
+def _at_least_one(scores: Tensor) -> Tensor:
+    """Their sum over all processes, `SMALLEST_FOREGROUND` if less, as each process divides its own numerator by it."""
+    return mean_over_processes(scores.sum()).clamp(min=SMALLEST_FOREGROUND / processes())

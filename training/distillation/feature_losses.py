@@ -86,7 +86,8 @@ def pearson(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: for shapes that differ.
     """
     student, teacher = comparable(student, teacher, "NCHW")
-    return pearson_distance(student.transpose(0, 1).flatten(1), teacher.transpose(0, 1).flatten(1))
+    student, teacher = student.transpose(0, 1).flatten(1), teacher.transpose(0, 1).flatten(1)
+    return pearson_distance(student, teacher, dealt_out="columns")
 
 
 def _attention(features: Tensor) -> Tensor:

@@ -84,8 +84,8 @@ def dist(
     student_pixels, teacher_pixels = _pixels(student, teacher, mask)
     student_probability = (student_pixels / positive(temperature, "temperature")).softmax(dim=1)
     teacher_probability = (teacher_pixels / temperature).softmax(dim=1)
-    inter = pearson_distance(student_probability, teacher_probability)
-    intra = pearson_distance(student_probability.T, teacher_probability.T)
+    inter = pearson_distance(student_probability, teacher_probability, dealt_out="rows")
+    intra = pearson_distance(student_probability.T, teacher_probability.T, dealt_out="columns")
     return temperature**2 * (inter_weight * inter + intra_weight * intra)
 
 

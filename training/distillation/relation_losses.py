@@ -4,6 +4,9 @@ Relations have no channels, so that all but N, H and W may differ and no adapter
 return a float32 scalar, 0 with zero gradients where there are too few things to relate, and send gradients to the
 student alone. Relations grow with the square of what they relate; maps are therefore averaged down to a grid of cells,
 which bounds memory and, unlike a random sample of pixels, is the same in every run.
+
+Relations between frames are those between the frames of all P processes of a run, N each; what grows with their square
+or cube is dealt out, so that P processes need P, or P^2, times the memory and not P^2, or P^3, times.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.distillation.comparison import comparable, divergence, in_float32, mean, positive
+from training.losses.across_processes import gather_from_processes, rank
 
 SMALLEST_LENGTH = 1e-4  # of a vector that has a direction; below, the slope of a cosine is steep and its value chance
 
@@ -54,6 +58,7 @@ def distance_relation(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: for shapes that differ in N.
     """
     student, teacher = comparable(student, teacher, "ND", may_differ="D")
+    student, teacher = gather_from_processes(student), gather_from_processes(teacher)
     if len(student) < 2:
         return 0.0 * student.sum()
     difference = _relative_distances(student) - _relative_distances(teacher)
@@ -65,7 +70,7 @@ def angle_relation(student: Tensor, teacher: Tensor) -> Tensor:
     """Huber(cos(s) - cos(t)) of the angles that three frames make (RKD-A; Park et al., 2019).
 
     The angle of frames i, j, k is the one at j. Mean over all ordered triples of three frames (the authors' code counts
-    triples with a frame twice too). Memory: N^3 numbers a side.
+    triples with a frame twice too). Memory: N^3 numbers a side, N (P N)^2 in each of P processes.
 
     Args:
         student: one embedding a frame, such as pooled features, [N, D] of any D.
@@ -75,13 +80,15 @@ def angle_relation(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: for shapes that differ in N.
     """
     student, teacher = comparable(student, teacher, "ND", may_differ="D")
-    frames = len(student)
+    all_students, all_teachers = gather_from_processes(student), gather_from_processes(teacher)
+    frames = len(all_students)
     if frames < 3:
-        return 0.0 * student.sum()
+        return 0.0 * all_students.sum()
     index = torch.arange(frames, device=student.device)
-    at, one, other = index.view(-1, 1, 1), index.view(1, -1, 1), index.view(1, 1, -1)
+    own = index[rank() * len(student) :][: len(student)]
+    at, one, other = own.view(-1, 1, 1), index.view(1, -1, 1), index.view(1, 1, -1)
     distinct = (at != one) & (at != other) & (one != other)
-    difference = (_angle_cosines(student) - _angle_cosines(teacher))[distinct]
+    difference = (_angle_cosines(student, all_students) - _angle_cosines(teacher, all_teachers))[distinct]
     return mean(functional.huber_loss(difference, torch.zeros_like(difference), reduction="none"))
 
 
@@ -93,7 +100,7 @@ def cross_image_relation(student: Tensor, teacher: Tensor, temperature: float, g
 
     Summed over the cells of the other frame, mean over cells and over all N^2 ordered pairs of frames, a frame with
     itself among them. Without the factor T^2, as in the authors' code; they use T = 0.1. Memory:
-    (N rows columns)^2 numbers a side.
+    (N rows columns)^2 numbers a side, P times that in each of P processes.
 
     Args:
         student: features s [N, C, H, W] of any number of channels.
@@ -121,10 +128,10 @@ def _unit_cells(features: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _cosines_between_frames(cells: Tensor) -> Tensor:
-    """[N, cells, N, cells]: of each cell with all cells of each frame."""
-    frames, count, _ = cells.shape
-    flat = cells.flatten(0, 1)
-    return (flat @ flat.mT).view(frames, count, frames, count)
+    """[N, cells, P N, cells]: of each cell of one's own with all cells of each frame."""
+    others = gather_from_processes(cells)
+    cosines = cells.flatten(0, 1) @ others.flatten(0, 1).mT
+    return cosines.view(*cells.shape[:2], *others.shape[:2])
 
 
 def _relative_distances(embeddings: Tensor) -> Tensor:
@@ -133,8 +140,8 @@ def _relative_distances(embeddings: Tensor) -> Tensor:
     return distances / distances.mean().clamp(min=SMALLEST_LENGTH)
 
 
-def _angle_cosines(embeddings: Tensor) -> Tensor:
-    """Cosines of the angles at each j between i and k, [j, i, k]."""
-    directions = embeddings.unsqueeze(0) - embeddings.unsqueeze(1)
+def _angle_cosines(own: Tensor, others: Tensor) -> Tensor:
+    """Cosines of the angles at each j of one's own between i and k of all, [j, i, k]."""
+    directions = others.unsqueeze(0) - own.unsqueeze(1)
     directions = functional.normalize(directions, dim=2, eps=SMALLEST_LENGTH)
     return directions @ directions.mT

@@ -28,6 +28,18 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return _summed(value) / processes()
 
 
+def gather_from_processes(value: Tensor) -> Tensor:
+    """The tensors of all processes one behind the other, [P N, ...] in the order of their ranks, of one shape [N, ...].
+
+    Gradients flow back to each, as in `sum_over_processes`: what a process does not have counts as zeros in that sum.
+    """
+    if processes() == 1:
+        return value
+    places = [torch.zeros_like(value) for _ in range(processes())]
+    places[rank()] = value
+    return sum_over_processes(torch.cat(places))
+
+
 class _Sum(torch.autograd.Function):
     """Every process's loss depends on every process's value, so the gradients are summed on the way back too."""
 
@@ -53,3 +65,10 @@ def processes() -> int:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size()
     return 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0 on."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank()
+    return 0
