@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.model_contract import ClassInfo
 from training.networks.auto_backbone import rebuild_backbone
 from training.networks.backbone import Backbone
 from training.networks.growth import grow
@@ -41,6 +44,7 @@ class CheckpointInfo:
         teacher_sha256: of the weights that taught; empty = labels alone.
         earlier_teacher_sha256: of those that taught the weights which the run started from; empty = none did.
         backbone: configuration of a backbone of the transformers library, as `rebuild_backbone` takes it; None = ours.
+        segmentation_classes, detection_classes: names by id; empty = written before they were noted.
     """
 
     size: str
@@ -53,6 +57,8 @@ class CheckpointInfo:
     teacher_sha256: str = ""
     backbone: dict[str, Any] | None = None
     earlier_teacher_sha256: str = ""
+    segmentation_classes: tuple[str, ...] = ()
+    detection_classes: tuple[str, ...] = ()
 
     @property
     def taught_by(self) -> str:
@@ -68,7 +74,7 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
         weights: `ema` = their moving average, which is what gets exported; `trained` = as the optimiser left them.
 
     Raises:
-        CheckpointError: not such a file.
+        CheckpointError: not such a file, or one of other classes.
     """
     content = read_checkpoint(Path(path))
     info = _read_info(content, Path(path))
@@ -76,6 +82,7 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     state = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
     }
+    _check_classes(info, state, Path(path))
     try:
         # Of the noted configuration: the recipe may name weights, which bring their own and need not be had again.
         backbone = rebuild_backbone(info.backbone) if info.backbone else None
@@ -153,6 +160,41 @@ def _read_info(content: dict[str, Any], path: Path) -> CheckpointInfo:
             f"{path}: expected the notes of python -m training train in it ({INFO_KEY}), got {error}; "
             "use a checkpoint that this version wrote"
         ) from error
+
+
+def class_names(table: Sequence[ClassInfo]) -> tuple[str, ...]:
+    """Names in the order of their ids, as checkpoints note them."""
+    return tuple(entry.name for entry in sorted(table, key=lambda entry: entry.id))
+
+
+def _check_classes(info: CheckpointInfo, state: dict[str, Tensor], path: Path) -> None:
+    """Refuse a network that speaks of other classes; it would be misunderstood, as a teacher and as a start."""
+    tasks = (
+        ("segmentation", SEGMENTATION_CLASSES, info.segmentation_classes, "segmentation.classifier.weight"),
+        ("detection", DETECTION_CLASSES, info.detection_classes, "detection.class_layers.0.1.weight"),
+    )
+    for task, table, found, classifier in tasks:
+        expected = class_names(table)
+        # Without names their number still tells.
+        count = len(found) or (len(state[classifier]) if classifier in state else len(expected))
+        if count != len(expected) or (found and tuple(found) != expected):
+            difference = _difference(expected, tuple(found)) if found else f"{count} without names"
+            raise CheckpointError(
+                f"{path}: expected a network with the {task} classes {', '.join(expected)}, its own differ: "
+                f"{difference}; use a checkpoint that was trained with the classes of "
+                "ros_kd_perception/class_tables.py, as teacher and as start alike"
+            )
+
+
+def _difference(expected: tuple[str, ...], found: tuple[str, ...]) -> str:
+    absent = [name for name in expected if name not in found]
+    foreign = [name for name in found if name not in expected]
+    said = [f"it lacks {', '.join(absent)}"] if absent else []
+    said += [f"it has {', '.join(foreign)} besides"] if foreign else []
+    if not said:
+        moved = [name for name, other in zip(expected, found, strict=False) if name != other]
+        said = [f"{', '.join(moved)} have other ids"]
+    return " and ".join(said)
 
 
 def git_commit() -> str:

@@ -12,9 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from training.checkpoint import INFO_KEY, CheckpointError, CheckpointInfo, git_commit, load_weights_into
+from training.checkpoint import (
+    INFO_KEY,
+    CheckpointError,
+    CheckpointInfo,
+    class_names,
+    git_commit,
+    load_weights_into,
+)
 from training.data.batch import Batch
 from training.data.sample import Sample
 from training.ema import AveragedWeights
@@ -144,6 +152,8 @@ class StudentTraining(lightning.LightningModule):
             teacher_sha256=self._teacher_sha256,
             earlier_teacher_sha256=self._earlier_teacher_sha256,
             backbone=backbone.configuration if isinstance(backbone, TransformersBackbone) else None,
+            segmentation_classes=class_names(SEGMENTATION_CLASSES),
+            detection_classes=class_names(DETECTION_CLASSES),
         )
         checkpoint[INFO_KEY] = asdict(info)
 
