@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from training.checkpoint import CheckpointError
 from training.data.source import DataError
+from training.disk_errors import sentence_about
 from training.recipe import RecipeError
 
 COMMANDS = {
@@ -20,7 +21,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; exit status 2 and one sentence on standard error where its input is wrong."""
+    """Run a command; exit status 2 and one sentence on standard error where its input is wrong or the disk full."""
     words = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -37,6 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except (CheckpointError, DataError, RecipeError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        sentence = sentence_about(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
         return 2
 
 

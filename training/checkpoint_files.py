@@ -50,22 +50,36 @@ class WholeCheckpoints(TorchCheckpointIO):
             ) from error
 
 
-def check_room(folder: Path, network: nn.Module) -> None:
-    """Refuse a disk that has no room for the checkpoints of a run.
+def check_room(folder: Path, network: nn.Module, cache: tuple[Path, int] | None = None) -> None:
+    """Refuse a disk that has no room for what a run writes.
 
     Args:
         folder: of the run; it, or a folder above it, exists.
         network: all that is trained.
+        cache: folder of the teacher's outputs, likewise, and the bytes that they will come to.
 
     Raises:
         CheckpointError: now, rather than at the end of the first epoch.
     """
     size = sum(value.numel() * value.element_size() for value in network.parameters())
     needed = size * _COPIES_OF_WEIGHTS * _FILES
-    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(place).free
+    _check_disk(folder, needed, "the checkpoints of this run", "set output to a folder on another disk")
+    if cache is not None:
+        place, growth = cache
+        if _existing(place).stat().st_dev == _existing(folder).stat().st_dev:
+            growth += needed
+        remedy = "lower data.views_per_frame, or set distillation.cache to a folder on another disk"
+        _check_disk(place, growth, "the teacher's outputs and what else this run writes there", remedy)
+
+
+def _check_disk(folder: Path, needed: int, what: str, remedy: str) -> None:
+    free = shutil.disk_usage(_existing(folder)).free
     if free < needed:
         raise CheckpointError(
-            f"{folder}: expected {needed / 1e6:.0f} MB of free disk for the checkpoints of this run, got "
-            f"{free / 1e6:.0f} MB; make room, or set output to a folder on another disk"
+            f"{folder}: expected {needed / 1e6:.0f} MB of free disk for {what}, got {free / 1e6:.0f} MB; make room, or "
+            f"{remedy}"
         )
+
+
+def _existing(folder: Path) -> Path:
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())

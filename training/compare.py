@@ -19,6 +19,7 @@ from training.checkpoint import INFO_KEY, read_checkpoint
 from training.compare_report import write_report
 from training.data.data_module import DrivingData, open_source
 from training.data.source import FrameFolder
+from training.disk_errors import writing_to
 from training.evaluate import evaluate, open_model, write_text
 from training.recipe import Recipe, RecipeError, SourceRecipe
 from training.recipe_reader import load_recipe, load_section
@@ -190,7 +191,8 @@ def finish(planned: PlannedRun, accelerator: str, devices: str) -> None:
                 print("finished before")
                 return
             resume = planned.checkpoint
-    train(planned.recipe, resume, accelerator, devices)
+    with writing_to(planned.recipe.output / planned.recipe.name):
+        train(planned.recipe, resume, accelerator, devices)
 
 
 def score_runs(comparison: ComparisonRecipe, runs: list[PlannedRun], frames: dict[str, FrameFolder]) -> FiguresOfRuns:

@@ -25,6 +25,7 @@ from training.checkpoint import load_student
 from training.data.data_module import open_source
 from training.data.sample import Sample
 from training.data.source import DataError, FrameFolder
+from training.disk_errors import writing_to
 from training.export import ExportSettings
 from training.model_size import ModelSize, size_of_onnx, size_of_student
 from training.recipe import SourceRecipe
@@ -222,10 +223,11 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -32,6 +32,23 @@ def build_objective(recipe: Recipe, student: Student, data_fingerprint: str) -> 
     return DistillationLoss(settings, hard, teacher, examples)
 
 
+def cache_growth(
+    recipe: Recipe, objective: SupervisedLoss | DistillationLoss, frames: int, frames_seen: int
+) -> tuple[Path, int] | None:
+    """The folder of the teacher's outputs and the bytes that a run will add to it; None where none are kept.
+
+    Args:
+        recipe: of the run.
+        objective: of it.
+        frames: of all training sources.
+        frames_seen: in all epochs together.
+    """
+    if not isinstance(objective, DistillationLoss):
+        return None
+    views = min(frames * recipe.data.views_per_frame, frames_seen)
+    return objective.cache_growth(views, recipe.data.crop_height * recipe.data.crop_width)
+
+
 def _cache_key(recipe: Recipe, teacher: Teacher, data_fingerprint: str) -> str:
     """Digest of all that the outputs of a named view depend on: the teacher, the frames and how views are made."""
     data = asdict(recipe.data)

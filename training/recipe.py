@@ -234,7 +234,7 @@ class Recipe:
             )
 
     def _check_distillation(self, settings: DistillationRecipe) -> None:
-        problems = settings.problems()
+        problems = settings.problems(self.epochs)
         if settings.cache and not self.data.views_per_frame:
             problems.append("distillation.cache needs data.views_per_frame above 0, for endless views never come again")
         if problems:

@@ -18,7 +18,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from training.checkpoint import INFO_KEY, CheckpointError, read_checkpoint
 from training.checkpoint_files import WholeCheckpoints, check_room
 from training.data.data_module import DrivingData
+from training.disk_errors import writing_to
 from training.lightning_module import StudentTraining
+from training.objective import cache_growth
 from training.recipe import Recipe
 from training.recipe_reader import load_recipe
 
@@ -42,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_epochs is not None:
         overrides.append(f"epochs={arguments.max_epochs}")
     recipe = load_recipe(arguments.recipe, overrides)
-    train(recipe, arguments.resume, arguments.accelerator, arguments.devices, arguments.num_nodes)
+    with writing_to(recipe.output / recipe.name):
+        train(recipe, arguments.resume, arguments.accelerator, arguments.devices, arguments.num_nodes)
     return 0
 
 
@@ -75,7 +78,8 @@ def train(
     clock = DataClock()
     trainer = _make_trainer(recipe, folder, data.has_validation, accelerator, devices, num_nodes, (clock, *callbacks))
     module = StudentTraining(recipe, data.steps_per_epoch(trainer.world_size), data.fingerprint)
-    check_room(folder, module.student)
+    frames, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
+    check_room(folder, module.student, cache_growth(recipe, module.objective, frames, seen))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with warnings.catch_warnings():
@@ -165,7 +169,8 @@ def _make_trainer(
                 save_on_train_epoch_end=False,
             )
         )
-    several_gpus = accelerator != "cpu" and torch.cuda.is_available() and str(devices) != "1"
+    several = num_nodes > 1 or str(devices) != "1"
+    several_gpus = several and accelerator != "cpu" and torch.cuda.is_available()
     return lightning.Trainer(
         accelerator=accelerator,
         devices=devices,

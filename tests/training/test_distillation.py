@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -10,13 +13,22 @@ import numpy as np
 import pytest
 import torch
 
+from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import CheckpointError, load_student, read_checkpoint
 from training.data.batch import Batch
 from training.distillation.cache import from_arrays, to_arrays
 from training.distillation.objective import DistillationLoss
-from training.distillation.recipe import DistillationRecipe, StageRecipe, TemperatureKl, balance_at
+from training.distillation.recipe import (
+    CrossImageRelation,
+    DistillationRecipe,
+    ForegroundImitation,
+    StageRecipe,
+    TemperatureKl,
+    balance_at,
+)
 from training.distillation.teacher import Teacher, check_teacher, digest_of_weights
+from training.distillation.terms import Comparison, build_term, channels_of
 from training.losses import SupervisedLoss
 from training.networks.student import build_student
 from training.objective import build_objective
@@ -25,6 +37,7 @@ from training.recipe_reader import load_recipe, parse_recipe
 from training.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+NAMES = tuple(entry.name for entry in SEGMENTATION_CLASSES)
 TERMS = """[{kind: temperature_kl}, {kind: channel_wise, at: p3, weight: 0.5}, {kind: pearson, at: p4},
   {kind: pairwise_affinity, at: p3, grid: 4}, {kind: soft_classification}, {kind: weighted_box_iou}]"""
 EVERY_TERM = """[{kind: temperature_kl, labeled_only: true}, {kind: logit_mse}, {kind: dist}, {kind: standardized_kl},
@@ -173,7 +186,7 @@ def test_distilled_run_resumes_exactly(rendered_samples: Path, teacher_checkpoin
             if trainer.current_epoch == 1:
                 raise RuntimeError("stopped by the test")
 
-    overrides = ("epochs=2", "distillation.stages=[{from_epoch: 1, hard_weight: 0.9, temperature: 1.0}]")
+    overrides = ("epochs=2", "distillation.stages=[{from_epoch: 1, hard_weight: 0.9, temperature_factor: 0.5}]")
     whole = train(distilled(rendered_samples, tmp_path / "whole", teacher_checkpoint, *overrides), accelerator="cpu")
     recipe = distilled(rendered_samples, tmp_path / "stopped", teacher_checkpoint, *overrides)
     with pytest.raises(RuntimeError, match="stopped by the test"):
@@ -245,10 +258,10 @@ def test_stages_change_the_balance_from_their_epoch_on() -> None:
         teacher="t.ckpt",
         terms=(TemperatureKl("temperature_kl", weight=2.0), TemperatureKl("temperature_kl", weight=1.0)),
         hard_weight=0.5,
-        stages=(StageRecipe(2, hard_weight=0.8), StageRecipe(4, temperature=1.5, weights=(0.0, 3.0))),
+        stages=(StageRecipe(2, hard_weight=0.8), StageRecipe(4, temperature_factor=1.5, weights=(0.0, 3.0))),
     )
     assert [balance_at(recipe, epoch).hard_weight for epoch in range(6)] == [0.5, 0.5, 0.8, 0.8, 0.8, 0.8]
-    assert [balance_at(recipe, epoch).temperature for epoch in (0, 3, 4)] == [None, None, 1.5]
+    assert [balance_at(recipe, epoch).temperature_factor for epoch in (0, 3, 4)] == [1.0, 1.0, 1.5]
     assert [balance_at(recipe, epoch).weights for epoch in (0, 3, 4)] == [(2.0, 1.0), (2.0, 1.0), (0.0, 3.0)]
 
 
@@ -264,6 +277,11 @@ def test_stages_change_the_balance_from_their_epoch_on() -> None:
         ("{teacher: t, terms: [{kind: dist}], cache: c}", "views_per_frame"),
         ("{teacher: t, terms: [{kind: dist}], stages: [{from_epoch: 1, weights: [1, 2]}]}", "name 1 weights"),
         ("{teacher: t, terms: [{kind: dist}], stages: [{from_epoch: 3}, {from_epoch: 2}]}", "rising"),
+        ("{teacher: t, terms: [{kind: dist}], stages: [{from_epoch: 60}]}", r"from_epoch must be below epochs, 60,"),
+        (
+            "{teacher: t, terms: [{kind: dist}], stages: [{from_epoch: 1, temperature: 1.0}]}",
+            "did you mean temperature_factor",
+        ),
         ("{terms: [{kind: dist}]}", r"distillation\.teacher is missing"),
     ],
 )
@@ -285,6 +303,108 @@ def test_section_reads_back_equal() -> None:
 def test_teacher_of_other_classes_is_refused_before_training() -> None:
     with pytest.raises(CheckpointError, match="train a teacher with the same classes"):
         check_teacher(build_student("n", 11, 4), Teacher(build_student("n", 10, 4)), "teacher.ckpt")
+
+
+def teacher_of(path: Path, source: Path, segmentation: tuple[str, ...], noted: bool) -> Path:
+    """A checkpoint as `train` would have written it with other classes, with or without their names."""
+    content = read_checkpoint(source)
+    network = build_student("s", len(segmentation), 4)
+    content["state_dict"] = {f"averaged.network.{name}": value for name, value in network.state_dict().items()}
+    if noted:
+        content["ros_kd_perception"]["segmentation_classes"] = segmentation
+    else:
+        del content["ros_kd_perception"]["segmentation_classes"], content["ros_kd_perception"]["detection_classes"]
+    torch.save(content, path)
+    return path
+
+
+SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
+
+
+@pytest.mark.parametrize(
+    ("classes", "noted", "difference"),
+    [
+        (NAMES[:-1], True, "it lacks bicyclist;"),
+        ((*NAMES[:-1], "rider"), True, "it lacks bicyclist and it has rider besides;"),
+        (SWAPPED, True, "sky, building have other ids;"),
+        (NAMES[:-1], False, "10 without names;"),
+    ],
+)
+def test_teacher_of_other_classes_is_named_with_what_differs(
+    classes: tuple[str, ...],
+    noted: bool,
+    difference: str,
+    rendered_samples: Path,
+    teacher_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    teacher = teacher_of(tmp_path / "teacher.ckpt", teacher_checkpoint, classes, noted)
+    (tmp_path / "recipe.yaml").write_text(distilled(rendered_samples, tmp_path, teacher).to_yaml())
+    assert main(["train", str(tmp_path / "recipe.yaml"), "--accelerator", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert f"distillation.teacher: {teacher}: expected a network with the segmentation classes sky, building" in error
+    assert difference in error
+    assert "use a checkpoint that was trained with the classes" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "smoke").exists()
+
+
+def test_teacher_from_before_classes_were_noted_still_teaches(teacher_checkpoint: Path, tmp_path: Path) -> None:
+    _, info = load_student(teacher_checkpoint)
+    assert (info.segmentation_classes, info.detection_classes) == (NAMES, ("car", "pedestrian", "bicyclist", "sign"))
+    Teacher.load(teacher_of(tmp_path / "old.ckpt", teacher_checkpoint, NAMES, noted=False))
+
+
+def test_stage_multiplies_each_temperature(batch: Batch) -> None:
+    torch.manual_seed(0)
+    student, teacher = (build_student("n", 11, 4)(batch.images.float() / 255) for _ in range(2))
+    seen, channels = Comparison(student, teacher, batch), channels_of(student)
+    for whole, halved in (
+        (TemperatureKl("temperature_kl", temperature=4.0), TemperatureKl("temperature_kl", temperature=2.0)),
+        (
+            CrossImageRelation("cross_image_relation", "p3", temperature=0.2),
+            CrossImageRelation("cross_image_relation", "p3", temperature=0.1),
+        ),
+    ):
+        found = build_term(whole, channels, channels)(seen, 0.5)
+        torch.testing.assert_close(found, build_term(halved, channels, channels)(seen, 1.0))
+        assert not torch.isclose(found, build_term(whole, channels, channels)(seen, 1.0))
+
+
+def test_foreground_is_where_the_one_to_many_branch_sees_objects(batch: Batch) -> None:
+    torch.manual_seed(0)
+    student, teacher = (build_student("n", 11, 4)(batch.images.float() / 255) for _ in range(2))
+    many, one = teacher.detection_one_to_many, teacher.detection
+    assert many is not None
+    lit, dark = (replace(one, class_logits=tuple(torch.full_like(x, y) for x in one.class_logits)) for y in (9.0, -30))
+    term = build_term(ForegroundImitation("foreground_imitation", "p3"), channels_of(student), channels_of(teacher))
+    around = replace(teacher, detection=dark, detection_one_to_many=lit)
+    cells = replace(teacher, detection=lit, detection_one_to_many=dark)
+    alone = replace(teacher, detection=lit, detection_one_to_many=None)
+    values = [float(term(Comparison(student, said, batch), 1.0).detach()) for said in (around, cells, alone)]
+    assert values[0] == values[2] > 0.1
+    assert values[1] < 1e-6
+
+
+def test_room_for_kept_outputs_is_asked_for_at_the_start(
+    rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    overrides = ("data.views_per_frame=2", f"distillation.cache={cache}", "epochs=1", "validation={}")
+    recipe = distilled(rendered_samples, tmp_path / "runs", teacher_checkpoint, *overrides)
+    train(recipe, accelerator="cpu")
+    kept = list(cache.rglob("*.npz"))
+    objective = build_objective(recipe, build_student("n", 11, 4), kept[0].parent.name)
+    assert isinstance(objective, DistillationLoss)
+    growth = objective.cache_growth(len(kept), recipe.data.crop_height * recipe.data.crop_width)
+    assert growth is not None
+    written = sum(path.stat().st_size for path in kept)
+    assert growth[1] == pytest.approx(written, rel=0.05)  # besides the headers
+    again = distilled(rendered_samples, tmp_path / "again", teacher_checkpoint, *overrides, "seed=5")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1e6 if place.name == "cache" else 1e9))
+    with pytest.raises(CheckpointError, match=r"cache/\w+: expected \d+ MB of free disk for the teacher's outputs"):
+        train(again, accelerator="cpu")
 
 
 def test_missing_teacher_is_one_sentence(

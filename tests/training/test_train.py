@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import training.train as train_module
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import CheckpointError, load_student, load_weights_into, read_checkpoint
@@ -174,6 +177,56 @@ def test_command_refuses_wrong_input_with_status_2(
     error = capsys.readouterr().err
     assert sentence in error
     assert "Traceback" not in error
+
+
+class FullDisk(lightning.Callback):
+    """A logger's disk fills up in the middle of an epoch; the write does not say where."""
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        def write(*_: Any, **__: Any) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        trainer.loggers[0].experiment.save = write
+
+
+def test_full_disk_of_a_logger_is_one_sentence(
+    rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = train_module._make_trainer
+    monkeypatch.setattr(train_module, "_make_trainer", lambda *a: make(*a[:-1], (*a[-1], FullDisk())))
+    recipe = smoke(rendered_samples, tmp_path, "size=n", "epochs=1", "validation={}")
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert main(["train", str(tmp_path / "recipe.yaml"), "--accelerator", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path / recipe.name}: expected to read or write it, got: No space left on device; make" in error
+    assert "--resume" in error
+    assert "Traceback" not in error
+
+
+def test_folder_that_cannot_be_made_is_one_sentence(
+    rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    recipe = smoke(rendered_samples, tmp_path / "file", "size=n", "epochs=1", "validation={}")
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert main(["train", str(tmp_path / "recipe.yaml"), "--accelerator", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path / 'file' / recipe.name}: expected to read or write it, got: Not a directory" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "nodes", "expected"),
+    [("gpu", "1", 2, True), ("gpu", "2", 1, True), ("gpu", "1", 1, False), ("cpu", "2", 2, False)],
+)
+def test_normalisation_is_shared_between_gpus_of_several_machines_too(
+    accelerator: str, devices: str, nodes: int, expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(lightning, "Trainer", lambda **settings: asked.update(settings))
+    train_module._make_trainer(load_recipe(RECIPE), tmp_path, False, accelerator, devices, nodes, ())
+    assert asked["sync_batchnorm"] is expected
 
 
 def test_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:

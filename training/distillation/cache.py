@@ -32,6 +32,10 @@ class OutputCache:
         """Keep outputs under `folder` / the first letters of `key`, a digest of all that the outputs depend on."""
         self.folder = folder / key[:16]
 
+    def __len__(self) -> int:
+        """How many views are kept."""
+        return sum(1 for _ in self.folder.glob("[!.]*.npz"))
+
     def outputs(self, batch: Batch, ask: Callable[[Tensor], StudentOutputs]) -> StudentOutputs:
         """The teacher's outputs of a batch, asked for the views that are not there yet.
 

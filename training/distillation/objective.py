@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor, nn
 
 from training.data.batch import Batch
@@ -36,6 +38,10 @@ class DistillationLoss(nn.Module):
         self.terms = nn.ModuleList(build_term(term, student, taught_by) for term in recipe.terms)
         self.names = [f"soft_{number}_{term.kind}" for number, term in enumerate(recipe.terms)]
 
+    def cache_growth(self, views: int, pixels_per_view: int) -> tuple[Path, int] | None:
+        """See `Teacher.cache_growth`."""
+        return self._teacher.cache_growth(views, pixels_per_view)
+
     def forward(self, outputs: StudentOutputs, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """All terms with their weights in, float32 scalars; their sum is the loss."""
         balance = balance_at(self.recipe, epoch)
@@ -43,5 +49,5 @@ class DistillationLoss(nn.Module):
         weighed = {name: balance.hard_weight * value for name, value in self.hard(outputs, batch, epoch).items()}
         for name, term, weight in zip(self.names, self.terms, balance.weights, strict=True):
             # Also where the weight is 0: several devices wait for the gradient of every parameter.
-            weighed[name] = (1 - balance.hard_weight) * weight * term(seen, balance.temperature)
+            weighed[name] = (1 - balance.hard_weight) * weight * term(seen, balance.temperature_factor)
         return weighed

@@ -192,13 +192,14 @@ class StageRecipe:
     Attributes:
         from_epoch: first epoch of the stage; the first epoch of a run is 0.
         hard_weight: share of the labels' loss.
-        temperature: of all terms that have one.
+        temperature_factor: what the temperature of every term that has one is multiplied by; terms mean different
+            things by theirs, so that there is no one temperature for all.
         weights: of all terms, in their order.
     """
 
     from_epoch: int = field(metadata={"low": 1})
     hard_weight: float | None = field(default=None, metadata={"low": 0.0, "high": 1.0})
-    temperature: float | None = field(default=None, metadata={"low": 0.05, "high": 100.0})
+    temperature_factor: float | None = field(default=None, metadata={"low": 0.05, "high": 20.0})
     weights: tuple[float, ...] = field(default=(), metadata={"low": 0.0})
 
 
@@ -221,8 +222,8 @@ class DistillationRecipe:
     stages: tuple[StageRecipe, ...] = ()
     cache: str = ""
 
-    def problems(self) -> list[str]:
-        """Sentences on what is wrong between keys; empty = nothing."""
+    def problems(self, epochs: int) -> list[str]:
+        """Sentences on what is wrong between keys, in a run of so many epochs; empty = nothing."""
         found = []
         if not self.terms:
             found.append("distillation.terms needs at least one term")
@@ -230,6 +231,11 @@ class DistillationRecipe:
         if starts != sorted(set(starts)):
             found.append(f"distillation.stages must have rising from_epoch, got {starts}")
         for number, stage in enumerate(self.stages):
+            if stage.from_epoch >= epochs:
+                found.append(
+                    f"distillation.stages.{number}.from_epoch must be below epochs, {epochs}, or the stage never "
+                    f"begins, got {stage.from_epoch}; the first epoch is 0"
+                )
             if stage.weights and len(stage.weights) != len(self.terms):
                 found.append(
                     f"distillation.stages.{number}.weights must name {len(self.terms)} weights, one for each term, "
@@ -240,20 +246,20 @@ class DistillationRecipe:
 
 @dataclass(frozen=True)
 class Balance:
-    """What holds in one epoch: share of the hard loss, weight of each term, temperature (None = the term's own)."""
+    """What holds in one epoch: share of the hard loss, weight of each term, factor of every term's temperature."""
 
     hard_weight: float
     weights: tuple[float, ...]
-    temperature: float | None
+    temperature_factor: float
 
 
 def balance_at(recipe: DistillationRecipe, epoch: int) -> Balance:
     """The balance of an epoch, stage upon stage up to it."""
-    hard_weight, temperature = recipe.hard_weight, None
+    hard_weight, factor = recipe.hard_weight, 1.0
     weights = tuple(term.weight for term in recipe.terms)
     for stage in recipe.stages:
         if stage.from_epoch <= epoch:
             hard_weight = hard_weight if stage.hard_weight is None else stage.hard_weight
-            temperature = temperature if stage.temperature is None else stage.temperature
+            factor = factor if stage.temperature_factor is None else stage.temperature_factor
             weights = stage.weights or weights
-    return Balance(hard_weight, weights, temperature)
+    return Balance(hard_weight, weights, factor)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.checkpoint import CheckpointError, load_student
 from training.data.batch import Batch
-from training.distillation.cache import OutputCache
+from training.distillation.cache import OutputCache, to_arrays
 from training.networks.student import Student, StudentOutputs
 
 
@@ -36,7 +36,10 @@ class Teacher:
         Raises:
             CheckpointError: not such a file, or of another table of classes.
         """
-        network, _ = load_student(checkpoint)
+        try:
+            network, _ = load_student(checkpoint)
+        except CheckpointError as error:
+            raise CheckpointError(f"distillation.teacher: {error}") from error
         return cls(network)
 
     def keep_outputs_in(self, cache: OutputCache) -> None:
@@ -49,6 +52,16 @@ class Teacher:
         if self._cache is None or "" in batch.views:
             return self._ask(batch.images)
         return self._cache.outputs(batch, self._ask)
+
+    def cache_growth(self, views: int, pixels_per_view: int) -> tuple[Path, int] | None:
+        """Folder and bytes that the outputs of so many views take beside those kept; None where none are kept."""
+        if self._cache is None:
+            return None
+        side = 64  # all outputs grow with the pixels
+        with torch.no_grad():
+            said = to_arrays(self._ask(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
+        bytes_per_pixel = sum(array.nbytes for array in said.values()) / side**2
+        return self._cache.folder, round(max(0, views - len(self._cache)) * pixels_per_view * bytes_per_pixel)
 
     def _ask(self, images: Tensor) -> StudentOutputs:
         if next(self._network.parameters()).device != images.device:

@@ -30,24 +30,24 @@ class LogitTerm(nn.Module):
         super().__init__()
         self.term = term
 
-    def forward(self, seen: Comparison, temperature: float | None) -> Tensor:
-        """The term's value; `temperature` stands in for the recipe's where it is given."""
+    def forward(self, seen: Comparison, temperature_factor: float) -> Tensor:
+        """The term's value; `temperature_factor` multiplies the recipe's temperature."""
         student, teacher = seen.student.segmentation_logits, seen.teacher.segmentation_logits
         labels = labels_of_blocks(seen.batch.masks)
         term = self.term
         if isinstance(term, settings.DecoupledKl):
             return logit_losses.decoupled_kl(
-                student, teacher, labels, term.target_weight, term.other_weight, temperature or term.temperature
+                student, teacher, labels, term.target_weight, term.other_weight, temperature_factor * term.temperature
             )
         mask = labels < student.shape[1] if term.labeled_only else None
         match term:
             case settings.TemperatureKl():
-                return logit_losses.temperature_kl(student, teacher, temperature or term.temperature, mask)
+                return logit_losses.temperature_kl(student, teacher, temperature_factor * term.temperature, mask)
             case settings.StandardizedKl():
-                return logit_losses.standardized_kl(student, teacher, temperature or term.temperature, mask)
+                return logit_losses.standardized_kl(student, teacher, temperature_factor * term.temperature, mask)
             case settings.Dist():
                 weights = (term.inter_weight, term.intra_weight)
-                return logit_losses.dist(student, teacher, temperature or term.temperature, mask, *weights)
+                return logit_losses.dist(student, teacher, temperature_factor * term.temperature, mask, *weights)
             case settings.LogitMse():
                 return logit_losses.logit_mse(student, teacher, mask)
 
@@ -60,8 +60,8 @@ class FeatureTerm(nn.Module):
         self.term = term
         self.adapter = nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
 
-    def forward(self, seen: Comparison, temperature: float | None) -> Tensor:
-        """The term's value; `temperature` stands in for the recipe's where it is given."""
+    def forward(self, seen: Comparison, temperature_factor: float) -> Tensor:
+        """The term's value; `temperature_factor` multiplies the recipe's temperature."""
         term = self.term
         student = self.adapter(features_at(seen.student, term.at))
         teacher = features_at(seen.teacher, term.at)
@@ -71,9 +71,11 @@ class FeatureTerm(nn.Module):
             case settings.Pearson():
                 return feature_losses.pearson(student, teacher)
             case settings.ChannelWise():
-                return feature_losses.channel_wise(student, teacher, temperature or term.temperature)
+                return feature_losses.channel_wise(student, teacher, temperature_factor * term.temperature)
             case settings.ForegroundImitation():
-                level = seen.teacher.detection.class_logits[("p3", "p4", "p5").index(term.at)]
+                # The one-to-one branch lights a single cell of an object; to imitate is what is around it too.
+                branch = seen.teacher.detection_one_to_many or seen.teacher.detection
+                level = branch.class_logits[("p3", "p4", "p5").index(term.at)]
                 return detection_losses.foreground_imitation(
                     student, teacher, detection_losses.teacher_foreground(level)
                 )
@@ -86,20 +88,20 @@ class RelationTerm(nn.Module):
         super().__init__()
         self.term = term
 
-    def forward(self, seen: Comparison, temperature: float | None) -> Tensor:
-        """The term's value; `temperature` stands in for the recipe's where it is given."""
+    def forward(self, seen: Comparison, temperature_factor: float) -> Tensor:
+        """The term's value; `temperature_factor` multiplies the recipe's temperature."""
         term = self.term
         student, teacher = features_at(seen.student, term.at), features_at(seen.teacher, term.at)
         match term:
             case settings.ChannelWise():
-                return feature_losses.channel_wise(student, teacher, temperature or term.temperature)
+                return feature_losses.channel_wise(student, teacher, temperature_factor * term.temperature)
             case settings.AttentionTransfer():
                 return feature_losses.attention_transfer(student, teacher)
             case settings.PairwiseAffinity():
                 return relation_losses.pairwise_affinity(student, teacher, (term.grid, term.grid))
             case settings.CrossImageRelation():
                 return relation_losses.cross_image_relation(
-                    student, teacher, temperature or term.temperature, (term.grid, term.grid)
+                    student, teacher, temperature_factor * term.temperature, (term.grid, term.grid)
                 )
             case settings.DistanceRelation():
                 return relation_losses.distance_relation(student.mean(dim=(2, 3)), teacher.mean(dim=(2, 3)))
@@ -117,9 +119,9 @@ class DetectionTerm(nn.Module):
         super().__init__()
         self.term = term
 
-    def forward(self, seen: Comparison, temperature: float | None) -> Tensor:
-        """The term's value, the sum over the branches; `temperature` has no meaning here."""
-        del temperature
+    def forward(self, seen: Comparison, temperature_factor: float) -> Tensor:
+        """The term's value, the sum over the branches; `temperature_factor` has no meaning here."""
+        del temperature_factor
         total = self._compare(seen.student.detection, seen.teacher.detection)
         student, teacher = seen.student.detection_one_to_many, seen.teacher.detection_one_to_many
         return total if student is None or teacher is None else total + self._compare(student, teacher)

@@ -1,0 +1,55 @@
+"""What a disk refuses ends in a sentence that names the file, whichever command was writing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+import training.evaluate
+from training import __main__ as command_line
+from training.disk_errors import sentence_about, writing_to
+
+
+def no_space() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as `write` raises it: without a name
+
+
+def test_full_disk_while_figures_are_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(path: Path, content: bytes) -> int:
+        path.touch()
+        raise no_space()
+
+    def write_figures(arguments: object) -> int:
+        training.evaluate.write_text(tmp_path / "figures.json", "{}")
+        return 0
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    monkeypatch.setattr(training.evaluate, "run", write_figures)
+    assert command_line.main(["evaluate", "model.onnx", "folder"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/figures.json: expected to read or write it, got: No space left")
+    assert "make room" in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_innermost_name_stays(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as caught, writing_to(tmp_path / "run"), writing_to(tmp_path / "log"):
+        raise no_space()
+    assert caught.value.filename == str(tmp_path / "log")
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(errno.ECONNRESET, "reset"), OSError("no number")])
+def test_what_is_no_file_keeps_its_traceback(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(arguments: object) -> int:
+        raise error
+
+    assert sentence_about(error) is None
+    monkeypatch.setattr(training.evaluate, "run", broken)
+    with pytest.raises(type(error)):
+        command_line.main(["evaluate", "model.onnx", "folder"])
