@@ -107,9 +107,10 @@ def _judge(path: str, status: int, answer: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The child: exit status 0 if the model opens, 1 with one sentence on stdout if it is refused."""
     # Before the imports, which alone take a second of a core.
-    from ros_kd_perception.low_priority import lower_this_thread
+    from ros_kd_perception.low_priority import be_first_when_memory_runs_out, lower_this_thread
 
     lower_this_thread()
+    be_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the node, which ends its child itself
     from ros_kd_perception.onnx_model import ModelError, OnnxModel
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 LOWEST = 19
+_OUT_OF_MEMORY_SCORE = Path("/proc/self/oom_score_adj")
 
 ResultT = TypeVar("ResultT")
 
@@ -20,6 +23,15 @@ def lower_this_thread(nice: int = LOWEST) -> None:
     """Give the calling thread a nice value, which on Linux is a thread's own; nothing happens elsewhere."""
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+
+
+def be_first_when_memory_runs_out() -> None:
+    """Have the kernel end this process rather than another one; Linux only, and children inherit it.
+
+    ONNX Runtime's shape inference and TensorRT's folding take what a graph asks for, which no limit of theirs bounds.
+    """
+    with suppress(OSError):
+        _OUT_OF_MEMORY_SCORE.write_text("1000", encoding="ascii")
 
 
 def run_at_low_priority(function: Callable[[], ResultT]) -> ResultT:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ros_kd_perception.jpeg_warnings import standard_error
-from ros_kd_perception.low_priority import lower_this_thread
+from ros_kd_perception.low_priority import be_first_when_memory_runs_out, lower_this_thread
 from ros_kd_perception.shadow_agreement import Agreement, ClassNames, map_agreement, match_boxes
 from ros_kd_perception.structures import Detections, Frame, Perception, UInt8Array
 
@@ -150,6 +150,7 @@ def _read(stream: BinaryIO) -> tuple[dict[str, Any], list[UInt8Array]] | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The child: answers one line of JSON when the model is open, and one for each frame, until stdin ends."""
     lower_this_thread()  # before ONNX Runtime starts threads, which inherit it
+    be_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the node, which ends its child itself
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
