@@ -45,6 +45,7 @@ class CheckpointInfo:
         earlier_teacher_sha256: of those that taught the weights which the run started from; empty = none did.
         backbone: configuration of a backbone of the transformers library, as `rebuild_backbone` takes it; None = ours.
         segmentation_classes, detection_classes: names by id; empty = written before they were noted.
+        initial_weights_sha256: of the weights that the run started from; empty = from scratch, or not noted then.
     """
 
     size: str
@@ -59,6 +60,7 @@ class CheckpointInfo:
     earlier_teacher_sha256: str = ""
     segmentation_classes: tuple[str, ...] = ()
     detection_classes: tuple[str, ...] = ()
+    initial_weights_sha256: str = ""
 
     @property
     def taught_by(self) -> str:

@@ -30,7 +30,8 @@ def write_report(folder: Path, title: str, scores: list[str], results: Mapping[s
         folder: of the comparison.
         title: its name.
         scores: names of the frames, in the order of the report.
-        results: `entries`: figures by entry, frames and seed; `teacher`: figures by frames, or empty.
+        results: `entries`: figures by entry, frames and seed; `teacher`: figures by frames, or empty; `warnings`:
+            sentences that stand above all figures.
 
     Returns:
         The text of report.md.
@@ -39,7 +40,8 @@ def write_report(folder: Path, title: str, scores: list[str], results: Mapping[s
         entry: {name: _spreads(by_seed) for name, by_seed in by_score.items()}
         for entry, by_score in results["entries"].items()
     }
-    sections = [f"# {title}", *(_section(name, spreads, results["teacher"].get(name, {})) for name in scores)]
+    sections = [f"# {title}", *results["warnings"]]
+    sections += [_section(name, spreads, results["teacher"].get(name, {})) for name in scores]
     text = "\n\n".join(sections) + "\n"
     write_text(folder / "report.md", text)
     write_text(folder / "report.json", json.dumps(results, indent=1) + "\n")

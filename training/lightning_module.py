@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import lightning
@@ -21,16 +21,19 @@ from training.checkpoint import (
     CheckpointInfo,
     class_names,
     git_commit,
+    load_student,
     load_weights_into,
 )
 from training.data.batch import Batch
 from training.data.sample import Sample
+from training.distillation.teacher import digest_of_weights
 from training.ema import AveragedWeights
 from training.export import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.student import Student, build_recipe_student
 from training.objective import build_objective
 from training.recipe import OptimizerRecipe, Recipe
+from training.run_inputs import RunInputs
 from training.scoring import SCORE_FLOOR, FrameScorer
 from training.torch_model import TorchModel
 
@@ -43,13 +46,16 @@ class StudentTraining(lightning.LightningModule):
         averaged: its moving average, which is validated and exported.
         objective: what is minimised; what it has to learn itself is trained with the student and never exported.
         recipe: of the run.
+        inputs: what it learns from.
     """
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int, data_fingerprint: str) -> None:
         super().__init__()
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
-        self.data_fingerprint = data_fingerprint
+        initial_weights_sha256 = ""
+        if recipe.initial_weights:
+            initial_weights_sha256 = digest_of_weights(load_student(recipe.initial_weights)[0])
         torch.manual_seed(recipe.seed)
         self.student = build_recipe_student(recipe, pretrained=not recipe.initial_weights)
         self._earlier_teacher_sha256 = ""
@@ -62,7 +68,7 @@ class StudentTraining(lightning.LightningModule):
         self.objective = build_objective(recipe, self.student, data_fingerprint)
         self.train()
         self._git_commit = git_commit()
-        self._teacher_sha256 = self.objective.teacher_sha256
+        self.inputs = RunInputs(data_fingerprint, self.objective.teacher_sha256, initial_weights_sha256)
         self._scorers: list[FrameScorer] = []
         self._perceiver: Perceiver | None = None
         self.last_metrics: dict[str, float] = {}
@@ -121,6 +127,9 @@ class StudentTraining(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log `miou` and per-class AP50 (both 0..1), as far as frames were given."""
+        self._perceiver = None
+        if self.trainer.sanity_checking:
+            return  # figures of a frame or two seen by a network that has learnt nothing
         segmentation, detection = (scorer.results() for scorer in self._scorers)
         metrics = {}
         if segmentation["frames"]:
@@ -134,9 +143,7 @@ class StudentTraining(lightning.LightningModule):
         self.last_metrics = metrics
         self.log_dict(metrics, prog_bar=False)
         shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        if not self.trainer.sanity_checking:
-            self.print(f"\nepoch {self.current_epoch + 1}: {shown}")
-        self._perceiver = None
+        self.print(f"\nepoch {self.current_epoch + 1}: {shown}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note where the weights come from, in plain values."""
@@ -145,27 +152,31 @@ class StudentTraining(lightning.LightningModule):
             size=self.recipe.size,
             recipe=self.recipe.to_yaml(),
             recipe_sha256=self.recipe.sha256,
-            data_sha256=self.data_fingerprint,
             epoch=self.current_epoch + 1,
             git_commit=self._git_commit,
             metrics=dict(self.last_metrics),
-            teacher_sha256=self._teacher_sha256,
             earlier_teacher_sha256=self._earlier_teacher_sha256,
             backbone=backbone.configuration if isinstance(backbone, TransformersBackbone) else None,
             segmentation_classes=class_names(SEGMENTATION_CLASSES),
             detection_classes=class_names(DETECTION_CLASSES),
+            **asdict(self.inputs),
         )
         checkpoint[INFO_KEY] = asdict(info)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with another teacher than the run began with."""
-        began_with = checkpoint.get(INFO_KEY, {}).get("teacher_sha256", "")
-        if began_with != self._teacher_sha256:
+        """Refuse to go on with another teacher than the run began with; what the run came from stays noted."""
+        notes = checkpoint.get(INFO_KEY, {})
+        began_with = notes.get("teacher_sha256", "")
+        if began_with != self.inputs.teacher_sha256:
             assert self.recipe.distillation is not None
             raise CheckpointError(
                 f"{self.recipe.distillation.teacher}: expected the teacher that the run began with (weights "
-                f"{began_with[:12]}), got {self._teacher_sha256[:12]}; put it back, or start a new run"
+                f"{began_with[:12]}), got {self.inputs.teacher_sha256[:12]}; put it back, or start a new run"
             )
+        # The weights are the checkpoint's from here on, whatever initial_weights may hold by now.
+        self._earlier_teacher_sha256 = notes.get("earlier_teacher_sha256", "")
+        self.inputs = replace(self.inputs, initial_weights_sha256=notes.get("initial_weights_sha256", ""))
+        self.last_metrics = dict(notes.get("metrics", {}))
 
 
 def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -13,6 +13,8 @@ import yaml
 from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
 from training.distillation.recipe import DistillationRecipe
 
+UNLABELED_KINDS = ("unlabeled", "bag")  # of sources
+
 
 class RecipeError(ValueError):
     """A recipe that cannot be run; the message says which key, what was expected and what to do."""
@@ -117,7 +119,8 @@ class ValidationRecipe:
         every_epochs: also always after the last epoch.
         input_height, input_width: the letterbox, as it will be exported.
         required: whether a missing validation folder is an error (else it is said and skipped).
-        best_by: which figure the best checkpoint is chosen by.
+        best_by: which figure the best checkpoint is chosen by; where its folder is absent and need not be there, the
+            other one.
     """
 
     segmentation: SourceRecipe | None = None
@@ -227,6 +230,12 @@ class Recipe:
             self._check_distillation(self.distillation)
         if not self.data.train or sum(source.share for source in self.data.train) <= 0:
             raise RecipeError("data.train needs at least one source with a share above 0")
+        kinds = {source.kind for source in self.data.train if source.share > 0}
+        if self.distillation is None and kinds <= set(UNLABELED_KINDS):
+            raise RecipeError(
+                f"data.train has frames without labels alone (kind {', '.join(sorted(kinds))}), from which nothing can "
+                "be learnt without a teacher; add a labelled source or a distillation section"
+            )
         if len(self.loss.class_weights) not in (0, len(SEGMENTATION_CLASSES)):
             raise RecipeError(
                 f"loss.class_weights must be empty or name {len(SEGMENTATION_CLASSES)} weights, one for each class, "

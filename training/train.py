@@ -56,6 +56,7 @@ def train(
     devices: str | int = 1,
     num_nodes: int = 1,
     callbacks: tuple[lightning.Callback, ...] = (),
+    anew: bool = False,
 ) -> Path:
     """Run a recipe.
 
@@ -66,6 +67,7 @@ def train(
         devices: of Lightning.
         num_nodes: of Lightning.
         callbacks: besides those of this file.
+        anew: the run's folder may hold checkpoints of before, which are overwritten.
 
     Returns:
         The run's folder: checkpoints/last.ckpt, checkpoints/best.ckpt, csv/, tensorboard/, recipe.yaml.
@@ -73,10 +75,14 @@ def train(
     Raises:
         RecipeError, DataError, CheckpointError: found before training starts.
     """
-    data = DrivingData(recipe, first_epoch=_check_resume(resume, recipe) if resume else 0)
     folder = recipe.output / recipe.name
+    if resume is None and not anew:
+        _check_unused(folder)
+    notes = _check_resume(resume, recipe) if resume else {}
+    data = DrivingData(recipe, first_epoch=int(notes.get("epoch", 0)))
+    _check_same_data(resume, notes, data)
     clock = DataClock()
-    trainer = _make_trainer(recipe, folder, data.has_validation, accelerator, devices, num_nodes, (clock, *callbacks))
+    trainer = _make_trainer(recipe, folder, data.best_by, accelerator, devices, num_nodes, (clock, *callbacks))
     module = StudentTraining(recipe, data.steps_per_epoch(trainer.world_size), data.fingerprint)
     frames, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
     check_room(folder, module.student, cache_growth(recipe, module.objective, frames, seen))
@@ -129,6 +135,15 @@ class DataClock(lightning.Callback):
         self._mark = None
 
 
+class LastValidation(lightning.Callback):
+    """Has the last epoch validated whatever the interval: the last checkpoint notes figures of its own weights then."""
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Lightning looks at the interval at the end of each epoch."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
 class EpochLines(lightning.Callback):
     """Prints number, loss and time of every epoch that is done."""
 
@@ -149,7 +164,7 @@ class EpochLines(lightning.Callback):
 def _make_trainer(
     recipe: Recipe,
     folder: Path,
-    validates: bool,
+    best_by: str,
     accelerator: str,
     devices: str | int,
     num_nodes: int,
@@ -158,12 +173,12 @@ def _make_trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     checkpoints = folder / "checkpoints"
     savers = [ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)]
-    if validates:
+    if best_by:
         savers.append(
             ModelCheckpoint(
                 checkpoints,
                 filename="best",
-                monitor=recipe.validation.best_by,
+                monitor=best_by,
                 mode="max",
                 enable_version_counter=False,
                 save_on_train_epoch_end=False,
@@ -178,14 +193,14 @@ def _make_trainer(
         precision=recipe.precision,
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=recipe.validation.every_epochs,
-        num_sanity_val_steps=1 if validates else 0,
-        limit_val_batches=1.0 if validates else 0,
+        num_sanity_val_steps=1 if best_by else 0,
+        limit_val_batches=1.0 if best_by else 0,
         gradient_clip_val=recipe.optimizer.gradient_clip or None,
         sync_batchnorm=several_gpus,  # SyncBatchNorm refuses the CPU
         use_distributed_sampler=False,  # EpochSampler knows its part
         log_every_n_steps=LOGGED_EVERY_STEPS,
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
-        callbacks=[_progress(), LearningRateMonitor("step"), *savers, *callbacks],
+        callbacks=[_progress(), LearningRateMonitor("step"), LastValidation(), *savers, *callbacks],
         enable_progress_bar=_in_terminal(),
         enable_model_summary=False,
         plugins=[WholeCheckpoints()],
@@ -201,13 +216,33 @@ def _in_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def _check_resume(resume: Path, recipe: Recipe) -> int:
-    """How many epochs the checkpoint has finished; refuses one of another recipe."""
-    content = read_checkpoint(resume)
-    notes = content.get(INFO_KEY, {})
+def _check_unused(folder: Path) -> None:
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.exists():
+        raise CheckpointError(
+            f"{last}: expected a new run's folder, there is a run of this name already, which would be overwritten; "
+            "go on with it by --resume, choose another name by --override name=NAME, or delete the folder"
+        )
+
+
+def _check_resume(resume: Path, recipe: Recipe) -> dict[str, Any]:
+    """The notes of the checkpoint; refuses one of another recipe."""
+    notes: dict[str, Any] = read_checkpoint(resume).get(INFO_KEY, {})
     if notes.get("recipe_sha256") != recipe.sha256:
         raise CheckpointError(
             f"{resume}: it was trained by another recipe (or other overrides) than the one given, so going on would "
             "not be the same run; give the run's own recipe.yaml, or start a new run with initial_weights"
         )
-    return int(notes["epoch"])
+    return notes
+
+
+def _check_same_data(resume: Path | None, notes: dict[str, Any], data: DrivingData) -> None:
+    """Frames that came, went or changed would give another run than the one that is gone on with."""
+    began_with = str(notes.get("data_sha256") or data.fingerprint)
+    if began_with != data.fingerprint:
+        pairs = zip(data.sources, began_with.split("+"), data.fingerprint.split("+"), strict=False)
+        changed = ", ".join(str(source.folder) for source, before, now in pairs if before != now)
+        raise CheckpointError(
+            f"{resume}: expected the frames and labels that the run began with, those of {changed} are others now; put "
+            "them back, or start a new run with initial_weights"
+        )

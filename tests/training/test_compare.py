@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from training.__main__ import main
-from training.compare import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
+from training.checkpoint import INFO_KEY, read_checkpoint
+from training.compare_recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
 from training.compare_report import write_report
 from training.compare_statistics import difference, spread
 from training.recipe import RecipeError, SourceRecipe
@@ -55,6 +57,7 @@ def test_report_warns_where_distillation_loses(tmp_path: Path) -> None:
     results = {
         "entries": {"plain": {"left out": base}, "distilled": {"left out": lost}},
         "teacher": {"left out": {"miou": 0.71}},
+        "warnings": ["WARNING: 3 of the 9 frames of left out are seen"],
     }
     text = write_report(tmp_path, "trial", ["left out"], results)
     row = next(line for line in text.splitlines() if line.startswith("| distilled | miou"))
@@ -62,6 +65,7 @@ def test_report_warns_where_distillation_loses(tmp_path: Path) -> None:
     assert "WARNING: worse" in row
     assert "-50%" in row
     assert "| teacher | miou | 71.0 |" in text
+    assert text.index("WARNING: 3 of the 9") < text.index("## left out")
     assert (tmp_path / "report.md").read_text() == text
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "report.json").read_text())["teacher"]["left out"]["miou"] == 0.71
@@ -103,12 +107,20 @@ def test_whole_comparison_and_nothing_is_done_twice(
     scores = json.loads(first)["entries"]
     assert set(scores["fast"]["rendered"]) == {"3", "4"}
     assert scores["fast"]["rendered"]["3"] != scores["slow"]["rendered"]["3"]
-    assert "| slow | miou |" in capsys.readouterr().out
-    # A run that was broken off is trained again, finished ones are not.
+    said = capsys.readouterr().out
+    assert "| slow | miou |" in said
+    assert said.count("WARNING: 2 of the 2 frames of rendered are frames that entry slow was trained on") == 2
+    # A run that was broken off is trained again, and one of other data; finished ones are not.
     (folder / "runs" / "fast_4" / "checkpoints" / "last.ckpt").unlink()
+    other = folder / "runs" / "slow_3" / "checkpoints" / "last.ckpt"
+    content = read_checkpoint(other)
+    content[INFO_KEY]["data_sha256"] = "of other data"
+    torch.save(content, other)
+    checkpoints[other] = other.stat().st_mtime_ns
     assert main(["compare", str(path), "--accelerator", "cpu"]) == 0
+    assert "was trained with other training data than now: the run is done anew" in capsys.readouterr().out
     changed = {file.parts[-3] for file, when in checkpoints.items() if file.stat().st_mtime_ns != when}
-    assert changed == {"fast_4"}
+    assert changed == {"fast_4", "slow_3"}
     assert (folder / "report.json").read_text() == first
 
 
@@ -132,6 +144,14 @@ def test_seed_is_all_that_differs_between_runs_of_an_entry(rendered_samples: Pat
         ),
         ((EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("data.samples_per_epoch=8",))), "samples_per_epoch 24"),
         ((EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("size=m",))), "size s, got m"),
+        ((EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("initial_weights=x",))), "initial_weights none, got x"),
+        (
+            tuple(
+                EntryRecipe(part, RECIPE, ("initial_weights=x", f"trained_part={part}"))
+                for part in ("all", "detection")
+            ),
+            "trained_part all, got detection",
+        ),
         ((EntryRecipe("a", RECIPE), EntryRecipe("a", RECIPE)), "different names"),
         ((EntryRecipe("a", RECIPE), EntryRecipe("../b", RECIPE)), "become folders"),
         ((EntryRecipe("a", RECIPE), EntryRecipe("b", Path("none.yaml"))), "none.yaml"),

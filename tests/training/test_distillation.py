@@ -233,7 +233,7 @@ def test_damaged_output_is_asked_anew(rendered_samples: Path, teacher_checkpoint
     damaged = sorted(cache.rglob("*.npz"))[0]
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[: len(whole) // 2])
-    train(recipe, accelerator="cpu")
+    train(recipe, accelerator="cpu", anew=True)
     assert damaged.read_bytes() == whole
 
 

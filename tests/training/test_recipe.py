@@ -42,6 +42,11 @@ def test_recipes_of_the_repository_are_valid_and_named_as_their_files(path: Path
         ("augmentation.scale_min=3", "above augmentation.scale_max"),
         ("data.train.0.kind=rendred", "did you mean rendered?"),
         ("data.train=[]", "at least one source"),
+        ("data.train.0.kind=unlabeled", "nothing can be learnt without a teacher"),
+        (
+            "data.train=[{kind: bag, folder: x}, {kind: unlabeled, folder: x}]",
+            "add a labelled source or a distillation",
+        ),
         ("data.train.4.kind=camvid", "no such place in the recipe"),
         ("loss.class_weights=[1, 2]", "one for each class, got 2"),
         ("validation.segmentation={kind: camvid}", "key validation.segmentation.folder is missing"),

@@ -16,11 +16,12 @@ import torch
 import training.train as train_module
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
-from training.checkpoint import CheckpointError, load_student, load_weights_into, read_checkpoint
+from training.checkpoint import INFO_KEY, CheckpointError, load_student, load_weights_into, read_checkpoint
+from training.data.data_module import DrivingData
 from training.ema import AveragedWeights
 from training.lightning_module import rate_share, split_by_decay
 from training.networks.student import build_student
-from training.recipe import OptimizerRecipe, Recipe
+from training.recipe import OptimizerRecipe, Recipe, RecipeError
 from training.recipe_reader import load_recipe
 from training.train import train
 
@@ -112,6 +113,74 @@ def test_resuming_another_recipe_is_refused(finished_run: Path, rendered_samples
     other = smoke(rendered_samples, finished_run.parent, "optimizer.learning_rate=0.1")
     with pytest.raises(CheckpointError, match="another recipe"):
         train(other, resume=finished_run / "checkpoints" / "last.ckpt", accelerator="cpu")
+
+
+def test_resuming_with_other_data_is_refused(finished_run: Path, rendered_samples: Path, tmp_path: Path) -> None:
+    content = read_checkpoint(finished_run / "checkpoints" / "last.ckpt")
+    content[INFO_KEY]["data_sha256"] = "0" * 16
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match=f"those of {rendered_samples} are others now; put them back"):
+        train(smoke(rendered_samples, finished_run.parent), resume=tmp_path / "last.ckpt", accelerator="cpu")
+
+
+def test_run_of_the_same_name_is_not_overwritten(finished_run: Path, rendered_samples: Path) -> None:
+    last = finished_run / "checkpoints" / "last.ckpt"
+    before = last.stat()
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: expected a new run's folder.*--resume.*name=.*delete"):
+        train(smoke(rendered_samples, finished_run.parent), accelerator="cpu")
+    assert last.stat() == before
+
+
+class MetricsAtStart(lightning.Callback):
+    """Remembers the figures that a checkpoint would note when each epoch begins."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.seen.append(dict(pl_module.last_metrics))
+
+
+def test_last_epoch_is_validated_whatever_the_interval(rendered_samples: Path, tmp_path: Path) -> None:
+    metrics = MetricsAtStart()
+    recipe = smoke(rendered_samples, tmp_path, "size=n", "epochs=3", "validation.every_epochs=2")
+    folder = train(recipe, accelerator="cpu", callbacks=(metrics,))
+    _, info = load_student(folder / "checkpoints" / "last.ckpt")
+    assert [bool(seen) for seen in metrics.seen] == [False, False, True]  # none of the untrained network
+    mious = logged(folder, "miou")
+    assert len(mious) == 2
+    assert info.metrics["miou"] == pytest.approx(mious[-1], abs=1e-6)
+    assert info.metrics != metrics.seen[2]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["validation.segmentation=null"], "set validation.best_by to car_ap50, or add validation.segmentation"),
+        (["validation.detection=null", "validation.best_by=car_ap50"], "set validation.best_by to miou, or add"),
+        (["validation.segmentation.kind=unlabeled"], "validation.segmentation must be frames with labels"),
+        (["validation.detection.kind=bag"], "validation.detection must be frames with labels"),
+    ],
+)
+def test_validation_that_yields_nothing_is_refused(
+    overrides: list[str], sentence: str, rendered_samples: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError) as error:
+        train(smoke(rendered_samples, tmp_path, *overrides), accelerator="cpu")
+    assert sentence in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_best_is_chosen_by_the_figure_that_there_is(
+    rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = (f"validation.segmentation.folder={tmp_path / 'absent'}", "validation.required=false")
+    recipe = smoke(rendered_samples, tmp_path, "size=n", "epochs=1", *absent)
+    checkpoints = train(recipe, accelerator="cpu") / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert "best checkpoint is chosen by car_ap50, for there are no frames that give miou" in capsys.readouterr().out
+    neither = smoke(rendered_samples, tmp_path, *absent, f"validation.detection.folder={tmp_path / 'absent'}")
+    assert DrivingData(neither).best_by == ""
 
 
 def test_run_starts_from_the_averaged_weights_of_another(

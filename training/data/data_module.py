@@ -18,7 +18,7 @@ from training.data.sample import Sample
 from training.data.sampling import Draw, EpochSampler
 from training.data.source import DataError, FrameFolder, RenderedFolder
 from training.data.unlabeled import UnlabeledFolder, take_frames_out
-from training.recipe import Recipe, SourceRecipe
+from training.recipe import UNLABELED_KINDS, Recipe, RecipeError, SourceRecipe, ValidationRecipe
 
 FOLDERS: dict[str, type[FrameFolder]] = {
     "rendered": RenderedFolder,
@@ -26,6 +26,7 @@ FOLDERS: dict[str, type[FrameFolder]] = {
     "unlabeled": UnlabeledFolder,
     "bag": UnlabeledFolder,
 }
+_TASK_OF_FIGURE = {"miou": "segmentation", "car_ap50": "detection"}  # in the order of DrivingData.validation
 _AUGMENTATION_STREAM = 1  # keeps the draws of augmentation apart from those of the sampler
 
 
@@ -73,6 +74,7 @@ class DrivingData(lightning.LightningDataModule):
         first_epoch: that the run begins or goes on with.
         sources: of training frames, in the recipe's order.
         validation: frames to score segmentation on, and frames to score detection on; None where there are none.
+        best_by: the figure that the best checkpoint is chosen by; empty = nothing is validated.
         fingerprint: changes when any image or label does; goes into checkpoints.
     """
 
@@ -80,23 +82,20 @@ class DrivingData(lightning.LightningDataModule):
         super().__init__()
         self.recipe = recipe
         self.first_epoch = first_epoch
+        check_validation(recipe.validation)
         self.sources = [open_source(source) for source in recipe.data.train]
         self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
         settings = recipe.validation
         self.validation = [
             _open_validation(source, settings.required) for source in (settings.segmentation, settings.detection)
         ]
+        self.best_by = _choose_figure(settings, self.validation)
         self.samples_per_epoch = recipe.data.samples_per_epoch or sum(len(source) for source in self.sources)
         if self.samples_per_epoch < recipe.batch_size:
             raise DataError(
                 f"an epoch of {self.samples_per_epoch} samples does not fill one batch of {recipe.batch_size}; "
                 "lower batch_size or raise data.samples_per_epoch"
             )
-
-    @property
-    def has_validation(self) -> bool:
-        """Whether there are any frames to score."""
-        return any(self.validation)
 
     def steps_per_epoch(self, world_size: int) -> int:
         """Optimiser steps of one epoch."""
@@ -159,6 +158,37 @@ class _Frames(Dataset[Sample]):
 
 def _as_it_is(sample: Any) -> Any:
     return sample
+
+
+def check_validation(settings: ValidationRecipe) -> None:
+    """Look at what of the validation can be told from the recipe alone.
+
+    Raises:
+        RecipeError: it would never yield what is asked of it; training would find out at the first validation.
+    """
+    sources = {"segmentation": settings.segmentation, "detection": settings.detection}
+    for task, source in sources.items():
+        if source is not None and source.kind in UNLABELED_KINDS:
+            raise RecipeError(
+                f"validation.{task} must be frames with labels to score against, got kind {source.kind}; name a "
+                "labelled folder, or leave it out"
+            )
+    wanted = _TASK_OF_FIGURE[settings.best_by]
+    if any(sources.values()) and sources[wanted] is None:
+        other = next(figure for figure, task in _TASK_OF_FIGURE.items() if task != wanted)
+        raise RecipeError(
+            f"validation.best_by is {settings.best_by}, which comes from validation.{wanted}, and there is none; set "
+            f"validation.best_by to {other}, or add validation.{wanted}"
+        )
+
+
+def _choose_figure(settings: ValidationRecipe, opened: list[FrameFolder | None]) -> str:
+    """The recipe's figure, or the other one where only the frames of that are there, or none."""
+    there = [figure for figure, folder in zip(_TASK_OF_FIGURE, opened, strict=True) if folder]
+    if there and settings.best_by not in there:
+        print(f"the best checkpoint is chosen by {there[0]}, for there are no frames that give {settings.best_by}")
+        return there[0]
+    return settings.best_by if there else ""
 
 
 def _open_validation(recipe: SourceRecipe | None, required: bool) -> FrameFolder | None:

@@ -48,7 +48,7 @@ class FrameFolder(ABC):
     def __init__(self, recipe: SourceRecipe) -> None:
         self.folder = recipe.folder
         self.box_weight = recipe.box_weight
-        self._images = _select(_list_images(recipe.folder), recipe)
+        self._images = select_frames(recipe)
         self.names = [path.stem for path in self._images]
 
     def __len__(self) -> int:
@@ -183,6 +183,15 @@ class RenderedFolder(LabeledFolder):
         """As for every folder, and boxes.json."""
         boxes = hashlib.sha256((self.folder / "boxes.json").read_bytes()).hexdigest()
         return hashlib.sha256(f"{super().fingerprint()}{boxes}".encode()).hexdigest()
+
+
+def select_frames(recipe: SourceRecipe) -> list[Path]:
+    """The images of a source's folder that its recipe takes, in name order.
+
+    Raises:
+        DataError: no such folder or drive, or nothing is left.
+    """
+    return _select(_list_images(recipe.folder), recipe)
 
 
 def _list_images(folder: Path) -> list[Path]:

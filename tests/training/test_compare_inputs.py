@@ -1,0 +1,170 @@
+"""What a comparison looks at before its first run, and which runs of before it takes as they are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from training import compare
+from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointError, CheckpointInfo
+from training.compare_inputs import check_inputs, find_overlaps
+from training.compare_recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
+from training.networks.student import build_student
+from training.recipe import Recipe, SourceRecipe
+from training.recipe_reader import load_recipe, load_section
+from training.run_inputs import RunInputs
+
+TRAINING = Path(__file__).resolve().parents[2] / "training"
+RECIPE = TRAINING / "recipes" / "student_s_smoke.yaml"
+COMPARISONS = sorted((TRAINING / "comparisons").glob("*.yaml"))
+INPUTS = RunInputs("data", "teacher", "start")
+
+
+def write_checkpoint(path: Path, recipe: Recipe, classes: int = 0, **notes: Any) -> Path:
+    """As a run leaves it; with weights of an untrained student where `classes` are given."""
+    network = build_student(recipe.size, classes, 4).state_dict() if classes else {}
+    info = CheckpointInfo(recipe.size, recipe.to_yaml(), recipe.sha256, "data", recipe.epochs, "", {})
+    content = {
+        "state_dict": {AVERAGED_PREFIX + name: value for name, value in network.items()},
+        INFO_KEY: asdict(replace(info, **notes)),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("notes", "trained", "said"),
+    [
+        ({"teacher_sha256": "teacher", "initial_weights_sha256": "start"}, None, "finished before"),
+        ({"teacher_sha256": "teacher"}, None, "finished before"),  # an earlier version did not note the start
+        ({"teacher_sha256": "teacher", "epoch": 1}, "resumed", ""),
+        ({"teacher_sha256": "retrained"}, "anew", "was trained with another teacher than now: the run is done anew"),
+        ({"teacher_sha256": "retrained", "epoch": 1}, "anew", "another teacher than now"),
+        (
+            {"data_sha256": "other", "initial_weights_sha256": "other"},
+            "anew",
+            "other training data and other initial weights",
+        ),
+        ({"recipe_sha256": "other"}, "anew", "another recipe than now"),
+    ],
+)
+def test_run_is_finished_where_all_that_it_learnt_from_is_as_it_was(
+    notes: dict[str, Any],
+    trained: str | None,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = replace(load_recipe(RECIPE), output=tmp_path, name="entry_1")
+    planned = PlannedRun("entry", 1, recipe)
+    write_checkpoint(planned.checkpoint, recipe, **notes)
+    calls: list[str] = []
+
+    def record(recipe: Recipe, resume: Path | None, accelerator: str, devices: str, anew: bool) -> None:
+        calls.append("resumed" if resume else "anew" if anew else "new")
+
+    monkeypatch.setattr(compare, "train", record)
+    compare.finish(planned, INPUTS, "cpu", "1")
+    assert calls == ([trained] if trained else [])
+    assert said in capsys.readouterr().out
+
+
+def smoke_comparison(samples: Path, *overrides: str, teacher: str = "", second: tuple[str, ...] = ()) -> Any:
+    folders = [f"data.train.0.folder={samples}"]
+    folders += [f"validation.{task}.folder={samples}" for task in ("segmentation", "detection")]
+    entries = (EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, second))
+    scores = (ScoreRecipe("rendered", SourceRecipe("rendered", samples)),)
+    comparison = ComparisonRecipe("x", entries, (1, 2), scores, teacher, ("size=n", *folders, *overrides))
+    return comparison, plan(comparison)
+
+
+def test_inputs_are_those_that_a_run_would_note(rendered_samples: Path, tmp_path: Path) -> None:
+    teacher = write_checkpoint(tmp_path / "teacher.ckpt", load_recipe(RECIPE), classes=11)
+    section = f"distillation={{teacher: {teacher}, terms: [{{kind: dist}}]}}"
+    comparison, runs = smoke_comparison(rendered_samples, second=(section,))
+    found = check_inputs(comparison, runs)
+    assert found["a"].data_sha256 == found["b"].data_sha256 != ""
+    assert found["a"].teacher_sha256 == "" != found["b"].teacher_sha256
+    write_checkpoint(teacher, load_recipe(RECIPE), classes=11)  # trained again: other weights at the same place
+    assert check_inputs(comparison, runs)["b"].differences(asdict(found["b"])) == ["another teacher"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "at", "sentence"),
+    [
+        (10, "distillation", "expected a network with the segmentation classes"),
+        (11, "initial_weights", "expected weights of the size and backbone that the recipe names, or of a smaller"),
+        (10, "teacher", "expected a network with the segmentation classes"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_the_first_run(
+    classes: int, at: str, sentence: str, rendered_samples: Path, tmp_path: Path
+) -> None:
+    path = write_checkpoint(tmp_path / "other.ckpt", load_recipe(RECIPE), classes)  # size s, the entries are n
+    section = f"distillation={{teacher: {path}, terms: [{{kind: dist}}]}}"
+    comparison, runs = smoke_comparison(
+        rendered_samples,
+        *([f"initial_weights={path}"] if at == "initial_weights" else []),
+        teacher=str(path) if at == "teacher" else "",
+        second=(section,) if at == "distillation" else (),
+    )
+    with pytest.raises(CheckpointError, match=re.escape(f"{path}: ") + sentence):
+        check_inputs(comparison, runs)
+
+
+def make_frames(folder: Path, *names: str) -> None:
+    (folder / "images").mkdir(parents=True)
+    for name in names:
+        (folder / "images" / f"{name}.png").touch()
+
+
+@pytest.fixture
+def checkout_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the shipped recipes find their frames and checkpoints, named as the real ones, with nothing in them."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    make_frames(Path("../shared/camvid/train"), "0001TP_1", "0001TP_2", "0006R0_1", "0016E5_1")
+    make_frames(Path("../shared/camvid/val"), "0016E5_2")
+    make_frames(Path("out/rendered/train"), "a_1", "a_2")
+    make_frames(Path("out/rendered/val"), "a_1")
+    for name in ("student_s_rendered", "student_s_left_out_0001TP", "student_s_left_out_0006R0", "student_s_camvid"):
+        recipe = load_recipe(TRAINING / "recipes" / f"{name}.yaml")
+        write_checkpoint(Path("out/training") / name / "checkpoints" / "last.ckpt", recipe)
+
+
+def shipped(path: Path, *overrides: str) -> Any:
+    comparison = load_section(path, ComparisonRecipe, overrides)
+    entries = tuple(replace(entry, recipe=TRAINING.parent / entry.recipe) for entry in comparison.entries)
+    comparison = replace(comparison, entries=entries)
+    return comparison, plan(comparison)
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_shipped_comparisons_score_what_nothing_was_trained_on(path: Path, checkout_with_data: None) -> None:
+    assert find_overlaps(*shipped(path)) == []
+
+
+def test_frames_that_an_entry_was_trained_on_are_told(checkout_with_data: None) -> None:
+    comparison, runs = shipped(COMPARISONS[0])
+    recipe = load_recipe(TRAINING / "recipes" / "student_n_camvid.yaml")  # no drive left out
+    runs[0] = replace(runs[0], entry="whole", recipe=recipe)
+    (warning,) = find_overlaps(comparison, runs)
+    assert warning.startswith("WARNING: 2 of the 2 frames of left-out drive 0001TP are frames that entry whole was")
+
+
+@pytest.mark.parametrize("at", ["teacher", "start"])
+def test_frames_that_a_teacher_or_its_start_was_trained_on_are_told(at: str, checkout_with_data: None) -> None:
+    seen = "out/training/student_s_camvid/checkpoints/last.ckpt"  # all of train
+    teacher = Path("out/training/teacher/last.ckpt")
+    recipe = load_recipe(TRAINING / "recipes" / "student_s_left_out_0001TP.yaml", [f"initial_weights={seen}"])
+    write_checkpoint(teacher, recipe)
+    comparison, runs = shipped(COMPARISONS[0], f"teacher={seen if at == 'teacher' else teacher}")
+    (warning,) = find_overlaps(comparison, runs)
+    assert f"frames that {seen} was trained on, which flatters it" in warning

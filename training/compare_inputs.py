@@ -1,0 +1,104 @@
+"""What is looked at before the first run of a comparison: whether all of them can be run, and what they learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from training.checkpoint import INFO_KEY, CheckpointError, load_student, read_checkpoint
+from training.compare_recipe import ComparisonRecipe, PlannedRun
+from training.data.data_module import DrivingData
+from training.data.source import DataError, select_frames
+from training.lightning_module import StudentTraining
+from training.recipe import Recipe, RecipeError, SourceRecipe
+from training.recipe_reader import parse_recipe
+from training.run_inputs import RunInputs
+
+
+def check_inputs(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> dict[str, RunInputs]:
+    """Open all that the entries learn from and build each of them once, teacher and start included.
+
+    Returns:
+        By entry, what its runs learn from.
+
+    Raises:
+        CheckpointError, DataError, RecipeError: what would otherwise have ended the comparison hours later.
+    """
+    if comparison.teacher:
+        load_student(comparison.teacher)
+    fingerprints: dict[object, str] = {}  # most entries share their data, and reading them takes a while
+    inputs = {}
+    for entry, recipe in _recipe_of_each(runs).items():
+        data = (recipe.data, recipe.validation)
+        if data not in fingerprints:
+            fingerprints[data] = DrivingData(recipe).fingerprint
+        inputs[entry] = StudentTraining(recipe, 1, fingerprints[data]).inputs
+    return inputs
+
+
+def find_overlaps(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> list[str]:
+    """A sentence for every set of scored frames that something in the comparison was trained on.
+
+    Teachers and starts are followed back as far as their checkpoints are here and note the recipe that trained them.
+    Frames are the same where they are the same file.
+    """
+    trained_on: dict[str, set[Path]] = {}
+    listed: dict[SourceRecipe, set[Path]] = {}
+    for who, source in _sources(comparison, runs):
+        if source not in listed:
+            listed[source] = _files(source)
+        trained_on.setdefault(who, set()).update(listed[source])
+    warnings = []
+    for score in comparison.scores:
+        frames = _files(score.frames)
+        for who, seen in trained_on.items():
+            if frames & seen:
+                warnings.append(
+                    f"WARNING: {len(frames & seen)} of the {len(frames)} frames of {score.name} are frames that {who} "
+                    "was trained on, which flatters it; score on others, or leave them out there"
+                )
+    return warnings
+
+
+def _recipe_of_each(runs: Sequence[PlannedRun]) -> dict[str, Recipe]:
+    return {planned.entry: planned.recipe for planned in runs}
+
+
+def _sources(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> Iterator[tuple[str, SourceRecipe]]:
+    """Who was, or will be, trained on which frames."""
+    ahead = [comparison.teacher]
+    for entry, recipe in _recipe_of_each(runs).items():
+        yield from ((f"entry {entry}", source) for source in recipe.data.train if source.share > 0)
+        ahead += _checkpoints_of(recipe)
+    visited = {""}
+    while ahead:
+        checkpoint = ahead.pop(0)
+        if checkpoint not in visited:
+            visited.add(checkpoint)
+            noted = _noted_recipe(Path(checkpoint))
+            if noted is not None:
+                yield from ((checkpoint, source) for source in noted.data.train if source.share > 0)
+                ahead += _checkpoints_of(noted)
+
+
+def _checkpoints_of(recipe: Recipe) -> list[str]:
+    """What a run starts from and is taught by."""
+    return [recipe.initial_weights, recipe.distillation.teacher if recipe.distillation else ""]
+
+
+def _noted_recipe(checkpoint: Path) -> Recipe | None:
+    """The recipe that a checkpoint was trained by; None where it is gone or of a version that wrote others."""
+    try:
+        return parse_recipe(str(read_checkpoint(checkpoint)[INFO_KEY]["recipe"]))
+    except (CheckpointError, RecipeError, KeyError, TypeError):
+        return None
+
+
+def _files(source: SourceRecipe) -> set[Path]:
+    """The images of a source; none where its folder is not here, or is a bag, out of which nothing labelled comes."""
+    if source.kind == "bag":
+        return set()
+    try:
+        return {path.resolve() for path in select_frames(source)}
+    except DataError:
+        return set()
