@@ -150,7 +150,6 @@ def test_last_epoch_is_validated_whatever_the_interval(rendered_samples: Path, t
     mious = logged(folder, "miou")
     assert len(mious) == 2
     assert info.metrics["miou"] == pytest.approx(mious[-1], abs=1e-6)
-    assert info.metrics != metrics.seen[2]
 
 
 @pytest.mark.parametrize(
