@@ -50,11 +50,14 @@ def finished_run(rendered_samples: Path, tmp_path_factory: pytest.TempPathFactor
     return train(smoke(rendered_samples, tmp_path_factory.mktemp("runs")), accelerator="cpu")
 
 
-def logged(folder: Path, column: str) -> list[float]:
+def logged(folder: Path, column: str, beside: str = "") -> list[float]:
+    """The values of a column, in the rows that have another one too."""
     values = []
     for path in sorted((folder / "csv").glob("version_*/metrics.csv")):
         with path.open() as file:
-            values += [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
+            values += [
+                float(row[column]) for row in csv.DictReader(file) if row.get(column) and row.get(beside or column)
+            ]
     return values
 
 
@@ -150,6 +153,7 @@ def test_last_epoch_is_validated_whatever_the_interval(rendered_samples: Path, t
     mious = logged(folder, "miou")
     assert len(mious) == 2
     assert info.metrics["miou"] == pytest.approx(mious[-1], abs=1e-6)
+    assert logged(folder, "epoch", beside="miou") == [1, 2]  # counted from 0
 
 
 @pytest.mark.parametrize(
