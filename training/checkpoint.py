@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -101,16 +102,17 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     return student.eval(), info
 
 
-def load_weights_into(student: Student, path: Path | str) -> CheckpointInfo:
+def load_weights_into(student: Student, path: Path | str) -> tuple[CheckpointInfo, str]:
     """Give a student the averaged weights of a checkpoint; those of a smaller one of our family are grown into it.
 
     Returns:
-        Where the weights come from.
+        Where the weights come from, and their SHA-256 as they are in the file.
 
     Raises:
         CheckpointError: not such a file, or of a student that is larger or of another kind.
     """
     weights, info = load_student(path)
+    sha256 = digest_of_weights(weights)
     try:
         ours, theirs = (isinstance(network.backbone, Backbone) for network in (student, weights))
         if ours and theirs and _shapes(weights) != _shapes(student):
@@ -124,7 +126,16 @@ def load_weights_into(student: Student, path: Path | str) -> CheckpointInfo:
             f"{path}: expected weights of the size and backbone that the recipe names, or of a smaller size of our own "
             f"family, these are of size {info.size} with {backbone} backbone; name such a checkpoint"
         ) from error
-    return info
+    return info, sha256
+
+
+def digest_of_weights(network: Student) -> str:
+    """SHA-256 over names and values of all weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _shapes(student: Student) -> dict[str, tuple[int, ...]]:

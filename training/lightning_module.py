@@ -21,12 +21,10 @@ from training.checkpoint import (
     CheckpointInfo,
     class_names,
     git_commit,
-    load_student,
     load_weights_into,
 )
 from training.data.batch import Batch
 from training.data.sample import Sample
-from training.distillation.teacher import digest_of_weights
 from training.ema import AveragedWeights
 from training.export import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
@@ -53,14 +51,12 @@ class StudentTraining(lightning.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
-        initial_weights_sha256 = ""
-        if recipe.initial_weights:
-            initial_weights_sha256 = digest_of_weights(load_student(recipe.initial_weights)[0])
         torch.manual_seed(recipe.seed)
         self.student = build_recipe_student(recipe, pretrained=not recipe.initial_weights)
-        self._earlier_teacher_sha256 = ""
+        self._earlier_teacher_sha256 = initial_weights_sha256 = ""
         if recipe.initial_weights:
-            self._earlier_teacher_sha256 = load_weights_into(self.student, recipe.initial_weights).taught_by
+            start, initial_weights_sha256 = load_weights_into(self.student, recipe.initial_weights)
+            self._earlier_teacher_sha256 = start.taught_by
         if recipe.trained_part == "detection":
             self.student.requires_grad_(False)
             self.student.detection.requires_grad_(True)

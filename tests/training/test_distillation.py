@@ -15,7 +15,7 @@ import torch
 
 from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
 from training.__main__ import main
-from training.checkpoint import CheckpointError, load_student, read_checkpoint
+from training.checkpoint import CheckpointError, digest_of_weights, load_student, read_checkpoint
 from training.data.batch import Batch
 from training.distillation.cache import from_arrays, to_arrays
 from training.distillation.objective import DistillationLoss
@@ -27,7 +27,7 @@ from training.distillation.recipe import (
     TemperatureKl,
     balance_at,
 )
-from training.distillation.teacher import Teacher, check_teacher, digest_of_weights
+from training.distillation.teacher import Teacher, check_teacher
 from training.distillation.terms import Comparison, build_term, channels_of
 from training.losses import SupervisedLoss
 from training.networks.student import build_student

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from training.checkpoint import CheckpointError, load_student
+from training.checkpoint import CheckpointError, digest_of_weights, load_student
 from training.data.batch import Batch
 from training.distillation.cache import OutputCache, to_arrays
 from training.networks.student import Student, StudentOutputs
@@ -100,12 +99,3 @@ def check_teacher(student: Student, teacher: Teacher, name: str) -> tuple[Studen
                 f"student's are, got {tuple(theirs.shape)}; train a teacher with the same classes and strides"
             )
     return seen_by_student, seen_by_teacher
-
-
-def digest_of_weights(network: Student) -> str:
-    """SHA-256 over names and values of all weights and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
