@@ -1,8 +1,7 @@
-"""A model is tried in a process of its own before the node that drives with the old one lets it in.
+"""A model is tried in a process of its own before a node, which may be driving with another one, lets it in.
 
-There it may take its time at the lowest priority: a TensorRT engine is built, for minutes, into the cache from which
-the node then takes it. There it may also crash its runtime or use up memory: that is a refusal, not the end of
-perception.
+There it may crash its runtime, hang or use up memory: that is a refusal, not the end of perception. There it may also
+take its time: a TensorRT engine is built, for minutes, into the cache from which the node then takes it.
 """
 
 from __future__ import annotations
@@ -13,19 +12,21 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ros_kd_perception.child_memory import limit_of_model, limited_memory
 from ros_kd_perception.jpeg_warnings import standard_error
 
-TIMEOUT_S = 1800.0
-"""A TensorRT build on a small machine takes a quarter of an hour."""
+TIMEOUT_S = 300.0
+TENSORRT_TIMEOUT_S = 1800.0
+"""A build of an engine on a small machine takes a quarter of an hour."""
 
 _POLL_S = 0.05
 _GRACE_S = 5.0
+_ACCEPTED = "sha256 "
 
 
 class CandidateRefused(ValueError):
@@ -33,22 +34,31 @@ class CandidateRefused(ValueError):
 
 
 def check_in_child(
-    path: str, options: Mapping[str, Any], cancelled: threading.Event, timeout_s: float = TIMEOUT_S
-) -> None:
+    path: str,
+    options: Mapping[str, Any],
+    cancelled: Callable[[], bool] = lambda: False,
+    *,
+    low_priority: bool = False,
+    timeout_s: float = TIMEOUT_S,
+) -> str:
     """Open a model with its golden frames in a child process.
 
     Args:
         path: of the `.onnx` file.
         options: keyword arguments of `OnnxModel.open`.
-        cancelled: ends the child when set.
+        cancelled: asked every 50 ms; ends the child when it says so.
+        low_priority: the child gives way to whatever else the machine does; while another model drives.
         timeout_s: how long it may take.
 
+    Returns:
+        The sha256 of the file that passed, in hexadecimal digits.
+
     Raises:
-        CandidateRefused: it was refused, crashed, took too long, or was cancelled.
+        CandidateRefused: it was refused, crashed, took too long or too much memory, or was cancelled.
     """
     root = str(Path(__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    request = json.dumps({"path": path, "options": dict(options)})
+    request = json.dumps({"path": path, "options": dict(options), "low_priority": low_priority})
     try:
         with standard_error() as errors:
             child = subprocess.Popen(
@@ -61,19 +71,26 @@ def check_in_child(
             )
     except OSError as error:
         raise CandidateRefused(f"expected to start a process that tries {path}, got: {error}") from None
-    with child:
+    with child, limited_memory(child, limit_of_model(path)) as memory:
         try:
             _wait(child, path, cancelled, timeout_s)
         finally:
             _end(child)
         answer = child.stdout.read(65536) if child.stdout is not None else ""
-    _judge(path, child.returncode, answer)
+    if memory.exceeded_bytes:
+        raise CandidateRefused(memory.refusal(path))
+    return _judge(path, child.returncode, answer)
 
 
-def _wait(child: subprocess.Popen[str], path: str, cancelled: threading.Event, timeout_s: float) -> None:
+def _wait(child: subprocess.Popen[str], path: str, cancelled: Callable[[], bool], timeout_s: float) -> None:
     deadline_s = time.monotonic() + timeout_s
-    while child.poll() is None:
-        if cancelled.wait(_POLL_S):
+    while True:
+        try:
+            child.wait(_POLL_S)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        if cancelled():
             raise CandidateRefused(f"the trial of {path} was cancelled")
         if time.monotonic() > deadline_s:
             raise CandidateRefused(
@@ -91,10 +108,10 @@ def _end(child: subprocess.Popen[str]) -> None:
             child.kill()
 
 
-def _judge(path: str, status: int, answer: str) -> None:
+def _judge(path: str, status: int, answer: str) -> str:
     lines = answer.strip().splitlines()
-    if status == 0:
-        return
+    if status == 0 and lines and lines[-1].startswith(_ACCEPTED):
+        return lines[-1].removeprefix(_ACCEPTED)
     if status == 1 and lines:
         raise CandidateRefused(lines[-1])
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
@@ -105,25 +122,28 @@ def _judge(path: str, status: int, answer: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The child: exit status 0 if the model opens, 1 with one sentence on stdout if it is refused."""
-    # Before the imports, which alone take a second of a core.
+    """The child: exit status 0 and the file's hash if the model opens, 1 and one sentence if it is refused."""
+    parser = argparse.ArgumentParser(
+        description="Open a model with its golden frames; what the node asks of a candidate."
+    )
+    parser.add_argument(
+        "request", help='JSON: {"path": ..., "options": {arguments of OnnxModel.open}, "low_priority": bool}'
+    )
+    request = json.loads(parser.parse_args(arguments).request)
     from ros_kd_perception.low_priority import be_first_when_memory_runs_out, lower_this_thread
 
-    lower_this_thread()
+    if request["low_priority"]:
+        lower_this_thread()  # before the other imports, which take half a second of a core
     be_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the node, which ends its child itself
     from ros_kd_perception.onnx_model import ModelError, OnnxModel
 
-    parser = argparse.ArgumentParser(
-        description="Open a model with its golden frames; what the node asks of a candidate."
-    )
-    parser.add_argument("request", help='JSON: {"path": ..., "options": {arguments of OnnxModel.open}}')
-    request = json.loads(parser.parse_args(arguments).request)
     try:
-        OnnxModel.open(request["path"], **request["options"])
+        model = OnnxModel.open(request["path"], **request["options"])
     except (ModelError, ImportError) as error:
         print(" ".join(str(error).split()))
         return 1
+    print(_ACCEPTED + model.sha256)
     return 0
 
 

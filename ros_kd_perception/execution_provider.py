@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ros_kd_perception.engine_cache import gpu_identity, prepare_cache_folder, tensorrt_version
+from ros_kd_perception.onnx_file import MAX_MEMORY_BYTES
 
 try:
     import onnxruntime
@@ -26,9 +27,6 @@ PRECISIONS = ("auto", "fp32", "fp16", "int8")
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 INPUT_NAME = "images"
 RUNTIME = f"ONNX Runtime {onnxruntime.__version__}"
-
-MAX_MEMORY_BYTES = 4 << 30
-"""What the values between the layers may take: a graph that asks for more fails instead of taking the machine."""
 
 _PROVIDER_OF_DEVICE = {"tensorrt": TENSORRT, "cuda": CUDA, "cpu": CPU}
 # Where the time of a network goes: one of these on the CPU is a fallback, a Shape or Gather there is none.

@@ -28,6 +28,9 @@ MAX_AXIS = 1 << 31
 MAX_AXES = 16
 """Of one tensor; no operator of a student makes more than six."""
 
+MAX_MEMORY_BYTES = 4 << 30
+"""What the values between the layers may take: a graph that asks for more fails instead of taking the machine."""
+
 STANDARD_DOMAINS = ("", "ai.onnx")
 QUANTIZER_DOMAIN = "com.microsoft"
 QUANTIZER_OPERATORS = ("QuantizeLinear", "DequantizeLinear")

@@ -97,6 +97,7 @@ class OnnxModel:
         max_batch: int = 1,
         verify_golden: bool = True,
         low_priority: bool = False,
+        sha256: str = "",
     ) -> OnnxModel:
         """Open an exported student, check it against its contract and re-run its golden frames.
 
@@ -109,10 +110,11 @@ class OnnxModel:
             max_batch: frames that may run at once where that is faster, on a GPU.
             verify_golden: off only for tools that look at a model that they do not run.
             low_priority: on a CPU, golden frames give way to whatever else the machine does.
+            sha256: of the file that is meant, in hexadecimal digits; empty for whatever lies there.
 
         Raises:
-            ModelError: missing, not ONNX, reaching outside of its file, without contract, at odds with it, wrong
-                device, golden frames failing.
+            ModelError: missing, another file, not ONNX, reaching outside of its file, without contract, at odds with
+                it, wrong device, golden frames failing.
         """
         _check_choice("device", device, DEVICES)
         _check_choice("precision", precision, PRECISIONS)
@@ -120,6 +122,10 @@ class OnnxModel:
             file = read_model_file(Path(path))
         except ModelFileError as error:
             raise ModelError(str(error)) from None
+        if sha256 not in ("", file.sha256):
+            raise ModelError(
+                f"expected {path} to be the file that was tried a moment ago, it was changed since; open it again"
+            )
         try:
             contract = _read_contract(file.metadata)
             size = contract.input

@@ -21,6 +21,7 @@ from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_fr
 from ros_kd_perception.camera_topics import parse_camera_topics
 from ros_kd_perception.free_space_finder import FreeSpaceFinder
 from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.parameter_file import free_space_parameters_of
@@ -149,14 +150,14 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
     """Do what the command line says; the options are those of `parse_arguments`.
 
     Raises:
-        BagError, ModelError, VideoError, ValueError: with one sentence; nothing is written then.
+        BagError, CandidateRefused, ModelError, VideoError, ValueError: with one sentence; nothing is written then.
     """
     _check_outputs(options)
     with ExitStack() as stack:
         bag = stack.enter_context(BagReader(options.bag, parse_camera_topics(options.camera)))
-        model = OnnxModel.open(
-            options.model, device=options.device, precision=options.precision, intra_op_threads=options.threads
-        )
+        wanted = {"device": options.device, "precision": options.precision}
+        sha256 = try_model(options.model, wanted)
+        model = OnnxModel.open(options.model, **wanted, intra_op_threads=options.threads, sha256=sha256)
         perceiver = Perceiver(model, options.score_threshold)
         perceiver.warm_up()
         finder = _free_space_finder(options.params_file, list(bag.cameras), model)

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ros_kd_perception.child_memory import limit_of_model, limited_memory
 from ros_kd_perception.jpeg_warnings import standard_error
 from ros_kd_perception.low_priority import be_first_when_memory_runs_out, lower_this_thread
 from ros_kd_perception.shadow_agreement import Agreement, ClassNames, map_agreement, match_boxes
@@ -66,9 +67,15 @@ class ShadowProcess:
         """Name and version of the model once it is verified.
 
         Raises:
-            ShadowFailed: it was refused, or the process died or hangs.
+            ShadowFailed: it was refused, or the process took too much memory, died or hangs.
         """
-        answer = self._answer()
+        with limited_memory(self._child, limit_of_model(self.path)) as memory:
+            try:
+                answer = self._answer()
+            except ShadowFailed:
+                if memory.exceeded_bytes:
+                    raise ShadowFailed(memory.refusal(self.path)) from None
+                raise
         if "refused" in answer:
             raise ShadowFailed(str(answer["refused"]))
         return str(answer["ready"])

@@ -1,6 +1,7 @@
 """Puts this folder on the path, so that tests of every folder can import `tiny_student`."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="malformed messages that hypothesis and the publisher on the graph make; without it a few thousand",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Models that pass here are not remembered among the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tiny_student import write_tiny_student
+from tiny_student import double_a_shape, write_tiny_student
 
-from ros_kd_perception import candidate_check
+from ros_kd_perception import candidate_check, child_memory
 from ros_kd_perception.candidate_check import CandidateRefused, check_in_child
+from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
 
 OPTIONS = {"device": "cpu", "intra_op_threads": 1}
 
 
 def test_a_good_model_passes_and_a_bad_one_is_refused_with_its_own_sentence(tmp_path: Path) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
-    check_in_child(str(path), OPTIONS, threading.Event())
+    assert check_in_child(str(path), OPTIONS) == hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(b"\x00" * 100)
     with pytest.raises(CandidateRefused, match=r"tiny\.onnx: expected to be an ONNX model"):
-        check_in_child(str(path), OPTIONS, threading.Event())
+        check_in_child(str(path), OPTIONS)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
+def test_one_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny_student(tmp_path / "doubling.onnx", change_graph=double_a_shape)
+    monkeypatch.setattr(child_memory, "MAX_MEMORY_BYTES", 384 << 20)
+    with pytest.raises(
+        CandidateRefused, match=r"doubling\.onnx to open within 0\.4 GiB of memory, it took 0\.[4-9] and"
+    ):
+        check_in_child(str(path), OPTIONS)
+    shadow = ShadowProcess(str(path))
+    with pytest.raises(ShadowFailed, match=r"doubling\.onnx to open within 0\.4 GiB of memory"):
+        shadow.wait_until_ready()
+    shadow.close()
+    check_in_child(str(write_tiny_student(tmp_path / "tiny.onnx")), OPTIONS)
+
+
+def test_memory_of_a_process_is_what_it_alone_holds(tmp_path: Path) -> None:
+    before = child_memory.private_memory_bytes(os.getpid())
+    held = np.ones(64 << 20, np.uint8)
+    assert child_memory.private_memory_bytes(os.getpid()) - before > 60 << 20
+    assert held.size
+    assert child_memory.private_memory_bytes(1 << 22) == 0
+    path = tmp_path / "weights"
+    path.write_bytes(b"\x00" * 1000)
+    assert child_memory.limit_of_model(path) == (4 << 30) + 4000
+    assert child_memory.limit_of_model(tmp_path / "none") == 4 << 30
 
 
 def stand_in(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +69,7 @@ def stand_in(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("kill -KILL $$", "ended with signal SIGKILL"),
         ("exit 3", "ended with exit status 3"),
         ("exit 1", "ended with exit status 1"),
+        ("exit 0", "ended with exit status 0"),  # it does not say what it has opened
     ],
 )
 def test_a_crash_of_the_runtime_is_a_refusal(
@@ -45,22 +77,22 @@ def test_a_crash_of_the_runtime_is_a_refusal(
 ) -> None:
     stand_in(tmp_path, body, monkeypatch)
     with pytest.raises(CandidateRefused, match=words):
-        check_in_child("x.onnx", OPTIONS, threading.Event())
+        check_in_child("x.onnx", OPTIONS)
 
 
 def test_one_that_hangs_is_ended_when_it_is_late_or_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(tmp_path, "exec sleep 600", monkeypatch)
     with pytest.raises(CandidateRefused, match=r"to open within 0\.2 s"):
-        check_in_child("x.onnx", OPTIONS, threading.Event(), timeout_s=0.2)
+        check_in_child("x.onnx", OPTIONS, timeout_s=0.2)
     cancelled = threading.Event()
     threading.Timer(0.2, cancelled.set).start()
     started = time.monotonic()
     with pytest.raises(CandidateRefused, match="cancelled"):
-        check_in_child("x.onnx", OPTIONS, cancelled)
+        check_in_child("x.onnx", OPTIONS, cancelled.is_set)
     assert time.monotonic() - started < 300  # of 600
 
 
 def test_an_interpreter_that_is_gone_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidate_check.sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(CandidateRefused, match="expected to start a process"):
-        check_in_child("x.onnx", OPTIONS, threading.Event())
+        check_in_child("x.onnx", OPTIONS)

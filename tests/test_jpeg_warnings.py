@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ros_kd_perception import candidate_check, shadow_process
-from ros_kd_perception.candidate_check import check_in_child
+from ros_kd_perception.candidate_check import CandidateRefused, check_in_child
 from ros_kd_perception.compressed_image import decode_file
 from ros_kd_perception.jpeg_warnings import MAX_VISITS, hear, standard_error
 from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
@@ -229,7 +229,11 @@ def test_children_that_start_during_a_decode_do_not_keep_the_redirection(
             shadow.wait_until_ready()
         shadow.close()
 
-    hear(lambda: check_in_child("x.onnx", {}, threading.Event()))
+    def start_trial() -> None:
+        with pytest.raises(CandidateRefused):
+            check_in_child("x.onnx", {})
+
+    hear(start_trial)
     hear(start_shadow)
     with standard_error() as errors:
         assert os.readlink(f"/proc/self/fd/{errors}") == own

@@ -25,6 +25,7 @@ from ros_kd_perception.camera_topics import parse_camera_topics
 from ros_kd_perception.demo.child_process import ChildFailed
 from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES, DriveNames, write_outputs
 from ros_kd_perception.demo.live_drive import LiveFiles, LivePlan, run_live_drive
+from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.shipped_files import shipped_file
@@ -57,7 +58,7 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
     """Do it all; returns the summary.
 
     Raises:
-        BagError, ModelError, DemoRefused: something given cannot be used; nothing was written.
+        BagError, CandidateRefused, ModelError, DemoRefused: something given cannot be used; nothing was written.
         ChildFailed: the node, the player or the recorder failed; nothing was written.
     """
     output = Path(parsed.output)
@@ -65,7 +66,8 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
         raise DemoRefused(f"expected a --duration-s of 0 (all) or more seconds, got {parsed.duration_s:g}")
     _check_replaceable(output)
     model_path = Path(parsed.model) if parsed.model else shipped_file("models/student.onnx")
-    model = OnnxModel.open(model_path, device="cpu", verify_golden=False)
+    sha256 = try_model(model_path, {"device": "cpu"})
+    model = OnnxModel.open(model_path, device="cpu", verify_golden=False, sha256=sha256)
     plan = _plan(parsed, Path(parsed.bag), model_path) if parsed.bag else None
     with _work_folder(output) as work:
         if plan is None:

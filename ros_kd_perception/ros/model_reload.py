@@ -1,7 +1,8 @@
 """ModelReload: brings a candidate to where the old model runs, without a frame being missed.
 
-A process of its own tries the candidate first; then a thread of this process opens it, verifies and warms it up at low
-priority, and hands it to the worker, which changes over between two frames. Whatever goes wrong, the old model runs on.
+A process of its own tries a candidate that is new; then a thread of this process opens it, verifies and warms it up at
+low priority, and hands it to the worker, which changes over between two frames. Whatever goes wrong, the old model runs
+on.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ros_kd_perception.candidate_check import CandidateRefused, check_in_child
+from ros_kd_perception.candidate_check import CandidateRefused
 from ros_kd_perception.onnx_model import ModelError
 from ros_kd_perception.ros.node_parameters import NodeParameters
-from ros_kd_perception.ros.running_model import RunningModel, model_options
+from ros_kd_perception.ros.running_model import RunningModel
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,7 @@ class ModelReload:
         self._finish(outcome)
 
     def _reload(self, started: float) -> ReloadOutcome:
-        # One thread, so that the cores stay with the worker; with the real number the golden frames run again below.
-        trial = model_options(self._parameters) | {"intra_op_threads": 1}
-        check_in_child(self.path, trial, self._cancelled)
-        candidate = RunningModel.load(self.path, self._parameters, low_priority=True)
+        candidate = RunningModel.load(self.path, self._parameters, self._cancelled.is_set, low_priority=True)
         taken = not self._cancelled.is_set() and self._hand_over(candidate, self._cancelled)
         if not taken and self._cancelled.is_set():
             return ReloadOutcome(False, "cancelled: the model stays as it was")

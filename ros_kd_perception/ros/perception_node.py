@@ -16,6 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from ros_kd_perception.candidate_check import CandidateRefused
 from ros_kd_perception.health import Level, Status
 from ros_kd_perception.onnx_model import ModelError
 from ros_kd_perception.orphaned_memory import remove_orphaned_segments
@@ -54,6 +55,7 @@ class PerceptionNode(LifecycleNode):
         super().__init__("perception", **node_arguments)
         self._pipeline: Pipeline | None = None
         self._refusal = ""  # why the last configure failed
+        self._ending = threading.Event()
         self._table = ParameterTable(self, self._take_over)
         for sentence in self._table.unknown_overrides():
             self.get_logger().warning(sentence)
@@ -67,8 +69,8 @@ class PerceptionNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Open, verify and warm up the model, make the publishers; FAILURE with a reason if anything is amiss."""
         try:
-            self._pipeline = Pipeline(self, self._table.read())
-        except (ParameterError, ModelError, ImportError) as error:
+            self._pipeline = Pipeline(self, self._table.read(), self._ending.is_set)
+        except (ParameterError, CandidateRefused, ModelError, ImportError) as error:
             self._refusal = str(error)
             self.get_logger().error(f"cannot configure: {error}")
             return FAILURE
@@ -127,6 +129,10 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f"cannot recover: {traceback.format_exc()}")
             return FAILURE
         return super().on_error(state)
+
+    def give_up_configure(self) -> None:
+        """End the trial of a model that is under way, and each one from now on; from another thread."""
+        self._ending.set()
 
     def finalize(self) -> None:
         """Shut down from whatever state the node is in; nothing happens if it is finalized."""
@@ -219,6 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
     # signal that another thread received does not wake it (seen while a reload started its child process).
     while not stop.wait(SIGNAL_PERIOD_S):
         pass
+    node.give_up_configure()
     # It waits for callbacks under way, and for one of them in vain where a reload has yet to answer: nobody spins then.
     executor.shutdown(timeout_sec=END_TIMEOUT_S)
     spinning.join(END_TIMEOUT_S)

@@ -35,18 +35,22 @@ class Pipeline:
     Args:
         node: for topics, clock and log.
         parameters: as read.
+        cancelled: asked while the model is tried; ends that when it says so.
 
     Raises:
+        CandidateRefused: the model did not pass its trial, or that was cancelled.
         ModelError: the model cannot be used.
         ParameterError: a drivable class that the model does not have.
         ImportError: a package is missing.
     """
 
-    def __init__(self, node: LifecycleNode, parameters: NodeParameters) -> None:
+    def __init__(
+        self, node: LifecycleNode, parameters: NodeParameters, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
         logger = node.get_logger()
         self.parameters = parameters
         self._log = logger
-        self._running = RunningModel.load(parameters.model, parameters)
+        self._running = RunningModel.load(parameters.model, parameters, cancelled)
         self._score_threshold = parameters.score_threshold
         self._model_lock = threading.Lock()  # a reload changes over in another thread
         self._reload: ModelReload | None = None

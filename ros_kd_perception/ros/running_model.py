@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ros_kd_perception.low_priority import run_at_low_priority
 from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.message_types import rclpy_message_types
@@ -32,19 +34,26 @@ class RunningModel:
     warm_up_ms: float
 
     @classmethod
-    def load(cls, path: str, parameters: NodeParameters, *, low_priority: bool = False) -> RunningModel:
-        """Open, verify and warm up a model.
+    def load(
+        cls, path: str, parameters: NodeParameters, cancelled: Callable[[], bool], *, low_priority: bool = False
+    ) -> RunningModel:
+        """Have a model tried in a process of its own, then open, verify and warm it up.
 
         Args:
             path: of the file.
             parameters: the device and so on.
-            low_priority: on a CPU, the runs that verify and warm up give way to whatever else the machine does.
+            cancelled: asked while the other process tries it; ends that when it says so.
+            low_priority: the trial and, on a CPU, the runs that verify and warm up give way to whatever else the
+                machine does.
 
         Raises:
+            CandidateRefused: it did not pass its trial, or that was cancelled.
             ModelError: the model cannot be used.
             ImportError: a message package is missing.
         """
-        model = OnnxModel.open(path, **model_options(parameters), low_priority=low_priority)
+        options = model_options(parameters)
+        sha256 = try_model(path, options, cancelled, low_priority=low_priority)
+        model = OnnxModel.open(path, **options, low_priority=low_priority, sha256=sha256)
         builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True)
         perceiver = Perceiver(model, new_class_map=builder.masks.new_class_map)
         warm_up = perceiver.warm_up

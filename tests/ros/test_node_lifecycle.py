@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +16,11 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
-from ros_graph import Peer, camera_picture, image_message
+from ros_graph import TIMEOUT_S, Peer, camera_picture, image_message
 from sensor_msgs.msg import Image
-from tiny_student import CONTRACT_KEY, GOLDEN_KEY, contract_with, write_tiny_student
+from tiny_student import CONTRACT_KEY, GOLDEN_KEY, contract_with, double_a_shape, write_tiny_student
 
+from ros_kd_perception import child_memory
 from ros_kd_perception.execution_provider import CUDA, ProviderReport
 from ros_kd_perception.health import Level
 from ros_kd_perception.model_contract import InputSpec
@@ -76,6 +79,24 @@ def test_signals_end_an_active_node_cleanly_under_load(peer: Peer, start_node: A
         assert node.end(number) == 0
         assert "Traceback" not in node.log
         assert "rror" not in node.log
+
+
+def children_of(process: int) -> list[str]:
+    return " ".join(p.read_text() for p in Path(f"/proc/{process}/task").glob("*/children")).split()
+
+
+def test_a_signal_ends_a_node_that_is_still_trying_its_model(start_node: Any, tmp_path: Path) -> None:
+    path = write_tiny_student(tmp_path / "doubling.onnx", change_graph=double_a_shape)
+    with start_node(model=path) as node:
+        give_up = time.monotonic() + TIMEOUT_S
+        while not (trial := children_of(node.process.pid)):
+            assert time.monotonic() < give_up
+            assert node.alive, node.log
+            time.sleep(0.01)
+        assert node.end(signal.SIGTERM) == 0
+        assert "doubling.onnx was cancelled" in node.log
+        assert "Traceback" not in node.log
+        assert not any(Path(f"/proc/{child}").exists() for child in trial)
 
 
 def test_ros_arguments_that_cannot_be_read_are_one_sentence(start_node: Any, tmp_path: Path) -> None:
@@ -231,6 +252,17 @@ def test_a_bad_model_is_a_refusal_in_one_sentence(
     path = tmp_path / "bad.onnx"
     _write_bad_model(kind, path)
     assert words in refusal(make_node(f"model:={path}"), capfd)
+
+
+def test_a_model_that_takes_too_much_memory_is_a_refusal_and_takes_none_of_the_node_s(
+    make_node: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_memory, "MAX_MEMORY_BYTES", 384 << 20)
+    path = write_tiny_student(tmp_path / "doubling.onnx", change_graph=double_a_shape)
+    node = make_node(f"model:={path}")
+    before = child_memory.private_memory_bytes(os.getpid())
+    assert "doubling.onnx to open within 0.4 GiB of memory" in refusal(node, capfd)
+    assert child_memory.private_memory_bytes(os.getpid()) - before < 64 << 20
 
 
 def test_a_placement_that_cannot_be_proven_is_a_warning(

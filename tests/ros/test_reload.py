@@ -12,7 +12,6 @@ from typing import Any
 
 import onnx
 import pytest
-from checkout import ROOT
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
@@ -31,13 +30,13 @@ PERIOD_S = 0.1
 
 @pytest.fixture
 def other_student(tmp_path: Path) -> Path:
-    """A student of another name, with another class name and another score threshold."""
+    """A student of another name, class name and score threshold, which has not been tried yet."""
     sky, *rest = SEGMENTATION_CLASSES
     classes = (replace(sky, name="other sky"), *rest)
     spec = ClassMapSpec(CONTRACT.class_map.stride, CONTRACT.class_map.unlabeled_id, classes)
     detections = replace(CONTRACT.detections, score_threshold=0.75)
     contract = contract_with(name="other", class_map=spec, detections=detections)
-    return write_tiny_student(tmp_path / "other.onnx", contract)
+    return write_tiny_student(tmp_path / "other.onnx", contract, change_metadata={"made_for": str(tmp_path)})
 
 
 def set_model(peer: Peer, path: Path | str) -> Any:
@@ -201,7 +200,7 @@ def test_two_at_once_are_one_and_a_refusal(peer: Peer, start_node: Any, other_st
         assert first.answer.success
 
 
-def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path, tiny_student: Path) -> None:
+def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path, tmp_path: Path) -> None:
     peer.listen_to_results("front")
     with start_node(autostart=False) as node:
         refused = reload(peer)
@@ -214,7 +213,8 @@ def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path
         assert peer.change_state(Transition.TRANSITION_ACTIVATE)
         camera = Camera(peer)
         peer.until(lambda: len(camera.result_times) > 2, "results come")
-        assert set_model(peer, tiny_student).successful
+        untried = write_tiny_student(tmp_path / "tiny.onnx", change_metadata={"made_for": str(tmp_path)})
+        assert set_model(peer, untried).successful
 
         call = Reload(peer)
         assert peer.change_state(Transition.TRANSITION_DEACTIVATE)  # in the middle of it
@@ -223,8 +223,9 @@ def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path
         assert peer.change_state(Transition.TRANSITION_ACTIVATE)
         peer.until(lambda: peer.value("model", "model") == "tiny", "diagnostics tell the new model")
 
-        # Large enough to be under way for longer than diagnostics take to say so.
-        assert set_model(peer, ROOT / "models" / "student.onnx").successful
+        # Its trial is under way for longer than diagnostics take to say so.
+        untried = write_tiny_student(tmp_path / "third.onnx", change_metadata={"made_for": f"{tmp_path} as well"})
+        assert set_model(peer, untried).successful
         call = Reload(peer)
         peer.until(lambda: peer.value("model", "last_reload") == "under way", "the reload has begun")
         assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
@@ -235,6 +236,8 @@ def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path
         assert set_model(peer, other_student).successful
         assert peer.change_state(Transition.TRANSITION_CONFIGURE)
         peer.until(lambda: peer.value("model", "model") == "other", "configure took what was set")
+        last = write_tiny_student(tmp_path / "last.onnx", change_metadata={"made_for": f"{tmp_path} at last"})
+        assert set_model(peer, last).successful
         Reload(peer)
         assert node.end() == 0  # with a reload under way
         assert "Traceback" not in node.log

@@ -1,0 +1,121 @@
+"""A model is tried once: what is remembered, what is not, and that nothing else is opened afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_student import contract_with, write_tiny_student
+
+from ros_kd_perception import model_trial
+from ros_kd_perception.candidate_check import CandidateRefused
+from ros_kd_perception.model_trial import try_model
+from ros_kd_perception.onnx_model import ModelError, OnnxModel
+
+OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "auto", "max_batch": 2}
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The paths that really went through a process of their own, with their options; nothing is remembered yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    really_check, seen = model_trial.check_in_child, []
+
+    def check(path: str, options: dict[str, Any], *arguments: Any, **more: Any) -> str:
+        seen.append((path, {**options, **more}))
+        return really_check(path, options, *arguments, **more)
+
+    monkeypatch.setattr(model_trial, "check_in_child", check)
+    return seen
+
+
+def test_what_passed_is_not_tried_again_under_any_name(
+    trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    sha256 = try_model(path, OPTIONS)
+    assert OnnxModel.open(path, **OPTIONS, sha256=sha256).sha256 == sha256
+    assert try_model(path, {**OPTIONS, "intra_op_threads": 4}) == sha256
+    assert try_model(path.rename(tmp_path / "renamed.onnx"), OPTIONS) == sha256
+    assert len(trials) == 1
+    assert trials[0][1]["intra_op_threads"] == 1
+
+
+def test_another_file_device_batch_or_runtime_is_tried(
+    trials: list[tuple[str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    try_model(path, OPTIONS)
+    try_model(path, {**OPTIONS, "max_batch": 3})
+    try_model(path, {**OPTIONS, "device": "auto"})
+    write_tiny_student(path, contract_with(version="2"))
+    try_model(path, OPTIONS)
+    monkeypatch.setattr(model_trial, "RUNTIME", "another")
+    try_model(path, OPTIONS)
+    assert len(trials) == 5
+
+
+def test_a_refusal_is_not_remembered(trials: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(b"\x00" * 100)
+    for count in (1, 2):
+        with pytest.raises(CandidateRefused, match="expected to be an ONNX model"):
+            try_model(path, OPTIONS)
+        assert len(trials) == count
+    with pytest.raises(CandidateRefused, match=r"expected an ONNX file at .*nowhere\.onnx, found none"):
+        try_model(tmp_path / "nowhere.onnx", OPTIONS)
+
+
+def test_tensorrt_is_tried_each_time_and_may_take_longer(
+    trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    for _ in range(2):  # without TensorRT, on the CPU
+        try_model(path, {**OPTIONS, "device": "tensorrt"})
+    assert [options["timeout_s"] for _, options in trials] == [1800, 1800]
+
+
+def test_a_folder_that_others_may_write_to_is_neither_believed_nor_written(
+    trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    try_model(path, OPTIONS)
+    folder = tmp_path / "cache/ros_kd_perception/passed"
+    assert len(list(folder.iterdir())) == 1
+    folder.chmod(0o777)
+    try_model(path, OPTIONS)
+    assert len(trials) == 2
+    folder.chmod(0o700)
+    for record in folder.iterdir():
+        record.unlink()
+    folder.rmdir()
+    (tmp_path / "cache/ros_kd_perception").rmdir()
+    (tmp_path / "cache/ros_kd_perception").write_text("in the way")
+    try_model(path, OPTIONS)
+    assert len(trials) == 3
+
+
+def test_a_user_without_a_home_is_no_obstacle(
+    trials: list[tuple[str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for count in (1, 2):
+        try_model(path, OPTIONS)
+        assert len(trials) == count
+
+
+def test_a_file_that_was_exchanged_after_its_trial_is_not_opened(
+    trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    sha256 = try_model(path, OPTIONS)
+    write_tiny_student(path, contract_with(version="2"))
+    with pytest.raises(ModelError, match=r"to be the file that was tried a moment ago, it was changed since"):
+        OnnxModel.open(path, **OPTIONS, sha256=sha256)
