@@ -43,7 +43,8 @@ class CheckpointInfo:
         git_commit: of the checkout that trained, `-dirty` appended where files differed from it; empty = no checkout.
         metrics: the last validation's figures.
         teacher_sha256: of the weights that taught; empty = labels alone.
-        earlier_teacher_sha256: of those that taught the weights which the run started from; empty = none did.
+        earlier_teacher_sha256: of those that taught the weights which the run started from, joined by `+`; empty =
+            none did.
         backbone: configuration of a backbone of the transformers library, as `rebuild_backbone` takes it; None = ours.
         segmentation_classes, detection_classes: names by id; empty = written before they were noted.
         initial_weights_sha256: of the weights that the run started from; empty = from scratch, or not noted then.
@@ -102,31 +103,59 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     return student.eval(), info
 
 
-def load_weights_into(student: Student, path: Path | str) -> tuple[CheckpointInfo, str]:
+def load_weights_into(student: Student, *paths: Path | str) -> tuple[str, str]:
     """Give a student the averaged weights of a checkpoint; those of a smaller one of our family are grown into it.
 
+    Of several checkpoints the mean is taken, which tends to hold on frames that none of them knows better than any of
+    them (model soups; Wortsman et al., 2022). It is of use where all came from one start by not too long a way.
+
+    Args:
+        student: changed.
+        paths: at least one.
+
     Returns:
-        Where the weights come from, and their SHA-256 as they are in the file.
+        SHA-256 of what taught them last, joined by `+`, and of their weights as they are taken.
 
     Raises:
-        CheckpointError: not such a file, or of a student that is larger or of another kind.
+        CheckpointError: not such a file, or of a student that is larger or of another kind, or of another than the
+            first.
     """
-    weights, info = load_student(path)
+    loaded = [load_student(path) for path in paths]
+    weights, info = loaded[0]
+    _average([network for network, _ in loaded], paths)
+    taught_by = dict.fromkeys(each.taught_by for _, each in loaded if each.taught_by)
     sha256 = digest_of_weights(weights)
     try:
         ours, theirs = (isinstance(network.backbone, Backbone) for network in (student, weights))
         if ours and theirs and _shapes(weights) != _shapes(student):
             grow(weights, student)
-            print(f"grown from the weights of size {info.size} in {path}")
+            print(f"grown from the weights of size {info.size} in {paths[0]}")
         else:
             student.load_state_dict(weights.state_dict())
     except (RuntimeError, ValueError) as error:
         backbone = info.backbone["model_type"] if info.backbone else "our own"
         raise CheckpointError(
-            f"{path}: expected weights of the size and backbone that the recipe names, or of a smaller size of our own "
-            f"family, these are of size {info.size} with {backbone} backbone; name such a checkpoint"
+            f"{paths[0]}: expected weights of the size and backbone that the recipe names, or of a smaller size of our "
+            f"own family, these are of size {info.size} with {backbone} backbone; name such a checkpoint"
         ) from error
-    return info, sha256
+    return "+".join(taught_by), sha256
+
+
+@torch.no_grad()
+def _average(networks: Sequence[Student], paths: Sequence[Path | str]) -> None:
+    """Put the mean of all weights, running statistics included, into the first; counters stay as they are there."""
+    first = networks[0]
+    for network, path in zip(networks[1:], paths[1:], strict=True):
+        if _shapes(network) != _shapes(first):
+            raise CheckpointError(
+                f"{path}: expected weights of the shapes that {paths[0]} has, to take the mean of both, its own "
+                "differ; name checkpoints of one size and backbone"
+            )
+    if len(networks) > 1:
+        states = [network.state_dict() for network in networks]
+        for name, value in states[0].items():
+            if value.is_floating_point():
+                value.copy_(torch.stack([state[name].double() for state in states]).mean(dim=0))
 
 
 def digest_of_weights(network: Student) -> str:

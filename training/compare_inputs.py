@@ -83,7 +83,7 @@ def _sources(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> Iterat
 
 def _checkpoints_of(recipe: Recipe) -> list[str]:
     """What a run starts from and is taught by."""
-    return [recipe.initial_weights, recipe.distillation.teacher if recipe.distillation else ""]
+    return [*recipe.starts, recipe.distillation.teacher if recipe.distillation else ""]
 
 
 def _noted_recipe(checkpoint: Path) -> Recipe | None:

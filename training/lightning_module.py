@@ -52,11 +52,10 @@ class StudentTraining(lightning.LightningModule):
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
         torch.manual_seed(recipe.seed)
-        self.student = build_recipe_student(recipe, pretrained=not recipe.initial_weights)
+        self.student = build_recipe_student(recipe, pretrained=not recipe.starts)
         self._earlier_teacher_sha256 = initial_weights_sha256 = ""
-        if recipe.initial_weights:
-            start, initial_weights_sha256 = load_weights_into(self.student, recipe.initial_weights)
-            self._earlier_teacher_sha256 = start.taught_by
+        if recipe.starts:
+            self._earlier_teacher_sha256, initial_weights_sha256 = load_weights_into(self.student, *recipe.starts)
         if recipe.trained_part == "detection":
             self.student.requires_grad_(False)
             self.student.detection.requires_grad_(True)

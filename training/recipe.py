@@ -188,7 +188,8 @@ class Recipe:
         epochs, batch_size: batch_size is per device.
         precision: `16-mixed` and `bf16-mixed` are for GPUs.
         seed: all randomness of the run follows from it, the epoch and a sample's place in the epoch.
-        initial_weights: checkpoint whose averaged weights the run starts from; those of a smaller size are grown;
+        initial_weights: checkpoint whose averaged weights the run starts from, or several that came from one start, of
+            whose weights the mean is taken (a model soup); those of a smaller size are grown;
             empty = from scratch.
         trained_part: `detection` trains the one-to-one detection branch alone and leaves all the rest, running
             statistics included, exactly as it is: the segmentation of `initial_weights` stays what it was.
@@ -204,7 +205,7 @@ class Recipe:
     batch_size: int = _ranged(12, 1)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     seed: int = _ranged(0, 0)
-    initial_weights: str = ""
+    initial_weights: str | tuple[str, ...] = ""
     trained_part: Literal["all", "detection"] = "all"
     output: Path = Path("out/training")
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
@@ -224,7 +225,9 @@ class Recipe:
                 f"augmentation.scale_min {self.augmentation.scale_min} is above augmentation.scale_max "
                 f"{self.augmentation.scale_max}; swap them"
             )
-        if self.trained_part != "all" and not self.initial_weights:
+        if len(set(self.starts)) < len(self.starts) or "" in self.starts:
+            raise RecipeError(f"initial_weights must be different checkpoints, got {list(self.starts)}")
+        if self.trained_part != "all" and not self.starts:
             raise RecipeError(f"trained_part {self.trained_part} needs initial_weights: the rest would stay random")
         if self.distillation is not None:
             self._check_distillation(self.distillation)
@@ -241,6 +244,13 @@ class Recipe:
                 f"loss.class_weights must be empty or name {len(SEGMENTATION_CLASSES)} weights, one for each class, "
                 f"got {len(self.loss.class_weights)}"
             )
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """The checkpoints that the run starts from."""
+        if isinstance(self.initial_weights, tuple):
+            return self.initial_weights
+        return (self.initial_weights,) if self.initial_weights else ()
 
     def _check_distillation(self, settings: DistillationRecipe) -> None:
         problems = settings.problems(self.epochs)

@@ -105,7 +105,7 @@ def _check(value: Any, expected: Any, key: str, limits: Mapping[str, Any]) -> An
         if value is None and types.NoneType in arguments:
             return None
         members = [member for member in arguments if member is not types.NoneType]
-        return _check(value, members[0] if len(members) == 1 else _by_kind(value, members, key), key, limits)
+        return _check(value, members[0] if len(members) == 1 else _member_for(value, members, key), key, limits)
     if origin is dict:
         return _check_plain(value, key)
     if origin is tuple:
@@ -113,6 +113,14 @@ def _check(value: Any, expected: Any, key: str, limits: Mapping[str, Any]) -> An
             raise RecipeError(f"{key} must be a list, got {value!r}")
         return tuple(_check(item, arguments[0], f"{key}.{number}", limits) for number, item in enumerate(value))
     return _check_scalar(value, expected, key, limits)
+
+
+def _member_for(value: Any, members: Sequence[Any], key: str) -> Any:
+    """The one of several types that a value is meant for: a list or what stands in it, or a section by its kind."""
+    lists = [member for member in members if typing.get_origin(member) is tuple]
+    if not lists:
+        return _by_kind(value, members, key)
+    return next(member for member in members if (member in lists) == isinstance(value, list))
 
 
 def _by_kind(value: Any, members: Sequence[type], key: str) -> type:

@@ -159,11 +159,12 @@ def test_frames_that_an_entry_was_trained_on_are_told(checkout_with_data: None) 
     assert warning.startswith("WARNING: 2 of the 2 frames of left-out drive 0001TP are frames that entry whole was")
 
 
-@pytest.mark.parametrize("at", ["teacher", "start"])
+@pytest.mark.parametrize("at", ["teacher", "start", "one of two starts"])
 def test_frames_that_a_teacher_or_its_start_was_trained_on_are_told(at: str, checkout_with_data: None) -> None:
     seen = "out/training/student_s_camvid/checkpoints/last.ckpt"  # all of train
     teacher = Path("out/training/teacher/last.ckpt")
-    recipe = load_recipe(TRAINING / "recipes" / "student_s_left_out_0001TP.yaml", [f"initial_weights={seen}"])
+    start = seen if at == "start" else f"[out/training/elsewhere.ckpt, {seen}]"
+    recipe = load_recipe(TRAINING / "recipes" / "student_s_left_out_0001TP.yaml", [f"initial_weights={start}"])
     write_checkpoint(teacher, recipe)
     comparison, runs = shipped(COMPARISONS[0], f"teacher={seen if at == 'teacher' else teacher}")
     (warning,) = find_overlaps(comparison, runs)

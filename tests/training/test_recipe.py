@@ -51,6 +51,10 @@ def test_recipes_of_the_repository_are_valid_and_named_as_their_files(path: Path
         ("loss.class_weights=[1, 2]", "one for each class, got 2"),
         ("validation.segmentation={kind: camvid}", "key validation.segmentation.folder is missing"),
         ("trained_part=detection", "needs initial_weights"),
+        ("initial_weights=[a.ckpt, a.ckpt]", "initial_weights must be different checkpoints"),
+        ("initial_weights=['']", "initial_weights must be different checkpoints"),
+        ("initial_weights=3", "initial_weights must be text, got 3"),
+        ("initial_weights=[3]", "initial_weights.0 must be text, got 3"),
         ("data=3", "data must hold keys with values"),
         ("nonsense", "--override needs key=value"),
         ("backbone.pretrained=x", "key backbone.architecture is missing"),
@@ -73,6 +77,14 @@ def test_overrides_reach_nested_keys_and_numbers_without_a_dot() -> None:
     assert recipe.optimizer.learning_rate == 1e-3
     assert recipe.data.train[0].share == 2.0
     assert recipe.size == "n"
+
+
+def test_a_run_starts_from_none_one_or_several_checkpoints() -> None:
+    assert parse_recipe(SMALL).starts == ()
+    assert parse_recipe(SMALL, ["initial_weights=a.ckpt"]).starts == ("a.ckpt",)
+    several = parse_recipe(SMALL, ["initial_weights=[a.ckpt, b.ckpt]"])
+    assert several.starts == ("a.ckpt", "b.ckpt")
+    assert parse_recipe(several.to_yaml()) == several
 
 
 def test_backbone_is_read_written_and_left_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ import torch
 import training.train as train_module
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
-from training.checkpoint import INFO_KEY, CheckpointError, load_student, load_weights_into, read_checkpoint
+from training.checkpoint import (
+    INFO_KEY,
+    CheckpointError,
+    digest_of_weights,
+    load_student,
+    load_weights_into,
+    read_checkpoint,
+)
 from training.data.data_module import DrivingData
 from training.ema import AveragedWeights
 from training.lightning_module import rate_share, split_by_decay
@@ -198,6 +206,39 @@ def test_run_starts_from_the_averaged_weights_of_another(
     initial, _ = load_student(start)
     for before, after in zip(initial.parameters(), continued.parameters(), strict=True):
         torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
+
+
+def test_run_starts_from_the_mean_of_several(finished_run: Path, rendered_samples: Path, tmp_path: Path) -> None:
+    first = finished_run / "checkpoints" / "last.ckpt"
+    second = train(smoke(rendered_samples, tmp_path, f"initial_weights={first}", "epochs=1"), accelerator="cpu")
+    starts = [first, second / "checkpoints" / "last.ckpt"]
+    recipe = smoke(
+        rendered_samples, tmp_path, f"initial_weights=[{starts[0]}, {starts[1]}]", "optimizer.learning_rate=0"
+    )
+    folder = train(replace(recipe, name="soup", epochs=1), accelerator="cpu")
+    found, info = load_student(folder / "checkpoints" / "last.ckpt")
+    states = [load_student(start)[0].state_dict() for start in starts]
+    moved = 0
+    trained = [name for name in states[0] if name.endswith(("weight", "bias"))]
+    for name in trained:
+        value = found.state_dict()[name]
+        torch.testing.assert_close(value, (states[0][name] + states[1][name]) / 2, rtol=1e-4, atol=1e-6)
+        moved += not torch.allclose(value, states[0][name], rtol=1e-4, atol=1e-6)
+    assert moved > 20
+    averaged = build_student("s", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES))
+    _, sha256 = load_weights_into(averaged, *starts)
+    assert info.initial_weights_sha256 == sha256 == digest_of_weights(averaged)
+    for name, value in averaged.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            torch.testing.assert_close(value, (states[0][name] + states[1][name]) / 2)
+
+
+def test_the_mean_of_different_networks_is_refused(finished_run: Path, rendered_samples: Path, tmp_path: Path) -> None:
+    other = train(replace(smoke(rendered_samples, tmp_path, "size=n", "epochs=1"), name="n"), accelerator="cpu")
+    starts = [finished_run / "checkpoints/last.ckpt", other / "checkpoints/last.ckpt"]
+    recipe = smoke(rendered_samples, tmp_path, f"initial_weights=[{starts[0]}, {starts[1]}]")
+    with pytest.raises(CheckpointError, match=r"n/checkpoints/last\.ckpt: expected weights of the shapes that .* has"):
+        train(recipe, accelerator="cpu")
 
 
 def test_larger_network_starts_as_the_smaller_one(
