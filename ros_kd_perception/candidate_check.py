@@ -71,7 +71,7 @@ def check_in_child(
             )
     except OSError as error:
         raise CandidateRefused(f"expected to start a process that tries {path}, got: {error}") from None
-    with child, limited_memory(child, limit_of_model(path)) as memory:
+    with child, limited_memory(child, limit_of_model(path, options.get("device", "auto"))) as memory:
         try:
             _wait(child, path, cancelled, timeout_s)
         finally:

@@ -18,6 +18,9 @@ from ros_kd_perception.onnx_file import MAX_MEMORY_BYTES
 COPIES_OF_THE_FILE = 4
 """Its bytes, what is parsed of them, the weights, and the weights as the kernels want them."""
 
+TENSORRT_BUILD_BYTES = 8 << 30
+"""What TensorRT may take besides while it tries kernels for an engine; generous, for a build that is ended is lost."""
+
 _POLL_S = 0.02
 _PROC = Path("/proc")
 
@@ -37,13 +40,19 @@ class ChildMemory:
         )
 
 
-def limit_of_model(path: str | Path) -> int:
-    """Bytes that opening a model may take: what the values between its layers may, and its weights on the way."""
+def limit_of_model(path: str | Path, device: str = "cpu") -> int:
+    """Bytes that opening a model may take: what the values between its layers may, and its weights on the way.
+
+    Args:
+        path: of the file.
+        device: as in `OnnxModel.open`; `tensorrt` builds an engine besides.
+    """
     try:
         size = Path(path).stat().st_size
     except OSError:
         size = 0
-    return MAX_MEMORY_BYTES + COPIES_OF_THE_FILE * size
+    build = TENSORRT_BUILD_BYTES if device == "tensorrt" else 0
+    return MAX_MEMORY_BYTES + COPIES_OF_THE_FILE * size + build
 
 
 def private_memory_bytes(process_id: int) -> int:

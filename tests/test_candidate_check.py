@@ -52,6 +52,7 @@ def test_memory_of_a_process_is_what_it_alone_holds(tmp_path: Path) -> None:
     path.write_bytes(b"\x00" * 1000)
     assert child_memory.limit_of_model(path) == (4 << 30) + 4000
     assert child_memory.limit_of_model(tmp_path / "none") == 4 << 30
+    assert child_memory.limit_of_model(path, "tensorrt") == (12 << 30) + 4000
 
 
 def stand_in(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
