@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ import pytest
 from checkout import ROOT
 from onnx import numpy_helper
 from small_bag import write_small_bag
-from tiny_student import write_tiny_student
+from tiny_student import CONTRACT, contract_with, write_tiny_student
 
 from ros_kd_perception.bag import BagReader, decode_message
 from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES
@@ -208,7 +209,7 @@ def test_a_folder_that_is_not_a_demos_is_not_replaced(tmp_path: Path, tiny_stude
     assert precious.read_text() == "years of work"
 
 
-def test_a_node_that_refuses_is_quoted(tmp_path: Path) -> None:
+def test_a_model_that_disagrees_with_its_golden_frames_is_refused_at_once(tmp_path: Path) -> None:
     def shrink_boxes(model: onnx.ModelProto) -> None:
         boxes = next(tensor for tensor in model.graph.initializer if tensor.name == "boxes_row")
         boxes.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(boxes) * np.float32(0.5), "boxes_row"))
@@ -216,9 +217,21 @@ def test_a_node_that_refuses_is_quoted(tmp_path: Path) -> None:
     bag = write_small_bag(tmp_path / "drive.mcap", ("front",), frames=3)
     disagreeing = write_tiny_student(tmp_path / "disagreeing.onnx", change_graph=shrink_boxes)
     status, _, errors = run("--bag", bag, "--model", disagreeing, "--output", tmp_path / "out")
+    assert status == 2
+    assert "expected golden frame 0" in errors
+    assert errors.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disagreeing.onnx", "drive.mcap"]
+
+
+def test_a_node_that_refuses_is_quoted(tmp_path: Path) -> None:
+    bag = write_small_bag(tmp_path / "drive.mcap", ("front",), frames=3)
+    classes = tuple(replace(c, name="street" if c.name == "road" else c.name) for c in CONTRACT.class_map.classes)
+    spec = replace(CONTRACT.class_map, classes=classes)
+    roadless = write_tiny_student(tmp_path / "roadless.onnx", contract_with(class_map=spec))
+    status, _, errors = run("--bag", bag, "--model", roadless, "--output", tmp_path / "out")
     assert status == 1
     assert "the node refused to start" in errors
-    assert "golden" in errors
+    assert "expected drivable_classes to be of the model tiny" in errors
     assert "Traceback" not in errors
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["disagreeing.onnx", "drive.mcap"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drive.mcap", "roadless.onnx"]
     assert processes_that_mention(str(tmp_path)) == []
