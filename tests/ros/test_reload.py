@@ -142,9 +142,10 @@ def test_threads_of_the_new_session_run_at_full_priority(peer: Peer, start_node:
         assert set_model(peer, other_student).successful
         before = len(os.listdir(f"/proc/{node.process.pid}/task"))
         assert reload(peer).success
-        assert not lowered()
+        # A thread that verified the model at low priority may take a while to be let end.
+        peer.until(lambda: not lowered(), "no thread is at low priority")
         # The old session's threads are gone, the new one's are there.
-        assert len(os.listdir(f"/proc/{node.process.pid}/task")) == before
+        peer.until(lambda: len(os.listdir(f"/proc/{node.process.pid}/task")) == before, "as many threads as before")
 
 
 def write_failing_golden(path: Path) -> Path:
@@ -192,12 +193,12 @@ def test_two_at_once_are_one_and_a_refusal(peer: Peer, start_node: Any, other_st
     with start_node():
         peer.until_active()
         assert set_model(peer, other_student).successful
-        first, second = Reload(peer), Reload(peer)
-        peer.until(lambda: second.done, "the second is answered", 60)
-        assert not second.answer.success
-        assert "one reload at a time" in second.answer.message
-        peer.until(lambda: first.done, "the first is answered", 120)
-        assert first.answer.success
+        calls = Reload(peer), Reload(peer)  # of two clients, so that either may come first
+        peer.until(lambda: all(call.done for call in calls), "both are answered", 120)
+        refused, done = sorted((call.answer for call in calls), key=lambda answer: answer.success)
+        assert not refused.success
+        assert "one reload at a time" in refused.message
+        assert done.success
 
 
 def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path, tmp_path: Path) -> None:
