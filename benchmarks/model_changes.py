@@ -69,7 +69,8 @@ def run_on_own_graph() -> int:
 
     with tempfile.TemporaryDirectory() as log_folder:
         environment = isolated_environment(os.environ, ROOT / "config" / "fastdds_large_images.xml", Path(log_folder))
-        environment |= {INSIDE: "1", "PYTHONPATH": str(ROOT)}
+        # No folder to remember models in: every swap is then that of a new one, which is tried first.
+        environment |= {INSIDE: "1", "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": os.devnull}
         return subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode
 
 
