@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ros_kd_perception.onnx_file import MAX_MEMORY_BYTES
+from ros_kd_perception.onnx_file import MAX_MEMORY_BYTES, MAX_MODEL_BYTES
 
 COPIES_OF_THE_FILE = 4
 """Its bytes, what is parsed of them, the weights, and the weights as the kernels want them."""
@@ -52,7 +52,7 @@ def limit_of_model(path: str | Path, device: str = "cpu") -> int:
     except OSError:
         size = 0
     build = TENSORRT_BUILD_BYTES if device == "tensorrt" else 0
-    return MAX_MEMORY_BYTES + COPIES_OF_THE_FILE * size + build
+    return MAX_MEMORY_BYTES + COPIES_OF_THE_FILE * min(size, MAX_MODEL_BYTES) + build
 
 
 def private_memory_bytes(process_id: int) -> int:
