@@ -279,7 +279,7 @@ def rate_series(samples: Sequence[dict[str, Any]], camera: str) -> dict[str, lis
 
 def drawing(result: dict[str, Any]) -> str:
     """Ages, rates and memory over time, one under the other, as an SVG that needs no style sheet."""
-    from ros_kd_perception.demo.svg_plots import HEIGHT, WIDTH, Series, lines, scatter
+    from ros_kd_perception.demo.svg_plots import Series, lines, scatter
 
     data = result["series"]
     color = dict(zip(data["ages"], COLORS * 2, strict=False))
@@ -294,8 +294,14 @@ def drawing(result: dict[str, Any]) -> str:
         ),
         "Memory of the node": lines([Series("rss", COLORS[0], data["rss_mib"])], "seconds", "RSS (MiB)"),
     }
-    names = "".join(f'<tspan fill="{color[c]}" dx="12">{c}</tspan>' for c in data["ages"])
-    title_px, parts, top = 26, [f'<text class="label" x="{WIDTH - 40}" y="18" text-anchor="end">{names}</text>'], 0
+    return stacked(plots, "".join(f'<tspan fill="{color[c]}" dx="12">{c}</tspan>' for c in data["ages"]))
+
+
+def stacked(plots: dict[str, str], legend: str = "") -> str:
+    """Plots by title, one under the other, as an SVG that needs no style sheet; the legend is SVG too."""
+    from ros_kd_perception.demo.svg_plots import HEIGHT, WIDTH
+
+    title_px, parts, top = 26, [f'<text class="label" x="{WIDTH - 40}" y="18" text-anchor="end">{legend}</text>'], 0
     for title, plot in plots.items():
         parts.append(f'<text class="title" x="10" y="{top + 18}">{title}</text>')
         parts.append(plot.replace("<svg ", f'<svg x="0" y="{top + title_px}" width="{WIDTH}" height="{HEIGHT}" ', 1))

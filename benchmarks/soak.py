@@ -7,6 +7,7 @@ kernel's figures of the node's process; `its own` is what it allocated, without 
 fills up to its size of 32 MiB a process. Exit status 1 where its own or files grow or images are unaccounted for.
 
 Usage: python benchmarks/soak.py [--seconds S] [--cameras N] [--rate HZ] [--restart-every S] [--json OUT]
+       [--plot OUT.svg]
 """
 
 from __future__ import annotations
@@ -25,7 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from overload import INSIDE, ROOT, Observer, node_command, publish_images, run_on_own_graph, wait_for_the_start, write
+from overload import (
+    COLORS,
+    INSIDE,
+    ROOT,
+    Observer,
+    node_command,
+    publish_images,
+    run_on_own_graph,
+    stacked,
+    wait_for_the_start,
+    write,
+)
 
 WARM_UP_SHARE = 0.2  # of the run: allocators and the middleware fill their pools
 MAX_GROWTH_MIB = 16.0
@@ -49,6 +61,7 @@ def main() -> int:
         help=f"of memory ({MAX_GROWTH_MIB:g}); in a short run the first images of every camera still fill pools",
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help="write memory and open files over time as SVG")
     arguments = parser.parse_args()
     if not (arguments.model.is_file() and arguments.seconds >= 5 and 1 <= arguments.cameras <= 16):
         parser.error("expected a model file, 5 seconds or more and 1 to 16 cameras")
@@ -67,6 +80,8 @@ def main() -> int:
     print_table(result)
     if arguments.json:
         write(arguments.json, json.dumps(result, indent=1) + "\n")
+    if arguments.plot:
+        write(arguments.plot, drawing(result))
     return 1 if result["failures"] else 0
 
 
@@ -145,9 +160,10 @@ def soak(
             if now_s >= next_restart_s:
                 cameras.restart_one()
                 next_restart_s += restart_every_s
-        return {"model": model.name, "seconds": seconds, "cameras": count, "rate_hz": rate_hz} | summary(
-            observer.samples, names, seconds, cameras.restarts, max_growth_mib
-        )
+        series = [{key: sample[key] for key in ("at_s", "rss_mib", "own_mib", "files")} for sample in observer.samples]
+        result = {"model": model.name, "seconds": seconds, "cameras": count, "rate_hz": rate_hz}
+        result |= summary(observer.samples, names, seconds, cameras.restarts, max_growth_mib)
+        return result | {"series": series}
 
 
 def summary(
@@ -175,6 +191,23 @@ def summary(
         if not counts["published"]:
             figures["failures"].append(f"{name}: no results")
     return figures
+
+
+def drawing(result: dict[str, Any]) -> str:
+    """Memory and open files of the node over the whole run, the start of it included."""
+    from ros_kd_perception.demo.svg_plots import Series, lines
+
+    def series(key: str, color: str) -> list[Series]:
+        return [Series(key, color, [(s["at_s"] / 60, s[key]) for s in result["series"]])]
+
+    restarts = f"{result['restarts']} camera restarts"
+    return stacked(
+        {
+            f"Memory that the node allocated, {restarts}": lines(series("own_mib", COLORS[0]), "minutes", "MiB"),
+            "With what it shares with the middleware": lines(series("rss_mib", COLORS[1]), "minutes", "RSS (MiB)"),
+            "Open files": lines(series("files", COLORS[2]), "minutes", "files"),
+        }
+    )
 
 
 def print_table(result: dict[str, Any]) -> None:
