@@ -16,6 +16,8 @@ Float64Array = npt.NDArray[np.float64]
 # Coefficients of each distortion model, as many as the message may have.
 _COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), "equidistant": (0, 4)}
 _MAX_SIDE_PX = 16384
+_MAX_SIDE_OVER_FOCAL = 2 * math.tan(math.radians(170 / 2))
+_LARGEST_OFFSET = 0.2  # of the principal point, as a share of the width; a calibration at half the size is off by 0.25
 _RADII = np.linspace(0.0, 12.0, 12_001)  # of rays, up to 85 degrees off the axis
 
 
@@ -32,6 +34,7 @@ class Calibration:
         center_y: pixels.
         model: `plumb_bob`, `rational_polynomial` or `equidistant`.
         coefficients: of the model, in the order of the message; empty for no distortion.
+        doubt: one sentence where the numbers are possible and unlikely; empty else.
     """
 
     width: int
@@ -42,6 +45,7 @@ class Calibration:
     center_y: float
     model: str = "plumb_bob"
     coefficients: tuple[float, ...] = ()
+    doubt: str = ""
 
     @classmethod
     def from_message(cls, message: Any, rectified: bool = False) -> Calibration:
@@ -52,8 +56,8 @@ class Calibration:
             rectified: the images are rectified already (`image_rect`), so that P describes them.
 
         Raises:
-            ValueError: not calibrated, not finite, of a region beyond the sensor, or of a distortion model that is not
-                known; one sentence.
+            ValueError: not calibrated, not finite, of no lens that there is, of a region beyond the sensor, or of a
+                distortion model that is not known; one sentence.
         """
         model = str(message.distortion_model) or "plumb_bob"
         coefficients = () if rectified else _coefficients(model, message.d)
@@ -69,6 +73,7 @@ class Calibration:
                 f"expected a CameraInfo with focal lengths above 0 px, got {focal_x:g} and {focal_y:g}; calibrate the "
                 "camera, as an uncalibrated one sends zeros"
             )
+        _check_lens(sides, (focal_x, focal_y), center_x)
         region = message.roi
         binning_x, binning_y = max(int(message.binning_x), 1), max(int(message.binning_y), 1)
         # A region of size 0 is the whole image.
@@ -89,6 +94,7 @@ class Calibration:
             center_y=(center_y - int(region.y_offset) + 0.5) / binning_y - 0.5,
             model=model,
             coefficients=coefficients if any(coefficients) else (),
+            doubt=_doubt(sides[0], center_x),
         )
 
     def project(self, rays: Float64Array) -> Float64Array:
@@ -158,6 +164,30 @@ class Calibration:
         below = 1 + square * (k4 + square * (k5 + square * k6))
         below = np.where(below > 1e-6, below, np.nan)
         return np.asarray((1 + square * (k1 + square * (k2 + square * k3))) / below)
+
+
+def _check_lens(sides: tuple[int, int], focal: tuple[float, float], center_x: float) -> None:
+    """Refuse what is of no camera: such a scan would show a wall a few metres ahead, or none."""
+    if any(side > _MAX_SIDE_OVER_FOCAL * length for side, length in zip(sides, focal, strict=True)):
+        raise ValueError(
+            f"expected a CameraInfo with focal lengths in pixels of its {sides[0]}x{sides[1]} image, got {focal[0]:g} "
+            f"and {focal[1]:g}, a view of more than 170 degrees; calibrate the camera"
+        )
+    if not 0 < center_x < sides[0]:
+        raise ValueError(
+            f"expected a CameraInfo with its principal point between the sides of the image, at x of 0 to {sides[0]} "
+            f"px, got {center_x:g}; calibrate the camera"
+        )
+
+
+def _doubt(width: int, center_x: float) -> str:
+    # Of x alone: images are cut at the top, or at the bottom, more often than drivers say so.
+    if abs(center_x / width - 0.5) <= _LARGEST_OFFSET:
+        return ""
+    return (
+        f"the principal point of the CameraInfo is at x = {center_x:.0f} px of {width}: unless the image was cut on "
+        "one side, it was calibrated at another size"
+    )
 
 
 def _coefficients(model: str, values: Sequence[float]) -> tuple[float, ...]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+from ros_kd_perception import own_children
 from ros_kd_perception.child_memory import limit_of_model, limited_memory
 from ros_kd_perception.jpeg_warnings import standard_error
 
@@ -26,11 +26,25 @@ TENSORRT_TIMEOUT_S = 1800.0
 
 _POLL_S = 0.05
 _GRACE_S = 5.0
-_ACCEPTED = "sha256 "
+_ACCEPTED = "sha256"
+_AS_ASKED, _ELSEWHERE = "as_asked", "elsewhere"
 
 
 class CandidateRefused(ValueError):
     """A candidate that did not pass; the text is one sentence."""
+
+
+@dataclass(frozen=True)
+class CandidatePassed:
+    """What passed, and how.
+
+    Attributes:
+        sha256: of the file, in hexadecimal digits.
+        as_asked: whether it ran on the device that was asked for, as a whole; else nothing is known of that device.
+    """
+
+    sha256: str
+    as_asked: bool
 
 
 def check_in_child(
@@ -40,7 +54,7 @@ def check_in_child(
     *,
     low_priority: bool = False,
     timeout_s: float = TIMEOUT_S,
-) -> str:
+) -> CandidatePassed:
     """Open a model with its golden frames in a child process.
 
     Args:
@@ -51,19 +65,17 @@ def check_in_child(
         timeout_s: how long it may take.
 
     Returns:
-        The sha256 of the file that passed, in hexadecimal digits.
+        What passed.
 
     Raises:
         CandidateRefused: it was refused, crashed, took too long or too much memory, or was cancelled.
     """
-    root = str(Path(__file__).resolve().parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     request = json.dumps({"path": path, "options": dict(options), "low_priority": low_priority})
     try:
         with standard_error() as errors:
             child = subprocess.Popen(
-                [sys.executable, "-m", "ros_kd_perception.candidate_check", request],
-                env=environment,
+                [*own_children.command("candidate_check"), request],
+                env=own_children.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -108,10 +120,11 @@ def _end(child: subprocess.Popen[str]) -> None:
             child.kill()
 
 
-def _judge(path: str, status: int, answer: str) -> str:
+def _judge(path: str, status: int, answer: str) -> CandidatePassed:
     lines = answer.strip().splitlines()
-    if status == 0 and lines and lines[-1].startswith(_ACCEPTED):
-        return lines[-1].removeprefix(_ACCEPTED)
+    words = lines[-1].split() if lines else []
+    if status == 0 and len(words) == 3 and words[0] == _ACCEPTED:
+        return CandidatePassed(words[1], words[2] == _AS_ASKED)
     if status == 1 and lines:
         raise CandidateRefused(lines[-1])
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
@@ -143,7 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ModelError, ImportError) as error:
         print(" ".join(str(error).split()))
         return 1
-    print(_ACCEPTED + model.sha256)
+    provider = model.provider
+    print(_ACCEPTED, model.sha256, _ELSEWHERE if provider.fallback or provider.unproven else _AS_ASKED)
     return 0
 
 

@@ -163,6 +163,16 @@ class GroundScan:
         self._free_m = np.where(self.reaches[self._shown], np.inf, np.nan).astype(np.float32)
         self._rows = np.arange(len(self._shown))
 
+    def misfit(self, class_map: UInt8Array) -> str:
+        """One sentence if a class map has not the calibration's size, else empty."""
+        calibration = self.calibration
+        if class_map.shape == (calibration.height, calibration.width):
+            return ""
+        return (
+            f"expected class maps of {calibration.width}x{calibration.height}, the size that CameraInfo says, got "
+            f"{class_map.shape[1]}x{class_map.shape[0]}"
+        )
+
     def ranges(self, class_map: UInt8Array, blocked: UInt8Array) -> Float32Array:
         """How far it is to the end of the free space.
 
@@ -175,12 +185,8 @@ class GroundScan:
             nothing is known, for the image does not show the beam, or not far enough and all that it shows is free.
             Where not even the nearest place that the image shows is free, `nearest_m`.
         """
-        calibration = self.calibration
-        if class_map.shape != (calibration.height, calibration.width):
-            raise ValueError(
-                f"expected class maps of {calibration.width}x{calibration.height}, the size that CameraInfo says, got "
-                f"{class_map.shape[1]}x{class_map.shape[0]}"
-            )
+        if misfit := self.misfit(class_map):
+            raise ValueError(misfit)
         ranges = np.full(self.beams.count, np.nan, np.float32)
         if not len(self._shown):
             return ranges

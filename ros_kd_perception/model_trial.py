@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
+
 from ros_kd_perception.candidate_check import TENSORRT_TIMEOUT_S, TIMEOUT_S, check_in_child
 from ros_kd_perception.engine_cache import gpu_identity, own_cache_folder
 from ros_kd_perception.execution_provider import RUNTIME
@@ -29,7 +31,8 @@ def try_model(
 ) -> str:
     """Have a model tried unless this file has passed before with the same device, precision, batch and runtime.
 
-    Of TensorRT nothing is remembered: its engine may have to be built again, which is for a process of its own.
+    Of TensorRT nothing is remembered: its engine may have to be built again, which is for a process of its own. Nor is
+    what ran elsewhere than asked: once the GPU is there, the model is new to it.
 
     Args:
         path: of the `.onnx` file.
@@ -48,23 +51,24 @@ def try_model(
         sha256 = _sha256(Path(path))
         if sha256 and (record := _record(sha256, options)) is not None and record.exists():
             return sha256
-    sha256 = check_in_child(
+    passed = check_in_child(
         str(path),
         {**options, "intra_op_threads": 1},  # its golden frames run again afterwards, with as many as are wanted
         cancelled,
         low_priority=low_priority,
         timeout_s=TIMEOUT_S if remembered else TENSORRT_TIMEOUT_S,
     )
-    if remembered and (record := _record(sha256, options)) is not None:
+    if remembered and passed.as_asked and (record := _record(passed.sha256, options)) is not None:
         with contextlib.suppress(OSError):
             record.write_text(f"{path} passed\n", encoding="utf-8", errors="replace")  # for those who look
-    return sha256
+    return passed.sha256
 
 
 def _record(sha256: str, options: Mapping[str, Any]) -> Path | None:
     """The file whose existence says that a model has passed; None where this user has no folder of their own."""
     wanted = (f"{key} {options.get(key)}" for key in ("device", "precision", "max_batch"))
-    identity = "\n".join((sha256, *wanted, RUNTIME, gpu_identity(), platform.node(), platform.machine()))
+    machine = (gpu_identity(), platform.node(), platform.machine())
+    identity = "\n".join((sha256, *wanted, RUNTIME, *onnxruntime.get_available_providers(), *machine))
     try:
         return own_cache_folder("passed") / hashlib.sha256(identity.encode()).hexdigest()
     except OSError:

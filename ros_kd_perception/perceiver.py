@@ -21,6 +21,10 @@ from ros_kd_perception.structures import Detections, Float32Array, Frame, Percep
 _WARM_UP_RUNS = 3
 
 
+class DivergedOutput(ValueError):
+    """The network made numbers of a frame that are none; the text is one sentence."""
+
+
 @dataclass(frozen=True)
 class PreparedFrame:
     """A frame together with the network input that was made of it.
@@ -99,13 +103,20 @@ class Perceiver:
         return PreparedFrame(frame, out, spec, geometry, (time.perf_counter() - started) * 1e3)
 
     def perceive(self, frames: Sequence[Frame]) -> list[Perception]:
-        """Perceive frames, one after the other (batching is slower on a CPU), in their order."""
+        """Perceive frames, one after the other (batching is slower on a CPU), in their order.
+
+        Raises:
+            DivergedOutput: nothing can be said of one of them.
+        """
         return [self._perceive_one(self.prepare(frame, self._input[0])) for frame in frames]
 
     def perceive_prepared(self, prepared: Sequence[PreparedFrame]) -> list[Perception]:
         """As `perceive`, of frames that were prepared before, be it for another model: those are prepared again.
 
         They run in batches of up to the model's `max_batch`, which is 1 on a CPU.
+
+        Raises:
+            DivergedOutput: nothing can be said of one of them.
         """
         spec, size = self.model.contract.input, self.model.max_batch
         perceptions: list[Perception] = []
@@ -131,6 +142,7 @@ class Perceiver:
         self, prepared: PreparedFrame, outputs: NetworkOutputs, row: int, started: float, inferred: float
     ) -> Perception:
         restored = time.perf_counter()
+        _check_finite(outputs, row)
         frame, geometry = prepared.frame, prepared.geometry
         memory = self._new_class_map(*frame.image_bgr.shape[:2]) if self._new_class_map else None
         class_map = class_map_to_source(outputs.class_map[row], self.model.contract.class_map.stride, geometry, memory)
@@ -150,11 +162,26 @@ class Perceiver:
     def _select_detections(self, outputs: NetworkOutputs, row: int, geometry: LetterboxGeometry) -> Detections:
         scores, labels = outputs.scores[row], outputs.labels[row]
         boxes = boxes_to_source(outputs.boxes_xyxy[row], geometry)
-        # NaN compares false, so a diverged network yields no boxes rather than wild ones.
-        kept = (scores >= self.score_threshold) & np.isfinite(outputs.boxes_xyxy[row]).all(axis=1)
+        kept = scores >= self.score_threshold
         kept &= (labels[:, None] == self._label_ids).any(axis=1)  # np.isin costs as much as all the rest
         kept &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box wholly in the padding is clipped to nothing
         return Detections(boxes[kept], scores[kept], labels[kept])
+
+
+def _check_finite(outputs: NetworkOutputs, row: int) -> None:
+    # NaN compares false: without this a network that overflows would say that nothing is there, and a class map, which
+    # cannot hold NaN, that all is of the first class. Its uncertainty comes of the same logits.
+    for name, values in (
+        ("scores", outputs.scores[row]),
+        ("boxes", outputs.boxes_xyxy[row]),
+        ("uncertainty", outputs.uncertainty[row]),
+    ):
+        if not np.isfinite(values).all():
+            wrong = int(np.count_nonzero(~np.isfinite(values)))
+            raise DivergedOutput(
+                f"expected finite {name} of the network, got {wrong} of {values.size} that are not: it overflowed on "
+                "this frame; use precision fp32, or export the model again"
+            )
 
 
 def _crop_uncertainty(outputs: NetworkOutputs, row: int, geometry: LetterboxGeometry) -> Float32Array:

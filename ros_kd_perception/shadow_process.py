@@ -15,11 +15,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from ros_kd_perception import own_children
 from ros_kd_perception.child_memory import limit_of_model, limited_memory
 from ros_kd_perception.jpeg_warnings import standard_error
 from ros_kd_perception.low_priority import be_first_when_memory_runs_out, lower_this_thread
@@ -39,6 +39,8 @@ class ShadowFailed(RuntimeError):
 class ShadowProcess:
     """Opens a model in a child process and asks it about frames, one at a time, from one thread.
 
+    The process ends with that thread, whatever becomes of this one.
+
     Args:
         path: of the model.
 
@@ -49,13 +51,11 @@ class ShadowProcess:
     def __init__(self, path: str) -> None:
         self.path = path
         self._closed = False
-        root = str(Path(__file__).resolve().parent.parent)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
         try:
             with standard_error() as errors:
                 self._child = subprocess.Popen(
-                    [sys.executable, "-m", "ros_kd_perception.shadow_process", path],
-                    env=environment,
+                    [*own_children.command("shadow_process"), path],
+                    env=own_children.environment(),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,

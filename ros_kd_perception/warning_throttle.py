@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Hashable
 
 WARNING_PERIOD_S = 5.0
@@ -41,4 +43,8 @@ class WarningThrottle:
                 return
             self._said[kind] = (now_s, 0)
         more = f" ({unsaid} more since the last such warning)" if unsaid else ""
-        self._warn(f"{text}{more}")
+        try:
+            self._warn(f"{text}{more}")
+        except Exception:
+            # A log that cannot be written must not end the thread that tells of a lost frame.
+            print(f"{text}{more}\n(not logged: {traceback.format_exc(limit=-1)})", file=sys.stderr)

@@ -109,6 +109,11 @@ def test_rectified_images_are_described_by_p() -> None:
     [
         ({"k": np.zeros(9)}, "calibrate the camera"),
         ({"k": np.full(9, np.nan)}, "focal lengths"),
+        ({"k": np.eye(3).reshape(-1)}, "of its 640x360 image, got 1 and 1, a view of more than 170 degrees"),
+        ({"k": (K / [[640], [360], [1]]).reshape(-1)}, "a view of more than 170 degrees"),  # normalised
+        ({"k": (K * [[1], [0.02], [1]]).reshape(-1)}, "a view of more than 170 degrees"),
+        ({"k": (K * [[1, 1, 0], [1, 1, 0], [1, 1, 1]]).reshape(-1)}, "got 0; calibrate the camera"),
+        ({"k": (2 * K).reshape(-1)}, "at x of 0 to 640 px, got 643"),  # calibrated at twice the size
         ({"distortion_model": "thin_prism", "d": [0.0] * 12}, "got 'thin_prism'"),
         ({"d": [0.1, 0.2, 0.3]}, "expected 0 or 4 or 5 coefficients"),
         ({"d": [0.1] * 100_000}, "expected 0 or 4 or 5 coefficients"),
@@ -125,6 +130,15 @@ def test_rectified_images_are_described_by_p() -> None:
 def test_refusals(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Calibration.from_message(camera_info(**changes))
+
+
+def test_a_calibration_at_half_the_size_is_doubted_and_no_other() -> None:
+    assert "calibrated at another size" in Calibration.from_message(camera_info(k=(K / 2).reshape(-1))).doubt
+    assert Calibration.from_message(camera_info()).doubt == ""
+    cut_at_the_top = K - [[0, 0, 0], [0, 0, 150], [0, 0, 0]]
+    assert Calibration.from_message(camera_info(k=cut_at_the_top.reshape(-1))).doubt == ""
+    right_half = camera_info(roi=region(x_offset=320, width=320, height=360))
+    assert Calibration.from_message(right_half).doubt == ""
 
 
 @pytest.mark.parametrize("broken", [{"roi": region(width=2**32 - 1)}, {"k": [1.0]}], ids=["refused", "unforeseen"])

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from tiny_student import double_a_shape, write_tiny_student
 
 from ros_kd_perception import candidate_check, child_memory
-from ros_kd_perception.candidate_check import CandidateRefused, check_in_child
+from ros_kd_perception.candidate_check import CandidatePassed, CandidateRefused, check_in_child
 from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
 
 OPTIONS = {"device": "cpu", "intra_op_threads": 1}
@@ -21,7 +22,9 @@ OPTIONS = {"device": "cpu", "intra_op_threads": 1}
 
 def test_a_good_model_passes_and_a_bad_one_is_refused_with_its_own_sentence(tmp_path: Path) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
-    assert check_in_child(str(path), OPTIONS) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert check_in_child(str(path), OPTIONS) == CandidatePassed(hashlib.sha256(path.read_bytes()).hexdigest(), True)
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():  # then the CPU runs it
+        assert not check_in_child(str(path), {**OPTIONS, "device": "cuda"}).as_asked
     path.write_bytes(b"\x00" * 100)
     with pytest.raises(CandidateRefused, match=r"tiny\.onnx: expected to be an ONNX model"):
         check_in_child(str(path), OPTIONS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 from tiny_student import contract_with, write_tiny_student
 
 from ros_kd_perception import model_trial
-from ros_kd_perception.candidate_check import CandidateRefused
+from ros_kd_perception.candidate_check import CandidatePassed, CandidateRefused
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import ModelError, OnnxModel
 
@@ -22,7 +23,7 @@ def trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, d
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     really_check, seen = model_trial.check_in_child, []
 
-    def check(path: str, options: dict[str, Any], *arguments: Any, **more: Any) -> str:
+    def check(path: str, options: dict[str, Any], *arguments: Any, **more: Any) -> CandidatePassed:
         seen.append((path, {**options, **more}))
         return really_check(path, options, *arguments, **more)
 
@@ -54,6 +55,18 @@ def test_another_file_device_batch_or_runtime_is_tried(
     monkeypatch.setattr(model_trial, "RUNTIME", "another")
     try_model(path, OPTIONS)
     assert len(trials) == 5
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]  # `auto` means the GPU once there is one
+    monkeypatch.setattr(model_trial.onnxruntime, "get_available_providers", lambda: providers)
+    try_model(path, OPTIONS)
+    assert len(trials) == 6
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="wants no GPU")
+def test_what_ran_elsewhere_than_asked_is_tried_again(trials: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
+    path = write_tiny_student(tmp_path / "tiny.onnx")
+    for count in (1, 2):
+        try_model(path, {**OPTIONS, "device": "cuda"})
+        assert len(trials) == count
 
 
 def test_a_refusal_is_not_remembered(trials: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:

@@ -1,11 +1,19 @@
 import numpy as np
 import onnx
 import pytest
-from tiny_student import BOXES_XYXY, LABELS, SCORES, contract_with, expected_class_map, write_tiny_student
+from tiny_student import (
+    BOXES_XYXY,
+    LABELS,
+    SCORES,
+    contract_with,
+    diverge_on_black,
+    expected_class_map,
+    write_tiny_student,
+)
 
 from ros_kd_perception.model_contract import InputSpec
 from ros_kd_perception.onnx_model import OnnxModel
-from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.perceiver import DivergedOutput, Perceiver
 from ros_kd_perception.structures import Frame
 
 
@@ -61,19 +69,37 @@ def test_rgb_models_see_red_where_bgr_models_see_blue(tmp_path, perceiver):
     assert (rgb.perceive([swapped])[0].class_map == perceiver.perceive([source])[0].class_map).all()
 
 
-def test_a_diverged_network_yields_no_wild_boxes(tmp_path):
+@pytest.mark.parametrize(("name", "rows"), [("boxes", BOXES_XYXY), ("scores", SCORES)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_of_a_frame_on_which_the_network_diverged_nothing_is_said(tmp_path, name, rows, value):
     def diverge(model: onnx.ModelProto) -> None:
-        boxes = BOXES_XYXY[None].copy()
-        boxes[0, 0, 0] = np.nan
-        boxes[0, 1, 2] = np.inf
-        for name, rows in (("boxes_row", boxes), ("labels_row", np.array([[0, 1, 99, 2, 0, 0]], np.int32))):
-            tensor = next(i for i in model.graph.initializer if i.name == name)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(rows, name))
+        wrong = rows[None].copy()
+        wrong.reshape(-1)[0] = value
+        tensor = next(i for i in model.graph.initializer if i.name == f"{name}_row")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(wrong, tensor.name))
 
     path = write_tiny_student(tmp_path / "nan.onnx", change_graph=diverge)
-    perceiver = Perceiver(OnnxModel.open(path, device="cpu", verify_golden=False))
-    (perception,) = perceiver.perceive([frame(64, 96)])
-    assert perception.detections.labels.tolist() == [2]
+    diverged = Perceiver(OnnxModel.open(path, device="cpu", verify_golden=False))
+    with pytest.raises(DivergedOutput, match=f"expected finite {name} of the network, got 1 of {rows.size}"):
+        diverged.perceive([frame(64, 96)])
+
+
+def test_a_class_map_that_hides_divergence_is_not_believed(tmp_path):
+    path = write_tiny_student(tmp_path / "nan.onnx", change_graph=diverge_on_black)
+    perceiver = Perceiver(OnnxModel.open(path, device="cpu"))  # its golden frames are sound
+    assert len(perceiver.perceive([frame(64, 96)])) == 1
+    with pytest.raises(DivergedOutput, match="expected finite uncertainty"):
+        perceiver.perceive([Frame("front", 1, "", np.zeros((64, 96, 3), np.uint8))])
+
+
+def test_labels_that_are_none_are_left_out(tmp_path):
+    def mislabel(model: onnx.ModelProto) -> None:
+        tensor = next(i for i in model.graph.initializer if i.name == "labels_row")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([[0, 1, 99, 2, 0, 0]], np.int32), tensor.name))
+
+    path = write_tiny_student(tmp_path / "labels.onnx", change_graph=mislabel)
+    (perception,) = Perceiver(OnnxModel.open(path, device="cpu", verify_golden=False)).perceive([frame(64, 96)])
+    assert perception.detections.labels.tolist() == [0, 1, 2]
 
 
 def test_warm_up_returns_a_time(perceiver):

@@ -74,12 +74,38 @@ def write_tiny_student(
 def double_a_shape(model: onnx.ModelProto) -> None:
     """22 steps that each double a shape, whose four million values ONNX Runtime follows while it opens the file.
 
-    It takes gigabytes and half a minute.
+    It takes half a gigabyte, and with each step more twice as much.
     """
     model.graph.node.append(helper.make_node("Shape", ["images"], ["doubled_0"]))
     for step in range(22):
         doubled = helper.make_node("Concat", [f"doubled_{step}"] * 2, [f"doubled_{step + 1}"], axis=0)
         model.graph.node.append(doubled)
+
+
+def compute_for_long(model: onnx.ModelProto) -> None:
+    """Forty products of large matrices for each run, so that golden frames take twenty seconds on one thread."""
+    (scaled,) = (node for node in model.graph.node if list(node.output) == ["uncertainty"])
+    scaled.output[0] = "quick"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2048, 2048]), "sides"))
+    nodes = [helper.make_node("ConstantOfShape", ["sides"], ["product_0"])]
+    nodes += [helper.make_node("MatMul", [f"product_{n}"] * 2, [f"product_{n + 1}"]) for n in range(40)]
+    nodes.append(helper.make_node("ReduceMax", ["product_40"], ["nothing"], keepdims=0))
+    nodes.append(helper.make_node("Add", ["quick", "nothing"], ["uncertainty"]))
+    model.graph.node.extend(nodes)
+
+
+def diverge_on_black(model: onnx.ModelProto) -> None:
+    """No number comes of a frame that is black all over, as of one on which half precision overflows."""
+    (scaled,) = (node for node in model.graph.node if list(node.output) == ["uncertainty"])
+    scaled.output[0] = "sound"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0.0, np.float32), "zero"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Log", ["sound"], ["endless"]),
+            helper.make_node("Mul", ["endless", "zero"], ["none"]),
+            helper.make_node("Add", ["sound", "none"], ["uncertainty"]),
+        ]
+    )
 
 
 def golden_frames(model: onnx.ModelProto) -> list[GoldenFrame]:

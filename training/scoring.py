@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ros_kd_perception.model_contract import ModelContract
-from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.perceiver import DivergedOutput, Perceiver
 from ros_kd_perception.structures import Frame, Perception
+from training.checkpoint import CheckpointError
 from training.data.sample import Sample
 from training.metrics_detection import DetectionMetrics
 from training.metrics_segmentation import SegmentationMetrics
@@ -39,8 +40,15 @@ class FrameScorer:
         self.detection = DetectionMetrics([info.name for info in self.contract.detections.classes])
 
     def score(self, perceiver: Perceiver, sample: Sample) -> Perception:
-        """Perceive one frame and count it; give the Perceiver a score threshold of SCORE_FLOOR."""
-        perception = perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0]
+        """Perceive one frame and count it; give the Perceiver a score threshold of SCORE_FLOOR.
+
+        Raises:
+            CheckpointError: the network's outputs are not finite.
+        """
+        try:
+            perception = perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0]
+        except DivergedOutput as error:
+            raise CheckpointError(f"{sample.name}: {error}; where it is being trained, lower the rate") from error
         self.segmentation.update(perception.class_map, sample.mask)
         threshold = self.contract.detections.score_threshold
         self.detection.update(perception.detections, sample.boxes_xyxy, sample.labels, threshold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -63,6 +64,7 @@ class FreeSpaceTopics:
         self._problems = {c: f"no message on {node.resolve_topic_name(f'{c}/camera_info')} yet" for c in scans}
         self._unfit = dict.fromkeys(scans, "")  # what is wrong with the newest frame
         self._next_lookup_s: dict[str, float] = {}
+        self._heard_s: dict[str, float] = {}  # when the newest CameraInfo was read
 
     def start(self) -> None:
         """Listen to camera_info."""
@@ -89,7 +91,7 @@ class FreeSpaceTopics:
         camera = perception.camera
         try:
             scan_topic = self._scans.get(camera)
-            if scan_topic is not None and scan_topic.get_subscription_count():
+            if scan_topic is not None:
                 self._publish_scan(scan_topic, perception)
             if self._boundaries[camera].get_subscription_count():
                 boundary = self._finder.boundary(perception)
@@ -107,14 +109,11 @@ class FreeSpaceTopics:
         scan = self._finder.scan(camera)
         if scan is None:
             return
-        try:
-            ranges = self._finder.ranges(perception)
-        except ValueError as error:
-            self._unfit[camera] = str(error)
-            self._throttle.warn(camera, f"no scan of {camera}: {error}")
-            return
-        self._unfit[camera] = ""
-        if ranges is not None:
+        # Also while nobody subscribes: the status is of the newest frame.
+        self._unfit[camera] = misfit = scan.misfit(perception.class_map)
+        if misfit:
+            self._throttle.warn(camera, f"no scan of {camera}: {misfit}")
+        elif topic.get_subscription_count() and (ranges := self._finder.ranges(perception)) is not None:
             frame_id = self._finder.parameters.scans[camera].frame_id
             topic.publish(self._builder.scan(perception, frame_id, scan, ranges))
 
@@ -125,6 +124,7 @@ class FreeSpaceTopics:
 
     def _calibrate(self, camera: str, message: CameraInfo) -> None:
         scan = self._finder.parameters.scans[camera]
+        self._heard_s[camera] = time.monotonic()
         try:
             pose = None
             if self._tf is not None and scan.pose is None:
@@ -157,7 +157,10 @@ class FreeSpaceTopics:
             ("last_angle_deg", f"{angles[-1]:.1f}"),
             ("nearest_m", f"{scan.nearest_m.min():.2f}"),
             ("reaching_range_max", str(np.count_nonzero(scan.reaches))),
+            ("camera_info_age_s", f"{time.monotonic() - self._heard_s.get(camera, math.nan):.1f}"),
         )
+        if scan.calibration.doubt:
+            return Status(Level.WARN, name, scan.calibration.doubt, values=values)
         if 2 * np.count_nonzero(scan.reaches) < len(shown):
             most = f"the image ends before {scan.beams.range_max_m:g} m in most directions"
             text = f"{most}; lower {camera}.scan.range_max_m"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,7 +55,9 @@ class PerceptionNode(LifecycleNode):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("perception", **node_arguments)
         self._pipeline: Pipeline | None = None
-        self._refusal = ""  # why the last configure failed
+        self._refusal = ""  # why the last transition failed
+        self._configuring_since_s: float | None = None
+        self._next_diagnostics_s = 0.0
         self._ending = threading.Event()
         self._table = ParameterTable(self, self._take_over)
         for sentence in self._table.unknown_overrides():
@@ -68,14 +71,17 @@ class PerceptionNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Open, verify and warm up the model, make the publishers; FAILURE with a reason if anything is amiss."""
+        self._configuring_since_s = time.monotonic()
         try:
-            self._pipeline = Pipeline(self, self._table.read(), self._ending.is_set)
+            self._pipeline = Pipeline(self, self._table.read(), self._given_up)
         except (ParameterError, CandidateRefused, ModelError, ImportError) as error:
             self._refusal = str(error)
             self.get_logger().error(f"cannot configure: {error}")
             return FAILURE
         except Exception:
             return self._fail("configure")
+        finally:
+            self._configuring_since_s = None
         self._refusal = ""
         model = self._pipeline.model
         self.get_logger().info(
@@ -104,7 +110,8 @@ class PerceptionNode(LifecycleNode):
         """Unsubscribe and finish the frame in progress; the model stays ready."""
         try:
             if not self._configured().stop():
-                self.get_logger().error("the network hangs in a frame and was left behind; restart the node")
+                self._refusal = "the network hangs in a frame and was left behind; restart the node"
+                self.get_logger().error(self._refusal)
                 return ERROR
         except Exception:
             return self._fail("deactivate")
@@ -141,6 +148,14 @@ class PerceptionNode(LifecycleNode):
         except RuntimeError:
             # rclpy's error where no shutdown is possible; what state that is, it does not tell in public.
             self._release()
+
+    def _given_up(self) -> bool:
+        """Whether a trial is to end; asked all the while by the thread that would publish diagnostics otherwise."""
+        now_s = time.monotonic()
+        if now_s >= self._next_diagnostics_s:
+            self._next_diagnostics_s = now_s + self._table.diagnostics_period_s
+            self._publish_diagnostics()
+        return self._ending.is_set()
 
     def _configured(self) -> Pipeline:
         if self._pipeline is None:
@@ -185,6 +200,9 @@ class PerceptionNode(LifecycleNode):
     def _statuses(self) -> list[Status]:
         if self._pipeline is not None:
             return self._pipeline.statuses()
+        if self._configuring_since_s is not None:
+            since_s = time.monotonic() - self._configuring_since_s
+            return [Status(Level.OK, "model", f"configuring: the model is tried, for {since_s:.0f} s so far")]
         if self._refusal:
             return [Status(Level.ERROR, "model", f"not configured: {self._refusal}")]
         return [Status(Level.OK, "model", "unconfigured")]
@@ -200,7 +218,10 @@ class PerceptionNode(LifecycleNode):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; exit status 0 then, 2 for ROS arguments that cannot be read."""
+    """Run the node until SIGINT or SIGTERM; exit status 0 then, 2 for ROS arguments that cannot be read.
+
+    1 if the executor's thread ends, so that `respawn` notices.
+    """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -223,8 +244,11 @@ def main(arguments: list[str] | None = None) -> int:
     spinning.start()
     # The main thread waits here because Python runs signal handlers nowhere else, and looks up now and then because a
     # signal that another thread received does not wake it (seen while a reload started its child process).
-    while not stop.wait(SIGNAL_PERIOD_S):
+    while spinning.is_alive() and not stop.wait(SIGNAL_PERIOD_S):
         pass
+    lost = not spinning.is_alive()
+    if lost:
+        node.get_logger().fatal("the executor has ended, nothing would be heard or told any more; the node ends")
     node.give_up_configure()
     # It waits for callbacks under way, and for one of them in vain where a reload has yet to answer: nobody spins then.
     executor.shutdown(timeout_sec=END_TIMEOUT_S)
@@ -232,11 +256,13 @@ def main(arguments: list[str] | None = None) -> int:
     node.finalize()
     node.destroy_node()
     rclpy.try_shutdown()
-    return 0
+    return 1 if lost else 0
 
 
 def _spin(executor: SingleThreadedExecutor, stop: threading.Event, node: PerceptionNode) -> None:
-    throttle = WarningThrottle(node.get_logger().error)
+    # Not the bound method: rclpy refuses another severity from a line that has logged before, and the throttle's own
+    # line is that of every warning of this node.
+    throttle = WarningThrottle(lambda text: node.get_logger().error(text))
     while not stop.is_set():
         try:
             executor.spin()

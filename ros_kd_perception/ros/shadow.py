@@ -59,12 +59,14 @@ class Shadow:
         self._process: ShadowProcess | None = None
         self._name = ""  # of the model that is open
         self._problem = ""
+        self._setting = 0  # counts how often the shadow was set
         self._agreements: deque[Agreement] = deque(maxlen=_REMEMBERED)
         self._compared = 0
 
     def start(self) -> None:
         """Begin to compare what is offered."""
         self._problem = ""
+        self._agreements.clear()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -83,6 +85,7 @@ class Shadow:
         if "shadow_share" in values:
             self._share = values["shadow_share"]
         if "shadow_model" in values:
+            self._setting += 1  # first: what is compared right now fails, and that is no problem of the new one
             self._model = values["shadow_model"]
             self._problem, self._compared = "", 0
             self._agreements.clear()
@@ -110,6 +113,8 @@ class Shadow:
         values = [("model", model), ("share", f"{self._share:g}"), ("compared", str(self._compared))]
         if self._problem:
             return [Status(Level.WARN, "shadow", self._problem, values=tuple(values))]
+        if not self._share:
+            return [Status(Level.OK, "shadow", "off, for shadow_share is 0", values=tuple(values))]
         if not agreements:
             return [Status(Level.OK, "shadow", "nothing compared yet", values=tuple(values))]
         shares = [a.class_map_agreement for a in agreements]
@@ -136,19 +141,19 @@ class Shadow:
 
     def _compare(self, camera: str, item: _Item) -> None:
         frame, perception, names = item
-        model = self._model
+        setting, model = self._setting, self._model
         if not model or self._problem:
             return
         try:
             process = self._running(model)
             agreement = process.compare(frame, perception, names)
         except ShadowFailed as error:
-            if model == self._model and not self._thread.closed:
+            if setting == self._setting and not self._thread.closed:
                 self._problem = str(error)
                 self._warn(f"no shadow: {error}")
             self._end_process()
             return
-        if model == self._model:
+        if setting == self._setting:
             self._agreements.append(agreement)
             self._compared += 1
             self._publish(frame, agreement)

@@ -11,6 +11,10 @@ APART_S = 10.0
 """Stamps and clock further apart than this are taken to be of different clocks."""
 
 
+AHEAD_MS = 100.0
+"""Or the limit, if that is more: by so much stamps may lead the clock, as they do a `/clock` of ten ticks a second."""
+
+
 class StampAge:
     """Tells how old header stamps are and refuses those beyond the limit.
 
@@ -36,17 +40,20 @@ class StampAge:
     def check(self, camera: str, stamp_ns: int) -> float | None:
         """Age of a frame in milliseconds; None where stamps and clock are too far apart to tell.
 
+        Under a limit they are also where the stamps are ahead of the clock: a picture of whatever age would seem young.
+
         Raises:
             BadFrame: `stale`.
         """
         age_ns = self._clock_ns() - stamp_ns
-        if abs(age_ns) > APART_S * 1e9:
+        ahead = self.max_age_ms > 0 and age_ns < -max(AHEAD_MS, self.max_age_ms) * 1e6
+        if ahead or abs(age_ns) > APART_S * 1e9:
             if self.max_age_ms > 0 and camera not in self._suspended:
                 self._suspended.add(camera)
                 self._throttle.warn(
                     (camera, "suspended"),
-                    f"suspended max_stamp_age_ms for {camera}: its header stamps and the clock are "
-                    f"{age_ns / 1e9:.0f} s apart; for a bag, set use_sim_time and play it with /clock",
+                    f"suspended max_stamp_age_ms for {camera}: its header stamps are {_apart(age_ns)} the clock; for a "
+                    "camera, have its clock synchronised, for a bag, set use_sim_time and play it with /clock",
                 )
             return None
         if camera in self._suspended:
@@ -58,3 +65,7 @@ class StampAge:
                 "stale", f"expected a header stamp of the last {self.max_age_ms:g} ms, got one {age_ms:.0f} ms old"
             )
         return age_ms
+
+
+def _apart(age_ns: int) -> str:
+    return f"{abs(age_ns) / 1e9:.3g} s {'behind' if age_ns > 0 else 'ahead of'}"

@@ -198,7 +198,10 @@ class PerceptionWorker:
         try:
             return [*self._perceiver.perceive_prepared([ready.prepared for ready, _ in admitted])]
         except Exception:
-            # Whatever the network or the driver raised: these frames are lost, the next may do.
+            if len(admitted) > 1:
+                # One frame may be to blame: by themselves the others do.
+                return [perception for one in admitted for perception in self._perceive([one])]
+            # Whatever the network or the driver raised: this frame is lost, the next may do.
             for ready, _ in admitted:
                 self._drop_log.drop(ready.letter.camera, "failed", traceback.format_exc())
             return [None] * len(admitted)

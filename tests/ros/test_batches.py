@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ros_graph import camera_picture, image_message
 from sensor_msgs.msg import Image
+from tiny_student import diverge_on_black, write_tiny_student
 
 from ros_kd_perception.frame_preparer import FramePreparer, ReadyFrame
 from ros_kd_perception.health import CameraHealth, FrameTimes
@@ -134,6 +135,19 @@ def test_a_bad_frame_leaves_the_batch_alone_and_a_failed_run_costs_it_whole(rig:
     assert all(rig.mailbox.counts()[camera].dropped["failed"] == 1 for camera in CAMERAS)
     rig.worker.process(*rig.batch(4))
     assert rig.sizes == [3, 2, 3]
+
+
+def test_a_frame_on_which_the_network_diverges_costs_no_other_camera_of_its_batch(tmp_path: Path) -> None:
+    rig = Rig(write_tiny_student(tmp_path / "nan.onnx", change_graph=diverge_on_black), 3)
+    front = rig.ready("front", image_message(camera_picture(), T0 + 1))
+    left = rig.ready("left", image_message(np.zeros((96, 160, 3), np.uint8), T0 + 1))
+    right = rig.ready("right", image_message(camera_picture(), T0 + 1))
+    rig.worker.process(front, left, right)
+    counts = rig.mailbox.counts()
+    assert [counts[camera].published for camera in CAMERAS] == [1, 0, 1]
+    assert [counts[camera].dropped.get("failed", 0) for camera in CAMERAS] == [0, 1, 0]
+    assert "dropped a frame of left, failed" in rig.warnings[0]
+    assert "expected finite uncertainty" in rig.warnings[0]
 
 
 def test_the_network_takes_what_is_ready_beside_the_frame_in_turn_and_waits_for_none(rig: Rig) -> None:

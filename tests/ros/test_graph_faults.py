@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import pytest
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
-from ros_graph import RELIABLE, Peer, camera_picture, image_message, stamp_ns
+from ros_graph import RELIABLE, TIMEOUT_S, Peer, camera_picture, image_message, stamp_ns
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -176,3 +180,51 @@ def test_requests_that_the_client_library_cannot_read_stop_nothing(peer: Peer, s
     peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + n), "front")
     assert set_parameter(peer, "max_age_ms", 400.0).successful
     assert node.log.count("Traceback") <= 3
+
+
+@pytest.mark.parametrize("drop_first", [True, False])
+def test_requests_that_cannot_be_read_and_frames_that_are_dropped_are_both_told(
+    peer: Peer, start_node: Any, drop_first: bool
+) -> None:
+    """rclpy refuses one line of code to log at two severities, which took the thread with it that told second."""
+    peer.listen_to_results("front")
+    node = start_node()
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+    client = peer.node.create_client(SetParameters, "/perception/set_parameters")
+    peer.until(client.service_is_ready, "the service is there")
+    unreadable = ParameterMessage(name="max_age_ms", value=ParameterValue(type=99))
+    malformed = image_message(PICTURE, T0)
+    malformed.encoding = "rgb9"
+
+    def drop() -> None:
+        publisher.publish(malformed)
+        peer.until(lambda: "dropped a frame of front" in node.log, "the drop is told")
+
+    def request() -> None:
+        client.call_async(SetParameters.Request(parameters=[unreadable]))
+        peer.until(lambda: "a callback failed" in node.log, "the log tells of it")
+
+    for step in (drop, request) if drop_first else (request, drop):
+        step()
+    peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + n), "front")
+    assert set_parameter(peer, "max_age_ms", 400.0).successful
+    assert peer.status("model").level[0] == Level.OK
+    assert "severity" not in node.log
+
+
+def test_a_node_whose_executor_ends_ends_too(environment: dict[str, str], tiny_student: Path) -> None:
+    script = (
+        "import sys\n"
+        "from ros_kd_perception.ros import perception_node\n"
+        "class Broken(perception_node.SingleThreadedExecutor):\n"
+        "    def spin(self): raise SystemExit\n"
+        "perception_node.SingleThreadedExecutor = Broken\n"
+        "sys.exit(perception_node.main(sys.argv[1:]))\n"
+    )
+    arguments = ["--ros-args", "-p", f"model:={tiny_student}", "-p", "autostart:=true"]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stderr
+    assert "the executor has ended" in ended.stderr

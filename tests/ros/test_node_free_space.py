@@ -43,10 +43,15 @@ MOUNTING = ("-p", "front.mounting.height_m:=1.45", "-p", "front.mounting.pitch_d
 
 
 def camera_info(
-    width: int = 160, height: int = 96, focal_px: float = 120.0, roi: RegionOfInterest | None = None
+    width: int = 160,
+    height: int = 96,
+    focal_px: float = 120.0,
+    roi: RegionOfInterest | None = None,
+    center_x: float | None = None,
 ) -> CameraInfo:
     message = CameraInfo(width=width, height=height, distortion_model="plumb_bob", roi=roi or RegionOfInterest())
-    message.k = [focal_px, 0.0, width / 2, 0.0, focal_px, height / 2, 0.0, 0.0, 1.0]
+    center_x = width / 2 if center_x is None else center_x
+    message.k = [focal_px, 0.0, center_x, 0.0, focal_px, height / 2, 0.0, 0.0, 1.0]
     return message
 
 
@@ -114,7 +119,6 @@ def test_live_and_replayed_free_space_are_equal_to_the_bit(
 
 def test_diagnostics_say_why_there_is_no_scan_and_it_recovers(peer: Peer, start_node: Any) -> None:
     peer.listen_to_results("front")
-    peer.listen(LaserScan, "/perception/front/scan")
     start_node(*MOUNTING, "-p", "scan.enabled:=true", "-p", "scan.range_max_m:=10.0")
     images = peer.matched_publisher(Image, "/front/image_raw")
     infos = peer.matched_publisher(CameraInfo, "/front/camera_info")
@@ -131,10 +135,16 @@ def test_diagnostics_say_why_there_is_no_scan_and_it_recovers(peer: Peer, start_
         peer.until(send_and_look, f"the scan's status is {text!r}", timeout_s=2 * TIMEOUT_S)
 
     until_status("no message on /front/camera_info yet")
+    # Nobody subscribes at first: what it says is of the newest frame all the same.
     until_status("calibrate the camera", lambda: camera_info(focal_px=0.0))
     assert peer.status("front scan").level == b"\x02"
-    assert not scans
+    until_status("expected class maps of 80x48", lambda: camera_info(80, 48))
+    assert peer.status("front scan").level == b"\x02"
+    until_status("calibrated at another size", lambda: camera_info(center_x=40.0))
+    assert peer.status("front scan").level == b"\x01"
     until_status("sees from", camera_info)
+    assert 0 <= float(peer.value("front scan", "camera_info_age_s")) < TIMEOUT_S
+    peer.listen(LaserScan, "/perception/front/scan")
     peer.until(lambda: (images.publish(image_message(camera_picture(), T0 + next(numbers))), scans)[1], "a scan comes")
     until_status("expected class maps of 160x96", size=(48, 80))
     beyond = RegionOfInterest(width=2**32 - 1, height=96)

@@ -18,7 +18,14 @@ from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from ros_graph import TIMEOUT_S, Peer, camera_picture, image_message
 from sensor_msgs.msg import Image
-from tiny_student import CONTRACT_KEY, GOLDEN_KEY, contract_with, double_a_shape, write_tiny_student
+from tiny_student import (
+    CONTRACT_KEY,
+    GOLDEN_KEY,
+    compute_for_long,
+    contract_with,
+    double_a_shape,
+    write_tiny_student,
+)
 
 from ros_kd_perception import child_memory
 from ros_kd_perception.execution_provider import CUDA, ProviderReport
@@ -28,7 +35,11 @@ from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.ros.perception_node import PerceptionNode
 
 T0 = 1_700_000_000_000_000_000
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS,
+    TransitionCallbackReturn.FAILURE,
+    TransitionCallbackReturn.ERROR,
+)
 
 
 def test_every_transition_twice(peer: Peer, start_node: Any) -> None:
@@ -85,8 +96,36 @@ def children_of(process: int) -> list[str]:
     return " ".join(p.read_text() for p in Path(f"/proc/{process}/task").glob("*/children")).split()
 
 
+def test_diagnostics_go_on_while_a_model_is_tried(peer: Peer, start_node: Any, tmp_path: Path) -> None:
+    path = write_tiny_student(tmp_path / "slow.onnx", change_graph=compute_for_long)
+    start_node(model=path)
+    told: list[str] = []
+
+    def tells() -> bool:
+        message = peer.status("model").message
+        if message.startswith("configuring: the model is tried") and message not in told:
+            told.append(message)
+        return len(told) > 2  # of different seconds
+
+    peer.until(tells, "it tells that it is configuring")
+
+
+def test_a_network_that_hangs_stays_an_error_after_it_was_deactivated(
+    make_node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node()
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    monkeypatch.setattr(node._pipeline, "stop", lambda: False)  # a driver that does not come back cannot be had
+    assert node.trigger_deactivate() == ERROR
+    monkeypatch.undo()
+    (status,) = node._statuses()
+    assert status.level == Level.ERROR
+    assert "restart the node" in status.message
+
+
 def test_a_signal_ends_a_node_that_is_still_trying_its_model(start_node: Any, tmp_path: Path) -> None:
-    path = write_tiny_student(tmp_path / "doubling.onnx", change_graph=double_a_shape)
+    path = write_tiny_student(tmp_path / "slow.onnx", change_graph=compute_for_long)
     with start_node(model=path) as node:
         give_up = time.monotonic() + TIMEOUT_S
         while not (trial := children_of(node.process.pid)):
@@ -94,7 +133,7 @@ def test_a_signal_ends_a_node_that_is_still_trying_its_model(start_node: Any, tm
             assert node.alive, node.log
             time.sleep(0.01)
         assert node.end(signal.SIGTERM) == 0
-        assert "doubling.onnx was cancelled" in node.log
+        assert "slow.onnx was cancelled" in node.log
         assert "Traceback" not in node.log
         assert not any(Path(f"/proc/{child}").exists() for child in trial)
 

@@ -67,6 +67,13 @@ def test_a_shadow_is_compared_and_gives_way_and_its_failure_is_told_once(
         assert set_shadow(peer, tiny_student).successful
         before = len(agreements)
         peer.until(lambda: len(agreements) > before, "it is compared again", 120)
+        for _ in range(5):  # the same once more, in the midst of comparisons
+            assert set_shadow(peer, tiny_student).successful
+            before = len(agreements)
+            peer.until(lambda before=before: len(agreements) > before, "it is compared again", 120)
+        assert node.log.count("no shadow:") == 1
+        assert peer.status("shadow").level == b"\x00"
+
         assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
         peer.until(lambda: not children_of(node.process.pid), "the shadow's process is ended")
         assert peer.change_state(Transition.TRANSITION_ACTIVATE)

@@ -11,7 +11,7 @@ import pytest
 from ros_graph import camera_picture, image_message
 from sensor_msgs.msg import Image
 
-from ros_kd_perception.health import CameraHealth, CameraLink, FrameTimes, worker_problem
+from ros_kd_perception.health import CameraHealth, CameraLink, FrameTimes, Level, worker_problem
 from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.onnx_model import OnnxModel
@@ -168,6 +168,20 @@ def test_stamps_of_another_clock_suspend_the_limit_with_one_warning(tiny_student
     assert "use_sim_time" in rig.warnings[0]
     rig.process(image_message(camera_picture(), rig.now_ns))
     assert "applies to front again" in rig.warnings[1]
+
+
+def test_stamps_ahead_of_the_clock_suspend_the_limit_for_no_age_can_be_told(tiny_student: Path) -> None:
+    rig = Rig(tiny_student, stamp_age_ms=100)
+    rig.now_ns = T0
+    rig.process(image_message(camera_picture(), T0 + 90 * 10**6))  # as far as a slow /clock may lag
+    assert not rig.health.stamp_limit_suspended
+    rig.process(image_message(camera_picture(), T0 + 6 * 10**9))
+    assert rig.health.stamp_limit_suspended
+    assert "6 s ahead of the clock" in rig.warnings[0]
+    status = rig.health.status(time.monotonic_ns(), rig.mailbox.counts()["front"], CameraLink("/front/image_raw", 1), 0)
+    assert (status.level, dict(status.values)["state"]) == (Level.WARN, "clocks_apart")
+    unlimited = StampAge(0.0, lambda: T0, rig.warnings.append)
+    assert unlimited.check("front", T0 + 6 * 10**9) == -6000.0
 
 
 def test_a_limit_that_applies_again_is_not_called_suspended_though_the_frame_is_stale(tiny_student: Path) -> None:
