@@ -42,6 +42,7 @@ from overload import (
 WARM_UP_SHARE = 0.2  # of the run: allocators and the middleware fill their pools
 MAX_GROWTH_MIB = 16.0
 MAX_GROWTH_FILES = 2
+MAX_POINTS = 400  # of a line in the plot, each the highest of its part of the run
 IN_HAND = 3  # images of a camera that wait, are made ready or are being perceived
 
 
@@ -181,6 +182,8 @@ def summary(
         highest = max(s[key] for s in warm)
         slope = float(np.polyfit([s["at_s"] / 3600 for s in warm], [s[key] for s in warm], 1)[0])
         figures[key] = {"first_quarter": at_start, "last_quarter": at_end, "highest": highest, "an_hour": slope}
+        # Without what is in hand at the moment of a sample, which a busy machine has more of.
+        figures[key]["least"] = [min(s[key] for s in part) for part in (first, last)]
         if at_end - at_start > limit:
             figures["failures"].append(f"{key} grew from {at_start:.1f} to {at_end:.1f}, by more than {limit:g}")
     figures["counts"] = {name: warm[-1][name] for name in names}
@@ -197,8 +200,12 @@ def drawing(result: dict[str, Any]) -> str:
     """Memory and open files of the node over the whole run, the start of it included."""
     from ros_kd_perception.demo.svg_plots import Series, lines
 
+    samples = result["series"]
+    width = -(-len(samples) // MAX_POINTS)
+    parts = [samples[first : first + width] for first in range(0, len(samples), width)]
+
     def series(key: str, color: str) -> list[Series]:
-        return [Series(key, color, [(s["at_s"] / 60, s[key]) for s in result["series"]])]
+        return [Series(key, color, [(part[0]["at_s"] / 60, max(s[key] for s in part)) for part in parts])]
 
     restarts = f"{result['restarts']} camera restarts"
     return stacked(
@@ -220,7 +227,8 @@ def print_table(result: dict[str, Any]) -> None:
         f = result[key]
         print(
             f"{what:12} first quarter {f['first_quarter']:.1f}  last quarter {f['last_quarter']:.1f}  "
-            f"highest {f['highest']:.1f}  trend {f['an_hour']:+.1f} an hour"
+            f"highest {f['highest']:.1f}  trend {f['an_hour']:+.1f} an hour  "
+            f"least {f['least'][0]:.1f} and {f['least'][1]:.1f}"
         )
     for name, counts in result["counts"].items():
         print(f"{name}: {', '.join(f'{key} {count}' for key, count in counts.items() if count)}")

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import INFO_KEY, read_checkpoint
+from training.checkpoint import INFO_KEY, CheckpointError, read_checkpoint
 from training.compare_inputs import check_inputs, find_overlaps
 from training.compare_recipe import ComparisonRecipe, PlannedRun, plan
 from training.compare_report import write_report
@@ -104,7 +104,11 @@ def _score(comparison: ComparisonRecipe, checkpoint: Path, frames: FrameFolder) 
     path = comparison.output / comparison.name / "scores" / f"{key.hexdigest()[:24]}.json"
     if not path.is_file():
         model = open_model(checkpoint, "ema", comparison.input_height, comparison.input_width, comparison.threads)
-        write_text(path, json.dumps(figures_of(evaluate(model, frames))) + "\n")
+        try:
+            results = evaluate(model, frames)
+        except CheckpointError as error:
+            raise CheckpointError(f"{checkpoint}: {error}") from error
+        write_text(path, json.dumps(figures_of(results)) + "\n")
     figures: dict[str, float] = json.loads(path.read_text())
     return figures
 

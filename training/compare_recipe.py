@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from training.recipe import Recipe, RecipeError, SourceRecipe
+from training.recipe import UNLABELED_KINDS, Recipe, RecipeError, SourceRecipe, check_input_size
 from training.recipe_reader import load_recipe
 
 # What two recipes must have in common to be trained at one budget, and so must what they start from: a better start is
@@ -70,8 +70,13 @@ class ComparisonRecipe:
             raise RecipeError(f"names of entries become folders: letters, digits, _ and -, got {unfit}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise RecipeError(f"seeds must be different whole numbers, at least one, got {list(self.seeds)}")
-        if not self.scores:
-            raise RecipeError("scores must name frames to score on, at least one")
+        scored = [score.name for score in self.scores]
+        if not scored or len(set(scored)) < len(scored):
+            raise RecipeError(f"scores must name frames to score on, at least one, by different names, got {scored}")
+        without = [score.name for score in self.scores if score.frames.kind in UNLABELED_KINDS]
+        if without:
+            raise RecipeError(f"scores must be of frames with labels, {', '.join(without)} has none; name others")
+        check_input_size(self.input_height, self.input_width, "input_height and input_width")
 
 
 @dataclass(frozen=True)

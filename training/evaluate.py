@@ -28,7 +28,7 @@ from training.data.source import DataError, FrameFolder
 from training.disk_errors import writing_to
 from training.export import ExportSettings
 from training.model_size import ModelSize, size_of_onnx, size_of_student
-from training.recipe import SourceRecipe
+from training.recipe import SourceRecipe, check_input_size
 from training.scoring import SCORE_FLOOR, FrameScorer
 from training.torch_model import TorchModel
 
@@ -103,6 +103,7 @@ def open_model(path: Path, weights: str, height: int, width: int, threads: int) 
 
     Raises:
         CheckpointError, ModelError: it is not one; the message says what to do.
+        RecipeError: no network can have such an input.
         DataError: its classes are not those of the labels.
     """
     if path.suffix == ".onnx":
@@ -111,6 +112,7 @@ def open_model(path: Path, weights: str, height: int, width: int, threads: int) 
             Perceiver(onnx_model, SCORE_FLOOR), onnx_model.contract, size_of_onnx(path), "ONNX Runtime, CPU"
         )
     else:
+        check_input_size(height, width, "--height and --width")
         torch.set_num_threads(threads)
         student, _ = load_student(path, "trained" if weights == "trained" else "ema")
         torch_model = TorchModel(student, ExportSettings(height=height, width=width))

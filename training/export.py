@@ -31,6 +31,7 @@ from training.networks.auto_backbone import TransformersBackbone
 from training.networks.deployed import DeployedStudent
 from training.networks.student import SEGMENTATION_STRIDE, Student
 from training.parity import ParityError, ParityReport, measure_parity
+from training.recipe import MAX_DETECTIONS
 
 # 18 is the oldest that torch's exporter writes by itself; TensorRT 8.6 and ONNX Runtime 1.14 read it.
 OPSET = 18
@@ -53,7 +54,7 @@ class ExportSettings:
     version: str = "0.1.0"
     height: int = 384
     width: int = 640
-    max_detections: int = 100
+    max_detections: int = MAX_DETECTIONS
     score_threshold: float = 0.3
     segmentation_classes: tuple[ClassInfo, ...] = SEGMENTATION_CLASSES
     detection_classes: tuple[ClassInfo, ...] = DETECTION_CLASSES

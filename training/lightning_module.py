@@ -47,14 +47,15 @@ class StudentTraining(lightning.LightningModule):
         inputs: what it learns from.
     """
 
-    def __init__(self, recipe: Recipe, steps_per_epoch: int, data_fingerprint: str) -> None:
+    def __init__(self, recipe: Recipe, steps_per_epoch: int, data_fingerprint: str, resuming: bool = False) -> None:
+        """Build the network and what it starts from; where `resuming`, a checkpoint is about to bring its weights."""
         super().__init__()
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
         torch.manual_seed(recipe.seed)
-        self.student = build_recipe_student(recipe, pretrained=not recipe.starts)
+        self.student = build_recipe_student(recipe, pretrained=not recipe.starts and not resuming)
         self._earlier_teacher_sha256 = initial_weights_sha256 = ""
-        if recipe.starts:
+        if recipe.starts and not resuming:
             self._earlier_teacher_sha256, initial_weights_sha256 = load_weights_into(self.student, *recipe.starts)
         if recipe.trained_part == "detection":
             self.student.requires_grad_(False)
@@ -91,9 +92,23 @@ class StudentTraining(lightning.LightningModule):
         self.log_dict({f"loss/{name}": value for name, value in terms.items()}, batch_size=len(batch))
         return total
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
-        """The average follows every optimiser step."""
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """The average follows every step; here and not after the batch, where it would count as waiting for data."""
+        super().optimizer_step(*arguments, **options)
         self.averaged.update(self.student)
+
+    def on_train_epoch_end(self) -> None:
+        """Before a checkpoint is written over one that can be gone on from.
+
+        Raises:
+            CheckpointError: the weights are no numbers any more.
+        """
+        if not all_finite(self.averaged.network):
+            raise CheckpointError(
+                f"{self.recipe.name}: expected weights that are numbers, got some that are not in epoch "
+                f"{self.current_epoch + 1}; the last checkpoint is of the epoch before, go on from it with a new run "
+                "(initial_weights) at a lower optimizer.learning_rate, or at precision 32-true"
+            )
 
     def configure_optimizers(self) -> Any:
         """AdamW, no decay on normalisation, scales and biases; the rate follows `rate_share`."""
@@ -179,14 +194,21 @@ def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
     The rest: biases, normalisation, per-channel scales, tables of positions.
     """
-    linear = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
+    kernels = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in network.parameters():
         if parameter.requires_grad:
-            is_kernel = (parameter.ndim == 4 and parameter.shape[1] > 1) or id(parameter) in linear
+            # Those of blocks that are folded on export belong to no module of torch's; scales are (C, 1, 1, 1).
+            is_kernel = (parameter.ndim == 4 and parameter.shape[1] > 1) or id(parameter) in kernels
             (decayed if is_kernel else free).append(parameter)
     return decayed, free
+
+
+def all_finite(network: nn.Module) -> bool:
+    """Whether every weight and running statistic is a number, told with one look at the device."""
+    found = [value.isfinite().all() for value in network.state_dict().values() if value.is_floating_point()]
+    return bool(torch.stack(found).all())
 
 
 def rate_share(settings: OptimizerRecipe, steps: int) -> Callable[[int], float]:

@@ -13,6 +13,7 @@ import yaml
 from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
 from training.distillation.recipe import DistillationRecipe
 
+MAX_DETECTIONS = 100  # of an export
 UNLABELED_KINDS = ("unlabeled", "bag")  # of sources
 
 
@@ -109,6 +110,20 @@ class DataRecipe:
     views_per_frame: int = _ranged(0, 0)
 
 
+def check_input_size(height: int, width: int, where: str) -> None:
+    """Refuse a network input that no exported student could have.
+
+    Raises:
+        RecipeError: not of multiples of 32, or with fewer cells at strides 8, 16 and 32 than an export has detections.
+    """
+    cells = sum(height // stride * (width // stride) for stride in (8, 16, 32))
+    if height % 32 or width % 32 or cells < MAX_DETECTIONS:
+        raise RecipeError(
+            f"{where}: expected a network input of multiples of 32 that has room for {MAX_DETECTIONS} detections, got "
+            f"a height of {height} and a width of {width}; 384 and 640 are usual"
+        )
+
+
 @dataclass(frozen=True)
 class ValidationRecipe:
     """Frames to score while training, with the averaged weights.
@@ -130,6 +145,9 @@ class ValidationRecipe:
     input_width: int = _ranged(640, 32, 8192)
     required: bool = True
     best_by: Literal["miou", "car_ap50"] = "miou"
+
+    def __post_init__(self) -> None:
+        check_input_size(self.input_height, self.input_width, "validation.input_height and input_width")
 
 
 @dataclass(frozen=True)

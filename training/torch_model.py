@@ -21,7 +21,8 @@ class TorchModel:
     def __init__(self, student: Student, settings: ExportSettings) -> None:
         self.contract = settings.contract()
         self.device = next(student.parameters()).device
-        self.deployed = DeployedStudent(student, settings.height, settings.width, settings.max_detections).eval()
+        deployed = DeployedStudent(student, settings.height, settings.width, settings.max_detections)
+        self.deployed = deployed.eval().to(self.device)  # its constants are made on the CPU
 
     @torch.inference_mode()
     def run(self, images: UInt8Array) -> NetworkOutputs:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from training.data.data_module import DrivingData
 from training.disk_errors import writing_to
 from training.lightning_module import StudentTraining
 from training.objective import cache_growth
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 from training.recipe_reader import load_recipe
+from training.run_callbacks import DataClock, EpochLines, FolderLock, LastValidation
 
 LOGGED_EVERY_STEPS = 2
 
@@ -81,9 +81,15 @@ def train(
     notes = _check_resume(resume, recipe) if resume else {}
     data = DrivingData(recipe, first_epoch=int(notes.get("epoch", 0)))
     _check_same_data(resume, notes, data)
-    clock = DataClock()
-    trainer = _make_trainer(recipe, folder, data.best_by, accelerator, devices, num_nodes, (clock, *callbacks))
-    module = StudentTraining(recipe, data.steps_per_epoch(trainer.world_size), data.fingerprint)
+    clock, lock = DataClock(), FolderLock(folder)
+    trainer = _make_trainer(recipe, folder, data.best_by, accelerator, devices, num_nodes, (clock, lock, *callbacks))
+    steps = data.steps_per_epoch(trainer.world_size)
+    if not steps:
+        raise RecipeError(
+            f"an epoch of {data.samples_per_epoch} samples does not fill one batch of {recipe.batch_size} in each of "
+            f"{trainer.world_size} processes; lower batch_size, raise data.samples_per_epoch or use fewer devices"
+        )
+    module = StudentTraining(recipe, steps, data.fingerprint, resuming=resume is not None)
     frames, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
     check_room(folder, module.student, cache_growth(recipe, module.objective, frames, seen))
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,71 +100,13 @@ def train(
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
         warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # validation of one task only
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the average is
-        trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
+        finally:
+            lock.release()
     if trainer.is_global_zero:
         print(f"\nwaited for data {clock.waiting_share:.1%} of the training time; see {folder / 'checkpoints'}")
     return folder
-
-
-class DataClock(lightning.Callback):
-    """Measures which share of the time in training epochs was spent waiting for the next batch."""
-
-    def __init__(self) -> None:
-        self._waited_s = self._worked_s = 0.0
-        self._mark: float | None = None
-
-    @property
-    def waiting_share(self) -> float:
-        """0..1."""
-        return self._waited_s / max(1e-9, self._waited_s + self._worked_s)
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """From here on the first batch is awaited."""
-        self._mark = time.perf_counter()
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """The batch is there."""
-        now = time.perf_counter()
-        if self._mark is not None:
-            self._waited_s += now - self._mark
-        self._mark = now
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """The step is done; the next batch is awaited."""
-        now = time.perf_counter()
-        if self._mark is not None:
-            self._worked_s += now - self._mark
-        self._mark = now
-
-    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Validation is neither."""
-        self._mark = None
-
-
-class LastValidation(lightning.Callback):
-    """Has the last epoch validated whatever the interval: the last checkpoint notes figures of its own weights then."""
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning looks at the interval at the end of each epoch."""
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1
-
-
-class EpochLines(lightning.Callback):
-    """Prints number, loss and time of every epoch that is done."""
-
-    def __init__(self) -> None:
-        self._began_s = 0.0
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The clock starts."""
-        self._began_s = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """One line."""
-        loss, took_s = float(trainer.callback_metrics["loss"]), time.perf_counter() - self._began_s
-        line = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: loss {loss:.3f}, {took_s:.0f} s"
-        pl_module.print(line, flush=True)
 
 
 def _make_trainer(

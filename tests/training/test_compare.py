@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,21 @@ def test_seed_is_all_that_differs_between_runs_of_an_entry(rendered_samples: Pat
 def test_unfair_comparison_is_refused(entries: tuple[EntryRecipe, ...], sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):
         plan(ComparisonRecipe("x", entries, (1,), (ScoreRecipe("s", SourceRecipe("rendered", Path("x"))),)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "more", "sentence"),
+    [
+        ((ScoreRecipe("s", SourceRecipe("rendered", Path("x"))),) * 2, {}, r"different names, got \['s', 's'\]"),
+        ((ScoreRecipe("s", SourceRecipe("unlabeled", Path("x"))),), {}, "frames with labels, s has none"),
+        ((ScoreRecipe("s", SourceRecipe("rendered", Path("x"))),), {"input_height": 100}, "multiples of 32"),
+    ],
+)
+def test_scores_that_would_say_nothing_are_refused(
+    scores: tuple[ScoreRecipe, ...], more: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        ComparisonRecipe("x", (EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE)), (1,), scores, **more)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from training.export import ExportSettings
 from training.networks.backbone import Backbone
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
 from training.networks.deployed import DeployedStudent, block_uncertainty
 from training.networks.heads import DetectionOutputs, cell_centres, decode_boxes
 from training.networks.student import SIZES, Student, build_student
+from training.torch_model import TorchModel
 
 HEIGHT, WIDTH = 96, 160
 
@@ -206,6 +208,16 @@ def test_deployed_batch_equals_frames_alone(student: Student) -> None:
                 torch.testing.assert_close(
                     both[index], one[0], atol=1e-3, rtol=0, msg=lambda text, n=name: f"{n}: {text}"
                 )
+
+
+def test_validation_runs_where_the_student_is() -> None:
+    """On a GPU, that is; torch's meta device, which computes nothing, refuses constants of another device as well."""
+    there = TorchModel(
+        build_student("n", 11, 4).to("meta").eval(), ExportSettings(height=64, width=96, max_detections=20)
+    )
+    assert {value.device.type for value in there.deployed.state_dict().values()} == {"meta"}
+    boxes = there.deployed(torch.zeros(1, 64, 96, 3, dtype=torch.uint8, device="meta"))[1]
+    assert boxes.shape == (1, 20, 4)
 
 
 def test_deployed_refuses_more_detections_than_cells(student: Student) -> None:

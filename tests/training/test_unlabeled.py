@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from ros_kd_perception.bag import BagWriter, message_class
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
+from training.data import unlabeled
 from training.data.data_module import DrivingData
 from training.data.source import DataError
 from training.data.unlabeled import UnlabeledFolder, take_frames_out
@@ -68,6 +71,26 @@ def test_waiting_car_gives_one_frame(tmp_path: Path) -> None:
     assert sorted(path.stem for path in (folder / "images").iterdir()) == [
         "front_0000000", "front_0000005", "front_0000007",
     ]  # fmt: skip
+
+
+def test_process_that_is_later_than_another_takes_what_that_took_out(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, write, pid = SourceRecipe("bag", drive), unlabeled._write_frames, os.getpid()
+    folders: list[Path] = []
+
+    def overtaken(*arguments: Any) -> Any:
+        written = write(*arguments)
+        if not folders:
+            folders.append(tmp_path)  # the other one is not overtaken itself
+            monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+            folders.append(take_frames_out(recipe, tmp_path))
+            monkeypatch.setattr(os, "getpid", lambda: pid)
+        return written
+
+    monkeypatch.setattr(unlabeled, "_write_frames", overtaken)
+    assert take_frames_out(recipe, tmp_path) == folders[1]
+    assert [path.name for path in tmp_path.iterdir()] == [folders[1].name]
 
 
 def test_second_time_takes_what_is_there_until_the_choice_changes(drive: Path, tmp_path: Path) -> None:

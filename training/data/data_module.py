@@ -133,6 +133,8 @@ class DrivingData(lightning.LightningDataModule):
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_single_threaded,
+            # Of its own: the loader would draw a seed from torch's, at another moment where a run is gone on with.
+            generator=torch.Generator().manual_seed(self.recipe.seed),
             **options,
         )
         return loader

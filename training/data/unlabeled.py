@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def take_frames_out(recipe: SourceRecipe, output: Path = FRAMES_FOLDER) -> Path:
     folder = output / f"{recipe.folder.stem}-{_key(recipe)}"
     if folder.is_dir():
         return folder
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    # Not by its number alone: processes of two machines on one disk may have the same.
+    part = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}.part")
     try:
         (part / "images").mkdir(parents=True)
         kept, bad = _write_frames(recipe, part / "images")
@@ -62,7 +64,13 @@ def take_frames_out(recipe: SourceRecipe, output: Path = FRAMES_FOLDER) -> Path:
                 f"{recipe.folder}: expected frames that can be decoded, got {bad} that cannot and none that can; "
                 "look at the bag with replay_bag"
             )
-        part.rename(folder)
+        try:
+            part.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            print(f"{recipe.folder}: another process took its frames out meanwhile; they are in {folder}")
+            return folder
     except BagError as error:
         raise DataError(str(error)) from error
     except OSError as error:

@@ -1,0 +1,198 @@
+"""Runs that are gone on with, begun twice, or spoilt: no step is lost, nothing overwritten, nothing passes unseen."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+
+from training.__main__ import main
+from training.checkpoint import CheckpointError, read_checkpoint
+from training.lightning_module import StudentTraining, all_finite
+from training.networks.student import build_student
+from training.recipe import Recipe, RecipeError
+from training.recipe_reader import load_recipe
+from training.run_callbacks import DataClock
+from training.train import train
+
+RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+DROP_PATH = "backbone={architecture: convnextv2, settings: {drop_path_rate: 0.5, depths: [1, 1, 1, 1], \
+hidden_sizes: [8, 16, 24, 32]}}"
+
+
+def smoke(samples: Path, output: Path, *overrides: str) -> Recipe:
+    folders = [f"data.train.0.folder={samples}", f"output={output}", "size=n"]
+    folders += [f"validation.{task}.folder={samples}" for task in ("segmentation", "detection")]
+    return load_recipe(RECIPE, [*folders, *overrides])
+
+
+class SpoilGradient(lightning.Callback):
+    """One gradient that is no number, as half precision gives one now and then."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            next(p for p in pl_module.parameters() if p.grad is not None).grad.fill_(float("inf"))
+
+
+@pytest.mark.parametrize("validation", ["validation.every_epochs=1", "validation={}"])
+def test_weights_that_are_no_numbers_end_the_run_and_its_checkpoint_stays(
+    validation: str, rendered_samples: Path, tmp_path: Path
+) -> None:
+    recipe = smoke(rendered_samples, tmp_path, "epochs=3", validation)
+    with pytest.raises(CheckpointError, match=r"epoch 2; the last checkpoint is of the epoch before|lower the rate"):
+        train(recipe, accelerator="cpu", callbacks=(SpoilGradient(epoch=1),))
+    kept = read_checkpoint(tmp_path / recipe.name / "checkpoints" / "last.ckpt")
+    assert kept["ros_kd_perception"]["epoch"] == 1
+    assert all(value.isfinite().all() for value in kept["state_dict"].values() if value.is_floating_point())
+
+
+def test_one_weight_that_is_no_number_is_found() -> None:
+    student = build_student("n", 11, 4)
+    assert all_finite(student)
+    with torch.no_grad():
+        next(student.parameters()).view(-1)[3] = float("nan")
+    assert not all_finite(student)
+
+
+def test_best_checkpoint_of_the_middle_of_an_epoch_is_gone_on_from(rendered_samples: Path, tmp_path: Path) -> None:
+    recipe = smoke(rendered_samples, tmp_path / "whole", "epochs=2", "validation.every_epochs=1")
+    whole = train(recipe, accelerator="cpu")
+    checkpoints = whole / "checkpoints"
+    content = read_checkpoint(checkpoints / "best.ckpt")
+    recipe = smoke(rendered_samples, tmp_path / "again", "epochs=2", "validation.every_epochs=1")
+    content["ros_kd_perception"]["recipe_sha256"] = recipe.sha256
+    torch.save(content, tmp_path / "best.ckpt")
+    again = train(recipe, resume=tmp_path / "best.ckpt", accelerator="cpu")
+    one, other = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, again))
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name]), name
+
+
+class BeginAgain(lightning.Callback):
+    """Begins the same run in the middle of its first epoch, when there is no checkpoint yet."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.refusal = ""
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if not self.refusal:
+            try:
+                train(self.recipe, accelerator="cpu")
+            except CheckpointError as error:
+                self.refusal = str(error)
+            else:
+                self.refusal = "none"
+
+
+def test_run_that_is_under_way_is_not_begun_again(rendered_samples: Path, tmp_path: Path) -> None:
+    recipe = smoke(rendered_samples, tmp_path, "epochs=1", "validation={}")
+    second = BeginAgain(recipe)
+    folder = train(recipe, accelerator="cpu", callbacks=(second,))
+    assert "another run is writing there" in second.refusal
+    with (folder / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free again
+
+
+def test_run_goes_on_though_its_start_is_gone(rendered_samples: Path, tmp_path: Path) -> None:
+    first = train(smoke(rendered_samples, tmp_path, "name=first", "epochs=1", "validation={}"), accelerator="cpu")
+    start = tmp_path / "start.ckpt"
+    (first / "checkpoints" / "last.ckpt").rename(start)
+    recipe = smoke(rendered_samples, tmp_path, "epochs=2", "validation={}", f"initial_weights={start}")
+
+    class Stop(lightning.Callback):
+        def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                raise RuntimeError("stopped by the test")
+
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, accelerator="cpu", callbacks=(Stop(),))
+    start.unlink()
+    last = tmp_path / recipe.name / "checkpoints" / "last.ckpt"
+    noted = read_checkpoint(last)["ros_kd_perception"]["initial_weights_sha256"]
+    train(recipe, resume=last, accelerator="cpu")
+    after = read_checkpoint(last)["ros_kd_perception"]
+    assert after["epoch"] == 2
+    assert after["initial_weights_sha256"] == noted != ""
+
+
+def test_resuming_is_exact_where_the_network_itself_is_random(rendered_samples: Path, tmp_path: Path) -> None:
+    overrides = ("epochs=2", "validation={}", DROP_PATH)
+    whole = train(smoke(rendered_samples, tmp_path / "whole", *overrides), accelerator="cpu")
+    recipe = smoke(rendered_samples, tmp_path / "stopped", *overrides)
+
+    class Stop(lightning.Callback):
+        def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+            if trainer.current_epoch == 1:
+                raise RuntimeError("stopped by the test")
+
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, accelerator="cpu", callbacks=(Stop(),))
+    last = tmp_path / "stopped" / recipe.name / "checkpoints" / "last.ckpt"
+    train(recipe, resume=last, accelerator="cpu")
+    expected, found = (read_checkpoint(path)["state_dict"] for path in (whole / "checkpoints" / "last.ckpt", last))
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+def test_averaging_does_not_count_as_waiting_for_data(
+    rendered_samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks: list[DataClock] = []
+
+    class Seen(lightning.Callback):
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            clocks.extend(callback for callback in trainer.callbacks if isinstance(callback, DataClock))
+
+    import time
+
+    from training.ema import AveragedWeights
+
+    update = AveragedWeights.update
+
+    def slow(self: AveragedWeights, network: torch.nn.Module) -> None:
+        time.sleep(0.3)
+        update(self, network)
+
+    monkeypatch.setattr(AveragedWeights, "update", slow)
+    train(smoke(rendered_samples, tmp_path, "epochs=1", "validation={}"), accelerator="cpu", callbacks=(Seen(),))
+    (clock,) = clocks
+    assert clock._worked_s > 6 * 0.3  # six steps
+
+
+def test_epoch_that_fills_no_batch_of_every_process_is_refused(
+    rendered_samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lightning.Trainer, "world_size", 8)  # as on a machine of eight GPUs
+    with pytest.raises(RecipeError, match="24 samples does not fill one batch of 4 in each of 8 processes"):
+        train(smoke(rendered_samples, tmp_path), accelerator="cpu")
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 640), (384, 650), (64, 64)])
+def test_input_that_no_student_could_have_is_refused_before_anything_is_read(
+    height: int, width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [f"validation.input_height={height}", f"validation.input_width={width}"]
+    words = ["train", str(RECIPE), *(word for override in overrides for word in ("--override", override))]
+    assert main(words) == 2
+    assert "multiples of 32 that has room for 100 detections" in capsys.readouterr().err
+
+
+def test_depthwise_kernels_are_decayed_and_scales_are_not(rendered_samples: Path, tmp_path: Path) -> None:
+    run = StudentTraining(smoke(rendered_samples, tmp_path, "validation={}", DROP_PATH), 1, "")
+    groups = run.configure_optimizers()["optimizer"].param_groups
+    decayed, free = ({id(value) for value in group["params"]} for group in groups)
+    names = dict(run.student.named_parameters())
+    kernels = [value for name, value in names.items() if "dwconv.weight" in name]
+    assert kernels
+    assert all(id(value) in decayed for value in kernels)
+    others = [value for name, value in names.items() if "grn" in name or name.endswith(("bias", "scale"))]
+    assert others
+    assert all(id(value) in free for value in others)
