@@ -20,7 +20,15 @@ from training.checkpoint import CheckpointError, load_student
 from training.export import ExportSettings, export_student
 from training.lightning_module import split_by_decay
 from training.model_size import size_of_onnx, size_of_student
-from training.networks.auto_backbone import TransformersBackbone, build_backbone, choose_stages, rebuild_backbone
+from training.networks.auto_backbone import (
+    TransformersBackbone,
+    _build,
+    _make_config,
+    _stage_names,
+    build_backbone,
+    choose_stages,
+    rebuild_backbone,
+)
 from training.networks.student import Student, build_student
 from training.recipe import BackboneRecipe, RecipeError
 from training.recipe_reader import load_recipe
@@ -78,6 +86,13 @@ def test_features_and_a_training_step(architecture: str, widths: tuple[int, ...]
     assert not [n for n, p in student.named_parameters() if p.requires_grad and p.grad is None]
     optimizer.step()
     assert float(loss_of(student, images).detach()) < float(before.detach())
+
+
+@pytest.mark.parametrize("architecture", ["resnet", "convnextv2", "swin", "mobilenet_v2", "dinov2"])
+def test_a_random_start_needs_no_settings(architecture: str) -> None:
+    with torch.device("meta"):  # of full size: shapes alone
+        model = _build(config := _make_config(architecture, {}), _stage_names(config))
+    assert sum(parameter.numel() for parameter in model.parameters()) > 1e6
 
 
 def test_backbone_sees_rgb_normalised_as_imagenet_was() -> None:

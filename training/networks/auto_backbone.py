@@ -163,6 +163,9 @@ def _make_config(architecture: str, settings: Mapping[str, Any]) -> PreTrainedCo
             f"backbone.settings: expected a configuration of {architecture}, transformers says: {_sentence(error)}; "
             "compare with the documentation of that architecture"
         ) from error
+    for key, value in list(vars(config).items()):
+        if isinstance(value, tuple):  # a default of its own, to which its network may want to add a list
+            setattr(config, key, list(value))
     return config
 
 
