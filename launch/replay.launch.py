@@ -7,7 +7,10 @@ With `record:=results.mcap` the node's results are recorded, at the bag's times.
 are taken too. All ends with the bag unless `loop` or `keep_running` is set.
 """
 
+import json
 import os
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -25,9 +28,8 @@ from launch.events import Shutdown
 from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
+from launch_ros.substitutions import ExecutableInPackage
 
-from ros_kd_perception.bag import BagReader
-from ros_kd_perception.camera_topics import COMPRESSED_IMAGE
 from ros_kd_perception.launch_arguments import camera_topics, is_true, node_name, seconds
 from ros_kd_perception.ros_environment import large_image_environment
 
@@ -70,16 +72,25 @@ def generate_launch_description() -> LaunchDescription:
 def find_cameras(context: LaunchContext) -> None:
     """Set camera_topics, and image_transport unless it is given, from the topics of the bag.
 
+    The player tells them: it runs in the environment that has rosbags, which launch's own interpreter may not.
+
     Raises:
-        BagError: no such bag, damaged, or without the cameras.
+        RuntimeError: no such bag, damaged, or without the cameras.
     """
     given = context.launch_configurations
-    with BagReader(Path(given["bag"]).expanduser(), camera_topics(given["camera_topics"])) as bag:
-        transports = {
-            camera: "compressed" if bag.camera_topics[topic] == COMPRESSED_IMAGE else "raw"
-            for camera, topic in bag.cameras.items()
-        }
-        given["camera_topics"] = yaml.safe_dump(bag.cameras)
+    player = ExecutableInPackage(package="ros_kd_perception", executable="play_bag").perform(context)
+    chosen = _chosen(camera_topics(given["camera_topics"]))
+    told = subprocess.run(
+        [player, str(Path(given["bag"]).expanduser()), *chosen, "--list-cameras"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if told.returncode:
+        raise RuntimeError(told.stderr.strip().removeprefix("play_bag: ") or f"{player} ended with {told.returncode}")
+    cameras = json.loads(told.stdout)
+    given["camera_topics"] = yaml.safe_dump({camera: found["topic"] for camera, found in cameras.items()})
+    transports = {camera: found["transport"] for camera, found in cameras.items()}
     given.setdefault("image_transport", yaml.safe_dump(transports))
 
 
@@ -117,8 +128,7 @@ def start_recorder_and_player(context: LaunchContext) -> list[LaunchDescriptionE
 def _player(context: LaunchContext) -> Node:
     """The player, with the Fast DDS settings: it sends the large images."""
     given = context.launch_configurations
-    topics = camera_topics(given["camera_topics"])
-    chosen = [part for camera, topic in topics.items() for part in ("--camera", f"{camera}={topic}")]
+    chosen = _chosen(camera_topics(given["camera_topics"]))
     options = ["--rate", given["rate"], "--wait-for-subscribers", given["wait_for_node_s"]]
     return Node(
         package="ros_kd_perception",
@@ -133,6 +143,10 @@ def _player(context: LaunchContext) -> Node:
         output="screen",
         emulate_tty=True,
     )
+
+
+def _chosen(topics: Mapping[str, str]) -> list[str]:
+    return [part for camera, topic in topics.items() for part in ("--camera", f"{camera}={topic}")]
 
 
 def _recorder(context: LaunchContext) -> Node:

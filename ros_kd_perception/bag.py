@@ -338,7 +338,8 @@ class BagWriter:
             )
             # The name of a single file must not reach its metadata: the same messages give the same bytes.
             folder = self._partial / ("bag" if self._is_file else self.path.name)
-            self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+            # 9 has QoS in words, which ros2 bag of Humble cannot read; later ones read both.
+            self._writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
             if compress:
                 self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()

@@ -15,7 +15,12 @@ UNNAMED_CAMERA = "camera"
 
 # Pictures for people or of something other than light; `--camera` plays them all the same.
 _NOT_A_CAMERA = ("depth", "disparity", "segmentation", "overlay", "mask")
-_BEFORE_IMAGE = re.compile(r"(.*)/image[^/]*(?:/.*)?")
+# The last part of a topic that begins with `image`, without what a transport adds below it.
+_IMAGE_PART = re.compile(r"(.*)/image(?!s)([^/]*)(?:/.*)?")
+# What such a part says of the picture and not of the camera.
+_KINDS = (
+    "raw color colour mono gray grey rgb bgr rect rectified undistorted compressed resized throttle throttled".split()
+)
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 """What a camera may be called: its name stands in topics and parameters."""
 
@@ -32,10 +37,10 @@ class BagTopic:
 def choose_cameras(topics: Sequence[BagTopic], wanted: Mapping[str, str]) -> dict[str, str]:
     """Name the cameras of a bag.
 
-    A topic's camera is what stands before its last `/image*`, slashes to underscores: `/left/image_raw` is `left`.
-    Only when no topic has such a part is the whole topic the name. Of several topics of one camera the raw image is
-    taken before the compressed one, a topic with messages before an empty one, the shorter name before the longer.
-    Depth images, class maps and overlays are no cameras.
+    A topic's camera is what stands before its last `/image*`, slashes to underscores: `/left/image_raw` is `left`, and
+    so is `/image_left`. Only when no topic has such a part is the whole topic the name. Of several topics of one camera
+    the raw image is taken before the compressed one, a topic with messages before an empty one, the shorter name before
+    the longer. Depth images, class maps and overlays are no cameras.
 
     Args:
         topics: all topics of the bag.
@@ -54,8 +59,9 @@ def choose_cameras(topics: Sequence[BagTopic], wanted: Mapping[str, str]) -> dic
     pictures = [t for t in images if not any(word in t.name.lower() for word in _NOT_A_CAMERA)]
     sources: dict[str, list[BagTopic]] = {}
     for topic in pictures:
-        if match := _BEFORE_IMAGE.fullmatch(topic.name):
-            sources.setdefault(match[1], []).append(topic)
+        if match := _IMAGE_PART.fullmatch(topic.name):
+            own = [word for word in match[2].split("_") if word and word not in _KINDS]
+            sources.setdefault("/".join([match[1], "_".join(own)]) if own else match[1], []).append(topic)
     if not sources:
         for topic in pictures:
             sources.setdefault(topic.name.removesuffix("/compressed"), []).append(topic)
@@ -88,8 +94,8 @@ def parse_camera_topics(arguments: Sequence[str]) -> dict[str, str]:
 
 def camera_info_topic(image_topic: str) -> str:
     """The topic that, by convention, carries the calibration for an image topic: its sibling `camera_info`."""
-    match = _BEFORE_IMAGE.fullmatch(image_topic)
-    return f"{match[1] if match else image_topic.rpartition('/')[0]}/camera_info"
+    match = _IMAGE_PART.fullmatch(image_topic)
+    return f"{match[1] if match else image_topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
 
 
 def _check_wanted(wanted: Mapping[str, str], images: Sequence[BagTopic]) -> None:

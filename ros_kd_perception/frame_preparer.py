@@ -140,6 +140,7 @@ class FramePreparer:
             while len(more) < limit and (ready := self._ready_in_time()) is not None:
                 more.append(ready)
             self._current += more
+            self._wake_pool()  # it may have looked while their cameras were held
             return more
 
     def prepare(self, letter: Letter[Any]) -> ReadyFrame | None:

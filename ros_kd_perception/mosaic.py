@@ -55,7 +55,9 @@ class Mosaic:
     """
 
     def __init__(self, cameras: Sequence[str]) -> None:
-        ahead = next((camera for camera in cameras if "front" in camera or "center" in camera), cameras[0])
+        fronts = [camera for camera in cameras if "front" in camera or "center" in camera]
+        straight = [camera for camera in fronts if "left" not in camera and "right" not in camera]
+        ahead = next(iter([*straight, *fronts, *cameras]))
         self.ahead = ahead
         large = Tile(0, 0, 2 * TILE_WIDTH, 2 * TILE_HEIGHT)
         if len(cameras) == 1:

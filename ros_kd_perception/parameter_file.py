@@ -68,14 +68,29 @@ def read_parameter_file(path: Path, node: str) -> dict[str, Any]:
             raise
         raise ParameterError(f"expected {path} to be YAML, got: {' '.join(str(error).split())[:200]}") from None
     values: dict[str, Any] = {}
-    for name, section in sections.items() if isinstance(sections, dict) else ():
-        if str(name).rpartition("/")[2] in (node, "*", "**") and isinstance(section, dict):
-            parameters = section.get("ros__parameters")
+    names = []
+    for name, parameters in _sections("", sections, 0):
+        names.append(name)
+        if name.rpartition("/")[2] in (node, "*", "**"):
             for key, value in _flatten("", parameters if isinstance(parameters, dict) else {}, 0):
                 values[key] = value
                 if len(values) > _MAX_VALUES:
                     raise ParameterError(f"expected at most {_MAX_VALUES} parameters in {path}, it has more")
+    if not any(name.rpartition("/")[2] in (node, "*", "**") for name in names):
+        there = ", ".join(names)[:200] or "none with ros__parameters"
+        raise ParameterError(f"expected a section of {path} for the node {node}, or /**, got {there}")
     return values
+
+
+def _sections(prefix: str, values: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    """Every node's name with its namespaces, however these are nested, and what stands under `ros__parameters`."""
+    if depth > _MAX_DEPTH:
+        raise ParameterError(f"expected namespaces of at most {_MAX_DEPTH} levels, got more below {prefix[:80]!r}")
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if key == "ros__parameters":
+            yield prefix, value
+        elif isinstance(value, dict):
+            yield from _sections(f"{prefix}/{str(key).strip('/')}", value, depth + 1)
 
 
 def _flatten(prefix: str, values: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, Any]]:

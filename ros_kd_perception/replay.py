@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_frames, rosbags_message_types
 from ros_kd_perception.camera_topics import parse_camera_topics
+from ros_kd_perception.camera_watch import CameraWatch, picture_sample
 from ros_kd_perception.free_space_finder import FreeSpaceFinder
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model_trial import try_model
@@ -28,7 +29,6 @@ from ros_kd_perception.parameter_file import free_space_parameters_of
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.shipped_files import shipped_file
-from ros_kd_perception.stamp_order import StampOrder
 from ros_kd_perception.structures import BadFrame, Frame, Int32Array, Perception
 from ros_kd_perception.video import VideoError
 
@@ -62,7 +62,7 @@ class BagReplay:
         self._video = video
         self._finder = finder
         self._builder = MessageBuilder(rosbags_message_types(), perceiver.model.contract)
-        self._stamps = StampOrder()
+        self._watches: dict[str, CameraWatch] = {}
         self._labels_written = False
         self._said: set[tuple[str, str]] = set()
 
@@ -78,7 +78,8 @@ class BagReplay:
         try:
             if isinstance(frame, BadFrame):
                 raise frame
-            self._stamps.check(camera, frame.stamp_ns)
+            watch = self._watches.setdefault(camera, CameraWatch(camera))
+            watch.check(log_time_ns, frame.stamp_ns, frame.image_bgr.shape, picture_sample(frame.image_bgr))
             [perception] = self._perceiver.perceive([frame])
         except BadFrame as error:
             self._drop(camera, error.reason, str(error))

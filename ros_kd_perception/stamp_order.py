@@ -48,7 +48,9 @@ class StampOrder:
 
     @staticmethod
     def _is_restart(stamps: _CameraStamps, stamp_ns: int) -> bool:
-        if stamps.refused_ns and stamp_ns <= stamps.refused_ns[-1]:
+        if stamps.refused_ns and stamp_ns == stamps.refused_ns[-1]:
+            return False  # harmless here as well: neither a step on nor a step back
+        if stamps.refused_ns and stamp_ns < stamps.refused_ns[-1]:
             stamps.refused_ns.clear()
         stamps.refused_ns.append(stamp_ns)
         return len(stamps.refused_ns) >= RESTART_AFTER

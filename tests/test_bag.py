@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from small_bag import write_small_bag
 
 from ros_kd_perception.bag import (
     BagError,
@@ -365,6 +367,10 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         ("/zed-2/image", "zed_2"),
         ("/usb_cam/compressed", "usb_cam"),
         ("/video", "video"),
+        ("/image_front_left", "front_left"),
+        ("/cameras/image_left/compressed", "cameras_left"),
+        ("/image0/compressed", "camera_0"),
+        ("/images/front/compressed", "images_front"),
     ],
 )
 def test_a_camera_is_what_stands_before_image(topic: str, camera: str) -> None:
@@ -390,6 +396,13 @@ def test_one_topic_is_chosen_for_each_camera() -> None:
     assert choose_cameras(topics, wanted) == wanted
 
 
+def test_cameras_whose_names_follow_the_word_image_are_not_one() -> None:
+    names = ["/image_front", "/image_rear", "/image_rear/compressed", "/pair/image_left", "/pair/image_rect_right"]
+    topics = [BagTopic(name, COMPRESSED if name.endswith("compressed") else IMAGE, 3) for name in names]
+    expected = {"front": names[0], "rear": names[1], "pair_left": names[3], "pair_right": names[4]}
+    assert choose_cameras(topics, {}) == expected
+
+
 def test_two_cameras_of_one_name_stay_two() -> None:
     topics = [BagTopic("/a/b/image", IMAGE, 1), BagTopic("/a_b/image", IMAGE, 1)]
     assert choose_cameras(topics, {}) == {"a_b": "/a/b/image", "a_b_2": "/a_b/image"}
@@ -413,6 +426,20 @@ def test_camera_arguments() -> None:
 def test_camera_info_is_the_sibling_of_the_image() -> None:
     assert camera_info_topic("/front/image_raw/compressed") == "/front/camera_info"
     assert camera_info_topic("/front/color") == "/front/camera_info"
+    assert camera_info_topic("/front/picture/compressed") == "/front/camera_info"
+    assert camera_info_topic("/images/front/compressed") == "/images/camera_info"
+    assert camera_info_topic("/pair/image_left") == "/pair/camera_info"
+
+
+def test_what_we_write_is_what_ros2_bag_of_humble_reads(tmp_path: Path) -> None:
+    """It takes `offered_qos_profiles` for a text, and the values in it for numbers; later ones read that too."""
+    write_small_bag(tmp_path / "folder")
+    metadata = yaml.safe_load((tmp_path / "folder" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert metadata["version"] <= 8
+    for topic in metadata["topics_with_message_count"]:
+        profiles = topic["topic_metadata"]["offered_qos_profiles"]
+        assert isinstance(profiles, str)
+        assert all(isinstance(profile["history"], int) for profile in yaml.safe_load(profiles) or [])
 
 
 def test_our_types_are_registered_from_the_restated_definitions() -> None:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -142,6 +144,16 @@ def test_launch_files_start_executables_that_are_installed(path: Path) -> None:
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DEVICES":
             assert ast.literal_eval(node.value) == DEVICES
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_launch_files_need_nothing_but_ros_and_yaml(path: Path) -> None:
+    """`ros2 launch` runs them with the system's interpreter, which does not have what is in a virtual environment."""
+    modules = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+    imports = "\n".join(f"import {module}" for module in sorted(modules) if module.startswith("ros_kd_perception"))
+    blocked = "import sys\nfor name in ('rosbags', 'numpy', 'cv2', 'onnxruntime', 'rclpy'): sys.modules[name] = None\n"
+    assert imports
+    subprocess.run([sys.executable, "-c", blocked + imports], cwd=ROOT, check=True)
 
 
 def test_the_node_is_relaunched_after_a_pause_if_respawn_is_set() -> None:

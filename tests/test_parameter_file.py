@@ -65,6 +65,9 @@ def test_the_file_that_comes_with_the_package_has_no_scans() -> None:
         ("/**: {ros__parameters: {free_space: {max_gap_px: 65}}}", "from 0 to 64"),
         ("/**: {ros__parameters: &again {more: *again}}", "levels"),
         ("/**: {ros__parameters: {date: 2020-99-99}}", "to be YAML"),
+        ("/**/other: {ros__parameters: {scan.enabled: true}}", r"for the node perception, or /\*\*, got /\*\*/other"),
+        ("scan: {enabled: true}", r"for the node perception, or /\*\*, got none with ros__parameters"),
+        ("", "got none with ros__parameters"),
         ("{[", "to be YAML"),
         ("!!python/object/apply:os.system [true]", "to be YAML"),
     ],
@@ -72,6 +75,13 @@ def test_the_file_that_comes_with_the_package_has_no_scans() -> None:
 def test_refusals(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(ParameterError, match=sentence):
         free_space_parameters_of(written(tmp_path, text), ["front"])
+
+
+def test_namespaces_may_be_nested(tmp_path: Path) -> None:
+    text = "robot: {perception: {ros__parameters: {a: 1}}, other: {ros__parameters: {a: 2}}}"
+    assert read_parameter_file(written(tmp_path, text), "perception") == {"a": 1}
+    text = "/robot/perception: {ros__parameters: {a: {b: 1}}}"
+    assert read_parameter_file(written(tmp_path, text), "perception") == {"a.b": 1}
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -164,6 +164,20 @@ def test_bad_frames_are_counted_by_reason_and_told_once(
     assert times == [stamps[0], stamps[8]]
 
 
+def test_the_same_frame_again_is_dropped_as_the_node_drops_it(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = tmp_path / "twice.mcap"
+    with BagWriter(bag) as writer:
+        for index in range(4):
+            stamp_ns = 10**9 + index * 10**8
+            for again in range(2):
+                writer.write("/front/image_raw", stamp_ns + again, raw_message(index, stamp_ns))
+    assert replay(bag, tmp_path / "out.mcap", model) == 0
+    assert "duplicate" in (said := capsys.readouterr()).err
+    assert re.search(r"front +8 +4 +4 .* duplicate 4", said.out)
+
+
 def test_a_frame_that_the_network_fails_on_is_lost_and_the_next_is_not(
     drive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

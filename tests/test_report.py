@@ -118,6 +118,8 @@ def test_pictures_fit_their_tiles(height: int, width: int, cameras: int) -> None
 
 
 def test_the_camera_that_looks_ahead_stands_large() -> None:
+    assert Mosaic(left_to_right(["front", "front_left", "front_right"])).ahead == "front"
+    assert Mosaic(["front_left", "rear"]).ahead == "front_left"
     tiles = Mosaic(left_to_right(["front", "left", "right"])).tiles
     assert (tiles["front"].width, tiles["front"].height) == (2 * TILE_WIDTH, 2 * TILE_HEIGHT)
     assert (tiles["left"].left, tiles["right"].left) == (0, TILE_WIDTH)

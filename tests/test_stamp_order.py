@@ -39,6 +39,11 @@ def test_a_looped_bag_loses_two_frames():
     assert found == ["", "", "", "stamp_backwards", "stamp_backwards", "", ""]
 
 
+def test_a_looped_bag_whose_stamps_come_in_pairs_loses_two_of_them():
+    once = [stamp for stamp in (100, 200, 300, 400, 500) for _ in range(2)]
+    assert reasons(once + once) == [""] * 10 + ["stamp_backwards"] * 4 + [""] * 6
+
+
 @given(st.lists(st.integers(1, 10**18), min_size=2, unique=True))
 def test_falling_stamps_never_become_a_time_line(stamps):
     assert reasons(sorted(stamps, reverse=True))[1:] == ["stamp_backwards"] * (len(stamps) - 1)

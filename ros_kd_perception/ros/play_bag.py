@@ -7,6 +7,7 @@ they lie in the bag, never decoded, on their own topics, with /clock. The steady
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import threading
@@ -27,7 +28,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_kd_perception.bag import BagError, BagReader, RawMessage
-from ros_kd_perception.camera_topics import parse_camera_topics
+from ros_kd_perception.camera_topics import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
 
@@ -196,9 +197,21 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--wait-for-subscribers", type=float, default=0.0, metavar="S",
         help="wait up to so many seconds until every camera topic has a subscriber",
     )  # fmt: skip
+    parser.add_argument(
+        "--list-cameras", action="store_true", help="print topic and transport of each camera as JSON, play nothing"
+    )
     parser.add_argument("--no-clock", action="store_true", help="do not publish /clock")
     parser.add_argument("--traffic-log", type=Path, metavar="CSV", help="write down when each image was handed over")
     return parser.parse_args(arguments)
+
+
+def cameras_of(bag: BagReader) -> dict[str, dict[str, str]]:
+    """Topic and image transport of each camera, for the launch file, whose interpreter may not have rosbags."""
+    transports = {IMAGE: "raw", COMPRESSED_IMAGE: "compressed"}
+    return {
+        camera: {"topic": topic, "transport": transports[bag.camera_topics[topic]]}
+        for camera, topic in bag.cameras.items()
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,6 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         with ExitStack() as stack:
             bag = stack.enter_context(BagReader(parsed.bag, parse_camera_topics(parsed.camera)))
+            if parsed.list_cameras:
+                print(json.dumps(cameras_of(bag)))
+                return 0
             traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
             rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
             stack.callback(rclpy.try_shutdown)
