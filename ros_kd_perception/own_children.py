@@ -39,8 +39,12 @@ def end_with(parent: int) -> None:
 
     A node that is killed can end nobody, and limits of time and memory that it was to keep would end with it.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it was gone before this was asked for
+    signal_when_parent_ends(signal.SIGKILL)
+    if sys.platform == "linux" and os.getppid() != parent:  # it was gone before this was asked for
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def signal_when_parent_ends(number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+from ros_kd_perception.own_children import signal_when_parent_ends
+
 _TAIL_BYTES = 64 * 1024
 
 
@@ -115,8 +114,7 @@ class ChildProcess:
 
 def _prepare(urgency: int) -> None:
     """Run in the child before its program: die with the parent, and heed SIGINT even if the parent's shell does not."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal_when_parent_ends(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if urgency:
         with suppress(PermissionError):
