@@ -154,6 +154,11 @@ def open_session(
     )
 
 
+def available_providers() -> list[str]:
+    """The execution providers of the installed ONNX Runtime, whether or not the machine has their devices."""
+    return list(onnxruntime.get_available_providers())
+
+
 def wanted_provider(device: str, available: list[str]) -> str:
     """The provider that a device stands for; `auto` is CUDA where the installed ONNX Runtime has it."""
     if device != "auto":

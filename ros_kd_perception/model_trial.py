@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from ros_kd_perception.candidate_check import TENSORRT_TIMEOUT_S, TIMEOUT_S, check_in_child
 from ros_kd_perception.engine_cache import gpu_identity, own_cache_folder
-from ros_kd_perception.execution_provider import RUNTIME
+from ros_kd_perception.execution_provider import RUNTIME, available_providers
 from ros_kd_perception.onnx_file import MAX_MODEL_BYTES
 
 _CHUNK_BYTES = 1 << 20
@@ -68,7 +66,7 @@ def _record(sha256: str, options: Mapping[str, Any]) -> Path | None:
     """The file whose existence says that a model has passed; None where this user has no folder of their own."""
     wanted = (f"{key} {options.get(key)}" for key in ("device", "precision", "max_batch"))
     machine = (gpu_identity(), platform.node(), platform.machine())
-    identity = "\n".join((sha256, *wanted, RUNTIME, *onnxruntime.get_available_providers(), *machine))
+    identity = "\n".join((sha256, *wanted, RUNTIME, *available_providers(), *machine))
     try:
         return own_cache_folder("passed") / hashlib.sha256(identity.encode()).hexdigest()
     except OSError:

@@ -56,7 +56,7 @@ def test_another_file_device_batch_or_runtime_is_tried(
     try_model(path, OPTIONS)
     assert len(trials) == 5
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]  # `auto` means the GPU once there is one
-    monkeypatch.setattr(model_trial.onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(model_trial, "available_providers", lambda: providers)
     try_model(path, OPTIONS)
     assert len(trials) == 6
 
