@@ -246,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     # signal that another thread received does not wake it (seen while a reload started its child process).
     while spinning.is_alive() and not stop.wait(SIGNAL_PERIOD_S):
         pass
-    lost = not spinning.is_alive()
+    lost = not stop.is_set()
     if lost:
         node.get_logger().fatal("the executor has ended, nothing would be heard or told any more; the node ends")
     node.give_up_configure()
