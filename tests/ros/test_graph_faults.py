@@ -167,16 +167,22 @@ def test_no_parameter_takes_nonsense_while_the_node_runs(peer: Peer, start_node:
     assert "Traceback" not in node.log
 
 
+def unreadable_request(peer: Peer) -> Callable[[], object]:
+    """What sends the node's own service a value of no type that there is."""
+    client = peer.node.create_client(SetParameters, "/perception/set_parameters")
+    peer.until(client.service_is_ready, "the service is there")
+    parameter = ParameterMessage(name="max_age_ms", value=ParameterValue(type=99))
+    return lambda: client.call_async(SetParameters.Request(parameters=[parameter]))
+
+
 def test_requests_that_the_client_library_cannot_read_stop_nothing(peer: Peer, start_node: Any) -> None:
     """They raise in rclpy's own service and get no answer; the log tells of them now and then."""
     peer.listen_to_results("front")
     node = start_node()
     publisher = peer.matched_publisher(Image, "/front/image_raw")
-    client = peer.node.create_client(SetParameters, "/perception/set_parameters")
-    peer.until(client.service_is_ready, "the service is there")
-    unreadable = ParameterMessage(name="max_age_ms", value=ParameterValue(type=99))
+    ask = unreadable_request(peer)
     for _ in range(50):
-        client.call_async(SetParameters.Request(parameters=[unreadable]))
+        ask()
     peer.until(lambda: "a callback failed" in node.log, "the log tells of it")
     peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + n), "front")
     assert set_parameter(peer, "max_age_ms", 400.0).successful
@@ -191,9 +197,7 @@ def test_requests_that_cannot_be_read_and_frames_that_are_dropped_are_both_told(
     peer.listen_to_results("front")
     node = start_node()
     publisher = peer.matched_publisher(Image, "/front/image_raw")
-    client = peer.node.create_client(SetParameters, "/perception/set_parameters")
-    peer.until(client.service_is_ready, "the service is there")
-    unreadable = ParameterMessage(name="max_age_ms", value=ParameterValue(type=99))
+    ask = unreadable_request(peer)
     malformed = image_message(PICTURE, T0)
     malformed.encoding = "rgb9"
 
@@ -206,8 +210,7 @@ def test_requests_that_cannot_be_read_and_frames_that_are_dropped_are_both_told(
         peer.until(lambda: told("dropped a frame of front", lambda: publisher.publish(malformed)), "the drop is told")
 
     def request() -> None:
-        ask = SetParameters.Request(parameters=[unreadable])
-        peer.until(lambda: told("a callback failed", lambda: client.call_async(ask)), "the log tells of it")
+        peer.until(lambda: told("a callback failed", ask), "the log tells of it")
 
     for step in (drop, request) if drop_first else (request, drop):
         step()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from one_and_two_processes import EVERY_TERM
 from pretended_accelerator import DevicesMixed, OnAccelerator, move, pretended_accelerator
 
 from training.data.batch import Batch, collate
@@ -22,13 +23,6 @@ from training.torch_model import TorchModel
 from training.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
-EVERY_TERM = """[{kind: temperature_kl}, {kind: temperature_kl, labeled_only: true},
-  {kind: logit_mse, labeled_only: true}, {kind: dist}, {kind: dist, labeled_only: true},
-  {kind: standardized_kl, labeled_only: true}, {kind: decoupled_kl}, {kind: hint, at: p4},
-  {kind: attention_transfer, at: p3}, {kind: channel_wise, at: logits}, {kind: channel_wise, at: p4},
-  {kind: pearson, at: p3}, {kind: pairwise_affinity, at: p4, grid: 4}, {kind: distance_relation, at: p4},
-  {kind: angle_relation, at: p4}, {kind: cross_image_relation, at: p4, grid: 4}, {kind: soft_classification},
-  {kind: weighted_box_iou}, {kind: foreground_imitation, at: p3}]"""
 CONVNEXT = "{architecture: convnextv2, settings: {depths: [1, 1, 1, 1], hidden_sizes: [8, 16, 24, 32]}}"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from one_and_two_processes import EVERY_TERM, by_one_and_by_two
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
@@ -122,32 +122,11 @@ if world > 1:
     distributed.destroy_process_group()
 os._exit(0)
 """
-EVERY_TERM = """[{kind: temperature_kl}, {kind: temperature_kl, labeled_only: true},
-  {kind: logit_mse, labeled_only: true}, {kind: dist}, {kind: dist, labeled_only: true},
-  {kind: standardized_kl, labeled_only: true}, {kind: decoupled_kl}, {kind: hint, at: p4},
-  {kind: attention_transfer, at: p3}, {kind: channel_wise, at: logits}, {kind: channel_wise, at: p4},
-  {kind: pearson, at: p3}, {kind: pairwise_affinity, at: p4, grid: 4}, {kind: distance_relation, at: p4},
-  {kind: angle_relation, at: p4}, {kind: cross_image_relation, at: p4, grid: 4}, {kind: soft_classification},
-  {kind: weighted_box_iou}, {kind: foreground_imitation, at: p3}]"""
-
-
-def gradients(script: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What one process with the whole batch finds, and what two with half of it each do."""
-    import torch
-
-    ways = ((0, 1), (0, 2), (1, 2))
-    processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(folder), str(rank), str(world)], cwd=ROOT)
-        for rank, world in ways
-    ]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0, 0]
-    one, two = (torch.load(folder / f"gradients_{world}.pt", weights_only=True) for world in (1, 2))
-    return one, two
 
 
 def test_every_distillation_term_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     (tmp_path / "terms.yaml").write_text(EVERY_TERM)
-    one, two = gradients(SOFT_GRADIENTS, tmp_path)
+    one, two = by_one_and_by_two(SOFT_GRADIENTS, tmp_path, "gradients")
     assert len(one) == 19
     for name, value in one.items():
         assert float(value.norm()) > 0, name
@@ -157,7 +136,7 @@ def test_every_distillation_term_of_two_processes_is_that_of_one(tmp_path: Path)
 def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
     import torch
 
-    one, two = gradients(GRADIENTS, tmp_path)
+    one, two = by_one_and_by_two(GRADIENTS, tmp_path, "gradients")
     assert sum(float(value.abs().sum()) for value in one.values()) > 1
     for name, value in one.items():
         torch.testing.assert_close(

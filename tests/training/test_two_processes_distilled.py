@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+from one_and_two_processes import by_one_and_by_two
 
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
 from training.data.data_module import open_source
@@ -108,13 +108,7 @@ def test_steps_of_two_processes_are_those_of_one(
 ) -> None:
     recipe = mixed(rendered_samples, unlabeled_frames, tmp_path, teacher_checkpoint)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    ways = ((0, 1), (0, 2), (1, 2))
-    processes = [
-        subprocess.Popen([sys.executable, "-c", STEPS, str(tmp_path), str(rank), str(world)], cwd=ROOT)
-        for rank, world in ways
-    ]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0, 0]
-    one, two = (torch.load(tmp_path / f"moved_{world}.pt", weights_only=True) for world in (1, 2))
+    one, two = by_one_and_by_two(STEPS, tmp_path, "moved")
     adapters = [name for name in one if "adapter" in name]
     assert len(adapters) == 6
     # A correlation over places, and a softmax over them, do not change where a channel is shifted: these two biases
