@@ -5,21 +5,16 @@ Callers import everything about bags from here; what leads to the library `rosba
 
 from __future__ import annotations
 
-import functools
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 try:
-    from rosbags.interfaces import Connection
-    from rosbags.rosbag2 import Reader, storage_mcap
-    from rosbags.rosbag2.reader import DirectoryReader
-
     from ros_kd_perception.bag_message_types import (
         MAX_MESSAGE_BYTES,
         RawMessage,
@@ -28,17 +23,18 @@ try:
         rosbags_message_types,
         typestore,
     )
+    from ros_kd_perception.bag_metadata import METADATA_FILE, BagMetadata, read_metadata
+    from ros_kd_perception.bag_opening import open_storage, unreadable
     from ros_kd_perception.bag_writer import BagWriter
-
-    # What it decompresses with is what rosbags does it with.
-    from ros_kd_perception.bounded_decompression import is_zstd_file_within, lz4_within, zstd_within
+    from ros_kd_perception.bounded_decompression import is_zstd_file_within, unpack_zstd_file, zstd_within
 except ImportError as error:
     raise ImportError(
         "expected the Python package rosbags for reading and writing bags, found none; install the [bag] extra of "
         "ros_kd_perception"
     ) from error
 
-from ros_kd_perception.bag_errors import BagError, one_line
+from ros_kd_perception.bag_errors import BagError, lost, one_line
+from ros_kd_perception.bag_storage import StorageFile, StoredTopic
 from ros_kd_perception.camera_topics import CAMERA_INFO, BagTopic, camera_info_topic, choose_cameras
 from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.structures import BadFrame, Frame
@@ -54,23 +50,6 @@ __all__ = [
     "rosbags_message_types",
     "typestore",
 ]
-
-MAX_CHUNK_BYTES = 1 << 30
-"""Of an MCAP chunk, decompressed; rosbag2 makes them of 768 KiB or of one message."""
-
-_FILES_ARE_COMPRESSED = re.compile(rb"compression_mode:[ \t]*['\"]?file", re.IGNORECASE)
-
-
-def _chunk_within(decompress: Callable[[bytes, int], bytes], data: bytes, size: int) -> bytes:
-    if size > MAX_CHUNK_BYTES:
-        raise ValueError(f"expected chunks of at most {MAX_CHUNK_BYTES} bytes, got one of {size}")
-    return decompress(data, size)
-
-
-# rosbags decompresses a chunk whole and compares its size afterwards.
-if hasattr(storage_mcap, "DECOMPRESSORS"):
-    storage_mcap.DECOMPRESSORS["zstd"] = functools.partial(_chunk_within, zstd_within)
-    storage_mcap.DECOMPRESSORS["lz4"] = functools.partial(_chunk_within, lz4_within)
 
 
 class BagReader:
@@ -97,45 +76,39 @@ class BagReader:
         """
         self.path = Path(path)
         self._stack = ExitStack()
-        self._compressed: list[Reader] = []  # message by message
+        self._files: list[StorageFile] = []
+        self._metadata: BagMetadata | None = None
         try:
-            self._readers = [self._open(file) for file in _files_of(self.path)]
+            for file in self._find_files():
+                self._files.append(open_storage(file))
+                self._stack.callback(self._files[-1].close)
             self._find_topics(cameras or {})
+            self._check_complete(self.camera_topics)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, file: Path) -> Reader:
-        _check_room_for(file)
-        try:
-            reader = Reader(file)
-            reader.open()
-        except Exception as error:
-            # Whatever the damage makes of it: ReaderError, struct.error, KeyError, apsw's and more.
-            raise BagError(
-                f"expected {file} to be a whole ROS 2 bag, got: {one_line(error)}; if its recording was cut off, "
-                "repair it with `mcap recover` or `ros2 bag reindex`"
-            ) from None
-        self._stack.callback(reader.close)
-        storage = reader.storage
-        if isinstance(storage, DirectoryReader) and storage.metadata.compression_mode == "message":
-            # rosbags would decompress messages to whatever size they become.
-            storage.metadata = storage.metadata._replace(compression_mode=None)
-            self._compressed.append(reader)
-        return reader
+    def _find_files(self) -> Sequence[Path]:
+        if not (self.path / METADATA_FILE).exists():
+            return _files_of(self.path)
+        self._metadata = read_metadata(self.path)
+        if self._metadata.compression_mode != "file":
+            return self._metadata.files
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        return [_unpack(file, folder) for file in self._metadata.files]
 
     def _find_topics(self, cameras: Mapping[str, str]) -> None:
-        counts: dict[tuple[str, str], int] = {}
-        for reader in self._readers:
-            for connection in reader.connections:
-                key = (connection.topic, connection.msgtype)
-                counts[key] = counts.get(key, 0) + connection.msgcount
+        counts = {(topic.name, topic.message_type): 0 for topic in self._metadata.topics} if self._metadata else {}
+        for file in self._files:
+            for topic in file.topics:
+                key = (topic.name, topic.message_type)
+                counts[key] = counts.get(key, 0) + topic.count
         self.topics = tuple(BagTopic(topic, kind, count) for (topic, kind), count in sorted(counts.items()))
-        filled = [reader for reader in self._readers if reader.message_count]
+        filled = [file for file in self._files if any(topic.count for topic in file.topics)]
         if not filled:
             raise BagError(f"expected messages in {self.path}, it holds none; record the bag again")
-        self.start_ns = min(reader.start_time for reader in filled)
-        self.end_ns = max(reader.end_time for reader in filled) - 1  # rosbags counts to just after the last
+        self.start_ns = min(file.start_ns for file in filled)
+        self.end_ns = max(file.end_ns for file in filled)
         try:
             self.cameras = choose_cameras(self.topics, cameras)
         except ValueError as error:
@@ -165,28 +138,39 @@ class BagReader:
         Raises:
             BagError: the bag cannot be read on.
         """
-        for reader in self._readers:
-            connections = [c for c in _stored_connections(reader) if c.topic in topics]
-            if connections:
-                yield from self._read(reader, connections, start_ns, end_ns)
+        self._check_complete(topics)
+        for file in self._files:
+            wanted = {topic.topic_id: topic for topic in file.topics if topic.name in topics}
+            if wanted:
+                yield from self._read(file, wanted, start_ns, end_ns)
 
     def _read(
-        self, reader: Reader, connections: list[Connection], start_ns: int | None, end_ns: int | None
+        self, file: StorageFile, wanted: Mapping[int, StoredTopic], start_ns: int | None, end_ns: int | None
     ) -> Iterator[RawMessage]:
-        messages = reader.messages(connections, start_ns, end_ns)
-        while True:
-            try:
-                connection, log_time_ns, data = next(messages)
-                if reader in self._compressed:
-                    data = zstd_within(data, MAX_MESSAGE_BYTES)
-            except StopIteration:
-                return
-            except Exception as error:
-                raise BagError(
-                    f"expected to read {self.path} to its end, got: {one_line(error)}; repair it with "
-                    "`mcap recover` or `ros2 bag reindex`"
-                ) from None
-            yield RawMessage(connection.topic, connection.msgtype, log_time_ns, data)
+        messages_are_packed = self._metadata is not None and self._metadata.compression_mode == "message"
+        read = 0
+        try:
+            for topic_id, log_time_ns, data in file.messages(wanted, start_ns, end_ns):
+                topic, read = wanted[topic_id], read + 1
+                if messages_are_packed:
+                    data = zstd_within(bytes(data), MAX_MESSAGE_BYTES)
+                yield RawMessage(topic.name, topic.message_type, log_time_ns, data)
+        except Exception as error:  # whatever the damage makes of it
+            raise unreadable(file.path, error, file.repair) from None
+        there = sum(topic.count for topic in wanted.values())
+        if start_ns is None and end_ns is None and read < there:
+            raise lost(file.path, ", ".join(sorted(topic.name for topic in wanted.values())), there, read, file.repair)
+
+    def _check_complete(self, topics: Collection[str]) -> None:
+        """Refuse to go on without messages of these topics that the bag says it has."""
+        for file in self._files:
+            for topic in file.topics:
+                if topic.name in topics and topic.stated is not None and topic.count < topic.stated:
+                    raise lost(file.path, topic.name, topic.stated, topic.count, file.repair)
+        for stated in self._metadata.topics if self._metadata else ():
+            if stated.name in topics and (found := self.count([stated.name])) < stated.count:
+                repair = f"`ros2 bag reindex {self.path}`"
+                raise lost(self.path / METADATA_FILE, stated.name, stated.count, found, repair)
 
     def frames(self) -> Iterator[tuple[str, RawMessage]]:
         """The cameras' images, undecoded, each with its camera's name, in the order of their log times."""
@@ -240,52 +224,33 @@ def read_camera_frames(
         yield camera, message, frame
 
 
-def _check_room_for(path: Path) -> None:
-    """Refuse a folder of compressed files that would not fit where rosbags unpacks them."""
-    metadata = path / "metadata.yaml"
+def _unpack(path: Path, folder: Path) -> Path:
+    """Unpack a file of a bag into a folder, if it fits there."""
+    room_bytes = shutil.disk_usage(folder).free // 2
+    target = folder / path.name.removesuffix(".zst").removesuffix(".zstd")
     try:
-        if not path.is_dir() or not _FILES_ARE_COMPRESSED.search(metadata.read_bytes()):
-            return
-        room_bytes = shutil.disk_usage(tempfile.gettempdir()).free // 2
-        for file in sorted(path.glob("*.zst*")):
-            if not is_zstd_file_within(file, room_bytes):
-                raise BagError(
-                    f"expected {file} to unpack to at most {room_bytes} bytes, half of what is free in "
-                    f"{tempfile.gettempdir()}, it is more; set TMPDIR to a larger disk, or unpack it with `zstd -d`"
-                )
+        if not is_zstd_file_within(path, room_bytes):
+            raise BagError(
+                f"expected {path} to unpack to at most {room_bytes} bytes, half of what is free in "
+                f"{tempfile.gettempdir()}, it is more; set TMPDIR to a larger disk, or unpack it with `zstd -d`"
+            )
+        unpack_zstd_file(path, target)
     except OSError as error:
         raise BagError(f"expected to read {path}, got: {error.strerror}; check its permissions") from None
     except BagError:
         raise
     except ValueError as error:
         raise BagError(f"expected {path} to hold whole zstd files, got: {one_line(error)}; record it again") from None
-
-
-def _stored_connections(reader: Reader) -> list[Connection]:
-    """The connections as the files of a bag have them.
-
-    For a folder, those of its metadata.yaml would do but for their QoS: rosbag2 writes it in another version or with
-    other values there than into the files, and rosbags then finds no message that belongs to the connection.
-    """
-    if isinstance(reader.storage, DirectoryReader):
-        return [connection for file in reader.storage.storages for connection in file.connections]
-    return reader.connections
+    return target
 
 
 def _files_of(path: Path) -> list[Path]:
     if not path.exists():
         raise BagError(f"expected a bag at {path}, found nothing; give a .mcap or .db3 file, or a rosbag2 folder")
     if path.is_dir():
-        if (path / "metadata.yaml").exists():
-            return [path]
         files = [file for pattern in ("*.mcap", "*.db3") for file in path.glob(pattern)]
         if not files:
             raise BagError(f"expected a metadata.yaml, .mcap or .db3 in {path}, found none; give the folder of a bag")
         # A split recording numbers its files: bag_10 comes after bag_9.
         return sorted(files, key=lambda f: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", f.name)])
-    if path.suffix not in (".mcap", ".db3"):
-        raise BagError(
-            f"expected a .mcap or .db3 file or a rosbag2 folder, got {path}; "
-            "turn a ROS 1 bag into one with `rosbags-convert`"
-        )
     return [path]

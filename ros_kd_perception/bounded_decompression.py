@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,12 @@ def is_zstd_file_within(path: Path, limit_bytes: int) -> bool:
     except (zstd.ZstdError, EOFError) as error:
         raise ValueError(str(error)) from None
     return size <= limit_bytes
+
+
+def unpack_zstd_file(path: Path, target: Path) -> None:
+    """Unpack a zstd file that is known to be sound."""
+    with zstd.open(path, "rb") as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, _PIECE_BYTES)
 
 
 def _within(new_decompressor: Callable[[], Any], data: bytes, limit_bytes: int) -> bytes:

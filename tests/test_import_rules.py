@@ -29,7 +29,7 @@ LOOKED_FOR = {"cv_bridge", "ament_index_python", "tf2_ros"}
 # What opens a session, and what runs it; `onnx_model` verifies it and is what everybody else uses.
 RUNTIME_MODULES = {"execution_provider", "session_runner"}
 # What reads and writes bags; `bag` is what everybody else imports.
-BAG_MODULES = {"bag", "bag_message_types", "bag_writer"}
+BAG_MODULES = {"bag", "bag_mcap", "bag_message_types", "bag_metadata", "bag_opening", "bag_sqlite", "bag_writer"}
 # Further down may import further up, never the other way round.
 LAYERS = (
     {"structures"},

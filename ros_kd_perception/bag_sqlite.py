@@ -1,0 +1,108 @@
+"""Read messages from an SQLite file of rosbag2 in the order of their log times."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from struct import Struct
+from typing import ClassVar
+from urllib.parse import quote
+
+from ros_kd_perception.bag_errors import CutOff, Damaged
+from ros_kd_perception.bag_storage import StoredMessage, StoredTopic, ros2_type
+
+_TIMES_END = (1 << 63) - 1
+# Of its first 100 bytes: page size, change counter, number of pages, change counter for which that number is right.
+_FILE_HEAD = Struct(">16sH6xII60xI4x")
+
+
+class SqliteFile:
+    """An open .db3 file; the attributes are those of StorageFile.
+
+    Definitions of message types in it are not looked at.
+
+    Raises:
+        CutOff: the file is shorter than it says.
+        Damaged: it has wrong bytes.
+        ValueError, OSError: it is the database of something else, or cannot be read.
+    """
+
+    repair: ClassVar[str] = "`sqlite3 FILE .recover`"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _check_length(path)
+        self._database = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            self.close()
+            raise _error(error) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        tables = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {"topics", "messages"} <= tables:
+            raise ValueError(
+                f"expected the tables topics and messages, found {', '.join(sorted(tables)[:9]) or 'none'}; give the "
+                "database of a bag"
+            )
+        counts = dict(self._database.execute("SELECT topic_id, count(*) FROM messages GROUP BY topic_id"))
+        self.topics = tuple(
+            StoredTopic(number, str(name), ros2_type(str(kind), str(encoding)), counts.get(number, 0))
+            for number, name, kind, encoding in self._database.execute(
+                "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
+            )
+        )
+        [start_ns] = self._database.execute("SELECT min(timestamp) FROM messages").fetchone()
+        [end_ns] = self._database.execute("SELECT max(timestamp) FROM messages").fetchone()
+        self.start_ns, self.end_ns = _integer(start_ns or 0), _integer(end_ns or 0)
+
+    def messages(self, topic_ids: Collection[int], start_ns: int | None, end_ns: int | None) -> Iterator[StoredMessage]:
+        """See StorageFile."""
+        condition = f"topic_id IN ({','.join('?' * len(topic_ids))})"
+        values = [*topic_ids]
+        if start_ns is not None:
+            condition += " AND timestamp >= ?"
+            values.append(start_ns)
+        if end_ns is not None:
+            condition += " AND timestamp < ?"
+            values.append(min(end_ns, _TIMES_END))
+        query = f"SELECT topic_id, timestamp, data FROM messages WHERE {condition} ORDER BY timestamp, id"
+        try:
+            for topic_id, log_time_ns, data in self._database.execute(query, values):
+                # A column of SQLite may hold anything.
+                yield StoredMessage(topic_id, _integer(log_time_ns), data if isinstance(data, bytes) else b"")
+        except sqlite3.Error as error:
+            raise _error(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+def _error(error: sqlite3.Error) -> ValueError:
+    # Of what SQLite reports, only this class means wrong bytes; its subclasses mean that tables are others.
+    return Damaged(str(error)) if type(error) is sqlite3.DatabaseError else ValueError(str(error))
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"expected integers as times, got {str(value)[:40]!r}")
+    return value
+
+
+def _check_length(path: Path) -> None:
+    """SQLite itself may notice only where it reads what is missing."""
+    with path.open("rb") as file:
+        head = file.read(_FILE_HEAD.size)
+    size = path.stat().st_size
+    if len(head) < _FILE_HEAD.size:
+        raise CutOff(f"it has only {size} bytes")
+    _, page_size, changes, page_count, counted_at_change = _FILE_HEAD.unpack(head)
+    stated = page_count * (page_size if page_size > 1 else 1 << 16)
+    if changes == counted_at_change and stated > size:
+        raise CutOff(f"it says to have {stated} bytes and has {size}")
