@@ -5,35 +5,32 @@ Callers import everything about bags from here; what leads to the library `rosba
 
 from __future__ import annotations
 
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 try:
+    from ros_kd_perception.bag_files import BagFiles
     from ros_kd_perception.bag_message_types import (
-        MAX_MESSAGE_BYTES,
         RawMessage,
         decode_message,
         message_class,
         rosbags_message_types,
         typestore,
+        unpacked_message,
     )
-    from ros_kd_perception.bag_metadata import METADATA_FILE, BagMetadata, read_metadata
     from ros_kd_perception.bag_opening import open_storage, unreadable
     from ros_kd_perception.bag_writer import BagWriter
-    from ros_kd_perception.bounded_decompression import is_zstd_file_within, unpack_zstd_file, zstd_within
 except ImportError as error:
     raise ImportError(
         "expected the Python package rosbags for reading and writing bags, found none; install the [bag] extra of "
         "ros_kd_perception"
     ) from error
 
-from ros_kd_perception.bag_errors import BagError, lost, one_line
+from ros_kd_perception.bag_errors import BagError, lost
+from ros_kd_perception.bag_metadata import METADATA_FILE
 from ros_kd_perception.bag_storage import StorageFile, StoredTopic
 from ros_kd_perception.camera_topics import CAMERA_INFO, BagTopic, camera_info_topic, choose_cameras
 from ros_kd_perception.image_message import frame_from_message
@@ -53,10 +50,11 @@ __all__ = [
 
 
 class BagReader:
-    """An open bag: a .mcap or .db3 file, or a rosbag2 folder of either, with or without its metadata.yaml.
+    """An open bag: an MCAP or SQLite file, packed or not, or a rosbag2 folder, with or without its metadata.yaml.
 
     Attributes:
         path: as given.
+        notes: sentences for the user about files that were left out or restored.
         topics: every topic of the bag.
         cameras: camera name -> image topic.
         camera_topics: topic -> message type, of the cameras' images and of their camera_info.
@@ -77,9 +75,10 @@ class BagReader:
         self.path = Path(path)
         self._stack = ExitStack()
         self._files: list[StorageFile] = []
-        self._metadata: BagMetadata | None = None
         try:
-            for file in self._find_files():
+            found = self._stack.enter_context(BagFiles(self.path))
+            self.notes, self._stated = tuple(found.notes), found.topics
+            for file in found.files:
                 self._files.append(open_storage(file))
                 self._stack.callback(self._files[-1].close)
             self._find_topics(cameras or {})
@@ -88,17 +87,8 @@ class BagReader:
             self.close()
             raise
 
-    def _find_files(self) -> Sequence[Path]:
-        if not (self.path / METADATA_FILE).exists():
-            return _files_of(self.path)
-        self._metadata = read_metadata(self.path)
-        if self._metadata.compression_mode != "file":
-            return self._metadata.files
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        return [_unpack(file, folder) for file in self._metadata.files]
-
     def _find_topics(self, cameras: Mapping[str, str]) -> None:
-        counts = {(topic.name, topic.message_type): 0 for topic in self._metadata.topics} if self._metadata else {}
+        counts = {(topic.name, topic.message_type): 0 for topic in self._stated}
         for file in self._files:
             for topic in file.topics:
                 key = (topic.name, topic.message_type)
@@ -147,14 +137,11 @@ class BagReader:
     def _read(
         self, file: StorageFile, wanted: Mapping[int, StoredTopic], start_ns: int | None, end_ns: int | None
     ) -> Iterator[RawMessage]:
-        messages_are_packed = self._metadata is not None and self._metadata.compression_mode == "message"
         read = 0
         try:
             for topic_id, log_time_ns, data in file.messages(wanted, start_ns, end_ns):
                 topic, read = wanted[topic_id], read + 1
-                if messages_are_packed:
-                    data = zstd_within(bytes(data), MAX_MESSAGE_BYTES)
-                yield RawMessage(topic.name, topic.message_type, log_time_ns, data)
+                yield unpacked_message(RawMessage(topic.name, topic.message_type, log_time_ns, data))
         except Exception as error:  # whatever the damage makes of it
             raise unreadable(file.path, error, file.repair) from None
         there = sum(topic.count for topic in wanted.values())
@@ -167,7 +154,7 @@ class BagReader:
             for topic in file.topics:
                 if topic.name in topics and topic.stated is not None and topic.count < topic.stated:
                     raise lost(file.path, topic.name, topic.stated, topic.count, file.repair)
-        for stated in self._metadata.topics if self._metadata else ():
+        for stated in self._stated:
             if stated.name in topics and (found := self.count([stated.name])) < stated.count:
                 repair = f"`ros2 bag reindex {self.path}`"
                 raise lost(self.path / METADATA_FILE, stated.name, stated.count, found, repair)
@@ -222,35 +209,3 @@ def read_camera_frames(
         except BadFrame as reason:
             frame = reason
         yield camera, message, frame
-
-
-def _unpack(path: Path, folder: Path) -> Path:
-    """Unpack a file of a bag into a folder, if it fits there."""
-    room_bytes = shutil.disk_usage(folder).free // 2
-    target = folder / path.name.removesuffix(".zst").removesuffix(".zstd")
-    try:
-        if not is_zstd_file_within(path, room_bytes):
-            raise BagError(
-                f"expected {path} to unpack to at most {room_bytes} bytes, half of what is free in "
-                f"{tempfile.gettempdir()}, it is more; set TMPDIR to a larger disk, or unpack it with `zstd -d`"
-            )
-        unpack_zstd_file(path, target)
-    except OSError as error:
-        raise BagError(f"expected to read {path}, got: {error.strerror}; check its permissions") from None
-    except BagError:
-        raise
-    except ValueError as error:
-        raise BagError(f"expected {path} to hold whole zstd files, got: {one_line(error)}; record it again") from None
-    return target
-
-
-def _files_of(path: Path) -> list[Path]:
-    if not path.exists():
-        raise BagError(f"expected a bag at {path}, found nothing; give a .mcap or .db3 file, or a rosbag2 folder")
-    if path.is_dir():
-        files = [file for pattern in ("*.mcap", "*.db3") for file in path.glob(pattern)]
-        if not files:
-            raise BagError(f"expected a metadata.yaml, .mcap or .db3 in {path}, found none; give the folder of a bag")
-        # A split recording numbers its files: bag_10 comes after bag_9.
-        return sorted(files, key=lambda f: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", f.name)])
-    return [path]

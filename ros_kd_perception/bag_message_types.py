@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -11,10 +11,12 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from ros_kd_perception.bag_errors import one_line
+from ros_kd_perception.bounded_decompression import ExceedsLimit, zstd_within
 from ros_kd_perception.message_builder import MessageTypes
 from ros_kd_perception.structures import BadFrame
 
 MAX_MESSAGE_BYTES = 1 << 29
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class RawMessage:
         message_type: such as `sensor_msgs/msg/Image`.
         log_time_ns: when it was recorded, nanoseconds.
         data: CDR, with its four bytes of encapsulation.
+        damage: why `data` could not be unpacked and is as it lies in the bag; None if it is CDR.
     """
 
     topic: str
     message_type: str
     log_time_ns: int
     data: bytes | memoryview
+    damage: BadFrame | None = None
 
 
 @functools.cache
@@ -56,12 +60,29 @@ def message_class(name: str) -> Any:
     return typestore().types[name]
 
 
+def unpacked_message(message: RawMessage) -> RawMessage:
+    """The message without the zstd that a recorder with `--compression-mode message` put around it.
+
+    Its first bytes tell, where CDR has a zero. Only metadata.yaml names the mode, and a file is often without it.
+    """
+    if bytes(message.data[: len(_ZSTD)]) != _ZSTD:
+        return message
+    try:
+        return replace(message, data=zstd_within(bytes(message.data), MAX_MESSAGE_BYTES))
+    except ValueError as error:
+        reason = "too_large" if isinstance(error, ExceedsLimit) else "bad_data"
+        sentence = f"expected a zstd-compressed message on {message.topic}, got: {one_line(error)}"
+        return replace(message, damage=BadFrame(reason, sentence))
+
+
 def decode_message(message: RawMessage) -> Any:
     """Deserialise a message into its `rosbags` class.
 
     Raises:
         BadFrame: `bad_data` or `too_large`.
     """
+    if message.damage:
+        raise message.damage
     if len(message.data) > MAX_MESSAGE_BYTES:
         raise BadFrame(
             "too_large",

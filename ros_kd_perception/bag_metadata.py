@@ -22,55 +22,47 @@ class BagMetadata:
     """What metadata.yaml says.
 
     Attributes:
-        files: of the bag, in order, all of them beside metadata.yaml.
-        compression_mode: `file`, `message`, or empty without compression.
+        files: names of the bag's files in order, without folders, each once.
         topics: with the number of messages that the recorder counted.
     """
 
-    files: tuple[Path, ...]
-    compression_mode: str
+    files: tuple[str, ...]
     topics: tuple[BagTopic, ...]
 
 
-def read_metadata(folder: Path) -> BagMetadata:
-    """Read the metadata.yaml of a folder.
+def read_metadata(path: Path) -> BagMetadata:
+    """Read a metadata.yaml.
 
     Raises:
-        BagError: it cannot be read, is not of a bag, or names files that are not there.
+        BagError: it says that messages are compressed in a way that we cannot undo.
+        ValueError: it is not the metadata of a bag.
+        OSError: it cannot be read.
     """
-    path = folder / METADATA_FILE
+    if path.stat().st_size > MAX_METADATA_BYTES:
+        raise ValueError(f"expected at most {MAX_METADATA_BYTES} bytes, got more")
+    text = path.read_bytes()
     try:
-        if path.stat().st_size > MAX_METADATA_BYTES:
-            raise BagError(f"expected {path} to have at most {MAX_METADATA_BYTES} bytes; look at what it is")
-        text = path.read_bytes()
-    except OSError as error:
-        raise BagError(f"expected to read {path}, got: {error.strerror}; check its permissions") from None
-    try:
-        return _metadata(folder, yaml.safe_load(text)["rosbag2_bagfile_information"])
+        return _metadata(path, yaml.safe_load(text)["rosbag2_bagfile_information"])
     except BagError:
         raise
     except KeyError as error:
-        problem = f"no {error}"
+        raise ValueError(f"no {error}") from None
     except Exception as error:  # of the YAML reader and of fields of another kind than expected
-        problem = one_line(error)
-    raise BagError(
-        f"expected {path} to be the metadata of a bag, got: {problem}; write it anew with `ros2 bag reindex {folder}`"
-    )
+        raise ValueError(one_line(error)) from None
 
 
-def _metadata(folder: Path, content: Mapping[str, Any]) -> BagMetadata:
-    mode = str(content.get("compression_mode") or "").lower().replace("none", "")
+def _metadata(path: Path, content: Mapping[str, Any]) -> BagMetadata:
     compression = str(content.get("compression_format") or "")
-    if mode and compression != "zstd":
-        raise BagError(f"expected {folder} to be compressed with zstd, got {compression!r}; `ros2 bag convert` it")
-    # Only beside metadata.yaml: a path in it must not lead anywhere else.
-    files = tuple(folder / PurePath(str(path)).name for path in content["relative_file_paths"])
-    if missing := [file.name for file in files if not file.is_file()]:
+    if str(content.get("compression_mode")).lower() == "message" and compression != "zstd":
         raise BagError(
-            f"expected the files that {folder / METADATA_FILE} names, {', '.join(missing[:5])} missing; copy them to "
-            f"the folder, or leave them out with `ros2 bag reindex {folder}`"
+            f"expected messages that are compressed with zstd, {path} says {compression!r}; `ros2 bag convert` the bag"
         )
-    return BagMetadata(files, mode, tuple(_topic(entry) for entry in content["topics_with_message_count"]))
+    # A bag keeps the name that its folder had when it was recorded; up to version 3 it stood in the paths. Without
+    # folders, a path leads nowhere else either.
+    files = tuple(dict.fromkeys(PurePath(str(file)).name for file in content["relative_file_paths"]))
+    if not files:
+        raise ValueError("it names no files")
+    return BagMetadata(files, tuple(_topic(entry) for entry in content["topics_with_message_count"]))
 
 
 def _topic(entry: Mapping[str, Any]) -> BagTopic:

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from ros_kd_perception.bag_content import MCAP, SQLITE, content_of, head_of, what_it_is
 from ros_kd_perception.bag_errors import BagError, CutOff, Damaged, one_line
+from ros_kd_perception.bag_files import PlainFile
 from ros_kd_perception.bag_mcap import McapFile
 from ros_kd_perception.bag_sqlite import SqliteFile
 from ros_kd_perception.bag_storage import StorageFile
 
-_KINDS: tuple[tuple[bytes, type[McapFile] | type[SqliteFile]], ...] = (
-    (b"\x89MCAP0\r\n", McapFile),
-    (b"SQLite format 3\x00", SqliteFile),
-)
-_OTHERS = (
-    (b"#ROSBAG V", "a ROS 1 bag", "turn it into a ROS 2 bag with `rosbags-convert`"),
-    (b"version https://git-lfs.", "a pointer of Git LFS", "fetch the file itself with `git lfs pull`"),
-)
+_KINDS: Mapping[str, type[McapFile] | type[SqliteFile]] = {MCAP: McapFile, SQLITE: SqliteFile}
+_BEGINNINGS = ((b"\x89MCAP0\r\n", McapFile), (b"SQLite format 3\x00", SqliteFile))
 
 
-def open_storage(path: Path) -> StorageFile:
-    """Open a .mcap or .db3 file, whatever its name.
+def open_storage(file: PlainFile) -> StorageFile:
+    """Open an MCAP or SQLite file, whatever its name.
 
     Raises:
         BagError: it is neither, damaged, cut off, beyond the limits, or cannot be read.
     """
+    given = file.given
     try:
-        with path.open("rb") as file:
-            head = file.read(64)
+        head = head_of(file.path)
     except OSError as error:
-        raise unreadable(path, error) from None
-    for magic, kind in _KINDS:
-        if head and magic.startswith(head):
-            raise unreadable(path, CutOff(f"it has {len(head)} bytes"), kind.repair)
-        if head.startswith(magic):
-            try:
-                return kind(path)
-            except Exception as error:  # whatever the damage makes of it
-                raise unreadable(path, error, kind.repair) from None
-    raise BagError(f"expected {path} to be an MCAP or SQLite file of ROS 2, {_found(head)}")
+        raise unreadable(given, error) from None
+    kind = _KINDS.get(content_of(head))
+    if kind is None:
+        for beginning, cut_off in _BEGINNINGS:
+            if head and beginning.startswith(head):
+                raise unreadable(given, CutOff(f"it has {len(head)} bytes"), cut_off.repair)
+        raise BagError(f"expected {given} to be an MCAP or SQLite file of ROS 2, {what_it_is(head)}")
+    try:
+        opened = kind(file.path)
+    except Exception as error:  # whatever the damage makes of it
+        raise unreadable(given, error, kind.repair) from None
+    opened.path = given
+    return opened
 
 
 def unreadable(path: Path, error: Exception, repair: str = "") -> BagError:
@@ -58,12 +58,3 @@ def unreadable(path: Path, error: Exception, repair: str = "") -> BagError:
     if isinstance(error, OSError):
         return BagError(f"expected to read {path}, got: {error.strerror or one_line(error)}; check the disk it is on")
     return BagError(f"expected to read {path}, got: {one_line(error)}")
-
-
-def _found(head: bytes) -> str:
-    if not head:
-        return "it is empty; record or copy it again"
-    for magic, content, remedy in _OTHERS:
-        if head.startswith(magic):
-            return f"it is {content}; {remedy}"
-    return f"it begins with {head[:16]!r}; record or copy it again, or give another file"

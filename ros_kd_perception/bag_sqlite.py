@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from struct import Struct
 from typing import ClassVar
-from urllib.parse import quote
 
+from ros_kd_perception.bag_database import immutable_uri
 from ros_kd_perception.bag_errors import CutOff, Damaged
 from ros_kd_perception.bag_storage import StoredMessage, StoredTopic, ros2_type
 
@@ -33,7 +33,7 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         _check_length(path)
-        self._database = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
+        self._database = sqlite3.connect(immutable_uri(path), uri=True)
         try:
             self._open()
         except sqlite3.Error as error:

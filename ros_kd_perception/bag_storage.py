@@ -42,7 +42,7 @@ class StorageFile(Protocol):
 
     Attributes:
         repair: the command that saves what is whole of a damaged one.
-        path: of it.
+        path: of the file that the user has; what is read may be a copy of it.
         topics: all that it declares.
         start_ns: log time of the first message, of any topic; 0 without messages.
         end_ns: log time of the last.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import gzip
 import sys
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 from lz4.frame import LZ4FrameDecompressor
 
 if sys.version_info >= (3, 14):
@@ -16,6 +18,17 @@ else:
     from backports import zstd
 
 _PIECE_BYTES = 1 << 20
+_FRAME_HEADER_BYTES = 18  # at most
+_FILE_OPENERS: Mapping[str, Callable[..., Any]] = {"zstd": zstd.open, "LZ4": lz4.frame.open, "gzip": gzip.open}
+# Of gzip, BadGzipFile is an OSError: it is the content that is wrong, not the disk.
+_DAMAGE = (zstd.ZstdError, EOFError, RuntimeError, zlib.error, gzip.BadGzipFile)
+
+FILE_COMPRESSIONS = tuple(_FILE_OPENERS)
+"""Compressions of whole files that `unpack_file_within` knows."""
+
+
+class ExceedsLimit(ValueError):
+    """The data becomes more than it may."""
 
 
 def zstd_within(data: bytes, limit_bytes: int) -> bytes:
@@ -36,26 +49,53 @@ def lz4_within(data: bytes, limit_bytes: int) -> bytes:
     return _within(LZ4FrameDecompressor, data, limit_bytes)
 
 
-def is_zstd_file_within(path: Path, limit_bytes: int) -> bool:
-    """Whether a zstd file becomes at most so many bytes; it is read to there and nothing is kept.
+def unpack_file_within(compression: str, source: Path, target: Path, limit_bytes: int) -> int:
+    """Unpack a file, one of `FILE_COMPRESSIONS`, and return how many bytes it became.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is damaged.
+        ExceedsLimit: it becomes more than `limit_bytes`; what was written until then is left in `target`.
+        ValueError: it is damaged or cut off.
+        OSError: one of the two files cannot be opened, read or written.
     """
+    if _declared_bytes(compression, source) > limit_bytes:
+        raise ExceedsLimit(f"expected at most {limit_bytes} bytes after decompression, it says to become more")
     size = 0
+    with target.open("wb") as file:
+        try:
+            with _FILE_OPENERS[compression](source, "rb") as packed:
+                while piece := packed.read(_PIECE_BYTES):
+                    size += len(piece)
+                    if size > limit_bytes:
+                        raise ExceedsLimit(f"expected at most {limit_bytes} bytes after decompression, got more")
+                    file.write(piece)
+        except _DAMAGE as error:
+            raise ValueError(str(error)) from None
+    return size
+
+
+def unpacked_head(compression: str, source: Path, count: int) -> bytes:
+    """The first bytes of what a compressed file becomes.
+
+    Raises:
+        ValueError: it is damaged or cut off before them.
+        OSError: it cannot be read.
+    """
     try:
-        with zstd.open(path, "rb") as file:
-            while size <= limit_bytes and (piece := file.read(_PIECE_BYTES)):
-                size += len(piece)
-    except (zstd.ZstdError, EOFError) as error:
+        with _FILE_OPENERS[compression](source, "rb") as packed:
+            return bytes(packed.read(count))
+    except _DAMAGE as error:
         raise ValueError(str(error)) from None
-    return size <= limit_bytes
 
 
-def unpack_zstd_file(path: Path, target: Path) -> None:
-    """Unpack a zstd file that is known to be sound."""
-    with zstd.open(path, "rb") as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, _PIECE_BYTES)
+def _declared_bytes(compression: str, source: Path) -> int:
+    """What the first zstd frame of a file says it becomes, so that no disk is filled first; 0 if it does not say."""
+    if compression != "zstd":
+        return 0
+    with source.open("rb") as file:
+        try:
+            return zstd.get_frame_info(file.read(_FRAME_HEADER_BYTES)).decompressed_size or 0
+        except zstd.ZstdError:
+            return 0  # unpacking says what is wrong with it
 
 
 def _within(new_decompressor: Callable[[], Any], data: bytes, limit_bytes: int) -> bytes:
@@ -69,7 +109,7 @@ def _within(new_decompressor: Callable[[], Any], data: bytes, limit_bytes: int) 
         parts.append(part)
         size += len(part)
         if size > limit_bytes:
-            raise ValueError(f"expected at most {limit_bytes} bytes after decompression, got more")
+            raise ExceedsLimit(f"expected at most {limit_bytes} bytes after decompression, got more")
         if not frame.eof:
             raise ValueError(f"expected whole compressed data, got {len(data)} bytes that are cut off")
         data = frame.unused_data or b""

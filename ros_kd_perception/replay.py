@@ -156,6 +156,8 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
     _check_outputs(options)
     with ExitStack() as stack:
         bag = stack.enter_context(BagReader(options.bag, parse_camera_topics(options.camera)))
+        for note in bag.notes:
+            print(f"replay_bag: {note}", file=sys.stderr)
         wanted = {"device": options.device, "precision": options.precision}
         sha256 = try_model(options.model, wanted)
         model = OnnxModel.open(options.model, **wanted, intra_op_threads=options.threads, sha256=sha256)

@@ -256,13 +256,6 @@ def test_a_bag_that_is_cut_off(tmp_path: Path, plugin: StoragePlugin) -> None:
             assert f"repair it with {command}" in sentence
 
 
-def test_a_metadata_file_that_is_broken(tmp_path: Path) -> None:
-    folder = write_drive(tmp_path / "drive")
-    for text in ("", "a: [", "rosbag2_bagfile_information: 3", "rosbag2_bagfile_information: {version: 99}"):
-        (folder / "metadata.yaml").write_text(text)
-        assert f"write it anew with `ros2 bag reindex {folder}`" in error_of(folder)
-
-
 def test_a_bag_whose_file_is_missing(tmp_path: Path) -> None:
     folder = write_drive(tmp_path / "drive")
     (folder / "drive.mcap").unlink()

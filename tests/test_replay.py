@@ -1,5 +1,6 @@
 """Replay: every frame of a bag through the real runtime and back into a bag, all of it or nothing."""
 
+import gzip
 import os
 import re
 import signal
@@ -271,18 +272,24 @@ def test_a_bag_that_ends_badly_leaves_nothing(drive: Path, model: Path, tmp_path
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_half_written(model: Path, tmp_path: Path, how: signal.Signals) -> None:
-    bag = tmp_path / "endless.mcap"
-    with BagWriter(bag, compress=False) as out:
+    bag, temporary = tmp_path / "endless.mcap.gz", tmp_path / "temporary"
+    temporary.mkdir()
+    with BagWriter(tmp_path / "endless.mcap", compress=False) as out:
         for index in range(3000):
             stamp_ns = START_NS + index * PERIOD_NS
             out.write("/front/image_raw", stamp_ns, raw_message(index % 7, stamp_ns))
+    bag.write_bytes(gzip.compress((tmp_path / "endless.mcap").read_bytes(), 1))
+    (tmp_path / "endless.mcap").unlink()
     command = [
         sys.executable, "-c", "import sys; from ros_kd_perception.replay import main; sys.exit(main())",
         bag, "-o", tmp_path / "new" / "out.mcap", "--model", model, "--overlay", tmp_path / "out.mp4", "--threads", "1",
     ]  # fmt: skip
     # The progress bar shows that frames are being perceived.
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "TQDM_MININTERVAL": "0"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TQDM_MININTERVAL": "0", "TMPDIR": str(temporary)},
     ) as process:
         assert process.stderr is not None
         said = b""
@@ -291,12 +298,14 @@ def test_an_interrupt_leaves_nothing_half_written(model: Path, tmp_path: Path, h
             assert chunk, said.decode()
             said += chunk
         assert [p.suffix for p in (tmp_path / "new").iterdir()] == [".partial"]
+        assert list(temporary.glob("bag-*/*/bag"))
         process.send_signal(how)
         out_text, error_text = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out_text == b""
     assert error_text.splitlines()[-1] == b"replay_bag: interrupted, nothing written"
-    assert [p.name for p in tmp_path.iterdir()] == ["endless.mcap"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["endless.mcap.gz", "temporary"]
+    assert list(temporary.glob("bag-*")) == []
 
 
 # --- the video ---

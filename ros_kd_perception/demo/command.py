@@ -99,6 +99,8 @@ def _render(drive: Path, parsed: argparse.Namespace) -> None:
 
 def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LivePlan:
     with BagReader(bag_path, parse_camera_topics(parsed.camera)) as bag:
+        for note in bag.notes:
+            _say(note)
         length_s = (bag.end_ns - bag.start_ns) / 1e9
         duration_s = parsed.duration_s if parsed.duration_s < length_s else 0.0
         if duration_s:

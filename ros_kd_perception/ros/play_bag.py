@@ -148,6 +148,9 @@ class BagPlayer:
             self._wait_until(due_ns, started_ns, first_ns)
             if self._stop.is_set():
                 return
+            if message.damage:
+                print(f"play_bag: left out a message: {message.damage}", file=sys.stderr)
+                continue
             self._send(message, due_ns)
         if self.sent == sent_before:
             raise BagError(
@@ -228,6 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         with ExitStack() as stack:
             bag = stack.enter_context(BagReader(parsed.bag, parse_camera_topics(parsed.camera)))
+            for note in bag.notes:
+                print(f"play_bag: {note}", file=sys.stderr)
             if parsed.list_cameras:
                 print(json.dumps(cameras_of(bag)))
                 return 0

@@ -87,6 +87,8 @@ def _write_frames(recipe: SourceRecipe, images: Path) -> tuple[int, int]:
     last: dict[str, NDArray[np.float32]] = {}
     kept = bad = 0
     with BagReader(recipe.folder, wanted) as bag:
+        for note in bag.notes:
+            print(f"{recipe.folder}: {note}")
         frames = read_camera_frames(bag)
         total = bag.count(list(bag.cameras.values()))
         for camera, _, frame in tqdm(frames, total=total, desc=f"reading {recipe.folder}", unit="frame", disable=None):
