@@ -5,6 +5,7 @@ Callers import everything about bags from here; what leads to the library `rosba
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -58,8 +59,7 @@ class BagReader:
         topics: every topic of the bag.
         cameras: camera name -> image topic.
         camera_topics: topic -> message type, of the cameras' images and of their camera_info.
-        start_ns: log time of the first message of the bag.
-        end_ns: log time of the last.
+        end_ns: log time of the last message of the bag, whatever its topic.
     """
 
     def __init__(self, path: str | Path, cameras: Mapping[str, str] | None = None) -> None:
@@ -97,7 +97,6 @@ class BagReader:
         filled = [file for file in self._files if any(topic.count for topic in file.topics)]
         if not filled:
             raise BagError(f"expected messages in {self.path}, it holds none; record the bag again")
-        self.start_ns = min(file.start_ns for file in filled)
         self.end_ns = max(file.end_ns for file in filled)
         try:
             self.cameras = choose_cameras(self.topics, cameras)
@@ -115,6 +114,18 @@ class BagReader:
             for topic in self.topics
             if topic.name in self.cameras.values() or (topic.name in calibrations and topic.message_type == CAMERA_INFO)
         }
+
+    @functools.cached_property
+    def first_image_ns(self) -> int:
+        """Log time of the first image of any camera; cameras may start long after the recorder.
+
+        Raises:
+            BagError: no camera has an image.
+        """
+        for _, message in self.frames():
+            return message.log_time_ns
+        topics = ", ".join(self.cameras.values())
+        raise BagError(f"expected images on {topics} of {self.path}, found none; choose other topics by --camera")
 
     def count(self, topics: Collection[str]) -> int:
         """How many messages the bag says these topics have together."""

@@ -14,16 +14,21 @@ import numpy as np
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.mosaic import Mosaic, left_to_right, shrink
 from ros_kd_perception.overlay import draw_overlay
+from ros_kd_perception.playback_timeline import PlaybackTimeline
 from ros_kd_perception.structures import Detections, Frame, Int32Array, Perception
 from ros_kd_perception.video import VideoWriter
 
 MAX_FRAMES_PER_SECOND = 60
-LONGEST_PAUSE_S = 1.0
-"""A gap in the recording stands still for so long in the video, however long it was."""
 
 
 class OverlayVideo:
-    """Puts pictures side by side and writes one video frame for each tick of the recording's clock."""
+    """Puts pictures side by side and writes one video frame for each tick of the recording's clock.
+
+    The same frames and perceptions give the same bytes. Long gaps are jumped as in the player.
+
+    Attributes:
+        jumps: gaps of the recording that the video leaves out.
+    """
 
     def __init__(
         self, path: str | Path, cameras: Collection[str], frames_per_second: float, *, overwrite: bool = False
@@ -42,8 +47,10 @@ class OverlayVideo:
         rate = min(MAX_FRAMES_PER_SECOND, max(1, round(frames_per_second)))
         self._mosaic = Mosaic(left_to_right(cameras))
         self._tick_ns = round(1e9 / rate)
-        self._longest_pause_ns = round(LONGEST_PAUSE_S * 1e9)
-        self._next_tick_ns: int | None = None
+        self._timeline = PlaybackTimeline()
+        self._next_tick_ns = 0
+        self._is_empty = True
+        self.jumps = self._timeline.jumps
         self._stack = ExitStack()
         self._video = self._stack.enter_context(VideoWriter(path, rate, overwrite=overwrite))
 
@@ -55,7 +62,7 @@ class OverlayVideo:
         contract: ModelContract,
         boundary: Int32Array | None = None,
     ) -> None:
-        """Show a frame and what was seen in it from its time on; times rise from call to call.
+        """Show a frame and what was seen in it from its time on.
 
         Args:
             log_time_ns: when the frame was recorded.
@@ -64,21 +71,19 @@ class OverlayVideo:
             contract: names and colours of the classes.
             boundary: of the free space in the frame, or None.
         """
-        if self._next_tick_ns is None:
-            self._next_tick_ns = log_time_ns
-        self._next_tick_ns = max(self._next_tick_ns, log_time_ns - self._longest_pause_ns)
+        self._is_empty = False
+        position_ns = self._timeline.place(log_time_ns)
         # What stands on the canvas until this frame's time is what came before it.
-        while self._next_tick_ns < log_time_ns:
+        while self._next_tick_ns < position_ns:
             self._write()
         # Drawn at the size at which it is shown: lines and letters that are shrunk cannot be read.
         size = self._mosaic.tiles[frame.camera].fit(*frame.image_bgr.shape[:2])
         if boundary is not None:
             boundary = _resized_boundary(boundary, perception.class_map.shape[0], *size)
         picture_bgr = draw_overlay(shrink(frame.image_bgr, *size), _resized(perception, *size), contract, boundary)
-        self._mosaic.put(frame.camera, picture_bgr, f"{frame.camera}  {perception.timing.total_ms:.0f} ms")
+        self._mosaic.put(frame.camera, picture_bgr, f"{frame.camera}  {position_ns / 1e9:.1f} s")
 
     def _write(self) -> None:
-        assert self._next_tick_ns is not None
         self._video.write(self._mosaic.canvas_bgr)
         self._next_tick_ns += self._tick_ns
 
@@ -88,7 +93,7 @@ class OverlayVideo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._next_tick_ns is not None:
+        if kind is None and not self._is_empty:
             self._write()
         self._stack.__exit__(kind, error, trace)
 

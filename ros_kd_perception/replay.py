@@ -27,6 +27,7 @@ from ros_kd_perception.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxMo
 from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.parameter_file import free_space_parameters_of
 from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.playback_timeline import images_per_second, jump_sentences
 from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.shipped_files import shipped_file
 from ros_kd_perception.structures import BadFrame, Frame, Int32Array, Perception
@@ -178,6 +179,8 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
                 progress.update()
                 if options.limit and replay.summary.frames >= options.limit:
                     break
+        for sentence in jump_sentences(video.jumps) if video else ():
+            print(f"overlay video: {sentence}", file=sys.stderr)
         if not replay.summary.perceived:
             raise BagError(
                 f"expected frames in {options.bag} that can be perceived, got {replay.summary.frames}, all dropped: "
@@ -200,9 +203,8 @@ def _free_space_finder(path: Path | None, cameras: Sequence[str], model: OnnxMod
 
 
 def frames_per_second(bag: BagReader) -> float:
-    """Mean rate of the bag's fastest camera."""
-    duration_s = max(1e-9, (bag.end_ns - bag.start_ns) / 1e9)
-    return max(bag.count([topic]) - 1 for topic in bag.cameras.values()) / duration_s
+    """Rate of the bag's fastest camera at its start, while it has images."""
+    return max(images_per_second(bag.raw_messages([topic])) for topic in bag.cameras.values())
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

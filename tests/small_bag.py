@@ -37,6 +37,36 @@ def write_small_bag(
     return path
 
 
+def write_timed_bag(
+    path: Path,
+    images: Sequence[tuple[str, float]],
+    size: tuple[int, int] = (96, 160),
+    *,
+    recorder_s: float | None = None,
+    camera_info_s: float | None = None,
+) -> Path:
+    """Write a picture of a camera at each given time, in seconds after `START_NS`, its stamp.
+
+    Args:
+        path: of the bag.
+        images: camera and time of each.
+        size: height and width of the pictures.
+        recorder_s: time of a message that is no camera's, if there is one.
+        camera_info_s: time of the only CameraInfo of each camera, if there is one.
+    """
+    with BagWriter(path) as writer:
+        if recorder_s is not None:
+            note = message_class("std_msgs/msg/String")(data="the recorder has started")
+            writer.write("/note", START_NS + round(recorder_s * 1e9), note)
+        for camera in dict.fromkeys(camera for camera, _ in images) if camera_info_s is not None else ():
+            time_ns = START_NS + round((camera_info_s or 0) * 1e9)
+            writer.write(f"/{camera}/camera_info", time_ns, camera_info(camera, size))
+        for number, (camera, second) in enumerate(images):
+            time_ns = START_NS + round(second * 1e9)
+            writer.write(f"/{camera}/image_raw", time_ns, image_message(camera, time_ns, moving_picture(size, number)))
+    return path
+
+
 def moving_picture(size: tuple[int, int], number: int) -> np.ndarray:
     """A smooth uint8 `[height, width, 3]` picture of its own for each number."""
     coarse = np.random.default_rng(number).integers(0, 256, (5, 8, 3), dtype=np.uint8)

@@ -81,7 +81,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str, compress: bool)
             out.write("/front/image_raw", START_NS + index, image(index, 120, 160))
     with BagReader(path) as bag:
         assert bag.cameras == {"front": "/front/image_raw"}
-        assert (bag.start_ns, bag.end_ns) == (START_NS, START_NS + 39)
+        assert (bag.first_image_ns, bag.end_ns) == (START_NS, START_NS + 39)
         assert bag.count(["/front/image_raw"]) == 40
         messages = list(read_camera_frames(bag))
     assert [message.log_time_ns for _, message, _ in messages] == [START_NS + index for index in range(40)]
@@ -142,7 +142,7 @@ def test_a_split_recording_without_metadata_is_read_in_order(tmp_path: Path) -> 
             out.write("/front/image_raw", START_NS + part, image(part))
     with BagReader(folder) as bag:
         assert stamps_of(bag) == [START_NS + part for part in (0, 1, 2, 10)]
-        assert (bag.start_ns, bag.end_ns) == (START_NS, START_NS + 10)
+        assert (bag.first_image_ns, bag.end_ns) == (START_NS, START_NS + 10)
 
 
 def test_a_part_of_a_bag_and_other_topics_can_be_read(tmp_path: Path) -> None:

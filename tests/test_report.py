@@ -133,7 +133,7 @@ def test_video_and_album_show_the_overlay_where_there_is_a_result(
     perceived, missing = ("front", drive.frames[4].stamp_ns), ("left", drive.frames[5].stamp_ns)
     album = PictureAlbum([perceived, missing], CONTRACT)
     with BagReader(drive_bag) as bag, VideoWriter(tmp_path / "video.mp4", 10) as video:
-        frames = draw_frames(bag, None, drive.results, CONTRACT, mosaic)
+        frames = draw_frames(bag, 0, drive.results, CONTRACT, mosaic)
         hero = write_overlay_video(frames, {}, mosaic, video, 10, perceived, album)
     capture = cv2.VideoCapture(str(tmp_path / "video.mp4"))
     assert abs(capture.get(cv2.CAP_PROP_FRAME_COUNT) - 19.75) <= 1  # 1.875 s of frames at 10/s, and the last

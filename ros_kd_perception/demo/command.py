@@ -27,6 +27,7 @@ from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES, DriveNames, write
 from ros_kd_perception.demo.live_drive import LiveFiles, LivePlan, run_live_drive
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
+from ros_kd_perception.playback_timeline import Jump, PlaybackTimeline, jump_sentences, played_part
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.shipped_files import shipped_file
 from ros_kd_perception.video import VideoError
@@ -101,22 +102,33 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
     with BagReader(bag_path, parse_camera_topics(parsed.camera)) as bag:
         for note in bag.notes:
             _say(note)
-        length_s = (bag.end_ns - bag.start_ns) / 1e9
-        duration_s = parsed.duration_s if parsed.duration_s < length_s else 0.0
-        if duration_s:
-            _say(f"playing the first {duration_s:g} of {length_s:.0f} s; --duration-s 0 plays all")
-        images = bag.count(bag.cameras.values())
+        images, jumps = _played_images(bag, parsed.duration_s)
+        total = bag.count(bag.cameras.values())
+        is_part = bool(parsed.duration_s) and images < total
+        if is_part:
+            _say(f"playing the first {parsed.duration_s:g} s, {images} of {total} images; --duration-s 0 plays all")
+        for sentence in jump_sentences(jumps):
+            _say(sentence)
         return LivePlan(
             bag=bag_path,
             cameras=dict(bag.cameras),
             message_types=dict(bag.camera_topics),
-            images=round(images * duration_s / length_s) if duration_s else images,
-            duration_s=duration_s,
+            images=images,
+            duration_s=parsed.duration_s if is_part else 0.0,
             model=model_path,
             device=parsed.device,
             intra_op_threads=threads_for_the_network(),
             fastdds_profile=shipped_file("config/fastdds_large_images.xml"),
         )
+
+
+def _played_images(bag: BagReader, duration_s: float) -> tuple[int, list[Jump]]:
+    """How many images will be played, and which gaps are jumped between them."""
+    timeline = PlaybackTimeline()
+    images = jumps = 0
+    for _ in played_part((message for _, message in bag.frames()), duration_s, timeline):
+        images, jumps = images + 1, len(timeline.jumps)
+    return images, timeline.jumps[:jumps]
 
 
 def threads_for_the_network() -> int:

@@ -112,8 +112,7 @@ def _draw(plan: LivePlan, drive: Drive, mosaic: Mosaic, video_path: Path) -> tup
     rate = round(len(drive.frames) / max(drive.seconds(drive.frames[-1]), 1.0))
     rate = min(MAX_VIDEO_RATE, max(MIN_VIDEO_RATE, rate))
     with BagReader(plan.bag, plan.cameras) as bag, VideoWriter(video_path, rate) as video:
-        end_ns = bag.start_ns + round(plan.duration_s * 1e9) if plan.duration_s else None
-        drawn = draw_frames(bag, end_ns, drive.results, drive.contract, mosaic)
+        drawn = draw_frames(bag, plan.duration_s, drive.results, drive.contract, mosaic)
         bar = tqdm(
             drawn, total=len(drive.frames), unit="frame", desc="drawing the overlay video", leave=False, disable=None
         )

@@ -14,11 +14,9 @@ from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.mosaic import Mosaic, shrink
 from ros_kd_perception.overlay import draw_overlay
+from ros_kd_perception.playback_timeline import PlaybackTimeline, played_part
 from ros_kd_perception.structures import BadFrame, UInt8Array
 from ros_kd_perception.video import VideoWriter
-
-LONGEST_STILL_NS = 3_000_000_000
-"""Pauses in the drive that are longer are left out of the video."""
 
 FrameKey = tuple[str, int]
 """Camera and stamp in nanoseconds."""
@@ -30,14 +28,14 @@ class DrawnFrame:
 
     Attributes:
         key: camera and stamp.
-        log_time_ns: when it stands in the bag.
+        position_ns: when it was played, nanoseconds after the first frame.
         image_bgr: uint8, as the camera saw it.
         picture_bgr: uint8, fits the camera's tile of the mosaic; the overlay is on it if there is a result.
         result: what was recorded for it, None for nothing.
     """
 
     key: FrameKey
-    log_time_ns: int
+    position_ns: int
     image_bgr: UInt8Array
     picture_bgr: UInt8Array
     result: RecordedResult | None
@@ -68,7 +66,7 @@ class PictureAlbum:
 
 def draw_frames(
     bag: BagReader,
-    end_ns: int | None,
+    duration_s: float,
     results: Mapping[FrameKey, RecordedResult],
     contract: ModelContract,
     mosaic: Mosaic,
@@ -77,20 +75,21 @@ def draw_frames(
 
     Args:
         bag: the drive.
-        end_ns: log time at which the played part ends, None for the end of the bag.
+        duration_s: seconds that were played; 0 is all.
         results: what was recorded, shrunk to the mosaic's tiles.
         contract: names and colours of the classes.
         mosaic: gives the size of each camera's pictures.
     """
     camera_of = {topic: camera for camera, topic in bag.cameras.items()}
-    for raw in bag.raw_messages(camera_of, None, end_ns):
-        drawn = _draw(camera_of[raw.topic], raw, results, contract, mosaic)
+    for position_ns, raw in played_part(bag.raw_messages(camera_of), duration_s, PlaybackTimeline()):
+        drawn = _draw(camera_of[raw.topic], position_ns, raw, results, contract, mosaic)
         if drawn is not None:
             yield drawn
 
 
 def _draw(
     camera: str,
+    position_ns: int,
     raw: RawMessage,
     results: Mapping[FrameKey, RecordedResult],
     contract: ModelContract,
@@ -106,7 +105,7 @@ def _draw(
         result = None
     size = mosaic.tiles[camera].fit(*frame.image_bgr.shape[:2])
     picture_bgr = _overlay(frame.image_bgr, result, contract, size)
-    return DrawnFrame(key, raw.log_time_ns, frame.image_bgr, picture_bgr, result)
+    return DrawnFrame(key, position_ns, frame.image_bgr, picture_bgr, result)
 
 
 def _overlay(
@@ -130,7 +129,7 @@ def write_overlay_video(
     At any moment of the video each tile shows its camera's latest frame.
 
     Args:
-        frames: drawn frames in the order of their log times.
+        frames: drawn frames in the order of playing.
         captions: a line for the corner of a frame's tile.
         mosaic: where the cameras go.
         video: takes the pictures.
@@ -144,9 +143,7 @@ def write_overlay_video(
     hero_jpeg = b""
     next_ns, period_ns = 0, 1_000_000_000 // frames_per_second
     for drawn in frames:
-        if drawn.log_time_ns - next_ns > LONGEST_STILL_NS:
-            next_ns = drawn.log_time_ns
-        while drawn.log_time_ns >= next_ns:
+        while next_ns < drawn.position_ns:
             video.write(mosaic.canvas_bgr)
             next_ns += period_ns
         mosaic.put(drawn.key[0], drawn.picture_bgr, captions.get(drawn.key, drawn.key[0]), missing=drawn.result is None)

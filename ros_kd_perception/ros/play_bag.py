@@ -1,7 +1,8 @@
 """Play the camera topics of a bag on the ROS 2 graph in real time: `play_bag BAG`.
 
 Stands in for `ros2 bag play` where no ROS is installed, for one purpose: feeding cameras. Messages are published as
-they lie in the bag, never decoded, on their own topics, with /clock. The steady clock sets the pace.
+they lie in the bag, never decoded, on their own topics, with /clock. The steady clock sets the pace. Playing begins
+with the first image of any camera, and a long gap without images is jumped (`playback_timeline`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_kd_perception.bag import BagError, BagReader, RawMessage
 from ros_kd_perception.camera_topics import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
+from ros_kd_perception.playback_timeline import LONGEST_GAP_S, MAX_TOLD_JUMPS, Jump, PlaybackTimeline
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
 
 CLOCK_PERIOD_NS = 25_000_000
+MAX_CLOCK_NS = (1 << 31) * 1_000_000_000 - 1
+"""Latest time that a message holds, in 2038."""
 LINGER_S = 0.5
 """How long the publishers stay after the last message: with shared memory the sender owns what it has sent."""
 
@@ -50,12 +54,13 @@ class PlayOptions:
     Attributes:
         rate: speed, 1 is the speed of the recording.
         loop: start over at the end, stamps included, until interrupted.
-        start_offset_s: what is left out at the beginning, seconds of the recording.
-        duration_s: how much is played from there, seconds of the recording; 0 is all.
+        start_offset_s: what is left out at the beginning, seconds of the recording's clock after the first image.
+        duration_s: how much is played from there, seconds at the speed of the recording; 0 is all.
         reliability: what the publishers offer, `reliable` or `best_effort`.
         depth: messages each publisher keeps.
         wait_for_subscribers_s: how long to wait until somebody subscribes to every camera; 0 does not wait.
         clock: publish /clock.
+        keep_gaps: play gaps without images in their full length.
     """
 
     rate: float = 1.0
@@ -66,6 +71,7 @@ class PlayOptions:
     depth: int = 5
     wait_for_subscribers_s: float = 0.0
     clock: bool = True
+    keep_gaps: bool = False
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.rate <= 100:
@@ -89,6 +95,11 @@ class BagPlayer:
         options: how to play it.
         traffic: where each camera message is written down as it is handed over, or None.
         stop: ends the playing when set, from a signal handler for instance.
+
+    Attributes:
+        sent: images that were published.
+        jumped: gaps that were jumped.
+        latest_ns: how long after it was due an image was published at most.
     """
 
     def __init__(
@@ -107,6 +118,7 @@ class BagPlayer:
         self._clock = node.create_publisher(Clock, "/clock", clock_qos) if options.clock else None
         self._next_tick_ns = 0
         self.sent = 0
+        self.jumped = 0
         self.latest_ns = 0
 
     def play(self) -> None:
@@ -138,14 +150,14 @@ class BagPlayer:
             self._stop.wait(0.02)
 
     def _play_once(self) -> None:
-        options = self._options
-        first_ns = self._bag.start_ns + round(options.start_offset_s * 1e9)
-        end_ns = first_ns + round(options.duration_s * 1e9) if options.duration_s else None
-        started_ns = time.monotonic_ns()
+        timeline = PlaybackTimeline(self._options.keep_gaps)
+        started_ns: int | None = None
         sent_before = self.sent
-        for message in self._bag.raw_messages(self._publishers, first_ns, end_ns):
-            due_ns = started_ns + round((message.log_time_ns - first_ns) / options.rate)
-            self._wait_until(due_ns, started_ns, first_ns)
+        for position_ns, message in self._placed_messages(timeline):
+            started_ns = started_ns or time.monotonic_ns()
+            due_ns = started_ns + round(position_ns / self._options.rate)
+            self._tell_jumps(timeline.jumps)
+            self._wait_until(due_ns, started_ns, timeline)
             if self._stop.is_set():
                 return
             if message.damage:
@@ -153,18 +165,46 @@ class BagPlayer:
                 continue
             self._send(message, due_ns)
         if self.sent == sent_before:
+            rest_s = (self._bag.end_ns - self._bag.first_image_ns) / 1e9
             raise BagError(
-                f"expected camera messages after {options.start_offset_s:g} s of the bag, but there are none: "
-                f"it is {(self._bag.end_ns - self._bag.start_ns) / 1e9:.1f} s long"
+                f"expected images later than {self._options.start_offset_s:g} s after the first one, there are none: "
+                f"the bag ends {rest_s:.1f} s after it; choose a smaller --start-offset"
             )
 
-    def _wait_until(self, due_ns: int, started_ns: int, first_ns: int) -> None:
+    def _placed_messages(self, timeline: PlaybackTimeline) -> Iterator[tuple[int, RawMessage]]:
+        """What is played, each message with its position on the timeline, nanoseconds."""
+        offset_ns, duration_ns = round(self._options.start_offset_s * 1e9), round(self._options.duration_s * 1e9)
+        first_ns = self._bag.first_image_ns + offset_ns if offset_ns else None
+        if first_ns is not None:
+            yield from ((0, info) for info in self._camera_infos_before(first_ns))
+        for message in self._bag.raw_messages(self._publishers, first_ns):
+            place = timeline.place if message.topic in self._cameras else timeline.place_beside
+            position_ns = place(message.log_time_ns)
+            if duration_ns and position_ns >= duration_ns:
+                return
+            yield position_ns, message
+
+    def _camera_infos_before(self, first_ns: int) -> Iterator[RawMessage]:
+        """The first CameraInfo of each camera, for those that were recorded once, when the recorder started."""
+        for topic in self._publishers.keys() - self._cameras.keys():
+            for info in self._bag.raw_messages([topic]):
+                if info.log_time_ns < first_ns:
+                    yield info
+                break
+
+    def _tell_jumps(self, jumps: Sequence[Jump]) -> None:
+        for number, jump in enumerate(jumps[self.jumped :], self.jumped + 1):
+            if number <= MAX_TOLD_JUMPS:
+                print(jump, flush=True)
+        self.jumped = max(self.jumped, len(jumps))  # a second round jumps the same
+
+    def _wait_until(self, due_ns: int, started_ns: int, timeline: PlaybackTimeline) -> None:
         now_ns = time.monotonic_ns()
         while now_ns < due_ns and not self._stop.is_set():
             if self._clock and now_ns >= self._next_tick_ns:
-                clock_ns = first_ns + round((now_ns - started_ns) * self._options.rate)
+                clock_ns = timeline.log_time_ns(round((now_ns - started_ns) * self._options.rate))
                 message = Clock()
-                message.clock.sec, message.clock.nanosec = divmod(clock_ns, 1_000_000_000)
+                message.clock.sec, message.clock.nanosec = divmod(max(0, min(clock_ns, MAX_CLOCK_NS)), 1_000_000_000)
                 self._clock.publish(message)
                 self._next_tick_ns = now_ns + CLOCK_PERIOD_NS
             wake_ns = min(due_ns, self._next_tick_ns) if self._clock else due_ns
@@ -191,9 +231,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1.0, help="speed, 1 is that of the recording")
     parser.add_argument("--loop", action="store_true", help="start over at the end, until interrupted")
     parser.add_argument(
-        "--start-offset", type=float, default=0.0, metavar="S", help="seconds to leave out at the start"
+        "--start-offset", type=float, default=0.0, metavar="S", help="seconds to leave out, from the first image on"
     )
     parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds to play; 0 is all")
+    parser.add_argument(
+        "--keep-gaps", action="store_true", help=f"do not jump gaps of more than {LONGEST_GAP_S:g} s without images"
+    )
     parser.add_argument("--reliability", choices=("reliable", "best_effort"), default="reliable", help="QoS offered")
     parser.add_argument("--depth", type=int, default=5, help="messages that each publisher keeps")
     parser.add_argument(
@@ -227,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = PlayOptions(
             parsed.rate, parsed.loop, parsed.start_offset, parsed.duration, parsed.reliability, parsed.depth,
-            parsed.wait_for_subscribers, not parsed.no_clock,
+            parsed.wait_for_subscribers, not parsed.no_clock, parsed.keep_gaps,
         )  # fmt: skip
         with ExitStack() as stack:
             bag = stack.enter_context(BagReader(parsed.bag, parse_camera_topics(parsed.camera)))
@@ -249,7 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NobodySubscribes as error:
         print(f"play_bag: {error}", file=sys.stderr)
         return 1
-    print(f"played {player.sent} images, {player.latest_ns / 1e6:.1f} ms late at most", flush=True)
+    jumps = f"jumped {player.jumped} gap{'s' * (player.jumped > 1)}, " if player.jumped else ""
+    print(f"played {player.sent} images, {jumps}{player.latest_ns / 1e6:.1f} ms late at most", flush=True)
     return 130 if stop.is_set() and not options.loop else 0
 
 

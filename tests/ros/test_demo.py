@@ -18,7 +18,7 @@ import onnx
 import pytest
 from checkout import ROOT
 from onnx import numpy_helper
-from small_bag import write_small_bag
+from small_bag import write_small_bag, write_timed_bag
 from tiny_student import CONTRACT, contract_with, write_tiny_student
 
 from ros_kd_perception.bag import BagReader, decode_message
@@ -138,11 +138,28 @@ def test_an_earlier_demo_is_replaced_and_a_compressed_bag_will_do(
         "--duration-s", "1",
     )  # fmt: skip
     assert status == 0, errors
-    assert "the first 1 of 2 s" in text
+    assert "the first 1 s, 10 of 20 images" in text
     summary = json.loads((output / "summary.json").read_text())
     assert list(summary["cameras"]) == ["back"]
     assert summary["sent"] == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "folder"]
+
+
+def test_cameras_that_start_long_after_the_recorder_and_pause_for_an_hour(tmp_path: Path, tiny_student: Path) -> None:
+    images = [("front", start_s + k / 10) for start_s in (0, 3600) for k in range(20)]
+    bag = write_timed_bag(tmp_path / "drive.mcap", images, SIZE, recorder_s=-70)
+    begin = time.monotonic()
+    status, text, errors = run(
+        "--bag", bag, "--model", tiny_student, "--output", tmp_path / "demo", "--duration-s", "4"
+    )  # fmt: skip
+    assert status == 0, errors
+    # 1.9 s, the second that is left of the hour, and 1.1 s.
+    assert "the first 4 s, 31 of 40 images" in text
+    assert "60.0 min without a frame of any camera after 1.9 s" in text
+    assert json.loads((tmp_path / "demo" / "summary.json").read_text())["sent"] == 31
+    video = cv2.VideoCapture(str(tmp_path / "demo" / "overlay.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) / video.get(cv2.CAP_PROP_FPS) == pytest.approx(4, abs=0.3)
+    assert time.monotonic() - begin < 60
 
 
 def test_renders_a_drive_of_its_own(tmp_path: Path, tiny_student: Path) -> None:

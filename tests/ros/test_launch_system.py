@@ -189,7 +189,7 @@ def test_replay_plays_the_cameras_of_a_bag_records_the_results_and_ends(
             assert counts["front/segmentation"] == counts["front/detections"] > 0
             assert counts["left/segmentation/label_info"] == 1
             # By the bag's clock, not by that of the wall.
-            assert START_NS - 10**9 < results.start_ns <= results.end_ns < START_NS + 60 * 10**9
+            assert START_NS - 10**9 < results.first_image_ns <= results.end_ns < START_NS + 60 * 10**9
 
 
 def test_a_recording_that_cannot_be_written_ends_the_replay(

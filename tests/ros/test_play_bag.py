@@ -11,7 +11,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_graph import RELIABLE, TIMEOUT_S, Peer, stamp_ns
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from small_bag import START_NS, moving_picture, write_small_bag
+from small_bag import START_NS, moving_picture, write_small_bag, write_timed_bag
 
 from ros_kd_perception.traffic_log import read_traffic
 
@@ -108,6 +108,71 @@ def test_loop_until_interrupted(peer: Peer, environment: dict[str, str], tmp_pat
     assert stamps[:6] == stamps[:3] * 2
 
 
+def seconds_sent(log: Path) -> list[float]:
+    sent = list(read_traffic(log))
+    return [(crossing.steady_ns - sent[0].steady_ns) / 1e9 for crossing in sent]
+
+
+FIVE = [("front", k / 10) for k in range(5)]
+TO_1970 = -START_NS / 1e9
+
+
+@pytest.mark.parametrize(
+    ("images", "expected_s", "sentences"),
+    [
+        (FIVE, [0, 0.1, 0.2, 0.3, 0.4], []),
+        ([*FIVE, ("front", 9000)], [0, 0.1, 0.2, 0.3, 0.4, 1.4], ["2.5 h without a frame of any camera after 0.4 s"]),
+        ([("front", TO_1970 + 5), *FIVE], [0, 1, 1.1, 1.2, 1.3, 1.4], ["days without a frame", "1970-01-01 00:00:05"]),
+        ([("front", 0), ("left", 90)], [0, 1], ["90.0 s without"]),
+    ],
+    ids=["cameras start late", "hours between two parts", "a clock that is set", "cameras far apart"],
+)
+def test_the_cameras_alone_tell_the_time_and_absurd_gaps_are_jumped(
+    peer: Peer,
+    environment: dict[str, str],
+    tmp_path: Path,
+    images: list[tuple[str, float]],
+    expected_s: list[float],
+    sentences: list[str],
+) -> None:
+    first_s = min(second for _, second in images)
+    old_s = max(TO_1970, first_s - 3600)  # the recorder, and a CameraInfo that it got when it started
+    bag = write_timed_bag(tmp_path / "drive.mcap", images, recorder_s=old_s, camera_info_s=old_s)
+    log = tmp_path / "sent.csv"
+    listen_to_all(peer)
+    output = play(peer, start(environment, str(bag), "--wait-for-subscribers", "20", "--traffic-log", str(log)))
+
+    sent_s = seconds_sent(log)
+    assert len(sent_s) == len(expected_s)
+    assert all(sent - due > -0.05 for sent, due in zip(sent_s, expected_s, strict=True))
+    assert sent_s[-1] < expected_s[-1] + 5
+    told = [line for line in output.splitlines() if line.startswith("jumping")]
+    assert len(told) == bool(sentences)
+    assert all(sentence in told[0] for sentence in sentences)
+    assert len(peer.received["/front/camera_info"]) == 1
+    clocks_ns = [m.clock.sec * 10**9 + m.clock.nanosec for m in peer.received["/clock"]]
+    times_ns = [START_NS + round(second * 1e9) for _, second in images]
+    assert all(any(t <= clock <= t + 1.05e9 for t in times_ns) for clock in clocks_ns)
+
+
+def test_gaps_can_be_kept_and_a_part_is_counted_from_the_first_image(
+    peer: Peer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    images = [("front", k / 10) for k in range(10)] + [("front", 10.95 + k / 10) for k in range(10)]
+    bag = write_timed_bag(tmp_path / "drive.mcap", images, recorder_s=-70, camera_info_s=-70)
+    log = tmp_path / "sent.csv"
+    listen_to_all(peer)
+    part = ["--start-offset", "0.5", "--duration", "1.6", "--camera", f"front={FRONT}"]
+    play(peer, start(environment, str(bag), *part, "--wait-for-subscribers", "20"))
+    assert [stamp_ns(m) - START_NS for m in peer.received[FRONT]] == [
+        *(k * 100_000_000 for k in range(5, 10)), 10_950_000_000, 11_050_000_000,
+    ]  # fmt: skip
+    assert len(peer.received["/front/camera_info"]) == 1  # it was recorded once, before the part
+
+    play(peer, start(environment, str(bag), *part, "--keep-gaps", "--rate", "20", "--traffic-log", str(log)))
+    assert len(seconds_sent(log)) == 5
+
+
 @pytest.mark.parametrize("reliability", ["reliable", "best_effort"])
 def test_offers_the_reliability_asked_for(
     peer: Peer, environment: dict[str, str], tmp_path: Path, reliability: str
@@ -142,7 +207,7 @@ def test_nobody_subscribes(environment: dict[str, str], tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["nowhere.mcap"], "nowhere.mcap"),
-        (["{bag}", "--start-offset", "100"], "0.1 s long"),
+        (["{bag}", "--start-offset", "100"], "ends 0.1 s after"),
         (["{bag}", "--rate", "0"], "--rate"),
         (["{bag}", "--camera", "front"], "NAME=TOPIC"),
         (["{bag}", "--camera", "front=/rear/image_raw"], "/rear/image_raw"),
