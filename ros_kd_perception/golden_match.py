@@ -12,6 +12,12 @@ from ros_kd_perception.structures import Detections, Float32Array, UInt8Array
 SCORE_TOLERANCE = 0.05
 """What a score may differ by on another provider or precision, whose sums round otherwise."""
 
+BOX_MARGIN_PX = 0.5
+"""What boxes are grown by on each side before they are compared: a fraction of a pixel is no other place.
+
+Without it, boxes of no width, which lie at the edge of the input, would not even agree with themselves.
+"""
+
 
 @dataclass(frozen=True)
 class GoldenResult:
@@ -19,7 +25,7 @@ class GoldenResult:
 
     Attributes:
         class_map_agreement: share of equal cells of the class map, 0..1.
-        box_iou: of the expected boxes with the best found one of their class, 0..1.
+        box_iou: of the expected boxes with the best found one of their class, all grown by BOX_MARGIN_PX, 0..1.
         score_difference: between an expected box and the row of its class, at its place, that is nearest in score.
         unexpected_boxes: rows that would be published for sure and match no expected box.
     """
@@ -67,9 +73,8 @@ def compare_boxes(
         box_iou_min: what counts as the same place.
         score_threshold: of the contract; a box that comes up to it from just below is no disagreement either.
     """
-    iou = np.where(
-        expected.labels[:, None] == found.labels[None, :], iou_xyxy(expected.boxes_xyxy, found.boxes_xyxy), 0
-    )
+    grown_iou = iou_xyxy(_grown(expected.boxes_xyxy), _grown(found.boxes_xyxy))
+    iou = np.where(expected.labels[:, None] == found.labels[None, :], grown_iou, 0)
     apart = np.abs(expected.scores[:, None] - found.scores[None, :])
     same_place = iou >= box_iou_min
     sure = found.scores >= score_threshold + SCORE_TOLERANCE
@@ -78,6 +83,11 @@ def compare_boxes(
     worst_iou = iou.max(axis=1, initial=0.0).min(initial=1.0)
     nearest = np.where(same_place, apart, 1.0).min(axis=1, initial=1.0)
     return float(worst_iou), float(nearest.max(initial=0.0)), int((sure & ~matched).sum())
+
+
+def _grown(boxes_xyxy: Float32Array) -> Float32Array:
+    margin = np.array([-BOX_MARGIN_PX, -BOX_MARGIN_PX, BOX_MARGIN_PX, BOX_MARGIN_PX], np.float32)
+    return np.asarray(boxes_xyxy + margin, np.float32)
 
 
 def class_map_agreement(expected: UInt8Array, found: UInt8Array) -> float:

@@ -107,6 +107,25 @@ def test_ninety_nine_invented_boxes_disagree():
     assert "99 unexpected boxes" in result.words()
 
 
+def test_boxes_without_a_width_agree_with_themselves_and_not_with_those_elsewhere():
+    def flat(x: float) -> Detections:
+        return Detections(np.array([[x, 5, x, 25]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32))
+
+    assert judged(flat(96), flat(96)) == (GoldenResult(), True)
+    assert judged(flat(96), flat(96.01))[1]
+    assert not judged(flat(96), flat(90))[1]
+
+
+@pytest.mark.parametrize(("shift", "good"), [(0.1, True), (1.0, False)])
+def test_a_fraction_of_a_pixel_is_no_other_place_for_a_tiny_box(shift: float, good: bool):
+    def tiny(x: float) -> Detections:
+        return Detections(
+            np.array([[x, 0, x + 2, 2]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
+        )
+
+    assert judged(tiny(0), tiny(shift))[1] is good
+
+
 def test_boxes_that_are_no_numbers_disagree():
     lost = Detections(np.full((1, 4), np.nan, np.float32), np.array([0.9], np.float32), np.array([0], np.int32))
     assert not judged(one_box(0.9), lost)[1]

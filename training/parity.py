@@ -3,74 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from ros_kd_perception.onnx_model import NetworkOutputs, OnnxModel
-from ros_kd_perception.structures import Float32Array, UInt8Array
-from training.networks.deployed import block_uncertainty
-from training.networks.heads import decode_boxes
+from ros_kd_perception.structures import UInt8Array
 from training.networks.student import Student, StudentOutputs
+from training.parity_reference import SCORE_ROUNDING, Reference
 
-Int64Array = NDArray[np.int64]
-
-# What float32 kernels that sum in another order may differ by; a wrong fold, transpose or top-K is far beyond.
-CLASS_MAP_AGREEMENT_MIN = 0.9995
-SCORE_DIFFERENCE_MAX = 1e-3
-BOX_DIFFERENCE_MAX_PX = 0.05
-UNCERTAINTY_DIFFERENCE_MAX = 1e-3
+_NO_CELL = 1e6  # cost of a row without a cell: above that of any number of cells that need not be there
 
 
 class ParityError(ValueError):
-    """An export that does not say what its network says."""
+    """An export that does not say what its network says, or a network that says nothing."""
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """The worst of all frames: share of equal class-map cells, and largest differences of the rest, over all K rows."""
+    """Counts over all frames of what differs; what differs by rounding alone counts as equal.
+
+    Attributes:
+        frames: compared.
+        wrong_cells: cells of the class map that name a class which the network gives less than another.
+        foreign_rows: rows of boxes, scores and labels that no cell of the network gives, or that repeat one.
+        missing_rows: cells of the network that belong among the rows by their score and are not there.
+        unordered_rows: rows whose score is above that of the row before.
+        wrong_blocks: values of the uncertainty that are others.
+        tied_cells: cells of the class map that differ where the network itself is undecided; they are no fault.
+    """
 
     frames: int
-    class_map_agreement: float
-    score_difference: float
-    box_difference_px: float
-    label_disagreements: int
-    uncertainty_difference: float
+    wrong_cells: int = 0
+    foreign_rows: int = 0
+    missing_rows: int = 0
+    unordered_rows: int = 0
+    wrong_blocks: int = 0
+    tied_cells: int = 0
 
     def failures(self) -> list[str]:
-        """What is beyond its limit, in words; empty when the export is good."""
+        """What is wrong, in words; empty when the export is good."""
         checks = [
-            (
-                self.class_map_agreement >= CLASS_MAP_AGREEMENT_MIN,
-                f"class maps agree in {self.class_map_agreement:.4%}",
-            ),
-            (self.score_difference <= SCORE_DIFFERENCE_MAX, f"scores differ by {self.score_difference:.2g}"),
-            (self.box_difference_px <= BOX_DIFFERENCE_MAX_PX, f"boxes differ by {self.box_difference_px:.2g} px"),
-            (self.label_disagreements == 0, f"{self.label_disagreements} boxes have another label"),
-            (
-                self.uncertainty_difference <= UNCERTAINTY_DIFFERENCE_MAX,
-                f"uncertainty differs by {self.uncertainty_difference:.2g}",
-            ),
+            (self.wrong_cells, "cells of the class map name another class"),
+            (self.foreign_rows, "boxes with their scores and labels are those of no cell"),
+            (self.missing_rows, "boxes are missing"),
+            (self.unordered_rows, "scores are above the one before"),
+            (self.wrong_blocks, "values of the uncertainty differ"),
         ]
-        return [words for good, words in checks if not good]  # "not good" also catches NaN
+        return [f"{count} {words}" for count, words in checks if count]
 
     def table(self) -> str:
-        """The figures beside their limits, one a line."""
+        """The counts, one a line."""
         rows = [
-            ("frames", f"{self.frames}", ""),
-            ("class map agreement", f"{self.class_map_agreement:.4%}", f"at least {CLASS_MAP_AGREEMENT_MIN:.2%}"),
-            ("largest score difference", f"{self.score_difference:.1e}", f"at most {SCORE_DIFFERENCE_MAX}"),
-            ("largest box difference", f"{self.box_difference_px:.1e} px", f"at most {BOX_DIFFERENCE_MAX_PX} px"),
-            ("labels that differ", f"{self.label_disagreements}", "none"),
-            (
-                "largest uncertainty difference",
-                f"{self.uncertainty_difference:.1e}",
-                f"at most {UNCERTAINTY_DIFFERENCE_MAX}",
-            ),
+            ("frames", self.frames),
+            ("class map cells that differ", self.wrong_cells),
+            ("class map cells that are a tie", self.tied_cells),
+            ("boxes of no cell", self.foreign_rows),
+            ("boxes that are missing", self.missing_rows),
+            ("scores out of order", self.unordered_rows),
+            ("uncertainties that differ", self.wrong_blocks),
         ]
-        return "\n".join(f"  {name:32}{figure:12}{limit}".rstrip() for name, figure, limit in rows)
+        return "\n".join(f"  {name:32}{count}" for name, count in rows)
+
+    def __add__(self, other: ParityReport) -> ParityReport:
+        """The counts of both together."""
+        return ParityReport(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
 
 
 @torch.no_grad()
@@ -81,70 +81,69 @@ def measure_parity(student: Student, model: OnnxModel, images_bgr: Sequence[UInt
 
     Raises:
         ValueError: no images.
+        ParityError: the student gives NaN or infinity.
     """
     if not images_bgr:
         raise ValueError("parity needs at least one frame to compare on, got none; give a folder of frames")
     student = student.eval()
     device = next(student.parameters()).device
-    frames = []
+    total = ParityReport(0)
     for image in images_bgr:
         inputs = torch.from_numpy(np.ascontiguousarray(image[None])).to(device).permute(0, 3, 1, 2).float() / 255.0
-        reference = _Reference.of(student(inputs), height=image.shape[0], width=image.shape[1])
-        frames.append(_compare(reference, model.run(np.ascontiguousarray(image[None]))))
-    return ParityReport(
-        frames=len(frames),
-        class_map_agreement=min(frame.class_map_agreement for frame in frames),
-        score_difference=max(frame.score_difference for frame in frames),
-        box_difference_px=max(frame.box_difference_px for frame in frames),
-        label_disagreements=sum(frame.label_disagreements for frame in frames),
-        uncertainty_difference=max(frame.uncertainty_difference for frame in frames),
-    )
+        outputs = student(inputs)
+        _check_finite(outputs)
+        reference = Reference.of(outputs, height=image.shape[0], width=image.shape[1])
+        total += _compare(reference, model.run(np.ascontiguousarray(image[None])))
+    return total
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """What the trained network says of one frame, for every cell: score [A], label [A], box [A, 4]."""
-
-    class_map: UInt8Array
-    uncertainty: Float32Array
-    scores: Float32Array
-    labels: Int64Array
-    boxes: Float32Array
-
-    @classmethod
-    def of(cls, outputs: StudentOutputs, height: int, width: int) -> _Reference:
-        detection = outputs.detection
-        scores, labels = detection.flat_peak_logits()[0].sigmoid().max(dim=1)
-        boxes = decode_boxes(detection.flat_distance_logits()[0], detection.cells())
-        limit = boxes.new_tensor([width, height, width, height])
-        return cls(
-            class_map=outputs.segmentation_logits[0].argmax(dim=0).byte().cpu().numpy(),
-            uncertainty=block_uncertainty(outputs.segmentation_logits)[0].cpu().numpy(),
-            scores=scores.cpu().numpy(),
-            labels=labels.cpu().numpy(),
-            boxes=boxes.clamp(min=0).minimum(limit).cpu().numpy(),
+def _check_finite(outputs: StudentOutputs) -> None:
+    detection = outputs.detection
+    logits = (outputs.segmentation_logits, *detection.class_logits, *detection.distance_logits)
+    if not all(bool(values.isfinite().all()) for values in logits):
+        raise ParityError(
+            "expected finite outputs of the trained network, got NaN or infinity; export an earlier checkpoint, or "
+            "train again with a lower optimizer.learning_rate"
         )
 
 
-def _compare(reference: _Reference, found: NetworkOutputs) -> ParityReport:
-    """Compare one frame.
-
-    Scores are compared in rank. Boxes are not, for ranks of nearly equal scores may change places: each row is held
-    against the cell that it fits best in box, score and label together.
-    """
-    found_boxes, found_scores, found_labels = found.boxes_xyxy[0], found.scores[0], found.labels[0]
-    best_scores = np.sort(reference.scores)[::-1][: len(found_scores)]
-    box_difference = np.abs(found_boxes[:, None] - reference.boxes[None]).max(axis=2)
-    score_difference = np.abs(found_scores[:, None] - reference.scores[None])
-    other_label = found_labels[:, None] != reference.labels[None]
-    misfit = box_difference / BOX_DIFFERENCE_MAX_PX + score_difference / SCORE_DIFFERENCE_MAX + 10.0 * other_label
-    cell = misfit.argmin(axis=1)
-    row = np.arange(len(cell))
+def _compare(reference: Reference, found: NetworkOutputs) -> ParityReport:
+    """Compare one frame."""
+    class_map, scores = found.class_map[0], found.scores[0]
+    wrong = reference.wrong_cells(class_map)
+    named_by_network = reference.segmentation_logits.argmax(axis=0)
+    foreign, missing = _compare_rows(reference, found)
     return ParityReport(
         frames=1,
-        class_map_agreement=float(np.mean(reference.class_map == found.class_map[0])),
-        score_difference=float(max(np.abs(best_scores - found_scores).max(), score_difference[row, cell].max())),
-        box_difference_px=float(box_difference[row, cell].max()),
-        label_disagreements=int(other_label[row, cell].sum()),
-        uncertainty_difference=float(np.abs(reference.uncertainty - found.uncertainty[0]).max()),
+        wrong_cells=int(wrong.sum()),
+        foreign_rows=foreign,
+        missing_rows=missing,
+        unordered_rows=int((np.diff(scores) > SCORE_ROUNDING).sum()),
+        wrong_blocks=int(reference.wrong_blocks(found.uncertainty[0]).sum()),
+        tied_cells=int(((class_map != named_by_network) & ~wrong).sum()),
     )
+
+
+def _compare_rows(reference: Reference, found: NetworkOutputs) -> tuple[int, int]:
+    """The rows that are no cell's, and the cells that should be a row's and are none's.
+
+    Ranks of nearly equal scores may change places, so that rows are not held against ranks: each row is given a cell of
+    its own that can have made it. Cells that must be among the rows are given first.
+    """
+    rows = zip(found.boxes_xyxy[0], found.scores[0], found.labels[0], strict=True)
+    fits = np.stack([reference.cells_of(box, float(score), int(label)) for box, score, label in rows])
+    required = reference.cells_above(float(found.scores[0, -1]))
+    considered = np.flatnonzero(fits.any(axis=0))
+    row, cell = _assign(fits[:, considered], required[considered])
+    given = considered[cell]
+    return len(fits) - len(row), int(required.sum() - required[given].sum())
+
+
+def _assign(
+    fits: NDArray[np.bool_], required: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the largest matching within `fits`, of those one with the most required columns."""
+    cost = np.where(fits, np.where(required, 0.0, 1.0), _NO_CELL)
+    row, column = linear_sum_assignment(cost)
+    matched = fits[row, column]
+    return row[matched], column[matched]

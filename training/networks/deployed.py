@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.networks.heads import cell_centres, decode_boxes
+from training.networks.heads import cell_centres, decode_clipped_boxes
 from training.networks.student import DETECTION_STRIDES, SEGMENTATION_STRIDE, Student
 
 UNCERTAINTY_BLOCK_PX = 32
@@ -62,12 +62,10 @@ class DeployedStudent(nn.Module):
         distance_logits = outputs.detection.flat_distance_logits()
         distance_logits = distance_logits.gather(1, top_cells.unsqueeze(-1).expand(-1, -1, 4))
         # An embedding is exported as a plain Gather, indexing as a GatherND.
-        boxes = decode_boxes(distance_logits, functional.embedding(top_cells, self.cells))
-        near = boxes[..., :2].clamp(min=0.0).minimum(self.limit)
-        far = boxes[..., 2:].minimum(self.limit).maximum(near)
+        boxes = decode_clipped_boxes(distance_logits, functional.embedding(top_cells, self.cells), self.limit)
         return (
             outputs.segmentation_logits.argmax(dim=1).to(torch.uint8),
-            torch.cat([near, far], dim=-1),
+            boxes,
             top_logits.sigmoid(),
             labels.to(torch.int32),
             block_uncertainty(outputs.segmentation_logits),

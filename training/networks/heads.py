@@ -48,6 +48,25 @@ class DetectionOutputs:
             peaks.append(torch.where(level < best_around, level - SUPPRESSION, level).flatten(2))
         return torch.cat(peaks, dim=2).transpose(1, 2)
 
+    def peak_bounds(self, tolerance: float) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest that `flat_peak_logits` may become where class logits are off by `tolerance`.
+
+        Two neighbours whose logits are nearly equal are a tie: which of them is pushed down is a matter of rounding.
+        Everywhere else both bounds are the same.
+
+        Args:
+            tolerance: in logits, not negative.
+
+        Returns:
+            Two tensors as `flat_peak_logits` gives one, [N, cells, classes].
+        """
+        lowest, highest = [], []
+        for level in self.class_logits:
+            lead = level - _best_neighbour(level)
+            lowest.append(torch.where(lead < tolerance, level - SUPPRESSION, level).flatten(2))
+            highest.append(torch.where(lead < -tolerance, level - SUPPRESSION, level).flatten(2))
+        return torch.cat(lowest, dim=2).transpose(1, 2), torch.cat(highest, dim=2).transpose(1, 2)
+
     def flat_distance_logits(self) -> Tensor:
         """All levels' distance logits, [N, cells, 4]."""
         return torch.cat([level.flatten(2) for level in self.distance_logits], dim=2).transpose(1, 2)
@@ -56,6 +75,14 @@ class DetectionOutputs:
         """Where the cells are, float32 [cells, 3], in the order of the flat tensors; see `cell_centres`."""
         sizes = [(int(level.shape[-2]), int(level.shape[-1])) for level in self.class_logits]
         return cell_centres(sizes, self.strides).to(self.class_logits[0].device)
+
+
+def _best_neighbour(level: Tensor) -> Tensor:
+    """The highest of the eight logits around each cell, without its own; minus infinity lies outside of the level."""
+    rows, columns = level.shape[-2:]
+    padded = functional.pad(level, (1, 1, 1, 1), value=-math.inf)
+    places = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    return torch.stack([padded[..., y : y + rows, x : x + columns] for y, x in places]).amax(dim=0)
 
 
 def cell_centres(sizes: Sequence[tuple[int, int]], strides: Sequence[int]) -> Tensor:
@@ -80,6 +107,22 @@ def decode_boxes(distance_logits: Tensor, cells: Tensor) -> Tensor:
     centres, stride = cells[..., :2], cells[..., 2:]
     distances = (functional.softplus(distance_logits) - 0.5) * stride
     return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], dim=-1)
+
+
+def decode_clipped_boxes(distance_logits: Tensor, cells: Tensor, limit: Tensor) -> Tensor:
+    """The part of the boxes of `decode_boxes` that lies within the input, [..., 4].
+
+    A box that lies outside altogether, or whose far sides come before its near ones, has a width or height of 0.
+
+    Args:
+        distance_logits: [..., 4].
+        cells: [..., 3], see `cell_centres`.
+        limit: width and height of the input in pixels, [2].
+    """
+    boxes = decode_boxes(distance_logits, cells)
+    near = boxes[..., :2].clamp(min=0.0).minimum(limit)
+    far = boxes[..., 2:].minimum(limit).maximum(near)
+    return torch.cat([near, far], dim=-1)
 
 
 class SegmentationHead(nn.Module):
