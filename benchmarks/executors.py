@@ -93,7 +93,7 @@ def measure_executor(model: Path, name: str, seconds: float, rate_hz: float) -> 
 
 def measure_network_threads(model: Path, seconds: float) -> dict[str, Any]:
     """Two threads of the network that wait in different ways, each for `seconds`, in turns."""
-    import onnxruntime
+    from ros_kd_perception.onnx_runtime import onnxruntime
 
     sessions = {}
     for name, settings in WAITING.items():

@@ -14,13 +14,7 @@ from typing import Any
 
 from ros_kd_perception.engine_cache import gpu_identity, prepare_cache_folder, tensorrt_version
 from ros_kd_perception.onnx_file import MAX_MEMORY_BYTES
-
-try:
-    import onnxruntime
-except ImportError as error:
-    raise ImportError(
-        "expected ONNX Runtime on this machine, found none; install one of ros_kd_perception's extras, [cpu] or [gpu]"
-    ) from error
+from ros_kd_perception.onnx_runtime import onnxruntime
 
 DEVICES = ("auto", "tensorrt", "cuda", "cpu")
 PRECISIONS = ("auto", "fp32", "fp16", "int8")

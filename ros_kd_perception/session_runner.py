@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 
 from ros_kd_perception.execution_provider import INPUT_NAME
+from ros_kd_perception.onnx_runtime import onnxruntime
 from ros_kd_perception.structures import UInt8Array
 
 _GRAPH_ID = "gpu_graph_id"

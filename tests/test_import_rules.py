@@ -26,14 +26,16 @@ ROS_LIBRARIES = {
 }  # fmt: skip
 # Used where they are installed, imported when it comes to that: the fallback for rare encodings, the share directory.
 LOOKED_FOR = {"cv_bridge", "ament_index_python", "tf2_ros"}
-# What opens a session, and what runs it; `onnx_model` verifies it and is what everybody else uses.
-RUNTIME_MODULES = {"execution_provider", "session_runner"}
 # What reads and writes bags; `bag` is what everybody else imports.
 BAG_MODULES = {"bag", "bag_mcap", "bag_message_types", "bag_metadata", "bag_opening", "bag_sqlite", "bag_writer"}
+# Turns telemetry off before it imports ONNX Runtime; the two that use it open a session, and run it. `onnx_model`
+# verifies it and is what everybody else uses.
+RUNTIME_MODULE = "onnx_runtime"
+RUNTIME_USERS = {"execution_provider", "session_runner"}
 # Further down may import further up, never the other way round.
 LAYERS = (
     {"structures"},
-    {"model_contract", "onnx_file"},
+    {"model_contract", "onnx_file", "onnx_runtime"},
     {"golden_match"},
     {"golden_frames", "execution_provider"},
     {"preprocess", "onnx_model"},
@@ -110,8 +112,16 @@ def test_libraries_stay_where_they_belong(path: Path) -> None:
         assert not [module for module in GRAPH[name] if module.startswith(f"{PACKAGE}.ros.")], "nobody imports ros/"
     if name.removeprefix(f"{PACKAGE}.") not in BAG_MODULES:
         assert "rosbags" not in found
-    if name.removeprefix(f"{PACKAGE}.") not in RUNTIME_MODULES:
+    if name != f"{PACKAGE}.{RUNTIME_MODULE}":
         assert "onnxruntime" not in found
+    if name.removeprefix(f"{PACKAGE}.") not in RUNTIME_USERS:
+        assert f"{PACKAGE}.{RUNTIME_MODULE}" not in GRAPH[name]
+
+
+@pytest.mark.parametrize("folder", ["training", "benchmarks", "tests", "launch"])
+def test_nothing_loads_onnx_runtime_with_its_telemetry(folder: str) -> None:
+    for path in sources(folder):
+        assert "onnxruntime" not in top_levels(path), f"{path}: import it from {PACKAGE}.{RUNTIME_MODULE}"
 
 
 def test_what_is_only_looked_for_is_never_imported_at_start() -> None:
@@ -141,7 +151,7 @@ def test_everything_but_ros_imports_without_ros_and_training() -> None:
 
 
 def test_what_leads_to_no_model_and_no_bag_imports_without_their_libraries() -> None:
-    heavy = {f"{PACKAGE}.{name}" for name in {"execution_provider", *BAG_MODULES}}
+    heavy = {f"{PACKAGE}.{name}" for name in {RUNTIME_MODULE, *BAG_MODULES}}
     modules = [name for name in GRAPH if not reached_from(name) & heavy and not name.startswith(f"{PACKAGE}.ros")]
 
     assert f"{PACKAGE}.image_message" in modules

@@ -10,6 +10,7 @@ from tiny_student import BOXES_XYXY, CONTRACT, SCORES, contract_with, expected_c
 from ros_kd_perception.golden_frames import GOLDEN_KEY
 from ros_kd_perception.model_contract import CONTRACT_KEY, InputSpec
 from ros_kd_perception.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.onnx_runtime import onnxruntime
 
 
 def test_a_batch_runs_and_gives_what_the_graph_computes(tmp_path):
@@ -29,8 +30,6 @@ def test_a_batch_runs_and_gives_what_the_graph_computes(tmp_path):
 
 def test_what_was_asked_for_and_not_given_is_told(tmp_path):
     path = write_tiny_student(tmp_path / "tiny.onnx")
-    import onnxruntime
-
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA, so nothing falls back")
     assert "CUDAExecutionProvider" in OnnxModel.open(path, device="cuda").provider.fallback

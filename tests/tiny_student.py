@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
@@ -24,6 +23,7 @@ from ros_kd_perception.model_contract import (
     InputSpec,
     ModelContract,
 )
+from ros_kd_perception.onnx_runtime import onnxruntime
 from ros_kd_perception.structures import Detections
 
 HEIGHT, WIDTH, STRIDE, MAX_DETECTIONS = 64, 96, 4, 6

@@ -19,6 +19,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from ros_kd_perception.health import Level
+from ros_kd_perception.onnx_runtime import onnxruntime
 
 T0 = 1_700_000_000_000_000_000
 PICTURE = camera_picture()
@@ -247,8 +248,6 @@ def test_what_runs_is_in_the_diagnostics(peer: Peer, start_node: Any, tiny_stude
 
 
 def test_a_device_that_is_not_there_is_an_error_though_the_node_runs(peer: Peer, start_node: Any) -> None:
-    import onnxruntime
-
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("CUDA is there")
     start_node(device="cuda")

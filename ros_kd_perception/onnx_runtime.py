@@ -1,0 +1,22 @@
+"""The only module that imports ONNX Runtime; its telemetry is turned off first.
+
+The Linux wheels of ONNX Runtime 1.31 write an identifier of the device below the cache folder and report usage to a
+server. ONNX Runtime reads the variable while it loads, so it must be set before the import. Children inherit it. A
+value that the user has set is kept: `ORT_DISABLE_TELEMETRY=0` leaves the telemetry on.
+"""
+
+from __future__ import annotations
+
+import os
+
+TELEMETRY_VARIABLE = "ORT_DISABLE_TELEMETRY"
+
+os.environ.setdefault(TELEMETRY_VARIABLE, "1")
+try:
+    import onnxruntime
+except ImportError as error:
+    raise ImportError(
+        "expected ONNX Runtime on this machine, found none; install one of ros_kd_perception's extras, [cpu] or [gpu]"
+    ) from error
+
+__all__ = ["TELEMETRY_VARIABLE", "onnxruntime"]
