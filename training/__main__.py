@@ -1,4 +1,9 @@
-"""`python -m training COMMAND`: train, evaluate, compare or export students."""
+"""`python -m training COMMAND`: train, evaluate, compare or export students.
+
+Help, recipes and paths that are wrong are answered within a second or two: this module, the modules `*_command` and
+the reading of recipes load neither torch nor what builds on it. A command imports those where its work begins, after
+all that can be checked without them.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,15 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from training.checkpoint import CheckpointError
-from training.data.source import DataError
+from ros_kd_perception.onnx_file import ModelFileError
 from training.disk_errors import sentence_about
-from training.recipe import RecipeError
+from training.errors import CheckpointError, DataError, RecipeError
 
+DESCRIPTION = "Train, evaluate, compare or export students."
 COMMANDS = {
-    "train": ("training.train", "train a student by a recipe"),
-    "evaluate": ("training.evaluate", "score a checkpoint or an exported file on labelled frames"),
-    "compare": ("training.compare", "train several ways over several seeds and say what it was worth"),
+    "train": ("training.train_command", "train a student by a recipe"),
+    "evaluate": ("training.evaluate_command", "score a checkpoint or an exported file on labelled frames"),
+    "compare": ("training.compare_command", "train several ways over several seeds and say what it was worth"),
     "export": ("training.export_command", "write a checkpoint's student as one ONNX file"),
 }
 
@@ -23,20 +28,19 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; exit status 2 and one sentence on standard error where its input is wrong or the disk full."""
     words = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training", description=DESCRIPTION)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # Only the command that was asked for is imported: the others need seconds to load.
     asked = next((word for word in words if word in COMMANDS), None)
     for name, (module_name, what) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=what, description=what)
-        if name == asked:
+        if name == asked:  # the others are not needed
             module = importlib.import_module(module_name)
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
     arguments = parser.parse_args(words)
     try:
         return int(arguments.run(arguments))
-    except (CheckpointError, DataError, RecipeError) as error:
+    except (CheckpointError, DataError, ModelFileError, RecipeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -15,19 +15,15 @@ from torch import Tensor
 
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model_contract import ClassInfo
+from training.errors import CheckpointError, RecipeError
 from training.networks.auto_backbone import rebuild_backbone
 from training.networks.backbone import Backbone
 from training.networks.growth import grow
 from training.networks.student import Student, build_student
-from training.recipe import RecipeError
 
 INFO_KEY = "ros_kd_perception"
 AVERAGED_PREFIX = "averaged.network."
 TRAINED_PREFIX = "student."
-
-
-class CheckpointError(ValueError):
-    """A file that holds no student of ours; the message says what was expected and what to do."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +176,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: expected a checkpoint, there is no such file; python -m training train writes them to "
-            "out/training/NAME/checkpoints/"
-        ) from error
+        raise CheckpointError.missing(path) from error
     except Exception as error:  # damaged bytes make the reader raise nearly anything
         raise CheckpointError(
             f"{path}: expected a checkpoint of tensors and plain values, it cannot be read as one "

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from training.checkpoint import CheckpointError
+from training.errors import CheckpointError
 
 _COPIES_OF_WEIGHTS = 4  # the weights, their average, and AdamW's two moments
 _FILES = 3  # last, best, and the one that is being written

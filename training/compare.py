@@ -1,4 +1,4 @@
-"""`python -m training compare FILE`: several ways of training at one budget over several seeds, and what it was worth.
+"""Several ways of training at one budget over several seeds, and what each was worth.
 
 Every run of the comparison is an ordinary run in its own folder: finished ones are taken as they are, broken-off ones
 are gone on with, so that a comparison can be stopped and started at any time.
@@ -6,21 +6,20 @@ are gone on with, so that a comparison can be stopped and started at any time.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import INFO_KEY, CheckpointError, read_checkpoint
+from training.checkpoint import INFO_KEY, read_checkpoint
 from training.compare_inputs import check_inputs, find_overlaps
-from training.compare_recipe import ComparisonRecipe, PlannedRun, plan
+from training.compare_recipe import ComparisonRecipe, PlannedRun
 from training.compare_report import write_report
-from training.data.data_module import open_source
+from training.data.registry import open_source
 from training.data.source import FrameFolder
 from training.disk_errors import writing_to
+from training.errors import CheckpointError
 from training.evaluate import evaluate, open_model, write_text
-from training.recipe_reader import load_section
 from training.run_inputs import RunInputs
 from training.train import train
 
@@ -28,18 +27,8 @@ from training.train import train
 FiguresOfRuns = dict[str, dict[str, dict[int, dict[str, float]]]]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("comparison", type=Path, help="a file of training/comparisons/")
-    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of it")
-    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
-    parser.add_argument("--devices", default="1", help="how many, or a list such as 0,1")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Train what is missing, score all, write the report; exit status 0, or 2 with one sentence."""
-    comparison = load_section(arguments.comparison, ComparisonRecipe, arguments.override)
-    runs = plan(comparison)
+def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: str, devices: str) -> None:
+    """Train what is missing, score all, write the report."""
     inputs = check_inputs(comparison, runs)
     warnings = find_overlaps(comparison, runs)
     for warning in warnings:
@@ -47,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     frames = {score.name: open_source(score.frames) for score in comparison.scores}
     for number, planned in enumerate(runs):
         print(f"\nrun {number + 1} of {len(runs)}: {planned.entry}, seed {planned.seed}", flush=True)
-        finish(planned, inputs[planned.entry], arguments.accelerator, arguments.devices)
+        finish(planned, inputs[planned.entry], accelerator, devices)
     results = {
         "entries": score_runs(comparison, runs, frames),
         "teacher": score_teacher(comparison, frames),
@@ -56,7 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
     folder = comparison.output / comparison.name
     print("\n" + write_report(folder, comparison.name, [score.name for score in comparison.scores], results))
     print(f"\nreport and pictures: {folder}")
-    return 0
 
 
 def finish(planned: PlannedRun, inputs: RunInputs, accelerator: str, devices: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from training.checkpoint import INFO_KEY, CheckpointError, load_student, read_checkpoint
+from training.checkpoint import INFO_KEY, load_student, read_checkpoint
 from training.compare_recipe import ComparisonRecipe, PlannedRun
 from training.data.data_module import DrivingData
-from training.data.source import DataError, select_frames
+from training.data.source import select_frames
+from training.errors import CheckpointError, DataError, RecipeError
 from training.lightning_module import StudentTraining
-from training.recipe import Recipe, RecipeError, SourceRecipe
+from training.recipe import Recipe, SourceRecipe
 from training.recipe_reader import parse_recipe
 from training.run_inputs import RunInputs
 

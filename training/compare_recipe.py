@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from training.recipe import UNLABELED_KINDS, Recipe, RecipeError, SourceRecipe, check_input_size
+from training.errors import RecipeError
+from training.recipe import UNLABELED_KINDS, Recipe, SourceRecipe, check_input_size
 from training.recipe_reader import load_recipe
 
 # What two recipes must have in common to be trained at one budget, and so must what they start from: a better start is

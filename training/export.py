@@ -4,86 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
 from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_to_text
-from ros_kd_perception.model_contract import (
-    CONTRACT_KEY,
-    ClassInfo,
-    ClassMapSpec,
-    DetectionSpec,
-    GoldenLimits,
-    InputSpec,
-    ModelContract,
-)
+from ros_kd_perception.model_contract import CONTRACT_KEY
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.structures import Detections, UInt8Array
+from training.export_settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.deployed import DeployedStudent
-from training.networks.student import SEGMENTATION_STRIDE, Student
+from training.networks.student import Student
 from training.parity import ParityError, ParityReport, measure_parity
-from training.recipe import MAX_DETECTIONS
 
 # 18 is the oldest that torch's exporter writes by itself; TensorRT 8.6 and ONNX Runtime 1.14 read it.
 OPSET = 18
 INTERMEDIATE_REPRESENTATION = 8
-# A share of few cells is less than one: this many may always differ on another provider, where classes are a tie.
-GOLDEN_TIED_CELLS = 4
 OUTPUT_NAMES = ("class_map", "boxes", "scores", "labels", "uncertainty")
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What the contract says that the network itself does not know.
-
-    Attributes:
-        height, width: of the network input in pixels, multiples of 32.
-        max_detections: rows of `boxes`.
-        score_threshold: which of them count by default, 0..1.
-        provenance, metrics: copied into the contract as they are.
-    """
-
-    name: str = "student"
-    version: str = "0.1.0"
-    height: int = 384
-    width: int = 640
-    max_detections: int = MAX_DETECTIONS
-    score_threshold: float = 0.3
-    segmentation_classes: tuple[ClassInfo, ...] = SEGMENTATION_CLASSES
-    detection_classes: tuple[ClassInfo, ...] = DETECTION_CLASSES
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-
-    def contract(self) -> ModelContract:
-        """The contract of an fp32 export."""
-        return ModelContract(
-            name=self.name,
-            version=self.version,
-            precision="fp32",
-            input=InputSpec(height=self.height, width=self.width),
-            class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, self.segmentation_classes),
-            detections=DetectionSpec(self.max_detections, self.score_threshold, self.detection_classes),
-            golden=self._golden_limits(),
-            provenance=self.provenance,
-            metrics=self.metrics,
-        )
-
-    def _golden_limits(self) -> GoldenLimits:
-        usual = GoldenLimits()
-        cells = (self.height // SEGMENTATION_STRIDE) * (self.width // SEGMENTATION_STRIDE)
-        share = max(0.0, 1 - GOLDEN_TIED_CELLS / cells) if cells > 0 else 0.0
-        return GoldenLimits(min(usual.class_map_agreement_min, math.floor(share * 1e4) / 1e4), usual.box_iou_min)
 
 
 def export_student(

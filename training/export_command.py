@@ -7,19 +7,20 @@ import datetime
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from ros_kd_perception.model_contract import ContractError
 from ros_kd_perception.preprocess import letterbox
 from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import UInt8Array
-from training.checkpoint import CheckpointInfo, load_student
-from training.export import ExportSettings, export_student
-from training.parity import ParityError
+from training.errors import CheckpointError
+from training.export_settings import ExportSettings
 from training.recipe_reader import parse_recipe
+
+if TYPE_CHECKING:
+    from training.checkpoint import CheckpointInfo
 
 # Rendered, so that no licensed frame enters a file; of three kinds, so that more than one part of the network works.
 # Clear weather: film grain and rain do not compress, and all frames must fit into 2 MiB.
@@ -51,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; exit status 0, or 2 with one sentence where the input is wrong or parity fails."""
+    if not arguments.checkpoint.exists():
+        raise CheckpointError.missing(arguments.checkpoint)
+
+    from training.checkpoint import load_student
+    from training.export import export_student
+
     student, info = load_student(arguments.checkpoint, arguments.weights)
     try:
         settings = ExportSettings(
@@ -68,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         real = read_network_inputs(folder, settings.height, settings.width) if folder else []
         golden = render_network_inputs(settings.height, settings.width)
         report = export_student(student, arguments.output, settings, golden, real)
-    except (ContractError, ParityError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:  # ContractError and ParityError are of the former
         print(f"error: {error}", file=sys.stderr)
         return 2
     where = f"{len(real)} frames of {folder}" if real else "no real frames, for none were given or found"

@@ -15,18 +15,12 @@ from torch import Tensor, nn
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from training.checkpoint import (
-    INFO_KEY,
-    CheckpointError,
-    CheckpointInfo,
-    class_names,
-    git_commit,
-    load_weights_into,
-)
+from training.checkpoint import INFO_KEY, CheckpointInfo, class_names, git_commit, load_weights_into
 from training.data.batch import Batch
 from training.data.sample import Sample
 from training.ema import AveragedWeights
-from training.export import ExportSettings
+from training.errors import CheckpointError
+from training.export_settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.student import Student, build_recipe_student
 from training.objective import build_objective

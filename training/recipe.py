@@ -12,13 +12,10 @@ import yaml
 
 from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
 from training.distillation.recipe import DistillationRecipe
+from training.errors import RecipeError
 
 MAX_DETECTIONS = 100  # of an export
 UNLABELED_KINDS = ("unlabeled", "bag")  # of sources
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be run; the message says which key, what was expected and what to do."""
 
 
 def _ranged(default: Any, low: float | None = None, high: float | None = None) -> Any:

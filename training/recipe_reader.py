@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from training.recipe import Recipe, RecipeError
+from training.errors import RecipeError
+from training.recipe import Recipe
 
 MAX_RECIPE_BYTES = 1 << 20
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 import lightning
 import torch
 
-from training.checkpoint import CheckpointError
+from training.errors import CheckpointError
 
 
 class DataClock(lightning.Callback):

@@ -10,8 +10,8 @@ import numpy as np
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.perceiver import DivergedOutput, Perceiver
 from ros_kd_perception.structures import Frame, Perception
-from training.checkpoint import CheckpointError
 from training.data.sample import Sample
+from training.errors import CheckpointError
 from training.metrics_detection import DetectionMetrics
 from training.metrics_segmentation import SegmentationMetrics
 

@@ -7,7 +7,7 @@ import torch
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.onnx_model import NetworkOutputs
 from ros_kd_perception.structures import UInt8Array
-from training.export import ExportSettings
+from training.export_settings import ExportSettings
 from training.networks.deployed import DeployedStudent
 from training.networks.student import Student
 

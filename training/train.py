@@ -1,8 +1,7 @@
-"""`python -m training train RECIPE`: a supervised run from start, or from where it was stopped, to a checkpoint."""
+"""A run from start, or from where it was stopped, to a checkpoint."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import warnings
@@ -14,39 +13,16 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from training.checkpoint import INFO_KEY, CheckpointError, read_checkpoint
+from training.checkpoint import INFO_KEY, read_checkpoint
 from training.checkpoint_files import WholeCheckpoints, check_room
 from training.data.data_module import DrivingData
-from training.disk_errors import writing_to
+from training.errors import CheckpointError, RecipeError
 from training.lightning_module import StudentTraining
 from training.objective import cache_growth
-from training.recipe import Recipe, RecipeError
-from training.recipe_reader import load_recipe
+from training.recipe import Recipe
 from training.run_callbacks import DataClock, EpochLines, FolderLock, LastValidation
 
 LOGGED_EVERY_STEPS = 2
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("recipe", type=Path, help="a file of training/recipes/")
-    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a recipe key")
-    parser.add_argument("--max-epochs", type=int, help="same as --override epochs=N; the schedule ends there")
-    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from a last.ckpt of the same recipe")
-    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
-    parser.add_argument("--devices", default="1", help="how many, or a list such as 0,1")
-    parser.add_argument("--num-nodes", type=int, default=1, help="machines; start the same command on each")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Train; exit status 0, or 2 with one sentence where the input is wrong."""
-    overrides = list(arguments.override)
-    if arguments.max_epochs is not None:
-        overrides.append(f"epochs={arguments.max_epochs}")
-    recipe = load_recipe(arguments.recipe, overrides)
-    with writing_to(recipe.output / recipe.name):
-        train(recipe, arguments.resume, arguments.accelerator, arguments.devices, arguments.num_nodes)
-    return 0
 
 
 def train(

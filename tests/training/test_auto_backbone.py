@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from training.__main__ import main
-from training.checkpoint import CheckpointError, load_student
-from training.export import ExportSettings, export_student
+from training.checkpoint import load_student
+from training.errors import CheckpointError, RecipeError
+from training.export import export_student
+from training.export_settings import ExportSettings
 from training.lightning_module import split_by_decay
 from training.model_size import size_of_onnx, size_of_student
 from training.networks.auto_backbone import (
@@ -30,7 +32,7 @@ from training.networks.auto_backbone import (
     rebuild_backbone,
 )
 from training.networks.student import Student, build_student
-from training.recipe import BackboneRecipe, RecipeError
+from training.recipe import BackboneRecipe
 from training.recipe_reader import load_recipe
 from training.train import train
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from training import checkpoint_files
-from training.checkpoint import CheckpointError
 from training.checkpoint_files import WholeCheckpoints, check_room
+from training.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[2]
 # A limit on the size of files stands in for the end of the disk: the kernel refuses to write on, as it does there.

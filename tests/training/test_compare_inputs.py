@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from training import compare
-from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointError, CheckpointInfo
+from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo
 from training.compare_inputs import check_inputs, find_overlaps
 from training.compare_recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
+from training.errors import CheckpointError
 from training.networks.student import build_student
 from training.recipe import Recipe, SourceRecipe
 from training.recipe_reader import load_recipe, load_section

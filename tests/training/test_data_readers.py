@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from training.data.camvid import CamVidFolder, boxes_from_regions
-from training.data.data_module import open_source
-from training.data.source import DataError, RenderedFolder
+from training.data.registry import open_source
+from training.data.source import RenderedFolder
+from training.errors import DataError
 from training.recipe import SourceRecipe
 
 CAMVID = Path(__file__).resolve().parents[3] / "shared" / "camvid"

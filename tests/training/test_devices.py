@@ -14,7 +14,7 @@ from pretended_accelerator import DevicesMixed, OnAccelerator, move, pretended_a
 from training.data.batch import Batch, collate
 from training.data.data_module import DrivingData, TrainingSet
 from training.data.sampling import Draw
-from training.export import ExportSettings
+from training.export_settings import ExportSettings
 from training.lightning_module import StudentTraining
 from training.networks.student import build_student
 from training.recipe import Recipe

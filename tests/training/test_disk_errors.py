@@ -10,6 +10,7 @@ import pytest
 
 import training.evaluate
 from training import __main__ as command_line
+from training import evaluate_command
 from training.disk_errors import sentence_about, writing_to
 
 
@@ -29,7 +30,7 @@ def test_full_disk_while_figures_are_written_is_one_sentence(
         return 0
 
     monkeypatch.setattr(Path, "write_bytes", fill)
-    monkeypatch.setattr(training.evaluate, "run", write_figures)
+    monkeypatch.setattr(evaluate_command, "run", write_figures)
     assert command_line.main(["evaluate", "model.onnx", "folder"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path}/figures.json: expected to read or write it, got: No space left")
@@ -50,6 +51,6 @@ def test_what_is_no_file_keeps_its_traceback(error: OSError, monkeypatch: pytest
         raise error
 
     assert sentence_about(error) is None
-    monkeypatch.setattr(training.evaluate, "run", broken)
+    monkeypatch.setattr(evaluate_command, "run", broken)
     with pytest.raises(type(error)):
         command_line.main(["evaluate", "model.onnx", "folder"])

@@ -22,7 +22,8 @@ from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from training import export_command
 from training.checkpoint import CheckpointInfo
-from training.export import ExportSettings, build_graph, export_student
+from training.export import build_graph, export_student
+from training.export_settings import ExportSettings
 from training.networks.student import Student, build_student
 from training.parity import ParityError, ParityReport, measure_parity
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.export import ExportSettings
+from training.export_settings import ExportSettings
 from training.networks.backbone import Backbone
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
 from training.networks.deployed import DeployedStudent, block_uncertainty

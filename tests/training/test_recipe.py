@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training.recipe import BackboneRecipe, RecipeError
+from training.errors import RecipeError
+from training.recipe import BackboneRecipe
 from training.recipe_reader import load_recipe, parse_recipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "training" / "recipes").glob("*.yaml"))

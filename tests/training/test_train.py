@@ -17,19 +17,13 @@ import torch
 import training.train as train_module
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
-from training.checkpoint import (
-    INFO_KEY,
-    CheckpointError,
-    digest_of_weights,
-    load_student,
-    load_weights_into,
-    read_checkpoint,
-)
+from training.checkpoint import INFO_KEY, digest_of_weights, load_student, load_weights_into, read_checkpoint
 from training.data.data_module import DrivingData
 from training.ema import AveragedWeights
+from training.errors import CheckpointError, RecipeError
 from training.lightning_module import rate_share, split_by_decay
 from training.networks.student import build_student
-from training.recipe import OptimizerRecipe, Recipe, RecipeError
+from training.recipe import OptimizerRecipe, Recipe
 from training.recipe_reader import load_recipe
 from training.train import train
 

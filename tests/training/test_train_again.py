@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from training.__main__ import main
-from training.checkpoint import CheckpointError, read_checkpoint
+from training.checkpoint import read_checkpoint
+from training.errors import CheckpointError, RecipeError
 from training.lightning_module import StudentTraining, all_finite
 from training.networks.student import build_student
-from training.recipe import Recipe, RecipeError
+from training.recipe import Recipe
 from training.recipe_reader import load_recipe
 from training.run_callbacks import DataClock
 from training.train import train

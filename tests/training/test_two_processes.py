@@ -146,7 +146,7 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
 
 def test_run_of_two_processes_notes_the_figures_that_one_finds(rendered_samples: Path, tmp_path: Path) -> None:
     from training.checkpoint import load_student
-    from training.data.data_module import open_source
+    from training.data.registry import open_source
     from training.evaluate import evaluate, open_model
     from training.recipe import SourceRecipe
 

@@ -10,7 +10,7 @@ import pytest
 from one_and_two_processes import by_one_and_by_two
 
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
-from training.data.data_module import open_source
+from training.data.registry import open_source
 from training.evaluate import evaluate, open_model
 from training.recipe import Recipe, SourceRecipe
 from training.recipe_reader import load_recipe

@@ -15,8 +15,8 @@ from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 from training.data import unlabeled
 from training.data.data_module import DrivingData
-from training.data.source import DataError
 from training.data.unlabeled import UnlabeledFolder, take_frames_out
+from training.errors import DataError
 from training.recipe import SourceRecipe
 from training.recipe_reader import parse_recipe
 

@@ -13,34 +13,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.data.augmentation import augment
 from training.data.batch import Batch, collate
-from training.data.camvid import CamVidFolder
+from training.data.registry import open_source
 from training.data.sample import Sample
 from training.data.sampling import Draw, EpochSampler
-from training.data.source import DataError, FrameFolder, RenderedFolder
-from training.data.unlabeled import UnlabeledFolder, take_frames_out
-from training.recipe import UNLABELED_KINDS, Recipe, RecipeError, SourceRecipe, ValidationRecipe
+from training.data.source import FrameFolder
+from training.errors import DataError, RecipeError
+from training.recipe import UNLABELED_KINDS, Recipe, SourceRecipe, ValidationRecipe
 
-FOLDERS: dict[str, type[FrameFolder]] = {
-    "rendered": RenderedFolder,
-    "camvid": CamVidFolder,
-    "unlabeled": UnlabeledFolder,
-    "bag": UnlabeledFolder,
-}
 _TASK_OF_FIGURE = {"miou": "segmentation", "car_ap50": "detection"}  # in the order of DrivingData.validation
 _AUGMENTATION_STREAM = 1  # keeps the draws of augmentation apart from those of the sampler
-
-
-def open_source(recipe: SourceRecipe) -> FrameFolder:
-    """The reader of a recipe's source, everything about its files checked.
-
-    Raises:
-        DataError: something is missing, broken or outside the class tables.
-    """
-    if recipe.kind == "bag":
-        recipe = replace(recipe, folder=take_frames_out(recipe))
-    folder = FOLDERS[recipe.kind](recipe)
-    folder.check()
-    return folder
 
 
 class TrainingSet(Dataset[Sample]):

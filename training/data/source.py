@@ -18,6 +18,7 @@ from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASS
 from ros_kd_perception.compressed_image import check_whole, claimed_size, decode_file
 from ros_kd_perception.structures import BadFrame
 from training.data.sample import Sample
+from training.errors import DataError
 from training.recipe import SourceRecipe
 
 MAX_BOXES_JSON_BYTES = 1 << 30
@@ -27,10 +28,6 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 # A table of all values of a mask: sorting a mask for its ids takes four times as long.
 _KNOWN_IDS = np.isin(np.arange(256), [*(c.id for c in SEGMENTATION_CLASSES), UNLABELED_ID])
-
-
-class DataError(ValueError):
-    """A folder or file that cannot be trained on; the message names it, what was expected and the remedy."""
 
 
 class FrameFolder(ABC):

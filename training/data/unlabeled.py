@@ -16,7 +16,8 @@ from tqdm import tqdm
 from ros_kd_perception.bag import BagError, BagReader, read_camera_frames
 from ros_kd_perception.class_tables import UNLABELED_ID
 from ros_kd_perception.structures import BadFrame, UInt8Array
-from training.data.source import DataError, FrameFolder, Labels
+from training.data.source import FrameFolder, Labels
+from training.errors import DataError
 from training.recipe import SourceRecipe
 
 FRAMES_FOLDER = Path("out/frames")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.batch import Batch
-from training.data.source import DataError
+from training.errors import DataError
 from training.networks.heads import DetectionOutputs
 from training.networks.student import StudentFeatures, StudentOutputs
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.checkpoint import CheckpointError, digest_of_weights, load_student
+from training.checkpoint import digest_of_weights, load_student
 from training.data.batch import Batch
 from training.distillation.cache import OutputCache, to_arrays
+from training.errors import CheckpointError
 from training.networks.student import Student, StudentOutputs
 
 

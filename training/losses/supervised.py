@@ -12,7 +12,8 @@ from training.losses.assigner import Targets
 from training.losses.detection import detection_loss
 from training.losses.segmentation import count_labels, segmentation_cross_entropy, soft_jaccard
 from training.networks.heads import DetectionOutputs
-from training.networks.student import SEGMENTATION_STRIDE, StudentOutputs
+from training.networks.strides import SEGMENTATION_STRIDE
+from training.networks.student import StudentOutputs
 
 CELLS_PER_OBJECT = 10  # of the one-to-many branch, as in TOOD
 BOX_WEIGHT = 2.0  # of the box loss beside the class loss, as in Generalized Focal Loss

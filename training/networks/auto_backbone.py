@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.recipe import BackboneRecipe, RecipeError
+from training.errors import RecipeError
+from training.recipe import BackboneRecipe
 from training.recipe_reader import suggestion
 
 if TYPE_CHECKING:

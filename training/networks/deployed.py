@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.networks.heads import cell_centres, decode_clipped_boxes
-from training.networks.student import DETECTION_STRIDES, SEGMENTATION_STRIDE, Student
+from training.networks.strides import DETECTION_STRIDES, SEGMENTATION_STRIDE
+from training.networks.student import Student
 
 UNCERTAINTY_BLOCK_PX = 32
 

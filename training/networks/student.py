@@ -14,10 +14,8 @@ from training.networks.backbone import Backbone
 from training.networks.blocks import fuse_blocks
 from training.networks.heads import DetectionBranch, DetectionOutputs, SegmentationHead
 from training.networks.neck import FeaturePyramid
+from training.networks.strides import DETECTION_STRIDES
 from training.recipe import Recipe
-
-SEGMENTATION_STRIDE = 4
-DETECTION_STRIDES = (8, 16, 32)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""Help, and what is wrong with recipes and paths, is answered before anything is loaded that takes seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+
+from training.__main__ import COMMANDS
+
+# What takes long to load, or leads to what does.
+SLOW = ("torch", "lightning", "transformers", "onnx", "onnxruntime", "matplotlib", "scipy", "tensorboard")
+RUN = f"""
+import sys
+from training.__main__ import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as end:
+    status = end.code
+print("LOADED", *[name for name in {SLOW} if name in sys.modules])
+sys.exit(status)
+"""
+RECIPE = "training/recipes/student_s_smoke.yaml"
+COMPARISON = "training/comparisons/student_n_left_out.yaml"
+
+
+def run(*words: str | Path) -> tuple[int, str, str]:
+    """Exit status, what was loaded of SLOW, and what was said."""
+    command = [sys.executable, "-c", RUN, *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    said, _, loaded = done.stdout.rpartition("LOADED")
+    return done.returncode, loaded.strip(), said + done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
+def test_help_loads_nothing_slow(words: list[str]) -> None:
+    status, loaded, said = run(*words)
+    assert (status, loaded) == (0, "")
+    assert said.startswith("usage: python -m training")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "nowhere.yaml"], "nowhere.yaml: cannot be read as a recipe"),
+        (["train", RECIPE, "--override", "epoch=3"], "unknown key epoch; did you mean epochs?"),
+        (["train", RECIPE, "--override", "size=x"], "size must be one of n, s, m, l"),
+        (["train", RECIPE, "--override", "data.train.9.folder=x"], "no such place in the recipe"),
+        (["train", RECIPE, "--max-epochs", "0"], "epochs must be at least 1"),
+        (["train", RECIPE, "--resume", "nowhere.ckpt"], "nowhere.ckpt: expected a checkpoint, there is no such file"),
+        (["train", RECIPE, "--accelerator", "cgu"], "invalid choice: 'cgu'"),
+        (
+            ["train", "training/recipes/student_n_distilled.yaml", "--override", "distillation.terms=[]"],
+            "at least one term",
+        ),
+        (["compare", "nowhere.yaml"], "nowhere.yaml: cannot be read as a recipe"),
+        (["compare", COMPARISON, "--override", "seed=[1]"], "unknown key seed; did you mean seeds?"),
+        (["compare", COMPARISON, "--override", "entries.0.recipe=nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["compare", COMPARISON, "--override", "entries.1.overrides=[epochs=7]"], "expected the budget of"),
+        (["evaluate", "nowhere.ckpt", "frames"], "nowhere.ckpt: expected a checkpoint, there is no such file"),
+        (["evaluate", "nowhere.onnx", "frames"], "expected an ONNX file at nowhere.onnx, found none"),
+        (["export", "nowhere.ckpt", "-o", "out.onnx"], "nowhere.ckpt: expected a checkpoint, there is no such file"),
+    ],
+    ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else "",
+)
+def test_what_is_wrong_with_words_and_recipes_is_said_before_anything_slow(words: list[str], sentence: str) -> None:
+    status, loaded, said = run(*words)
+    assert (status, loaded) == (2, ""), said
+    assert sentence in said
+
+
+def test_a_damaged_model_is_refused_before_anything_slow(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(b"\x00" * 100)
+    status, loaded, said = run("evaluate", path, tmp_path)
+    assert (status, loaded) == (2, "")
+    assert "expected to be an ONNX model" in said
+    assert said.count("\n") == 1

@@ -1,0 +1,28 @@
+"""`python -m training compare FILE`: train several ways over several seeds and say what each was worth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from training.compare_recipe import ComparisonRecipe, plan
+from training.recipe_reader import load_section
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("comparison", type=Path, help="a file of training/comparisons/")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of it")
+    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
+    parser.add_argument("--devices", default="1", help="how many, or a list such as 0,1")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train what is missing, score all, write the report; exit status 0."""
+    comparison = load_section(arguments.comparison, ComparisonRecipe, arguments.override)
+    runs = plan(comparison)
+
+    from training.compare import compare
+
+    compare(comparison, runs, arguments.accelerator, arguments.devices)
+    return 0

@@ -1,0 +1,76 @@
+"""`python -m training evaluate MODEL DATA`: score a checkpoint or an exported student on labelled frames."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ros_kd_perception.onnx_file import read_model_file
+from training.errors import CheckpointError
+from training.export_settings import ExportSettings
+from training.recipe import SourceRecipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    defaults = ExportSettings()
+    parser.add_argument("model", type=Path, help="a .ckpt of train, or an exported .onnx")
+    parser.add_argument("data", type=Path, help="folder with images/ and masks/")
+    parser.add_argument("--kind", choices=("auto", "rendered", "camvid"), default="auto", help="auto: by boxes.json")
+    parser.add_argument("--include-drives", nargs="*", default=[], metavar="PREFIX", help="only frames named so")
+    parser.add_argument("--exclude-drives", nargs="*", default=[], metavar="PREFIX", help="no frames named so")
+    parser.add_argument("--limit", type=int, default=0, help="first so many frames, 0 = all")
+    parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="of a checkpoint")
+    parser.add_argument("--height", type=int, default=defaults.height, help="network input of a checkpoint")
+    parser.add_argument("--width", type=int, default=defaults.width, help="network input of a checkpoint")
+    parser.add_argument("--threads", type=int, default=2, help="of inference on a CPU")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write what was seen beside the labels")
+    parser.add_argument("--picture-count", type=int, default=12)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate; exit status 0, or 2 with one sentence where the input is wrong."""
+    if arguments.model.suffix == ".onnx":
+        read_model_file(arguments.model)
+    elif not arguments.model.exists():
+        raise CheckpointError.missing(arguments.model)
+
+    from ros_kd_perception.onnx_model import ModelError
+    from training.data.registry import open_source
+    from training.evaluate import PictureWriter, evaluate, open_model, table, write_text
+
+    try:
+        model = open_model(arguments.model, arguments.weights, arguments.height, arguments.width, arguments.threads)
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    kind = arguments.kind
+    if kind == "auto":
+        kind = "rendered" if (arguments.data / "boxes.json").is_file() else "camvid"
+    source = open_source(
+        SourceRecipe(
+            kind,
+            arguments.data,
+            include_drives=tuple(arguments.include_drives),
+            exclude_drives=tuple(arguments.exclude_drives),
+            limit=arguments.limit,
+        )
+    )
+    pictures = PictureWriter(arguments.pictures, len(source), arguments.picture_count) if arguments.pictures else None
+    results = {
+        "model": arguments.model.name,
+        "runtime": model.runtime,
+        "input": [model.contract.input.height, model.contract.input.width],
+        "parameters": model.size.parameters,
+        "multiply_accumulates": model.size.multiply_accumulates,
+        "data": source.folder.name,
+        "boxes": "exact" if kind == "rendered" else "approximate: connected regions of the masks",
+        **evaluate(model, source, pictures),
+    }
+    print(table(results))
+    if arguments.json:
+        write_text(arguments.json, json.dumps(results, indent=1) + "\n")
+    return 0

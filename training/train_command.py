@@ -1,0 +1,37 @@
+"""`python -m training train RECIPE`: train a student by a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from training.disk_errors import writing_to
+from training.errors import CheckpointError
+from training.recipe_reader import load_recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("recipe", type=Path, help="a file of training/recipes/")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a recipe key")
+    parser.add_argument("--max-epochs", type=int, help="same as --override epochs=N; the schedule ends there")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from a last.ckpt of the same recipe")
+    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
+    parser.add_argument("--devices", default="1", help="how many, or a list such as 0,1")
+    parser.add_argument("--num-nodes", type=int, default=1, help="machines; start the same command on each")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; exit status 0."""
+    overrides = list(arguments.override)
+    if arguments.max_epochs is not None:
+        overrides.append(f"epochs={arguments.max_epochs}")
+    recipe = load_recipe(arguments.recipe, overrides)
+    if arguments.resume is not None and not arguments.resume.exists():
+        raise CheckpointError.missing(arguments.resume)
+
+    from training.train import train
+
+    with writing_to(recipe.output / recipe.name):
+        train(recipe, arguments.resume, arguments.accelerator, arguments.devices, arguments.num_nodes)
+    return 0
