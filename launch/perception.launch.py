@@ -5,14 +5,17 @@
 Arguments that are left empty keep what the parameter file says. The node activates itself (its parameter `autostart`)
 rather than on events from here: so it comes back to active when `respawn` restarts it, and needs no service call to get
 through while a vehicle's graph is still forming. With `autostart:=false` a lifecycle manager takes over.
+
+`ros2 launch` ends with status 1 if the node failed, unless `respawn` restarted it. What else is launched goes on.
 """
 
 import os
 from pathlib import Path
 from typing import Any
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.substitutions import FindPackageShare
@@ -24,6 +27,7 @@ from ros_kd_perception.launch_arguments import (
     node_parameters,
     remappings,
 )
+from ros_kd_perception.launch_exit_status import report_failure, report_failure_at_shutdown
 from ros_kd_perception.ros_environment import large_image_environment
 
 PACKAGE = "ros_kd_perception"
@@ -62,8 +66,8 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
-def start_node(context: LaunchContext) -> list[LifecycleNode]:
-    """Turn the arguments into the node.
+def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Turn the arguments into the node, and look at how it ends.
 
     Raises:
         LaunchArgumentError: an argument that nothing can be made of, or a parameter file that is not there.
@@ -87,7 +91,8 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
         output="screen",
         emulate_tty=True,
     )
-    return [node]
+    on_exit = report_failure_at_shutdown if is_true(given["respawn"]) else report_failure
+    return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit)), node]
 
 
 def _argument(name: str, description: str, default: Any = "", choices: tuple[str, ...] = ()) -> DeclareLaunchArgument:

@@ -5,16 +5,21 @@
 The cameras are found in the bag; `camera_topics:='{front: /front_camera/image_raw}'` chooses and names them otherwise.
 With `record:=results.mcap` the node's results are recorded, at the bag's times. The arguments of perception.launch.py
 are taken too. All ends with the bag unless `loop` or `keep_running` is set.
+
+`ros2 launch` ends with status 0 if every process ended well, at the end of the bag or at Ctrl-C. It ends with 1 if one
+failed, and an error names that one with its own exit status. The launch system has no other status.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch import Action, LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -25,12 +30,13 @@ from launch.actions import (
 )
 from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown
-from launch.events.process import ProcessIO
+from launch.events.process import ProcessExited, ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
 from ros_kd_perception.launch_arguments import camera_topics, is_true, node_name, seconds
+from ros_kd_perception.launch_exit_status import report_early_end, report_failure
 from ros_kd_perception.ros_environment import large_image_environment
 
 FLAG = ["true", "false", "True", "False"]
@@ -97,13 +103,21 @@ def find_cameras(context: LaunchContext) -> None:
 def start_recorder_and_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Play what `find_cameras` found; a recorder must hear the node first, lest it miss results."""
     given = context.launch_configurations
+    ending = Ending()
     player = _player(context)
-    play: list[LaunchDescriptionEntity] = [player]
-    if not is_true(given["keep_running"]):
-        end = TimerAction(period=LAST_FRAMES_S, actions=[_shut_down("the bag has ended")])
-        play.append(RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end])))
-    if not given["record"]:
+    at_end = [] if is_true(given["keep_running"]) else [ending.after(LAST_FRAMES_S, "the bag has ended")]
+    play: list[LaunchDescriptionEntity] = [_on_exit(player, report_failure, at_end), player]
+    if given["record"]:
+        play = _record_and_play(context, ending, play)
+    if is_true(given["respawn"]):
         return play
+    return [_on_exit(_is_perception_node, report_early_end, [ending.now("the node has ended")]), *play]
+
+
+def _record_and_play(
+    context: LaunchContext, ending: Ending, play: list[LaunchDescriptionEntity]
+) -> list[LaunchDescriptionEntity]:
+    recorder = _recorder(context)
 
     def play_once(*_: object) -> list[LaunchDescriptionEntity]:
         actions, play[:] = list(play), []
@@ -112,17 +126,53 @@ def start_recorder_and_player(context: LaunchContext) -> list[LaunchDescriptionE
     def listen(output: ProcessIO) -> list[LaunchDescriptionEntity]:
         return play_once() if RECORDER_IS_READY in output.text else []
 
-    recorder = _recorder(context)
+    wait_s = seconds("wait_for_node_s", context.launch_configurations["wait_for_node_s"])
     return [
-        recorder,
+        _on_exit(recorder, report_failure, [ending.now("the recording has ended")]),
         RegisterEventHandler(OnProcessIO(target_action=recorder, on_stdout=listen)),
-        # A recording that cannot be written ends everything; one that ends with the rest changes nothing.
-        RegisterEventHandler(OnProcessExit(target_action=recorder, on_exit=[_shut_down("the recording has ended")])),
+        recorder,
         # If the node does not come up, the player says so.
-        TimerAction(
-            period=seconds("wait_for_node_s", given["wait_for_node_s"]), actions=[OpaqueFunction(function=play_once)]
-        ),
+        TimerAction(period=wait_s, actions=[OpaqueFunction(function=play_once)]),
     ]
+
+
+class Ending:
+    """Shuts everything down, once: at a second Shutdown event launch_ros raises an exception."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def now(self, reason: str) -> OpaqueFunction:
+        """Make an action that shuts everything down unless that is under way."""
+        return OpaqueFunction(function=self._begin, args=[reason])
+
+    def after(self, delay_s: float, reason: str) -> TimerAction:
+        """Make an action like `now` with a delay."""
+        return TimerAction(period=delay_s, actions=[self.now(reason)])
+
+    def _begin(self, context: LaunchContext, reason: str) -> list[LaunchDescriptionEntity]:
+        if self._begun or context.is_shutdown:
+            return []
+        self._begun = True
+        return [EmitEvent(event=Shutdown(reason=reason))]
+
+
+def _on_exit(
+    process: Action | Callable[[Action], bool],
+    report: Callable[[ProcessExited, LaunchContext], None],
+    actions: Sequence[LaunchDescriptionEntity],
+) -> RegisterEventHandler:
+    """Report how a process ended; then the actions, unless everything shuts down already."""
+
+    def handle(exited: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        report(exited, context)
+        return [] if context.is_shutdown else list(actions)
+
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=handle))
+
+
+def _is_perception_node(process: Action) -> bool:
+    return isinstance(process, Node) and process.node_executable == "perception_node"
 
 
 def _player(context: LaunchContext) -> Node:
@@ -167,7 +217,3 @@ def _recorder(context: LaunchContext) -> Node:
         additional_env=large_image_environment(os.environ, given["fastdds_profile"]),
         output="screen",
     )
-
-
-def _shut_down(reason: str) -> EmitEvent:
-    return EmitEvent(event=Shutdown(reason=reason))

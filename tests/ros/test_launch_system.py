@@ -77,15 +77,16 @@ class Launched:
             assert enough, f"waited {TIMEOUT_S} s in vain for {pattern} in:\n{''.join(self._lines)}"
             return re.findall(pattern, "".join(self._lines))
 
-    def interrupt(self) -> str:
-        """End it as Ctrl-C does and return all it said."""
+    def interrupt(self) -> int:
+        """End it as Ctrl-C does and return its exit status."""
         self.process.send_signal(signal.SIGINT)
         return self.until_end()
 
-    def until_end(self) -> str:
-        self.process.wait(TIMEOUT_S)
+    def until_end(self) -> int:
+        """Wait for its end and return its exit status."""
+        status = self.process.wait(TIMEOUT_S)
         self._thread.join(TIMEOUT_S)
-        return self.said
+        return status
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
@@ -164,7 +165,8 @@ def test_a_killed_node_is_relaunched_with_its_names_topics_and_transports(
         assert second_pid != first_pid
         answer = peer.call(GetState, "/robot/perception/get_state", GetState.Request())
         assert answer.current_state.label == "active"
-        assert "process has finished cleanly" in node.interrupt()
+        assert node.interrupt() == 0, node.said
+    assert "process has finished cleanly" in node.said
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["raw", "compressed"])
@@ -178,11 +180,13 @@ def test_replay_plays_the_cameras_of_a_bag_records_the_results_and_ends(
     with launched(
         workspace, environment, "replay.launch.py", f"bag:={bag}", f"model:={tiny_student}", *record
     ) as replay:
-        said = replay.until_end()
+        status = replay.until_end()
 
-    assert "perception]: active" in said
-    assert "played 32 images" in said
-    assert said.count("process has finished cleanly") == (3 if record else 2), said
+    assert status == 0, replay.said
+    assert "ERROR" not in replay.said
+    assert "perception]: active" in replay.said
+    assert "played 32 images" in replay.said
+    assert replay.said.count("process has finished cleanly") == (3 if record else 2), replay.said
     if record:
         with BagReader(output, {"front": "/robot/perception/front/segmentation"}) as results:
             counts = {topic.name.removeprefix("/robot/perception/"): topic.count for topic in results.topics}
@@ -190,6 +194,24 @@ def test_replay_plays_the_cameras_of_a_bag_records_the_results_and_ends(
             assert counts["left/segmentation/label_info"] == 1
             # By the bag's clock, not by that of the wall.
             assert START_NS - 10**9 < results.first_image_ns <= results.end_ns < START_NS + 60 * 10**9
+
+
+def test_a_replay_that_is_interrupted_completes_its_recording_and_ends_well(
+    workspace: Path, environment: dict[str, str], peer: Peer, tmp_path: Path, tiny_student: Path
+) -> None:
+    bag = write_small_bag(tmp_path / "drive.mcap", cameras=["front"], frames=4)
+    output = tmp_path / "results.mcap"
+    peer.listen_to_results("front")
+    arguments = (f"bag:={bag}", f"model:={tiny_student}", f"record:={output}", "loop:=true")
+
+    with launched(workspace, environment, "replay.launch.py", *arguments) as replay:
+        replay.wait_for("playing front")
+        peer.until(lambda: len(peer.results("front")) >= 5, "the node gives results", TIMEOUT_S)
+        assert replay.interrupt() == 0, replay.said
+
+    assert "Caught exception" not in replay.said
+    with BagReader(output, {"front": "/perception/front/segmentation"}) as results:
+        assert results.end_ns > results.start_ns
 
 
 def test_a_recording_that_cannot_be_written_ends_the_replay(
@@ -202,8 +224,60 @@ def test_a_recording_that_cannot_be_written_ends_the_replay(
     with launched(
         workspace, environment, "replay.launch.py", f"bag:={bag}", f"model:={tiny_student}", f"record:={taken}"
     ) as replay:
-        said = replay.until_end()
+        status = replay.until_end()
 
-    assert "expected a name for the new bag that is free" in said
-    assert "played" not in said
+    assert status == 1
+    assert "record_perception-2 failed with status 2" in replay.said
+    assert "Caught exception" not in replay.said
+    assert "expected a name for the new bag that is free" in replay.said
+    assert "played" not in replay.said
     assert taken.read_text() == "precious"
+
+
+def test_a_node_that_dies_ends_the_replay(
+    workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
+) -> None:
+    bag = write_small_bag(tmp_path / "drive.mcap", cameras=["front"], frames=4)
+
+    with launched(
+        workspace, environment, "replay.launch.py", f"bag:={bag}", f"model:={tiny_student}", "loop:=true"
+    ) as replay:
+        [node_pid] = replay.wait_for(r"perception_node-1\]: process started with pid \[(\d+)\]")
+        replay.wait_for("playing front")
+        os.kill(int(node_pid), signal.SIGKILL)
+        status = replay.until_end()
+
+    assert status == 1
+    assert "perception_node-1 failed with signal SIGKILL" in replay.said
+    assert "Caught exception" not in replay.said
+
+
+def test_a_replay_without_subscribers_fails_and_its_node_may_go_on(
+    workspace: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    bag = write_small_bag(tmp_path / "drive.mcap", cameras=["front"], frames=4)
+    arguments = (f"bag:={bag}", f"model:={tmp_path / 'missing.onnx'}", "wait_for_node_s:=0.5", "keep_running:=true")
+
+    with launched(workspace, environment, "replay.launch.py", *arguments) as replay:
+        replay.wait_for("play_bag-2 failed with status 1")
+        assert "[perception_node-1]: process has" not in replay.said
+        assert replay.interrupt() == 1
+
+
+@pytest.mark.parametrize(
+    ("launch_file", "argument", "why"),
+    [
+        ("perception.launch.py", "params_file:={folder}/broken.yaml", "perception_node-1 failed with status 2"),
+        ("perception.launch.py", "camera_topics:=front", "expected camera_topics like"),
+        ("replay.launch.py", "bag:={folder}/missing.mcap", "missing.mcap"),
+    ],
+)
+def test_what_cannot_start_fails(
+    launch_file: str, argument: str, why: str, workspace: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.yaml").write_text("perception: {ros__parameters: [}")
+
+    with launched(workspace, environment, launch_file, argument.format(folder=tmp_path)) as start:
+        assert start.until_end() == 1
+
+    assert why in start.said
