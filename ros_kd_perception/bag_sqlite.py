@@ -35,6 +35,8 @@ class SqliteFile:
         _check_length(path)
         self._database = sqlite3.connect(immutable_uri(path), uri=True)
         try:
+            # The pages of large messages are read once each: kept, they only push each other out.
+            self._database.execute("PRAGMA cache_size = -256")
             self._open()
         except sqlite3.Error as error:
             self.close()

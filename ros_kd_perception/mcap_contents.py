@@ -173,7 +173,9 @@ def _is_confirmed(contents: Contents, statistics: Statistics | None) -> bool:
     if any(channel.schema_id not in {0, *declared.schemas} for channel in declared.channels.values()):
         return False
     counts = contents.counts()
-    return counts == Counter(statistics.counts) and counts.keys() <= declared.channels.keys()
+    if counts != Counter(statistics.counts) or counts.total() != statistics.message_count:
+        return False
+    return counts.keys() <= declared.channels.keys()
 
 
 def _read_all_chunks(file: BinaryIO, contents: Contents) -> None:
