@@ -33,7 +33,7 @@ except ImportError as error:
 from ros_kd_perception.bag_errors import BagError, lost
 from ros_kd_perception.bag_metadata import METADATA_FILE
 from ros_kd_perception.bag_storage import StorageFile, StoredTopic
-from ros_kd_perception.camera_topics import CAMERA_INFO, BagTopic, camera_info_topic, choose_cameras
+from ros_kd_perception.camera_topics import CAMERA_INFO, BagTopic, camera_info_topic, choose_cameras, what_is_there
 from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.structures import BadFrame, Frame
 
@@ -103,11 +103,7 @@ class BagReader:
         except ValueError as error:
             raise BagError(f"{self.path}: {error}") from None
         if not self.cameras:
-            found = ", ".join(f"{topic.name} ({topic.message_type})" for topic in self.topics[:20])
-            raise BagError(
-                f"expected a topic of Image or CompressedImage in {self.path}, found: {found}; "
-                "choose one with --camera NAME=TOPIC if it is among them"
-            )
+            raise BagError(f"expected a topic of Image or CompressedImage in {self.path}, {what_is_there(self.topics)}")
         calibrations = {camera_info_topic(topic) for topic in self.cameras.values()}
         self.camera_topics = {
             topic.name: topic.message_type

@@ -50,7 +50,9 @@ def unreadable(path: Path, error: Exception, repair: str = "") -> BagError:
         repair: a command in backquotes.
     """
     if isinstance(error, CutOff):
-        return BagError(f"expected {path} to be a whole bag, {error}: it was cut off; repair it with {repair}")
+        return BagError(
+            f"expected {path} to be a whole bag, {error}: it was cut off or is still being recorded; repair it with {repair}"
+        )
     if isinstance(error, Damaged):
         return BagError(f"expected {path} to be a sound bag, got: {one_line(error)}; repair it with {repair}")
     if isinstance(error, PermissionError):

@@ -37,6 +37,8 @@ class SqliteFile:
         try:
             # The pages of large messages are read once each: kept, they only push each other out.
             self._database.execute("PRAGMA cache_size = -256")
+            # The name of a topic that is not read must not make a file unreadable.
+            self._database.text_factory = lambda raw: raw.decode("utf-8", "replace")
             self._open()
         except sqlite3.Error as error:
             self.close()

@@ -54,7 +54,7 @@ def choose_cameras(topics: Sequence[BagTopic], wanted: Mapping[str, str]) -> dic
     """
     images = [topic for topic in topics if topic.message_type in (IMAGE, COMPRESSED_IMAGE)]
     if wanted:
-        _check_wanted(wanted, images)
+        _check_wanted(wanted, topics, images)
         return dict(wanted)
     pictures = [t for t in images if not any(word in t.name.lower() for word in _NOT_A_CAMERA)]
     sources: dict[str, list[BagTopic]] = {}
@@ -98,13 +98,23 @@ def camera_info_topic(image_topic: str) -> str:
     return f"{match[1] if match else image_topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
 
 
-def _check_wanted(wanted: Mapping[str, str], images: Sequence[BagTopic]) -> None:
+def what_is_there(topics: Sequence[BagTopic]) -> str:
+    """Say what a bag without cameras holds instead, and what to do."""
+    found = ", ".join(f"{topic.name} ({topic.message_type})" for topic in topics[:20])
+    if any(topic.message_type.endswith(" in ros1") for topic in topics):
+        return f"found: {found}; turn a recording of ROS 1 into a ROS 2 bag with `rosbags-convert`, from its .bag file"
+    return f"found: {found}; choose one with --camera NAME=TOPIC if it is among them"
+
+
+def _check_wanted(wanted: Mapping[str, str], topics: Sequence[BagTopic], images: Sequence[BagTopic]) -> None:
     names = [topic.name for topic in images]
-    for camera, topic in wanted.items():
-        if topic not in names:
+    for camera, name in wanted.items():
+        if name not in names:
+            kinds = [topic.message_type for topic in topics if topic.name == name]
+            of_type = f" (it holds {kinds[0]})" if kinds else ""
             raise ValueError(
-                f"expected the topic {topic} of camera {camera!r} to be one of the bag's image topics, which are: "
-                f"{', '.join(names) or 'none'}"
+                f"expected the topic {name} of camera {camera!r} to be one of the bag's image topics{of_type}, which "
+                f"are: {', '.join(names) or 'none'}"
             )
 
 

@@ -29,11 +29,11 @@ def record(opcode: int, content: bytes) -> bytes:
     return struct.pack("<BQ", opcode, len(content)) + content
 
 
-def schema(number: int, name: str, encoding: str = "ros2msg", definition: str | bytes = "") -> bytes:
+def schema(number: int, name: str | bytes, encoding: str = "ros2msg", definition: str | bytes = "") -> bytes:
     return record(3, struct.pack("<H", number) + text(name) + text(encoding) + text(definition))
 
 
-def channel(number: int, schema_id: int, topic: str, encoding: str = "cdr", metadata: bytes = b"") -> bytes:
+def channel(number: int, schema_id: int, topic: str | bytes, encoding: str = "cdr", metadata: bytes = b"") -> bytes:
     return record(4, struct.pack("<HH", number, schema_id) + text(topic) + text(encoding) + text(metadata))
 
 
