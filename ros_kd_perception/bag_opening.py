@@ -51,7 +51,8 @@ def unreadable(path: Path, error: Exception, repair: str = "") -> BagError:
     """
     if isinstance(error, CutOff):
         return BagError(
-            f"expected {path} to be a whole bag, {error}: it was cut off or is still being recorded; repair it with {repair}"
+            f"expected {path} to be a whole bag, {error}: it was cut off or is still being recorded; repair it with "
+            f"{repair}"
         )
     if isinstance(error, Damaged):
         return BagError(f"expected {path} to be a sound bag, got: {one_line(error)}; repair it with {repair}")
