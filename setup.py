@@ -103,6 +103,8 @@ EXTRAS = {
         "matplotlib==3.11.2",
         "onnx==1.23.2",
         "onnxscript==0.7.2",
+        # Reads masks: OpenCV turns palettes into colours and spreads 1 to 4 bits.
+        "pillow==13.0.0",
         # Quantiles of Student's t for the intervals of comparisons.
         "scipy==1.17.1",
         "tensorboard==2.21.0",

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from ros_kd_perception.preprocess import letterbox
 from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import UInt8Array
+from training.data.image_files import list_images, read_image
 from training.errors import CheckpointError
 from training.export_settings import ExportSettings
 from training.recipe_reader import parse_recipe
@@ -106,7 +106,8 @@ def read_metrics(path: Path) -> dict[str, Any]:
         raise ValueError(f"expected figures of at most {MAX_METRICS_BYTES} bytes in {path}; give the JSON of evaluate")
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        json.dumps(metrics, allow_nan=False)  # Python reads NaN and 1e999, which the contract's JSON cannot hold
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"expected {path} to be JSON, got {error}; give the JSON of evaluate") from None
     if not isinstance(metrics, dict):
         raise ValueError(f"expected {path} to hold a JSON object, got {type(metrics).__name__}; give evaluate's JSON")
@@ -124,19 +125,11 @@ def read_network_inputs(folder: Path, height: int, width: int) -> list[UInt8Arra
     """Up to PARITY_FRAMES frames spread evenly over a folder of JPEG and PNG files, letterboxed.
 
     Raises:
-        ValueError: none there, or one cannot be read.
+        DataError: none there, or one cannot be read.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    if not paths:
-        raise ValueError(f"expected JPEG or PNG frames in {folder}, found none; give another --frames folder")
+    paths = list_images(folder)
     chosen = np.unique(np.linspace(0, len(paths) - 1, PARITY_FRAMES).round().astype(int))
-    inputs = []
-    for path in (paths[index] for index in chosen):
-        image_bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image_bgr is None:
-            raise ValueError(f"expected a picture in {path}, OpenCV cannot read it; remove it or give another folder")
-        inputs.append(_letterboxed(np.asarray(image_bgr, np.uint8), height, width))
-    return inputs
+    return [_letterboxed(read_image(paths[index]), height, width) for index in chosen]
 
 
 def render_network_inputs(height: int, width: int) -> list[UInt8Array]:

@@ -17,6 +17,8 @@ from training.data.sample import Sample
 from training.recipe import AugmentationRecipe
 
 PAD_VALUE = 114  # as the letterbox of the model contract
+# A frame with a shorter side could leave no pixel in a crop of the smallest zoom that a recipe may name.
+SOURCE_SIDE_MIN_PX = 32
 SIDE_MIN_PX = 3.0  # a box narrower or lower than this after the crop is dropped
 _RARE_NAMES = ("pole", "sign", "fence", "pedestrian", "bicyclist")
 _RARE_IDS = np.array([info.id for info in SEGMENTATION_CLASSES if info.name in _RARE_NAMES])
@@ -31,7 +33,7 @@ def augment(
     """A new sight of a frame.
 
     Args:
-        sample: the frame.
+        sample: the frame, of at least SOURCE_SIDE_MIN_PX a side.
         donor: another frame whose rare objects are pasted in; None = nothing is.
         height: of the crop, pixels.
         width: of the crop, pixels.

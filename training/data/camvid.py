@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.class_tables import SEGMENTATION_ID_OF_DETECTION_ID, UNLABELED_ID
-from training.data.source import LabeledFolder
+from training.data.source import ClassIds, LabeledFolder
 from training.recipe import SourceRecipe
 
 VOID_ID = 11
@@ -30,7 +30,7 @@ class CamVidFolder(LabeledFolder):
         # To find a frame's regions takes a third of the time of making a sample; `check` fills this for all of them.
         self._boxes: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
 
-    def to_our_ids(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def to_our_ids(self, mask: ClassIds) -> ClassIds:
         """Void becomes "not labelled"."""
         return np.where(mask == VOID_ID, np.uint8(UNLABELED_ID), mask)
 

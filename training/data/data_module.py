@@ -17,10 +17,10 @@ from training.data.registry import open_source
 from training.data.sample import Sample
 from training.data.sampling import Draw, EpochSampler
 from training.data.source import FrameFolder
-from training.errors import DataError, RecipeError
-from training.recipe import UNLABELED_KINDS, Recipe, SourceRecipe, ValidationRecipe
+from training.data.validation import check_something_to_learn, check_validation, choose_figure
+from training.errors import DataError
+from training.recipe import Recipe, SourceRecipe
 
-_TASK_OF_FIGURE = {"miou": "segmentation", "car_ap50": "detection"}  # in the order of DrivingData.validation
 _AUGMENTATION_STREAM = 1  # keeps the draws of augmentation apart from those of the sampler
 
 
@@ -66,11 +66,14 @@ class DrivingData(lightning.LightningDataModule):
         check_validation(recipe.validation)
         self.sources = [open_source(source) for source in recipe.data.train]
         self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
+        if recipe.distillation is None:
+            pairs = zip(recipe.data.train, self.sources, strict=True)
+            check_something_to_learn([folder for source, folder in pairs if source.share > 0])
         settings = recipe.validation
         self.validation = [
             _open_validation(source, settings.required) for source in (settings.segmentation, settings.detection)
         ]
-        self.best_by = _choose_figure(settings, self.validation)
+        self.best_by = choose_figure(settings, self.validation)
         self.samples_per_epoch = recipe.data.samples_per_epoch or sum(len(source) for source in self.sources)
         if self.samples_per_epoch < recipe.batch_size:
             raise DataError(
@@ -141,37 +144,6 @@ class _Frames(Dataset[Sample]):
 
 def _as_it_is(sample: Any) -> Any:
     return sample
-
-
-def check_validation(settings: ValidationRecipe) -> None:
-    """Look at what of the validation can be told from the recipe alone.
-
-    Raises:
-        RecipeError: it would never yield what is asked of it; training would find out at the first validation.
-    """
-    sources = {"segmentation": settings.segmentation, "detection": settings.detection}
-    for task, source in sources.items():
-        if source is not None and source.kind in UNLABELED_KINDS:
-            raise RecipeError(
-                f"validation.{task} must be frames with labels to score against, got kind {source.kind}; name a "
-                "labelled folder, or leave it out"
-            )
-    wanted = _TASK_OF_FIGURE[settings.best_by]
-    if any(sources.values()) and sources[wanted] is None:
-        other = next(figure for figure, task in _TASK_OF_FIGURE.items() if task != wanted)
-        raise RecipeError(
-            f"validation.best_by is {settings.best_by}, which comes from validation.{wanted}, and there is none; set "
-            f"validation.best_by to {other}, or add validation.{wanted}"
-        )
-
-
-def _choose_figure(settings: ValidationRecipe, opened: list[FrameFolder | None]) -> str:
-    """The recipe's figure, or the other one where only the frames of that are there, or none."""
-    there = [figure for figure, folder in zip(_TASK_OF_FIGURE, opened, strict=True) if folder]
-    if there and settings.best_by not in there:
-        print(f"the best checkpoint is chosen by {there[0]}, for there are no frames that give {settings.best_by}")
-        return there[0]
-    return settings.best_by if there else ""
 
 
 def _open_validation(recipe: SourceRecipe | None, required: bool) -> FrameFolder | None:

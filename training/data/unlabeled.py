@@ -16,6 +16,8 @@ from tqdm import tqdm
 from ros_kd_perception.bag import BagError, BagReader, read_camera_frames
 from ros_kd_perception.class_tables import UNLABELED_ID
 from ros_kd_perception.structures import BadFrame, UInt8Array
+from training.data.augmentation import SOURCE_SIDE_MIN_PX
+from training.data.image_files import UPRIGHT, exif_orientation
 from training.data.source import FrameFolder, Labels
 from training.errors import DataError
 from training.recipe import SourceRecipe
@@ -29,6 +31,16 @@ class UnlabeledFolder(FrameFolder):
     """A folder with images/ alone: every pixel void, objects unknown."""
 
     has_boxes = False
+
+    def check(self) -> None:
+        """Look at every frame once; say how many a viewer would turn, which is neither done here nor on the vehicle."""
+        super().check()
+        turned = sum(exif_orientation(path) != UPRIGHT for path in self._images)
+        if turned:
+            print(
+                f"{self.folder}: {turned} of {len(self)} images have an EXIF orientation; their pixels are taken as "
+                "they are stored, as the vehicle takes those of its cameras"
+            )
 
     def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:
         """Nothing is labelled."""
@@ -62,8 +74,8 @@ def take_frames_out(recipe: SourceRecipe, output: Path = FRAMES_FOLDER) -> Path:
         kept, bad = _write_frames(recipe, part / "images")
         if not kept:
             raise DataError(
-                f"{recipe.folder}: expected frames that can be decoded, got {bad} that cannot and none that can; "
-                "look at the bag with replay_bag"
+                f"{recipe.folder}: expected frames that can be decoded, of {SOURCE_SIDE_MIN_PX} pixels a side or more, "
+                f"got {bad} that cannot or are smaller and no other; look at the bag with replay_bag"
             )
         try:
             part.rename(folder)
@@ -78,7 +90,10 @@ def take_frames_out(recipe: SourceRecipe, output: Path = FRAMES_FOLDER) -> Path:
         raise DataError(f"{folder}: the frames of {recipe.folder} cannot be written ({error}); make room") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    print(f"{recipe.folder}: {kept} frames taken out, {bad} that cannot be decoded left out; they are in {folder}")
+    print(
+        f"{recipe.folder}: {kept} frames taken out into {folder}, {bad} left out that cannot be decoded or have a side "
+        f"under {SOURCE_SIDE_MIN_PX} pixels"
+    )
     return folder
 
 
@@ -97,7 +112,7 @@ def _write_frames(recipe: SourceRecipe, images: Path) -> tuple[int, int]:
             seen[camera] = number + 1
             if number % recipe.stride:
                 continue
-            if isinstance(frame, BadFrame):
+            if isinstance(frame, BadFrame) or min(frame.image_bgr.shape[:2]) < SOURCE_SIDE_MIN_PX:
                 bad += 1
             elif _has_changed(frame.image_bgr, camera, last, recipe.change_min):
                 path = images / f"{camera}_{number:07d}.jpg"

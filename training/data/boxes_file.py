@@ -1,0 +1,108 @@
+"""boxes.json: the objects of all frames of a folder, every number checked before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_kd_perception.class_tables import DETECTION_CLASSES
+from training.data.image_files import MAX_SIDE_PX
+from training.errors import DataError
+
+MAX_BOXES_JSON_BYTES = 1 << 30
+Boxes = tuple[NDArray[np.float32], NDArray[np.int64]]
+_LABELS = tuple(info.id for info in DETECTION_CLASSES)
+
+
+def read_boxes_file(path: Path, names: Iterable[str]) -> dict[str, Boxes]:
+    """Boxes float32 (n, 4) xyxy in pixels and labels int64 (n,) of the named frames; a repeated box counts once.
+
+    Args:
+        path: JSON of `{frame: {"boxes_xyxy": [[left, top, right, bottom], ...], "labels": [id, ...]}, ...}`.
+        names: frames that must have an entry.
+
+    Raises:
+        DataError: not such a file, a frame that is missing or there twice, or numbers that are no boxes and labels.
+    """
+    entries = _read_json(path)
+    boxes: dict[str, Boxes] = {}
+    repeated = 0
+    for name in names:
+        if name not in entries:
+            raise DataError(f"{path}: expected an entry for frame {name}, there is none; render the folder again")
+        objects = _check_entry(entries[name], f"{path}: frame {name}")
+        distinct = list(dict.fromkeys(objects))
+        repeated += len(objects) - len(distinct)
+        boxes[name] = (
+            np.array([box for box, _ in distinct], np.float32).reshape(-1, 4),
+            np.array([label for _, label in distinct], np.int64),
+        )
+    if repeated:
+        print(f"{path}: {repeated} boxes stand there twice in their frame with the same label; each counts once")
+    return boxes
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_BOXES_JSON_BYTES:
+            raise ValueError(f"expected at most {MAX_BOXES_JSON_BYTES} bytes, got {path.stat().st_size}")
+        entries = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeated_keys)
+        if not isinstance(entries, dict):
+            raise ValueError(f"expected an object of frames, got {type(entries).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: expected the boxes of all frames as JSON ({error}); render the folder again"
+        ) from error
+    return entries
+
+
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of two values under one key Python would silently take the last."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in entries if names.count(name) > 1)} is there twice")
+    return entries
+
+
+def _check_entry(entry: Any, where: str) -> list[tuple[tuple[float, ...], int]]:
+    """Each object's box and label."""
+    boxes, labels = (entry.get(key) for key in ("boxes_xyxy", "labels")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(boxes, list) or not isinstance(labels, list):
+        raise DataError(f"{where}: expected boxes_xyxy (n x 4) and labels (n), got {_short(entry)}; write it again")
+    if len(boxes) != len(labels):
+        raise DataError(f"{where}: expected as many labels as boxes, got {len(labels)} and {len(boxes)}")
+    for box in boxes:
+        _check_box(box, where)
+    strange = [label for label in labels if isinstance(label, bool) or label not in _LABELS]
+    if strange:
+        raise DataError(
+            f"{where}: expected whole numbers as labels 0..{len(_LABELS) - 1}, got {_short(strange)}; "
+            "write the ids of ros_kd_perception/class_tables.py"
+        )
+    return [(tuple(map(float, box)), int(label)) for box, label in zip(boxes, labels, strict=True)]
+
+
+def _check_box(box: Any, where: str) -> None:
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(corner) for corner in box):
+        raise DataError(f"{where}: expected a box of four numbers (n x 4 in all), got {_short(box)}; write it again")
+    if not all(0 <= corner <= MAX_SIDE_PX for corner in box):
+        raise DataError(f"{where}: expected box corners within 0..{MAX_SIDE_PX} pixels, got {_short(box)}; clip it")
+    left, top, right, bottom = np.asarray(box, np.float32)
+    if not (left < right and top < bottom):
+        raise DataError(
+            f"{where}: expected left, top, right, bottom of a box with a positive size, got {_short(box)}; correct it"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]

@@ -1,0 +1,141 @@
+"""Image files of a folder: which there are, their pixels as on the vehicle, and the ids that PNG masks hold.
+
+Masks are read by Pillow: OpenCV turns the indices of a palette into colours and spreads 1 to 4 bits over 0..255.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from ros_kd_perception.compressed_image import check_whole, claimed_size, decode_file
+from ros_kd_perception.structures import BadFrame
+from training.data.augmentation import SOURCE_SIDE_MIN_PX
+from training.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+OTHER_PICTURE_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+MAX_SIDE_PX = 8192
+UPRIGHT = 1
+_TURNED_OR_MIRRORED = range(2, 9)
+_PNG_DEPTH_AT, _PNG_COLOUR_AT = 24, 25
+_GREY, _PALETTE = 0, 3
+_WITHOUT_IDS = {2: "RGB", 4: "grey with alpha", 6: "RGB with alpha"}
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The JPEG and PNG files of a folder, in name order.
+
+    Raises:
+        DataError: no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder with .jpg or .png frames, there is none; correct its name")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder}: expected .jpg or .png frames, found none; name another folder")
+    return paths
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """A whole JPEG or PNG, uint8 (h, w, 3) BGR, decoded and judged as on the vehicle: no EXIF orientation is applied.
+
+    Raises:
+        DataError: damaged, or of a size that cannot be trained on.
+    """
+    content = _read_whole(path)
+    try:
+        return decode_file(content)
+    except BadFrame as error:
+        raise _broken(path, error) from error
+
+
+def read_class_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The numbers that a PNG mask holds, (h, w): the indices of a palette, or grey values of any depth as they are.
+
+    Raises:
+        DataError: damaged, in colours, turned by an EXIF orientation, or of a size that cannot be trained on.
+    """
+    content = _read_whole(path)
+    depth, colour = content[_PNG_DEPTH_AT], content[_PNG_COLOUR_AT]
+    if colour not in (_GREY, _PALETTE):
+        found = _WITHOUT_IDS.get(colour, f"colour type {colour}")
+        raise DataError(
+            f"{path}: expected class ids in the one channel of a PNG, grey or palette, got {found}; export the ids "
+            "themselves, not their colours"
+        )
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            ids = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+            orientation = _orientation_of(picture)
+    except Exception as error:  # damaged bytes make the reader raise nearly anything
+        raise _broken(path, error) from error
+    check_upright(path, orientation)
+    if colour == _GREY and depth < 8:
+        ids = ids // (255 // ((1 << depth) - 1))  # Pillow spreads them over 0..255
+    return ids
+
+
+def exif_orientation(path: Path) -> int:
+    """How viewers and labelling tools turn an image, by its EXIF or XMP data: 2..8, or UPRIGHT."""
+    try:
+        with Image.open(path) as picture:
+            return _orientation_of(picture)
+    except Exception:  # what Pillow cannot open it cannot turn; damaged bytes make it raise nearly anything
+        return UPRIGHT
+
+
+def check_upright(path: Path, orientation: int) -> None:
+    """Refuse a labelled image, or a mask, that viewers show otherwise than its pixels are stored.
+
+    Raises:
+        DataError: labels drawn on what a viewer shows would lie on the wrong pixels.
+    """
+    if orientation != UPRIGHT:
+        raise DataError(
+            f"{path}: expected the pixels of a labelled frame stored as they are shown, got EXIF orientation "
+            f"{orientation}: labelling tools turn such an image, training and the vehicle do not; store it turned "
+            "(mogrify -auto-orient), or remove the tag where the labels belong to the pixels as they are stored "
+            "(exiftool -Orientation=)"
+        )
+
+
+def _orientation_of(picture: Image.Image) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged EXIF data
+        try:
+            value = picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+        except Exception:  # damaged EXIF data, by which no tool turns an image
+            return UPRIGHT
+    return int(value) if value in _TURNED_OR_MIRRORED else UPRIGHT
+
+
+def _read_whole(path: Path) -> bytes:
+    """The bytes of a JPEG or PNG of which header, length and size are as they must be."""
+    try:
+        content = path.read_bytes()
+        height, width = claimed_size(content, _kind(path))
+        if max(height, width) > MAX_SIDE_PX:
+            raise BadFrame("too_large", f"expected at most {MAX_SIDE_PX} pixels a side, got {width} x {height}")
+        check_whole(content)
+    except (OSError, BadFrame) as error:
+        raise _broken(path, error) from error
+    if min(height, width) < SOURCE_SIDE_MIN_PX:
+        raise DataError(
+            f"{path}: expected at least {SOURCE_SIDE_MIN_PX} pixels a side, of which a crop of any zoom keeps some, "
+            f"got {width} x {height}; remove it"
+        )
+    return content
+
+
+def _kind(path: Path) -> str:
+    return "png" if path.suffix.lower() == ".png" else "jpeg"
+
+
+def _broken(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: expected a whole {_kind(path).upper()} image ({error}); replace it or remove it")

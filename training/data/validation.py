@@ -1,0 +1,92 @@
+"""Which figures a run validates by, and whether its frames can yield them: found out before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from training.data.source import FrameFolder
+from training.errors import DataError, RecipeError
+from training.recipe import UNLABELED_KINDS, ValidationRecipe
+
+_TASK_OF_FIGURE = {"miou": "segmentation", "car_ap50": "detection"}  # in the order of DrivingData.validation
+
+
+def check_validation(settings: ValidationRecipe) -> None:
+    """Look at what of the validation can be told from the recipe alone.
+
+    Raises:
+        RecipeError: it would never yield what is asked of it; training would find out at the first validation.
+    """
+    sources = {"segmentation": settings.segmentation, "detection": settings.detection}
+    for task, source in sources.items():
+        if source is not None and source.kind in UNLABELED_KINDS:
+            raise RecipeError(
+                f"validation.{task} must be frames with labels to score against, got kind {source.kind}; name a "
+                "labelled folder, or leave it out"
+            )
+    wanted = _TASK_OF_FIGURE[settings.best_by]
+    if any(sources.values()) and sources[wanted] is None:
+        other = next(figure for figure, task in _TASK_OF_FIGURE.items() if task != wanted)
+        raise RecipeError(
+            f"validation.best_by is {settings.best_by}, which comes from validation.{wanted}, and there is none; set "
+            f"validation.best_by to {other}, or add validation.{wanted}"
+        )
+
+
+def choose_figure(settings: ValidationRecipe, opened: Sequence[FrameFolder | None]) -> str:
+    """The figure to choose the best checkpoint by: the recipe's, or the other one where only its frames are there.
+
+    Args:
+        settings: of the recipe.
+        opened: frames to score segmentation on, and frames to score detection on; None where there are none.
+
+    Returns:
+        Empty where there are no frames at all.
+
+    Raises:
+        DataError: the labels of the frames cannot yield it, or yield nothing.
+    """
+    there = [figure for figure, folder in zip(_TASK_OF_FIGURE, opened, strict=True) if folder]
+    best_by = settings.best_by if settings.best_by in there or not there else there[0]
+    if best_by != settings.best_by:
+        print(f"the best checkpoint is chosen by {best_by}, for there are no frames that give {settings.best_by}")
+    segmentation, detection = opened
+    if segmentation is not None and not segmentation.counts.any_pixels:
+        raise _cannot_yield("validation.segmentation", segmentation, "pixels that have a class", "miou", "leave it out")
+    if detection is not None and not detection.counts.any_boxes:
+        raise _cannot_yield("validation.detection", detection, "boxes", "average precision", "leave it out")
+    if detection is not None and best_by == "car_ap50" and not detection.counts.boxes["car"]:
+        otherwise = "set validation.best_by to miou, with frames for validation.segmentation"
+        raise _cannot_yield("validation.detection", detection, "boxes of cars", "car_ap50", otherwise)
+    return best_by if there else ""
+
+
+def check_scored(where: str, folder: FrameFolder) -> None:
+    """Refuse frames whose labels yield no figure of any task.
+
+    Raises:
+        DataError: all of their pixels are void, and they have no boxes.
+    """
+    if not folder.counts.any_pixels and not folder.counts.any_boxes:
+        raise _cannot_yield(where, folder, "pixels that have a class, or boxes,", "a figure", "leave it out")
+
+
+def check_something_to_learn(folders: Sequence[FrameFolder]) -> None:
+    """Refuse training frames without a label among them, for a run without a teacher.
+
+    Raises:
+        DataError: all of their pixels are void, and they have no boxes that count.
+    """
+    if not any(folder.counts.any_pixels or (folder.counts.any_boxes and folder.box_weight > 0) for folder in folders):
+        names = ", ".join(str(folder.folder) for folder in folders)
+        raise DataError(
+            f"data.train: expected labels in {names}, all pixels are void and no boxes count; label some frames, "
+            "or add a distillation section, by which a teacher labels them"
+        )
+
+
+def _cannot_yield(where: str, folder: FrameFolder, expected: str, figure: str, otherwise: str) -> DataError:
+    return DataError(
+        f"{where}: expected {expected} in {folder.folder} to score {figure} on, found none in the {len(folder)} frames "
+        f"that it takes; name other frames, take more of them (limit, include_drives), or {otherwise}"
+    )
