@@ -62,7 +62,7 @@ def main() -> int:
     }
     print_table(result)
     if arguments.json:
-        write_whole(arguments.json, json.dumps(result, indent=1) + "\n")
+        write_whole(arguments.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
     return 0
 
 

@@ -56,7 +56,7 @@ def main() -> int:
     steps = measure(arguments.model, arguments.repeats)
     print_table(steps)
     if arguments.json:
-        write_whole(arguments.json, json.dumps([asdict(step) for step in steps], indent=1) + "\n")
+        write_whole(arguments.json, json.dumps([asdict(step) for step in steps], indent=1, allow_nan=False) + "\n")
     return 0
 
 

@@ -55,10 +55,10 @@ def main() -> int:
     if INSIDE not in os.environ:
         return run_on_own_graph()
     result = measure(arguments)
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1, allow_nan=False))
     if arguments.json:
         part = arguments.json.with_name(arguments.json.name + ".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
+        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
         part.replace(arguments.json)
     return 0
 

@@ -39,7 +39,7 @@ def main() -> int:
     result = {"model": arguments.model.name, **measure(arguments.model, arguments.seconds, arguments.rate)}
     print_table(result)
     if arguments.json:
-        write_whole(arguments.json, json.dumps(result, indent=1) + "\n")
+        write_whole(arguments.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
     return 0
 
 

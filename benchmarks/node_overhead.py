@@ -58,7 +58,7 @@ def main() -> int:
     print_table(result)
     if arguments.json:
         part = arguments.json.with_name(arguments.json.name + ".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
+        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
         part.replace(arguments.json)
     beyond = beyond_marks(result) if arguments.check else []
     for sentence in beyond:

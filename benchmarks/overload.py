@@ -54,7 +54,7 @@ def main() -> int:
     result = measure(arguments.model, arguments.seconds, arguments.cameras, arguments.rate, arguments.threads)
     print_table(result)
     if arguments.json:
-        write(arguments.json, json.dumps(result, indent=1) + "\n")
+        write(arguments.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
     if arguments.plot:
         write(arguments.plot, drawing(result))
     return 0

@@ -49,7 +49,7 @@ def main() -> int:
             print(f"  {name:<8}{way:<26}" + "".join(f"{figures[k]:8.2f}" for k in ("waits", "age", "idle", "run")))
     if arguments.json:
         part = arguments.json.with_name(arguments.json.name + ".part")
-        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         part.replace(arguments.json)
     return 0
 

@@ -80,7 +80,7 @@ def main() -> int:
     )
     print_table(result)
     if arguments.json:
-        write(arguments.json, json.dumps(result, indent=1) + "\n")
+        write(arguments.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
     if arguments.plot:
         write(arguments.plot, drawing(result))
     return 1 if result["failures"] else 0

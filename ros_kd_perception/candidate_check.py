@@ -70,7 +70,7 @@ def check_in_child(
     Raises:
         CandidateRefused: it was refused, crashed, took too long or too much memory, or was cancelled.
     """
-    request = json.dumps({"path": path, "options": dict(options), "low_priority": low_priority})
+    request = json.dumps({"path": path, "options": dict(options), "low_priority": low_priority}, allow_nan=False)
     try:
         with standard_error() as errors:
             child = subprocess.Popen(

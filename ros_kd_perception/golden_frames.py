@@ -62,7 +62,8 @@ def golden_to_text(frames: list[GoldenFrame]) -> str:
                 "labels": frame.detections.labels.tolist(),
             }
             for frame in frames
-        ]
+        ],
+        allow_nan=False,
     )
     if len(text) > MAX_GOLDEN_CHARACTERS:
         raise ValueError(

@@ -63,8 +63,9 @@ class ReplaySummary:
         percentiles = "".join(f"{f'p{p}':>7}" for p in PERCENTILES)
         lines = [f"{'camera':<20}{'frames':>8}{'perceived':>11}{'dropped':>9}{percentiles} ms  reasons"]
         for camera, count in self.cameras.items():
-            latencies = np.array(count.latencies_ms or [np.nan])
-            times = "".join(f"{value:7.1f}" for value in np.percentile(latencies, PERCENTILES))
+            times = f"{'-':>7}" * len(PERCENTILES)
+            if count.latencies_ms:
+                times = "".join(f"{value:7.1f}" for value in np.percentile(count.latencies_ms, PERCENTILES))
             lines.append(
                 f"{camera:<20}{count.frames:>8}{len(count.latencies_ms):>11}{count.dropped.total():>9}{times}     "
                 f"{_reasons(count.dropped)}"

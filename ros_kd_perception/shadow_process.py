@@ -134,7 +134,7 @@ class ShadowProcess:
 
 
 def _write(stream: BinaryIO | Any, header: dict[str, Any], arrays: Sequence[UInt8Array]) -> None:
-    text = json.dumps(header).encode()
+    text = json.dumps(header, allow_nan=False).encode()
     stream.write(len(text).to_bytes(_LENGTH_BYTES, "little"))
     stream.write(text)
     for array in arrays:
@@ -170,11 +170,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         model = OnnxModel.open(path, device="cpu", intra_op_threads=1)
     except ModelError as error:
-        print(json.dumps({"refused": " ".join(str(error).split())}), file=answers)
+        print(json.dumps({"refused": " ".join(str(error).split())}, allow_nan=False), file=answers)
         return 1
     perceiver, names = Perceiver(model), ClassNames.of(model.contract)
     perceiver.warm_up()
-    print(json.dumps({"ready": f"{model.contract.name} {model.contract.version}"}), file=answers)
+    print(json.dumps({"ready": f"{model.contract.name} {model.contract.version}"}, allow_nan=False), file=answers)
     while (question := _read(sys.stdin.buffer)) is not None:
         header, (image, class_map) = question
         active = Detections(
@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             mean_iou=sum(pairs) / len(pairs) if pairs else 0.0,
             inference_ms=seen.timing.inference_ms,
         )
-        print(json.dumps(vars(agreement)), file=answers)
+        print(json.dumps(vars(agreement), allow_nan=False), file=answers)
     return 0
 
 

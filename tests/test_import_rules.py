@@ -18,6 +18,7 @@ TRAINING_LIBRARIES = {
     "faster_coco_eval",
     "tensorboard",
     "onnx",
+    "PIL",
 }
 ROS_LIBRARIES = {
     "rclpy", "ament_index_python", "builtin_interfaces", "cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch",
@@ -180,3 +181,13 @@ def test_files_are_loaded_without_running_what_they_hold(folder: str) -> None:
             assert function not in ("yaml.load", "yaml.full_load", "yaml.unsafe_load"), path
             assert function != "torch.load" or keywords.get("weights_only") == "True", path
             assert function not in ("np.load", "numpy.load") or keywords.get("allow_pickle") != "True", path
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, "training", "benchmarks"])
+def test_what_is_written_as_json_is_json(folder: str) -> None:
+    # Python writes NaN and Infinity, which JSON does not have: other readers refuse the whole file.
+    for path in sources(folder):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.dumps", "json.dump"):
+                keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert path.stem == "build_vision_msgs" or keywords.get("allow_nan") == "False", path

@@ -18,6 +18,7 @@ from ros_kd_perception.bag import BagReader, BagWriter, decode_message, message_
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.replay import main
+from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.structures import Detections, Frame, Perception, Timing
 from ros_kd_perception.video import VideoError, VideoWriter
 
@@ -163,6 +164,15 @@ def test_bad_frames_are_counted_by_reason_and_told_once(
         assert count in told.out
     times = [log_time_ns for log_time_ns, _ in results_of(tmp_path / "out.mcap")["/perception/front/segmentation"]]
     assert times == [stamps[0], stamps[8]]
+
+
+def test_camera_without_results_has_no_times() -> None:
+    summary = ReplaySummary(["front", "left"])
+    summary.count_perceived("front", 12.0)
+    summary.count_dropped("left", "bad_data")
+    front, left = summary.table().splitlines()[1:]
+    assert front.split() == ["front", "1", "1", "0", "12.0", "12.0", "12.0", "none"]
+    assert left.split() == ["left", "1", "0", "1", "-", "-", "-", "bad_data", "1"]
 
 
 def test_the_same_frame_again_is_dropped_as_the_node_drops_it(

@@ -37,7 +37,7 @@ class CheckpointInfo:
         data_sha256: fingerprints of the training sources, joined by `+`.
         epoch: finished epochs.
         git_commit: of the checkout that trained, `-dirty` appended where files differed from it; empty = no checkout.
-        metrics: the last validation's figures.
+        metrics: the last validation's figures; None for one that its labels could not yield.
         teacher_sha256: of the weights that taught; empty = labels alone.
         earlier_teacher_sha256: of those that taught the weights which the run started from, joined by `+`; empty =
             none did.
@@ -52,7 +52,7 @@ class CheckpointInfo:
     data_sha256: str
     epoch: int
     git_commit: str
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     teacher_sha256: str = ""
     backbone: dict[str, Any] | None = None
     earlier_teacher_sha256: str = ""

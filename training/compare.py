@@ -17,14 +17,16 @@ from training.compare_recipe import ComparisonRecipe, PlannedRun
 from training.compare_report import write_report
 from training.data.registry import open_source
 from training.data.source import FrameFolder
+from training.data.validation import check_scored
 from training.disk_errors import writing_to
 from training.errors import CheckpointError
 from training.evaluate import evaluate, open_model, write_text
 from training.run_inputs import RunInputs
 from training.train import train
 
+Figures = dict[str, float | None]
 # By entry, name of the frames, seed and figure.
-FiguresOfRuns = dict[str, dict[str, dict[int, dict[str, float]]]]
+FiguresOfRuns = dict[str, dict[str, dict[int, Figures]]]
 
 
 def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: str, devices: str) -> None:
@@ -34,6 +36,8 @@ def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: s
     for warning in warnings:
         print(warning, flush=True)
     frames = {score.name: open_source(score.frames) for score in comparison.scores}
+    for name, source in frames.items():
+        check_scored(f"scores {name}", source)
     for number, planned in enumerate(runs):
         print(f"\nrun {number + 1} of {len(runs)}: {planned.entry}, seed {planned.seed}", flush=True)
         finish(planned, inputs[planned.entry], accelerator, devices)
@@ -78,14 +82,14 @@ def score_runs(comparison: ComparisonRecipe, runs: list[PlannedRun], frames: dic
     return figures
 
 
-def score_teacher(comparison: ComparisonRecipe, frames: dict[str, FrameFolder]) -> dict[str, dict[str, float]]:
+def score_teacher(comparison: ComparisonRecipe, frames: dict[str, FrameFolder]) -> dict[str, Figures]:
     """The teacher's figures by name of the frames; empty without a teacher."""
     if not comparison.teacher:
         return {}
     return {name: _score(comparison, Path(comparison.teacher), folder) for name, folder in frames.items()}
 
 
-def _score(comparison: ComparisonRecipe, checkpoint: Path, frames: FrameFolder) -> dict[str, float]:
+def _score(comparison: ComparisonRecipe, checkpoint: Path, frames: FrameFolder) -> Figures:
     """Figures of a checkpoint, kept beside the comparison so that no frame is scored twice."""
     key = hashlib.sha256(checkpoint.read_bytes())
     key.update(f"{frames.fingerprint()} {comparison.input_height}x{comparison.input_width}".encode())
@@ -96,14 +100,13 @@ def _score(comparison: ComparisonRecipe, checkpoint: Path, frames: FrameFolder) 
             results = evaluate(model, frames)
         except CheckpointError as error:
             raise CheckpointError(f"{checkpoint}: {error}") from error
-        write_text(path, json.dumps(figures_of(results)) + "\n")
-    figures: dict[str, float] = json.loads(path.read_text())
+        write_text(path, json.dumps(figures_of(results), allow_nan=False) + "\n")
+    figures: Figures = json.loads(path.read_text())
     return figures
 
 
-def figures_of(results: dict[str, Any]) -> dict[str, float]:
-    """What is compared, all 0..1: `miou`, and `ap50` over all and of each class that has boxes."""
+def figures_of(results: dict[str, Any]) -> Figures:
+    """What is compared, all 0..1: `miou`, and `ap50` over all and of each class; None where the labels yield none."""
     detection = results["detection"]
     figures = {"miou": results["miou"], "ap50": detection["ap50"]}
-    figures |= {f"{name}_ap50": entry["ap50"] for name, entry in detection["per_class"].items()}
-    return {name: float(value) for name, value in figures.items() if value is not None}
+    return figures | {f"{name}_ap50": entry["ap50"] for name, entry in detection["per_class"].items()}

@@ -31,7 +31,7 @@ def write_report(folder: Path, title: str, scores: list[str], results: Mapping[s
         title: its name.
         scores: names of the frames, in the order of the report.
         results: `entries`: figures by entry, frames and seed; `teacher`: figures by frames, or empty; `warnings`:
-            sentences that stand above all figures.
+            sentences that stand above all figures. A figure of None is one that the labels of the frames cannot yield.
 
     Returns:
         The text of report.md.
@@ -40,24 +40,30 @@ def write_report(folder: Path, title: str, scores: list[str], results: Mapping[s
         entry: {name: _spreads(by_seed) for name, by_seed in by_score.items()}
         for entry, by_score in results["entries"].items()
     }
+    teacher = {name: _yielded(figures) for name, figures in results["teacher"].items()}
+    seeds = len(next(iter(results["entries"].values()))[scores[0]])
     sections = [f"# {title}", *results["warnings"]]
-    sections += [_section(name, spreads, results["teacher"].get(name, {})) for name in scores]
+    sections += [_section(name, seeds, spreads, teacher.get(name, {})) for name in scores]
     text = "\n\n".join(sections) + "\n"
     write_text(folder / "report.md", text)
-    write_text(folder / "report.json", json.dumps(results, indent=1) + "\n")
-    write_bytes(folder / "report.png", _picture(scores, spreads, results["teacher"]))
+    write_text(folder / "report.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_bytes(folder / "report.png", _picture(scores, spreads, teacher))
     return text
 
 
-def _spreads(by_seed: Mapping[int, Mapping[str, float]]) -> dict[str, Spread]:
+def _yielded(figures: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _spreads(by_seed: Mapping[int, Mapping[str, float | None]]) -> dict[str, Spread]:
     """Of the figures that every seed has."""
-    shared = set.intersection(*(set(figures) for figures in by_seed.values()))
-    return {name: spread([figures[name] for figures in by_seed.values()]) for name in sorted(shared)}
+    yielded = [_yielded(figures) for figures in by_seed.values()]
+    shared = set.intersection(*map(set, yielded))
+    return {name: spread([figures[name] for figures in yielded]) for name in sorted(shared)}
 
 
-def _section(score: str, spreads: Spreads, teacher: Mapping[str, float]) -> str:
+def _section(score: str, seeds: int, spreads: Spreads, teacher: Mapping[str, float]) -> str:
     baseline, *candidates = spreads
-    seeds = len(next(iter(spreads[baseline][score].values())).values)
     by = f"{CONFIDENCE:.0%} intervals by Student's t of pairs"
     head = f"## {score}\n\nSeeds: {seeds}. Differences are to {baseline}; {by}."
     lines = [
@@ -67,6 +73,7 @@ def _section(score: str, spreads: Spreads, teacher: Mapping[str, float]) -> str:
     for figure in SHOWN:
         ours = spreads[baseline][score].get(figure)
         if ours is None:
+            lines.append(f"| {baseline} | {figure} | - | | | | | |")
             continue
         if figure in teacher:
             lines.append(f"| teacher | {figure} | {_percent(teacher[figure])} | | | | | |")
@@ -97,7 +104,11 @@ def _signed(share: float) -> str:
 
 def _picture(scores: list[str], spreads: Spreads, teacher: Mapping[str, Mapping[str, float]]) -> bytes:
     """Every seed as a dot, means as bars, the teacher as a line; one panel for each figure and frames."""
-    figures = [figure for figure in SHOWN if any(figure in by_score[scores[0]] for by_score in spreads.values())]
+    figures = [
+        figure
+        for figure in SHOWN
+        if any(figure in found for by_score in spreads.values() for found in by_score.values())
+    ]
     size = (1.5 + 1.3 * len(spreads) * len(scores), 3.2 * len(figures))
     canvas, axes = pyplot.subplots(len(figures), len(scores), figsize=size, squeeze=False)
     for row, figure in enumerate(figures):
@@ -108,6 +119,8 @@ def _picture(scores: list[str], spreads: Spreads, teacher: Mapping[str, Mapping[
                 if found is not None:
                     panel.bar(place, 100 * found.mean, color="#9db7d5", width=0.7)
                     panel.plot([place] * len(found.values), [100 * v for v in found.values], "o", color="#20446e", ms=4)
+            if not panel.patches:
+                panel.text(0.5, 0.5, "-", transform=panel.transAxes)
             if figure in teacher.get(score, {}):
                 level = 100 * teacher[score][figure]
                 panel.axhline(level, color="#b3541e", lw=1)

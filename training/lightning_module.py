@@ -61,7 +61,7 @@ class StudentTraining(lightning.LightningModule):
         self.inputs = RunInputs(data_fingerprint, self.objective.teacher_sha256, initial_weights_sha256)
         self._scorers: list[FrameScorer] = []
         self._perceiver: Perceiver | None = None
-        self.last_metrics: dict[str, float] = {}
+        self.last_metrics: dict[str, float | None] = {}
 
     def train(self, mode: bool = True) -> StudentTraining:
         """As always, but what is not trained stays in eval mode, or its running statistics would drift."""
@@ -130,23 +130,22 @@ class StudentTraining(lightning.LightningModule):
         self._scorers[dataloader_idx].score(self._perceiver, sample)
 
     def on_validation_epoch_end(self) -> None:
-        """Log `miou` and per-class AP50 (both 0..1), as far as frames were given."""
+        """Log `miou` and per-class AP50 (both 0..1), as far as the labels of the frames yield them."""
         self._perceiver = None
         if self.trainer.sanity_checking:
             return  # figures of a frame or two seen by a network that has learnt nothing
         segmentation, detection = (scorer.results() for scorer in self._scorers)
-        metrics = {}
+        metrics: dict[str, float | None] = {}
         if segmentation["frames"]:
             metrics["miou"] = segmentation["miou"]
         if detection["frames"]:
             found = detection["detection"]
-            metrics |= {f"{name}_ap50": entry["ap50"] or 0.0 for name, entry in found["per_class"].items()}
+            metrics |= {f"{name}_ap50": entry["ap50"] for name, entry in found["per_class"].items()}
             metrics["duplicate_pair_share"] = found["duplicate_pair_share"]
             metrics["miou_detection_frames"] = detection["miou"]
-        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self.last_metrics = metrics
-        self.log_dict(metrics, prog_bar=False)
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        self.log_dict({name: value for name, value in metrics.items() if value is not None}, prog_bar=False)
+        shown = ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in metrics.items())
         self.print(f"\nepoch {self.current_epoch + 1}: {shown}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

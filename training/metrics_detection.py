@@ -65,7 +65,8 @@ class DetectionMetrics:
             `per_class`: name -> {`ap`, `ap50`, `boxes`}, None where no true box of the class exists; `ap`, `ap50`:
             means over the classes that have boxes; `detections`: outputs above the score threshold;
             `duplicate_pair_share`: of all pairs of same-class detections of a frame, those with IoU over 0.7;
-            `duplicate_detection_share`: detections that repeat a better one of their class, of all detections.
+            `duplicate_detection_share`: detections that repeat a better one of their class, of all detections. A mean
+            or share of nothing is None.
         """
         precision = self._precision()
         per_class: dict[str, dict[str, float | int | None]] = {}
@@ -80,8 +81,8 @@ class DetectionMetrics:
             "ap": float(np.mean([entry["ap"] for entry in scored])) if scored else None,
             "ap50": float(np.mean([entry["ap50"] for entry in scored])) if scored else None,
             "detections": self._outputs,
-            "duplicate_pair_share": self._overlapping_pairs / max(1, self._pairs),
-            "duplicate_detection_share": self._repeated_outputs / max(1, self._outputs),
+            "duplicate_pair_share": self._overlapping_pairs / self._pairs if self._pairs else None,
+            "duplicate_detection_share": self._repeated_outputs / self._outputs if self._outputs else None,
         }
 
     def _precision(self) -> NDArray[np.float64]:

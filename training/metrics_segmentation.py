@@ -34,12 +34,12 @@ class SegmentationMetrics:
         iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(self.classes, np.nan), where=union > 0)
         return iou
 
-    def mean_iou(self) -> float:
-        """Mean over the classes that occur; NaN before anything was counted."""
+    def mean_iou(self) -> float | None:
+        """Mean over the classes that occur; None where no pixel was counted."""
         iou = self.iou()
-        return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+        return float(np.nanmean(iou)) if np.isfinite(iou).any() else None
 
-    def pixel_accuracy(self) -> float:
-        """Share of labelled pixels that are right."""
+    def pixel_accuracy(self) -> float | None:
+        """Share of labelled pixels that are right; None where no pixel was counted."""
         total = self.confusion.sum()
-        return float(np.diag(self.confusion).sum() / total) if total else float("nan")
+        return float(np.diag(self.confusion).sum() / total) if total else None

@@ -61,4 +61,4 @@ def _cache_key(recipe: Recipe, teacher: Teacher, data_fingerprint: str) -> str:
         "seed": recipe.seed,
         "precision": recipe.precision,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str, allow_nan=False).encode()).hexdigest()

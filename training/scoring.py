@@ -56,7 +56,7 @@ class FrameScorer:
         return perception
 
     def results(self) -> dict[str, Any]:
-        """All figures, shares 0..1; a class that does not occur has None."""
+        """All figures, shares 0..1; a figure of what does not occur is None."""
         iou = self.segmentation.iou()
         classes = self.contract.class_map.classes
         return {

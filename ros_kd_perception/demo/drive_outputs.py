@@ -71,7 +71,7 @@ def write_outputs(
     (folder / "report.html").write_text(render_report(drive, jpegs, hero_jpeg, hero_caption), encoding="utf-8")
     shutil.move(files.recording, folder / "perception.mcap")
     full_summary = {**summary, "drive": dict(drive.facts)}
-    (folder / "summary.json").write_text(json.dumps(full_summary, indent=2) + "\n", encoding="utf-8")
+    (folder / "summary.json").write_text(json.dumps(full_summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return full_summary
 
 

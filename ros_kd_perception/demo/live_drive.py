@@ -126,7 +126,7 @@ def _node_command(plan: LivePlan, files: LiveFiles) -> list[str]:
     }
     # Whatever stands in a path, JSON quotes it so that YAML reads it back.
     parameter_file = files.folder / "node_parameters.yaml"
-    parameter_file.write_text(json.dumps({"/**": {"ros__parameters": parameters}}), encoding="utf-8")
+    parameter_file.write_text(json.dumps({"/**": {"ros__parameters": parameters}}, allow_nan=False), encoding="utf-8")
     command = [*_module("perception_node"), "--ros-args", "--params-file", str(parameter_file)]
     for camera, topic in plan.cameras.items():
         expected = f"{camera}/image_raw/compressed" if camera in compressed else f"{camera}/image_raw"

@@ -277,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for note in bag.notes:
                 print(f"play_bag: {note}", file=sys.stderr)
             if parsed.list_cameras:
-                print(json.dumps(cameras_of(bag)))
+                print(json.dumps(cameras_of(bag), allow_nan=False))
                 return 0
             traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
             rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)

@@ -66,7 +66,7 @@ def write_samples(folder: Path, count: int, size_px: tuple[int, int], base_seed:
     ]
     try:
         boxes = _run(requests, count, processes)
-        (part / "boxes.json").write_text(json.dumps(boxes, sort_keys=True) + "\n")
+        (part / "boxes.json").write_text(json.dumps(boxes, sort_keys=True, allow_nan=False) + "\n")
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
