@@ -72,5 +72,5 @@ def run(arguments: argparse.Namespace) -> int:
     }
     print(table(results))
     if arguments.json:
-        write_text(arguments.json, json.dumps(results, indent=1) + "\n")
+        write_text(arguments.json, json.dumps(results, indent=1, allow_nan=False) + "\n")
     return 0
