@@ -19,7 +19,7 @@ from training.errors import CheckpointError, RecipeError
 from training.networks.auto_backbone import rebuild_backbone
 from training.networks.backbone import Backbone
 from training.networks.growth import grow
-from training.networks.student import Student, build_student
+from training.networks.student import SIZES, Student, build_student
 
 INFO_KEY = "ros_kd_perception"
 AVERAGED_PREFIX = "averaged.network."
@@ -182,14 +182,31 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: expected a checkpoint of tensors and plain values, it cannot be read as one "
             f"({' '.join(str(error).split())[:120]}); use a .ckpt that python -m training train wrote"
         ) from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(f"{path}: expected a checkpoint with a state_dict, there is none; use a .ckpt of train")
-    return content
+    if isinstance(content, dict):
+        state = content.get("state_dict")
+        if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
+            return content
+    raise CheckpointError(
+        f"{path}: expected a checkpoint with a state_dict of tensors, there is none; use a .ckpt of train"
+    )
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """What a checkpoint notes beside its weights, unchecked; empty in one that another program wrote.
+
+    Raises:
+        CheckpointError: see `read_checkpoint`.
+    """
+    notes = read_checkpoint(path).get(INFO_KEY)
+    return notes if isinstance(notes, dict) else {}
 
 
 def _read_info(content: dict[str, Any], path: Path) -> CheckpointInfo:
     try:
-        return CheckpointInfo(**content[INFO_KEY])
+        info = CheckpointInfo(**content[INFO_KEY])
+        if info.size not in SIZES or not isinstance(info.recipe, str) or not isinstance(info.metrics, dict):
+            raise TypeError(f"size {info.size!r}, or a recipe and metrics of another type")
+        return info
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: expected the notes of python -m training train in it ({INFO_KEY}), got {error}; "

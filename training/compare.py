@@ -11,13 +11,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import INFO_KEY, read_checkpoint
+from training.checkpoint import read_notes
 from training.compare_inputs import check_inputs, find_overlaps
 from training.compare_recipe import ComparisonRecipe, PlannedRun
 from training.compare_report import write_report
 from training.data.registry import open_source
 from training.data.source import FrameFolder
 from training.data.validation import check_scored
+from training.devices import check_devices
 from training.disk_errors import writing_to
 from training.errors import CheckpointError
 from training.evaluate import evaluate, open_model, write_text
@@ -31,6 +32,7 @@ FiguresOfRuns = dict[str, dict[str, dict[int, Figures]]]
 
 def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: str, devices: str) -> None:
     """Train what is missing, score all, write the report."""
+    check_devices(accelerator, devices)
     inputs = check_inputs(comparison, runs)
     warnings = find_overlaps(comparison, runs)
     for warning in warnings:
@@ -55,7 +57,7 @@ def finish(planned: PlannedRun, inputs: RunInputs, accelerator: str, devices: st
     """Train a run to its end: from the start, from where it stopped, or not at all."""
     resume, anew = None, False
     if planned.checkpoint.is_file():
-        notes = read_checkpoint(planned.checkpoint).get(INFO_KEY, {})
+        notes = read_notes(planned.checkpoint)
         # A run of another recipe, or with other files behind the same recipe, is none of this comparison.
         changed = (
             ["another recipe"] if notes.get("recipe_sha256") != planned.recipe.sha256 else inputs.differences(notes)

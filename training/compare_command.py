@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from training.compare_recipe import ComparisonRecipe, plan
+from training.devices import add_devices
 from training.recipe_reader import load_section
 
 
@@ -13,8 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("comparison", type=Path, help="a file of training/comparisons/")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of it")
-    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
-    parser.add_argument("--devices", default="1", help="how many, or a list such as 0,1")
+    add_devices(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

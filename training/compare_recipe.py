@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from training.errors import RecipeError
+from training.names import FOLDER_NAME_RULE, is_folder_name
 from training.recipe import UNLABELED_KINDS, Recipe, SourceRecipe, check_input_size
 from training.recipe_reader import load_recipe
 
@@ -53,7 +53,7 @@ class ComparisonRecipe:
 
     name: str
     entries: tuple[EntryRecipe, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = field(metadata={"low": 0, "high": 2**63 - 1})
     scores: tuple[ScoreRecipe, ...]
     teacher: str = ""
     overrides: tuple[str, ...] = ()
@@ -66,9 +66,11 @@ class ComparisonRecipe:
         names = [entry.name for entry in self.entries]
         if len(names) < 2 or len(set(names)) < len(names):
             raise RecipeError(f"entries must be at least two, of different names, got {names}")
-        unfit = [name for name in names if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name)]
+        unfit = [name for name in (self.name, *names) if not is_folder_name(name)]
         if unfit:
-            raise RecipeError(f"names of entries become folders: letters, digits, _ and -, got {unfit}")
+            raise RecipeError(
+                f"the names of a comparison and its entries become folders: expected {FOLDER_NAME_RULE}, got {unfit}"
+            )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise RecipeError(f"seeds must be different whole numbers, at least one, got {list(self.seeds)}")
         scored = [score.name for score in self.scores]

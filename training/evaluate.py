@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model_contract import ModelContract
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.overlay import draw_overlay
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import Detections, Perception
@@ -24,6 +24,7 @@ from training.data.source import FrameFolder
 from training.disk_errors import writing_to
 from training.errors import DataError
 from training.export_settings import ExportSettings
+from training.input_size import choose_input_size
 from training.model_size import ModelSize, size_of_onnx, size_of_student
 from training.recipe import check_input_size
 from training.scoring import SCORE_FLOOR, FrameScorer
@@ -42,8 +43,15 @@ class EvaluatedModel:
     runtime: str
 
 
-def open_model(path: Path, weights: str, height: int, width: int, threads: int) -> EvaluatedModel:
+def open_model(path: Path, weights: str, height: int | None, width: int | None, threads: int) -> EvaluatedModel:
     """Open a checkpoint (.ckpt) or an exported student (.onnx).
+
+    Args:
+        path: of either.
+        weights: of a checkpoint, `ema` or `trained`.
+        height: of a checkpoint's network input in pixels; None = as its recipe validates. A file has its own.
+        width: of it.
+        threads: of inference on the CPU.
 
     Raises:
         CheckpointError, ModelError: it is not one; the message says what to do.
@@ -52,13 +60,17 @@ def open_model(path: Path, weights: str, height: int, width: int, threads: int) 
     """
     if path.suffix == ".onnx":
         onnx_model = OnnxModel.open(path, device="cpu", intra_op_threads=threads)
+        own = onnx_model.contract.input
+        if (height or own.height, width or own.width) != (own.height, own.width):
+            raise ModelError(f"{path} has an input of {own.width}x{own.height}; leave --height and --width out")
         model = EvaluatedModel(
             Perceiver(onnx_model, SCORE_FLOOR), onnx_model.contract, size_of_onnx(path), "ONNX Runtime, CPU"
         )
     else:
-        check_input_size(height, width, "--height and --width")
         torch.set_num_threads(threads)
-        student, _ = load_student(path, "trained" if weights == "trained" else "ema")
+        student, info = load_student(path, "trained" if weights == "trained" else "ema")
+        height, width = choose_input_size(info, height, width)
+        check_input_size(height, width, "--height and --width")
         torch_model = TorchModel(student, ExportSettings(height=height, width=width))
         perceiver = Perceiver(cast(OnnxModel, torch_model), SCORE_FLOOR)
         size = size_of_student(torch_model.deployed.student, height, width)

@@ -8,27 +8,32 @@ import sys
 from pathlib import Path
 
 from ros_kd_perception.onnx_file import read_model_file
+from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
 from training.errors import CheckpointError
-from training.export_settings import ExportSettings
+from training.input_size import add_input_size
 from training.recipe import SourceRecipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    defaults = ExportSettings()
     parser.add_argument("model", type=Path, help="a .ckpt of train, or an exported .onnx")
     parser.add_argument("data", type=Path, help="folder with images/ and masks/")
     parser.add_argument("--kind", choices=("auto", "rendered", "camvid"), default="auto", help="auto: by boxes.json")
-    parser.add_argument("--include-drives", nargs="*", default=[], metavar="PREFIX", help="only frames named so")
-    parser.add_argument("--exclude-drives", nargs="*", default=[], metavar="PREFIX", help="no frames named so")
-    parser.add_argument("--limit", type=int, default=0, help="first so many frames, 0 = all")
+    parser.add_argument(
+        "--include-drives", nargs="*", default=[], type=some_text, metavar="PREFIX", help="only frames named so"
+    )
+    parser.add_argument(
+        "--exclude-drives", nargs="*", default=[], type=some_text, metavar="PREFIX", help="no frames named so"
+    )
+    parser.add_argument("--limit", type=whole_number(0), default=0, help="first so many frames, 0 = all")
     parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="of a checkpoint")
-    parser.add_argument("--height", type=int, default=defaults.height, help="network input of a checkpoint")
-    parser.add_argument("--width", type=int, default=defaults.width, help="network input of a checkpoint")
-    parser.add_argument("--threads", type=int, default=2, help="of inference on a CPU")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write what was seen beside the labels")
-    parser.add_argument("--picture-count", type=int, default=12)
+    add_input_size(parser)
+    parser.add_argument("--threads", type=whole_number(1, MAX_THREADS), default=2, help="of inference on a CPU")
+    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all figures")
+    parser.add_argument(
+        "--pictures", type=folder_to_write, metavar="FOLDER", help="write what was seen beside the labels"
+    )
+    parser.add_argument("--picture-count", type=whole_number(1), default=12)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ros_kd_perception.model_contract import MAX_DETECTIONS as MOST_DETECTIONS
 from ros_kd_perception.preprocess import letterbox
 from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import UInt8Array
+from training.arguments import file_to_write, folder_name, number, whole_number
 from training.data.image_files import list_images, read_image
 from training.errors import CheckpointError
 from training.export_settings import ExportSettings
+from training.input_size import add_input_size, choose_input_size, validated_size
 from training.recipe_reader import parse_recipe
 
 if TYPE_CHECKING:
@@ -33,14 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     defaults = ExportSettings()
     parser.add_argument("checkpoint", type=Path, help="a .ckpt of python -m training train")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
+    parser.add_argument("-o", "--output", type=file_to_write, required=True, metavar="FILE.onnx")
     parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="averaged weights, or the last")
-    parser.add_argument("--name", default=defaults.name)
-    parser.add_argument("--version", default=defaults.version)
-    parser.add_argument("--height", type=int, default=defaults.height, help="of the network input, a multiple of 32")
-    parser.add_argument("--width", type=int, default=defaults.width, help="of the network input, a multiple of 32")
-    parser.add_argument("--max-detections", type=int, default=defaults.max_detections)
-    parser.add_argument("--score-threshold", type=float, default=defaults.score_threshold)
+    parser.add_argument("--name", type=folder_name, default=defaults.name)
+    parser.add_argument("--version", type=folder_name, default=defaults.version)
+    add_input_size(parser)
+    parser.add_argument("--max-detections", type=whole_number(1, MOST_DETECTIONS), default=defaults.max_detections)
+    parser.add_argument("--score-threshold", type=number(0, 1), default=defaults.score_threshold)
     parser.add_argument("--metrics", type=Path, help="JSON of python -m training evaluate, copied into the contract")
     parser.add_argument(
         "--frames",
@@ -60,11 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     student, info = load_student(arguments.checkpoint, arguments.weights)
     try:
+        height, width = choose_input_size(info, arguments.height, arguments.width)
         settings = ExportSettings(
             name=arguments.name,
             version=arguments.version,
-            height=arguments.height,
-            width=arguments.width,
+            height=height,
+            width=width,
             max_detections=arguments.max_detections,
             score_threshold=arguments.score_threshold,
             provenance=provenance(info),
@@ -75,12 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
         real = read_network_inputs(folder, settings.height, settings.width) if folder else []
         golden = render_network_inputs(settings.height, settings.width)
         report = export_student(student, arguments.output, settings, golden, real)
-    except (ValueError, OSError) as error:  # ContractError and ParityError are of the former
+    except (ValueError, OSError) as error:  # of the contract, the frames, the figures, parity or the file
         print(f"error: {error}", file=sys.stderr)
         return 2
     where = f"{len(real)} frames of {folder}" if real else "no real frames, for none were given or found"
     print(f"parity with the trained network, on {len(golden)} rendered frames and {where}:\n{report.table()}")
-    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB")
+    if (height, width) != validated_size(info):
+        print("the input size is another than that of the recipe's validation, whose figures the checkpoint notes")
+    print(f"{arguments.output}, for an input of {width}x{height}: {arguments.output.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

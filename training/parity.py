@@ -139,9 +139,7 @@ def _compare_rows(reference: Reference, found: NetworkOutputs) -> tuple[int, int
     return len(fits) - len(row), int(required.sum() - required[given].sum())
 
 
-def _assign(
-    fits: NDArray[np.bool_], required: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _assign(fits: NDArray[np.bool_], required: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns of the largest matching within `fits`, of those one with the most required columns."""
     cost = np.where(fits, np.where(required, 0.0, 1.0), _NO_CELL)
     row, column = linear_sum_assignment(cost)

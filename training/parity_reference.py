@@ -81,7 +81,8 @@ class Reference:
 
     def wrong_blocks(self, uncertainty: NDArray[Any]) -> BoolArray:
         """Where an uncertainty [H / 32, W / 32] is another than the network's."""
-        return ~(np.abs(self.uncertainty - uncertainty) <= self.segmentation_tolerance)
+        close = np.abs(self.uncertainty - uncertainty) <= self.segmentation_tolerance  # False for NaN
+        return np.asarray(~close)
 
     def cells_of(self, box_xyxy: NDArray[Any], score: float, label: int) -> BoolArray:
         """The cells that can have given a row, [A]: with its box and its score, where its label can be the best."""

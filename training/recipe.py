@@ -11,8 +11,10 @@ from typing import Any, Literal
 import yaml
 
 from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
+from ros_kd_perception.model_contract import MAX_SIDE_PX
 from training.distillation.recipe import DistillationRecipe
 from training.errors import RecipeError
+from training.names import FOLDER_NAME_RULE, is_folder_name
 
 MAX_DETECTIONS = 100  # of an export
 UNLABELED_KINDS = ("unlabeled", "bag")  # of sources
@@ -100,24 +102,25 @@ class DataRecipe:
     """
 
     train: tuple[SourceRecipe, ...]
-    samples_per_epoch: int = _ranged(0, 0)
+    samples_per_epoch: int = _ranged(0, 0, 10_000_000)
     crop_height: int = _ranged(320, 32, 8192)
     crop_width: int = _ranged(448, 32, 8192)
     workers: int = _ranged(2, 0, 256)
-    views_per_frame: int = _ranged(0, 0)
+    views_per_frame: int = _ranged(0, 0, 1_000_000)
 
 
 def check_input_size(height: int, width: int, where: str) -> None:
     """Refuse a network input that no exported student could have.
 
     Raises:
-        RecipeError: not of multiples of 32, or with fewer cells at strides 8, 16 and 32 than an export has detections.
+        RecipeError: not of multiples of 32, too large, or with fewer cells than an export has detections.
     """
     cells = sum(height // stride * (width // stride) for stride in (8, 16, 32))
-    if height % 32 or width % 32 or cells < MAX_DETECTIONS:
+    too_large = max(height, width) > MAX_SIDE_PX
+    if height % 32 or width % 32 or min(height, width) <= 0 or cells < MAX_DETECTIONS or too_large:
         raise RecipeError(
-            f"{where}: expected a network input of multiples of 32 that has room for {MAX_DETECTIONS} detections, got "
-            f"a height of {height} and a width of {width}; 384 and 640 are usual"
+            f"{where}: expected a network input of multiples of 32 up to {MAX_SIDE_PX} that has room for "
+            f"{MAX_DETECTIONS} detections, got a height of {height} and a width of {width}; 384 and 640 are usual"
         )
 
 
@@ -129,7 +132,7 @@ class ValidationRecipe:
         segmentation: source for the mean IoU; its folder may be absent where `required` is false.
         detection: source for the car AP50.
         every_epochs: also always after the last epoch.
-        input_height, input_width: the letterbox, as it will be exported.
+        input_height, input_width: the letterbox; an export takes it, too, unless another is asked for.
         required: whether a missing validation folder is an error (else it is said and skipped).
         best_by: which figure the best checkpoint is chosen by; where its folder is absent and need not be there, the
             other one.
@@ -204,8 +207,7 @@ class Recipe:
         precision: `16-mixed` and `bf16-mixed` are for GPUs.
         seed: all randomness of the run follows from it, the epoch and a sample's place in the epoch.
         initial_weights: checkpoint whose averaged weights the run starts from, or several that came from one start, of
-            whose weights the mean is taken (a model soup); those of a smaller size are grown;
-            empty = from scratch.
+            whose weights the mean is taken (a model soup); those of a smaller size are grown; empty = from scratch.
         trained_part: `detection` trains the one-to-one detection branch alone and leaves all the rest, running
             statistics included, exactly as it is: the segmentation of `initial_weights` stays what it was.
         output: folder of runs.
@@ -216,10 +218,10 @@ class Recipe:
     data: DataRecipe
     size: Literal["n", "s", "m", "l"] = "s"
     backbone: BackboneRecipe | None = None
-    epochs: int = _ranged(60, 1)
-    batch_size: int = _ranged(12, 1)
+    epochs: int = _ranged(60, 1, 1_000_000)
+    batch_size: int = _ranged(12, 1, 65_536)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    seed: int = _ranged(0, 0)
+    seed: int = _ranged(0, 0, 2**63 - 1)
     initial_weights: str | tuple[str, ...] = ""
     trained_part: Literal["all", "detection"] = "all"
     output: Path = Path("out/training")
@@ -230,6 +232,8 @@ class Recipe:
     distillation: DistillationRecipe | None = None
 
     def __post_init__(self) -> None:
+        if not is_folder_name(self.name):
+            raise RecipeError(f"name becomes a folder: expected {FOLDER_NAME_RULE}, got {self.name!r}")
         if self.data.crop_height % 32 or self.data.crop_width % 32:
             raise RecipeError(
                 f"data.crop_height and data.crop_width must be multiples of 32, the coarsest stride of the network, "

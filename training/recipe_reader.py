@@ -56,7 +56,7 @@ def parse_section(text: str, section: type[Section], overrides: Sequence[str] = 
     """Check YAML text into a dataclass; see `load_section`."""
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that cannot be
         raise RecipeError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{where}: expected keys with values, got {type(content).__name__}")
@@ -88,7 +88,7 @@ def _apply_override(content: dict[Any, Any], override: str) -> None:
             place[last] = yaml.safe_load(value)
         else:
             raise TypeError(f"{'.'.join(parents)} holds {place!r}, which has no keys")
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (ValueError, IndexError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(f"--override {override}: no such place in the recipe ({error})") from error
 
 
@@ -128,7 +128,7 @@ def _by_kind(value: Any, members: Sequence[type], key: str) -> type:
     """The section among several that says `kind: ...` as the value does."""
     by_kind = {typing.get_args(typing.get_type_hints(member)["kind"])[0]: member for member in members}
     kind = value.get("kind") if isinstance(value, dict) else None
-    if kind not in by_kind:
+    if not isinstance(kind, str) or kind not in by_kind:
         raise RecipeError(f"{key}.kind must be one of {', '.join(by_kind)}, got {kind!r}{suggestion(kind, by_kind)}")
     return by_kind[kind]
 
@@ -166,7 +166,7 @@ def _check_plain(value: Any, key: str, outermost: bool = True) -> Any:
 
 
 def _check_scalar(value: Any, expected: type, key: str, limits: Mapping[str, Any]) -> Any:
-    if expected is Path and isinstance(value, str) and value:
+    if expected is Path and isinstance(value, str) and value and "\0" not in value:
         return Path(value)
     if expected is float and isinstance(value, str):
         # YAML 1.1 reads 1e-3 (no dot) as text; everybody writes learning rates so.

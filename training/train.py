@@ -13,9 +13,10 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from training.checkpoint import INFO_KEY, read_checkpoint
+from training.checkpoint import read_notes
 from training.checkpoint_files import WholeCheckpoints, check_room
 from training.data.data_module import DrivingData
+from training.devices import check_devices, refused_devices
 from training.errors import CheckpointError, RecipeError
 from training.lightning_module import StudentTraining
 from training.objective import cache_growth
@@ -51,6 +52,7 @@ def train(
     Raises:
         RecipeError, DataError, CheckpointError: found before training starts.
     """
+    check_devices(accelerator, devices)
     folder = recipe.output / recipe.name
     if resume is None and not anew:
         _check_unused(folder)
@@ -58,7 +60,10 @@ def train(
     data = DrivingData(recipe, first_epoch=int(notes.get("epoch", 0)))
     _check_same_data(resume, notes, data)
     clock, lock = DataClock(), FolderLock(folder)
-    trainer = _make_trainer(recipe, folder, data.best_by, accelerator, devices, num_nodes, (clock, lock, *callbacks))
+    with refused_devices(accelerator, devices, num_nodes):
+        trainer = _make_trainer(
+            recipe, folder, data.best_by, accelerator, devices, num_nodes, (clock, lock, *callbacks)
+        )
     steps = data.steps_per_epoch(trainer.world_size)
     if not steps:
         raise RecipeError(
@@ -151,7 +156,7 @@ def _check_unused(folder: Path) -> None:
 
 def _check_resume(resume: Path, recipe: Recipe) -> dict[str, Any]:
     """The notes of the checkpoint; refuses one of another recipe."""
-    notes: dict[str, Any] = read_checkpoint(resume).get(INFO_KEY, {})
+    notes = read_notes(resume)
     if notes.get("recipe_sha256") != recipe.sha256:
         raise CheckpointError(
             f"{resume}: it was trained by another recipe (or other overrides) than the one given, so going on would "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from training.devices import add_devices, add_nodes
 from training.disk_errors import writing_to
 from training.errors import CheckpointError
 from training.recipe_reader import load_recipe
@@ -16,9 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a recipe key")
     parser.add_argument("--max-epochs", type=int, help="same as --override epochs=N; the schedule ends there")
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from a last.ckpt of the same recipe")
-    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
-    parser.add_argument("--devices", default="1", help="how many, or a list such as 0,1")
-    parser.add_argument("--num-nodes", type=int, default=1, help="machines; start the same command on each")
+    add_devices(parser)
+    add_nodes(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import training.export
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
@@ -21,6 +22,7 @@ from ros_kd_perception.model_contract import CONTRACT_KEY, ModelContract
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from training import export_command
+from training.__main__ import main
 from training.checkpoint import CheckpointInfo
 from training.export import build_graph, export_student
 from training.export_settings import ExportSettings
@@ -119,9 +121,12 @@ def test_parity_report(exported: tuple[Path, ParityReport]) -> None:
     report = exported[1]
     assert report.frames == 5
     assert not report.failures()
-    assert "100.0" in report.table()
-    spoiled = replace(report, class_map_agreement=0.9, box_difference_px=math.nan, label_disagreements=2)
-    assert len(spoiled.failures()) == 3
+    assert "boxes that are missing" in report.table()
+    spoiled = replace(report, wrong_cells=3, foreign_rows=2)
+    assert spoiled.failures() == [
+        "3 cells of the class map name another class",
+        "2 boxes with their scores and labels are those of no cell",
+    ]
 
 
 @pytest.mark.parametrize("part", ["segmentation.classifier", "detection.distance_layers.0", "backbone.stages.0"])
@@ -135,18 +140,55 @@ def test_parity_sees_a_network_that_differs(exported: tuple[Path, ParityReport],
     assert report.failures()
 
 
-def test_refusal_leaves_no_file(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build_wrong_graph(network: Student, settings: ExportSettings) -> onnx.ModelProto:
-        model = build_graph(network, settings)
-        kernel = next(item for item in model.graph.initializer if len(item.dims) == 4)
-        values = onnx.numpy_helper.to_array(kernel) * 1.1  # as if the input scale had been folded in wrongly
-        kernel.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), kernel.name))
-        return model
+@pytest.fixture(scope="module")
+def graph(student: Student) -> onnx.ModelProto:
+    return build_graph(student, SETTINGS)
 
-    monkeypatch.setattr(training.export, "build_graph", build_wrong_graph)
-    with pytest.raises(ParityError, match="was not written"):
+
+def kernels(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    return [item for item in model.graph.initializer if len(item.dims) == 4]
+
+
+def change_kernel(item: onnx.TensorProto, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
+    values = np.ascontiguousarray(change(onnx.numpy_helper.to_array(item)), np.float32)
+    item.CopyFrom(onnx.numpy_helper.from_array(values, item.name))
+
+
+def take_the_worst_cells(model: onnx.ModelProto) -> None:
+    best = next(node for node in model.graph.node if node.op_type == "TopK")
+    del best.attribute[:]
+    best.attribute.extend([onnx.helper.make_attribute("axis", 1), onnx.helper.make_attribute("largest", 0)])
+
+
+FAULTS: dict[str, Callable[[onnx.ModelProto], None]] = {
+    "input scale": lambda model: change_kernel(kernels(model)[0], lambda kernel: kernel * 1.1),
+    "channel order": lambda model: change_kernel(kernels(model)[0], lambda kernel: kernel[:, ::-1]),
+    "axes of a kernel": lambda model: change_kernel(kernels(model)[2], lambda kernel: kernel.swapaxes(2, 3)),
+    "channels permuted": lambda model: change_kernel(kernels(model)[2], lambda kernel: np.roll(kernel, 1, axis=0)),
+    "top-K": take_the_worst_cells,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_file_is_refused_and_leaves_none(
+    fault: str, student: Student, graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(graph)
+    FAULTS[fault](wrong)
+    monkeypatch.setattr(training.export, "build_graph", lambda network, settings: wrong)
+    with pytest.raises(ParityError, match=r"was not written; install the versions of torch.*setup\.py"):
         export_student(student, tmp_path / "new.onnx", SETTINGS, pictures(1, seed=7))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_leaves_the_file_of_before(
+    student: Student, graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(graph)
+    FAULTS["input scale"](wrong)
+    monkeypatch.setattr(training.export, "build_graph", lambda network, settings: wrong)
     (tmp_path / "old.onnx").write_bytes(b"the last good one")
     with pytest.raises(ParityError):
         export_student(student, tmp_path / "old.onnx", SETTINGS, pictures(1, seed=7))
@@ -190,7 +232,9 @@ def test_command(
     export_command.add_arguments(parser)
 
     assert export_command.run(parser.parse_args(arguments)) == 0
-    assert f"16 frames of {frames}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"16 frames of {frames}" in said
+    assert "another than that of the recipe's validation" in said
     contract = OnnxModel.open(tmp_path / "student.onnx", device="cpu").contract
     assert (contract.input.height, contract.input.width) == (96, 160)
     assert contract.metrics == {"miou": 0.25}
@@ -200,16 +244,57 @@ def test_command(
     # The last stage of a student may learn from labels alone; it was taught all the same.
     assert export_command.provenance(replace(info, earlier_teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
 
-    (tmp_path / "empty").mkdir()
-    for wrong, words in [
-        (["--frames", str(tmp_path / "empty")], "found none"),
-        (["--frames", str(tmp_path / "missing")], "missing"),
-        (["--metrics", str(frames / "00.png")], "JSON"),
-        (["--score-threshold", "3"], "0..1"),
-    ]:
-        output = ["-o", str(tmp_path / "refused.onnx")]
-        assert export_command.run(parser.parse_args([*arguments, *output, *wrong])) == 2
-        error = capsys.readouterr().err
-        assert words in error
-        assert len(error.splitlines()) == 1
-    assert not (tmp_path / "refused.onnx").exists()
+
+SMOKE_RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+
+
+@pytest.fixture(scope="module")
+def smoke_checkpoint(rendered_samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke recipe as it is shipped, but for its folders."""
+    output = tmp_path_factory.mktemp("runs")
+    words = ["train", str(SMOKE_RECIPE), "--accelerator", "cpu", "--override", f"output={output}"]
+    for place in ("data.train.0", "validation.segmentation", "validation.detection"):
+        words += ["--override", f"{place}.folder={rendered_samples}"]
+    assert main(words) == 0
+    return output / "student_s_smoke" / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize("size", [[], ["--height", "64", "--width", "96"]], ids=["as validated", "small"])
+def test_a_student_of_few_steps_is_exported_opened_and_evaluated(
+    size: list[str], smoke_checkpoint: Path, rendered_samples: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "student.onnx"
+    # Nothing that it sees is sure yet: at this threshold the golden frames hold boxes all the same.
+    assert main(["export", str(smoke_checkpoint), "-o", str(path), "--score-threshold", "0.02", *size]) == 0
+    model = OnnxModel.open(path, device="cpu")
+    expected = (64, 96) if size else (128, 192)  # of the recipe's validation
+    assert (model.contract.input.height, model.contract.input.width) == expected
+    assert model.golden is not None
+    assert model.golden.within(model.contract.golden)
+    assert main(["evaluate", str(path), str(rendered_samples), "--limit", "2"]) == 0
+
+
+def test_boxes_of_no_width_pass_parity_and_the_vehicles_gate(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    network = build_student("n", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES)).eval()
+    with torch.no_grad():
+        for layers in network.detection.distance_layers:
+            layers[-1].bias.fill_(-20.0)  # far sides before near ones
+        for layers in network.detection.class_layers:
+            layers[-1].bias.fill_(1.0)
+    settings = replace(SETTINGS, height=64, width=96, score_threshold=0.3)
+    images = [np.ascontiguousarray(image[:64, :96]) for image in pictures(2, seed=11)]
+    export_student(network, tmp_path / "student.onnx", settings, images)
+    model = OnnxModel.open(tmp_path / "student.onnx", device="cpu")
+    boxes = model.run(images[0][None]).boxes_xyxy[0]
+    assert (boxes[:, 2:] == boxes[:, :2]).all()
+    assert model.golden is not None
+    assert model.golden.box_iou > 0.999
+
+
+@pytest.mark.parametrize(("height", "width", "limit"), [(64, 96, 0.9895), (384, 640, 0.995), (32, 32, 0.9375)])
+def test_a_small_class_map_may_differ_in_four_cells_on_a_vehicle(height: int, width: int, limit: float) -> None:
+    contract = replace(SETTINGS, height=height, width=width).contract()
+    assert contract.golden.class_map_agreement_min == limit
+    cells = height // 4 * width // 4
+    assert (cells - 4) / cells >= limit

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,6 +49,16 @@ class TransformersBackbone(nn.Module):
             RecipeError: transformers cannot build it, it gives no feature maps, or its weights cannot be read.
         """
         super().__init__()
+        with _refusal_of(config.model_type):
+            self._build(config, pretrained)
+        # Not persistent: they are the same for all weights.
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN_RGB).view(1, 3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION_RGB).view(1, 3, 1, 1), persistent=False)
+        self.deviation: Tensor
+
+    def _build(self, config: PreTrainedConfig, pretrained: str) -> None:
+        """Choose the stages by what each says of an image, and build the network that gives those alone."""
         names = _stage_names(config)
         maps = _probe(_build(config, names))
         strides = [round(PROBE_HEIGHT / level.shape[2]) for level in maps]
@@ -60,11 +71,6 @@ class TransformersBackbone(nn.Module):
         self.configuration = _plain_configuration(config)
         # Without gradient they would stop training on several devices, which waits for that of every parameter.
         _freeze_unused(self.model)
-        # Not persistent: they are the same for all weights.
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN_RGB).view(1, 3, 1, 1), persistent=False)
-        self.mean: Tensor
-        self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION_RGB).view(1, 3, 1, 1), persistent=False)
-        self.deviation: Tensor
 
     def forward(self, images_bgr: Tensor) -> list[Tensor]:
         """Features of strides 4, 8, 16 and 32 of float images [N, 3, H, W], BGR, 0..1, sides multiples of 32."""
@@ -140,7 +146,7 @@ def _read_config(recipe: BackboneRecipe) -> PreTrainedConfig:
         return _make_config(recipe.architecture, recipe.settings)
     try:
         config = AutoConfig.from_pretrained(recipe.pretrained, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # damaged files make the readers raise nearly anything
         raise RecipeError(_not_to_be_had(recipe.pretrained, error)) from error
     if config.model_type != recipe.architecture:
         raise RecipeError(
@@ -221,7 +227,7 @@ def _load(network: Any, config: PreTrainedConfig, pretrained: str) -> PreTrained
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # damaged files make the readers raise nearly anything
         raise RecipeError(_not_to_be_had(pretrained, error)) from error
     missing = sorted(name for name in loaded["missing_keys"] if not name.startswith(ADDED_WEIGHTS))
     if missing:
@@ -235,18 +241,30 @@ def _load(network: Any, config: PreTrainedConfig, pretrained: str) -> PreTrained
 
 def _probe(model: PreTrainedModel) -> list[Tensor]:
     """What every stage says of an image of PROBE_HEIGHT x PROBE_WIDTH pixels."""
-    architecture = model.config.model_type
-    try:
-        with torch.no_grad():
-            maps = list(_feature_maps(model.train(False), torch.zeros(1, 3, PROBE_HEIGHT, PROBE_WIDTH)))
-    except Exception as error:  # each architecture refuses in its own way
-        raise RecipeError(
-            f"backbone.architecture {architecture} cannot be run on images of {PROBE_WIDTH}x{PROBE_HEIGHT} "
-            f"({_sentence(error)}); change backbone.settings or choose another"
-        ) from error
+    with torch.no_grad():
+        maps = list(_feature_maps(model.train(False), torch.zeros(1, 3, PROBE_HEIGHT, PROBE_WIDTH)))
     if not maps or any(level.ndim != 4 or level.shape[2] > level.shape[3] for level in maps):
-        raise RecipeError(f"backbone.architecture {architecture} gives no feature maps; choose another")
+        raise RecipeError(f"backbone.architecture {model.config.model_type} gives no feature maps; choose another")
     return maps
+
+
+@contextmanager
+def _refusal_of(architecture: str) -> Iterator[None]:
+    """Make a sentence of whatever an architecture raises while it is built and run once.
+
+    It may need a package that is not here, have no stages, take no images alone or one size alone: each refuses in its
+    own way.
+    """
+    try:
+        yield
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(
+            f"backbone.architecture {architecture} cannot be run on images of {PROBE_WIDTH}x{PROBE_HEIGHT} here "
+            f"({type(error).__name__}: {_sentence(error)}); change backbone.settings, or choose another such as "
+            "convnextv2, resnet or swin"
+        ) from error
 
 
 def _freeze_unused(model: PreTrainedModel) -> None:

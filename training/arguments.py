@@ -1,0 +1,85 @@
+"""Values of command-line arguments, checked as they are read: argparse ends with a sentence and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from training.names import FOLDER_NAME_RULE, is_folder_name
+
+MAX_THREADS = 256
+MAX_COUNT = 1_000_000_000
+
+
+def whole_number(low: int, high: int = MAX_COUNT, multiple_of: int = 1) -> Callable[[str], int]:
+    """A reader of whole numbers from `low` to `high`, both included, that are multiples of `multiple_of`."""
+    kind = "a whole number" if multiple_of == 1 else f"a multiple of {multiple_of}"
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high or value % multiple_of:
+            raise argparse.ArgumentTypeError(f"expected {kind} from {low} to {high}, got {text!r}")
+        return value
+
+    return read
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A reader of numbers from `low` to `high`, both included."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:  # also false of NaN
+            raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, got {text!r}")
+        return value
+
+    return read
+
+
+def folder_name(text: str) -> str:
+    """A name that may become a folder."""
+    if not is_folder_name(text):
+        raise argparse.ArgumentTypeError(f"expected {FOLDER_NAME_RULE}, got {text!r}")
+    return text
+
+
+def some_text(text: str) -> str:
+    """Text that is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected some text, got none; name something, or leave the option out")
+    return text
+
+
+def file_to_write(text: str) -> Path:
+    """Where a file can be written: found out now, rather than after the work that it is the result of."""
+    path = Path(some_text(text))
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file to write, {text} is a folder; name a file in it")
+    _check_writable(path.parent, text)
+    return path
+
+
+def folder_to_write(text: str) -> Path:
+    """Where files can be written into a folder, which need not be there yet."""
+    path = Path(some_text(text))
+    _check_writable(path, text)
+    return path
+
+
+def _check_writable(folder: Path, text: str) -> None:
+    existing = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not existing.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a place to write to, got {text}: {existing} is no folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(
+            f"expected a place to write to, got {text}: nothing may be written in {existing}; correct its rights"
+        )
