@@ -23,6 +23,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from ros_kd_perception.bag_errors import BagError
 from ros_kd_perception.bag_message_types import typestore
 from ros_kd_perception.disk_reserve import DiskReserve
+from ros_kd_perception.output_paths import OutputPathError, check_folder, make_folder, remove_if_empty
 
 
 class BagWriter:
@@ -43,7 +44,7 @@ class BagWriter:
         """Start a bag.
 
         Args:
-            path: `.mcap` file or folder; missing parent folders are made.
+            path: `.mcap` file or folder; missing parent folders are made, but none in the root of the file system.
             compress: zstd, chunk by chunk: a class map shrinks to a hundredth, a noisy camera image hardly.
             overwrite: replace an existing file when the new one is complete.
             irreplaceable: what is written cannot be had again, so whatever happens after the first message, the bag is
@@ -58,14 +59,14 @@ class BagWriter:
         self._is_file = self.path.suffix == ".mcap"
         if self.path.exists() and not (overwrite and self._is_file and self.path.is_file()):
             raise BagError(f"expected a name for the new bag that is free, {self.path} exists; choose another")
-        self._new_parents = [p for p in self.path.parents if not p.exists()]
         self._connections: dict[str, Connection] = {}
         self._reserve: DiskReserve | None = None
         self.messages = 0
         self._file_bytes = 0  # after the last write that succeeded
         self._written_bytes = self._largest_bytes = 0  # of messages
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            check_folder(self.path.parent if self._is_file else self.path)
+            self._new_parents = make_folder(self.path.parent)
             self._partial = Path(
                 tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".partial", dir=self.path.parent)
             )
@@ -78,6 +79,8 @@ class BagWriter:
             self._writer.open()
             if irreplaceable:
                 self._reserve = DiskReserve(self._partial / "reserve")
+        except OutputPathError as error:
+            raise BagError(str(error)) from None
         except OSError as error:
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; choose another folder") from None
 
@@ -142,9 +145,7 @@ class BagWriter:
         with suppress(OSError):  # what it cannot write while it closes is not wanted
             self._writer.abort()
         shutil.rmtree(self._partial, ignore_errors=True)
-        for folder in self._new_parents:
-            with suppress(OSError):  # somebody else has put something there
-                folder.rmdir()
+        remove_if_empty(self._new_parents)
 
     def __enter__(self) -> BagWriter:
         return self

@@ -92,7 +92,10 @@ def node_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
 
 def _cameras(text: str, topics: Mapping[str, str]) -> list[str]:
     """Names in order; those that have topics where none are named."""
-    names = _yaml("cameras", text) or list(topics)
+    names = _yaml("cameras", text)
+    if names == []:
+        raise LaunchArgumentError(f"expected cameras to name at least one camera like '[front, left]', got {text!r}")
+    names = names or list(topics)
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",")]
     if not isinstance(names, list):

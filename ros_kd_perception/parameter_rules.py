@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ MAX_CAMERA_CHARACTERS = 64
 MAX_TEXT_CHARACTERS = 4096
 """Of any other text, as of a path on Linux."""
 MAX_SHOWN_CHARACTERS = 100
+CAMERA_PARAMETERS = ("image_transport", "turn_weight")
+"""What can be set for one camera, as NAME.image_transport, beside its free space and scan."""
 
 
 class ParameterError(ValueError):
@@ -61,6 +63,21 @@ def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:
     return None
 
 
+def unknown_parameter(name: str, known: Collection[str], cameras: Collection[str]) -> str:
+    """One sentence about a parameter that does not exist, with the nearest one that does.
+
+    Args:
+        name: of the parameter.
+        known: names of all parameters, with those of each camera.
+        cameras: names of the cameras.
+    """
+    said = f"expected only known parameters, got {name[:MAX_SHOWN_CHARACTERS]}, which has no effect"
+    prefix, _, rest = name.partition(".")
+    if prefix not in cameras and any(f"{camera}.{rest}" in known for camera in cameras):
+        return f"{said}: {prefix[:MAX_CAMERA_CHARACTERS]} is not among the cameras, which are {', '.join(cameras)}"
+    return f"{said}; did you mean {difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]}?"
+
+
 def as_declared(value: Any, declaration: Declaration) -> Any:
     """The value, as a number with a fraction where the parameter is one: `max_age_ms: 100` is an integer to YAML."""
     return float(value) if isinstance(declaration.default, float) and type(value) is int else value
@@ -97,5 +114,6 @@ def _article(default: Any) -> str:
 
 def _shown(value: Any) -> str:
     """The value as Python writes it, cut where it would bury the sentence."""
-    text = repr(value)
+    # ROS gives a parameter that is set to [] no type, and so no value.
+    text = "an empty list" if value is None or value == [] else repr(value)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ros_kd_perception.output_paths import check_free
 from ros_kd_perception.sample_drive.camera import camera_named, default_cameras
 from ros_kd_perception.sample_drive.training_samples import write_samples
 from ros_kd_perception.sample_drive.weather import WEATHERS
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--size", type=_size, help="WIDTHxHEIGHT in pixels; 1280x720, 640x360 for samples")
     made.add_argument("--cameras", nargs="+", choices=("front", "left", "right"), help="which cameras; all without it")
     made.add_argument("--compressed", action="store_true", help="JPEG CompressedImage instead of Image")
+    made.add_argument("--force", action="store_true", help="replace an existing .mcap file")
     made.add_argument("--processes", type=int, default=2, help="worker processes; the result does not depend on it")
     return made
 
@@ -44,7 +46,8 @@ def _write_bag(options: argparse.Namespace) -> None:
     if options.cameras:
         cameras = tuple(camera_named(cameras, name) for name in dict.fromkeys(options.cameras))
     plan = DrivePlan(options.seed, options.weather, options.duration_s, options.rate_hz, cameras)
-    write_drive(options.output, plan, options.compressed, options.processes)
+    check_free(options.output, replace=options.force and options.output.suffix == ".mcap")
+    write_drive(options.output, plan, options.compressed, options.processes, options.force)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,6 +24,7 @@ from ros_kd_perception.free_space_finder import FreeSpaceFinder
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
+from ros_kd_perception.output_paths import check_folder, check_free
 from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.parameter_file import free_space_parameters_of
 from ros_kd_perception.perceiver import Perceiver
@@ -164,7 +165,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         model = OnnxModel.open(options.model, **wanted, intra_op_threads=options.threads, sha256=sha256)
         perceiver = Perceiver(model, options.score_threshold)
         perceiver.warm_up()
-        finder = _free_space_finder(options.params_file, list(bag.cameras), model)
+        finder = _free_space_finder(options, list(bag.cameras), model)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video = None
         if options.overlay:
@@ -189,10 +190,15 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         return replay.summary
 
 
-def _free_space_finder(path: Path | None, cameras: Sequence[str], model: OnnxModel) -> FreeSpaceFinder | None:
+def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], model: OnnxModel) -> FreeSpaceFinder | None:
+    path = options.params_file
     if path is None:
         return None
-    parameters = free_space_parameters_of(path, cameras, NODE_NAME.lstrip("/"))
+
+    def warn(sentence: str) -> None:
+        print(f"replay_bag: {path}: {sentence}", file=sys.stderr)
+
+    parameters = free_space_parameters_of(path, cameras, options.node, warn)
     for camera, scan in parameters.scans.items():
         if scan.pose is None:
             raise ValueError(
@@ -211,6 +217,10 @@ def _check_outputs(options: argparse.Namespace) -> None:
     bag, output = options.bag.resolve(), options.output.resolve()
     if bag == output or bag in output.parents:
         raise ValueError(f"expected an output apart from the input {options.bag}, got {options.output}")
+    check_free(options.output, replace=options.force and options.output.suffix == ".mcap")
+    check_folder(options.output.parent if options.output.suffix else options.output)
+    if options.overlay:
+        check_free(options.overlay, replace=options.force)
     if options.overlay and not options.overlay.resolve().parent.is_dir():
         raise ValueError(f"expected the folder of {options.overlay} to exist, it does not; make it first")
 
@@ -235,6 +245,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--params-file", type=Path, metavar="YAML", help="the node's; its free-space and scan topics are written, too"
     )
+    parser.add_argument(
+        "--node",
+        metavar="NAME",
+        help="node whose settings are taken from a --params-file of several, as /car1/perception",
+    )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto is that of the model file")
     parser.add_argument(
@@ -247,6 +262,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     options = parser.parse_args(arguments)
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         parser.error(f"expected a --score-threshold from 0 to 1, got {options.score_threshold}")
+    if options.node is not None and options.params_file is None:
+        parser.error("expected a --params-file with --node, whose settings the node has")
     if options.threads < 0 or options.limit < 0:
         parser.error("expected --threads and --limit of 0 or more")
     return options

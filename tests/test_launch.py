@@ -70,6 +70,7 @@ def test_cameras_in_any_common_spelling(cameras: str) -> None:
         ("camera_topics", "{front: /a"),
         ("camera_topics", "{front camera: /a}"),
         ("cameras", "{front: 1}"),
+        ("cameras", "[]"),
         ("cameras", "[1, 2]"),
         ("cameras", "[front/raw]"),
         ("image_transport", "[raw]"),

@@ -63,12 +63,18 @@ def test_the_file_that_comes_with_the_package_has_no_scans() -> None:
         ("/**: {ros__parameters: {drivable_classes: road}}", "a list of 1 to 256 names"),
         ("/**: {ros__parameters: {drivable_classes: []}}", "a list of 1 to 256 names"),
         ("/**: {ros__parameters: {free_space: {max_gap_px: 65}}}", "from 0 to 64"),
-        ("/**: {ros__parameters: &again {more: *again}}", "levels"),
+        ("/**: {ros__parameters: &again {more: *again}}", "without YAML aliases"),
+        ("/**: {ros__parameters: " + "{a: " * 20 + "1" + "}" * 21, "levels"),
         ("/**: {ros__parameters: {date: 2020-99-99}}", "to be YAML"),
         ("/**/other: {ros__parameters: {scan.enabled: true}}", r"for the node perception, or /\*\*, got /\*\*/other"),
         ("scan: {enabled: true}", r"for the node perception, or /\*\*, got none with ros__parameters"),
         ("", "got none with ros__parameters"),
         ("{[", "to be YAML"),
+        ("/**: {ros__parameters: {cameras: []}}", "cameras to be a list of at least one name, got an empty list"),
+        ("/**: {ros__parameters: {cameras: }}", "cameras to be a list of at least one name, got an empty list"),
+        ("/**: {ros__parameters: {cameras: front}}", "cameras to be a list of at least one name, got 'front'"),
+        ("/**: {ros__parameters: {a: 1}}\n/**: {ros__parameters: {b: 1}}", "got '/\\*\\*' twice"),
+        ("/**: {ros__parameters: {front: {a: 1}, x: 2, front: {b: 1}}}", "got 'front' twice"),
         ("!!python/object/apply:os.system [true]", "to be YAML"),
     ],
 )
@@ -79,23 +85,116 @@ def test_refusals(tmp_path: Path, text: str, sentence: str) -> None:
 
 def test_namespaces_may_be_nested(tmp_path: Path) -> None:
     text = "robot: {perception: {ros__parameters: {a: 1}}, other: {ros__parameters: {a: 2}}}"
-    assert read_parameter_file(written(tmp_path, text), "perception") == {"a": 1}
+    assert read_parameter_file(written(tmp_path, text)) == {"a": 1}
     text = "/robot/perception: {ros__parameters: {a: {b: 1}}}"
-    assert read_parameter_file(written(tmp_path, text), "perception") == {"a.b": 1}
+    assert read_parameter_file(written(tmp_path, text)) == {"a.b": 1}
+
+
+TWO_VEHICLES = """
+/**: {ros__parameters: {scan.enabled: true, front.mounting.height_m: 1.0}}
+/car1/perception: {ros__parameters: {front.mounting.height_m: 1.1}}
+/car2/perception: {ros__parameters: {front.mounting.height_m: 2.2}}
+"""
+
+
+def heights_m(path: Path, node: str | None) -> float:
+    return read_parameter_file(path, node)["front.mounting.height_m"]
+
+
+def test_of_two_vehicles_one_is_named_and_none_guessed(tmp_path: Path) -> None:
+    path = written(tmp_path, TWO_VEHICLES)
+    with pytest.raises(ParameterError, match="got those of /car1/perception, /car2/perception; choose one with --node"):
+        read_parameter_file(path)
+    assert [heights_m(path, node) for node in ("/car1/perception", "car2/perception/")] == [1.1, 2.2]
+    assert heights_m(path, "/car3/perception") == 1.0  # as the node would: by the section for all
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        ("/perception", "/car1/perception"),
+        ("/car1/**", "/car2/**"),
+        ("/car1/*", "/**/car2/perception"),
+        ("car1: {perception: {ros__parameters: {a: 1}}, x", "/car2/perception"),
+        ("/*", "/*/perception"),
+    ],
+)
+def test_settings_of_two_nodes_are_told_apart_however_they_are_headed(
+    tmp_path: Path, sections: tuple[str, str]
+) -> None:
+    text = "".join(f'"{s}": {{ros__parameters: {{a: 1}}}}\n' if ":" not in s else f"{s}: 1}}\n" for s in sections)
+    with pytest.raises(ParameterError, match="expected the settings of one node"):
+        read_parameter_file(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        (("/**", "/car1/perception", "/car2/lidar"), ["/**", "/car1/perception"]),
+        (("/car1/**", "/car1/perception", "/*/lidar"), ["/car1/**", "/car1/perception"]),
+        (("/perception", "perception/sub"), ["/perception"]),
+        (("/**/perception", "/car1/**"), ["/**/perception", "/car1/**"]),
+        (("/*/perception", "/**"), ["/*/perception", "/**"]),
+    ],
+)
+def test_one_vehicle_has_its_own_sections_and_those_for_all(
+    tmp_path: Path, sections: tuple[str, ...], expected: list[str]
+) -> None:
+    text = "".join(f'"{s}": {{ros__parameters: {{"{number}": 1}}}}\n' for number, s in enumerate(sections))
+    taken = read_parameter_file(written(tmp_path, text))
+    assert [sections[int(number)] for number in taken] == expected
+
+
+@pytest.mark.parametrize("node", ["/car9/perception", "/car1", "/car1/perception/left"])
+def test_a_node_that_the_file_does_not_know(tmp_path: Path, node: str) -> None:
+    text = "/car1/perception: {ros__parameters: {a: 1}}"
+    with pytest.raises(ParameterError, match=f"for the node {node}, or .*, got /car1/perception"):
+        read_parameter_file(written(tmp_path, text), node)
+
+
+@pytest.mark.parametrize("node", ["", "/", "/car 1/perception", "/**", "/1/x"])
+def test_what_is_no_name_of_a_node(tmp_path: Path, node: str) -> None:
+    with pytest.raises(ParameterError, match="expected the full name of a node"):
+        read_parameter_file(written(tmp_path, VEHICLE), node)
+
+
+def test_a_misspelt_parameter_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    text = """
+/**:
+  ros__parameters:
+    max_age_ms: 100.0
+    rear: {mounting: {pitch: 1.0}}
+    drivable_class: [road]
+    scan: {enable: false}
+    front: {mounting: {height_m: 1.0, pitch: 2.0}, turn_weight: 2.0, image_transport: raw, scan: {enabled: true}}
+    mounting: {yaw_deg: 3.0}
+"""
+    told: list[str] = []
+    found = free_space_parameters_of(written(tmp_path, text), ["front"], warn=told.append)
+    assert found.scans["front"].pose == CameraPose.from_mounting(0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    assert [sentence.partition("got ")[2] for sentence in told] == [
+        "drivable_class, which has no effect; did you mean drivable_classes?",
+        "scan.enable, which has no effect; did you mean scan.enabled?",
+        "front.mounting.pitch, which has no effect; did you mean front.mounting.pitch_deg?",
+        "mounting.yaw_deg, which has no effect; did you mean front.mounting.yaw_deg?",
+    ]
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="No such file"):
-        read_parameter_file(tmp_path / "missing.yaml", "perception")
+        read_parameter_file(tmp_path / "missing.yaml")
     with pytest.raises(ParameterError, match="at most 1048576 bytes"):
-        read_parameter_file(written(tmp_path, "#" * (1 << 20) + "\n"), "perception")
+        read_parameter_file(written(tmp_path, "#" * (1 << 20) + "\n"))
     lines = ["k0: &k0 {a: 1}"]
     for level in range(1, 9):
         nine = ", ".join(f"b{number}: *k{level - 1}" for number in range(9))
         lines.append(f"k{level}: &k{level} {{{nine}}}")
     bomb = "\n".join([*lines, "/**: {ros__parameters: *k8}"])
+    with pytest.raises(ParameterError, match="without YAML aliases"):
+        read_parameter_file(written(tmp_path, bomb))
+    many = ", ".join(f"a{number}: 1" for number in range(10_001))
     with pytest.raises(ParameterError, match="at most 10000 parameters"):
-        read_parameter_file(written(tmp_path, bomb), "perception")
+        read_parameter_file(written(tmp_path, f"/**: {{ros__parameters: {{{many}}}}}"))
 
 
 @given(st.text(max_size=200))
@@ -103,4 +202,4 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
     path = tmp_path_factory.mktemp("any") / "file.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with suppress(ParameterError):
-        read_parameter_file(path, "perception")
+        read_parameter_file(path)

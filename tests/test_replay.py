@@ -253,13 +253,30 @@ def test_the_input_and_existing_outputs_are_safe(
     assert "apart from the input" in refused(capsys, tmp_path, bag, "-o", bag, "--model", model, "--force")
     assert replay(bag, tmp_path / "out.mcap", model, "--overlay", tmp_path / "out.mp4") == 0
     capsys.readouterr()
-    assert "exists" in refused(capsys, tmp_path, bag, "-o", tmp_path / "out.mcap", "--model", model)
+    taken = refused(capsys, tmp_path, bag, "-o", tmp_path / "out.mcap", "--model", model)
+    assert "out.mcap exists; choose another name, or replace it with --force" in taken
     other = ("-o", tmp_path / "other.mcap", "--model", model, "--overlay", tmp_path / "out.mp4")
-    assert "exists" in refused(capsys, tmp_path, bag, *other)
+    assert "out.mp4 exists; choose another name, or replace it with --force" in refused(capsys, tmp_path, bag, *other)
+    (tmp_path / "folder").mkdir()
+    folder = refused(capsys, tmp_path, bag, "-o", tmp_path / "folder", "--model", model, "--force")
+    assert "folder exists; choose another name, or remove it" in folder
     (tmp_path / "out.mcap").write_bytes(b"old")
     assert replay(bag, tmp_path / "out.mcap", model, "--overlay", tmp_path / "out.mp4", "--force") == 0
     assert (tmp_path / "out.mcap").read_bytes() != b"old"
     assert bag.read_bytes() == before
+
+
+def test_of_two_vehicles_settings_those_of_the_named_one_are_taken(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag, file = write_drive(tmp_path / "drive.mcap", frames=2), tmp_path / "fleet.yaml"
+    settings = "ros__parameters: {free_space.max_gap_px: 1, front.free_space.ignore_bottom: 3}"
+    file.write_text(f"/car1/perception: {{{settings}}}\n/car2/perception: {{{settings}}}\n")
+    use = ("-o", tmp_path / "out.mcap", "--model", model, "--params-file", file)
+    assert "choose one with --node /car1/perception" in refused(capsys, tmp_path, bag, *use)
+    assert "for the node /car3/perception" in refused(capsys, tmp_path, bag, *use, "--node", "/car3/perception")
+    assert replay(bag, tmp_path / "out.mcap", model, "--params-file", file, "--node", "/car2/perception") == 0
+    assert "did you mean front.free_space.ignore_bottom_px?" in capsys.readouterr().err
 
 
 def test_a_bag_of_nothing_but_bad_frames_is_refused(

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ros_kd_perception.onnx_file import ModelFileError
+from ros_kd_perception.output_paths import OutputPathError
 from training.disk_errors import sentence_about
 from training.errors import CheckpointError, DataError, RecipeError
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         return int(arguments.run(arguments))
-    except (CheckpointError, DataError, ModelFileError, RecipeError) as error:
+    except (CheckpointError, DataError, ModelFileError, OutputPathError, RecipeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ros_kd_perception.output_paths import OutputPathError, check_folder
 from training.names import FOLDER_NAME_RULE, is_folder_name
 
 MAX_THREADS = 256
@@ -76,6 +77,10 @@ def folder_to_write(text: str) -> Path:
 
 
 def _check_writable(folder: Path, text: str) -> None:
+    try:
+        check_folder(folder)
+    except OutputPathError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     existing = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not existing.is_dir():
         raise argparse.ArgumentTypeError(f"expected a place to write to, got {text}: {existing} is no folder")

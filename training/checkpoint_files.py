@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from ros_kd_perception.output_paths import make_folder
 from training.errors import CheckpointError
 
 _COPIES_OF_WEIGHTS = 4  # the weights, their average, and AdamW's two moments
@@ -33,7 +34,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         target = Path(path)
         partial = target.with_name(f".{target.name}.partial")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             with partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()

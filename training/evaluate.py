@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.output_paths import make_folder
 from ros_kd_perception.overlay import draw_overlay
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import Detections, Perception
@@ -107,7 +108,7 @@ class PictureWriter:
     def __init__(self, folder: Path, frames: int, count: int) -> None:
         self.folder = folder
         self._every = max(1, frames // max(1, count))
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def write(self, number: int, sample: Sample, perception: Perception, contract: ModelContract) -> None:
         """Write a frame's picture if it is its turn."""
@@ -182,7 +183,7 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             temporary.write_bytes(content)

@@ -16,6 +16,7 @@ import torch
 from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_to_text
 from ros_kd_perception.model_contract import CONTRACT_KEY
 from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.output_paths import make_folder
 from ros_kd_perception.structures import Detections, UInt8Array
 from training.export_settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
@@ -53,7 +54,7 @@ def export_student(
     student = student.eval()
     temporary = output_path.with_name(f".{output_path.name}.{os.getpid()}.tmp")
     try:
-        output_path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output_path.parent)
         graph = build_graph(student, settings)
         _save(graph, temporary, {CONTRACT_KEY: contract.to_json()})
         model = OnnxModel.open(temporary, device="cpu", verify_golden=False)

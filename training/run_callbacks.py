@@ -10,6 +10,7 @@ from typing import IO, Any
 import lightning
 import torch
 
+from ros_kd_perception.output_paths import make_folder
 from training.errors import CheckpointError
 
 
@@ -92,7 +93,7 @@ class FolderLock(lightning.Callback):
         """
         if not trainer.is_global_zero:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         self._file = (self._folder / ".lock").open("wb")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

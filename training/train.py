@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from ros_kd_perception.output_paths import check_folder, make_folder
 from training.checkpoint import read_notes
 from training.checkpoint_files import WholeCheckpoints, check_room
 from training.data.data_module import DrivingData
@@ -50,10 +51,11 @@ def train(
         The run's folder: checkpoints/last.ckpt, checkpoints/best.ckpt, csv/, tensorboard/, recipe.yaml.
 
     Raises:
-        RecipeError, DataError, CheckpointError: found before training starts.
+        RecipeError, DataError, CheckpointError, OutputPathError: found before training starts.
     """
     check_devices(accelerator, devices)
     folder = recipe.output / recipe.name
+    check_folder(folder)
     if resume is None and not anew:
         _check_unused(folder)
     notes = _check_resume(resume, recipe) if resume else {}
@@ -73,7 +75,7 @@ def train(
     module = StudentTraining(recipe, steps, data.fingerprint, resuming=resume is not None)
     frames, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
     check_room(folder, module.student, cache_growth(recipe, module.objective, frames, seen))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with warnings.catch_warnings():
         # Lightning suggests more workers and a shared logger step; both are settled by the recipe.

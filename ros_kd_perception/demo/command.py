@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES, DriveNames, write
 from ros_kd_perception.demo.live_drive import LiveFiles, LivePlan, run_live_drive
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
+from ros_kd_perception.output_paths import check_folder, make_folder, remove_if_empty
 from ros_kd_perception.playback_timeline import Jump, PlaybackTimeline, jump_sentences, played_part
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.shipped_files import shipped_file
@@ -157,9 +158,9 @@ def _check_replaceable(output: Path) -> None:
 @contextmanager
 def _work_folder(output: Path) -> Iterator[Path]:
     """A folder beside the output, on the same disk so that results can be renamed; gone afterwards whatever happens."""
-    new_parents = [parent for parent in output.absolute().parents if not parent.exists()]
+    check_folder(output)
     try:
-        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        new_parents = make_folder(output.absolute().parent)
         work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
     except OSError as error:
         raise DemoRefused(
@@ -169,9 +170,7 @@ def _work_folder(output: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        for parent in new_parents:
-            with suppress(OSError):  # not empty: the output is in it
-                parent.rmdir()
+        remove_if_empty(new_parents)  # the output is in them if all went well
 
 
 def _replace(results: Path, output: Path, aside: Path) -> None:

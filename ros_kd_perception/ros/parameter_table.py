@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ros_kd_perception.free_space_parameters import camera_declarations, read_free_space_parameters
-from ros_kd_perception.parameter_rules import as_declared
+from ros_kd_perception.parameter_rules import CAMERA_PARAMETERS, as_declared, unknown_parameter
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,
     TRANSPORTS,
@@ -73,15 +72,18 @@ class ParameterTable:
 
     def unknown_overrides(self) -> list[str]:
         """One sentence for each override that no parameter goes by, naming the nearest that one does."""
-        sentences = []
-        for name in self._overrides:
-            if name in self._declarations or self._node.has_parameter(name) or name.startswith("qos_overrides."):
-                continue
-            nearest = difflib.get_close_matches(name, self._declarations, n=1, cutoff=0.0)[0]
-            sentences.append(
-                f"expected only known parameters, got {name}, which has no effect; did you mean {nearest}?"
-            )
-        return sentences
+        cameras = self._get("cameras")
+        of_cameras = [
+            name
+            for camera in cameras
+            for name in (*camera_declarations(camera), *(f"{camera}.{name}" for name in CAMERA_PARAMETERS))
+        ]
+        known = [*self._declarations, *of_cameras]
+        return [
+            unknown_parameter(name, known, cameras)
+            for name in self._overrides
+            if name not in known and not self._node.has_parameter(name) and not name.startswith("qos_overrides.")
+        ]
 
     def read(self) -> NodeParameters:
         """All values, as they are now.

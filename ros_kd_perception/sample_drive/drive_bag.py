@@ -37,7 +37,9 @@ class DrivePlan:
         return [index / self.rate_hz for index in range(max(round(self.duration_s * self.rate_hz), 1))]
 
 
-def write_drive(path: Path, plan: DrivePlan, compressed: bool = False, processes: int = 2) -> None:
+def write_drive(
+    path: Path, plan: DrivePlan, compressed: bool = False, processes: int = 2, overwrite: bool = False
+) -> None:
     """Render a drive into a bag; the same plan gives the same bytes whatever the number of processes.
 
     Topics are `/<camera>/image_raw` (or `/<camera>/image_raw/compressed`, JPEG) and `/<camera>/camera_info`, frame
@@ -48,6 +50,7 @@ def write_drive(path: Path, plan: DrivePlan, compressed: bool = False, processes
         plan: What to render.
         compressed: Write CompressedImage instead of Image (bgr8).
         processes: Worker processes, at least 1.
+        overwrite: Replace an existing file when the new one is complete.
 
     Raises:
         BagError: The bag cannot be written.
@@ -58,7 +61,7 @@ def write_drive(path: Path, plan: DrivePlan, compressed: bool = False, processes
     total = len(plan.times_s) * len(plan.cameras)
     # Sensor noise does not compress: zstd would cost time and save little.
     bar = tqdm(total=total, unit="frame", desc="rendering drive", disable=None)
-    with BagWriter(path, compress=False) as bag, bar as progress:
+    with BagWriter(path, compress=False, overwrite=overwrite) as bag, bar as progress:
         for camera, stamp_ns, pixels in _rendered(plan, compressed, processes):
             header = _header(camera, stamp_ns)
             if compressed:

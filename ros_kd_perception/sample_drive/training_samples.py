@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ros_kd_perception.output_paths import check_folder, make_folder
 from ros_kd_perception.sample_drive.camera import random_camera
 from ros_kd_perception.sample_drive.drive import RenderedView, SampleDrive
 from ros_kd_perception.sample_drive.render_pool import render_pool
@@ -51,15 +52,16 @@ def write_samples(folder: Path, count: int, size_px: tuple[int, int], base_seed:
 
     Raises:
         FileExistsError: The folder is there already.
-        ValueError: A count or number of processes below 1.
+        ValueError: A count or number of processes below 1, or the folder would be made in the root.
     """
     if count < 1 or processes < 1:
         raise ValueError(f"expected at least one sample and one process, got {count} and {processes}")
     if folder.exists():
         raise FileExistsError(f"{folder} exists: name a new folder or remove it first")
+    check_folder(folder)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     for name in ("images", "masks"):
-        (part / name).mkdir(parents=True)
+        make_folder(part / name)
     requests = [
         SampleRequest(part, base_seed, first, min(FRAMES_PER_SEED, count - first), *size_px)
         for first in range(0, count, FRAMES_PER_SEED)

@@ -180,7 +180,8 @@ def refusal(node: PerceptionNode, capfd: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("cameras:=[]", "cameras to be a list of at least one name"),
+        ("cameras:=[]", "cameras to be a list of at least one name, got an empty list; for example cameras: [front"),
+        ("drivable_classes:=[]", "drivable_classes to be a list of 1 to 256 names, got an empty list"),
         ("cameras:=front", "cameras to be a list of at least one name, got 'front'"),
         ("cameras:=[front, front]", "to differ"),
         ("cameras:=[front, 'rear view']", "got 'rear view'"),
@@ -235,6 +236,26 @@ def test_an_unknown_parameter_is_warned_about_with_the_nearest_name(
     assert len(warnings) == 1
     assert "got camera, which has no effect; did you mean cameras?" in warnings[0]
     assert node.trigger_configure() == SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            "front.mounting.pitch:=2.0",
+            "got front.mounting.pitch, which has no effect; did you mean front.mounting.pitch_",
+        ),
+        ("front.pitch_deg:=2.0", "did you mean front.mounting.pitch_deg?"),
+        ("front.image_transprt:=raw", "did you mean front.image_transport?"),
+        ("rear.mounting.pitch_deg:=2.0", "which has no effect: rear is not among the cameras, which are front, left"),
+    ],
+)
+def test_an_unknown_parameter_of_a_camera_is_told_with_the_nearest_one(
+    make_node: Any, capfd: pytest.CaptureFixture[str], override: str, words: str
+) -> None:
+    make_node("cameras:=[front, left]", override)
+    [warning] = [line for line in capfd.readouterr().err.splitlines() if "has no effect" in line]
+    assert words in warning
 
 
 def test_a_refused_model_can_be_replaced_without_a_restart(

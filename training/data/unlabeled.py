@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ros_kd_perception.bag import BagError, BagReader, read_camera_frames
 from ros_kd_perception.class_tables import UNLABELED_ID
+from ros_kd_perception.output_paths import OutputPathError, make_folder
 from ros_kd_perception.structures import BadFrame, UInt8Array
 from training.data.augmentation import SOURCE_SIDE_MIN_PX
 from training.data.image_files import UPRIGHT, exif_orientation
@@ -70,7 +71,7 @@ def take_frames_out(recipe: SourceRecipe, output: Path = FRAMES_FOLDER) -> Path:
     # Not by its number alone: processes of two machines on one disk may have the same.
     part = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}.part")
     try:
-        (part / "images").mkdir(parents=True)
+        make_folder(part / "images")
         kept, bad = _write_frames(recipe, part / "images")
         if not kept:
             raise DataError(
@@ -84,7 +85,7 @@ def take_frames_out(recipe: SourceRecipe, output: Path = FRAMES_FOLDER) -> Path:
                 raise
             print(f"{recipe.folder}: another process took its frames out meanwhile; they are in {folder}")
             return folder
-    except BagError as error:
+    except (BagError, OutputPathError) as error:
         raise DataError(str(error)) from error
     except OSError as error:
         raise DataError(f"{folder}: the frames of {recipe.folder} cannot be written ({error}); make room") from error

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ros_kd_perception.output_paths import check_folder, make_folder
 from training.data.batch import Batch
 from training.errors import DataError
 from training.networks.heads import DetectionOutputs
@@ -29,8 +30,13 @@ class OutputCache:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        """Keep outputs under `folder` / the first letters of `key`, a digest of all that the outputs depend on."""
+        """Keep outputs under `folder` / the first letters of `key`, a digest of all that the outputs depend on.
+
+        Raises:
+            OutputPathError: the folder would be made in the root of the file system.
+        """
         self.folder = folder / key[:16]
+        check_folder(self.folder)
 
     def __len__(self) -> int:
         """How many views are kept."""
@@ -70,7 +76,7 @@ class OutputCache:
         path = self.folder / f"{view}.npz"
         temporary = path.with_name(f".{view}.{os.getpid()}.npz")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             with temporary.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes `allow_pickle` for one of them
             os.replace(temporary, path)

@@ -1,0 +1,27 @@
+"""Training writes into no folder that would have to be made in the root of the file system, and says so at once."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from training.__main__ import main
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train training/recipes/student_s_smoke.yaml --override output={out}",
+        "compare training/comparisons/student_n_unlabeled.yaml --override output={out}",
+        "evaluate nothing.onnx nothing --json {out}/figures.json",
+        "evaluate nothing.onnx nothing --pictures {out}",
+        "export nothing.ckpt -o {out}/student.onnx",
+    ],
+)
+def test_no_folder_is_made_in_the_root(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path("/", f"outt-{uuid.uuid4().hex[:8]}")
+    assert main(command.format(out=out).split()) == 2
+    assert not out.exists()
+    assert f"{out} does not exist; check its spelling" in capsys.readouterr().err
