@@ -8,33 +8,34 @@ import zlib
 import cv2
 import numpy as np
 
-from ros_kd_perception.jpeg_warnings import hear
+from ros_kd_perception.jpeg_scan import extraneous_bytes_are_harmless, without_filler
+from ros_kd_perception.jpeg_warnings import extra_bytes, hear
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _JPEG_SCAN = b"\xff\xda"
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
+_JPEG_WITHOUT_LENGTH = frozenset([0x00, 0x01, 0xFF, *range(0xD0, 0xD9)])
 # A progressive JPEG has about ten scans; thousands of empty ones would decode for minutes.
 _MAX_JPEG_SCANS = 64
 # Each scan goes over all pixels: 64 scans of 8192x8192 are 400 kB, and kept a thread busy for half a minute.
 _MAX_JPEG_SCANNED_PIXELS = 1 << 28
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
+_PNG_COLOUR_TYPE = 25
 
 
-def claimed_size(content: bytes, declared_format: str) -> tuple[int, int]:
+def claimed_size(content: bytes, codec: str) -> tuple[int, int]:
     """Height and width in pixels that the header of a JPEG or PNG claims, whatever follows it.
 
     Args:
         content: the file.
-        declared_format: `format` of the message, such as `jpeg`, `png` or `rgb8; jpeg compressed bgr8`.
+        codec: `jpeg` or `png`, as the message says.
 
     Raises:
-        BadFrame: `unknown_encoding` for another format; `bad_data` for no header, or that of the other format.
+        BadFrame: `bad_data` for no header, or that of the other codec.
     """
-    codec = _declared_codec(declared_format)
     if content.startswith(_JPEG_START):
         found = "jpeg"
     elif content.startswith(_PNG_START):
@@ -42,8 +43,15 @@ def claimed_size(content: bytes, declared_format: str) -> tuple[int, int]:
     else:
         raise BadFrame("bad_data", f"expected a {codec} file, got {len(content)} bytes that start {content[:8]!r}")
     if found != codec:
-        raise BadFrame("bad_data", f"expected {codec} data as the format {declared_format[:60]!r} says, got {found}")
+        raise BadFrame("bad_data", f"expected {codec} data as the format of the message says, got {found}")
     return _jpeg_frame(content)[:2] if found == "jpeg" else _png_size(content)
+
+
+def is_grey(content: bytes) -> bool:
+    """Whether a JPEG or PNG that decodes has one channel, alpha apart."""
+    if content.startswith(_PNG_START):
+        return content[_PNG_COLOUR_TYPE] in (0, 4)
+    return _jpeg_frame(content)[2] == 1
 
 
 def check_whole(content: bytes) -> None:
@@ -60,7 +68,7 @@ def check_whole(content: bytes) -> None:
         return
     # Past the frame header, for the end of an EXIF thumbnail stands before it; inside a scan 0xff is always followed by
     # a zero or a restart marker, so an end marker there is the end.
-    height, width, past_header = _jpeg_frame(content)
+    height, width, _, past_header = _jpeg_frame(content)
     if content.rfind(_JPEG_END, past_header) < 0:
         raise BadFrame("bad_data", f"expected a JPEG with an end marker, got {len(content)} bytes without: cut off")
     scans = content.count(_JPEG_SCAN, past_header)
@@ -81,8 +89,16 @@ def decode_file(content: bytes) -> UInt8Array:
     masks and boxes that we publish belong to the pixels as they were sent.
 
     Raises:
-        BadFrame: `bad_data` where the decoder gives up or, in a JPEG, notices damage.
+        BadFrame: `bad_data` where the decoder gives up or, in a JPEG, notices damage. Filler that a camera leaves in
+            the scan is none.
     """
+    image, complaints = _decode(content)
+    if complaints and not _is_whole(content, complaints[0]):
+        raise BadFrame("bad_data", f"expected an undamaged image, got one of which the decoder says: {complaints[0]}")
+    return image
+
+
+def _decode(content: bytes) -> tuple[UInt8Array, list[str]]:
     try:
         image, complaints = hear(
             lambda: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -91,39 +107,35 @@ def decode_file(content: bytes) -> UInt8Array:
         raise BadFrame("bad_data", f"expected an image that decodes, got: {str(error).splitlines()[0][:160]}") from None
     if image is None:
         raise BadFrame("bad_data", f"expected an image that decodes, got {len(content)} corrupt bytes")
-    if complaints:
-        raise BadFrame("bad_data", f"expected an undamaged image, got one of which the decoder says: {complaints[0]}")
-    return np.asarray(image, np.uint8)
+    return np.asarray(image, np.uint8), complaints
 
 
-def _declared_codec(declared_format: str) -> str:
-    # image_transport writes "<source encoding>; <codec> compressed <encoding>", most drivers the codec alone.
-    text = declared_format.lower()
-    if "jpeg" in text or "jpg" in text:
-        return "jpeg"
-    if "png" in text and "compresseddepth" not in text:
-        return "png"
-    raise BadFrame(
-        "unknown_encoding", f"expected the format of a compressed image to be jpeg or png, got {declared_format[:60]!r}"
-    )
+def _is_whole(content: bytes, complaint: str) -> bool:
+    extra = extra_bytes(complaint)
+    if extra is None:
+        return False
+    if extraneous_bytes_are_harmless(content):
+        return True
+    shorter = without_filler(content, *extra)
+    return shorter is not None and not _decode(shorter)[1]
 
 
-def _jpeg_frame(content: bytes) -> tuple[int, int, int]:
-    """Height, width, and where the segment after the frame header starts."""
+def _jpeg_frame(content: bytes) -> tuple[int, int, int, int]:
+    """Height, width, number of channels, and where the segment after the frame header starts."""
     position = 2
     while True:
-        while content[position : position + 2] == b"\xff\xff":  # fill bytes
-            position += 1
-        if len(content) < position + 4 or content[position] != 0xFF:
+        # Passed over as the decoder does: fill bytes, and what some IP cameras leave between two segments.
+        position = content.find(b"\xff", position)
+        if position < 0 or len(content) < position + 4:
             raise BadFrame("bad_data", f"expected a JPEG frame header, got none in {len(content)} bytes")
         marker = content[position + 1]
         if marker in _JPEG_WITHOUT_LENGTH:
-            position += 2
+            position += 1 if marker == 0xFF else 2
             continue
         (length,) = struct.unpack_from(">H", content, position + 2)
-        if marker in _JPEG_FRAME_HEADERS and length >= 8 and len(content) >= position + 9:
-            height, width = struct.unpack_from(">HH", content, position + 5)
-            return height, width, position + 2 + length
+        if marker in _JPEG_FRAME_HEADERS and length >= 8 and len(content) >= position + 10:
+            height, width, channels = struct.unpack_from(">HHB", content, position + 5)
+            return height, width, channels, position + 2 + length
         if length < 2 or marker in _JPEG_FRAME_HEADERS or marker in (0xD9, 0xDA):
             raise BadFrame("bad_data", f"expected a JPEG frame header, got a broken one in {len(content)} bytes")
         position += 2 + length

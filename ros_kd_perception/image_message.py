@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.compressed_image import check_whole, claimed_size, decode_file
-from ros_kd_perception.pixel_formats import PIXEL_FORMATS, pixels_to_bgr
+from ros_kd_perception.compressed_format import parse_format
+from ros_kd_perception.compressed_image import check_whole, claimed_size, decode_file, is_grey
+from ros_kd_perception.cv_bridge_fallback import decode_with_cv_bridge
+from ros_kd_perception.pixel_formats import PIXEL_FORMATS, check_holds_light, is_mosaic, mosaic_to_bgr, pixels_to_bgr
 from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 
 MAX_SIDE_PX = 16384
@@ -22,9 +24,9 @@ MAX_FRAME_ID_CHARACTERS = 255
 def decode_image(message: Any) -> UInt8Array:
     """Decode a sensor_msgs/Image.
 
-    Reads the encodings of `PIXEL_FORMATS` itself; others go through cv_bridge where that is installed. `mono16` keeps
-    the high byte of each sample. `8UC1`, `8UC3`, `8UC4` are read as grey, BGR, BGRA, as cv_bridge does. `16UC1` and
-    `32FC1` are depths, not pictures, and are left to cv_bridge's judgement.
+    Reads the encodings of `PIXEL_FORMATS` itself; others go through cv_bridge where that is installed. Encodings of
+    sixteen bits keep the high byte of each sample. `8UC1`, `8UC3`, `8UC4` are read as grey, BGR, BGRA, as cv_bridge
+    does. `16UC1` and `32FC1` are depths, not pictures, and are refused.
 
     Args:
         message: has `height`, `width`, `encoding`, `step`, `is_bigendian` and `data` (array.array, bytes or uint8
@@ -40,7 +42,8 @@ def decode_image(message: Any) -> UInt8Array:
     check_size(height, width)
     encoding = str(message.encoding)
     if encoding not in PIXEL_FORMATS:
-        return _decode_with_cv_bridge(message, encoding)
+        check_holds_light(encoding)
+        return decode_with_cv_bridge(message, encoding)
     return pixels_to_bgr(
         _as_bytes(message.data), encoding, height, width, int(message.step), bool(message.is_bigendian)
     )
@@ -48,6 +51,8 @@ def decode_image(message: Any) -> UInt8Array:
 
 def decode_compressed_image(message: Any) -> UInt8Array:
     """Decode a sensor_msgs/CompressedImage that holds a JPEG or PNG; its header is judged before it is decoded.
+
+    A grey file that `format` says to be of a Bayer encoding is interpolated; one in colour has been already.
 
     Args:
         message: has `format` and `data` (array.array, bytes or uint8 array).
@@ -59,12 +64,15 @@ def decode_compressed_image(message: Any) -> UInt8Array:
         BadFrame: `unknown_encoding`, `bad_size`, `too_large` or `bad_data`.
     """
     content = _as_bytes(message.data).tobytes()
-    claimed = claimed_size(content, str(message.format))
+    declared = parse_format(str(message.format))
+    claimed = claimed_size(content, declared.codec)
     check_size(*claimed)
     check_whole(content)
     image = decode_file(content)
     if image.shape[:2] != claimed:
         raise BadFrame("bad_data", f"expected {claimed[1]}x{claimed[0]} px, as the header claims, got {image.shape}")
+    if is_mosaic(declared.encoding) and is_grey(content):
+        return mosaic_to_bgr(image[:, :, 0], declared.encoding)
     return image
 
 
@@ -106,29 +114,3 @@ def _as_bytes(data: Any) -> UInt8Array:
     if array.size == 0:
         raise BadFrame("bad_data", "expected image data, got none")
     return array
-
-
-def _decode_with_cv_bridge(message: Any, encoding: str) -> UInt8Array:
-    # Imported only for an encoding that needs it: its C++ part can crash beside another NumPy than its own.
-    try:
-        from cv_bridge import CvBridge
-    except ImportError:
-        raise BadFrame(
-            "unknown_encoding",
-            f"expected one of the encodings {', '.join(PIXEL_FORMATS)}, got {encoding[:40]!r}; "
-            "install cv_bridge for others",
-        ) from None
-    try:
-        image = np.asarray(CvBridge().imgmsg_to_cv2(message, "bgr8"))
-    except Exception as error:
-        # CvBridgeError, cv2.error, KeyError and more, by encoding and version.
-        raise BadFrame(
-            "unknown_encoding",
-            f"expected cv_bridge to read the encoding {encoding[:40]!r}, got: {' '.join(str(error).split())[:160]}",
-        ) from None
-    if image.dtype != np.uint8 or image.shape != (int(message.height), int(message.width), 3):
-        raise BadFrame(
-            "unknown_encoding",
-            f"expected cv_bridge to make BGR of the encoding {encoding[:40]!r}, got {image.dtype} {image.shape}",
-        )
-    return image

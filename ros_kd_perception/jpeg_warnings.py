@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 HARMLESS_EXTRA_BYTES = 3
-"""Webcams often leave a few bytes between the scan and the next marker; a scan that was misread leaves more."""
+"""Webcams often leave a few bytes between the scan and the next marker. So few are passed over here; `jpeg_scan` tells
+more of them from what a misread scan leaves over."""
 
 MAX_VISITS = 64
 """Decoders that one redirection serves before it ends: what other threads write must come out some time."""
@@ -31,7 +32,7 @@ _HARMLESS = re.compile(
     r"libpng warning|Invalid SOS parameters|Warning: unknown JFIF|Unknown Adobe color|Application transferred|"
     r"\[ *(?:WARN|ERROR|INFO):.*\bgrfmt_(?:jpeg|png)\b"
 )
-_EXTRA_BYTES = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker")
+_EXTRA_BYTES = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker (?:0x([0-9a-f]+))?")
 
 Result = TypeVar("Result")
 
@@ -51,6 +52,12 @@ def hear(decode: Callable[[], Result]) -> tuple[Result, list[str]]:
         result, said, _ = _ear.listen_alone(decode)
         alone = True
     return result, _complaints(said) if alone else []
+
+
+def extra_bytes(complaint: str) -> tuple[int, int] | None:
+    """How many extra bytes stand before which marker, as a complaint says; None for a complaint of something else."""
+    found = _EXTRA_BYTES.fullmatch(complaint)
+    return None if found is None or found[2] is None else (int(found[1]), int(found[2], 16))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ so `bayer_rggb8` is OpenCV's `BayerBG`. And 4:2:2 has old and new names: `yuv422
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
+_MEASUREMENT = re.compile(r"(?:16[US]|32[SF]|64F)C1?", re.IGNORECASE)
 # OpenCV returns black for a mosaic too small to hold one whole neighbourhood.
 _SMALLEST_MOSAIC_PX = 3
 
@@ -51,6 +53,10 @@ PIXEL_FORMATS = {
     "bayer_bggr8": PixelFormat(1, cv2.COLOR_BayerRG2BGR),
     "bayer_gbrg8": PixelFormat(1, cv2.COLOR_BayerGR2BGR),
     "bayer_grbg8": PixelFormat(1, cv2.COLOR_BayerGB2BGR),
+    "bayer_rggb16": PixelFormat(2, cv2.COLOR_BayerBG2BGR, high_byte_only=True),
+    "bayer_bggr16": PixelFormat(2, cv2.COLOR_BayerRG2BGR, high_byte_only=True),
+    "bayer_gbrg16": PixelFormat(2, cv2.COLOR_BayerGR2BGR, high_byte_only=True),
+    "bayer_grbg16": PixelFormat(2, cv2.COLOR_BayerGB2BGR, high_byte_only=True),
     "yuv422": PixelFormat(2, cv2.COLOR_YUV2BGR_UYVY, even_width=True),
     "uyvy": PixelFormat(2, cv2.COLOR_YUV2BGR_UYVY, even_width=True),
     "yuv422_yuy2": PixelFormat(2, cv2.COLOR_YUV2BGR_YUY2, even_width=True),
@@ -58,6 +64,40 @@ PIXEL_FORMATS = {
     "nv12": PixelFormat(1, cv2.COLOR_YUV2BGR_NV12, even_width=True, half_size_chroma=True),
     "nv21": PixelFormat(1, cv2.COLOR_YUV2BGR_NV21, even_width=True, half_size_chroma=True),
 }
+
+
+def check_holds_light(encoding: str) -> None:
+    """Refuse an encoding of depths or other measurements, such as `16UC1` and `32FC1`.
+
+    Raises:
+        BadFrame: `unknown_encoding`.
+    """
+    if _MEASUREMENT.fullmatch(encoding):
+        raise BadFrame(
+            "unknown_encoding",
+            f"expected a picture, got the encoding {encoding!r} of depths or other measurements, of which cv_bridge "
+            "makes no picture either; choose the camera's colour or grey images, and have grey of sixteen bits sent as "
+            "mono16",
+        )
+
+
+def mosaic_to_bgr(mosaic: UInt8Array, encoding: str) -> UInt8Array:
+    """Interpolate a Bayer mosaic of eight bits.
+
+    Args:
+        mosaic: uint8 `[height, width]`.
+        encoding: names its pattern, such as `bayer_rggb8` or `bayer_rggb16`.
+
+    Raises:
+        BadFrame: `bad_size` for a mosaic too small to interpolate.
+    """
+    height, width = mosaic.shape
+    return pixels_to_bgr(np.ascontiguousarray(mosaic).reshape(-1), f"{encoding[:10]}8", height, width, width)
+
+
+def is_mosaic(encoding: str) -> bool:
+    """Whether an encoding is one of the Bayer patterns that are read."""
+    return encoding.startswith("bayer") and encoding in PIXEL_FORMATS
 
 
 def pixels_to_bgr(

@@ -95,17 +95,32 @@ def test_mono16_keeps_the_high_byte_in_either_byte_order(big: int) -> None:
     np.testing.assert_array_equal(decoded[:, :, 1], values.astype(np.uint16) >> 8)
 
 
-@pytest.mark.parametrize("size", [(32, 48), (31, 47)])
-@pytest.mark.parametrize("encoding", sorted(MOSAICS))
-def test_bayer_names_are_those_of_ros(encoding: str, size: tuple[int, int]) -> None:
-    picture, pattern = smooth(*size), MOSAICS[encoding]
-    mosaic = np.zeros(size, np.uint8)
+def mosaic_of(picture: np.ndarray, pattern: str) -> np.ndarray:
+    """What a sensor with this pattern sees of a BGR picture: uint8 `[height, width]`."""
+    mosaic = np.zeros(picture.shape[:2], np.uint8)
     for index, color in enumerate(pattern):
         row, column = divmod(index, 2)
         mosaic[row::2, column::2] = picture[row::2, column::2, "bgr".index(color)]
+    return mosaic
+
+
+@pytest.mark.parametrize("size", [(32, 48), (31, 47)])
+@pytest.mark.parametrize("encoding", sorted(MOSAICS))
+def test_bayer_names_are_those_of_ros(encoding: str, size: tuple[int, int]) -> None:
+    picture = smooth(*size)
+    mosaic = mosaic_of(picture, MOSAICS[encoding])
     decoded = decode_image(image(encoding, mosaic, size[1], padding=1)).astype(int)
     # Slow gradients survive interpolation; with red and blue or the rows swapped they are off by tens.
     assert np.abs(decoded - picture)[2:-2, 2:-2].max() <= 12
+
+
+@pytest.mark.parametrize("big", [0, 1])
+@pytest.mark.parametrize("encoding", sorted(MOSAICS))
+def test_bayer_of_sixteen_bits_keeps_the_high_byte(encoding: str, big: int) -> None:
+    values = np.random.default_rng(2).integers(0, 1 << 16, (12, 14)).astype(">u2" if big else "<u2")
+    message = image(f"{encoding[:-1]}16", values.view(np.uint8), 14, padding=2, is_bigendian=big)
+    high_bytes = (values >> 8).astype(np.uint8)
+    np.testing.assert_array_equal(decode_image(message), decode_image(image(encoding, high_bytes, 14)))
 
 
 @pytest.mark.parametrize("encoding", sorted(CHROMA_PAIRS))
@@ -232,14 +247,21 @@ def test_other_encodings_go_to_cv_bridge_where_there_is_one(monkeypatch: pytest.
     class CvBridge:
         def imgmsg_to_cv2(self, message: Any, desired_encoding: str) -> Any:
             assert desired_encoding == "bgr8"
-            if isinstance(answer[0], Exception):
+            if isinstance(answer[0], BaseException):
                 raise answer[0]
             return answer[0]
 
     monkeypatch.setitem(sys.modules, "cv_bridge", types.SimpleNamespace(CvBridge=CvBridge))
     message = image("bgr16", noise(3, 24), 4)
     np.testing.assert_array_equal(decode_image(message), answer[0])
-    for refused in (KeyError("16UC3"), np.zeros((3, 4), np.uint8), np.zeros((3, 4, 3), np.uint16), None):
+    for refused in (
+        KeyError("16UC3"),
+        SystemExit(1),
+        GeneratorExit(),
+        np.zeros((3, 4), np.uint8),
+        np.zeros((3, 4, 3), np.uint16),
+        None,
+    ):
         answer[0] = refused
         assert reason_of(decode_image, message) == "unknown_encoding"
 
@@ -298,6 +320,93 @@ def test_png_of_any_kind_becomes_eight_bit_bgr(kind: str) -> None:
     }[kind]
     decoded = decode_compressed_image(compressed(png_of(source), "rgb8; png compressed "))
     np.testing.assert_array_equal(decoded, expected)
+
+
+@pytest.mark.parametrize(
+    "declared", ["{}; {} compressed ", "{};{}", "  {} ;  {}   compressed {}", "{}; {} compressed {}"]
+)
+@pytest.mark.parametrize("encoding", sorted(MOSAICS))
+def test_a_mosaic_in_a_file_is_interpolated_as_a_raw_one_is(encoding: str, declared: str) -> None:
+    mosaic = mosaic_of(smooth(64, 80), MOSAICS[encoding])
+    raw = decode_image(image(encoding, mosaic, 80)).astype(int)
+    for shout in (str, str.upper):
+        png = compressed(png_of(mosaic), shout(declared.format(encoding, "png", encoding)))
+        np.testing.assert_array_equal(decode_compressed_image(png), raw)
+        data = jpeg_of(mosaic, cv2.IMWRITE_JPEG_QUALITY, 100)
+        from_jpeg = decode_compressed_image(compressed(data, shout(declared.format(encoding, "jpeg", encoding))))
+        assert np.abs(from_jpeg - raw).max() <= 4
+
+
+@pytest.mark.parametrize("encoding", sorted(MOSAICS))
+def test_a_mosaic_of_sixteen_bits_in_a_png_is_interpolated_as_a_raw_one_is(encoding: str) -> None:
+    values = np.random.default_rng(3).integers(0, 1 << 16, (24, 32)).astype(np.uint16)
+    deep = f"{encoding[:-1]}16"
+    np.testing.assert_array_equal(
+        decode_compressed_image(compressed(png_of(values), f"{deep}; png compressed ")),
+        decode_image(image(deep, values.astype("<u2").view(np.uint8), 32)),
+    )
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "bayer_rggb8; jpeg compressed bgr8",  # the sender has interpolated it
+        "bayer_rggb8; jpeg compressed ",  # not so, for there is colour in the file
+        "bayer_rggb16; jpeg compressed bgr8",
+        "yuv422; jpeg compressed bgr8",
+        "yuv422_yuy2; jpeg compressed ",
+        "nv12; jpeg compressed bgr8",
+        "RGB8; JPEG compressed BGR8",
+        "rgb16; jpeg compressed bgr8",
+        "JPEG",
+        "image/jpeg",
+    ],
+)
+def test_colour_in_a_file_is_left_as_it_is(declared: str) -> None:
+    data = jpeg_of(smooth(40, 56))
+    np.testing.assert_array_equal(
+        decode_compressed_image(compressed(data, declared)), decode_compressed_image(compressed(data))
+    )
+
+
+@pytest.mark.parametrize(
+    "declared", ["png", "mono8; png compressed ", "mono16; png compressed ", "bayer_rggb8; png compressed mono8"]
+)
+def test_grey_that_is_no_mosaic_stays_grey(declared: str) -> None:
+    grey = noise(40, 56)
+    pixels = grey.astype(np.uint16) * 257 if "16" in declared else grey
+    decoded = decode_compressed_image(compressed(png_of(pixels), declared))
+    np.testing.assert_array_equal(decoded, np.repeat(grey[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colour_in_a_png_that_is_called_a_mosaic_is_left_as_it_is(alpha: bool) -> None:
+    picture = noise(13, 17, 3)
+    content = png_of(np.dstack([picture, noise(13, 17, seed=5)]) if alpha else picture)
+    decoded = decode_compressed_image(compressed(content, "bayer_rggb8; png compressed "))
+    np.testing.assert_array_equal(decoded, picture)
+
+
+def test_a_mosaic_too_small_to_interpolate_is_refused_in_a_file_too() -> None:
+    message = compressed(png_of(noise(2, 8)), "bayer_rggb8; png compressed ")
+    assert reason_of(decode_compressed_image, message) == "bad_size"
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1", "16SC1", "64FC1"])
+def test_depth_is_refused_in_a_file_as_in_a_raw_image(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    depth = png_of(np.full((24, 40), 1500, np.uint16))
+    with pytest.raises(BadFrame) as raw:
+        decode_image(image(encoding, noise(3, 64), 4))
+    for declared in (
+        "{}; png compressed ",
+        "{}; compressedDepth png",
+        "{};compressedDepth rvl",
+        "{}; jpeg compressed {}",
+    ):
+        with pytest.raises(BadFrame) as packed:
+            decode_compressed_image(compressed(depth, declared.format(encoding, encoding)))
+        assert (packed.value.reason, str(packed.value)) == ("unknown_encoding", str(raw.value))
 
 
 def test_exif_orientation_is_not_applied() -> None:

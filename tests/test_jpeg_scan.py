@@ -1,0 +1,181 @@
+"""Filler of cameras in a JPEG's scan costs no frame; damage is refused as often as the decoder complains of it."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ros_kd_perception.image_message import decode_compressed_image
+from ros_kd_perception.jpeg_scan import extraneous_bytes_are_harmless
+from ros_kd_perception.jpeg_warnings import HARMLESS_EXTRA_BYTES, extra_bytes, hear
+from ros_kd_perception.structures import BadFrame
+
+RESTART, OPTIMIZE, PROGRESSIVE = (
+    cv2.IMWRITE_JPEG_RST_INTERVAL,
+    cv2.IMWRITE_JPEG_OPTIMIZE,
+    cv2.IMWRITE_JPEG_PROGRESSIVE,
+)
+COMMENT = b"\xff\xfe\x00\x05abc"
+
+
+def picture(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
+    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST) + random.normal(
+        0, 4, (height, width, 3)
+    )
+    return np.clip(fine, 0, 255).astype(np.uint8)
+
+
+def jpeg(image: np.ndarray, *parameters: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", image, parameters)[1].tobytes())
+
+
+def decode(content: bytes) -> np.ndarray:
+    return decode_compressed_image(SimpleNamespace(format="jpeg", data=np.frombuffer(content, np.uint8)))
+
+
+def is_refused(content: bytes) -> bool:
+    try:
+        decode(content)
+    except BadFrame as error:
+        return error.reason == "bad_data"
+    return False
+
+
+def scan_start(content: bytes) -> int:
+    scan = content.rindex(b"\xff\xda")
+    return scan + 2 + int.from_bytes(content[scan + 2 : scan + 4], "big")
+
+
+def with_filler(content: bytes, filler: bytes, where: str) -> bytes:
+    """Put bytes before the end marker, before every restart marker, or before one of them."""
+    start = scan_start(content)
+    parts = re.split(rb"(\xff[\xd0-\xd7])", content[start:-2])
+    places = {"end": [len(parts) - 1], "restart": range(0, len(parts) - 1, 2), "one": [len(parts) // 4 * 2]}[where]
+    for place in places:
+        parts[place] += filler
+    return content[:start] + b"".join(parts) + content[-2:]
+
+
+def harmful_complaints(content: bytes) -> list[str]:
+    return hear(lambda: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR))[1]
+
+
+@pytest.mark.parametrize("byte", [0x00, 0x55, 0xAA, 0x80])
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 9, 16, 608])
+@pytest.mark.parametrize(
+    ("where", "parameters"),
+    [
+        ("end", ()),
+        ("end", (OPTIMIZE, 1)),
+        ("end", (PROGRESSIVE, 1)),
+        ("end", (RESTART, 10)),
+        ("one", (RESTART, 10)),
+        ("restart", (RESTART, 10)),
+        ("restart", (RESTART, 2)),
+    ],
+)
+def test_filler_of_a_camera_costs_no_frame(byte: int, count: int, where: str, parameters: tuple[int, ...]) -> None:
+    content = jpeg(picture(1), *parameters)
+    changed = with_filler(content, bytes([byte]) * count, where)
+    np.testing.assert_array_equal(decode(changed), decode(content))
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("count", [5, 9, 608])
+def test_filler_of_any_bytes_before_every_marker_costs_no_frame(count: int, grey: bool) -> None:
+    random = np.random.default_rng(count)
+    image = picture(2)[:, :, 1] if grey else picture(2)
+    content = jpeg(image, RESTART, 10)
+    changed = with_filler(content, random.integers(1, 255, count, dtype=np.uint8).tobytes(), "restart")
+    assert harmful_complaints(changed)
+    np.testing.assert_array_equal(decode(changed), decode(content))
+
+
+def test_most_filler_of_any_bytes_in_one_place_costs_no_frame() -> None:
+    random, lost = np.random.default_rng(0), 0
+    for seed in range(30):
+        for where, parameters in (("end", ()), ("one", (RESTART, 10))):
+            filler = random.integers(1, 255, random.choice([16, 40, 608]), dtype=np.uint8).tobytes()
+            lost += is_refused(with_filler(jpeg(picture(seed), *parameters), filler, where))
+    assert lost <= 9  # of 60: what looks like the end of a picture by chance
+
+
+def test_bytes_before_a_comment_of_an_ip_camera_cost_no_frame() -> None:
+    """608 bytes before marker 0xfe are reported of Dahua's cameras; it may stand before the picture or behind."""
+    content, filler = jpeg(picture(3)), np.random.default_rng(3).integers(1, 255, 608, dtype=np.uint8).tobytes()
+    behind_jfif = 4 + int.from_bytes(content[4:6], "big")
+    for place in (behind_jfif, len(content) - 2):
+        changed = content[:place] + filler + COMMENT + content[place:]
+        count, marker = extra_bytes(harmful_complaints(changed)[0]) or (0, 0)
+        assert (count > 600, marker) == (True, 0xFE)
+        np.testing.assert_array_equal(decode(changed), decode(content))
+
+
+def test_motion_jpeg_without_huffman_tables_is_judged_by_those_of_the_standard() -> None:
+    content = jpeg(picture(4))
+    start = content.index(b"\xff\xc4")
+    bare = content[:start] + content[content.index(b"\xff\xda") :]
+    assert content[start:].count(b"\xff\xc4") == 4  # DC and AC of luma and chroma, and nothing else was cut out
+    changed = with_filler(bare, bytes(608), "end")
+    assert harmful_complaints(changed)
+    np.testing.assert_array_equal(decode(changed), decode(content))
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """A wrong bit, or up to 200 bytes that are gone."""
+    start, spoilt = scan_start(content), bytearray(content)
+    place = int(random.integers(start, len(content) - 2))
+    if random.random() < 0.7:
+        spoilt[place] ^= 1 << int(random.integers(8))
+    else:
+        del spoilt[place : min(place + int(random.integers(1, 200)), len(content) - 2)]
+    return bytes(spoilt)
+
+
+@pytest.mark.parametrize(
+    "parameters", [(), (RESTART, 40), (RESTART, 10), (RESTART, 3), (OPTIMIZE, 1), (PROGRESSIVE, 1)]
+)
+def test_damage_is_refused_as_often_as_the_decoder_complains(parameters: tuple[int, ...]) -> None:
+    random = np.random.default_rng(7)
+    complained, refused = 0, 0
+    for seed in range(200):
+        content = damaged(jpeg(picture(seed % 20), *parameters), random)
+        try:
+            complained += bool(harmful_complaints(content))
+        except cv2.error:
+            complained += 1
+        refused += is_refused(content)
+    assert complained > 50
+    assert refused >= complained - 1
+
+
+def test_damage_beside_filler_is_refused_as_well() -> None:
+    """The decoder speaks of the first fault alone, here of the filler."""
+    content = with_filler(jpeg(picture(5), RESTART, 10), bytes(9), "restart")
+    assert not is_refused(content)
+    place = len(content) // 2
+    assert is_refused(content[:place] + content[place + 150 :])
+    one, another = (content.index(bytes([0xFF, 0xD0 + number])) for number in (2, 5))
+    exchanged = bytearray(content)
+    exchanged[one + 1], exchanged[another + 1] = exchanged[another + 1], exchanged[one + 1]
+    assert is_refused(bytes(exchanged))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_file_of_any_bytes_is_judged_without_an_error(data: st.DataObject) -> None:
+    content = bytearray(with_filler(jpeg(picture(6, 40, 40), RESTART, 2), bytes(HARMLESS_EXTRA_BYTES + 2), "restart"))
+    for position, value in data.draw(
+        st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=6)
+    ):
+        content[position] = value
+    content = content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))]
+    assert extraneous_bytes_are_harmless(bytes(content)) in (True, False)
