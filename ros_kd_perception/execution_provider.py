@@ -5,6 +5,7 @@ Options are those of https://onnxruntime.ai/docs/execution-providers (CUDA, Tens
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -61,6 +62,16 @@ class ProviderReport:
     def on_gpu(self) -> bool:
         """Whether the network runs on a GPU."""
         return self.used != CPU
+
+    @property
+    def fell_back(self) -> str:
+        """A sentence if not all of it runs where it was asked for; empty if it does."""
+        return f"{self.asked} was asked for, {self.used} runs: {self.fallback}" if self.fallback else ""
+
+    @property
+    def what_runs(self) -> str:
+        """The provider that runs the network, or the sentence on why it is not the one that was asked for."""
+        return self.fell_back or self.used
 
     @property
     def unproven(self) -> str:
@@ -146,6 +157,12 @@ def open_session(
     return session, ProviderReport(
         asked, used, fallback, nodes, graph_state if on_cuda else "", str(cache) if used == TENSORRT else ""
     )
+
+
+def tell_on_stderr(report: ProviderReport) -> None:
+    """Print on standard error what does not run as it was asked for; nothing where all does."""
+    for sentence in filter(None, (report.fell_back, report.unproven)):
+        print(sentence, file=sys.stderr)
 
 
 def available_providers() -> list[str]:

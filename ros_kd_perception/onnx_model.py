@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ros_kd_perception.execution_provider import (
     SessionRequest,
     first_line,
     open_session,
+    tell_on_stderr,
 )
 from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_from_text
 from ros_kd_perception.golden_match import SCORE_TOLERANCE, GoldenResult
@@ -98,8 +99,11 @@ class OnnxModel:
         verify_golden: bool = True,
         low_priority: bool = False,
         sha256: str = "",
+        tell: Callable[[ProviderReport], None] = tell_on_stderr,
     ) -> OnnxModel:
         """Open an exported student, check it against its contract and re-run its golden frames.
+
+        A model that does not run where it was asked for is never silent: `tell` hears of each model that opens.
 
         Args:
             path: the `.onnx` file.
@@ -111,6 +115,7 @@ class OnnxModel:
             verify_golden: off only for tools that look at a model that they do not run.
             low_priority: on a CPU, golden frames give way to whatever else the machine does.
             sha256: of the file that is meant, in hexadecimal digits; empty for whatever lies there.
+            tell: gets what really runs, and has to say what is not as asked.
 
         Raises:
             ModelError: missing, another file, not ONNX, reaching outside of its file, without contract, at odds with
@@ -140,15 +145,16 @@ class OnnxModel:
                 intra_op_threads,
             )
             model = cls._open(request, contract, require_gpu, cuda_graph=True)
-            if not verify_golden:
-                return model
-            return model._verified(request, file.metadata, require_gpu, low_priority=low_priority)
+            if verify_golden:
+                model = model._verified(request, file.metadata, require_gpu, low_priority=low_priority)
         except ContractError as error:
             raise ModelError(f"{path}: {error}") from None
         except ProviderError as error:
             raise ModelError(
                 f"expected {path} to be an ONNX model that {RUNTIME} loads, got: {error}; export the model again"
             ) from None
+        tell(model.provider)
+        return model
 
     def _verified(
         self, request: SessionRequest, metadata: Mapping[str, str], require_gpu: bool, *, low_priority: bool

@@ -57,7 +57,7 @@ class BagReplay:
         video: OverlayVideo | None = None,
         finder: FreeSpaceFinder | None = None,
     ) -> None:
-        self.summary = ReplaySummary(cameras)
+        self.summary = ReplaySummary(cameras, perceiver.model.provider.what_runs)
         self._perceiver = perceiver
         self._writer = writer
         self._cameras = cameras
@@ -160,7 +160,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         bag = stack.enter_context(BagReader(options.bag, parse_camera_topics(options.camera)))
         for note in bag.notes:
             print(f"replay_bag: {note}", file=sys.stderr)
-        wanted = {"device": options.device, "precision": options.precision}
+        wanted = {"device": options.device, "precision": options.precision, "require_gpu": options.require_gpu}
         sha256 = try_model(options.model, wanted)
         model = OnnxModel.open(options.model, **wanted, intra_op_threads=options.threads, sha256=sha256)
         perceiver = Perceiver(model, options.score_threshold)
@@ -251,6 +251,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="node whose settings are taken from a --params-file of several, as /car1/perception",
     )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs")
+    parser.add_argument("--require-gpu", action="store_true", help="refuse to run on the CPU, even a part of it")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto is that of the model file")
     parser.add_argument(
         "--score-threshold", type=float, metavar="S", help="leave boxes under it out, 0..1; default: the model's"

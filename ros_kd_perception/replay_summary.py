@@ -29,9 +29,11 @@ class ReplaySummary:
 
     Args:
         cameras: their names, in the order of the table.
+        provider: what runs the network, in words.
     """
 
-    def __init__(self, cameras: Sequence[str]) -> None:
+    def __init__(self, cameras: Sequence[str], provider: str) -> None:
+        self.provider = provider
         self.cameras = {camera: CameraCount() for camera in cameras}
 
     @property
@@ -59,7 +61,7 @@ class ReplaySummary:
         return _reasons(total)
 
     def table(self) -> str:
-        """A table for people, one line a camera."""
+        """A table for people, one line a camera, and below it what ran the network."""
         percentiles = "".join(f"{f'p{p}':>7}" for p in PERCENTILES)
         lines = [f"{'camera':<20}{'frames':>8}{'perceived':>11}{'dropped':>9}{percentiles} ms  reasons"]
         for camera, count in self.cameras.items():
@@ -70,7 +72,7 @@ class ReplaySummary:
                 f"{camera:<20}{count.frames:>8}{len(count.latencies_ms):>11}{count.dropped.total():>9}{times}     "
                 f"{_reasons(count.dropped)}"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, f"provider: {self.provider}"])
 
 
 def _reasons(dropped: Counter[str]) -> str:

@@ -110,6 +110,11 @@ def test_node_report_is_read_from_its_diagnostics() -> None:
         ]
     )
     assert read_node_report(array) == NodeReport("CUDAExecutionProvider", {"front": {"replaced": 2}})
+    fallen_back = status(
+        "perception: model", provider="CPUExecutionProvider", provider_asked="CUDAExecutionProvider", fallback="no GPU"
+    )
+    report = read_node_report(SimpleNamespace(status=[fallen_back]))
+    assert report.fallback == "CUDAExecutionProvider was asked for, CPUExecutionProvider runs: no GPU"
     assert read_node_report(None) == NodeReport("unknown")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -141,7 +143,7 @@ def test_a_gpu_whose_nodes_are_not_told_is_unproven_and_not_enough_where_one_is_
     assert "placement cannot be proven by ONNX Runtime" in ProviderReport(CUDA, CUDA).unproven
 
     def open_as_an_old_runtime_does(wanted: SessionRequest, *, cuda_graph: bool) -> object:
-        session, _ = open_session(wanted)
+        session, _ = open_session(replace(wanted, device="cpu"))
         return session, ProviderReport(CUDA, CUDA)
 
     monkeypatch.setattr(onnx_model, "open_session", open_as_an_old_runtime_does)
@@ -151,25 +153,44 @@ def test_a_gpu_whose_nodes_are_not_told_is_unproven_and_not_enough_where_one_is_
         OnnxModel.open(tiny, require_gpu=True)
 
 
-@pytest.mark.filterwarnings("ignore:Specified provider")
+def session_without_gpu(how: str) -> Callable[..., Any]:
+    """ONNX Runtime's sessions as its GPU build makes them where a library or the GPU itself is missing."""
+    real = execution_provider.onnxruntime.InferenceSession
+
+    def make(content: bytes, options: Any, providers: list[Any], **more: Any) -> Any:
+        if how == "raises" and providers != [CPU]:
+            raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected")
+        return real(content, options, providers=[CPU], **more)
+
+    return make
+
+
+@pytest.mark.parametrize("how", ["leaves it out", "raises"])
 def test_a_provider_that_is_listed_but_does_not_start_is_a_fallback_with_its_reason(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # As with a GPU build on a machine without GPU: the name is there, the library is not.
     monkeypatch.setattr(execution_provider.onnxruntime, "get_available_providers", lambda: ALL)
+    monkeypatch.setattr(execution_provider.onnxruntime, "InferenceSession", session_without_gpu(how))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for device, provider in (("auto", CUDA), ("cuda", CUDA), ("tensorrt", TENSORRT)):
         model = OnnxModel.open(tiny, device=device)
         assert (model.provider.asked, model.provider.used) == (provider, CPU)
         assert provider in model.provider.fallback
+        assert f"{provider} was asked for, {CPU} runs: {model.provider.fallback}" in capsys.readouterr().err
         with pytest.raises(ModelError, match="require_gpu is set"):
             OnnxModel.open(tiny, device=device, require_gpu=True)
+
+
+def test_what_runs_as_asked_is_not_talked_about(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    OnnxModel.open(tiny, device="cpu")
+    assert capsys.readouterr().err == ""
 
 
 def test_an_engine_cache_that_cannot_be_used_is_a_fallback_with_its_reason(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execution_provider.onnxruntime, "get_available_providers", lambda: ALL)
+    monkeypatch.setattr(execution_provider.onnxruntime, "InferenceSession", session_without_gpu("raises"))
     (tmp_path / "no_folder").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no_folder"))
     _, report = open_session(request(tiny, device="tensorrt"))
@@ -221,7 +242,7 @@ def test_golden_frames_are_run_in_full_batches_where_frames_are(tiny: Path, monk
             return super().run(images)
 
     def open_as_if_on_gpu(wanted: SessionRequest, *, cuda_graph: bool) -> object:
-        session, _ = open_session(wanted)
+        session, _ = open_session(replace(wanted, device="cpu"))
         return session, ProviderReport(CUDA, CUDA)
 
     monkeypatch.setattr(onnx_model, "open_session", open_as_if_on_gpu)
@@ -243,7 +264,7 @@ def test_a_graph_that_cannot_be_recorded_runs_without_recording(tiny: Path, monk
             return super().run(images)
 
     def open_as_if_on_gpu(wanted: SessionRequest, *, cuda_graph: bool) -> object:
-        session, _ = open_session(wanted)
+        session, _ = open_session(replace(wanted, device="cpu"))
         return session, ProviderReport(CUDA, CUDA, cuda_graph="on" if cuda_graph else "")
 
     monkeypatch.setattr(onnx_model, "open_session", open_as_if_on_gpu)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tiny_student import BOXES_XYXY, CONTRACT, HEIGHT, LABELS, SCORES, WIDTH, expected_class_map, write_tiny_student
 
+from ros_kd_perception import execution_provider
 from ros_kd_perception.bag import BagReader, BagWriter, decode_message, message_class, typestore
 from ros_kd_perception.onnx_model import OnnxModel
 from ros_kd_perception.overlay_video import OverlayVideo
@@ -333,6 +334,41 @@ def test_an_interrupt_leaves_nothing_half_written(model: Path, tmp_path: Path, h
     assert error_text.splitlines()[-1] == b"replay_bag: interrupted, nothing written"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["endless.mcap.gz", "temporary"]
     assert list(temporary.glob("bag-*")) == []
+
+
+# --- where the network runs ---
+
+
+@pytest.fixture
+def runtime_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime as the [cpu] extra installs it, whichever is installed."""
+    monkeypatch.setattr(execution_provider.onnxruntime, "get_available_providers", lambda: [execution_provider.CPU])
+
+
+@pytest.mark.usefixtures("runtime_without_gpu")
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_device_that_is_not_there_is_said(
+    device: str, drive: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay(drive, tmp_path / "out.mcap", model, "--device", device) == 0
+    said = capsys.readouterr()
+    sentence = "ExecutionProvider was asked for, CPUExecutionProvider runs: "
+    assert sentence in said.err
+    assert sentence in said.out.splitlines()[-2]
+    assert replay(drive, tmp_path / "gpu.mcap", model, "--device", device, "--require-gpu") == 2
+    assert "require_gpu" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mcap"]
+
+
+@pytest.mark.usefixtures("runtime_without_gpu")
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_what_runs_as_it_was_asked_for_is_named(
+    device: str, drive: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay(drive, tmp_path / "out.mcap", model, "--device", device) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.splitlines()[-2] == "provider: CPUExecutionProvider"
 
 
 # --- the video ---

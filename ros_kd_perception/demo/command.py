@@ -68,7 +68,7 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
         raise DemoRefused(f"expected a --duration-s of 0 (all) or more seconds, got {parsed.duration_s:g}")
     _check_replaceable(output)
     model_path = Path(parsed.model) if parsed.model else shipped_file("models/student.onnx")
-    sha256 = try_model(model_path, {"device": "cpu"})
+    sha256 = try_model(model_path, {"device": parsed.device, "require_gpu": parsed.require_gpu})
     model = OnnxModel.open(model_path, device="cpu", verify_golden=False, sha256=sha256)
     plan = _plan(parsed, Path(parsed.bag), model_path) if parsed.bag else None
     with _work_folder(output) as work:
@@ -118,6 +118,7 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
             duration_s=parsed.duration_s if is_part else 0.0,
             model=model_path,
             device=parsed.device,
+            require_gpu=parsed.require_gpu,
             intra_op_threads=threads_for_the_network(),
             fastdds_profile=shipped_file("config/fastdds_large_images.xml"),
         )
@@ -224,6 +225,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--model", metavar="ONNX", help="student to run instead of the one that comes with the package")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="what runs the network")
+    parser.add_argument("--require-gpu", action="store_true", help="refuse to run on the CPU, even a part of it")
     parser.add_argument(
         "--render-s", type=float, default=DEFAULT_RENDER_S, metavar="S", help="length of a rendered drive"
     )
@@ -254,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"\n{summary_table(summary)}\n\nprovider: {summary['provider']}; {time.monotonic() - _STARTED_S:.0f} s in all\n"
     )
+    if summary["fallback"]:
+        print(f"demo: {summary['fallback']}", file=sys.stderr)
     for name, text in DESCRIPTIONS.items():
         print(f"  {Path(parsed.output) / name}  {text}")
     if summary["perceived_share"] < GOOD_SHARE:

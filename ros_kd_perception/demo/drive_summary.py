@@ -66,10 +66,12 @@ class NodeReport:
     Attributes:
         provider: execution provider that really ran.
         dropped: number of dropped frames by reason, for each camera.
+        fallback: why it is not the provider that was asked for; empty if it is.
     """
 
     provider: str
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    fallback: str = ""
 
 
 def read_node_report(diagnostics: Any) -> NodeReport:
@@ -78,15 +80,17 @@ def read_node_report(diagnostics: Any) -> NodeReport:
     Args:
         diagnostics: a diagnostic_msgs/DiagnosticArray of the node, None when none was recorded.
     """
-    provider, dropped = "unknown", {}
+    provider, fallback, dropped = "unknown", "", {}
     for status in diagnostics.status if diagnostics is not None else ():
         subject = status.name.rpartition(": ")[2]
         values = {value.key: value.value for value in status.values}
         provider = values.get("provider", provider)
+        if values.get("fallback"):
+            fallback = f"{values.get('provider_asked')} was asked for, {provider} runs: {values['fallback']}"
         counts = {key.removeprefix(_DROPPED): int(count) for key, count in values.items() if key.startswith(_DROPPED)}
         if counts:
             dropped[subject] = {reason: count for reason, count in counts.items() if count}
-    return NodeReport(provider, dropped)
+    return NodeReport(provider, dropped, fallback)
 
 
 def match_results(sent: Iterable[Crossing], received: Iterable[Crossing]) -> list[DrivenFrame]:
@@ -135,7 +139,8 @@ def summarise(frames: Sequence[DrivenFrame], report: NodeReport) -> dict[str, An
     for part in parts.values():
         for reason, count in part["dropped"].items():
             dropped[reason] = dropped.get(reason, 0) + count
-    return {**_part(frames, dropped, report.provider), "cameras": parts, "measured": MEASURED}
+    whole = _part(frames, dropped, report.provider)
+    return {**whole, "fallback": report.fallback, "cameras": parts, "measured": MEASURED}
 
 
 def _account(frames: Sequence[DrivenFrame], node_dropped: Mapping[str, int]) -> dict[str, int]:

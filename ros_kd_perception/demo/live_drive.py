@@ -42,6 +42,7 @@ class LivePlan:
         duration_s: seconds of the bag to play, 0 for all.
         model: the student.
         device: for the node's parameter of that name.
+        require_gpu: for the node's parameter of that name.
         intra_op_threads: for the node's parameter of that name.
         fastdds_profile: Fast DDS settings for all three.
     """
@@ -53,6 +54,7 @@ class LivePlan:
     duration_s: float
     model: Path
     device: str
+    require_gpu: bool
     intra_op_threads: int
     fastdds_profile: Path
 
@@ -120,6 +122,7 @@ def _node_command(plan: LivePlan, files: LiveFiles) -> list[str]:
         "autostart": True,
         "model": str(plan.model.resolve()),
         "device": plan.device,
+        "require_gpu": plan.require_gpu,
         "intra_op_threads": plan.intra_op_threads,
         "cameras": list(plan.cameras),
         **{camera: {"image_transport": "compressed"} for camera in sorted(compressed)},

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ros_kd_perception.candidate_check import CandidateRefused
-from ros_kd_perception.onnx_model import ModelError
+from ros_kd_perception.onnx_model import ModelError, ProviderReport
 from ros_kd_perception.ros.node_parameters import NodeParameters
 from ros_kd_perception.ros.running_model import RunningModel
 
@@ -35,6 +35,7 @@ class ModelReload:
         parameters: device and so on, as the node was configured.
         hand_over: gives the model to the worker and returns whether it has taken it; waits for the frame in progress.
         done: told the outcome, once, from whichever thread it became known in.
+        tell: logs what of the candidate does not run as it was asked for.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class ModelReload:
         parameters: NodeParameters,
         hand_over: Callable[[RunningModel, threading.Event], bool],
         done: Callable[[ReloadOutcome], object],
+        tell: Callable[[ProviderReport], None],
     ) -> None:
         self.path = path
         self._parameters = parameters
         self._hand_over = hand_over
         self._done = done
+        self._tell = tell
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._outcome: ReloadOutcome | None = None
@@ -80,7 +83,9 @@ class ModelReload:
         self._finish(outcome)
 
     def _reload(self, started: float) -> ReloadOutcome:
-        candidate = RunningModel.load(self.path, self._parameters, self._cancelled.is_set, low_priority=True)
+        candidate = RunningModel.load(
+            self.path, self._parameters, self._cancelled.is_set, self._tell, low_priority=True
+        )
         taken = not self._cancelled.is_set() and self._hand_over(candidate, self._cancelled)
         if not taken and self._cancelled.is_set():
             return ReloadOutcome(False, "cancelled: the model stays as it was")

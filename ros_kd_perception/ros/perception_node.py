@@ -88,12 +88,6 @@ class PerceptionNode(LifecycleNode):
             f"configured {model.contract.name} {model.contract.version} on {model.provider.used} for "
             f"{', '.join(self._pipeline.parameters.cameras)}, {self._pipeline.warm_up_ms:.1f} ms a frame"
         )
-        if model.provider.fallback:
-            self.get_logger().error(
-                f"{model.provider.asked} was asked for, {model.provider.used} runs: {model.provider.fallback}"
-            )
-        if model.provider.unproven:
-            self.get_logger().warning(model.provider.unproven)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -21,7 +21,7 @@ from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
 from ros_kd_perception.ros.model_reload import ModelReload, ReloadOutcome
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.pictures import Pictures
-from ros_kd_perception.ros.running_model import RunningModel
+from ros_kd_perception.ros.running_model import RunningModel, tell_in_log
 from ros_kd_perception.ros.shadow import Shadow
 from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.ros.worker import PerceptionWorker, Swap
@@ -50,7 +50,7 @@ class Pipeline:
         logger = node.get_logger()
         self.parameters = parameters
         self._log = logger
-        self._running = RunningModel.load(parameters.model, parameters, cancelled)
+        self._running = RunningModel.load(parameters.model, parameters, cancelled, tell_in_log(logger))
         self._score_threshold = parameters.score_threshold
         self._model_lock = threading.Lock()  # a reload changes over in another thread
         self._reload: ModelReload | None = None
@@ -178,7 +178,7 @@ class Pipeline:
                     f"expected one reload at a time, that of {self._reload.path} is under way; call again when it has "
                     "answered"
                 )
-            self._reload = ModelReload(path, self.parameters, self._hand_over, done)
+            self._reload = ModelReload(path, self.parameters, self._hand_over, done, tell_in_log(self._log))
             self._reload.start()
         return None
 
@@ -230,7 +230,7 @@ class Pipeline:
         if provider.unproven:
             level, message = Level.WARN, f"{message}; {provider.unproven}"
         if provider.fallback:
-            level, message = Level.ERROR, f"{provider.asked} was asked for, {provider.used} runs: {provider.fallback}"
+            level, message = Level.ERROR, provider.fell_back
         problem = worker_problem(self.worker.pulse()) if self._active_since_ns is not None else ""
         if problem:
             level, message = Level.ERROR, problem

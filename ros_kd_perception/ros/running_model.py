@@ -9,7 +9,7 @@ from typing import Any
 from ros_kd_perception.low_priority import run_at_low_priority
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model_trial import try_model
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.onnx_model import OnnxModel, ProviderReport
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.message_types import rclpy_message_types
 from ros_kd_perception.ros.node_parameters import NodeParameters
@@ -35,7 +35,13 @@ class RunningModel:
 
     @classmethod
     def load(
-        cls, path: str, parameters: NodeParameters, cancelled: Callable[[], bool], *, low_priority: bool = False
+        cls,
+        path: str,
+        parameters: NodeParameters,
+        cancelled: Callable[[], bool],
+        tell: Callable[[ProviderReport], None],
+        *,
+        low_priority: bool = False,
     ) -> RunningModel:
         """Have a model tried in a process of its own, then open, verify and warm it up.
 
@@ -43,6 +49,7 @@ class RunningModel:
             path: of the file.
             parameters: the device and so on.
             cancelled: asked while the other process tries it; ends that when it says so.
+            tell: logs what does not run as it was asked for.
             low_priority: the trial and, on a CPU, the runs that verify and warm up give way to whatever else the
                 machine does.
 
@@ -53,7 +60,7 @@ class RunningModel:
         """
         options = model_options(parameters)
         sha256 = try_model(path, options, cancelled, low_priority=low_priority)
-        model = OnnxModel.open(path, **options, low_priority=low_priority, sha256=sha256)
+        model = OnnxModel.open(path, **options, low_priority=low_priority, sha256=sha256, tell=tell)
         builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True)
         perceiver = Perceiver(model, new_class_map=builder.masks.new_class_map)
         warm_up = perceiver.warm_up
@@ -102,3 +109,15 @@ def model_options(parameters: NodeParameters) -> dict[str, Any]:
         "intra_op_threads": parameters.intra_op_threads,
         "max_batch": len(parameters.cameras),
     }
+
+
+def tell_in_log(log: Any) -> Callable[[ProviderReport], None]:
+    """Say in a node's log what does not run as it was asked for."""
+
+    def tell(report: ProviderReport) -> None:
+        if report.fell_back:
+            log.error(report.fell_back)
+        if report.unproven:
+            log.warning(report.unproven)
+
+    return tell

@@ -29,8 +29,13 @@ SIZE = (180, 320)
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    # What a sourced ROS of another kind leaves in a shell; the demo must not care.
-    sourced = {"ROS_DOMAIN_ID": "77", "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp", "AMENT_PREFIX_PATH": "/opt/ros/none"}
+    # What a sourced ROS of another kind leaves in a shell; the demo must not care. No GPU, be there one or not.
+    sourced = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "ROS_DOMAIN_ID": "77",
+        "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp",
+        "AMENT_PREFIX_PATH": "/opt/ros/none",
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "ros_kd_perception.demo", *map(str, arguments)],
         cwd=ROOT,
@@ -62,13 +67,13 @@ def processes_that_mention(text: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> tuple[Path, str]:
-    """Output folder and terminal text of one good run over two cameras."""
+    """Output folder and terminal text of one good run over two cameras, on the CPU although CUDA was asked for."""
     folder = tmp_path_factory.mktemp("demo")
     bag = write_small_bag(folder / "drive.mcap", ("front", "left"), frames=24, rate_hz=6, size=SIZE)
     output = folder / "out" / "demo"
-    status, text, errors = run("--bag", bag, "--model", tiny_student, "--output", output)
+    status, text, errors = run("--bag", bag, "--model", tiny_student, "--output", output, "--device", "cuda")
     assert status == 0, errors
-    return output, text
+    return output, text + errors
 
 
 def test_writes_its_four_files_and_nothing_else(drive: tuple[Path, str]) -> None:
@@ -89,6 +94,16 @@ def test_summary_adds_up(drive: tuple[Path, str]) -> None:
         latency = part["latency_ms"]
         assert 0 < latency["min"] <= latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["max"]
     assert summary["perceived"] >= 0.9 * summary["sent"]
+
+
+def test_a_device_that_is_not_there_is_said(drive: tuple[Path, str], tiny_student: Path) -> None:
+    sentence = "CUDAExecutionProvider was asked for, CPUExecutionProvider runs: "
+    assert f"demo: {sentence}" in drive[1]
+    assert json.loads((drive[0] / "summary.json").read_text())["fallback"].startswith(sentence)
+    assert sentence in (drive[0] / "report.html").read_text()
+    status, _, errors = run("--model", tiny_student, "--output", drive[0], "--device", "cuda", "--require-gpu")
+    assert status == 2
+    assert "require_gpu" in errors
 
 
 def test_recording_holds_what_the_summary_counts(drive: tuple[Path, str]) -> None:

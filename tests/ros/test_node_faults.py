@@ -250,10 +250,12 @@ def test_what_runs_is_in_the_diagnostics(peer: Peer, start_node: Any, tiny_stude
 def test_a_device_that_is_not_there_is_an_error_though_the_node_runs(peer: Peer, start_node: Any) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("CUDA is there")
-    start_node(device="cuda")
+    node = start_node(device="cuda")
     peer.until_active()
     peer.until(lambda: level(peer, "model") == Level.ERROR, "the fallback is told")
-    assert "CUDAExecutionProvider was asked for, CPUExecutionProvider runs" in peer.status("model").message
+    sentence = "CUDAExecutionProvider was asked for, CPUExecutionProvider runs"
+    assert sentence in peer.status("model").message
+    assert sentence in node.log
 
 
 def test_noise_of_any_kind_leaves_the_node_alive(peer: Peer, start_node: Any) -> None:

@@ -333,6 +333,7 @@ def test_a_placement_that_cannot_be_proven_is_a_warning(
     def open_as_an_old_runtime_does(*arguments: Any, **options: Any) -> OnnxModel:
         model = really_open(*arguments, **options)
         model.provider = ProviderReport(CUDA, CUDA)
+        options["tell"](model.provider)
         return model
 
     monkeypatch.setattr(OnnxModel, "open", open_as_an_old_runtime_does)
