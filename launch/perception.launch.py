@@ -9,7 +9,6 @@ through while a vehicle's graph is still forming. With `autostart:=false` a life
 `ros2 launch` ends with status 1 if the node failed, unless `respawn` restarted it. What else is launched goes on.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ros_kd_perception.launch_arguments import (
     remappings,
 )
 from ros_kd_perception.launch_exit_status import report_failure, report_failure_at_shutdown
-from ros_kd_perception.ros_environment import large_image_environment
+from ros_kd_perception.ros_environment import PROFILE_VARIABLE
 
 PACKAGE = "ros_kd_perception"
 DEVICES = ("auto", "tensorrt", "cuda", "cpu")
@@ -74,8 +73,11 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """
     given = context.launch_configurations
     params_file = Path(given["params_file"]).expanduser()
+    profile = given["fastdds_profile"]
     if not params_file.is_file():
         raise LaunchArgumentError(f"expected params_file to name a file, there is no {params_file}")
+    if profile and not Path(profile).is_file():
+        raise LaunchArgumentError(f"expected fastdds_profile to name a file or to be empty, there is no {profile}")
     enclave = ["--enclave", given["enclave"]] if given["enclave"] else []
     node = LifecycleNode(
         package=PACKAGE,
@@ -85,7 +87,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         parameters=[str(params_file), node_parameters(given)],
         remappings=remappings(camera_topics(given["camera_topics"])),
         arguments=["--ros-args", "--log-level", given["log_level"], *enclave],
-        additional_env=large_image_environment(os.environ, given["fastdds_profile"]),
+        additional_env={PROFILE_VARIABLE: profile},
         respawn=is_true(given["respawn"]),
         respawn_delay=2.0,
         output="screen",

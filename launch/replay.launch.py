@@ -13,7 +13,6 @@ failed, and an error names that one with its own exit status. The launch system 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ from launch_ros.substitutions import ExecutableInPackage
 
 from ros_kd_perception.launch_arguments import camera_topics, is_true, node_name, seconds
 from ros_kd_perception.launch_exit_status import report_early_end, report_failure
-from ros_kd_perception.ros_environment import large_image_environment
+from ros_kd_perception.ros_environment import PROFILE_VARIABLE
 
 FLAG = ["true", "false", "True", "False"]
 # What the node may still need for the last frames of a bag.
@@ -189,7 +188,7 @@ def _player(context: LaunchContext) -> Node:
             *options,
             *(["--loop"] if is_true(given["loop"]) else []),
         ],
-        additional_env=large_image_environment(os.environ, given["fastdds_profile"]),
+        additional_env={PROFILE_VARIABLE: given["fastdds_profile"]},
         output="screen",
         emulate_tty=True,
     )
@@ -213,7 +212,6 @@ def _recorder(context: LaunchContext) -> Node:
             *camera_topics(given["camera_topics"]),
         ],
         parameters=[{"use_sim_time": is_true(given["use_sim_time"])}],
-        # These settings also have it find the player's /clock sooner; before that it knows no time to record at.
-        additional_env=large_image_environment(os.environ, given["fastdds_profile"]),
+        additional_env={PROFILE_VARIABLE: given["fastdds_profile"]},
         output="screen",
     )

@@ -1,6 +1,7 @@
-"""The environment for ROS 2 processes that must meet nobody but each other.
+"""The environment of ROS 2 processes: settings that large images need, and graphs of their own.
 
-Used by the demo, which must neither see another robot's graph nor inherit half of a sourced ROS installation.
+The executables of this package choose the settings before they load the middleware. A graph of its own is for the demo,
+which must neither see another robot's graph nor inherit half of a sourced ROS installation.
 """
 
 from __future__ import annotations
@@ -8,14 +9,19 @@ from __future__ import annotations
 import random
 import socket
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 DOMAIN_IDS = range(1, 102)
 """Ids whose UDP ports stay below Linux's ephemeral ports (ROS 2 documentation, "The ROS_DOMAIN_ID")."""
 
+PROFILE_VARIABLE = "ROS_KD_PERCEPTION_FASTDDS_PROFILE"
+"""Names the profile that our executables give Fast DDS in place of the shipped one; set to nothing, it is none."""
+
 _SOURCED = ("AMENT_", "COLCON_", "CMAKE_PREFIX_PATH", "CYCLONEDDS", "FASTDDS", "FASTRTPS", "RMW_", "ROS_", "RCL")
 _FASTDDS_SETTINGS = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
+# Read by Fast DDS without any variable, from the folder that a process starts in.
+_FASTDDS_DEFAULT_FILES = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")
 _SEARCH_PATHS = ("PYTHONPATH", "LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")
 
 
@@ -61,6 +67,27 @@ def isolated_environment(caller: Mapping[str, str], fastdds_profile: Path, log_f
     return environment
 
 
+def give_large_images_room(environment: MutableMapping[str, str], shipped_profile: Path) -> str:
+    """Set what Fast DDS needs to hand large images over; call it with `os.environ`, before `rclpy.init`.
+
+    Args:
+        environment: of this process. Fast DDS reads it when the first participant is created, not before.
+        shipped_profile: Fast DDS settings, unless PROFILE_VARIABLE names others.
+
+    Returns:
+        One sentence for the log: which settings are in force.
+    """
+    profile = environment.get(PROFILE_VARIABLE, str(shipped_profile))
+    chosen = large_image_environment(environment, profile)
+    environment.update(chosen)
+    if chosen:
+        return f"Fast DDS has room for large images: {_assignments(chosen)}"
+    if found := _found_settings(environment):
+        return f"the middleware keeps the settings that it was started with: {found}"
+    reason = f"expected its settings at {profile}, there is no file" if profile else f"{PROFILE_VARIABLE} is empty"
+    return f"Fast DDS may lose images of more than half a megabyte that are sent as best effort: {reason}"
+
+
 def large_image_environment(caller: Mapping[str, str], fastdds_profile: Path | str) -> dict[str, str]:
     """Choose the variables to add for a process that sends camera images or masks.
 
@@ -68,14 +95,28 @@ def large_image_environment(caller: Mapping[str, str], fastdds_profile: Path | s
 
     Args:
         caller: environment that the process inherits.
-        fastdds_profile: Fast DDS settings; empty for none.
+        fastdds_profile: Fast DDS settings; empty, or a file that is not there, for none.
 
     Returns:
-        Variables to set; none where the caller's environment says already how Fast DDS transports messages.
+        Variables to set; none where the caller chose another middleware, or how Fast DDS transports messages.
     """
-    if not str(fastdds_profile) or any(name in caller for name in _FASTDDS_SETTINGS):
+    if _found_settings(caller) or not fastdds_profile or not Path(fastdds_profile).is_file():
         return {}
     return {fastdds_profile_variable(caller): str(fastdds_profile)}
+
+
+def _found_settings(environment: Mapping[str, str]) -> str:
+    """What the caller chose of the middleware that a profile for large images would take the place of, or empty."""
+    variables = {name: environment[name] for name in _FASTDDS_SETTINGS if name in environment}
+    middleware = environment.get("RMW_IMPLEMENTATION")
+    if middleware and not middleware.startswith("rmw_fastrtps"):
+        variables = {"RMW_IMPLEMENTATION": middleware}
+    files = [str(path) for name in _FASTDDS_DEFAULT_FILES if (path := Path(name).absolute()).is_file()]
+    return ", ".join([*filter(None, [_assignments(variables)]), *files])
+
+
+def _assignments(variables: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in variables.items())
 
 
 def fastdds_profile_variable(environment: Mapping[str, str]) -> str:

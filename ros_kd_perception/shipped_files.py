@@ -7,6 +7,8 @@ from pathlib import Path
 
 _PACKAGE = "ros_kd_perception"
 
+FASTDDS_PROFILE = "config/fastdds_large_images.xml"
+
 
 def shipped_file(relative_path: str) -> Path:
     """Find a file such as `models/student.onnx`: in the checkout, else in a share directory.

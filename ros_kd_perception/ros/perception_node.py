@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -27,6 +28,8 @@ from ros_kd_perception.ros.node_parameters import ParameterError
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
 from ros_kd_perception.ros.reload_service import ReloadService
+from ros_kd_perception.ros_environment import give_large_images_room
+from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
 from ros_kd_perception.warning_throttle import WarningThrottle
 
 END_TIMEOUT_S = 3.0
@@ -220,6 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     freed_bytes = remove_orphaned_segments()
+    middleware_settings = give_large_images_room(os.environ, shipped_file(FASTDDS_PROFILE))
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         node = PerceptionNode()
@@ -228,6 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"perception_node: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
+    node.get_logger().info(middleware_settings)
     if freed_bytes:
         node.get_logger().info(f"freed {freed_bytes >> 20} MiB of shared memory that killed processes left behind")
     # Compared in benchmarks/executors.py: EventsExecutor of rclpy 9.1.2 refuses guard conditions, and the threads of a

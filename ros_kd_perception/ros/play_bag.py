@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -32,6 +33,8 @@ from ros_kd_perception.bag import BagError, BagReader, RawMessage
 from ros_kd_perception.camera_topics import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
 from ros_kd_perception.playback_timeline import LONGEST_GAP_S, MAX_TOLD_JUMPS, Jump, PlaybackTimeline
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
+from ros_kd_perception.ros_environment import give_large_images_room
+from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
 
 CLOCK_PERIOD_NS = 25_000_000
@@ -280,6 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(json.dumps(cameras_of(bag), allow_nan=False))
                 return 0
             traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
+            print(give_large_images_room(os.environ, shipped_file(FASTDDS_PROFILE)), flush=True)
             rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
             stack.callback(rclpy.try_shutdown)
             node = Node("play_bag", start_parameter_services=False)

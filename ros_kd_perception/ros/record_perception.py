@@ -8,6 +8,7 @@ whatever else ends the recording: a drive cannot be driven again.
 from __future__ import annotations
 
 import argparse
+import os
 import queue
 import signal
 import sys
@@ -28,6 +29,8 @@ from rclpy.utilities import remove_ros_args
 from ros_kd_perception.bag import BagWriter
 from ros_kd_perception.ros.recorded_topics import RecordedTopic, topics_of
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
+from ros_kd_perception.ros_environment import give_large_images_room
+from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
 from ros_kd_perception.warning_throttle import WarningThrottle
 
@@ -168,6 +171,8 @@ def record(
     with ExitStack() as stack:
         traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
         writer = stack.enter_context(BagWriter(parsed.output, irreplaceable=True))
+        # The recorder sends nothing; with these settings it also finds the player's /clock sooner.
+        print(give_large_images_room(os.environ, shipped_file(FASTDDS_PROFILE)), flush=True)
         rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         node = Node("record_perception", start_parameter_services=False)

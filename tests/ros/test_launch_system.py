@@ -100,7 +100,7 @@ class Launched:
 def launched(workspace: Path, environment: dict[str, str], launch_file: str, *arguments: str) -> Iterator[Launched]:
     prefixes = [str(workspace / "install" / "ros_kd_perception"), sys.prefix]
     own = {"AMENT_PREFIX_PATH": os.pathsep.join(prefixes), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    # Without the profile that the launch files are to add.
+    # Without the profile that the processes are to choose.
     inherited = {name: value for name, value in environment.items() if name != "FASTDDS_DEFAULT_PROFILES_FILE"}
     command = [sys.executable, "-c", RUN_LAUNCH_FILE, str(ROOT / "launch" / launch_file), *arguments]
     process = subprocess.Popen(
@@ -153,8 +153,7 @@ def test_a_killed_node_is_relaunched_with_its_names_topics_and_transports(
     with launched(workspace, environment, "perception.launch.py", *arguments) as node:
         [first_pid] = node.wait_for(r"process started with pid \[(\d+)\]")
         publish_until_both_see()
-        settings = Path(f"/proc/{first_pid}/environ").read_bytes()
-        assert b"FASTDDS_DEFAULT_PROFILES_FILE=" in settings
+        node.wait_for(r"FASTDDS_DEFAULT_PROFILES_FILE=\S+/fastdds_large_images.xml")
         killed_s = time.monotonic()
         os.kill(int(first_pid), signal.SIGKILL)
         node.wait_for(r"process has died \[pid \d+, exit code -9")
@@ -269,6 +268,7 @@ def test_a_replay_without_subscribers_fails_and_its_node_may_go_on(
     [
         ("perception.launch.py", "params_file:={folder}/broken.yaml", "perception_node-1 failed with status 2"),
         ("perception.launch.py", "camera_topics:=front", "expected camera_topics like"),
+        ("perception.launch.py", "fastdds_profile:={folder}/missing.xml", "expected fastdds_profile to name a file"),
         ("replay.launch.py", "bag:={folder}/missing.mcap", "missing.mcap"),
     ],
 )
