@@ -124,7 +124,7 @@ def test_every_frame_is_read_in_order_and_once(layout: str, summary: str, tmp_pa
 def test_a_part_of_a_file_is_read_from_chunks_and_from_outside_of_them(tmp_path: Path) -> None:
     out = builder().chunk(*frames(0, 5)).loose(*frames(3, 7, 4)).chunk(*frames(6, 2), compression="zstd")
     with BagReader(out.write(tmp_path / "drive.mcap")) as bag:
-        assert (bag.start_ns, bag.end_ns) == (START_NS, START_NS + 7)
+        assert (bag.first_image_ns, bag.end_ns) == (START_NS, START_NS + 7)
         part = bag.raw_messages({"/front/image_raw"}, START_NS + 2, START_NS + 6)
         assert [found.log_time_ns - START_NS for found in part] == [2, 3, 4, 5]
         assert list(bag.raw_messages({"/front/image_raw"}, START_NS + 8)) == []
