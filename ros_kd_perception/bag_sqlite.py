@@ -28,7 +28,7 @@ class SqliteFile:
         ValueError, OSError: it is the database of something else, or cannot be read.
     """
 
-    repair: ClassVar[str] = "`sqlite3 FILE .recover`"
+    repair: ClassVar[str] = "`sqlite3 FILE .recover | sqlite3 NEW.db3`"
 
     def __init__(self, path: Path) -> None:
         self.path = path

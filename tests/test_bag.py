@@ -247,7 +247,7 @@ def test_a_bag_that_is_cut_off(tmp_path: Path, plugin: StoragePlugin) -> None:
     folder = write_with_rosbags(tmp_path / "drive", plugin, CompressionMode.NONE, count=30)
     [file] = [p for p in folder.iterdir() if p.suffix in (".mcap", ".db3")]
     whole = file.read_bytes()
-    command = {".mcap": "`mcap recover`", ".db3": "`sqlite3 FILE .recover`"}[file.suffix]
+    command = {".mcap": "`mcap recover`", ".db3": "`sqlite3 FILE .recover | sqlite3 NEW.db3`"}[file.suffix]
     for length in (7, 100, len(whole) // 2, len(whole) - 4097, len(whole) - 1):
         file.write_bytes(whole[:length])
         for path in (folder, file):

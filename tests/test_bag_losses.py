@@ -121,7 +121,7 @@ def test_a_database_with_wrong_bytes(tmp_path: Path) -> None:
                 assert len(list(bag.raw_messages(["/front/image_raw", "/front/depth"]))) == 400
         except BagError as error:
             refused += 1
-            assert "repair it with `sqlite3 FILE .recover`" in str(error)  # noqa: PT017
+            assert "repair it with `sqlite3 FILE .recover | sqlite3 NEW.db3`" in str(error)  # noqa: PT017
     assert refused > 10
 
 

@@ -27,12 +27,12 @@ ROS_LIBRARIES = {
 }  # fmt: skip
 # Used where they are installed, imported when it comes to that: the fallback for rare encodings, the share directory.
 LOOKED_FOR = {"cv_bridge", "ament_index_python", "tf2_ros"}
-# What reads and writes bags; `bag` is what everybody else imports.
-BAG_MODULES = {"bag", "bag_mcap", "bag_message_types", "bag_metadata", "bag_opening", "bag_sqlite", "bag_writer"}
 # Turns telemetry off before it imports ONNX Runtime; the two that use it open a session, and run it. `onnx_model`
 # verifies it and is what everybody else uses.
 RUNTIME_MODULE = "onnx_runtime"
 RUNTIME_USERS = {"execution_provider", "session_runner"}
+# Serialisation and writing of bags; `bag` is what everybody else imports.
+BAG_MODULES = {"bag_message_types", "bag_writer"}
 # Further down may import further up, never the other way round.
 LAYERS = (
     {"structures"},
