@@ -103,7 +103,8 @@ def _score(comparison: ComparisonRecipe, checkpoint: Path, frames: FrameFolder) 
         except CheckpointError as error:
             raise CheckpointError(f"{checkpoint}: {error}") from error
         write_text(path, json.dumps(figures_of(results), allow_nan=False) + "\n")
-    figures: Figures = json.loads(path.read_text())
+    # Earlier versions wrote NaN for a figure that the labels do not yield.
+    figures: Figures = json.loads(path.read_text(), parse_constant=lambda name: None)
     return figures
 
 

@@ -69,9 +69,11 @@ def exif(orientation: int) -> bytes:
     return b"II*\x00" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
 
 
-def turned_jpeg(picture: np.ndarray, orientation: int) -> bytes:
+def turned_jpeg(picture: np.ndarray, orientation: int, xmp: bool = False) -> bytes:
     content = cv2.imencode(".jpg", picture)[1].tobytes()
     segment = b"Exif\0\0" + exif(orientation)
+    if xmp:
+        segment = f'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta tiff:Orientation="{orientation}"/>'.encode()
     return content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
 
 
@@ -175,12 +177,12 @@ def test_pixels_that_end_early_are_no_mask(colour: int, depth: int, tmp_path: Pa
         open_source(write_folder(tmp_path, content))
 
 
-@pytest.mark.parametrize("orientation", range(2, 9))
-def test_turned_image_with_labels_is_refused(orientation: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("orientation", "xmp"), [*((value, False) for value in range(2, 9)), (6, True)])
+def test_turned_image_with_labels_is_refused(orientation: int, xmp: bool, tmp_path: Path) -> None:
     # A camera mounted upside down; every labelling tool turns the picture before it is labelled.
     recipe = write_folder(tmp_path, png(half_road()))
     stored = cv2.imread(str(tmp_path / "images" / "a.jpg"))
-    (tmp_path / "images" / "a.jpg").write_bytes(turned_jpeg(stored, orientation))
+    (tmp_path / "images" / "a.jpg").write_bytes(turned_jpeg(stored, orientation, xmp))
     with pytest.raises(DataError, match=rf"images/a\.jpg: .*EXIF orientation {orientation}.*auto-orient.*exiftool"):
         open_source(recipe)
 
@@ -217,7 +219,10 @@ def test_frames_without_labels_are_taken_as_stored(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda f: shutil.copy(f / "images/a.jpg", f / "images/a.JPEG"), r"one image of the name a, .* a\.jpg too"),
+        (
+            lambda f: shutil.copy(f / "images/a.jpg", f / "images/a.JPEG"),
+            r"one image of the name a, there is a\.jpg too",
+        ),
         (lambda f: (f / "masks/a.png").rename(f / "masks/A.png"), r"a\.jpg: expected its mask at .*is A\.png; rename"),
         (lambda f: (f / "masks/a.png").rename(f / "masks/a_L.png"), r"very name of the image, there is a_L\.png"),
         (lambda f: (f / "masks/a.png").rename(f / "masks/a.bmp"), r"a PNG of the very name.* there is a\.bmp"),

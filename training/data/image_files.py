@@ -38,7 +38,7 @@ def list_images(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: expected a folder with .jpg or .png frames, there is none; correct its name")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        raise DataError(f"{folder}: expected .jpg or .png frames, found none; name another folder")
+        raise DataError(f"{folder}: expected .jpg or .png frames in the folder itself, found none; name another folder")
     return paths
 
 
@@ -70,7 +70,7 @@ def read_class_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
             "themselves, not their colours"
         )
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
             ids = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
             orientation = _orientation_of(picture)
     except Exception as error:  # damaged bytes make the reader raise nearly anything
@@ -84,7 +84,7 @@ def read_class_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 def exif_orientation(path: Path) -> int:
     """How viewers and labelling tools turn an image, by its EXIF or XMP data: 2..8, or UPRIGHT."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=("JPEG", "PNG")) as picture:
             return _orientation_of(picture)
     except Exception:  # what Pillow cannot open it cannot turn; damaged bytes make it raise nearly anything
         return UPRIGHT
