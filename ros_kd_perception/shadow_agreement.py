@@ -56,7 +56,7 @@ class Agreement:
         active_boxes: of the active model.
         shadow_boxes: of the shadow.
         matched_boxes: pairs of the same class name with an IoU of at least `MATCH_IOU`, each box in one pair at most.
-        mean_iou: of the pairs, 0 without any.
+        mean_iou: of the pairs, None without any.
         inference_ms: of the shadow, on one thread of the lowest priority.
     """
 
@@ -64,7 +64,7 @@ class Agreement:
     active_boxes: int
     shadow_boxes: int
     matched_boxes: int
-    mean_iou: float
+    mean_iou: float | None
     inference_ms: float
 
 

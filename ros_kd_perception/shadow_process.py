@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             active_boxes=len(active.labels),
             shadow_boxes=len(seen.detections.labels),
             matched_boxes=len(pairs),
-            mean_iou=sum(pairs) / len(pairs) if pairs else 0.0,
+            mean_iou=sum(pairs) / len(pairs) if pairs else None,
             inference_ms=seen.timing.inference_ms,
         )
         print(json.dumps(vars(agreement), allow_nan=False), file=answers)

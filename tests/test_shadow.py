@@ -71,6 +71,8 @@ def test_the_same_model_agrees_wholly_and_another_as_far_as_its_names(
             assert agreement.active_boxes == agreement.shadow_boxes == agreement.matched_boxes > 0
             assert agreement.mean_iou == pytest.approx(1.0)
             assert agreement.inference_ms > 0
+        unseen = shadow.compare(frame, replace(perception, detections=detections()), names)
+        assert (unseen.matched_boxes, unseen.mean_iou) == (0, None)
     finally:
         shadow.close()
     renamed = tuple(replace(c, name=f"other {c.name}") for c in CONTRACT.class_map.classes)

@@ -121,7 +121,7 @@ class Shadow:
         active, shadow, matched = (
             sum(getattr(a, name) for a in agreements) for name in ("active_boxes", "shadow_boxes", "matched_boxes")
         )
-        iou = sum(a.mean_iou * a.matched_boxes for a in agreements) / matched if matched else 0.0
+        overlap = sum(a.mean_iou * a.matched_boxes for a in agreements if a.mean_iou is not None)
         latencies = [a.inference_ms for a in agreements]
         values += [
             ("class_map_agreement.p50", f"{np.percentile(shares, 50):.4f}"),
@@ -129,7 +129,7 @@ class Shadow:
             ("active_boxes", str(active)),
             ("shadow_boxes", str(shadow)),
             ("matched_boxes", str(matched)),
-            ("matched_mean_iou", f"{iou:.4f}"),
+            ("matched_mean_iou", f"{overlap / matched:.4f}" if matched else "-"),
             ("inference_ms.p50", f"{np.percentile(latencies, 50):.2f}"),
             ("inference_ms.p95", f"{np.percentile(latencies, 95):.2f}"),
         ]
@@ -179,6 +179,8 @@ class Shadow:
         array = DiagnosticArray()
         array.header.stamp = Time(sec=seconds, nanosec=nanoseconds)
         array.header.frame_id = frame.frame_id
-        values = [KeyValue(key=key, value=f"{value:.6g}") for key, value in vars(agreement).items()]
+        values = [
+            KeyValue(key=key, value="-" if value is None else f"{value:.6g}") for key, value in vars(agreement).items()
+        ]
         array.status = [DiagnosticStatus(level=b"\x00", name=frame.camera, message=self._name, values=values)]
         self._topic.publish(array)
