@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ros_kd_perception.structures import Detections
 from training.__main__ import main
@@ -131,6 +133,22 @@ def test_checkpoint_and_its_export_score_the_same(
     assert len(pictures) == 8
     assert cv2.imread(str(pictures[0])).shape == (128, 2 * 192 + 4, 3)
     assert "mIoU" in capsys.readouterr().out
+
+
+def test_palette_masks_score_as_plain_ones(checkpoint: Path, rendered_samples: Path, tmp_path: Path) -> None:
+    palettes = tmp_path / "palettes"
+    shutil.copytree(rendered_samples, palettes)
+    for path in (palettes / "masks").iterdir():
+        mask = Image.fromarray(np.asarray(Image.open(path))).convert("P")
+        mask.putpalette([(37 * value) % 256 for value in range(3 * 256)])
+        mask.save(path)
+    results = []
+    for number, folder in enumerate((rendered_samples, palettes)):
+        words = ["--height", "128", "--width", "192", "--threads", "1", "--json", str(tmp_path / f"{number}.json")]
+        assert main(["evaluate", str(checkpoint), str(folder), *words]) == 0
+        results.append(json.loads((tmp_path / f"{number}.json").read_text()))
+    plain, palette = results
+    assert palette["iou"] == plain["iou"]
 
 
 def test_wrong_model_or_folder_is_refused_in_a_sentence(

@@ -306,17 +306,43 @@ def test_image_that_no_crop_keeps_a_pixel_of_is_refused(size: tuple[int, int], k
         open_source(recipe)
 
 
-def test_train_refuses_a_tiny_image_before_the_first_step(
-    rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def shrink(image: Path, mask: Path) -> None:
+    cv2.imwrite(str(image), np.zeros((1, 1, 3), np.uint8))
+    cv2.imwrite(str(mask), np.zeros((1, 1), np.uint8))
+
+
+def mount_upside_down(image: Path, mask: Path) -> None:
+    image.write_bytes(turned_jpeg(cv2.imread(str(image))[::-1, ::-1], 3))
+
+
+def color(image: Path, mask: Path) -> None:
+    cv2.imwrite(str(mask), cv2.applyColorMap(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE), cv2.COLORMAP_JET))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (shrink, "expected at least 32 pixels a side"),
+        (mount_upside_down, "got EXIF orientation 3"),
+        (color, "expected class ids in the one channel of a PNG"),
+    ],
+)
+def test_train_refuses_one_bad_frame_before_the_first_step(
+    spoil: Callable[[Path, Path], None],
+    sentence: str,
+    rendered_samples: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "samples"
     shutil.copytree(rendered_samples, folder)
     last = max((folder / "images").iterdir())
-    cv2.imwrite(str(last), np.zeros((1, 1, 3), np.uint8))
-    cv2.imwrite(str(folder / "masks" / f"{last.stem}.png"), np.zeros((1, 1), np.uint8))
+    spoil(last, folder / "masks" / f"{last.stem}.png")
     words = [f"data.train.0.folder={folder}", f"output={tmp_path / 'out'}", "validation={}"]
     assert main(["train", str(RECIPE), *(word for override in words for word in ("--override", override))]) == 2
-    assert f"{last}: expected at least 32 pixels a side" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert f"{last.stem}." in error
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
