@@ -21,12 +21,12 @@ TRAINING_LIBRARIES = {
     "PIL",
 }
 ROS_LIBRARIES = {
-    "rclpy", "ament_index_python", "builtin_interfaces", "cv_bridge", "diagnostic_msgs", "geometry_msgs", "launch",
-    "launch_ros", "lifecycle_msgs", "rcl_interfaces", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs",
+    "rclpy", "ament_index_python", "bond", "builtin_interfaces", "cv_bridge", "diagnostic_msgs", "geometry_msgs",
+    "launch", "launch_ros", "lifecycle_msgs", "rcl_interfaces", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs",
     "tf2_ros", "vision_msgs",
 }  # fmt: skip
 # Used where they are installed, imported when it comes to that: the fallback for rare encodings, the share directory.
-LOOKED_FOR = {"cv_bridge", "ament_index_python", "tf2_ros"}
+LOOKED_FOR = {"cv_bridge", "ament_index_python", "bond", "tf2_ros"}
 # Turns telemetry off before it imports ONNX Runtime; the two that use it open a session, and run it. `onnx_model`
 # verifies it and is what everybody else uses.
 RUNTIME_MODULE = "onnx_runtime"

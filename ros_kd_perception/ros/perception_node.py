@@ -22,6 +22,7 @@ from ros_kd_perception.candidate_check import CandidateRefused
 from ros_kd_perception.health import Level, Status
 from ros_kd_perception.onnx_model import ModelError
 from ros_kd_perception.orphaned_memory import remove_orphaned_segments
+from ros_kd_perception.ros.lifecycle_bond import LifecycleBond, lifecycle_bond
 from ros_kd_perception.ros.model_reload import ReloadOutcome
 from ros_kd_perception.ros.namesakes import namesake_status
 from ros_kd_perception.ros.node_parameters import ParameterError
@@ -58,6 +59,7 @@ class PerceptionNode(LifecycleNode):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("perception", **node_arguments)
         self._pipeline: Pipeline | None = None
+        self._bond: LifecycleBond | None = None
         self._refusal = ""  # why the last transition failed
         self._configuring_since_s: float | None = None
         self._next_diagnostics_s = 0.0
@@ -94,17 +96,21 @@ class PerceptionNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and perceive."""
+        """Subscribe and perceive, and let a lifecycle manager hear that the node is alive."""
         try:
             result = super().on_activate(state)
             self._configured().start()
         except Exception:
             return self._fail("activate")
+        self._bond = self._bond or lifecycle_bond(self, is_managed=not self._table.autostart)
+        if self._bond:
+            self._bond.form()
         self.get_logger().info("active")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and finish the frame in progress; the model stays ready."""
+        self._end_bond()
         try:
             if not self._configured().stop():
                 self._refusal = "the network hangs in a frame and was left behind; restart the node"
@@ -159,7 +165,12 @@ class PerceptionNode(LifecycleNode):
             raise RuntimeError("expected a configured node, there is no model; configure it first")
         return self._pipeline
 
+    def _end_bond(self) -> None:
+        if self._bond:
+            self._bond.end()
+
     def _release(self) -> None:
+        self._end_bond()
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             pipeline.destroy()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bond_messages import build_bond_messages, with_bond_messages
 from checkout import ROOT
 from rclpy.context import Context
 from ros_graph import NodeProcess, Peer
@@ -40,6 +41,17 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOG_DIR", "FASTDDS_DEFAULT_PROFILES_FILE"):
         monkeypatch.setenv(name, variables[name])
     return variables
+
+
+@pytest.fixture(scope="session")
+def bond_messages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_bond_messages(tmp_path_factory.mktemp("bond"))
+
+
+@pytest.fixture
+def with_bond(environment: dict[str, str], bond_messages: Path) -> dict[str, str]:
+    """The environment of a machine that has the package bond installed."""
+    return with_bond_messages(environment, bond_messages)
 
 
 @pytest.fixture

@@ -32,7 +32,10 @@ def expressions() -> dict[str, list[str]]:
     return found
 
 
-def test_the_policy_allows_what_the_node_does_and_nothing_else(peer: Peer, start_node: Any) -> None:
+def test_the_policy_allows_what_the_node_does_and_nothing_else(
+    peer: Peer, start_node: Any, environment: dict[str, str], with_bond: dict[str, str]
+) -> None:
+    environment.update(with_bond)
     # All that adds a topic or a service.
     options = {"left.image_transport": "compressed", "front.scan.enabled": True, "front.mounting.height_m": 1.5}
     start_node(cameras=["front", "left"], use_sim_time=True, **options)
