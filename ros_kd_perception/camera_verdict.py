@@ -22,9 +22,11 @@ STATES = (
     "stale",  # header stamps beyond the age limit
     "clocks_apart",  # the age limit cannot be applied
     "backward_stamps",
+    "future_stamps",
     "duplicated",
     "frozen",  # new stamps, the same picture to the last bit
     "changed_size",
+    "unusable_frame_id",  # that tf2 cannot look up
     "overloaded",  # the machine cannot keep up
 )
 """Values of `state` in the diagnostics of a camera."""
@@ -36,6 +38,7 @@ _OWN_STATE = {
     "stale": "stale",
     "zero_stamp": "backward_stamps",
     "stamp_backwards": "backward_stamps",
+    "stamp_ahead": "future_stamps",
     "duplicate": "duplicated",
 }
 _REMEDIES = (
@@ -128,7 +131,8 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
         yield _refusal(facts, refused)
     if facts.stamp_limit_suspended:
         text = (
-            "max_stamp_age_ms cannot be applied: header stamps are more than 10 s behind the clock, or ahead of it; "
+            "max_stamp_age_ms cannot be applied, stamp_age_unknown says what becomes of the frames: header stamps are "
+            "more than 10 s behind the clock, or ahead of it; "
             "synchronise the camera's clock, or for a bag set use_sim_time and play it with /clock"
         )
         yield Verdict(Level.WARN, "clocks_apart", text)
@@ -137,11 +141,20 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
             f"header stamps jumped back by {watch.time_jumps_s[-1]:.1f} s: a new time line counts, as with a looped bag"
         )
         yield Verdict(Level.WARN, "backward_stamps", text)
+    if watch.wrongly_ahead_s:
+        text = (
+            f"a header stamp was {watch.wrongly_ahead_s[-1]:.1f} s ahead of those around it, and its frame published; "
+            "look at what stamps the camera's images"
+        )
+        yield Verdict(Level.WARN, "future_stamps", text)
     if watch.frozen_s:
         text = f"the picture has not changed in one bit for {watch.frozen_s:.1f} s: the camera or its driver hangs"
         yield Verdict(Level.WARN, "frozen", text)
     if len(watch.sizes) > 1:
         yield Verdict(Level.WARN, "changed_size", f"frames changed their size: {' to '.join(watch.sizes[-4:])}")
+    if watch.frame_id_problem:
+        text = f"{watch.frame_id_problem}; set it in the camera's driver, results carry it unchanged"
+        yield Verdict(Level.WARN, "unusable_frame_id", text)
     nothing = not recent.published and facts.span_s >= _NOTHING_FOR_S
     overloaded = Level.ERROR if nothing else Level.WARN
     if dropped.get("too_old", 0):

@@ -1,6 +1,7 @@
 """CameraWatch: notices what a camera does wrong with frames that are, each for itself, sound.
 
-The same frame twice, a picture that stands still to the last bit, another size than before, stamps that jumped back.
+The same frame twice, a picture that stands still to the last bit, another size than before, stamps that jumped back or
+ahead, a frame id that no transform can have.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ FROZEN_AFTER_S = 1.0
 FROZEN_FRAMES = 5
 _SAMPLED_ROWS = 32
 _MAX_EVENTS = 16
+_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,16 @@ class WatchReport:
     Attributes:
         size: `1280x720` of the latest frame, empty before the first.
         sizes: of the window, in the order in which they came; more than one: the size changed.
+        frame_id_problem: what is wrong with the frame id of the latest frame, empty if nothing is.
+        wrongly_ahead_s: by how much stamps were ahead of those around them, seconds each, as the window showed.
         time_jumps_s: by how much stamps jumped back, seconds each, where a new time line began in the window.
         frozen_s: for how long the picture has not changed, 0 while it does.
     """
 
     size: str = ""
     sizes: tuple[str, ...] = ()
+    frame_id_problem: str = ""
+    wrongly_ahead_s: tuple[float, ...] = ()
     time_jumps_s: tuple[float, ...] = ()
     frozen_s: float = 0.0
 
@@ -49,6 +55,21 @@ class _Latest:
     same_frames: int = 0
     sizes: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=_MAX_EVENTS))
     jumps: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MAX_EVENTS))
+    ahead: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MAX_EVENTS))
+    frame_id_problem: str = ""
+
+
+def frame_id_problem(frame_id: str) -> str:
+    """What keeps tf2 from looking a frame id up, and what it expects; empty if nothing does."""
+    if not frame_id:
+        found = "is empty"
+    elif frame_id.startswith("/"):
+        found = f"{frame_id[:_SHOWN_CHARACTERS]!r} starts with a slash"
+    elif any(character.isspace() or not character.isprintable() for character in frame_id):
+        found = f"{frame_id[:_SHOWN_CHARACTERS]!r} has blanks or control characters"
+    else:
+        return ""
+    return f"frame_id {found}; tf2 expects a name that is not empty, without a leading slash and without blanks"
 
 
 def picture_sample(image_bgr: UInt8Array) -> bytes:
@@ -71,7 +92,9 @@ class CameraWatch:
             self._stamps = StampOrder()
             self._latest = _Latest()
 
-    def check(self, now_ns: int, stamp_ns: int, shape: tuple[int, ...], sample: bytes) -> None:
+    def check(
+        self, now_ns: int, stamp_ns: int, shape: tuple[int, ...], sample: bytes, frame_id: str | None = None
+    ) -> None:
         """Look at the next frame.
 
         Args:
@@ -79,21 +102,24 @@ class CameraWatch:
             stamp_ns: of its header.
             shape: of its picture, height and width in px first.
             sample: `picture_sample` of it.
+            frame_id: of its header; None: not looked at.
 
         Raises:
-            BadFrame: `zero_stamp` or `stamp_backwards` as in `StampOrder`; `duplicate` for the same picture with the
-                same stamp as the frame before.
+            BadFrame: `zero_stamp`, `stamp_backwards` or `stamp_ahead` as in `StampOrder`; `duplicate` for the same
+                picture with the same stamp as the frame before.
         """
         with self._lock:
             latest, same = self._latest, sample == self._latest.sample
-            self._stamps.check(self.camera, stamp_ns)
+            wrongly_ahead_s = self._stamps.check(self.camera, stamp_ns, now_ns)
             if same and stamp_ns == latest.stamp_ns:
                 raise BadFrame(
                     "duplicate",
                     f"expected each frame of {self.camera} once, got the one of {stamp_ns} ns again; are there two "
                     "publishers, or a relay beside its source?",
                 )
-            if stamp_ns < latest.stamp_ns:
+            if wrongly_ahead_s:
+                latest.ahead.append((now_ns, wrongly_ahead_s))
+            elif stamp_ns < latest.stamp_ns:
                 latest.jumps.append((now_ns, (latest.stamp_ns - stamp_ns) / 1e9))
             if same and stamp_ns > latest.stamp_ns:
                 latest.same_frames += 1
@@ -102,6 +128,7 @@ class CameraWatch:
             size = f"{shape[1]}x{shape[0]}"
             if size != latest.size:
                 latest.sizes.append((now_ns, size))
+            latest.frame_id_problem = "" if frame_id is None else frame_id_problem(frame_id)
             latest.stamp_ns, latest.sample, latest.size = stamp_ns, sample, size
 
     def report(self, now_ns: int) -> WatchReport:
@@ -111,13 +138,16 @@ class CameraWatch:
             # Of the sizes before the window the last one counts: it was in force when the window began.
             while len(latest.sizes) > 1 and now_ns - latest.sizes[1][0] > WINDOW_S * 1e9:
                 latest.sizes.popleft()
-            while latest.jumps and now_ns - latest.jumps[0][0] > WINDOW_S * 1e9:
-                latest.jumps.popleft()
+            for events in (latest.jumps, latest.ahead):
+                while events and now_ns - events[0][0] > WINDOW_S * 1e9:
+                    events.popleft()
             same_s = (now_ns - latest.same_since_ns) / 1e9
             frozen = latest.same_frames >= FROZEN_FRAMES and same_s >= FROZEN_AFTER_S
             return WatchReport(
                 latest.size,
                 tuple(size for _, size in latest.sizes),
+                latest.frame_id_problem,
+                tuple(seconds for _, seconds in latest.ahead),
                 tuple(jump for _, jump in latest.jumps),
                 same_s if frozen else 0.0,
             )

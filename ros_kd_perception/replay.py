@@ -81,7 +81,8 @@ class BagReplay:
             if isinstance(frame, BadFrame):
                 raise frame
             watch = self._watches.setdefault(camera, CameraWatch(camera))
-            watch.check(log_time_ns, frame.stamp_ns, frame.image_bgr.shape, picture_sample(frame.image_bgr))
+            sample = picture_sample(frame.image_bgr)
+            watch.check(log_time_ns, frame.stamp_ns, frame.image_bgr.shape, sample, frame.frame_id)
             [perception] = self._perceiver.perceive([frame])
         except BadFrame as error:
             self._drop(camera, error.reason, str(error))

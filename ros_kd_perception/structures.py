@@ -26,6 +26,7 @@ DROP_REASONS = (
     "too_large",
     "zero_stamp",
     "stamp_backwards",
+    "stamp_ahead",  # its header stamp is in the future
     "duplicate",  # the frame before, with the same stamp, once more
     "failed",  # inference itself raised
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ros_kd_perception.camera_watch import FROZEN_FRAMES, WINDOW_S, CameraWatch, picture_sample
+from ros_kd_perception.camera_watch import FROZEN_FRAMES, WINDOW_S, CameraWatch, frame_id_problem, picture_sample
 from ros_kd_perception.structures import BadFrame
 
 SECOND = 10**9
@@ -71,6 +71,46 @@ def test_a_looped_bag_is_one_jump_and_two_drops() -> None:
     assert reasons == ["", "", "", "stamp_backwards", "stamp_backwards", "", ""]
     assert watch.report(20 * SECOND).time_jumps_s == pytest.approx((9.0,))
     assert watch.report(int((20.1 + WINDOW_S) * SECOND)).time_jumps_s == ()
+
+
+def test_a_stamp_of_the_future_is_told_and_is_no_loop() -> None:
+    watch = CameraWatch("front")
+    stamps = [10.0, 10.1, 3610.2, 10.3, 10.4, 3610.5, 10.6]
+    reasons = [show(watch, 20 + index / 10, stamp, str(index).encode()) for index, stamp in enumerate(stamps)]
+    assert reasons == ["", "", "", "", "", "stamp_ahead", ""]
+    report = watch.report(21 * SECOND)
+    assert report.wrongly_ahead_s == pytest.approx((3599.9,))
+    assert report.time_jumps_s == ()
+    assert watch.report(int((21.1 + WINDOW_S) * SECOND)).wrongly_ahead_s == ()
+
+
+@pytest.mark.parametrize(
+    ("frame_id", "found"),
+    [
+        ("", "is empty"),
+        ("/cam", "'/cam' starts with a slash"),
+        ("a b", "'a b' has blanks"),
+        ("front ", "'front ' has blanks"),
+        ("front\n", "has blanks or control characters"),
+        ("front\x00", "has blanks or control characters"),
+        ("/" + "x" * 200, "starts with a slash"),
+    ],
+)
+def test_a_frame_id_that_tf2_cannot_look_up_is_told_with_what_it_expects(frame_id: str, found: str) -> None:
+    problem = frame_id_problem(frame_id)
+    assert found in problem
+    assert "without a leading slash" in problem
+    assert len(problem) < 200
+    watch = CameraWatch("front")
+    watch.check(SECOND, SECOND, HD, b"a", frame_id)
+    assert watch.report(SECOND).frame_id_problem == problem
+    watch.check(2 * SECOND, 2 * SECOND, HD, b"b", "front_optical")
+    assert watch.report(2 * SECOND).frame_id_problem == ""
+
+
+@pytest.mark.parametrize("frame_id", ["front", "robot_1/front_optical", "a-b.c", "kamera_größer"])
+def test_a_frame_id_that_tf2_can_look_up_is_fine(frame_id: str) -> None:
+    assert frame_id_problem(frame_id) == ""
 
 
 def test_a_restart_forgets_all() -> None:

@@ -169,6 +169,7 @@ def test_each_condition_has_a_state_of_its_own() -> None:
     assert after(5, bad_step=5) == "bad_frames"
     assert after(8, stale=2) == "stale"
     assert after(8, stamp_backwards=2) == "backward_stamps"
+    assert after(8, stamp_ahead=2) == "future_stamps"
     assert after(5, duplicate=5) == "duplicated"
     assert after(9, failed=1) == "failed"
     assert after(3, replaced=7) == after(9, too_old=1) == "overloaded"

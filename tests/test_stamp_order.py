@@ -44,6 +44,60 @@ def test_a_looped_bag_whose_stamps_come_in_pairs_loses_two_of_them():
     assert reasons(once + once) == [""] * 10 + ["stamp_backwards"] * 4 + [""] * 6
 
 
+SECOND = 10**9
+
+
+def outcome(stamps_s: list[float], period_s: float = 0.1) -> list[str]:
+    """Reasons of a camera whose frames come evenly, by their stamps in seconds."""
+    order, found = StampOrder(), []
+    for number, stamp_s in enumerate(stamps_s):
+        try:
+            order.check("front", round(stamp_s * SECOND), round((1 + number * period_s) * SECOND))
+            found.append("")
+        except BadFrame as bad:
+            found.append(bad.reason)
+    return found
+
+
+def test_a_single_stamp_of_the_future_costs_no_frame_behind_it():
+    assert outcome([100.0, 100.1, 7300.0, 100.3, 100.4, 100.5]) == [""] * 6
+
+
+def test_two_stamps_of_the_future_cost_no_frame_behind_them():
+    assert outcome([100.0, 100.1, 7300.0, 7300.1, 100.4, 100.5]) == [""] * 6
+
+
+def test_a_camera_with_many_stamps_of_the_future_is_not_starved():
+    """The first shows that such stamps are wrong; those after it are refused, and the good ones never."""
+    stamps_s = [7300.0 + n if n % 3 == 2 else 100.0 + n / 10 for n in range(30)]
+    found = outcome(stamps_s)
+    assert [reason for n, reason in enumerate(found) if n % 3 != 2] == [""] * 20
+    assert found[2::3] == [""] + ["stamp_ahead"] * 9
+
+
+def test_a_camera_whose_clock_is_set_goes_on_at_once():
+    assert outcome([100.0, 100.1, *(7300.0 + n / 10 for n in range(10))]) == [""] * 12
+
+
+def test_a_clock_that_is_set_after_a_wrong_stamp_costs_two_frames():
+    stamps_s = [100.0, 7300.0, 100.2, 100.3, *(7400.0 + n / 10 for n in range(5))]
+    assert outcome(stamps_s) == ["", "", "", "", "stamp_ahead", "stamp_ahead", "", "", ""]
+
+
+def test_a_camera_that_was_away_and_a_slow_one_do_not_leap():
+    """Their stamps gain no more than the clock; what is late is late, as ever."""
+    assert outcome([100.0, 105.0, 104.0, 110.0], period_s=5.0) == ["", "", "stamp_backwards", ""]
+    # A bag that is played ten times as fast.
+    assert outcome([100.0, 105.0, 104.0, 110.0], period_s=0.5) == ["", "", "stamp_backwards", ""]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 5)), max_size=12), st.integers(3, 10**5))
+def test_one_or_two_stamps_of_the_future_never_cost_a_good_frame(runs, ahead_s):
+    is_future = [False, *(wrong for future, good in runs for wrong in [True] * future + [False] * good)]
+    stamps_s = [100 + n / 10 + ahead_s * wrong for n, wrong in enumerate(is_future)]
+    assert not any(reason for wrong, reason in zip(is_future, outcome(stamps_s), strict=True) if not wrong)
+
+
 @given(st.lists(st.integers(1, 10**18), min_size=2, unique=True))
 def test_falling_stamps_never_become_a_time_line(stamps):
     assert reasons(sorted(stamps, reverse=True))[1:] == ["stamp_backwards"] * (len(stamps) - 1)

@@ -25,6 +25,7 @@ REASONS = {
     "too_large": "more pixels than the node takes",
     "zero_stamp": "a header without a stamp",
     "stamp_backwards": "older than the frame before it",
+    "stamp_ahead": "its header stamp is in the future",
     "stale": "its header stamp is older than the limit on stamps",
     "duplicate": "the frame before it, with the same stamp, once more",
     "failed": "the network failed on it",

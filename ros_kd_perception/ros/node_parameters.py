@@ -36,6 +36,7 @@ class NodeParameters:
     max_age_ms: float
     max_stamp_age_ms: float
     silence_timeout_ms: float
+    stamp_age_unknown: str = "publish"
     shadow_model: str = ""
     shadow_share: float = 0.1
     free_space: FreeSpaceParameters = field(default_factory=FreeSpaceParameters)
@@ -98,10 +99,19 @@ PARAMETERS: dict[str, Declaration] = {
     ),
     "max_stamp_age_ms": Declaration(
         0.0,
-        "Frames whose header stamp is older are dropped, milliseconds of the ROS clock; 0: never. Suspends itself "
-        "while stamps and clock are more than 10 s apart, as with a bag played without /clock.",
+        "Frames whose header stamp is older are dropped, milliseconds of the ROS clock; 0: never. Cannot be "
+        "applied while stamps and clock are more than 10 s apart, as with a bag played without /clock; "
+        "stamp_age_unknown says what then.",
         minimum=0.0,
         maximum=10_000.0,
+        read_only=False,
+    ),
+    "stamp_age_unknown": Declaration(
+        "publish",
+        "What becomes of frames to which max_stamp_age_ms cannot be applied, because stamps and clock are more than "
+        "10 s apart or stamps are ahead: publish them under a warning, or drop them as stale. No effect without that "
+        "limit.",
+        choices=("publish", "drop"),
         read_only=False,
     ),
     "silence_timeout_ms": Declaration(

@@ -111,6 +111,7 @@ class ParameterTable:
             score_threshold=self._get("score_threshold"),
             max_age_ms=self._get("max_age_ms"),
             max_stamp_age_ms=self._get("max_stamp_age_ms"),
+            stamp_age_unknown=self._get("stamp_age_unknown"),
             silence_timeout_ms=self._get("silence_timeout_ms"),
             shadow_model=self._get("shadow_model"),
             shadow_share=self._get("shadow_share"),

@@ -72,7 +72,12 @@ class Pipeline:
         )
         self._health = {c: CameraHealth(c, parameters.silence_timeout_ms) for c in parameters.cameras}
         clock = node.get_clock()
-        self._stamp_age = StampAge(parameters.max_stamp_age_ms, lambda: clock.now().nanoseconds, logger.warning)
+        self._stamp_age = StampAge(
+            parameters.max_stamp_age_ms,
+            lambda: clock.now().nanoseconds,
+            logger.warning,
+            parameters.stamp_age_unknown == "drop",
+        )
         self._debug = DebugTopics(node, parameters.cameras)
         reliability, transports = parameters.image_reliability, parameters.image_transports
         self._shadow = Shadow(
@@ -152,6 +157,8 @@ class Pipeline:
                 self._mailbox.set_weight(camera, values[name])
         if "max_stamp_age_ms" in values:
             self._stamp_age.max_age_ms = values["max_stamp_age_ms"]
+        if "stamp_age_unknown" in values:
+            self._stamp_age.drops_unknown = values["stamp_age_unknown"] == "drop"
         if "silence_timeout_ms" in values:
             for health in self._health.values():
                 health.silence_timeout_ms = values["silence_timeout_ms"]

@@ -181,7 +181,9 @@ class PerceptionWorker:
         frame = ready.prepared.frame
         camera, health = frame.camera, self._health[frame.camera]
         try:
-            health.watch.check(started_ns, frame.stamp_ns, frame.image_bgr.shape, ready.sample)
+            # First of all: a stamp of the future must not become the one that the next must not be before.
+            self._stamp_age.check_future(camera, frame.stamp_ns)
+            health.watch.check(started_ns, frame.stamp_ns, frame.image_bgr.shape, ready.sample, frame.frame_id)
             stamp_age_ms = self._stamp_age.check(camera, frame.stamp_ns)
         except BadFrame as error:
             self._drop_log.drop(camera, error.reason, str(error))

@@ -24,6 +24,8 @@ ILLNESSES = {
     "duplicated": (Level.WARN, "duplicate"),
     "frozen": (Level.WARN, "has not changed in one bit"),
     "changed_size": (Level.WARN, "160x96 to 80x48"),
+    "unusable_frame_id": (Level.WARN, "'/front cam' starts with a slash; tf2 expects"),
+    "future_stamps": (Level.WARN, "stamp_ahead"),
 }
 """Cameras are called as the state that they are to be in."""
 
@@ -83,6 +85,10 @@ class Street:
             return image_message(PICTURES[pair % len(PICTURES)], pair * 10**8)
         elif camera == "frozen":
             return image_message(PICTURES[0], time.time_ns())
+        elif camera == "unusable_frame_id":
+            message.header.frame_id = "/front cam"
+        elif camera == "future_stamps" and self.number % 4 == 0:
+            return self._message(stamp_ns=time.time_ns() + LOOP_NS)
         elif camera == "changed_size" and self.number > 5:
             return self._message(SMALL)
         return message

@@ -7,6 +7,7 @@ import itertools
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,7 @@ rclpy.init()
 node = rclpy.create_node("camera")
 publisher = node.create_publisher(Image, "/front/image_raw", QoSProfile(depth=1))
 message = Image(height=48, width=64, encoding="mono8", step=64, data=bytes(48 * 64))
+message.header.frame_id = "front_optical"
 while True:
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
     message.data[0] = (message.data[0] + 1) % 256
@@ -227,6 +229,41 @@ def test_the_limit_on_stamp_ages_goes_by_the_ros_clock(peer: Peer, start_node: A
         peer.until(lambda: peer.count("front", "published") > 0, "diagnostics follow")
         assert "stale" not in peer.drops("front")
         assert peer.value("front", "stamp_age_ms.p50") == ""
+
+
+def test_a_stamp_of_the_future_is_refused_and_what_follows_is_not(peer: Peer, start_node: Any) -> None:
+    """Of a camera that goes by this machine's clock, as a live one does."""
+    peer.listen_to_results("front")
+    start_node()
+    publisher = peer.matched_publisher(Image, "/front/image_raw", RELIABLE)
+
+    def live(_: int) -> Image:
+        return image_message(PICTURE, time.time_ns())
+
+    for _ in range(4):
+        peer.send_until_result(publisher, live, "front")
+    while not peer.drops("front").get("stamp_ahead"):  # best effort: the first may be lost
+        publisher.publish(image_message(PICTURE, time.time_ns() + 7200 * 10**9))
+        peer.spin_for(0.1)
+        peer.send_until_result(publisher, live, "front")
+    newest_ns = max(stamp_ns(mask) for mask in peer.results("front"))
+    assert newest_ns < time.time_ns()
+    assert "stamp_backwards" not in peer.drops("front")
+    assert "ahead of" in peer.status("front").message
+
+
+def test_frames_whose_age_cannot_be_told_are_dropped_where_that_is_asked(peer: Peer, start_node: Any) -> None:
+    peer.listen_to_results("front")
+    start_node(max_stamp_age_ms=100.0, stamp_age_unknown="drop")
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+    numbers = itertools.count()
+    while peer.drops("front").get("stale", 0) < 3:
+        publisher.publish(image_message(PICTURE, time.time_ns() - 7200 * 10**9 + next(numbers)))
+        peer.spin_for(0.05)
+    assert peer.results("front") == []
+    assert level(peer, "front") == Level.ERROR
+    assert "stamp_age_unknown: drop" in peer.status("front").message
+    peer.send_until_result(publisher, lambda _: image_message(PICTURE, time.time_ns()), "front")
 
 
 def test_what_runs_is_in_the_diagnostics(peer: Peer, start_node: Any, tiny_student: Path) -> None:
