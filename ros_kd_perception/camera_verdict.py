@@ -32,7 +32,7 @@ STATES = (
 """Values of `state` in the diagnostics of a camera."""
 
 _NOTHING_FOR_S = 2.0  # without one result although images come: an error rather than a slow machine
-_BY_DESIGN = ("replaced", "too_old", "inactive")
+_BY_DESIGN = ("lost", "replaced", "too_old", "inactive")
 _OWN_STATE = {
     "unknown_encoding": "wrong_encoding",
     "stale": "stale",
@@ -160,8 +160,11 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
     if dropped.get("too_old", 0):
         text = f"{dropped['too_old']} of the last {recent.received} frames waited too long and were dropped"
         yield Verdict(overloaded, "overloaded", text)
-    elif dropped.get("replaced", 0) * 2 > recent.received:
-        yield Verdict(overloaded, "overloaded", f"cannot keep up: {_rates(facts)}")
+    elif (replaced := dropped.get("replaced", 0) + (lost := dropped.get("lost", 0))) * 2 > recent.received:
+        text = f"cannot keep up: {_rates(facts)}"
+        if lost * 2 > replaced:
+            text += f"; {lost} of the last {recent.received} frames were lost before the node took them: {_REMEDIES}"
+        yield Verdict(overloaded, "overloaded", text)
 
 
 def _refusal(facts: CameraFacts, refused: dict[str, int]) -> Verdict:

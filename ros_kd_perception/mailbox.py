@@ -31,7 +31,7 @@ class FrameCounts:
     """Where the messages of one camera went since the mailbox was made.
 
     Attributes:
-        received: put into the mailbox.
+        received: put into the mailbox, and those that are known to be lost on their way there.
         published: taken and finished well.
         dropped: by reason, only reasons that occurred.
         waiting: 0 or 1, not yet taken.
@@ -172,6 +172,13 @@ class Mailbox(Generic[MessageT]):
             slot.letter = Letter(camera, message, arrival_ns)
             self.arrived.notify_all()
             return self.on_arrival is not None and self.on_arrival()
+
+    def count_lost(self, camera: str, count: int) -> None:
+        """Account for messages that were sent and never came here: received and dropped as `lost`."""
+        with self.lock:
+            slot = self._slots[camera]
+            slot.received += count
+            slot.dropped["lost"] = slot.dropped.get("lost", 0) + count
 
     def take(self, timeout_s: float | None = None) -> Letter[MessageT] | None:
         """Wait for the next message in turn; None after `timeout_s` seconds, or at once when closed.

@@ -15,6 +15,7 @@ Float32Array = npt.NDArray[np.float32]
 Int32Array = npt.NDArray[np.int32]
 
 DROP_REASONS = (
+    "lost",  # on its way to the node, or replaced by a newer one in the middleware
     "replaced",  # a newer frame of the same camera came before this one's turn
     "too_old",  # waited longer than the age limit
     "stale",  # its header stamp is older than the limit on stamps

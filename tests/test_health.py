@@ -121,7 +121,17 @@ def test_too_slow_a_machine_is_a_warning() -> None:
     assert judge(before, (2.0, counts(10, 9, 2.0, too_old=1))).level == Level.WARN
 
 
-@pytest.mark.parametrize("reason", ["replaced", "too_old"])
+def test_frames_that_are_lost_on_their_way_name_the_remedies_of_the_transport() -> None:
+    before = (1.0, counts(0, 0, 0.9))
+    status = judge(before, (2.0, counts(10, 4, 2.0, lost=6)))
+    assert (status.level, state(status)) == (Level.WARN, "overloaded")
+    assert "6 of the last 10 frames were lost before the node took them" in status.message
+    assert "fastdds_large_images.xml" in status.message
+    assert "fastdds" not in judge(before, (2.0, counts(10, 4, 2.0, lost=1, replaced=5))).message
+    assert judge(before, (2.0, counts(10, 6, 2.0, lost=4))).level == Level.OK
+
+
+@pytest.mark.parametrize("reason", ["lost", "replaced", "too_old"])
 def test_images_without_one_result_are_an_error(reason: str) -> None:
     before = (1.0, counts(0, 0, 0.9))
     assert judge(before, (4.0, counts(90, 0, 4.0, **{reason: 89}))).level == Level.ERROR

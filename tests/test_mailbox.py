@@ -159,6 +159,16 @@ def test_a_message_exactly_at_the_limit_is_kept() -> None:
     assert mailbox.take(0) is not None
 
 
+def test_messages_that_never_came_are_received_and_lost() -> None:
+    mailbox: Mailbox[int] = Mailbox(["front", "left"])
+    mailbox.count_lost("front", 3)
+    mailbox.count_lost("front", 1)
+    counts = mailbox.counts()
+    assert (counts["front"].received, counts["front"].dropped) == (4, {"lost": 4})
+    assert counts["front"].latest_arrival_ns == 0
+    assert counts["left"].received == 0
+
+
 def test_closing_drops_what_waits_and_what_comes_as_inactive() -> None:
     mailbox = open_mailbox("front", "left")
     mailbox.put("front", "waiting")

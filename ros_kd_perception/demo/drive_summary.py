@@ -15,6 +15,7 @@ NOT_DELIVERED = "not_delivered"
 """Dropped, but not by the node: the camera message, or one of its two results, never reached its reader."""
 
 REASONS = {
+    "lost": "lost on its way to the node, or a newer frame came before the node took it",
     "replaced": "a newer frame of the same camera came before this one's turn",
     "too_old": "it waited longer for its turn than the node's age limit",
     "inactive": "the node was not active",

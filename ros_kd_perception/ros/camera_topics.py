@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -23,6 +23,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 from ros_kd_perception.health import CameraLink, FrameTimes
 from ros_kd_perception.ros.debug_topics import DebugTopics
 from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
+from ros_kd_perception.ros.lost_messages import LostMessages
 from ros_kd_perception.ros.pictures import Pictures
 from ros_kd_perception.ros.shadow import Shadow
 from ros_kd_perception.structures import Frame, Perception
@@ -81,18 +82,28 @@ class CameraTopics:
         self._relative_topic = f"{camera}/image_raw" if transport == "raw" else f"{camera}/image_raw/compressed"
         self._topic = node.resolve_topic_name(self._relative_topic)
 
-    def subscribe(self, put: Callable[[str, Any], bool]) -> None:
-        """Hand every message that arrives to `put(camera, message)`, which says whether an idle network was woken."""
-        camera = self.camera
+    def subscribe(self, put: Callable[[str, Any], bool], count_lost: Callable[[str, int], object]) -> None:
+        """Hand on what arrives, and tell what did not.
 
-        def receive(message: Any) -> None:
+        Args:
+            put: given the camera and each message; says whether an idle network was woken.
+            count_lost: given the camera and how many messages were lost before one that arrived.
+        """
+        camera = self.camera
+        lost = LostMessages(lambda: self._node.count_publishers(self._topic))
+
+        def receive(message: Any, info: Mapping[str, Any]) -> None:
+            if count := lost.before(info):
+                count_lost(camera, count)
             if put(camera, message):
                 # Lets the worker have the interpreter until the network runs: the executor, which goes through its
                 # entities after each callback, would take it from the worker every time that it lets go of it.
                 time.sleep(_YIELD_S)
 
         kind = Image if self._transport == "raw" else CompressedImage
-        self._subscription = self._node.create_subscription(kind, self._relative_topic, receive, self._image_qos)
+        # Before ROS 2 Iron, rclpy tells nothing of a message.
+        callback = receive if hasattr(Subscription, "CallbackType") else lambda message: receive(message, {})
+        self._subscription = self._node.create_subscription(kind, self._relative_topic, callback, self._image_qos)
 
     def unsubscribe(self) -> None:
         """End what `subscribe` began."""

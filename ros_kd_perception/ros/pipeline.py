@@ -123,7 +123,7 @@ class Pipeline:
         self._free_space.start()
         self._shadow.start()
         for topics in self._topics.values():
-            topics.subscribe(self._mailbox.put)
+            topics.subscribe(self._mailbox.put, self._mailbox.count_lost)
         self._active_since_ns = time.monotonic_ns()
 
     def stop(self) -> bool:
