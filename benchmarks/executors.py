@@ -83,7 +83,7 @@ def measure_executor(model: Path, name: str, seconds: float, rate_hz: float) -> 
         # At the edges of the measurement one frame more or less may be under way.
         "lost": max(0, sent - figures["received"]),
         "published": figures["published"],
-        "refused": sum(count for reason, count in figures["dropped"].items() if reason != "replaced"),
+        "refused": sum(count for reason, count in figures["dropped"].items() if reason not in ("replaced", "lost")),
         "callback_to_publish_ms": figures["callback_to_publish_ms"],
         "stamp_to_publish_ms": figures["stamp_to_publish_ms"],
         "cpu_percent": round(100 * cpu_s / span_s, 2),
