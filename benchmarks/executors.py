@@ -6,10 +6,11 @@ own. A frame is lost that was sent and never reached a callback; one that the no
 network is busy is not. Refused is one that came after a newer one, say. The callback to publish time begins when the
 callback runs, so an executor that calls late shows in the time from the header stamp only.
 
-The threads of the network are measured bare, in this process and in turns: one that spins after its work answers the
-next run sooner and takes the core from everybody else meanwhile.
+The threads of the network are measured bare, in this process and in turns, on the CPU whatever the device: one that
+spins after its work answers the next run sooner and takes the core from everybody else meanwhile.
 
-Usage: python benchmarks/executors.py [--model MODEL.onnx] [--executor NAME ...] [--seconds S] [--rate HZ] [--json OUT]
+Usage: python benchmarks/executors.py [--model MODEL.onnx] [--device DEVICE] [--executor NAME ...] [--seconds S]
+       [--rate HZ] [--json OUT]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from device_option import add_device_option
 from node_process import EXECUTORS, INSIDE, ROOT, Usage, node_and_camera, run_on_own_graph, write_whole
 
 SETTLE_S = 1.0
@@ -41,6 +43,7 @@ def main() -> int:
     """Parse the command line, and measure in a process whose ROS environment is its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    add_device_option(parser, "cpu")
     parser.add_argument("--executor", nargs="+", choices=EXECUTORS, default=list(EXECUTORS), help="only these")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement (20)")
     parser.add_argument("--rate", type=float, default=30.0, help="images a second (30)")
@@ -55,7 +58,7 @@ def main() -> int:
         "seconds": arguments.seconds,
         "rate_hz": arguments.rate,
         "executors": {
-            name: measure_executor(arguments.model, name, arguments.seconds, arguments.rate)
+            name: measure_executor(arguments.model, arguments.device, name, arguments.seconds, arguments.rate)
             for name in arguments.executor
         },
         "network_threads": measure_network_threads(arguments.model, arguments.seconds),
@@ -66,9 +69,9 @@ def main() -> int:
     return 0
 
 
-def measure_executor(model: Path, name: str, seconds: float, rate_hz: float) -> dict[str, Any]:
+def measure_executor(model: Path, device: str, name: str, seconds: float, rate_hz: float) -> dict[str, Any]:
     """One node with one executor: what arrived, when its results went out, and what that cost."""
-    with node_and_camera(model, name) as (node, camera):
+    with node_and_camera(model, device, name) as (node, camera):
         node.ask("activate")
         camera.ask("wait")
         camera.ask("publish", rate_hz, SETTLE_S)
@@ -79,6 +82,7 @@ def measure_executor(model: Path, name: str, seconds: float, rate_hz: float) -> 
         figures = node.ask("figures")
     span_s, cpu_s, network_s = after.at_s - before.at_s, after.cpu_s - before.cpu_s, figures["network_cpu_s"]
     return {
+        "provider": figures["provider"],
         "sent": sent,
         # At the edges of the measurement one frame more or less may be under way.
         "lost": max(0, sent - figures["received"]),
@@ -143,10 +147,9 @@ def print_table(result: dict[str, Any]) -> None:
         counts = f"{row['sent']:>6}{row['lost']:>6}{row['refused']:>9}"
         print(f"  {name:<16}{counts}{times}{row['cpu_percent']:10.1f}%{row['own_cpu_percent']:8.1f}%")
     for name in result["executors"]:
-        print(f"    {name}: {EXECUTORS[name]}")
-    print(
-        f"\n  {NETWORK_THREADS} threads of the network, between its runs   p50       p95 of a run   CPU time for each"
-    )
+        print(f"    {name}: {EXECUTORS[name]}; network: {result['executors'][name]['provider']}")
+    threads = f"{NETWORK_THREADS} threads on a CPU, between the runs"
+    print(f"\n  {threads:<44}p50       p95 of a run   CPU time for each")
     for name, row in result["network_threads"].items():
         p50, p95 = row["run_ms"]["p50"], row["run_ms"]["p95"]
         print(f"  {name:<38}{p50:9.2f}{p95:10.2f} ms{row['cpu_ms_per_run']:16.2f} ms")

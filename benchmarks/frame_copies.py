@@ -5,7 +5,7 @@ Each step runs alone, again and again, with the memory of a real one: `copied` t
 in new memory, and the bytes are those that it writes. What it costs is the least of many, in CPU time of the thread;
 one plain copy of as many bytes stands beside it.
 
-Usage: python benchmarks/frame_copies.py [--repeats N] [--json OUT]
+Usage: python benchmarks/frame_copies.py [--model MODEL.onnx] [--device DEVICE] [--repeats N] [--json OUT]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from device_option import add_device_option
 from node_process import HEIGHT, ROOT, WIDTH, write_whole
 
 
@@ -47,27 +48,30 @@ def main() -> int:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    add_device_option(parser, "cpu")
     parser.add_argument("--repeats", type=int, default=200, help="of each step (200)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
     arguments = parser.parse_args()
     if not arguments.model.is_file() or arguments.repeats < 1:
         parser.error(f"expected a model file and at least one repeat, got {arguments.model} and {arguments.repeats}")
     cv2.setNumThreads(1)
-    steps = measure(arguments.model, arguments.repeats)
-    print_table(steps)
+    from ros_kd_perception.onnx_model import OnnxModel
+
+    model = OnnxModel.open(arguments.model, device=arguments.device, intra_op_threads=1)
+    steps = measure(model, arguments.repeats)
+    print_table(steps, model.provider.what_runs)
     if arguments.json:
         write_whole(arguments.json, json.dumps([asdict(step) for step in steps], indent=1, allow_nan=False) + "\n")
     return 0
 
 
-def measure(model_path: Path, repeats: int) -> list[Step]:
+def measure(model: Any, repeats: int) -> list[Step]:
     """Run every step on a 1280x720 bgr8 message."""
     from rclpy.serialization import deserialize_message, serialize_message
     from sensor_msgs.msg import Image
 
     from ros_kd_perception.image_message import frame_from_message
     from ros_kd_perception.message_builder import MessageBuilder
-    from ros_kd_perception.onnx_model import OnnxModel
     from ros_kd_perception.overlay import draw_overlay
     from ros_kd_perception.perceiver import Perceiver
     from ros_kd_perception.preprocess import class_map_to_source
@@ -75,7 +79,6 @@ def measure(model_path: Path, repeats: int) -> list[Step]:
 
     message = _camera_message()
     on_the_wire = serialize_message(message)
-    model = OnnxModel.open(model_path, device="cpu", intra_op_threads=1)
     builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True)
     perceiver = Perceiver(model, new_class_map=builder.masks.new_class_map)
     frame = frame_from_message("front", message)
@@ -154,9 +157,10 @@ def _least_ms(work: Callable[[], object], repeats: int) -> float:
     return least_ns / 1e6
 
 
-def print_table(steps: list[Step]) -> None:
+def print_table(steps: list[Step], provider: str) -> None:
     """Print the figures as a person reads them."""
-    print(f"one frame of {WIDTH}x{HEIGHT} bgr8; least CPU time of each step alone, one thread\n")
+    print(f"one frame of {WIDTH}x{HEIGHT} bgr8; least CPU time of each step alone, one thread")
+    print(f"  network: {provider}\n")
     print(f"  {'step':<42}{'writes':>16}{'CPU':>12}{'plain copy':>14}   when")
     for step in steps:
         writes = f"{step.copies} x {step.bytes / 1e6:.2f} MB" if step.copied else "no copy"

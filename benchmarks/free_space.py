@@ -5,7 +5,8 @@ Renders a drive, finds the ranges of every camera's scan from the renderer's exa
 and compares both with the street's geometry. Ranges that end at a kerb are compared with the kerb; those that end at a
 vehicle or person with the nearest place below it. The mounting is the camera's; the car leans as it drives.
 
-Usage: python benchmarks/free_space.py [--model MODEL.onnx] [--frames N] [--max-gap-px N] [--picture OUT.png]
+Usage: python benchmarks/free_space.py [--model MODEL.onnx] [--device DEVICE] [--frames N] [--max-gap-px N]
+       [--picture OUT.png]
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from device_option import add_device_option
 
 from ros_kd_perception.calibration import Calibration
 from ros_kd_perception.free_space import blocked_classes, free_space_boundary
@@ -41,6 +43,7 @@ def main() -> int:
     """Parse the command line, drive, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    add_device_option(parser, "cpu")
     parser.add_argument("--seed", type=int, default=2, help="of the street (2)")
     parser.add_argument("--frames", type=int, default=6, help="of each camera, two seconds apart (6)")
     parser.add_argument("--max-gap-px", type=int, default=0, help="as the parameter free_space.max_gap_px (0)")
@@ -77,7 +80,7 @@ def calibration_of(camera: CameraModel) -> Calibration:
 def measure(options: argparse.Namespace) -> None:
     """Drive, compare, print."""
     drive = SampleDrive(options.seed, "day", 2.0 * options.frames)
-    model = OnnxModel.open(options.model, device="cpu", intra_op_threads=1)
+    model = OnnxModel.open(options.model, device=options.device, intra_op_threads=1)
     perceiver = Perceiver(model)
     blocked = blocked_classes(model.contract, ["road"])
     beams = Beams.from_increment(0.5, 40.0, 8.0)
@@ -141,6 +144,7 @@ def print_tables(
 ) -> None:
     """Errors by what ends the beam, by mask and by distance; costs."""
     print(f"\nrange minus true range, m, {model.contract.name} {model.contract.version}, all cameras")
+    print(f"  network: {model.provider.what_runs}")
     print("  ends at             mask            true range  beams  median   5 %    95 %   too far by > 10 %")
     for (what, mask), parts in errors.items():
         true_m, error_m = np.concatenate(parts, axis=1)

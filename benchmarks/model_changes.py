@@ -8,8 +8,8 @@ swap:    calls ~/reload_model again and again, in turn for two students, and pri
          around each swap, beside that of as long a time without.
 shadow:  prints the time from camera frame to result with and without a shadow model, in turn.
 
-Usage: python benchmarks/model_changes.py swap [--rate HZ] [--swaps N] [--json OUT]
-       python benchmarks/model_changes.py shadow [--rate HZ] [--seconds S] [--share 0..1] [--json OUT]
+Usage: python benchmarks/model_changes.py swap [--device DEVICE] [--rate HZ] [--swaps N] [--json OUT]
+       python benchmarks/model_changes.py shadow [--device DEVICE] [--rate HZ] [--seconds S] [--share 0..1] [--json OUT]
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from device_option import add_device_option
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
 STUDENT = ROOT / "models" / "student.onnx"
 TIMEOUT_S = 300.0
@@ -45,6 +46,7 @@ def main() -> int:
     for job in (jobs.add_parser("swap"), jobs.add_parser("shadow")):
         job.add_argument("--model", type=Path, default=STUDENT, help="student that runs")
         job.add_argument("--other", type=Path, default=STUDENT, help="student that takes over, or that is the shadow")
+        add_device_option(job, "auto")
         job.add_argument("--rate", type=float, default=30.0, help="frames a second (30)")
         job.add_argument("--threads", type=int, default=1, help="of the network, 0: ONNX Runtime chooses (1)")
         job.add_argument("--json", type=Path, help="also write the figures here")
@@ -102,6 +104,7 @@ class Listener:
 
     def __init__(self) -> None:
         import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.executors import SingleThreadedExecutor
         from vision_msgs.msg import Detection2DArray
 
@@ -110,10 +113,18 @@ class Listener:
         self._executor.add_node(self.node)
         self.results: list[tuple[float, float]] = []  # steady clock, milliseconds from the camera's stamp
         self.node.create_subscription(Detection2DArray, "/perception/front/detections", self._keep, 50)
+        self.provider = ""  # that runs the node's network, or why it is not the one that was asked for
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_provider, 10)
 
     def _keep(self, message: Any) -> None:
         now_s = time.monotonic()
         self.results.append((now_s, (now_s - message.header.stamp.sec - message.header.stamp.nanosec / 1e9) * 1e3))
+
+    def _keep_provider(self, message: Any) -> None:
+        from ros_kd_perception.demo.drive_summary import read_node_report
+
+        report = read_node_report(message)
+        self.provider = report.fallback or report.provider
 
     def until(self, condition: Callable[[], Any]) -> None:
         """Spin until the condition holds."""
@@ -168,7 +179,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from ros_kd_perception.sample_drive import SampleDrive
 
     image = SampleDrive(seed=1, weather="day").render("front", 5.0).image_bgr
-    parameters = {"model": arguments.model, "autostart": "true", "intra_op_threads": arguments.threads}
+    parameters = {
+        "model": arguments.model,
+        "device": arguments.device,
+        "autostart": "true",
+        "intra_op_threads": arguments.threads,
+    }
     settings = [item for name, value in parameters.items() for item in ("-p", f"{name}:={value}")]
     node = subprocess.Popen(
         [sys.executable, "-m", "ros_kd_perception.ros.perception_node", "--ros-args", *settings], stdout=sys.stderr
@@ -180,7 +196,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     rclpy.init()
     try:
         listener = Listener()
-        listener.until(lambda: len(listener.results) > 10)
+        listener.until(lambda: len(listener.results) > 10 and listener.provider)
         listener.spin_for(SETTLE_S)
         figures = swap(listener, arguments) if arguments.job == "swap" else shadow(listener, arguments)
     finally:
@@ -188,7 +204,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         node.send_signal(signal.SIGTERM)
         node.wait(30)
         rclpy.try_shutdown()
-    return {"job": arguments.job, "rate_hz": arguments.rate, "threads": arguments.threads, **figures}
+    asked = {"job": arguments.job, "rate_hz": arguments.rate, "threads": arguments.threads}
+    return {**asked, "provider": listener.provider, **figures}
 
 
 def swap(listener: Listener, arguments: argparse.Namespace) -> dict[str, Any]:

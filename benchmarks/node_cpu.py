@@ -5,7 +5,8 @@ The node and a camera that publishes 1280x720 bgr8 are processes of their own on
 kernel's account of the node's process, that of the network the CPU time of the one thread that runs it; what is left is
 the node's own: the middleware, rclpy, decoding, letterboxing, messages and diagnostics.
 
-Usage: python benchmarks/node_cpu.py [--model MODEL.onnx] [--seconds S] [--rate HZ] [--json OUT]
+Usage: python benchmarks/node_cpu.py [--model MODEL.onnx] [--device DEVICE] [--seconds S] [--rate HZ]
+       [--json OUT]
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from device_option import add_device_option
 from node_process import INSIDE, ROOT, Child, Usage, node_and_camera, run_on_own_graph, write_whole
 
 SETTLE_S = 1.0
@@ -28,6 +30,7 @@ def main() -> int:
     """Parse the command line, and measure in a process whose ROS environment is its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    add_device_option(parser, "cpu")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each of the three measurements (20)")
     parser.add_argument("--rate", type=float, default=30.0, help="images a second (30)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
@@ -36,16 +39,17 @@ def main() -> int:
         parser.error(f"expected a model file, seconds and a rate, got {arguments.model}")
     if INSIDE not in os.environ:
         return run_on_own_graph()
-    result = {"model": arguments.model.name, **measure(arguments.model, arguments.seconds, arguments.rate)}
+    figures = measure(arguments.model, arguments.device, arguments.seconds, arguments.rate)
+    result = {"model": arguments.model.name, **figures}
     print_table(result)
     if arguments.json:
         write_whole(arguments.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
     return 0
 
 
-def measure(model: Path, seconds: float, rate_hz: float) -> dict[str, Any]:
+def measure(model: Path, device: str, seconds: float, rate_hz: float) -> dict[str, Any]:
     """Measure the three states, one after the other, in one node."""
-    with node_and_camera(model) as (node, camera):
+    with node_and_camera(model, device) as (node, camera):
         states = {"inactive": _state(node, seconds)}
         node.ask("activate")
         camera.ask("wait")
@@ -54,7 +58,8 @@ def measure(model: Path, seconds: float, rate_hz: float) -> dict[str, Any]:
         camera.ask("publish", rate_hz, SETTLE_S)
         states[f"active, {rate_hz:g} Hz"] = _state(node, seconds, camera, rate_hz)
         node.ask("deactivate")
-    return {"seconds": seconds, "rate_hz": rate_hz, "states": states}
+        provider = node.ask("figures")["provider"]
+    return {"provider": provider, "seconds": seconds, "rate_hz": rate_hz, "states": states}
 
 
 def _state(node: Child, seconds: float, camera: Child | None = None, rate_hz: float = 0.0) -> dict[str, Any]:
@@ -100,9 +105,9 @@ def _name_of(process_id: int, thread: int) -> str:
 
 def print_table(result: dict[str, Any]) -> None:
     """Print the figures as a person reads them."""
-    print(
-        f"{result['model']}, one camera of 1280x720 bgr8, one network thread; % of one core over {result['seconds']} s"
-    )
+    seconds = result["seconds"]
+    print(f"{result['model']}, one camera of 1280x720 bgr8, one network thread; % of one core over {seconds} s")
+    print(f"  network: {result['provider']}")
     print(f"\n  {'state':<22}{'node':>9}{'network':>9}{'its own':>9}   wake-ups a second")
     for name, state in result["states"].items():
         woken = sum(state["wake_ups_per_s"].values())

@@ -10,7 +10,8 @@ Two runs of a network never take equally long, and what one differs from the oth
 opposite. So the difference of the two bare runs is printed as well, and the node's own share: its time without that of
 its own run.
 
-Usage: python benchmarks/node_overhead.py [--model MODEL.onnx] [--boxes N] [--frames N] [--json OUT] [--check]
+Usage: python benchmarks/node_overhead.py [--model MODEL.onnx] [--device DEVICE] [--boxes N] [--frames N]
+       [--json OUT] [--check]
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from device_option import add_device_option
 
 ROOT = Path(__file__).resolve().parents[1]
 INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
@@ -45,6 +47,7 @@ def main() -> int:
     """Parse the command line, and measure in a process whose ROS environment is its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    add_device_option(parser, "cpu")
     parser.add_argument("--boxes", type=int, default=20, help="at least so many a frame (20); 100 is every row")
     parser.add_argument("--frames", type=int, default=60, help="frames a repeat (60)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -54,7 +57,7 @@ def main() -> int:
         parser.error(f"expected a model file and at least one frame, got {arguments.model} and {arguments.frames}")
     if INSIDE not in os.environ:
         return run_on_own_graph()
-    result = measure(arguments.model, arguments.frames, arguments.boxes)
+    result = measure(arguments.model, arguments.device, arguments.frames, arguments.boxes)
     print_table(result)
     if arguments.json:
         part = arguments.json.with_name(arguments.json.name + ".part")
@@ -118,7 +121,7 @@ class Stopwatch:
         setattr(owner, method, timed)
 
 
-def measure(model_path: Path, frames: int, boxes: int) -> dict[str, Any]:
+def measure(model_path: Path, device: str, frames: int, boxes: int) -> dict[str, Any]:
     """Bring the node up, alternate its frames with bare runs, and sum up."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -129,7 +132,7 @@ def measure(model_path: Path, frames: int, boxes: int) -> dict[str, Any]:
 
     image = SampleDrive(seed=1, weather="day").render("front", 5.0).image_bgr
     rclpy.init()
-    overrides = {"model": str(model_path), "device": "cpu", "intra_op_threads": 1, "score_threshold": 0.0}
+    overrides = {"model": str(model_path), "device": device, "intra_op_threads": 1, "score_threshold": 0.0}
     node = PerceptionNode(parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()])
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -156,7 +159,8 @@ def measure(model_path: Path, frames: int, boxes: int) -> dict[str, Any]:
     node.trigger_shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
-    return _summary(repeats, probe, model_path, frames)
+    figures = _summary(repeats, probe, frames)
+    return {"model": model_path.name, "provider": pipeline.model.provider.what_runs, **figures}
 
 
 def _score_of_box(number: int, image_bgr: Any, perceiver: Any) -> float:
@@ -266,10 +270,9 @@ def _quantiles(repeats: list[Repeat], of: Callable[[Repeat], np.ndarray]) -> dic
     return {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
 
 
-def _summary(repeats: list[Repeat], probe: _Probe, model_path: Path, frames: int) -> dict[str, Any]:
+def _summary(repeats: list[Repeat], probe: _Probe, frames: int) -> dict[str, Any]:
     ratios = [float(np.median(repeat.node_ms) / np.median(repeat.bare_ms)) for repeat in repeats]
     return {
-        "model": model_path.name,
         "frames": frames,
         "repeats": len(repeats),
         "boxes": min(probe.boxes),
@@ -300,7 +303,8 @@ def beyond_marks(result: dict[str, Any]) -> list[str]:
 
 def print_table(result: dict[str, Any]) -> None:
     """Print the figures as a person reads them."""
-    print(f"{result['model']}: 1280x720 bgr8, {result['boxes']} boxes or more, one thread, CPU")
+    print(f"{result['model']}: 1280x720 bgr8, {result['boxes']} boxes or more, one thread")
+    print(f"  network: {result['provider']}")
     print(f"  {result['repeats']} repeats of {result['frames']} frames, each beside a bare run; medians\n")
     for name, value in result["stages_ms"].items():
         print(f"  {name:<22}{value:8.3f} ms")

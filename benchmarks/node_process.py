@@ -117,9 +117,9 @@ class Child:
 
 
 @contextmanager
-def node_and_camera(model: Path, executor: str = "single") -> Iterator[tuple[Child, Child]]:
+def node_and_camera(model: Path, device: str, executor: str = "single") -> Iterator[tuple[Child, Child]]:
     """A configured node, inactive as yet, and a camera that is silent as yet."""
-    node = Child(serve_node, str(model), executor)
+    node = Child(serve_node, str(model), device, executor)
     try:
         camera = Child(serve_camera)
         try:
@@ -162,7 +162,7 @@ def serve_camera(pipe: Connection) -> None:
     rclpy.try_shutdown()
 
 
-def serve_node(pipe: Connection, model: str, executor_name: str) -> None:
+def serve_node(pipe: Connection, model: str, device: str, executor_name: str) -> None:
     """Node process: `activate`, `deactivate`, and `figures` of what happened since the last `figures`."""
     import rclpy
     from rclpy.callback_groups import ReentrantCallbackGroup
@@ -171,7 +171,7 @@ def serve_node(pipe: Connection, model: str, executor_name: str) -> None:
     from ros_kd_perception.ros.perception_node import PerceptionNode
 
     rclpy.init()
-    overrides = {"model": model, "device": "cpu", "intra_op_threads": 1, "score_threshold": 0.0}
+    overrides = {"model": model, "device": device, "intra_op_threads": 1, "score_threshold": 0.0}
     node = PerceptionNode(parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()])
     if executor_name == "multi_reentrant":
         node._default_callback_group = ReentrantCallbackGroup()
@@ -263,6 +263,7 @@ class _Record:
         before, self._counts = self._counts, self._now()
         since = self._counts.since(before)
         figures = {
+            "provider": self._pipeline.model.provider.what_runs,
             "received": since.received,
             "published": since.published,
             "dropped": {reason: count for reason, count in since.dropped.items() if count},

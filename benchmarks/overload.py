@@ -5,7 +5,8 @@ The node is a process, every camera is another and publishes rendered 1280x720 b
 the first half and `--rate` a second from then on. Ages are those at publish, from the header stamp, as the node tells
 them on `~/debug/<camera>/pipeline_latency_ms`; memory and files are the kernel's figures of the node's process.
 
-Usage: python benchmarks/overload.py [--seconds S] [--cameras N] [--rate HZ] [--threads N] [--json OUT] [--plot OUT.svg]
+Usage: python benchmarks/overload.py [--model MODEL.onnx] [--device DEVICE] [--seconds S] [--cameras N] [--rate HZ]
+       [--threads N] [--json OUT] [--plot OUT.svg]
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from device_option import add_device_option
 
 ROOT = Path(__file__).resolve().parents[1]
 INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
@@ -40,6 +42,7 @@ def main() -> int:
     """Parse the command line, and measure in a process whose ROS environment is its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    add_device_option(parser, "auto")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the measurement (60)")
     parser.add_argument("--cameras", type=int, default=4, help="how many (4)")
     parser.add_argument("--rate", type=float, default=30.0, help="images a second of each camera in the end (30)")
@@ -51,7 +54,9 @@ def main() -> int:
         parser.error("expected a model file, 4 seconds or more, 1 to 16 cameras and 2 images a second or more")
     if INSIDE not in os.environ:
         return run_on_own_graph()
-    result = measure(arguments.model, arguments.seconds, arguments.cameras, arguments.rate, arguments.threads)
+    command = partial(node_command, arguments.model, arguments.device, threads=arguments.threads)
+    figures = measure(command, arguments.seconds, arguments.cameras, arguments.rate)
+    result = {"model": arguments.model.name, **figures}
     print_table(result)
     if arguments.json:
         write(arguments.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
@@ -114,6 +119,7 @@ class Observer:
 
         self._process = Path("/proc") / str(node_pid)
         self.began_s = 0.0
+        self.provider = ""
         self.states: dict[str, str] = {}
         self.ages: dict[str, list[tuple[float, float]]] = {camera: [] for camera in cameras}
         self.processing_ms: list[tuple[float, float]] = []
@@ -133,6 +139,10 @@ class Observer:
         values.append((self._now_s(), message.data))
 
     def _keep_diagnostics(self, message: Any) -> None:
+        from ros_kd_perception.demo.drive_summary import read_node_report
+
+        report = read_node_report(message)
+        self.provider = report.fallback or report.provider
         sample: dict[str, Any] = {"at_s": self._now_s(), **self._memory_mib(), "files": self._open_files()}
         for status in message.status:
             values = {item.key: item.value for item in status.values}
@@ -159,8 +169,10 @@ class Observer:
         return len(list((self._process / "fd").iterdir()))
 
 
-def measure(model: Path, seconds: float, count: int, rate_hz: float, threads: int) -> dict[str, Any]:
-    """Start node and cameras, listen for as long as asked, and sum up."""
+def measure(
+    command: Callable[[Sequence[str]], list[str]], seconds: float, count: int, rate_hz: float
+) -> dict[str, Any]:
+    """Start the node for so many cameras, and these; listen for as long as asked, and sum up."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
@@ -168,7 +180,7 @@ def measure(model: Path, seconds: float, count: int, rate_hz: float, threads: in
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Event()
     with ExitStack() as stack:
-        node_process = stack.enter_context(subprocess.Popen(node_command(model, cameras, threads)))
+        node_process = stack.enter_context(subprocess.Popen(command(cameras)))
         stack.callback(node_process.terminate)
         for seed, camera in enumerate(cameras):
             process = spawn.Process(target=publish_images, args=(camera, seed, rate_hz, start, seconds / 2))
@@ -188,13 +200,14 @@ def measure(model: Path, seconds: float, count: int, rate_hz: float, threads: in
             executor.spin_once(timeout_sec=0.1)
             if node_process.poll() is not None:
                 raise SystemExit("the node ended during the measurement; see its log above")
-        return summary(observer, cameras, seconds, rate_hz, model)
+        return summary(observer, cameras, seconds, rate_hz)
 
 
-def node_command(model: Path, cameras: Sequence[str], threads: int) -> list[str]:
+def node_command(model: Path, device: str, cameras: Sequence[str], threads: int) -> list[str]:
     """The node as a user would run it, but for quicker diagnostics."""
     parameters = {
         "model": str(model),
+        "device": device,
         "cameras": f"[{', '.join(cameras)}]",
         "intra_op_threads": str(threads),
         "autostart": "true",
@@ -218,7 +231,7 @@ def wait_for_the_start(executor: Any, node: Any, observer: Observer, cameras: Se
             raise SystemExit(f"expected an active node and {len(cameras)} cameras, got {observer.states}")
 
 
-def summary(observer: Observer, cameras: Sequence[str], seconds: float, rate_hz: float, model: Path) -> dict[str, Any]:
+def summary(observer: Observer, cameras: Sequence[str], seconds: float, rate_hz: float) -> dict[str, Any]:
     """The figures of the second half, in which the rate stays the same, and what the plot is drawn from."""
     half_s = seconds / 2
     held = [sample for sample in observer.samples if sample["at_s"] >= half_s and all(c in sample for c in cameras)]
@@ -233,7 +246,7 @@ def summary(observer: Observer, cameras: Sequence[str], seconds: float, rate_hz:
     turn_ms = len(cameras) * float(np.median(processing))
     worst_p99_ms = max(float(np.percentile(values, 99)) for values in ages.values())
     return {
-        "model": model.name,
+        "provider": observer.provider,
         "cameras": len(cameras),
         "rate_hz": rate_hz,
         "seconds": seconds,
@@ -319,6 +332,7 @@ def stacked(plots: dict[str, str], legend: str = "") -> str:
 def print_table(result: dict[str, Any]) -> None:
     """Print the figures as a person reads them."""
     print(f"{result['model']}: {result['cameras']} cameras x {result['rate_hz']:g} images/s of 1280x720 bgr8")
+    print(f"  network: {result['provider']}")
     print(f"  second half of {result['seconds']:g} s; {'overloaded' if result['overloaded'] else 'NOT overloaded'}\n")
     print(f"  {'camera':<10}{'in/s':>8}{'out/s':>8}{'age p50':>10}{'p95':>8}{'p99':>8}{'max':>8} ms")
     for camera, age in result["age_ms"].items():

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """What it gains and costs to decode and letterbox in a pool, beside doing so in the thread that runs the network.
 
-One camera sends 1280x720 images, as bgr8, JPEG and PNG, faster than the network runs. Each way in turns, one thread,
-CPU; no ROS graph. Medians of
+One camera sends 1280x720 images, as bgr8, JPEG and PNG, faster than the network runs. Each way in turns, one thread;
+no ROS graph. Medians of
 
   waits  how long the network's thread waits from the end of one run to the start of the next
   age    of the image when the run starts, since its arrival
   idle   from arrival to the start of a run where the network has nothing else to do; the pool hands JPEG and PNG over
 
-Usage: python benchmarks/preparation.py [--model MODEL.onnx] [--images N] [--json OUT]
+Usage: python benchmarks/preparation.py [--model MODEL.onnx] [--device DEVICE] [--images N] [--json OUT]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from device_option import add_device_option
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 4
@@ -36,13 +37,18 @@ def main() -> int:
     """Parse the command line, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    add_device_option(parser, "cpu")
     parser.add_argument("--images", type=int, default=15, help="of each way, format and round (15)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
     arguments = parser.parse_args()
     if arguments.images < 2 or not arguments.model.is_file():
         parser.error(f"expected a model file and two images or more, got {arguments.model} and {arguments.images}")
-    result = measure(arguments.model, arguments.images)
-    print(f"{arguments.model.name}, 1280x720, one thread; {ROUNDS} rounds of {arguments.images} images; medians, ms\n")
+    from ros_kd_perception.onnx_model import OnnxModel
+
+    model = OnnxModel.open(arguments.model, device=arguments.device, intra_op_threads=1)
+    result = measure(model, arguments.images)
+    print(f"{arguments.model.name}, 1280x720, one thread; {ROUNDS} rounds of {arguments.images} images; medians, ms")
+    print(f"  network: {model.provider.what_runs}\n")
     print(f"  {'format':<8}{'':<26}{'waits':>8}{'age':>8}{'idle':>8}{'run':>8}")
     for name, ways in result.items():
         for way, figures in ways.items():
@@ -119,12 +125,11 @@ class Pool:
         self._preparer.join(10)
 
 
-def measure(model: Path, images: int) -> dict[str, dict[str, dict[str, float]]]:
+def measure(model: Any, images: int) -> dict[str, dict[str, dict[str, float]]]:
     """Each way and format in turns, so that all see the same machine."""
-    from ros_kd_perception.onnx_model import OnnxModel
     from ros_kd_perception.perceiver import Perceiver
 
-    perceiver = Perceiver(OnnxModel.open(model, device="cpu", intra_op_threads=1))
+    perceiver = Perceiver(model)
     perceiver.warm_up()
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     kinds = messages()

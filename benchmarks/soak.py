@@ -6,8 +6,8 @@ again one camera is ended and started anew, and a subscriber to its overlay come
 kernel's figures of the node's process; `its own` is what it allocated, without the middleware's shared memory, which
 fills up to its size of 32 MiB a process. Exit status 1 where its own or files grow or images are unaccounted for.
 
-Usage: python benchmarks/soak.py [--seconds S] [--cameras N] [--rate HZ] [--restart-every S] [--json OUT]
-       [--plot OUT.svg]
+Usage: python benchmarks/soak.py [--model MODEL.onnx] [--device DEVICE] [--seconds S] [--cameras N] [--rate HZ]
+       [--restart-every S] [--json OUT] [--plot OUT.svg]
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from device_option import add_device_option
 from overload import (
     COLORS,
     INSIDE,
@@ -50,6 +51,7 @@ def main() -> int:
     """Parse the command line, and run in a process whose ROS environment is its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
+    add_device_option(parser, "auto")
     parser.add_argument("--seconds", type=float, default=600.0, help="length of the run (600)")
     parser.add_argument("--cameras", type=int, default=4, help="how many (4)")
     parser.add_argument("--rate", type=float, default=5.0, help="images a second of each camera (5)")
@@ -72,6 +74,7 @@ def main() -> int:
         return run_on_own_graph()
     result = soak(
         arguments.model,
+        arguments.device,
         arguments.seconds,
         arguments.cameras,
         arguments.rate,
@@ -132,7 +135,13 @@ class Cameras:
 
 
 def soak(
-    model: Path, seconds: float, count: int, rate_hz: float, restart_every_s: float, max_growth_mib: float
+    model: Path,
+    device: str,
+    seconds: float,
+    count: int,
+    rate_hz: float,
+    restart_every_s: float,
+    max_growth_mib: float,
 ) -> dict[str, Any]:
     """Run node and cameras for as long as asked, and sum up."""
     import rclpy
@@ -140,7 +149,7 @@ def soak(
 
     names = [f"camera{number}" for number in range(count)]
     with ExitStack() as stack:
-        process = stack.enter_context(subprocess.Popen(node_command(model, names, 1)))
+        process = stack.enter_context(subprocess.Popen(node_command(model, device, names, 1)))
         stack.callback(process.terminate)
         rclpy.init()
         stack.callback(rclpy.try_shutdown)
@@ -162,7 +171,13 @@ def soak(
                 cameras.restart_one()
                 next_restart_s += restart_every_s
         series = [{key: sample[key] for key in ("at_s", "rss_mib", "own_mib", "files")} for sample in observer.samples]
-        result = {"model": model.name, "seconds": seconds, "cameras": count, "rate_hz": rate_hz}
+        result = {
+            "model": model.name,
+            "provider": observer.provider,
+            "seconds": seconds,
+            "cameras": count,
+            "rate_hz": rate_hz,
+        }
         result |= summary(observer.samples, names, seconds, cameras.restarts, max_growth_mib)
         return result | {"series": series}
 
@@ -221,7 +236,8 @@ def print_table(result: dict[str, Any]) -> None:
     """Print what was found."""
     print(
         f"{result['seconds']:.0f} s, {result['cameras']} cameras at {result['rate_hz']:g} Hz, "
-        f"{result['restarts']} camera restarts, {result['model']}"
+        f"{result['restarts']} camera restarts, {result['model']}\n"
+        f"network: {result['provider']}"
     )
     for key, what in (("rss_mib", "memory, MiB"), ("own_mib", "its own"), ("files", "open files")):
         f = result[key]

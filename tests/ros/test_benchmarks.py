@@ -10,13 +10,51 @@ from typing import Any
 
 import pytest
 from checkout import ROOT
+from without_gpu import FALLBACK, environment_without_gpu
+
+BENCHMARKS = sorted(
+    path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name not in ("device_option.py", "node_process.py")
+)
+
+
+def run_on_gpu_that_is_not_there(script: str, *more: str | Path) -> str:
+    """Run a benchmark with a device that it has to hand on to its model or node, which say what runs instead."""
+    command = [sys.executable, f"benchmarks/{script}", *map(str, more), "--device", "cuda"]
+    environment = environment_without_gpu()
+    outcome = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert FALLBACK in outcome.stdout
+    return outcome.stdout
 
 
 def run(script: str, model: Path, output: Path, *more: str) -> tuple[Any, str]:
-    command = [sys.executable, f"benchmarks/{script}", "--model", str(model), "--json", str(output), *more]
-    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    return json.loads(output.read_text()), outcome.stdout
+    printed = run_on_gpu_that_is_not_there(script, "--model", model, "--json", output, *more)
+    return json.loads(output.read_text()), printed
+
+
+@pytest.mark.parametrize("script", BENCHMARKS)
+def test_every_benchmark_lets_the_device_be_chosen(script: str) -> None:
+    job = ["swap"] if script == "model_changes.py" else []
+    command = [sys.executable, f"benchmarks/{script}", *job, "--help"]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "--device {auto,tensorrt,cuda,cpu}" in " ".join(outcome.stdout.split())
+    outcome = subprocess.run([*command[:-1], "--device", "gpu"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert outcome.returncode == 2
+    assert "invalid choice: 'gpu'" in outcome.stderr
+
+
+def test_pool_and_free_space_run_the_network_where_it_is_asked_for(tiny_student: Path) -> None:
+    run_on_gpu_that_is_not_there("preparation.py", "--model", tiny_student, "--images", "2")
+    run_on_gpu_that_is_not_there("free_space.py", "--model", tiny_student, "--frames", "1")
+
+
+def test_a_swap_of_models_is_timed(tiny_student: Path) -> None:
+    models = ("--model", tiny_student, "--other", tiny_student)
+    printed = run_on_gpu_that_is_not_there("model_changes.py", "swap", *models, "--rate", "10", "--swaps", "1")
+    assert json.loads(printed)["job"] == "swap"
 
 
 def test_cpu_time_of_the_idle_and_the_busy_node(tiny_student: Path, tmp_path: Path) -> None:

@@ -8,13 +8,18 @@ import sys
 from pathlib import Path
 
 from checkout import ROOT
+from without_gpu import FALLBACK, environment_without_gpu
 
 
 def test_writes_ratio_overhead_and_stages(tmp_path: Path) -> None:
     output = tmp_path / "overhead.json"
     command = [sys.executable, "benchmarks/node_overhead.py", "--frames", "3", "--json", str(output)]
-    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    outcome = subprocess.run(
+        [*command, "--device", "cuda"], cwd=ROOT, env=environment_without_gpu(), capture_output=True, text=True,
+        timeout=180, check=False,
+    )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr
+    assert FALLBACK in outcome.stdout
     result = json.loads(output.read_text())
     assert result["boxes"] >= 20
     assert result["repeats"] == 5

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from checkout import ROOT
+from without_gpu import FALLBACK, environment_without_gpu
 
 CAMERAS = 3
 
@@ -17,10 +18,13 @@ CAMERAS = 3
 def test_ages_stay_within_a_turn_rates_fall_evenly_and_memory_is_flat(tmp_path: Path) -> None:
     output, plot = tmp_path / "overload.json", tmp_path / "overload.svg"
     command = [sys.executable, "benchmarks/overload.py", "--seconds", "12", "--cameras", str(CAMERAS), "--rate", "30"]
-    command += ["--threads", "1"]  # lest a large machine keep up
+    command += ["--threads", "1", "--device", "cuda"]  # lest a large machine, or a GPU, keep up
     command += ["--json", str(output), "--plot", str(plot)]
-    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    outcome = subprocess.run(
+        command, cwd=ROOT, env=environment_without_gpu(), capture_output=True, text=True, timeout=280, check=False
+    )
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert FALLBACK in outcome.stdout
     result = json.loads(output.read_text())
     assert result["overloaded"]
 

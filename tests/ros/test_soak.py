@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 
 from checkout import ROOT
+from without_gpu import FALLBACK, environment_without_gpu
 
 
 def test_memory_and_files_are_flat_and_every_image_is_accounted_for(tmp_path: Path, tiny_student: Path) -> None:
     output = tmp_path / "soak.json"
     command = [sys.executable, "benchmarks/soak.py", "--model", str(tiny_student), "--seconds", "20", "--rate", "3"]
     # One leaked mask in five would still show: there are some 240, of 0.9 MiB each.
-    command += ["--restart-every", "5", "--max-growth-mib", "48", "--json", str(output)]
-    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    command += ["--restart-every", "5", "--max-growth-mib", "48", "--json", str(output), "--device", "cuda"]
+    outcome = subprocess.run(
+        command, cwd=ROOT, env=environment_without_gpu(), capture_output=True, text=True, timeout=280, check=False
+    )
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert FALLBACK in outcome.stdout
     result = json.loads(output.read_text())
     assert result["failures"] == []
     assert result["cameras"] == 4

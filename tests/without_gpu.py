@@ -1,0 +1,12 @@
+"""A machine without a GPU, whether or not it has one, for the processes that tests start with `--device cuda`."""
+
+from __future__ import annotations
+
+import os
+
+FALLBACK = "CUDAExecutionProvider was asked for, CPUExecutionProvider runs: "
+
+
+def environment_without_gpu() -> dict[str, str]:
+    """This process's environment, in which CUDA finds no GPU."""
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
