@@ -55,7 +55,7 @@ class BagReader:
 
     Attributes:
         path: as given.
-        notes: sentences for the user about files that were left out or restored.
+        notes: sentences for the user about what was left out or restored.
         topics: every topic of the bag.
         cameras: camera name -> image topic.
         camera_topics: topic -> message type, of the cameras' images and of their camera_info.
@@ -81,8 +81,13 @@ class BagReader:
             for file in found.files:
                 self._files.append(open_storage(file))
                 self._stack.callback(self._files[-1].close)
+            self.notes += tuple(
+                f"{file.path}: {file.undeclared} messages cannot be read, for it does not say of which topic they are"
+                for file in self._files
+                if file.undeclared
+            )
             self._find_topics(cameras or {})
-            self._check_complete(self.camera_topics)
+            self._check_complete(self.cameras.values())
         except BaseException:
             self.close()
             raise

@@ -64,10 +64,8 @@ class McapFile:
             self.close()
             raise
         self.topics = _topics(self._contents)
-        times = [time for chunk in self._contents.chunks if chunk.counts for time in (chunk.start_ns, chunk.end_ns)]
-        if loose := self._contents.loose.times_ns:
-            times += (min(loose), max(loose))
-        self.start_ns, self.end_ns = min(times, default=0), max(times, default=0)
+        self.undeclared = self._contents.undeclared()
+        self.start_ns, self.end_ns = self._contents.times_ns()
 
     def messages(self, topic_ids: Collection[int], start_ns: int | None, end_ns: int | None) -> Iterator[StoredMessage]:
         """See StorageFile."""

@@ -61,6 +61,7 @@ class SqliteFile:
                 "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
             )
         )
+        self.undeclared = sum(counts.values()) - sum(topic.count for topic in self.topics)
         [start_ns] = self._database.execute("SELECT min(timestamp) FROM messages").fetchone()
         [end_ns] = self._database.execute("SELECT max(timestamp) FROM messages").fetchone()
         self.start_ns, self.end_ns = _integer(start_ns or 0), _integer(end_ns or 0)

@@ -44,6 +44,7 @@ class StorageFile(Protocol):
         repair: the command that saves what is whole of a damaged one.
         path: of the file that the user has; what is read may be a copy of it.
         topics: all that it declares.
+        undeclared: how many messages belong to none of them.
         start_ns: log time of the first message, of any topic; 0 without messages.
         end_ns: log time of the last.
     """
@@ -51,6 +52,7 @@ class StorageFile(Protocol):
     repair: ClassVar[str]
     path: Path
     topics: tuple[StoredTopic, ...]
+    undeclared: int
     start_ns: int
     end_ns: int
 

@@ -76,9 +76,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Statistics:
-    """How many messages the writer of the file says to have written, in all and by channel."""
+    """What the writer of the file says to have written: messages in all and by channel, first and last log time."""
 
     message_count: int
+    start_ns: int
+    end_ns: int
     counts: Mapping[int, int]
 
 
@@ -277,8 +279,10 @@ def _chunk_of_index(fields: _Fields) -> Chunk:
 
 
 def _statistics(fields: _Fields) -> Statistics:
-    message_count = fields.numbers(_STATISTICS)[0]
-    return Statistics(message_count, {channel: count for channel, count in _pairs(fields.block()) if count})
+    message_count, *_, start_ns, end_ns = fields.numbers(_STATISTICS)
+    return Statistics(
+        message_count, start_ns, end_ns, {channel: count for channel, count in _pairs(fields.block()) if count}
+    )
 
 
 def _pairs(table: memoryview) -> Iterator[tuple[int, int]]:

@@ -88,6 +88,15 @@ def change(file: Path, statement: str) -> None:
         database.commit()
 
 
+def test_rows_of_a_topic_that_is_not_there_are_said(tmp_path: Path) -> None:
+    file = file_of(record(tmp_path / "drive", StoragePlugin.SQLITE3))
+    change(file, "DELETE FROM topics WHERE name = '/front/depth'")
+    with BagReader(file) as bag:
+        assert len(list(read_camera_frames(bag))) == 5
+        [note] = bag.notes
+    assert "5 messages cannot be read" in note
+
+
 def test_a_database_of_something_else(tmp_path: Path) -> None:
     file = tmp_path / "history.db3"
     change(file, "CREATE TABLE visits (url TEXT)")

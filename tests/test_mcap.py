@@ -210,6 +210,15 @@ def test_a_message_index_that_hides_frames_is_found_out_by_the_statistics(tmp_pa
     assert read(out.write(tmp_path / "drive.mcap")) == [0, 1, 5]
 
 
+def test_an_index_with_wrong_times_leaves_no_frame_out(tmp_path: Path) -> None:
+    out = chunked()
+    out.chunk_indexes = [index[:9] + bytes(16) + index[25:] for index in out.chunk_indexes]
+    with BagReader(out.write(tmp_path / "drive.mcap")) as bag:
+        assert bag.end_ns == START_NS + 5
+        part = bag.raw_messages({"/front/image_raw"}, START_NS + 1)
+        assert [found.log_time_ns - START_NS for found in part] == [1, 4, 5]
+
+
 def test_a_cut_off_file_is_refused_with_its_remedy(tmp_path: Path) -> None:
     whole = LAYOUTS["outside between chunks"]().write(tmp_path / "whole.mcap").read_bytes()
     path = tmp_path / "cut.mcap"
@@ -228,7 +237,6 @@ def test_a_cut_off_file_is_refused_with_its_remedy(tmp_path: Path) -> None:
         (builder().add(record(6, b"short"), message(FRONT, START_NS, b"")), "field of 28 bytes"),
         (builder().add(record(4, b"\1")), "field of 4 bytes"),
         (builder().add(b"\0" * 30), "opcode 0"),
-        (builder().loose((9, START_NS, b"?")), "channel 9"),
     ],
 )
 def test_damage_is_said_with_its_remedy(out: McapBuilder, said: str, tmp_path: Path) -> None:
@@ -236,6 +244,14 @@ def test_damage_is_said_with_its_remedy(out: McapBuilder, said: str, tmp_path: P
     assert said in sentence
     assert "to be a sound bag" in sentence
     assert "repair it with `mcap recover`" in sentence
+
+
+def test_messages_of_a_topic_that_is_not_declared_are_said(tmp_path: Path) -> None:
+    path = builder().loose((9, START_NS, b"?")).chunk(*frames(0, 1), (8, START_NS, b"?")).write(tmp_path / "drive.mcap")
+    assert read(path) == [0, 1]
+    with BagReader(path) as bag:
+        [note] = bag.notes
+    assert "2 messages cannot be read" in note
 
 
 def test_a_chunk_with_wrong_bytes_is_refused(tmp_path: Path) -> None:
