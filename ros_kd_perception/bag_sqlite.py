@@ -79,8 +79,9 @@ class SqliteFile:
         query = f"SELECT topic_id, timestamp, data FROM messages WHERE {condition} ORDER BY timestamp, id"
         try:
             for topic_id, log_time_ns, data in self._database.execute(query, values):
-                # A column of SQLite may hold anything.
-                yield StoredMessage(topic_id, _integer(log_time_ns), data if isinstance(data, bytes) else b"")
+                # A column of SQLite may hold anything. Of a view, rosbags takes the pixels without a copy.
+                content = memoryview(data) if isinstance(data, bytes) else b""
+                yield StoredMessage(topic_id, _integer(log_time_ns), content)
         except sqlite3.Error as error:
             raise _error(error) from None
 
