@@ -1,4 +1,8 @@
-"""Read messages from an MCAP file in the order of their log times."""
+"""Read messages from an MCAP file in the order of their log times.
+
+Not by the package mcap: its reader (1.6.0) takes 4 of 8 messages where half of them stand outside of the chunks, holds
+nothing against the statistics, and unpacks LZ4 to any size.
+"""
 
 from __future__ import annotations
 

@@ -11,9 +11,15 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_graph import RELIABLE, TIMEOUT_S, Peer, stamp_ns
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from small_bag import START_NS, moving_picture, write_small_bag, write_timed_bag
+from small_bag import START_NS, image_message, moving_picture, write_small_bag, write_timed_bag
 
+from ros_kd_perception.bag import BagWriter, typestore
 from ros_kd_perception.traffic_log import read_traffic
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 FRONT, LEFT = "/front/image_raw", "/left/image_raw"
 EVERYTHING = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
@@ -192,6 +198,21 @@ def test_compressed_folder(peer: Peer, environment: dict[str, str], tmp_path: Pa
     peer.listen(CompressedImage, topic, RELIABLE)
     play(peer, start(environment, str(bag), "--wait-for-subscribers", "20"))
     assert len(peer.received[topic]) == 3
+
+
+def test_messages_compressed_one_by_one_are_published_as_they_were_and_damaged_ones_left_out(
+    peer: Peer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with BagWriter(tmp_path / "drive.mcap") as bag:
+        bag.add_topic(FRONT, "sensor_msgs/msg/Image")
+        for index in range(3):
+            message = image_message("front", START_NS + index, moving_picture((8, 8), index))
+            packed = zstd.compress(bytes(typestore().serialize_cdr(message, "sensor_msgs/msg/Image")))
+            bag.write_raw(FRONT, START_NS + index, packed[:-3] if index == 1 else packed)
+    peer.listen(Image, FRONT, EVERYTHING)
+    output = play(peer, start(environment, str(tmp_path / "drive.mcap"), "--wait-for-subscribers", "20"))
+    assert "played 2 images" in output
+    assert [stamp_ns(m) for m in peer.received[FRONT]] == [START_NS, START_NS + 2]
 
 
 def test_nobody_subscribes(environment: dict[str, str], tmp_path: Path) -> None:
