@@ -114,10 +114,9 @@ def _is_whole(content: bytes, complaint: str) -> bool:
     extra = extra_bytes(complaint)
     if extra is None:
         return False
-    if extraneous_bytes_are_harmless(content):
-        return True
+    # A second decoding takes milliseconds, following the codes of a scan up to a tenth of a second.
     shorter = without_filler(content, *extra)
-    return shorter is not None and not _decode(shorter)[1]
+    return (shorter is not None and not _decode(shorter)[1]) or extraneous_bytes_are_harmless(content)
 
 
 def _jpeg_frame(content: bytes) -> tuple[int, int, int, int]:
