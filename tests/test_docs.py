@@ -1,6 +1,7 @@
 """Every command in a ```bash block of the documentation names things that exist: targets, files, options, arguments.
 
-What the commands do is tested elsewhere: colcon in test_colcon, launch files in test_launch, the rest beside its code.
+`test_doc_blocks` runs what can be run. What the others do is tested elsewhere: colcon in test_colcon, launch files in
+test_launch, the rest beside its code.
 """
 
 import ast
@@ -14,10 +15,10 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT
+from doc_blocks import PAGES, blocks_of
 
-PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
 # Programs that are not ours; a first word that is neither here nor ours is a mistake.
-FOREIGN = {".", "cd", "colcon", "export", "git", "mkdir", "pip", "rosdep", "source", "sudo", "touch"}
+FOREIGN = {".", "cat", "cd", "colcon", "cp", "export", "git", "mkdir", "pip", "rosdep", "source", "sudo", "touch"}
 # Subcommands of ros2 that take no names of ours except topics and nodes.
 ROS2 = {"bag", "lifecycle", "node", "param", "pkg", "security", "service", "topic"}
 EXECUTABLES = dict(
@@ -28,11 +29,10 @@ EXECUTABLES = dict(
 def commands() -> Iterator[tuple[str, str]]:
     """Page and command line, continued lines joined."""
     for page in PAGES:
-        for block in re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-            for line in block.replace("\\\n", " ").splitlines():
-                for command in re.split(r"&&|;|\|", line.partition("  #")[0]):
-                    if command.strip() and not command.strip().startswith("#"):
-                        yield str(page.relative_to(ROOT)), command.strip()
+        for block in blocks_of(page):
+            for line in block.commands():
+                for command in re.split(r"&&|;|\|", line):
+                    yield block.page, command.strip()
 
 
 COMMANDS = sorted(set(commands()))

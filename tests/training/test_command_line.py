@@ -24,6 +24,7 @@ print("LOADED", *[name for name in {SLOW} if name in sys.modules])
 sys.exit(status)
 """
 RECIPE = "training/recipes/student_s_smoke.yaml"
+DISTILLED = "training/recipes/student_n_distilled.yaml"
 COMPARISON = "training/comparisons/student_n_left_out.yaml"
 
 
@@ -52,10 +53,7 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
         (["train", RECIPE, "--max-epochs", "0"], "epochs must be at least 1"),
         (["train", RECIPE, "--resume", "nowhere.ckpt"], "nowhere.ckpt: expected a checkpoint, there is no such file"),
         (["train", RECIPE, "--accelerator", "cgu"], "invalid choice: 'cgu'"),
-        (
-            ["train", "training/recipes/student_n_distilled.yaml", "--override", "distillation.terms=[]"],
-            "at least one term",
-        ),
+        (["train", DISTILLED, "--override", "distillation.terms=[]"], "at least one term"),
         (["compare", "nowhere.yaml"], "nowhere.yaml: cannot be read as a recipe"),
         (["compare", COMPARISON, "--override", "seed=[1]"], "unknown key seed; did you mean seeds?"),
         (["compare", COMPARISON, "--override", "entries.0.recipe=nowhere.yaml"], "nowhere.yaml: cannot be read"),

@@ -15,6 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import training.checkpoint
 import training.export
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.golden_frames import GOLDEN_KEY, golden_from_text
@@ -224,10 +225,12 @@ def test_command(
     info = CheckpointInfo(
         "n", RECIPE.replace("FOLDER", str(frames.parent)), "ab" * 32, "cd" * 32, 3, "0" * 40, {"miou": 0.25}
     )
-    monkeypatch.setattr(export_command, "load_student", lambda path, weights: (student, info))
+    monkeypatch.setattr(training.checkpoint, "load_student", lambda path, weights: (student, info))
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.touch()
     figures = tmp_path / "figures.json"
     figures.write_text(json.dumps({"miou": 0.75}))
-    arguments = ["last.ckpt", "-o", str(tmp_path / "student.onnx"), "--height", "96", "--width", "160"]
+    arguments = [str(checkpoint), "-o", str(tmp_path / "student.onnx"), "--height", "96", "--width", "160"]
     parser = argparse.ArgumentParser()
     export_command.add_arguments(parser)
 
