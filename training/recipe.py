@@ -46,7 +46,7 @@ class SourceRecipe:
 
     kind: Literal["rendered", "camvid", "unlabeled", "bag"]
     folder: Path
-    share: float = _ranged(1.0, 0.0)
+    share: float = _ranged(1.0, 0.0, 1e6)
     include_drives: tuple[str, ...] = ()
     exclude_drives: tuple[str, ...] = ()
     box_weight: float = _ranged(1.0, 0.0, 1.0)
@@ -154,12 +154,12 @@ class ValidationRecipe:
 class OptimizerRecipe:
     """AdamW with a warm-up by steps and a decay to `final_share` of the rate at the end of the run."""
 
-    learning_rate: float = _ranged(2e-3, 0)
-    weight_decay: float = _ranged(0.02, 0)
+    learning_rate: float = _ranged(2e-3, 0, 1e3)
+    weight_decay: float = _ranged(0.02, 0, 1e3)
     warmup_steps: int = _ranged(200, 0)
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     final_share: float = _ranged(0.01, 0, 1)
-    gradient_clip: float = _ranged(5.0, 0)
+    gradient_clip: float = _ranged(5.0, 0, 1e9)
     ema_decay: float = _ranged(0.998, 0, 1)
 
 
@@ -167,9 +167,9 @@ class OptimizerRecipe:
 class LossRecipe:
     """Weights of the two tasks and, unless empty, of the segmentation classes; see `training.losses.SupervisedLoss`."""
 
-    segmentation: float = _ranged(1.0, 0)
-    detection: float = _ranged(1.0, 0)
-    class_weights: tuple[float, ...] = field(default=(), metadata={"low": 0})
+    segmentation: float = _ranged(1.0, 0, 1e6)
+    detection: float = _ranged(1.0, 0, 1e6)
+    class_weights: tuple[float, ...] = field(default=(), metadata={"low": 0, "high": 1e6})
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,9 @@ def _apply_override(content: dict[Any, Any], override: str) -> None:
         else:
             raise TypeError(f"{'.'.join(parents)} holds {place!r}, which has no keys")
     except (ValueError, IndexError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise RecipeError(f"--override {override}: no such place in the recipe ({error})") from error
+        raise RecipeError(
+            f"--override {override}: no such place in the recipe, or no value in YAML ({' '.join(str(error).split())})"
+        ) from error
 
 
 def _check(value: Any, expected: Any, key: str, limits: Mapping[str, Any]) -> Any:

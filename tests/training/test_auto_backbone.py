@@ -31,7 +31,7 @@ from training.networks.auto_backbone import (
     choose_stages,
     rebuild_backbone,
 )
-from training.networks.student import Student, build_student
+from training.networks.student import Student, build_recipe_student, build_student
 from training.recipe import BackboneRecipe
 from training.recipe_reader import load_recipe
 from training.train import train
@@ -269,6 +269,15 @@ def test_what_cannot_be_built_is_refused_in_a_sentence(recipe: BackboneRecipe, w
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_backbone_that_takes_other_sizes_than_the_recipes_is_refused() -> None:
+    small = "hidden_size: 24, num_hidden_layers: 12, num_attention_heads: 2"
+    backbone = f"backbone={{architecture: rf_detr_dinov2, settings: {{{small}}}}}"
+    with pytest.raises(RecipeError, match="rf_detr_dinov2 cannot be run on images of 160x96"):
+        build_recipe_student(load_recipe(SMOKE_RECIPE, [backbone]))  # they do not fill its windows
+    whole = ["data.crop_height=224", "data.crop_width=448", "validation.input_height=224", "validation.input_width=448"]
+    build_recipe_student(load_recipe(SMOKE_RECIPE, [backbone, *whole]))
 
 
 def test_weights_that_do_not_fit_are_refused(pretrained: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ PyramidLevel = Literal["p3", "p4", "p5"]
 
 
 def _weight(default: float = 1.0) -> Any:
-    return field(default=default, metadata={"low": 0.0})
+    return field(default=default, metadata={"low": 0.0, "high": 1e6})
 
 
 def _temperature(default: float) -> Any:
@@ -200,7 +200,7 @@ class StageRecipe:
     from_epoch: int = field(metadata={"low": 1})
     hard_weight: float | None = field(default=None, metadata={"low": 0.0, "high": 1.0})
     temperature_factor: float | None = field(default=None, metadata={"low": 0.05, "high": 20.0})
-    weights: tuple[float, ...] = field(default=(), metadata={"low": 0.0})
+    weights: tuple[float, ...] = field(default=(), metadata={"low": 0.0, "high": 1e6})
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class TransformersBackbone(nn.Module):
             RecipeError: transformers cannot build it, it gives no feature maps, or its weights cannot be read.
         """
         super().__init__()
-        with _refusal_of(config.model_type):
+        with _refusal_of(config.model_type, PROBE_HEIGHT, PROBE_WIDTH):
             self._build(config, pretrained)
         # Not persistent: they are the same for all weights.
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN_RGB).view(1, 3, 1, 1), persistent=False)
@@ -84,6 +84,18 @@ class TransformersBackbone(nn.Module):
             _resampled(maps[level], height // stride, width // stride)
             for level, stride in zip(self.levels, STRIDES, strict=True)
         ]
+
+    @torch.no_grad()
+    def check_size(self, frames: int, height: int, width: int) -> None:
+        """Run once on so many images of `height` x `width` pixels.
+
+        Raises:
+            RecipeError: it cannot be; some architectures cut images into windows that a size must fill.
+        """
+        training, images = self.training, torch.zeros(frames, 3, height, width)
+        with _refusal_of(str(self.configuration["model_type"]), height, width):
+            self.eval()(images)
+        self.train(training)
 
     @torch.no_grad()
     def prepare_export(self, input_divisor: float) -> None:
@@ -249,8 +261,8 @@ def _probe(model: PreTrainedModel) -> list[Tensor]:
 
 
 @contextmanager
-def _refusal_of(architecture: str) -> Iterator[None]:
-    """Make a sentence of whatever an architecture raises while it is built and run once.
+def _refusal_of(architecture: str, height: int, width: int) -> Iterator[None]:
+    """Make a sentence of whatever an architecture raises while it is built and run once on images of a size.
 
     It may need a package that is not here, have no stages, take no images alone or one size alone: each refuses in its
     own way.
@@ -261,7 +273,7 @@ def _refusal_of(architecture: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise RecipeError(
-            f"backbone.architecture {architecture} cannot be run on images of {PROBE_WIDTH}x{PROBE_HEIGHT} here "
+            f"backbone.architecture {architecture} cannot be run on images of {width}x{height} here "
             f"({type(error).__name__}: {_sentence(error)}); change backbone.settings, or choose another such as "
             "convnextv2, resnet or swin"
         ) from error

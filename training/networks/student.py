@@ -157,7 +157,11 @@ def build_recipe_student(recipe: Recipe, pretrained: bool = True) -> Student:
         pretrained: whether a backbone of the transformers library gets the weights that the recipe names.
 
     Raises:
-        RecipeError: its backbone cannot be built, or its weights cannot be had.
+        RecipeError: its backbone cannot be built, its weights cannot be had, or it takes no images of the sizes that
+            the recipe trains and validates on.
     """
     backbone = build_backbone(recipe.backbone, pretrained) if recipe.backbone else None
+    if backbone is not None:
+        backbone.check_size(min(recipe.batch_size, 2), recipe.data.crop_height, recipe.data.crop_width)
+        backbone.check_size(1, recipe.validation.input_height, recipe.validation.input_width)
     return build_student(recipe.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES), backbone)
