@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ def one_thread_for_tiny_frames() -> None:
     """Two threads that wait for each other at every small layer take three times as long on a busy machine."""
     import torch
 
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_again() -> Iterator[None]:
+    """`evaluate --threads` holds for its process, and a run with another number of threads rounds otherwise."""
+    import torch
+
+    yield
     torch.set_num_threads(1)
 
 
