@@ -16,21 +16,26 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ros_kd_perception import render_drive
-from ros_kd_perception.bag import BagError, BagReader
+from ros_kd_perception.bag import BagError, BagReader, RawMessage, decode_message
 from ros_kd_perception.camera_topics import parse_camera_topics
 from ros_kd_perception.demo.child_process import ChildFailed
 from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES, DriveNames, write_outputs
+from ros_kd_perception.demo.drive_summary import REASONS
 from ros_kd_perception.demo.live_drive import LiveFiles, LivePlan, run_live_drive
+from ros_kd_perception.demo.shared_memory import segment_bytes
+from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.output_paths import check_folder, make_folder, remove_if_empty
 from ros_kd_perception.playback_timeline import Jump, PlaybackTimeline, jump_sentences, played_part
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.shipped_files import shipped_file
+from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.video import VideoError
 
 DEFAULT_PLAY_S = 60.0
@@ -40,7 +45,10 @@ RENDERED_RATE_HZ = 5.5
 whatever else the machine does beside the node."""
 
 
-GOOD_SHARE = 0.9
+GOOD_SHARE, LEAST_SHARE = 0.9, 0.5
+"""Shares of the frames: with fewer than the first perceived the demo says why, with fewer than the second it fails."""
+
+EXIT_FEW_PERCEIVED = 3
 DESCRIPTIONS = {
     "report.html": "open this: pictures, plots, figures",
     "overlay.mp4": "the drive with what the student saw",
@@ -61,6 +69,7 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         BagError, CandidateRefused, ModelError, DemoRefused: something given cannot be used; nothing was written.
+        NoSharedMemory: images of this size cannot be handed over here; nothing was written.
         ChildFailed: the node, the player or the recorder failed; nothing was written.
     """
     output = Path(parsed.output)
@@ -103,12 +112,13 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
     with BagReader(bag_path, parse_camera_topics(parsed.camera)) as bag:
         for note in bag.notes:
             _say(note)
-        images, jumps = _played_images(bag, parsed.duration_s)
+        played = _look_at_images(bag, parsed.duration_s)
+        images = played.images
         total = bag.count(bag.cameras.values())
         is_part = bool(parsed.duration_s) and images < total
         if is_part:
             _say(f"playing the first {parsed.duration_s:g} s, {images} of {total} images; --duration-s 0 plays all")
-        for sentence in jump_sentences(jumps):
+        for sentence in jump_sentences(played.jumps):
             _say(sentence)
         return LivePlan(
             bag=bag_path,
@@ -120,17 +130,44 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
             device=parsed.device,
             require_gpu=parsed.require_gpu,
             intra_op_threads=threads_for_the_network(),
-            fastdds_profile=shipped_file("config/fastdds_large_images.xml"),
+            segment_bytes=segment_bytes(played.largest_message_bytes),
         )
 
 
-def _played_images(bag: BagReader, duration_s: float) -> tuple[int, list[Jump]]:
-    """How many images will be played, and which gaps are jumped between them."""
+@dataclass(frozen=True)
+class _PlayedImages:
+    """What will be played.
+
+    Attributes:
+        images: how many.
+        jumps: gaps between them that are jumped.
+        largest_message_bytes: of all that is sent, masks of the images included.
+    """
+
+    images: int
+    jumps: list[Jump]
+    largest_message_bytes: int
+
+
+def _look_at_images(bag: BagReader, duration_s: float) -> _PlayedImages:
     timeline = PlaybackTimeline()
-    images = jumps = 0
-    for _ in played_part((message for _, message in bag.frames()), duration_s, timeline):
+    images = jumps = largest = 0
+    topics: set[str] = set()
+    for _, message in played_part((message for _, message in bag.frames()), duration_s, timeline):
         images, jumps = images + 1, len(timeline.jumps)
-    return images, timeline.jumps[:jumps]
+        largest = max(largest, len(message.data))
+        if message.topic not in topics:  # of an image that is a small JPEG, the mask is large
+            topics.add(message.topic)
+            largest = max(largest, _mask_bytes(message))
+    return _PlayedImages(images, timeline.jumps[:jumps], largest)
+
+
+def _mask_bytes(message: RawMessage) -> int:
+    try:
+        height, width = frame_from_message("", decode_message(message)).image_bgr.shape[:2]
+    except BadFrame:
+        return 0  # the node drops it and sends none
+    return int(height * width)
 
 
 def threads_for_the_network() -> int:
@@ -238,7 +275,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo.
 
     Returns:
-        Exit status: 0, 2 for a bag, model or option that cannot be used, 1 for a failure on the way, 130 for Ctrl-C.
+        Exit status: 0, 1 for a failure on the way, 2 for a bag, model or option that cannot be used or too little
+        shared memory, 3 where fewer than half of the frames were perceived (the results are written), 130 for Ctrl-C.
     """
     parsed = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
@@ -261,5 +299,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, text in DESCRIPTIONS.items():
         print(f"  {Path(parsed.output) / name}  {text}")
     if summary["perceived_share"] < GOOD_SHARE:
-        print(f"\nless than {100 * GOOD_SHARE:.0f} % were perceived: this machine was too busy or is too slow for it")
-    return 0
+        print(f"\n{_why_so_few(summary)}")
+    return EXIT_FEW_PERCEIVED if summary["perceived_share"] < LEAST_SHARE else 0
+
+
+def _why_so_few(summary: Mapping[str, Any]) -> str:
+    """What most of the frames were lost by."""
+    limit = LEAST_SHARE if summary["perceived_share"] < LEAST_SHARE else GOOD_SHARE
+    reason, count = max(summary["dropped"].items(), key=lambda item: item[1])
+    slow = reason in ("replaced", "too_old")
+    why = "this machine was too busy or is too slow for it" if slow else REASONS.get(reason, "see docs/vehicle.md")
+    return f"less than {100 * limit:.0f} % were perceived; {count} were dropped as {reason}: {why}"

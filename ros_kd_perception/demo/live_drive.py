@@ -16,7 +16,9 @@ from tqdm import tqdm
 from ros_kd_perception.bag import BagError
 from ros_kd_perception.camera_topics import COMPRESSED_IMAGE
 from ros_kd_perception.demo.child_process import ChildProcess
+from ros_kd_perception.demo.shared_memory import write_profile
 from ros_kd_perception.ros_environment import isolated_environment
+from ros_kd_perception.shipped_files import shipped_file
 from ros_kd_perception.traffic_log import read_traffic
 
 NODE_NAME = "/perception"
@@ -44,7 +46,7 @@ class LivePlan:
         device: for the node's parameter of that name.
         require_gpu: for the node's parameter of that name.
         intra_op_threads: for the node's parameter of that name.
-        fastdds_profile: Fast DDS settings for all three.
+        segment_bytes: of the shared memory that each of the three processes sends its messages in.
     """
 
     bag: Path
@@ -56,7 +58,7 @@ class LivePlan:
     device: str
     require_gpu: bool
     intra_op_threads: int
-    fastdds_profile: Path
+    segment_bytes: int
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class LiveFiles:
         """Traffic log of the recorder."""
         return self.folder / "received.csv"
 
+    @property
+    def fastdds_profile(self) -> Path:
+        """Fast DDS settings of all processes."""
+        return self.folder / "fastdds.xml"
+
     def log(self, name: str) -> Path:
         """What a process printed."""
         return self.folder / f"{name}.log"
@@ -92,7 +99,8 @@ def run_live_drive(plan: LivePlan, files: LiveFiles) -> None:
         ChildFailed: a process failed or was not ready in time.
         BagError: the player cannot read the bag to its end.
     """
-    environment = isolated_environment(os.environ, plan.fastdds_profile, files.folder / "ros_logs")
+    profile = write_profile(shipped_file("config/fastdds_large_images.xml"), files.fastdds_profile, plan.segment_bytes)
+    environment = isolated_environment(os.environ, profile, files.folder / "ros_logs")
     with ExitStack() as stack:
 
         def start(name: str, command: Sequence[str]) -> ChildProcess:

@@ -18,11 +18,11 @@ import onnx
 import pytest
 from checkout import ROOT
 from onnx import numpy_helper
-from small_bag import write_small_bag, write_timed_bag
+from small_bag import START_NS, image_message, moving_picture, write_small_bag, write_timed_bag
 from tiny_student import CONTRACT, contract_with, write_tiny_student
 from without_gpu import FALLBACK, environment_without_gpu
 
-from ros_kd_perception.bag import BagReader, decode_message
+from ros_kd_perception.bag import BagReader, BagWriter, decode_message
 from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES
 
 LIMIT_S = 120.0
@@ -174,6 +174,24 @@ def test_cameras_that_start_long_after_the_recorder_and_pause_for_an_hour(tmp_pa
     video = cv2.VideoCapture(str(tmp_path / "demo" / "overlay.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) / video.get(cv2.CAP_PROP_FPS) == pytest.approx(4, abs=0.3)
     assert time.monotonic() - begin < 60
+
+
+def test_with_fewer_than_half_perceived_it_fails_and_says_what_they_were_lost_by(
+    tmp_path: Path, tiny_student: Path
+) -> None:
+    bag = tmp_path / "drive.mcap"
+    with BagWriter(bag) as writer:
+        for number in range(20):
+            time_ns = START_NS + number * 100_000_000
+            message = image_message("front", time_ns, moving_picture(SIZE, number))
+            message.encoding = "bgr8" if number % 4 == 0 else "of our own"
+            writer.write("/front/image_raw", time_ns, message)
+    status, text, errors = run("--bag", bag, "--model", tiny_student, "--output", tmp_path / "demo")
+    assert status == 3, errors
+    assert re.search(
+        r"less than 50 % were perceived; 1\d were dropped as unknown_encoding: an image encoding that cannot", text
+    )
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == sorted(OUTPUT_FILES)
 
 
 def test_renders_a_drive_of_its_own(tmp_path: Path, tiny_student: Path) -> None:

@@ -1,0 +1,80 @@
+"""How large the demo's shared memory segments may be: Fast DDS sets their whole size aside when a process starts.
+
+Where that fails, as in a container with 64 MiB of /dev/shm, it goes on without shared memory and large images are lost.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from ros_kd_perception.orphaned_memory import SHARED_MEMORY, remove_orphaned_segments
+
+PROCESSES = 3
+"""Node, player and recorder: each has a segment of its own."""
+
+USUAL_SEGMENT_BYTES = 32 << 20
+SEGMENT_IMAGES, LEAST_SEGMENT_IMAGES = 5, 2
+"""How many of the largest images a segment should hold, and how few it may where there is no room.
+
+Of twelve 3840x2160 images, 24.9 MB each, at 3 Hz, 8 were perceived with segments of one image, 10 with 1.3 and 2, 11
+with 5. Of ninety 1280x720 images at 30 Hz in all, 86 to 88 with segments of 3 to 16 MiB and 90 with 32.
+"""
+
+OVERHEAD = 1.05
+"""What Fast DDS sets aside for a segment, as a multiple of its size: 35.1 MB for 32 MiB."""
+PROCESS_BYTES = 1 << 20
+"""Beside its segment: ports, and a segment of half a megabyte for discovery."""
+
+_SEGMENT_SIZE = re.compile(r"(?<=<segment_size>)\d+(?=</segment_size>)")
+
+
+class NoSharedMemory(ValueError):
+    """Images of this size cannot be handed over on this machine; the text is one sentence with what to do."""
+
+
+def segment_bytes(largest_message_bytes: int, folder: Path = SHARED_MEMORY) -> int:
+    """Choose the size of each segment by what is free.
+
+    Args:
+        largest_message_bytes: of the camera messages and of the masks.
+        folder: where shared memory is.
+
+    Raises:
+        NoSharedMemory: there is none, or too little.
+    """
+    remove_orphaned_segments(folder)
+    wanted = max(USUAL_SEGMENT_BYTES, SEGMENT_IMAGES * largest_message_bytes)
+    least = LEAST_SEGMENT_IMAGES * largest_message_bytes
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise NoSharedMemory(_sentence(least, f"{folder} cannot be written to"))
+    free = shutil.disk_usage(folder).free
+    fitting = int((free / PROCESSES - PROCESS_BYTES) / OVERHEAD)
+    if fitting < least:
+        raise NoSharedMemory(_sentence(least, f"{free / 1e6:.0f} MB of it are free"))
+    return min(wanted, fitting)
+
+
+def write_profile(usual: Path, path: Path, segment_size_bytes: int) -> Path:
+    """Write Fast DDS settings with segments of another size.
+
+    Args:
+        usual: the settings that come with the package.
+        path: of the new file.
+        segment_size_bytes: of each process.
+    """
+    text, count = _SEGMENT_SIZE.subn(str(segment_size_bytes), usual.read_text(encoding="utf-8"))
+    assert count == 1, f"{usual} has {count} segment sizes"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _sentence(least_bytes: int, found: str) -> str:
+    room_bytes = PROCESSES * (least_bytes * OVERHEAD + PROCESS_BYTES)
+    return (
+        f"expected {room_bytes / 1e6:.0f} MB or more of shared memory for images of this size, but {found}; give a "
+        f"container more with --shm-size={2 * room_bytes / 1e6:.0f}m, or the machine's own with --ipc=host, or play a "
+        "bag of smaller images"
+    )
