@@ -16,26 +16,24 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ros_kd_perception import render_drive
-from ros_kd_perception.bag import BagError, BagReader, RawMessage, decode_message
+from ros_kd_perception.bag import BagError, BagReader
 from ros_kd_perception.camera_topics import parse_camera_topics
 from ros_kd_perception.demo.child_process import ChildFailed
 from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES, DriveNames, write_outputs
 from ros_kd_perception.demo.drive_summary import REASONS
 from ros_kd_perception.demo.live_drive import LiveFiles, LivePlan, run_live_drive
+from ros_kd_perception.demo.played_images import look_at_images
 from ros_kd_perception.demo.shared_memory import segment_bytes
-from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.output_paths import check_folder, make_folder, remove_if_empty
-from ros_kd_perception.playback_timeline import Jump, PlaybackTimeline, jump_sentences, played_part
+from ros_kd_perception.playback_timeline import jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.shipped_files import shipped_file
-from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.video import VideoError
 
 DEFAULT_PLAY_S = 60.0
@@ -112,19 +110,20 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
     with BagReader(bag_path, parse_camera_topics(parsed.camera)) as bag:
         for note in bag.notes:
             _say(note)
-        played = _look_at_images(bag, parsed.duration_s)
-        images = played.images
+        played = look_at_images(bag, parsed.duration_s)
         total = bag.count(bag.cameras.values())
-        is_part = bool(parsed.duration_s) and images < total
+        is_part = bool(parsed.duration_s) and played.count < total
         if is_part:
-            _say(f"playing the first {parsed.duration_s:g} s, {images} of {total} images; --duration-s 0 plays all")
+            _say(
+                f"playing the first {parsed.duration_s:g} s, {played.count} of {total} images; --duration-s 0 plays all"
+            )
         for sentence in jump_sentences(played.jumps):
             _say(sentence)
         return LivePlan(
             bag=bag_path,
             cameras=dict(bag.cameras),
             message_types=dict(bag.camera_topics),
-            images=images,
+            images=played.count,
             duration_s=parsed.duration_s if is_part else 0.0,
             model=model_path,
             device=parsed.device,
@@ -132,42 +131,6 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
             intra_op_threads=threads_for_the_network(),
             segment_bytes=segment_bytes(played.largest_message_bytes),
         )
-
-
-@dataclass(frozen=True)
-class _PlayedImages:
-    """What will be played.
-
-    Attributes:
-        images: how many.
-        jumps: gaps between them that are jumped.
-        largest_message_bytes: of all that is sent, masks of the images included.
-    """
-
-    images: int
-    jumps: list[Jump]
-    largest_message_bytes: int
-
-
-def _look_at_images(bag: BagReader, duration_s: float) -> _PlayedImages:
-    timeline = PlaybackTimeline()
-    images = jumps = largest = 0
-    topics: set[str] = set()
-    for _, message in played_part((message for _, message in bag.frames()), duration_s, timeline):
-        images, jumps = images + 1, len(timeline.jumps)
-        largest = max(largest, len(message.data))
-        if message.topic not in topics:  # of an image that is a small JPEG, the mask is large
-            topics.add(message.topic)
-            largest = max(largest, _mask_bytes(message))
-    return _PlayedImages(images, timeline.jumps[:jumps], largest)
-
-
-def _mask_bytes(message: RawMessage) -> int:
-    try:
-        height, width = frame_from_message("", decode_message(message)).image_bgr.shape[:2]
-    except BadFrame:
-        return 0  # the node drops it and sends none
-    return int(height * width)
 
 
 def threads_for_the_network() -> int:
