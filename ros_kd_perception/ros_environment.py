@@ -7,6 +7,8 @@ which must neither see another robot's graph nor inherit half of a sourced ROS i
 from __future__ import annotations
 
 import random
+import re
+import shutil
 import socket
 import sysconfig
 from collections.abc import Mapping, MutableMapping
@@ -22,6 +24,8 @@ _SOURCED = ("AMENT_", "COLCON_", "CMAKE_PREFIX_PATH", "CYCLONEDDS", "FASTDDS", "
 _FASTDDS_SETTINGS = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
 # Read by Fast DDS without any variable, from the folder that a process starts in.
 _FASTDDS_DEFAULT_FILES = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")
+_SEGMENT_SIZE = re.compile(r"<segment_size>\s*(\d{1,18})\s*</segment_size>")
+_SHARED_MEMORY = Path("/dev/shm")
 _SEARCH_PATHS = ("PYTHONPATH", "LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")
 
 
@@ -84,7 +88,7 @@ def give_large_images_room(environment: MutableMapping[str, str], shipped_profil
         return f"Fast DDS has room for large images: {_assignments(chosen)}"
     if found := _found_settings(environment):
         return f"the middleware keeps the settings that it was started with: {found}"
-    reason = f"expected its settings at {profile}, there is no file" if profile else f"{PROFILE_VARIABLE} is empty"
+    reason = _why_unusable(profile)
     return f"Fast DDS may lose images of more than half a megabyte that are sent as best effort: {reason}"
 
 
@@ -95,14 +99,33 @@ def large_image_environment(caller: Mapping[str, str], fastdds_profile: Path | s
 
     Args:
         caller: environment that the process inherits.
-        fastdds_profile: Fast DDS settings; empty, or a file that is not there, for none.
+        fastdds_profile: Fast DDS settings; empty for none.
 
     Returns:
-        Variables to set; none where the caller chose another middleware, or how Fast DDS transports messages.
+        Variables to set; none where the caller chose another middleware, or how Fast DDS transports messages, and where
+        the profile is not there or its segment of shared memory does not fit.
     """
-    if _found_settings(caller) or not fastdds_profile or not Path(fastdds_profile).is_file():
+    if _found_settings(caller) or _why_unusable(fastdds_profile):
         return {}
     return {fastdds_profile_variable(caller): str(fastdds_profile)}
+
+
+def _why_unusable(fastdds_profile: Path | str) -> str:
+    """Say why Fast DDS cannot take a profile; without its segment it would do without shared memory altogether."""
+    if not str(fastdds_profile):
+        return f"{PROFILE_VARIABLE} is empty"
+    try:
+        sizes = _SEGMENT_SIZE.findall(Path(fastdds_profile).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return f"expected its settings at {fastdds_profile}, got: {error}"
+    needed_bytes = sum(map(int, sizes))
+    free_bytes = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else needed_bytes
+    if free_bytes >= needed_bytes:
+        return ""
+    return (
+        f"its profile takes {needed_bytes >> 20} MiB of {_SHARED_MEMORY}, {free_bytes >> 20} are free; start a "
+        "container with --shm-size=1g or --ipc=host"
+    )
 
 
 def _found_settings(environment: Mapping[str, str]) -> str:

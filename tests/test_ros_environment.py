@@ -105,11 +105,20 @@ def test_settings_that_fast_dds_reads_from_the_working_folder_stay(name: str, pr
     assert environment == {}
 
 
-@pytest.mark.parametrize(("path", "why"), [("", f"{PROFILE_VARIABLE} is empty"), ("/no.xml", "/no.xml, there is no")])
+@pytest.mark.parametrize(
+    ("path", "why"), [("", f"{PROFILE_VARIABLE} is empty"), ("/no.xml", "expected its settings at /no.xml")]
+)
 def test_no_profile_is_said(path: str, why: str, profile: Path) -> None:
     environment = {PROFILE_VARIABLE: path}
     assert why in give_large_images_room(environment, profile)
     assert environment == {PROFILE_VARIABLE: path}
+
+
+def test_a_segment_that_shared_memory_has_no_room_for_is_not_asked_for(profile: Path) -> None:
+    profile.write_text(f"<segment_size>{1 << 50}</segment_size>")
+    environment: dict[str, str] = {}
+    assert "--shm-size=1g or --ipc=host" in give_large_images_room(environment, profile)
+    assert environment == {}
 
 
 def test_another_profile_takes_the_place_of_the_shipped_one(profile: Path, tmp_path: Path) -> None:
