@@ -183,7 +183,7 @@ def test_input_that_no_student_could_have_is_refused_before_anything_is_read(
     overrides = [f"validation.input_height={height}", f"validation.input_width={width}"]
     words = ["train", str(RECIPE), *(word for override in overrides for word in ("--override", override))]
     assert main(words) == 2
-    assert "multiples of 32 that has room for 100 detections" in capsys.readouterr().err
+    assert "multiples of 32 up to 8192 that has room for 100 detections" in capsys.readouterr().err
 
 
 def test_depthwise_kernels_are_decayed_and_scales_are_not(rendered_samples: Path, tmp_path: Path) -> None:
