@@ -151,7 +151,8 @@ class OnnxModel:
             raise ModelError(f"{path}: {error}") from None
         except ProviderError as error:
             raise ModelError(
-                f"expected {path} to be an ONNX model that {RUNTIME} loads, got: {error}; export the model again"
+                f"expected {path} to be an ONNX model that {RUNTIME} loads, got: {error}; export the "
+                "model again, or install a newer ONNX Runtime if the file is newer than it"
             ) from None
         tell(model.provider)
         return model

@@ -138,6 +138,15 @@ def half_blind_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(load_recipe(RECIPE, given), accelerator="cpu")
 
 
+def test_detection_alone_is_not_trained_without_a_box(
+    half_blind_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt = write_frames(tmp_path / "train", labels=())
+    start = f"initial_weights={half_blind_run / 'checkpoints' / 'last.ckpt'}"
+    assert train_command(*overrides(learnt, tmp_path / "out", "validation={}", "trained_part=detection", start)) == 2
+    assert f"data.train: expected boxes in {learnt} for trained_part: detection" in capsys.readouterr().err
+
+
 def test_figure_that_is_not_there_is_no_number_in_any_log(half_blind_run: Path) -> None:
     _, info = load_student(half_blind_run / "checkpoints" / "last.ckpt")
     assert (half_blind_run / "checkpoints" / "best.ckpt").is_file()

@@ -68,7 +68,8 @@ class DrivingData(lightning.LightningDataModule):
         self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
         if recipe.distillation is None:
             pairs = zip(recipe.data.train, self.sources, strict=True)
-            check_something_to_learn([folder for source, folder in pairs if source.share > 0])
+            drawn_from = [folder for source, folder in pairs if source.share > 0]
+            check_something_to_learn(drawn_from, recipe.trained_part)
         settings = recipe.validation
         self.validation = [
             _open_validation(source, settings.required) for source in (settings.segmentation, settings.detection)

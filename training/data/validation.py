@@ -71,14 +71,25 @@ def check_scored(where: str, folder: FrameFolder) -> None:
         raise _cannot_yield(where, folder, "pixels that have a class, or boxes,", "a figure", "leave it out")
 
 
-def check_something_to_learn(folders: Sequence[FrameFolder]) -> None:
-    """Refuse training frames without a label among them, for a run without a teacher.
+def check_something_to_learn(folders: Sequence[FrameFolder], trained_part: str) -> None:
+    """Refuse training frames without a label of what is trained, for a run without a teacher.
+
+    Args:
+        folders: that the run draws from.
+        trained_part: of the recipe, `all` or `detection`.
 
     Raises:
-        DataError: all of their pixels are void, and they have no boxes that count.
+        DataError: they have no boxes that count and, where all is trained, all of their pixels are void.
     """
-    if not any(folder.counts.any_pixels or (folder.counts.any_boxes and folder.box_weight > 0) for folder in folders):
-        names = ", ".join(str(folder.folder) for folder in folders)
+    names = ", ".join(str(folder.folder) for folder in folders)
+    if any(folder.counts.any_boxes and folder.box_weight > 0 for folder in folders):
+        return
+    if trained_part == "detection":
+        raise DataError(
+            f"data.train: expected boxes in {names} for trained_part: detection, no boxes count; name frames with "
+            "boxes, give them a box_weight above 0, or train all"
+        )
+    if not any(folder.counts.any_pixels for folder in folders):
         raise DataError(
             f"data.train: expected labels in {names}, all pixels are void and no boxes count; label some frames, "
             "or add a distillation section, by which a teacher labels them"
