@@ -48,6 +48,18 @@ def refusal(path, **options) -> str:
     return sentence
 
 
+@pytest.mark.parametrize("newer", ["ir_version", "opset"])
+def test_a_file_newer_than_the_runtime_says_which_ways_out_there_are(tmp_path, newer):
+    model = onnx.load(write_tiny_student(tmp_path / "tiny.onnx"))
+    if newer == "opset":
+        model.opset_import[0].version = 99
+    else:
+        model.ir_version = 99
+    (tmp_path / "newer.onnx").write_bytes(model.SerializeToString())
+    sentence = refusal(tmp_path / "newer.onnx")
+    assert "export the model again, or install a newer ONNX Runtime" in sentence
+
+
 def test_files_that_are_no_model_are_refused(tmp_path):
     assert "found none" in refusal(tmp_path / "missing.onnx")
     assert "found none" in refusal(tmp_path)
