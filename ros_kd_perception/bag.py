@@ -6,8 +6,9 @@ Callers import everything about bags from here; what leads to the library `rosba
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,12 +31,25 @@ except ImportError as error:
         "ros_kd_perception"
     ) from error
 
+from ros_kd_perception.bag_database import logs_of
 from ros_kd_perception.bag_errors import BagError, lost
 from ros_kd_perception.bag_metadata import METADATA_FILE
-from ros_kd_perception.bag_storage import StorageFile, StoredTopic
-from ros_kd_perception.camera_topics import CAMERA_INFO, BagTopic, camera_info_topic, choose_cameras, what_is_there
+from ros_kd_perception.bag_order import Part, in_time_order, simultaneous
+from ros_kd_perception.bag_storage import NO_TYPE, StorageFile, StoredTopic
+from ros_kd_perception.camera_topics import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    BagTopic,
+    camera_info_topic,
+    choose_cameras,
+    what_is_there,
+)
 from ros_kd_perception.image_message import frame_from_message
 from ros_kd_perception.structures import BadFrame, Frame
+
+_LAST_IMAGES_NS = 1_000_000_000
+"""Of the bag's end, to look for the last image in; doubled while there is none."""
 
 __all__ = [
     "BagError",
@@ -43,6 +57,7 @@ __all__ = [
     "BagWriter",
     "RawMessage",
     "decode_message",
+    "logs_of",
     "message_class",
     "read_camera_frames",
     "rosbags_message_types",
@@ -58,8 +73,8 @@ class BagReader:
         notes: sentences for the user about what was left out or restored.
         topics: every topic of the bag.
         cameras: camera name -> image topic.
-        camera_topics: topic -> message type, of the cameras' images and of their camera_info.
-        end_ns: log time of the last message of the bag, whatever its topic.
+        camera_topics: topic -> message type, of the cameras' images and of their camera_info; messages of another type
+            on these topics are not read.
     """
 
     def __init__(self, path: str | Path, cameras: Mapping[str, str] | None = None) -> None:
@@ -86,11 +101,23 @@ class BagReader:
                 for file in self._files
                 if file.undeclared
             )
+            self._simultaneous = simultaneous(self._files)
+            self._take_types_from_metadata()
             self._find_topics(cameras or {})
+            self._find_camera_topics()
             self._check_complete(self.cameras.values())
         except BaseException:
             self.close()
             raise
+
+    def _take_types_from_metadata(self) -> None:
+        """Give channels of an MCAP file that have no schema the types that metadata.yaml has for their topics."""
+        kinds = {topic.name: topic.message_type for topic in self._stated}
+        for file in self._files:
+            file.topics = tuple(
+                replace(topic, message_type=kinds.get(topic.name, NO_TYPE)) if topic.message_type == NO_TYPE else topic
+                for topic in file.topics
+            )
 
     def _find_topics(self, cameras: Mapping[str, str]) -> None:
         counts = {(topic.name, topic.message_type): 0 for topic in self._stated}
@@ -99,57 +126,104 @@ class BagReader:
                 key = (topic.name, topic.message_type)
                 counts[key] = counts.get(key, 0) + topic.count
         self.topics = tuple(BagTopic(topic, kind, count) for (topic, kind), count in sorted(counts.items()))
-        filled = [file for file in self._files if any(topic.count for topic in file.topics)]
-        if not filled:
+        if not self._simultaneous:
             raise BagError(f"expected messages in {self.path}, it holds none; record the bag again")
-        self.end_ns = max(file.end_ns for file in filled)
         try:
             self.cameras = choose_cameras(self.topics, cameras)
         except ValueError as error:
             raise BagError(f"{self.path}: {error}") from None
         if not self.cameras:
             raise BagError(f"expected a topic of Image or CompressedImage in {self.path}, {what_is_there(self.topics)}")
-        calibrations = {camera_info_topic(topic) for topic in self.cameras.values()}
-        self.camera_topics = {
-            topic.name: topic.message_type
+
+    def _find_camera_topics(self) -> None:
+        self.camera_topics = self._types_of(self.cameras.values(), (IMAGE, COMPRESSED_IMAGE))
+        self.camera_topics |= self._types_of(map(camera_info_topic, self.cameras.values()), (CAMERA_INFO,))
+        self.notes += tuple(
+            f"{topic.count} messages of {topic.name} are left out: expected {self.camera_topics[topic.name]} there, "
+            f"got {topic.message_type}"
             for topic in self.topics
-            if topic.name in self.cameras.values() or (topic.name in calibrations and topic.message_type == CAMERA_INFO)
-        }
+            if topic.count and topic.name in self.camera_topics and not self._is_wanted(topic, [topic.name])
+        )
+
+    def _types_of(self, topics: Iterable[str], kinds: Collection[str]) -> dict[str, str]:
+        """Topic -> its type, of those that have one of these types; where it has two, that of most messages."""
+        names = set(topics)
+        found = [topic for topic in self.topics if topic.name in names and topic.message_type in kinds]
+        return {topic.name: topic.message_type for topic in sorted(found, key=lambda topic: topic.count)}
+
+    def _is_wanted(self, topic: BagTopic | StoredTopic, topics: Collection[str]) -> bool:
+        """Whether a topic is one of these; on a camera's topic, messages of another type are not."""
+        return topic.name in topics and topic.message_type == self.camera_topics.get(topic.name, topic.message_type)
+
+    def check_has_images(self) -> None:
+        """Refuse a bag whose cameras have no image.
+
+        Raises:
+            BagError: that is so.
+        """
+        if not self.count(self.cameras.values()):
+            topics = ", ".join(self.cameras.values())
+            raise BagError(f"expected images on {topics} of {self.path}, found none; choose other topics by --camera")
 
     @functools.cached_property
     def first_image_ns(self) -> int:
         """Log time of the first image of any camera; cameras may start long after the recorder.
 
         Raises:
-            BagError: no camera has an image.
+            BagError: no camera has an image, or the bag cannot be read.
         """
-        for _, message in self.frames():
-            return message.log_time_ns
-        topics = ", ".join(self.cameras.values())
-        raise BagError(f"expected images on {topics} of {self.path}, found none; choose other topics by --camera")
+        self.check_has_images()
+        return next(self.frames())[1].log_time_ns
+
+    @functools.cached_property
+    def last_image_ns(self) -> int:
+        """Latest log time of an image of any camera; cameras may end long before the recorder.
+
+        Raises:
+            BagError: no camera has an image, or the bag cannot be read.
+        """
+        self.check_has_images()
+        end_ns, length_ns = max(file.end_ns for file in self._files), _LAST_IMAGES_NS
+        while True:  # from the end backwards: all images of a bag may take minutes to read
+            images = self.raw_messages(self.cameras.values(), end_ns - length_ns)
+            if times_ns := [image.log_time_ns for image in images]:
+                return max(times_ns)
+            length_ns *= 2
 
     def count(self, topics: Collection[str]) -> int:
-        """How many messages the bag says these topics have together."""
-        return sum(topic.count for topic in self.topics if topic.name in topics)
+        """How many messages these topics have together."""
+        return sum(topic.count for topic in self.topics if self._is_wanted(topic, topics))
 
     def raw_messages(
         self, topics: Collection[str], start_ns: int | None = None, end_ns: int | None = None
     ) -> Iterator[RawMessage]:
         """Messages of some topics in the order of their log times, from `start_ns` to before `end_ns`.
 
+        Files whose times overlap are merged. Others are read one after the other, in the order of recording: their
+        times go back where the clock was set back between two files. `start_ns` applies up to the first message that
+        it lets through, so that such files are read whole.
+
         Raises:
             BagError: the bag cannot be read on.
         """
         self._check_complete(topics)
-        for file in self._files:
-            wanted = {topic.topic_id: topic for topic in file.topics if topic.name in topics}
-            if wanted:
-                yield from self._read(file, wanted, start_ns, end_ns)
+        for files in self._simultaneous:
+            for message in in_time_order([self._part(file, topics, start_ns, end_ns) for file in files]):
+                yield message
+                start_ns = None
+
+    def _part(
+        self, file: StorageFile, topics: Collection[str], start_ns: int | None, end_ns: int | None
+    ) -> Part[RawMessage]:
+        return Part(file.start_ns, lambda: (self._read(file, topics, start_ns, end_ns), 0))
 
     def _read(
-        self, file: StorageFile, wanted: Mapping[int, StoredTopic], start_ns: int | None, end_ns: int | None
+        self, file: StorageFile, topics: Collection[str], start_ns: int | None, end_ns: int | None
     ) -> Iterator[RawMessage]:
+        wanted = {topic.topic_id: topic for topic in file.topics if self._is_wanted(topic, topics)}
         read = 0
+        if not wanted:
+            return
         try:
             for topic_id, log_time_ns, data in file.messages(wanted, start_ns, end_ns):
                 topic, read = wanted[topic_id], read + 1
@@ -164,10 +238,10 @@ class BagReader:
         """Refuse to go on without messages of these topics that the bag says it has."""
         for file in self._files:
             for topic in file.topics:
-                if topic.name in topics and topic.stated is not None and topic.count < topic.stated:
+                if self._is_wanted(topic, topics) and topic.stated is not None and topic.count < topic.stated:
                     raise lost(file.path, topic.name, topic.stated, topic.count, file.repair)
         for stated in self._stated:
-            if stated.name in topics and (found := self.count([stated.name])) < stated.count:
+            if self._is_wanted(stated, topics) and (found := self.count([stated.name])) < stated.count:
                 repair = f"`ros2 bag reindex {self.path}`"
                 raise lost(self.path / METADATA_FILE, stated.name, stated.count, found, repair)
 

@@ -6,14 +6,12 @@ nothing against the statistics, and unpacks LZ4 to any size.
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from ros_kd_perception.bag_order import Part, in_time_order
 from ros_kd_perception.bag_storage import StoredMessage, StoredTopic, ros2_type
 from ros_kd_perception.mcap_contents import Contents, find_contents
 from ros_kd_perception.mcap_records import (
@@ -29,23 +27,7 @@ from ros_kd_perception.mcap_records import (
     records_in,
 )
 
-MAX_OPEN_BYTES = 2 * MAX_CHUNK_BYTES
-"""Of chunks that are in memory at the same time, because their log times overlap."""
-
 _TIMES_END = 1 << 64
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A part of the file that is in order in itself once it is open.
-
-    Attributes:
-        start_ns: no message of it is earlier.
-        open: gives its messages in order, and how many bytes of memory they hold until they are all taken.
-    """
-
-    start_ns: int
-    open: Callable[[], tuple[Iterator[StoredMessage], int]]
 
 
 class McapFile:
@@ -76,15 +58,15 @@ class McapFile:
         wanted = frozenset(topic_ids)
         begin = max(0, start_ns or 0)
         end = _TIMES_END if end_ns is None else min(end_ns, _TIMES_END)
-        pieces = [
-            _Piece(chunk.start_ns, partial(self._open_chunk, chunk, wanted, begin, end))
+        parts = [
+            Part(chunk.start_ns, partial(self._open_chunk, chunk, wanted, begin, end))
             for chunk in self._contents.chunks
             if chunk.start_ns < end and chunk.end_ns >= begin and not wanted.isdisjoint(chunk.counts or {})
         ]
         if places := self._contents.loose.places(wanted, begin, end):
             first_ns = self._contents.loose.times_ns[places[0]]
-            pieces.append(_Piece(first_ns, lambda: (self._loose_messages(places), 0)))
-        return _in_order(pieces)
+            parts.append(Part(first_ns, lambda: (self._loose_messages(places), 0)))
+        return in_time_order(parts)
 
     def close(self) -> None:
         """Close the file."""
@@ -123,31 +105,3 @@ def _topics(contents: Contents) -> tuple[StoredTopic, ...]:
         return StoredTopic(number, channel.topic, kind, counts[number], stated.get(number, 0) if stated else None)
 
     return tuple(topic(number, channel) for number, channel in sorted(contents.declared.channels.items()))
-
-
-def _in_order(pieces: Sequence[_Piece]) -> Iterator[StoredMessage]:
-    """Merge pieces, each of which is opened when the first of its messages may be due."""
-    waiting = deque(sorted(pieces, key=lambda piece: piece.start_ns))
-    # Next message of each open piece: its time, the number of the piece, the message, those behind it, bytes held.
-    due: list[tuple[int, int, StoredMessage, Iterator[StoredMessage], int]] = []
-    open_bytes = 0
-    while waiting or due:
-        while waiting and (not due or waiting[0].start_ns <= due[0][0]):
-            number = len(pieces) - len(waiting)
-            messages, size = waiting.popleft().open()
-            if (first := next(messages, None)) is not None:
-                heapq.heappush(due, (first.log_time_ns, number, first, messages, size))
-                open_bytes += size
-            if open_bytes > MAX_OPEN_BYTES:
-                raise ValueError(
-                    f"expected chunks one after the other, the log times of {len(due)} overlap, {open_bytes} bytes in "
-                    "all; sort the file by time with `mcap sort`"
-                )
-        if due:
-            _, number, message, messages, size = due[0]
-            if (following := next(messages, None)) is not None:
-                heapq.heapreplace(due, (following.log_time_ns, number, following, messages, size))
-            else:
-                heapq.heappop(due)
-                open_bytes -= size
-            yield message

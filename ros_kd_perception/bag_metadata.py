@@ -15,6 +15,8 @@ from ros_kd_perception.camera_topics import BagTopic
 
 METADATA_FILE = "metadata.yaml"
 MAX_METADATA_BYTES = 1 << 26
+MAX_TEXT_CHARACTERS = 255
+"""Of a name of a file, topic or type; file systems have none that are longer."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,14 @@ def read_metadata(path: Path) -> BagMetadata:
 
 
 def _metadata(path: Path, content: Mapping[str, Any]) -> BagMetadata:
-    compression = str(content.get("compression_format") or "")
-    if str(content.get("compression_mode")).lower() == "message" and compression != "zstd":
+    compression = _text(content.get("compression_format"))
+    if _text(content.get("compression_mode")).lower() == "message" and compression != "zstd":
         raise BagError(
             f"expected messages that are compressed with zstd, {path} says {compression!r}; `ros2 bag convert` the bag"
         )
     # A bag keeps the name that its folder had when it was recorded; up to version 3 it stood in the paths. Without
     # folders, a path leads nowhere else either.
-    files = tuple(dict.fromkeys(PurePath(str(file)).name for file in content["relative_file_paths"]))
+    files = tuple(dict.fromkeys(PurePath(_text(file)).name for file in content["relative_file_paths"]))
     if not files:
         raise ValueError("it names no files")
     return BagMetadata(files, tuple(_topic(entry) for entry in content["topics_with_message_count"]))
@@ -67,5 +69,12 @@ def _metadata(path: Path, content: Mapping[str, Any]) -> BagMetadata:
 
 def _topic(entry: Mapping[str, Any]) -> BagTopic:
     topic = entry["topic_metadata"]
-    kind = ros2_type(str(topic["type"]), str(topic["serialization_format"]))
-    return BagTopic(str(topic["name"]), kind, int(entry["message_count"]))
+    kind = ros2_type(_text(topic["type"]), _text(topic["serialization_format"]))
+    return BagTopic(_text(topic["name"]), kind, int(entry["message_count"]))
+
+
+def _text(value: object) -> str:
+    """A text, or what YAML makes of one without quotes, such as a number. A few nested lists can be gigabytes."""
+    if isinstance(value, (list, dict, set)) or (isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS):
+        raise ValueError(f"expected texts of at most {MAX_TEXT_CHARACTERS} characters, got another value")
+    return "" if value is None else str(value)

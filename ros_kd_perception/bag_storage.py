@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
+NO_TYPE = "no type"
+"""Message type of a topic of which the file does not say it."""
+
 _CDR_DEFINITIONS = ("ros2msg", "ros2idl", "omgidl")
 
 
@@ -84,6 +87,6 @@ def ros2_type(name: str, encoding: str, definition_encoding: str = "") -> str:
         type of ROS 2.
     """
     if encoding != "cdr" and not (encoding == "" and definition_encoding in _CDR_DEFINITIONS):
-        return f"{name or 'no type'} in {encoding or 'an unknown encoding'}"
+        return f"{name or NO_TYPE} in {encoding or 'an unknown encoding'}"
     package, slash, kind = name.partition("/")
-    return f"{package}/msg/{kind}" if slash and "/" not in kind else name or "no type"
+    return f"{package}/msg/{kind}" if slash and "/" not in kind else name or NO_TYPE

@@ -101,8 +101,14 @@ class BagWriter:
         """Write a serialised message of a declared topic.
 
         Raises:
-            BagError: the disk is full or fails; of an irreplaceable bag nothing may be written any more.
+            BagError: a time that no bag can hold, or the disk is full or fails; of an irreplaceable bag nothing may be
+                written any more.
         """
+        if not 0 <= log_time_ns < 1 << 64:
+            raise BagError(
+                f"expected times of recording from 1970 to 2554, got one of {log_time_ns} ns on {topic}; correct the "
+                "times of the bag"
+            )
         try:
             if self._reserve:
                 self._hold_room(len(data))

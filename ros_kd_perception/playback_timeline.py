@@ -29,6 +29,9 @@ Also how far log times may go back before that is taken for a clock that was set
 overlap by some messages.
 """
 
+LONGEST_PART_S = 1e9
+"""Of what the options of player and demo may ask for, 30 years: infinity and larger numbers count no nanoseconds."""
+
 MAX_TOLD_JUMPS = 10
 """Of a camera that takes a picture a minute every gap is jumped; so many are told one by one."""
 

@@ -81,7 +81,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str, compress: bool)
             out.write("/front/image_raw", START_NS + index, image(index, 120, 160))
     with BagReader(path) as bag:
         assert bag.cameras == {"front": "/front/image_raw"}
-        assert (bag.first_image_ns, bag.end_ns) == (START_NS, START_NS + 39)
+        assert (bag.first_image_ns, bag.last_image_ns) == (START_NS, START_NS + 39)
         assert bag.count(["/front/image_raw"]) == 40
         messages = list(read_camera_frames(bag))
     assert [message.log_time_ns for _, message, _ in messages] == [START_NS + index for index in range(40)]
@@ -142,7 +142,7 @@ def test_a_split_recording_without_metadata_is_read_in_order(tmp_path: Path) -> 
             out.write("/front/image_raw", START_NS + part, image(part))
     with BagReader(folder) as bag:
         assert stamps_of(bag) == [START_NS + part for part in (0, 1, 2, 10)]
-        assert (bag.first_image_ns, bag.end_ns) == (START_NS, START_NS + 10)
+        assert (bag.first_image_ns, bag.last_image_ns) == (START_NS, START_NS + 10)
 
 
 def test_a_part_of_a_bag_and_other_topics_can_be_read(tmp_path: Path) -> None:
@@ -290,6 +290,11 @@ def test_a_bag_without_messages_or_cameras(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "other.mcap") as out:
         out.write("/clock", 1, message_class("rosgraph_msgs/msg/Clock")(header(5).stamp))
     assert "/clock (rosgraph_msgs/msg/Clock)" in error_of(tmp_path / "other.mcap")
+    with BagWriter(tmp_path / "blind.mcap") as out:
+        out.add_topic("/front/image_raw", IMAGE)
+        out.write("/clock", 1, message_class("rosgraph_msgs/msg/Clock")(header(5).stamp))
+    with BagReader(tmp_path / "blind.mcap") as bag, pytest.raises(BagError, match="expected images on /front/image_"):
+        bag.check_has_images()
     write_drive(tmp_path / "drive.mcap")
     assert "/front/image_raw, /left/image_raw" in error_of(tmp_path / "drive.mcap", rear="/rear/image_raw")
 

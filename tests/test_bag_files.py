@@ -288,6 +288,17 @@ def test_messages_that_metadata_counts_and_the_files_have_not_are_missed(tmp_pat
     assert indices(folder / "drive.db3") == [0, 1]
 
 
+def test_names_in_metadata_that_are_no_texts_hide_no_frame_and_fill_no_memory(tmp_path: Path) -> None:
+    folder = write_bag(tmp_path / "drive", StoragePlugin.MCAP)
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 30))
+    for name in ("*a29", "[drive.mcap]", "x" * 300):
+        (folder / "metadata.yaml").write_text(
+            f"{bomb}rosbag2_bagfile_information: {{relative_file_paths: [{name}], topics_with_message_count: []}}"
+        )
+        assert indices(folder) == [0, 1, 2, 3]
+        assert "expected texts of at most 255 characters" in notes_of(folder)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "a: [", "rosbag2_bagfile_information: 3", "rosbag2_bagfile_information: {version: 99}", "[1]", "\x00\xff"],

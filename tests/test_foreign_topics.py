@@ -10,11 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 from mcap_builder import McapBuilder, channel, schema
 from rosbags.rosbag2 import StoragePlugin, Writer
 from small_bag import START_NS, image_message, moving_picture
 
 from ros_kd_perception.bag import BagError, BagReader, RawMessage, read_camera_frames, typestore
+from ros_kd_perception.camera_topics import CAMERA_INFO, BagTopic
 from ros_kd_perception.structures import Frame
 
 IMAGE, FEEDBACK = "sensor_msgs/msg/Image", "nav2_msgs/action/NavigateToPose_FeedbackMessage"
@@ -185,3 +187,42 @@ def test_cameras_of_another_serialisation_are_no_cameras(tmp_path: Path) -> None
         BagReader(path)
     path = write_mcap(path, ("jsonschema", ""), IMAGE, "json")
     assert len(read(path)) == 2
+
+
+@pytest.mark.parametrize("other", [("std_msgs/msg/String", "cdr"), ("sensor_msgs/Image", "ros1"), (CAMERA_INFO, "cdr")])
+def test_messages_of_another_type_on_the_topic_of_a_camera_are_left_out_and_said(
+    other: tuple[str, str], tmp_path: Path
+) -> None:
+    kind, encoding = other
+    declarations = [
+        schema(1, IMAGE), schema(2, kind), channel(FRONT, 1, "/front/image_raw"),
+        channel(FOREIGN, 2, "/front/image_raw", encoding),
+    ]  # fmt: skip
+    out = McapBuilder(declarations=declarations).add(*declarations)
+    text = b"\0\1\0\0\3\0\0\0hi\0"
+    out.chunk((FOREIGN, START_NS, text), (FRONT, START_NS + 1, image()), (FRONT, START_NS + 2, image()))
+    with BagReader(out.write(tmp_path / "drive.mcap")) as bag:
+        assert [isinstance(frame, Frame) for _, _, frame in read_camera_frames(bag)] == [True, True]
+        assert bag.count(["/front/image_raw"]) == 2
+        [note] = bag.notes
+    assert note.startswith("1 messages of /front/image_raw are left out")
+    assert kind in note
+
+
+def test_a_channel_without_schema_has_the_type_that_metadata_has_for_its_topic(tmp_path: Path) -> None:
+    declarations = [channel(FRONT, 0, "/front/image_raw"), channel(FOREIGN, 0, "/other")]
+    out = McapBuilder(declarations=declarations).add(*declarations)
+    out.chunk((FRONT, START_NS, image()), (FOREIGN, START_NS, b"?"))
+    out.write(tmp_path / "drive.mcap")
+    with pytest.raises(BagError, match=r"/front/image_raw \(no type\)"):
+        BagReader(tmp_path)
+    topic = {"name": "/front/image_raw", "type": IMAGE, "serialization_format": "cdr"}
+    information = {
+        "relative_file_paths": ["drive.mcap"],
+        "topics_with_message_count": [{"topic_metadata": topic, "message_count": 1}],
+    }
+    (tmp_path / "metadata.yaml").write_text(yaml.safe_dump({"rosbag2_bagfile_information": information}))
+    with BagReader(tmp_path) as bag:
+        [(_, _, frame)] = read_camera_frames(bag)
+        assert isinstance(frame, Frame)
+        assert bag.topics == (BagTopic("/front/image_raw", IMAGE, 1), BagTopic("/other", "no type", 1))

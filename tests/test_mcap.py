@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mcap_builder import McapBuilder, Message, channel, message, record, schema
 from small_bag import START_NS, image_message, moving_picture
 
-from ros_kd_perception import bag_mcap, mcap_contents
+from ros_kd_perception import bag_order, mcap_contents
 from ros_kd_perception.bag import BagError, BagReader, read_camera_frames, typestore
 from ros_kd_perception.structures import Frame
 
@@ -124,7 +124,7 @@ def test_every_frame_is_read_in_order_and_once(layout: str, summary: str, tmp_pa
 def test_a_part_of_a_file_is_read_from_chunks_and_from_outside_of_them(tmp_path: Path) -> None:
     out = builder().chunk(*frames(0, 5)).loose(*frames(3, 7, 4)).chunk(*frames(6, 2), compression="zstd")
     with BagReader(out.write(tmp_path / "drive.mcap")) as bag:
-        assert (bag.first_image_ns, bag.end_ns) == (START_NS, START_NS + 7)
+        assert (bag.first_image_ns, bag.last_image_ns) == (START_NS, START_NS + 7)
         part = bag.raw_messages({"/front/image_raw"}, START_NS + 2, START_NS + 6)
         assert [found.log_time_ns - START_NS for found in part] == [2, 3, 4, 5]
         assert list(bag.raw_messages({"/front/image_raw"}, START_NS + 8)) == []
@@ -214,7 +214,7 @@ def test_an_index_with_wrong_times_leaves_no_frame_out(tmp_path: Path) -> None:
     out = chunked()
     out.chunk_indexes = [index[:9] + bytes(16) + index[25:] for index in out.chunk_indexes]
     with BagReader(out.write(tmp_path / "drive.mcap")) as bag:
-        assert bag.end_ns == START_NS + 5
+        assert bag.last_image_ns == START_NS + 5
         part = bag.raw_messages({"/front/image_raw"}, START_NS + 1)
         assert [found.log_time_ns - START_NS for found in part] == [1, 4, 5]
 
@@ -277,7 +277,7 @@ def test_what_is_beyond_the_limits_is_said_without_a_repair(tmp_path: Path, monk
     overlapping = builder().chunk(*frames(0, 5)).chunk(*frames(1, 4)).write(tmp_path / "overlapping.mcap")
     outside = builder().loose(*frames(0, 1)).write(tmp_path / "outside.mcap")
     one_after_the_other = builder().chunk(*frames(0, 1)).chunk(*frames(4, 5)).write(tmp_path / "good.mcap")
-    monkeypatch.setattr(bag_mcap, "MAX_OPEN_BYTES", 500)
+    monkeypatch.setattr(bag_order, "MAX_OPEN_BYTES", 500)
     monkeypatch.setattr(mcap_contents, "MAX_LOOSE_MESSAGES", 1)
     assert "the log times of 2 overlap" in error_of(overlapping)
     assert "expected at most 1 messages outside of chunks" in error_of(outside)

@@ -4,14 +4,17 @@ import gzip
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from tiny_student import BOXES_XYXY, CONTRACT, HEIGHT, LABELS, SCORES, WIDTH, expected_class_map, write_tiny_student
 
 from ros_kd_perception import execution_provider
@@ -288,6 +291,18 @@ def test_a_bag_of_nothing_but_bad_frames_is_refused(
             bag.write("/front/image_raw", START_NS + index, raw_message(index, START_NS, encoding="nonsense"))
     sentence = refused(capsys, tmp_path, tmp_path / "drive.mcap", "-o", tmp_path / "out.mcap", "--model", model)
     assert "unknown_encoding 3" in sentence
+
+
+def test_times_before_1970_are_refused_where_they_would_be_written(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = typestore().serialize_cdr(raw_message(0, START_NS), "sensor_msgs/msg/Image")
+    with closing(sqlite3.connect(tmp_path / "drive.db3", isolation_level=None)) as database:
+        database.executescript(Sqlite3Writer.SQLITE_SCHEMA)
+        database.execute("INSERT INTO topics VALUES (1, '/front/image_raw', 'sensor_msgs/msg/Image', 'cdr', '', '')")
+        database.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES (1, -5, ?)", (bytes(message),))
+    sentence = refused(capsys, tmp_path, tmp_path / "drive.db3", "-o", tmp_path / "out.mcap", "--model", model)
+    assert "got one of -5 ns" in sentence
 
 
 def test_a_bag_that_ends_badly_leaves_nothing(drive: Path, model: Path, tmp_path: Path) -> None:

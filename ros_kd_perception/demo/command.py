@@ -31,7 +31,7 @@ from ros_kd_perception.demo.shared_memory import segment_bytes
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.output_paths import check_folder, make_folder, remove_if_empty
-from ros_kd_perception.playback_timeline import jump_sentences
+from ros_kd_perception.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.shipped_files import shipped_file
 from ros_kd_perception.video import VideoError
@@ -71,8 +71,10 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
         ChildFailed: the node, the player or the recorder failed; nothing was written.
     """
     output = Path(parsed.output)
-    if parsed.duration_s < 0:
-        raise DemoRefused(f"expected a --duration-s of 0 (all) or more seconds, got {parsed.duration_s:g}")
+    if not 0 <= parsed.duration_s <= LONGEST_PART_S:
+        raise DemoRefused(
+            f"expected a --duration-s of 0 (all) to {LONGEST_PART_S:g} seconds, got {parsed.duration_s:g}"
+        )
     _check_replaceable(output)
     model_path = Path(parsed.model) if parsed.model else shipped_file("models/student.onnx")
     sha256 = try_model(model_path, {"device": parsed.device, "require_gpu": parsed.require_gpu})
@@ -110,6 +112,7 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
     with BagReader(bag_path, parse_camera_topics(parsed.camera)) as bag:
         for note in bag.notes:
             _say(note)
+        bag.check_has_images()
         played = look_at_images(bag, parsed.duration_s)
         total = bag.count(bag.cameras.values())
         is_part = bool(parsed.duration_s) and played.count < total
