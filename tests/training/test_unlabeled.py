@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 
-from ros_kd_perception.bag import BagWriter, message_class
+from ros_kd_perception.bag import BagReader, BagWriter, message_class
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 from training.data import unlabeled
@@ -101,6 +105,29 @@ def test_second_time_takes_what_is_there_until_the_choice_changes(drive: Path, t
     assert take_frames_out(recipe, tmp_path) == first
     assert not marker.exists()
     assert take_frames_out(SourceRecipe("bag", drive, change_min=0.0, stride=2), tmp_path) != first
+
+
+def test_frames_that_a_killed_recorder_left_in_its_log_are_taken_out_when_the_log_is_there(tmp_path: Path) -> None:
+    write_images(tmp_path / "drive.mcap", [np.full((40, 60, 3), 80 * index, np.uint8) for index in range(3)])
+    with BagReader(tmp_path / "drive.mcap") as bag:
+        messages = [(message.log_time_ns, bytes(message.data)) for _, message in bag.frames()]
+    recording = tmp_path / "recording.db3"
+    with closing(sqlite3.connect(recording, isolation_level=None)) as recorder:
+        recorder.execute("PRAGMA journal_mode=WAL")
+        recorder.executescript(Sqlite3Writer.SQLITE_SCHEMA)
+        recorder.execute("INSERT INTO topics VALUES (1, '/front/image_raw', 'sensor_msgs/msg/Image', 'cdr', '', '')")
+        recorder.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES (1, ?, ?)", messages[0])
+        recorder.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for message in messages[1:]:
+            recorder.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES (1, ?, ?)", message)
+        shutil.copy2(recording, tmp_path / "drive.db3")
+        shutil.copy2(tmp_path / "recording.db3-wal", tmp_path / "log")
+    recipe = SourceRecipe("bag", tmp_path / "drive.db3", change_min=0.0)
+    for frames in (1, 3):
+        folder = take_frames_out(recipe, tmp_path / "frames")
+        assert len(list((folder / "images").iterdir())) == frames
+        if frames == 1:
+            shutil.copy2(tmp_path / "log", tmp_path / "drive.db3-wal")
 
 
 def test_frames_without_labels_say_so(drive: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ros_kd_perception.bag import BagError, BagReader, read_camera_frames
+from ros_kd_perception.bag import BagError, BagReader, logs_of, read_camera_frames
 from ros_kd_perception.class_tables import UNLABELED_ID
 from ros_kd_perception.output_paths import OutputPathError, make_folder
 from ros_kd_perception.structures import BadFrame, UInt8Array
@@ -142,8 +142,8 @@ def _thumbnail(image_bgr: UInt8Array) -> NDArray[np.float32]:
 def _key(recipe: SourceRecipe) -> str:
     """Changes when the bag does, or what is taken out of it."""
     path = recipe.folder
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
     try:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path, *logs_of(path)]
         facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     except OSError as error:
         raise DataError(f"{path}: expected a ROS 2 bag, got {error.strerror}; correct the recipe's folder") from error
