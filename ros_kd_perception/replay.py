@@ -8,10 +8,9 @@ and model give the same bytes every time.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_fr
 from ros_kd_perception.camera_topics import parse_camera_topics
 from ros_kd_perception.camera_watch import CameraWatch, picture_sample
 from ros_kd_perception.free_space_finder import FreeSpaceFinder
+from ros_kd_perception.interruption import one_interrupt
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
@@ -161,6 +161,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         bag = stack.enter_context(BagReader(options.bag, parse_camera_topics(options.camera)))
         for note in bag.notes:
             print(f"replay_bag: {note}", file=sys.stderr)
+        bag.check_has_images()
         wanted = {"device": options.device, "precision": options.precision, "require_gpu": options.require_gpu}
         sha256 = try_model(options.model, wanted)
         model = OnnxModel.open(options.model, **wanted, intra_op_threads=options.threads, sha256=sha256)
@@ -275,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Replay a bag; exit status 2 and one sentence for what cannot be used, 130 when interrupted."""
     options = parse_arguments(arguments)
     try:
-        with _one_interrupt():
+        with one_interrupt():
             summary = replay_bag(options)
     except KeyboardInterrupt:
         print("replay_bag: interrupted, nothing written", file=sys.stderr)
@@ -286,24 +287,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(summary.table())
     print(f"wrote {options.output}" + (f" and {options.overlay}" if options.overlay else ""))
     return 0
-
-
-@contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """SIGINT and SIGTERM both end the block by KeyboardInterrupt, and more of them do not disturb the tidying up."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupt(*_: object) -> None:
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = [signal.signal(number, interrupt) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,9 @@ def test_bad_requests_end_with_one_sentence(tmp_path, capsys):
         ["--samples", str(tmp_path / "none"), "--count", "0"],
         ["-o", str(tmp_path / "x.txt"), "--duration-s", "1"],
         ["-o", str(tmp_path / "x.mcap"), "--rate-hz", "0"],
+        ["-o", str(tmp_path / "x.mcap"), "--rate-hz", "inf"],
+        ["-o", str(tmp_path / "x.mcap"), "--duration-s", "inf"],
+        ["-o", str(tmp_path / "x.mcap"), "--duration-s", "nan"],
     ):
         assert render_drive.main(command) == 2, command
         assert len(capsys.readouterr().err.strip().splitlines()) == 1, command

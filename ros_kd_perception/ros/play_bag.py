@@ -31,7 +31,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_kd_perception.bag import BagError, BagReader, RawMessage
 from ros_kd_perception.camera_topics import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
-from ros_kd_perception.playback_timeline import LONGEST_GAP_S, MAX_TOLD_JUMPS, Jump, PlaybackTimeline
+from ros_kd_perception.interruption import SIGNALS, one_interrupt
+from ros_kd_perception.playback_timeline import (
+    LONGEST_GAP_S,
+    LONGEST_PART_S,
+    MAX_TOLD_JUMPS,
+    Jump,
+    PlaybackTimeline,
+)
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
 from ros_kd_perception.ros_environment import give_large_images_room
 from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
@@ -79,8 +86,13 @@ class PlayOptions:
     def __post_init__(self) -> None:
         if not 0.01 <= self.rate <= 100:
             raise ValueError(f"expected a --rate from 0.01 to 100, got {self.rate:g}")
-        if self.start_offset_s < 0 or self.duration_s < 0 or self.wait_for_subscribers_s < 0:
-            raise ValueError("expected --start-offset, --duration and --wait-for-subscribers of 0 seconds or more")
+        for option, length_s in (
+            ("--start-offset", self.start_offset_s),
+            ("--duration", self.duration_s),
+            ("--wait-for-subscribers", self.wait_for_subscribers_s),
+        ):
+            if not 0 <= length_s <= LONGEST_PART_S:
+                raise ValueError(f"expected a {option} of 0 to {LONGEST_PART_S:g} seconds, got {length_s:g}")
         if not 1 <= self.depth <= 1000:
             raise ValueError(f"expected a --depth from 1 to 1000, got {self.depth}")
 
@@ -155,7 +167,7 @@ class BagPlayer:
     def _play_once(self) -> None:
         timeline = PlaybackTimeline(self._options.keep_gaps)
         started_ns: int | None = None
-        sent_before = self.sent
+        sent_before, left_out = self.sent, 0
         for position_ns, message in self._placed_messages(timeline):
             started_ns = started_ns or time.monotonic_ns()
             due_ns = started_ns + round(position_ns / self._options.rate)
@@ -164,15 +176,21 @@ class BagPlayer:
             if self._stop.is_set():
                 return
             if message.damage:
+                left_out += 1
                 print(f"play_bag: left out a message: {message.damage}", file=sys.stderr)
                 continue
             self._send(message, due_ns)
         if self.sent == sent_before:
-            rest_s = (self._bag.end_ns - self._bag.first_image_ns) / 1e9
-            raise BagError(
-                f"expected images later than {self._options.start_offset_s:g} s after the first one, there are none: "
-                f"the bag ends {rest_s:.1f} s after it; choose a smaller --start-offset"
-            )
+            raise self._nothing_sent(left_out)
+
+    def _nothing_sent(self, left_out: int) -> BagError:
+        if left_out:
+            return BagError(f"expected images that can be sent, all {left_out} messages are damaged; record them again")
+        rest_s = (self._bag.last_image_ns - self._bag.first_image_ns) / 1e9
+        return BagError(
+            f"expected images later than {self._options.start_offset_s:g} s after the first one, there are none: the "
+            f"last one is {rest_s:.1f} s after it; choose a smaller --start-offset"
+        )
 
     def _placed_messages(self, timeline: PlaybackTimeline) -> Iterator[tuple[int, RawMessage]]:
         """What is played, each message with its position on the timeline, nanoseconds."""
@@ -268,14 +286,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv if arguments is None else ["play_bag", *arguments]
     parsed = parse_arguments(remove_ros_args(arguments)[1:])
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
         options = PlayOptions(
             parsed.rate, parsed.loop, parsed.start_offset, parsed.duration, parsed.reliability, parsed.depth,
             parsed.wait_for_subscribers, not parsed.no_clock, parsed.keep_gaps,
         )  # fmt: skip
-        with ExitStack() as stack:
+        with one_interrupt(), ExitStack() as stack:
             bag = stack.enter_context(BagReader(parsed.bag, parse_camera_topics(parsed.camera)))
             for note in bag.notes:
                 print(f"play_bag: {note}", file=sys.stderr)
@@ -288,8 +304,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stack.callback(rclpy.try_shutdown)
             node = Node("play_bag", start_parameter_services=False)
             player = BagPlayer(node, bag, options, traffic, stop)
+            for number in SIGNALS:
+                signal.signal(number, lambda *_: stop.set())
             print(f"playing {', '.join(bag.cameras)} of {parsed.bag}", flush=True)
             player.play()
+    except KeyboardInterrupt:
+        print("play_bag: interrupted, nothing played", file=sys.stderr)
+        return 130
     except (BagError, ValueError, OSError) as error:
         print(f"play_bag: {error}", file=sys.stderr)
         return 2

@@ -21,6 +21,9 @@ START_NS = 1_761_300_000_000_000_000
 JPEG_QUALITY = 90
 
 
+MAX_RATE_HZ = 1000
+
+
 @dataclass(frozen=True)
 class DrivePlan:
     """What to render: the street, how long, how often, by which cameras."""
@@ -56,8 +59,11 @@ def write_drive(
         BagError: The bag cannot be written.
         ValueError: A plan or a number of processes that cannot be.
     """
-    if processes < 1 or not plan.cameras or not plan.rate_hz > 0:
-        raise ValueError("expected at least one process, one camera and a rate above 0 Hz")
+    if processes < 1 or not plan.cameras or not 0 < plan.rate_hz <= MAX_RATE_HZ or not 0 < plan.duration_s <= 600:
+        raise ValueError(
+            f"expected at least one process, one camera, a rate of up to {MAX_RATE_HZ} Hz and up to 600 s, got "
+            f"{processes}, {len(plan.cameras)}, {plan.rate_hz:g} Hz and {plan.duration_s:g} s"
+        )
     total = len(plan.times_s) * len(plan.cameras)
     # Sensor noise does not compress: zstd would cost time and save little.
     bar = tqdm(total=total, unit="frame", desc="rendering drive", disable=None)

@@ -238,6 +238,7 @@ def test_what_cannot_be_used_is_one_sentence(tmp_path: Path, tiny_student: Path)
         (["--bag", bag, "--model", tiny_student, "--camera", "a=/b"], "/front/image_raw"),
         (["--bag", bag, "--model", text_file], "notes.txt"),
         (["--bag", bag, "--model", tiny_student, "--duration-s", "-1"], "--duration-s"),
+        (["--bag", bag, "--model", tiny_student, "--duration-s", "inf"], "--duration-s"),
     ):
         status, _, errors = run(*arguments, "--output", output)
         assert status == 2, errors

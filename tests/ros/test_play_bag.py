@@ -114,6 +114,43 @@ def test_loop_until_interrupted(peer: Peer, environment: dict[str, str], tmp_pat
     assert stamps[:6] == stamps[:3] * 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_unpacking(environment: dict[str, str], tmp_path: Path, number: signal.Signals) -> None:
+    bag, temporary = tmp_path / "endless.mcap.zst", tmp_path / "temporary"
+    temporary.mkdir()
+    zeros = zstd.compress(bytes(1 << 26))
+    bag.write_bytes(zstd.compress(b"\x89MCAP0\r\n".ljust(512, b"\0")) + zeros * 500)
+    process = start({**environment, "TMPDIR": str(temporary)}, str(bag))
+    while not list(temporary.glob("bag-*/*/bag")):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (130, "play_bag: interrupted, nothing played\n")
+    assert list(temporary.iterdir()) == []
+
+
+def test_damaged_messages_alone_are_said(environment: dict[str, str], tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "drive.mcap") as bag:
+        bag.add_topic(FRONT, "sensor_msgs/msg/Image")
+        bag.write_raw(FRONT, START_NS, zstd.compress(bytes(99))[:-3])
+    process = start(environment, str(tmp_path / "drive.mcap"))
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 2
+    assert "all 1 messages are damaged" in errors.splitlines()[-1]
+
+
+def test_after_a_clock_that_was_set_back_a_part_goes_on(
+    peer: Peer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "drive"
+    folder.mkdir()
+    for part, start_s in enumerate((0, -3600)):
+        write_timed_bag(folder / f"drive_{part}.mcap", [("front", start_s + k / 10) for k in range(5)])
+    peer.listen(Image, FRONT, EVERYTHING)
+    play(peer, start(environment, str(folder), "--start-offset", "0.35", "--wait-for-subscribers", "20"))
+    assert len(peer.received[FRONT]) == 6
+
+
 def seconds_sent(log: Path) -> list[float]:
     sent = list(read_traffic(log))
     return [(crossing.steady_ns - sent[0].steady_ns) / 1e9 for crossing in sent]
@@ -228,7 +265,10 @@ def test_nobody_subscribes(environment: dict[str, str], tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["nowhere.mcap"], "nowhere.mcap"),
-        (["{bag}", "--start-offset", "100"], "ends 0.1 s after"),
+        (["{bag}", "--start-offset", "100"], "the last one is 0.1 s after"),
+        (["{bag}", "--start-offset", "nan"], "--start-offset"),
+        (["{bag}", "--duration", "inf"], "--duration"),
+        (["{bag}", "--wait-for-subscribers", "inf"], "--wait-for-subscribers"),
         (["{bag}", "--rate", "0"], "--rate"),
         (["{bag}", "--camera", "front"], "NAME=TOPIC"),
         (["{bag}", "--camera", "front=/rear/image_raw"], "/rear/image_raw"),
