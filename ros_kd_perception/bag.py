@@ -32,7 +32,7 @@ except ImportError as error:
     ) from error
 
 from ros_kd_perception.bag_database import logs_of
-from ros_kd_perception.bag_errors import BagError, lost
+from ros_kd_perception.bag_errors import BagError, being_written, lost
 from ros_kd_perception.bag_metadata import METADATA_FILE
 from ros_kd_perception.bag_order import Part, in_time_order, simultaneous
 from ros_kd_perception.bag_storage import NO_TYPE, StorageFile, StoredTopic
@@ -93,6 +93,7 @@ class BagReader:
         try:
             found = self._stack.enter_context(BagFiles(self.path))
             self.notes, self._stated = tuple(found.notes), found.topics
+            self._found = {file.given: file for file in found.files}
             for file in found.files:
                 self._files.append(open_storage(file))
                 self._stack.callback(self._files[-1].close)
@@ -229,9 +230,11 @@ class BagReader:
                 topic, read = wanted[topic_id], read + 1
                 yield unpacked_message(RawMessage(topic.name, topic.message_type, log_time_ns, data))
         except Exception as error:  # whatever the damage makes of it
-            raise unreadable(file.path, error, file.repair) from None
+            raise unreadable(self._found[file.path], error, file.repair) from None
         there = sum(topic.count for topic in wanted.values())
         if start_ns is None and end_ns is None and read < there:
+            if self._found[file.path].has_changed():
+                raise being_written(file.path, "read")
             raise lost(file.path, ", ".join(sorted(topic.name for topic in wanted.values())), there, read, file.repair)
 
     def _check_complete(self, topics: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from ros_kd_perception.bag_errors import BagError, one_line
+from ros_kd_perception.bag_errors import BagError, being_written, one_line
 
 _LOGS = ("-wal", "-journal")
 _WAL_HEADER_BYTES = 32
@@ -47,6 +47,12 @@ def logs_of(database: Path) -> list[Path]:
 def copied_bytes(database: Path) -> int:
     """How much room a copy needs while its logs are merged into it."""
     return database.stat().st_size + 2 * sum(log.stat().st_size for log in logs_of(database))
+
+
+def state_of(file: Path) -> tuple[int, int]:
+    """What changes when a file is written to: its size, and the time of the last change."""
+    state = file.stat()
+    return state.st_size, state.st_mtime_ns
 
 
 def copy_with_logs(database: Path, target: Path) -> str:
@@ -115,11 +121,11 @@ def _copy(database: Path, target: Path) -> list[Path]:
     for _ in range(_COPY_ATTEMPTS):
         try:
             logs = logs_of(database)
-            before = _states([database, *logs])
+            before = [state_of(file) for file in (database, *logs)]
             shutil.copyfile(database, target)
             for log in logs:
                 shutil.copyfile(log, target.with_name(target.name + log.name[log.name.rindex("-") :]))
-            if logs_of(database) == logs and _states([database, *logs]) == before:
+            if logs_of(database) == logs and [state_of(file) for file in (database, *logs)] == before:
                 return logs
         except FileNotFoundError:
             if not database.exists():
@@ -127,14 +133,7 @@ def _copy(database: Path, target: Path) -> list[Path]:
             # The recorder took its log away: it has just ended.
         for suffix in _LOGS:
             target.with_name(target.name + suffix).unlink(missing_ok=True)
-    raise BagError(
-        f"expected {database} to stay as it is while it is copied, but something writes to it; wait until the "
-        "recording has ended"
-    )
-
-
-def _states(files: Sequence[Path]) -> list[tuple[int, int]]:
-    return [(state.st_size, state.st_mtime_ns) for state in (file.stat() for file in files)]
+    raise being_written(database, "copied")
 
 
 def _facts_of_copy(copy: Path) -> tuple[list[tuple[int, str]], list[tuple[int, int]]] | None:

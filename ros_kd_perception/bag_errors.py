@@ -33,6 +33,19 @@ def lost(path: Path, topic: str, stated: int, found: int, remedy: str) -> BagErr
     )
 
 
+def being_written(path: Path, action: str) -> BagError:
+    """Say that a file changed while it was used.
+
+    Args:
+        path: of the file.
+        action: what was done with it, such as `read`.
+    """
+    return BagError(
+        f"expected {path} to stay as it is while it is {action}, but something writes to it; wait until the recording "
+        "has ended"
+    )
+
+
 def one_line(error: Exception) -> str:
     """What an exception says, without line breaks, at most 200 characters; its class if it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -16,6 +16,7 @@ from ros_kd_perception.bag_database import (
     copied_bytes,
     copy_with_logs,
     logs_of,
+    state_of,
 )
 from ros_kd_perception.bag_discovery import find_bag_files
 from ros_kd_perception.bag_errors import BagError, one_line
@@ -36,10 +37,16 @@ class PlainFile:
     Attributes:
         given: the file that the user has.
         path: what to read, the same file or a copy that is gone when the bag is closed.
+        state: of `path` when it was found, as `state_of` returns it.
     """
 
     given: Path
     path: Path
+    state: tuple[int, int]
+
+    def has_changed(self) -> bool:
+        """Whether something wrote to it since it was found."""
+        return not self.path.exists() or state_of(self.path) != self.state
 
 
 class BagFiles:
@@ -67,7 +74,7 @@ class BagFiles:
             found = find_bag_files(path)
             self.notes = list(found.notes)
             self.topics = found.topics
-            self.files = [PlainFile(file, self._plain(file)) for file in found.files]
+            self.files = [self._plain(file) for file in found.files]
         except OSError as error:
             self.close()
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -89,11 +96,13 @@ class BagFiles:
     ) -> None:
         self.close()
 
-    def _plain(self, file: Path) -> Path:
-        content = content_of(head_of(file))
+    def _plain(self, file: Path) -> PlainFile:
+        content, plain = content_of(head_of(file)), file
         if content in FILE_COMPRESSIONS:
-            return self._unpack(file, content)
-        return self._with_logs(file) if content == SQLITE else file
+            plain = self._unpack(file, content)
+        elif content == SQLITE:
+            plain = self._with_logs(file)
+        return PlainFile(file, plain, state_of(plain))
 
     def _unpack(self, file: Path, compression: str) -> Path:
         target = self._new_copy()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from ros_kd_perception.bag_content import MCAP, SQLITE, content_of, head_of, what_it_is
-from ros_kd_perception.bag_errors import BagError, CutOff, Damaged, one_line
+from ros_kd_perception.bag_errors import BagError, CutOff, Damaged, being_written, one_line
 from ros_kd_perception.bag_files import PlainFile
 from ros_kd_perception.bag_mcap import McapFile
 from ros_kd_perception.bag_sqlite import SqliteFile
@@ -26,29 +25,32 @@ def open_storage(file: PlainFile) -> StorageFile:
     try:
         head = head_of(file.path)
     except OSError as error:
-        raise unreadable(given, error) from None
+        raise unreadable(file, error) from None
     kind = _KINDS.get(content_of(head))
     if kind is None:
         for beginning, cut_off in _BEGINNINGS:
             if head and beginning.startswith(head):
-                raise unreadable(given, CutOff(f"it has {len(head)} bytes"), cut_off.repair)
+                raise unreadable(file, CutOff(f"it has {len(head)} bytes"), cut_off.repair)
         raise BagError(f"expected {given} to be an MCAP or SQLite file of ROS 2, {what_it_is(head)}")
     try:
         opened = kind(file.path)
     except Exception as error:  # whatever the damage makes of it
-        raise unreadable(given, error, kind.repair) from None
+        raise unreadable(file, error, kind.repair) from None
     opened.path = given
     return opened
 
 
-def unreadable(path: Path, error: Exception, repair: str = "") -> BagError:
+def unreadable(file: PlainFile, error: Exception, repair: str = "") -> BagError:
     """Say what is wrong with a file of a bag, and how to save what is whole of it.
 
     Args:
-        path: of the file.
-        error: what came up while it was opened or read.
+        file: that cannot be opened or read on.
+        error: what came up.
         repair: a command in backquotes.
     """
+    path = file.given
+    if isinstance(error, (CutOff, Damaged)) and file.has_changed():
+        return being_written(path, "read")
     if isinstance(error, CutOff):
         return BagError(
             f"expected {path} to be a whole bag, {error}: it was cut off or is still being recorded; repair it with "

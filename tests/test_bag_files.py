@@ -389,6 +389,25 @@ def test_a_log_is_read_where_the_folder_has_metadata_and_the_file_is_a_link(kill
     assert indices(links) == list(range(10))
 
 
+@pytest.mark.parametrize("change", ["DELETE FROM messages WHERE id > 300", "VACUUM"])
+def test_a_database_that_is_written_to_while_it_is_read(change: str, tmp_path: Path) -> None:
+    file = tmp_path / "drive.db3"
+    with closing(open_recorder(file, "MEMORY")) as recorder:
+        recorder.execute("BEGIN")
+        recorder.executemany(
+            "INSERT INTO messages(topic_id, timestamp, data) VALUES (1, ?, ?)",
+            [(START_NS + 7919 * index % 1000, bytes(2000)) for index in range(1000)],
+        )
+        recorder.execute("COMMIT")
+        with BagReader(file) as bag:
+            frames = bag.frames()
+            next(frames)
+            recorder.execute("DELETE FROM messages WHERE id > 500")
+            recorder.execute(change)
+            with pytest.raises(BagError, match="something writes to it; wait until the recording has ended"):
+                list(frames)
+
+
 def test_the_replay_of_a_killed_recording_says_what_it_read(
     killed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
