@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -241,7 +241,10 @@ class BagPlayer:
             return
         self.sent += 1
         if self._traffic:
-            self._traffic.write(Crossing(now_ns, "image", camera, stamp_ns_of(message.data)))
+            stamp_ns = 0
+            with suppress(ValueError):  # too short for a stamp: no subscriber can read it, and it was sent all the same
+                stamp_ns = stamp_ns_of(message.data)
+            self._traffic.write(Crossing(now_ns, "image", camera, stamp_ns))
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:

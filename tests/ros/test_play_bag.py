@@ -129,6 +129,22 @@ def test_an_interrupt_ends_the_unpacking(environment: dict[str, str], tmp_path: 
     assert list(temporary.iterdir()) == []
 
 
+def test_a_message_that_is_too_short_for_a_header_does_not_end_the_playing(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    message = image_message("front", START_NS, moving_picture((8, 8), 0))
+    whole = bytes(typestore().serialize_cdr(message, "sensor_msgs/msg/Image"))
+    with BagWriter(tmp_path / "drive.mcap") as bag:
+        bag.add_topic(FRONT, "sensor_msgs/msg/Image")
+        for index, data in enumerate([b"", b"\0\1", whole]):
+            bag.write_raw(FRONT, START_NS + index, data)
+    process = start(environment, str(tmp_path / "drive.mcap"), "--traffic-log", str(tmp_path / "sent.csv"))
+    output, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, errors
+    assert "played 3 images" in output
+    assert [crossing.stamp_ns for crossing in read_traffic(tmp_path / "sent.csv")] == [0, 0, START_NS]
+
+
 def test_damaged_messages_alone_are_said(environment: dict[str, str], tmp_path: Path) -> None:
     with BagWriter(tmp_path / "drive.mcap") as bag:
         bag.add_topic(FRONT, "sensor_msgs/msg/Image")
