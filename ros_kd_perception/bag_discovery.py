@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ros_kd_perception.bag_errors import BagError, one_line
@@ -52,12 +52,13 @@ def find_bag_files(path: Path) -> FoundFiles:
         raise BagError(f"expected a file or a folder at {path}, got a device or a pipe; give a bag on a disk")
     metadata = path / METADATA_FILE
     if not metadata.is_file():
-        return FoundFiles(_all_in(path))
+        return _all_in(path)
     try:
         stated = read_metadata(metadata)
     except ValueError as error:
+        found = _all_in(path)
         note = f"{metadata} cannot be used ({one_line(error)}); the bag files beside it are read"
-        return FoundFiles(_all_in(path), [note])
+        return replace(found, notes=[note, *found.notes])
     return _named_in(path, stated)
 
 
@@ -77,14 +78,18 @@ def _named_in(folder: Path, stated: BagMetadata) -> FoundFiles:
     return FoundFiles(files, notes, stated.topics)
 
 
-def _all_in(folder: Path) -> list[Path]:
+def _all_in(folder: Path) -> FoundFiles:
     files = _bag_files_in(folder)
     if not files:
         others = sorted(file.name + "/" * file.is_dir() for file in folder.iterdir())
         raise BagError(
             f"expected a {METADATA_FILE}, .mcap or .db3 in {folder}, found {_some(others)}; give the folder of a bag"
         )
-    return files
+    # A recorder that is killed as it begins a file leaves it empty; a bag of one empty file is refused by its content.
+    filled = [file for file in files if file.stat().st_size] or files[:1]
+    empty = [file.name for file in files if file not in filled]
+    notes = [f"not read, for there is nothing in it: {_some(empty)} of {folder}"] if empty else []
+    return FoundFiles(filled, notes)
 
 
 def _present(folder: Path, name: str) -> Path | None:

@@ -54,7 +54,7 @@ def read_metadata(path: Path) -> BagMetadata:
 
 
 def _metadata(path: Path, content: Mapping[str, Any]) -> BagMetadata:
-    compression = _text(content.get("compression_format"))
+    compression = _text(content.get("compression_format")).lower()
     if _text(content.get("compression_mode")).lower() == "message" and compression != "zstd":
         raise BagError(
             f"expected messages that are compressed with zstd, {path} says {compression!r}; `ros2 bag convert` the bag"

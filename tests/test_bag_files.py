@@ -169,6 +169,19 @@ def test_a_split_recording_of_which_the_recorder_had_packed_a_part(with_metadata
     assert indices(folder) == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("plugin", list(StoragePlugin))
+def test_the_file_that_a_killed_recorder_had_just_begun_is_left_out(plugin: StoragePlugin, tmp_path: Path) -> None:
+    folder = write_bag(tmp_path / "drive", plugin)
+    (folder / "metadata.yaml").unlink()
+    last = folder / f"drive_1{file_of(folder).suffix}"
+    last.touch()
+    assert indices(folder) == [0, 1, 2, 3]
+    assert last.name in notes_of(folder)
+    for file in folder.iterdir():
+        file.write_bytes(b"")
+    assert "it is empty" in refusal(folder)
+
+
 @pytest.mark.parametrize("cut", [4, 30, -4])
 def test_a_packed_file_that_is_not_whole(cut: int, tmp_path: Path, temporary: Path) -> None:
     packed = tmp_path / "drive.mcap.zstd"
