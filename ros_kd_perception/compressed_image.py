@@ -8,7 +8,8 @@ import zlib
 import cv2
 import numpy as np
 
-from ros_kd_perception.jpeg_scan import extraneous_bytes_are_harmless, without_filler
+from ros_kd_perception.jpeg_filler import extraneous_bytes_are_harmless, without_filler
+from ros_kd_perception.jpeg_scan import UnreadableScan
 from ros_kd_perception.jpeg_warnings import extra_bytes, hear
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
@@ -114,9 +115,11 @@ def _is_whole(content: bytes, complaint: str) -> bool:
     extra = extra_bytes(complaint)
     if extra is None:
         return False
-    # A second decoding takes milliseconds, following the codes of a scan up to a tenth of a second.
-    shorter = without_filler(content, *extra)
-    return (shorter is not None and not _decode(shorter)[1]) or extraneous_bytes_are_harmless(content)
+    try:
+        return extraneous_bytes_are_harmless(content)
+    except UnreadableScan:
+        shorter = without_filler(content, *extra)
+        return shorter is not None and not _decode(shorter)[1]
 
 
 def _jpeg_frame(content: bytes) -> tuple[int, int, int, int]:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 HARMLESS_EXTRA_BYTES = 3
-"""Webcams often leave a few bytes between the scan and the next marker. So few are passed over here; `jpeg_scan` tells
-more of them from what a misread scan leaves over."""
+"""Webcams often leave a few bytes between the scan and the next marker. So few are passed over here; `jpeg_filler`
+tells more of them from what a misread scan leaves over."""
 
 MAX_VISITS = 64
 """Decoders that one redirection serves before it ends: what other threads write must come out some time."""
@@ -52,6 +52,18 @@ def hear(decode: Callable[[], Result]) -> tuple[Result, list[str]]:
         result, said, _ = _ear.listen_alone(decode)
         alone = True
     return result, _complaints(said) if alone else []
+
+
+def hear_each(decoders: Sequence[Callable[[], Result]]) -> list[tuple[Result, list[str]]]:
+    """Run decoders one after the other, while no other thread decodes.
+
+    Returns:
+        For each what it returned, and its complaints about damaged data, harmless or not.
+    """
+    heard = _ear.listen_to_each(decoders)
+    return [
+        (result, [line for line in map(str.strip, said.splitlines()) if _DAMAGE.match(line)]) for result, said in heard
+    ]
 
 
 def extra_bytes(complaint: str) -> tuple[int, int] | None:
@@ -105,6 +117,15 @@ class _Ear:
         with self._entrance:
             return self._run(decode, self._enter(alone=True))
 
+    def listen_to_each(self, decoders: Sequence[Callable[[], Result]]) -> list[tuple[Result, str]]:
+        """What each returned and what was said meanwhile, while no other decoder runs."""
+        with self._entrance:
+            visit = self._enter(alone=True)
+            try:
+                return [self._overhear(decode) for decode in decoders]
+            finally:
+                self._leave(visit)
+
     def duplicate_original(self) -> int | None:
         with self._changed, suppress(OSError):
             return os.dup(self._descriptors[0] if self._descriptors else _STANDARD_ERROR)
@@ -116,6 +137,13 @@ class _Ear:
         finally:
             said, alone = self._leave(visit)
         return result, said, alone
+
+    def _overhear(self, decode: Callable[[], Result]) -> tuple[Result, str]:
+        if self._descriptors is None:
+            return decode(), ""
+        begin = os.fstat(self._descriptors[1]).st_size
+        result = decode()
+        return result, _read(self._descriptors[1], begin).decode(errors="replace")
 
     def _enter(self, alone: bool) -> _Visit:
         with self._changed:

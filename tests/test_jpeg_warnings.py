@@ -18,7 +18,7 @@ import pytest
 from ros_kd_perception import candidate_check, shadow_process
 from ros_kd_perception.candidate_check import CandidateRefused, check_in_child
 from ros_kd_perception.compressed_image import decode_file
-from ros_kd_perception.jpeg_warnings import MAX_VISITS, hear, standard_error
+from ros_kd_perception.jpeg_warnings import MAX_VISITS, hear, hear_each, standard_error
 from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
 from ros_kd_perception.structures import BadFrame
 
@@ -123,6 +123,16 @@ def test_damage_among_sound_frames_without_any_order() -> None:
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(refused, [jpeg(0), jpeg(1), damaged_jpeg(), jpeg(2), jpeg(3)] * 60))
     assert outcomes == [False, False, True, False, False] * 60
+
+
+def test_each_of_several_decoders_has_complaints_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    lines = [b"Corrupt JPEG data: 1 extraneous bytes before marker 0xd9\n", b"from elsewhere\n", DAMAGE, b""]
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(refused, damaged_jpeg()) for _ in range(60)]
+        heard = hear_each([lambda line=line: os.write(2, line) for line in lines])
+        assert all(other.result(TIMEOUT_S) for other in others)
+    assert heard == [(57, [lines[0].decode().strip()]), (15, []), (49, [DAMAGE.decode().strip()]), (0, [])]
+    assert capfd.readouterr().err == "from elsewhere\n"
 
 
 def test_other_threads_keep_their_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
