@@ -163,7 +163,10 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
     elif (replaced := dropped.get("replaced", 0) + (lost := dropped.get("lost", 0))) * 2 > recent.received:
         text = f"cannot keep up: {_rates(facts)}"
         if lost * 2 > replaced:
-            text += f"; {lost} of the last {recent.received} frames were lost before the node took them: {_REMEDIES}"
+            text += (
+                f"; {lost} of the last {recent.received} frames were lost before the node took them, by a machine that is "
+                f"too busy or on their way: {_REMEDIES}"
+            )
         yield Verdict(overloaded, "overloaded", text)
 
 

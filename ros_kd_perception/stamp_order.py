@@ -24,7 +24,7 @@ class _CameraStamps:
     newest_ns: int = 0
     newest_arrival_ns: int = 0
     seen_arrival_ns: int = 0  # of the frame before, accepted or not
-    before_leap_ns: int = 0  # 0: the time line has not leapt lately
+    before_leap_ns: int = 1  # 0: the time line has not leapt lately; the first stamp leaps from nothing
     since_leap: int = 0
     is_distrusted: bool = False
     refused_ns: list[int] = field(default_factory=list)
@@ -38,8 +38,8 @@ class StampOrder:
     lost.
 
     A single stamp that leaps ahead passes, for a clock may have been set; if the next stamps go on where the others
-    were, they pass, too, and it was wrong. From then on leaps of that camera are refused until `RESTART_AFTER` come in
-    a row.
+    were, they pass, too, and it was wrong. So it is with the first stamp of all. From then on leaps of that camera are
+    refused until `RESTART_AFTER` come in a row.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,8 @@ class StampOrder:
         if stamp_ns >= stamps.newest_ns:
             self._check_leap(camera, stamps, stamp_ns, arrival_ns, seen_ns)
             return 0.0
-        wrongly_ahead_ns = stamps.newest_ns - stamp_ns if 0 < stamps.before_leap_ns <= stamp_ns else 0
+        back_ns = stamps.newest_ns - stamp_ns
+        wrongly_ahead_ns = back_ns if back_ns > LEAP_NS and 0 < stamps.before_leap_ns <= stamp_ns else 0
         if wrongly_ahead_ns or _is_restart(stamps, stamp_ns):
             stamps.is_distrusted |= wrongly_ahead_ns > 0
             stamps.before_leap_ns = 0
@@ -76,7 +77,7 @@ class StampOrder:
         raise BadFrame(
             "stamp_backwards",
             f"expected a header stamp of {stamps.newest_ns} ns or later from {camera}, got {stamp_ns} ns, "
-            f"{(stamps.newest_ns - stamp_ns) / 1e9:.3f} s back",
+            f"{back_ns / 1e9:.3f} s back",
         )
 
     @staticmethod

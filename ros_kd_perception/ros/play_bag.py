@@ -167,7 +167,7 @@ class BagPlayer:
     def _play_once(self) -> None:
         timeline = PlaybackTimeline(self._options.keep_gaps)
         started_ns: int | None = None
-        sent_before, left_out = self.sent, 0
+        sent_before, left_out, jumps_before = self.sent, 0, -1
         for position_ns, message in self._placed_messages(timeline):
             started_ns = started_ns or time.monotonic_ns()
             due_ns = started_ns + round(position_ns / self._options.rate)
@@ -175,6 +175,10 @@ class BagPlayer:
             self._wait_until(due_ns, started_ns, timeline)
             if self._stop.is_set():
                 return
+            if message.topic in self._cameras and len(timeline.jumps) > jumps_before:
+                # The clock is set before the first image that goes by it, whose stamp would be of the future.
+                jumps_before = len(timeline.jumps)
+                self._tick(position_ns, timeline)
             if message.damage:
                 left_out += 1
                 print(f"play_bag: left out a message: {message.damage}", file=sys.stderr)
@@ -222,15 +226,18 @@ class BagPlayer:
     def _wait_until(self, due_ns: int, started_ns: int, timeline: PlaybackTimeline) -> None:
         now_ns = time.monotonic_ns()
         while now_ns < due_ns and not self._stop.is_set():
-            if self._clock and now_ns >= self._next_tick_ns:
-                clock_ns = timeline.log_time_ns(round((now_ns - started_ns) * self._options.rate))
-                message = Clock()
-                message.clock.sec, message.clock.nanosec = divmod(max(0, min(clock_ns, MAX_CLOCK_NS)), 1_000_000_000)
-                self._clock.publish(message)
+            if now_ns >= self._next_tick_ns:
+                self._tick(round((now_ns - started_ns) * self._options.rate), timeline)
                 self._next_tick_ns = now_ns + CLOCK_PERIOD_NS
             wake_ns = min(due_ns, self._next_tick_ns) if self._clock else due_ns
             self._stop.wait(max(0, wake_ns - now_ns) / 1e9)
             now_ns = time.monotonic_ns()
+
+    def _tick(self, position_ns: int, timeline: PlaybackTimeline) -> None:
+        if self._clock:
+            clock_ns, message = timeline.log_time_ns(position_ns), Clock()
+            message.clock.sec, message.clock.nanosec = divmod(max(0, min(clock_ns, MAX_CLOCK_NS)), 1_000_000_000)
+            self._clock.publish(message)
 
     def _send(self, message: RawMessage, due_ns: int) -> None:
         now_ns = time.monotonic_ns()

@@ -17,12 +17,13 @@ AHEAD_MS = 100.0
 """Or the limit, if that is more: by so much stamps may lead the clock, as they do a `/clock` of ten ticks a second."""
 
 FUTURE_S = 1.0
-"""A single stamp further ahead of a clock that the camera's stamps go by is wrong; `/clock` may lag by less."""
+"""A single stamp that leaps further ahead of the clock that the camera goes by is wrong; `/clock` may lag by less."""
 
 
 @dataclass
 class _CameraClock:
     is_suspended: bool = False
+    newest_ns: int = 0  # stamp of the newest frame that was not refused as one of the future
     comparable: int = 0  # frames in a row whose stamps go by the ROS clock, but for those of the future
     ahead: int = 0  # frames in a row whose stamps are of the future
 
@@ -59,9 +60,10 @@ class StampAge:
         return self.max_age_ms > 0 and self._clocks[camera].is_suspended
 
     def check_future(self, camera: str, stamp_ns: int) -> None:
-        """Refuse a stamp ahead of the clock, where the `RESTART_AFTER` before it went by that clock.
+        """Refuse a stamp that leaps ahead of the clock, where the `RESTART_AFTER` before it went by that clock.
 
-        From so many in a row on the camera is taken to go by another clock, and they pass.
+        After `RESTART_AFTER` leaps in a row the camera is taken to go by another clock, and they pass. Stamps that get
+        ahead in small steps pass, too: then the clock stands, as a `/clock` of few ticks does between them.
 
         Raises:
             BadFrame: `stamp_ahead`.
@@ -69,14 +71,15 @@ class StampAge:
         clock, age_ns = self._clocks[camera], self._clock_ns() - stamp_ns
         if age_ns >= -FUTURE_S * 1e9:
             clock.comparable, clock.ahead = clock.comparable + 1 if age_ns <= APART_S * 1e9 else 0, 0
-            return
-        clock.ahead += 1
-        if clock.comparable >= RESTART_AFTER and clock.ahead < RESTART_AFTER:
-            raise BadFrame(
-                "stamp_ahead",
-                f"expected a header stamp of the ROS clock from {camera}, as before, got one {_apart(age_ns)} it",
-            )
-        clock.comparable = 0
+        elif stamp_ns - clock.newest_ns > FUTURE_S * 1e9:
+            clock.ahead += 1
+            if clock.comparable >= RESTART_AFTER and clock.ahead < RESTART_AFTER:
+                raise BadFrame(
+                    "stamp_ahead",
+                    f"expected a header stamp of the ROS clock from {camera}, as before, got one {_apart(age_ns)} it",
+                )
+            clock.comparable = 0
+        clock.newest_ns = stamp_ns
 
     def check(self, camera: str, stamp_ns: int) -> float | None:
         """Age of a frame in milliseconds; None where stamps and clock are too far apart to tell.

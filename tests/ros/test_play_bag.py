@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -303,3 +304,17 @@ def test_what_cannot_be_played_is_one_sentence(
     assert errors.startswith("play_bag: ")
     assert errors.count("\n") == 1
     assert sentence in errors
+
+
+def test_the_clock_is_ahead_of_the_first_image_behind_a_gap(
+    peer: Peer, environment: dict[str, str], tmp_path: Path, start_node: Any
+) -> None:
+    """Else a node that goes by that clock takes its stamp for one of the future."""
+    times_s = [start_s + k / 10 for start_s in (0.0, 70.0, 140.0) for k in range(8)]
+    bag = write_timed_bag(tmp_path / "drive.mcap", [("front", time_s) for time_s in times_s])
+    start_node(use_sim_time=True)
+    peer.until_active()
+    play(peer, start(environment, str(bag), "--wait-for-subscribers", "20"))
+    peer.until(lambda: peer.count("front", "received") == len(times_s), "every image has come")
+    peer.until(lambda: not peer.count("front", "waiting"), "all are worked off")
+    assert peer.drops("front").get("stamp_ahead", 0) == 0

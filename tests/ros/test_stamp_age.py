@@ -38,6 +38,15 @@ def test_a_clock_of_few_ticks_makes_no_stamp_one_of_the_future() -> None:
     assert Camera().show(-0.1, 0.25, 0.9, -0.1) == [""] * 4
 
 
+def test_a_clock_that_stands_makes_no_stamp_one_of_the_future() -> None:
+    """A bag that is played at twice its speed with one tick of /clock a second, and a camera whose clock runs away."""
+    assert Camera().show(*(n / 10 for n in range(-5, 40))) == [""] * 45
+
+
+def test_a_wrong_stamp_is_told_while_the_clock_stands() -> None:
+    assert Camera().show(*(n / 10 for n in range(-5, 15)), 7200.0, 1.6) == [*[""] * 20, "stamp_ahead", ""]
+
+
 def test_a_camera_whose_clock_is_set_ahead_goes_on_after_two_frames() -> None:
     camera = Camera()
     for _ in range(2):
