@@ -164,8 +164,8 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
         text = f"cannot keep up: {_rates(facts)}"
         if lost * 2 > replaced:
             text += (
-                f"; {lost} of the last {recent.received} frames were lost before the node took them, by a machine that is "
-                f"too busy or on their way: {_REMEDIES}"
+                f"; {lost} of the last {recent.received} frames were lost before the node took them, on a machine that "
+                f"is too busy or on their way: {_REMEDIES}"
             )
         yield Verdict(overloaded, "overloaded", text)
 
