@@ -131,9 +131,9 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
         yield _refusal(facts, refused)
     if facts.stamp_limit_suspended:
         text = (
-            "max_stamp_age_ms cannot be applied, stamp_age_unknown says what becomes of the frames: header stamps are "
-            "more than 10 s behind the clock, or ahead of it; "
-            "synchronise the camera's clock, or for a bag set use_sim_time and play it with /clock"
+            "max_stamp_age_ms cannot be applied: header stamps are more than 10 s behind the clock, or ahead of it; "
+            "synchronise the camera's clock, or for a bag set use_sim_time and play it with /clock; stamp_age_unknown "
+            "says whether frames are published meanwhile"
         )
         yield Verdict(Level.WARN, "clocks_apart", text)
     if watch.time_jumps_s:

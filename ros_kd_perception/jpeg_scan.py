@@ -19,6 +19,7 @@ _WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
 _BLOCK_PX = 8
 # The decoder takes 40 microseconds at least for a segment; a picture of 1920x1080 has 8160 MCUs.
 _MAX_SEGMENTS = 8192
+_MAX_SEGMENT_MCUS = 0xFFFF  # of a restart interval
 
 TableKey = tuple[int, int]
 """Class (0 DC, 1 AC) and number of a Huffman table."""
@@ -51,7 +52,7 @@ class Scan:
         An empty segment of the same size follows: the decoder counts what it did not use when it begins the next one.
 
         Raises:
-            struct.error: more MCUs than a restart interval may have, or than fit into a picture.
+            struct.error: more MCUs than fit into a picture.
         """
         (mcu_height, mcu_width), across, _ = _mcus(self._frame)
         columns, rows = (across, mcus // across) if mcus % across == 0 else (mcus, 1)
@@ -144,8 +145,8 @@ def _segment(marker: int, body: bytes) -> bytes:
 def _split_scan(content: bytes, start: int, mcus: int, interval: int) -> list[tuple[bytes, int]]:
     found = _SCAN_END.search(content, start)
     count = -(-mcus // interval)
-    if found is None or count > _MAX_SEGMENTS:
-        raise ValueError(f"a scan without end, or of more than {_MAX_SEGMENTS} segments")
+    if found is None or count > _MAX_SEGMENTS or interval > _MAX_SEGMENT_MCUS:
+        raise ValueError(f"a scan without end, of over {_MAX_SEGMENTS} segments, or {_MAX_SEGMENT_MCUS} MCUs in one")
     parts = _SEGMENT_END.split(content[start : found.start()])
     segments, numbers = parts[::2], parts[1::2]
     if len(segments) != count or any(n[0] & 7 != i % 8 for i, n in enumerate(numbers)):

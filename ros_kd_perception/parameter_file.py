@@ -91,7 +91,11 @@ def read_parameter_file(path: Path, node: str | None = None) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, parameters in sections:
         if belongs_to(name, node):
-            for key, value in _flatten("", parameters if isinstance(parameters, dict) else {}, 0):
+            if not isinstance(parameters or {}, dict):
+                raise ParameterError(
+                    f"expected names with values below ros__parameters of {name} in {path}, got {str(parameters)[:80]}"
+                )
+            for key, value in _flatten("", parameters or {}, 0):
                 values[key] = value
                 if len(values) > _MAX_VALUES:
                     raise ParameterError(f"expected at most {_MAX_VALUES} parameters in {path}, it has more")

@@ -91,6 +91,17 @@ def test_filler_of_a_camera_costs_no_frame(byte: int, count: int, where: str, pa
     np.testing.assert_array_equal(decode(changed), decode(content))
 
 
+@pytest.mark.parametrize(("side", "interval"), [(2080, 0), (800, 1)])
+def test_filler_of_one_value_in_a_picture_of_too_many_parts_costs_no_frame(side: int, interval: int) -> None:
+    """67600 MCUs in one segment, and 10000 segments."""
+    unsubsampled = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    content = jpeg(np.full((side, side, 3), 90, np.uint8), *unsubsampled, RESTART, interval)
+    changed = with_filler(content, bytes(9), "end")
+    with pytest.raises(UnreadableScan):
+        extraneous_bytes_are_harmless(changed)
+    np.testing.assert_array_equal(decode(changed), decode(content))
+
+
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("count", [5, 9, 608])
 def test_filler_of_any_bytes_before_every_marker_costs_no_frame(count: int, grey: bool) -> None:

@@ -72,6 +72,7 @@ def test_the_file_that_comes_with_the_package_has_no_scans() -> None:
         ("{[", "to be YAML"),
         ("/**: {ros__parameters: {cameras: []}}", "cameras to be a list of at least one name, got an empty list"),
         ("/**: {ros__parameters: {cameras: }}", "cameras to be a list of at least one name, got an empty list"),
+        ("/**: {ros__parameters: [cameras]}", r"values below ros__parameters of /\*\* in .*, got \['cameras'\]"),
         ("/**: {ros__parameters: {cameras: front}}", "cameras to be a list of at least one name, got 'front'"),
         ("/**: {ros__parameters: {a: 1}}\n/**: {ros__parameters: {b: 1}}", "got '/\\*\\*' twice"),
         ("/**: {ros__parameters: {front: {a: 1}, x: 2, front: {b: 1}}}", "got 'front' twice"),

@@ -95,9 +95,9 @@ def test_a_clock_that_jumps_back_costs_two_frames(peer: Peer, start_node: Any) -
     clock = peer.matched_publisher(Clock, "/clock")
 
     def run_from(start_ns: int) -> None:
-        """Time goes on from there until frames of it are perceived."""
+        """Time goes on from there until some frames of it are perceived: the first alone may have been wrong."""
         now_ns = start_ns
-        while not any(start_ns <= stamp_ns(mask) < start_ns + 3600 * 10**9 for mask in peer.results("front")):
+        while sum(start_ns <= stamp_ns(mask) < start_ns + 3600 * 10**9 for mask in peer.results("front")) < 4:
             now_ns += 50 * 10**6
             message = Clock()
             message.clock.sec, message.clock.nanosec = divmod(now_ns, 10**9)
