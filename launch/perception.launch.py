@@ -15,10 +15,11 @@ from typing import Any
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
-from launch.substitutions import PathJoinSubstitution
+from launch.substitutions import EnvironmentVariable, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.substitutions import FindPackageShare
 
+from ros_kd_perception.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.launch_arguments import (
     LaunchArgumentError,
     camera_topics,
@@ -27,7 +28,6 @@ from ros_kd_perception.launch_arguments import (
     remappings,
 )
 from ros_kd_perception.launch_exit_status import report_failure, report_failure_at_shutdown
-from ros_kd_perception.ros_environment import PROFILE_VARIABLE
 
 PACKAGE = "ros_kd_perception"
 DEVICES = ("auto", "tensorrt", "cuda", "cpu")
@@ -58,7 +58,10 @@ def generate_launch_description() -> LaunchDescription:
             _argument(
                 "fastdds_profile",
                 "Fast DDS settings for large images, unless the environment has some; empty for none",
-                PathJoinSubstitution([share, "config", "fastdds_large_images.xml"]),
+                EnvironmentVariable(
+                    PROFILE_VARIABLE,
+                    default_value=PathJoinSubstitution([share, "config", "fastdds_large_images.xml"]),
+                ),
             ),
             OpaqueFunction(function=start_node),
         ]
@@ -73,11 +76,13 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """
     given = context.launch_configurations
     params_file = Path(given["params_file"]).expanduser()
-    profile = given["fastdds_profile"]
     if not params_file.is_file():
         raise LaunchArgumentError(f"expected params_file to name a file, there is no {params_file}")
-    if profile and not Path(profile).is_file():
-        raise LaunchArgumentError(f"expected fastdds_profile to name a file or to be empty, there is no {profile}")
+    if given["fastdds_profile"]:
+        profile = Path(given["fastdds_profile"]).expanduser()
+        if not profile.is_file():
+            raise LaunchArgumentError(f"expected fastdds_profile to name a file or to be empty, there is no {profile}")
+        given["fastdds_profile"] = str(profile)  # for the player and the recorder of a replay, too
     enclave = ["--enclave", given["enclave"]] if given["enclave"] else []
     node = LifecycleNode(
         package=PACKAGE,
@@ -87,7 +92,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         parameters=[str(params_file), node_parameters(given)],
         remappings=remappings(camera_topics(given["camera_topics"])),
         arguments=["--ros-args", "--log-level", given["log_level"], *enclave],
-        additional_env={PROFILE_VARIABLE: profile},
+        additional_env={PROFILE_VARIABLE: given["fastdds_profile"]},
         respawn=is_true(given["respawn"]),
         respawn_delay=2.0,
         output="screen",

@@ -1,16 +1,12 @@
-"""How large the demo's shared memory segments may be: Fast DDS sets their whole size aside when a process starts.
-
-Where that fails, as in a container with 64 MiB of /dev/shm, it goes on without shared memory and large images are lost.
-"""
+"""How large the demo's shared memory segments may be: as large as fit, or the demo is refused."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from pathlib import Path
 
-from ros_kd_perception.orphaned_memory import SHARED_MEMORY, remove_orphaned_segments
+from ros_kd_perception.orphaned_memory import SHARED_MEMORY
+from ros_kd_perception.segment_room import NoSharedMemory, fitting_segment_bytes, free_bytes, room_bytes
 
 PROCESSES = 3
 """Node, player and recorder: each has a segment of its own."""
@@ -23,16 +19,7 @@ Of twelve 3840x2160 images, 24.9 MB each, at 3 Hz, 8 were perceived with segment
 with 5. Of ninety 1280x720 images at 30 Hz in all, 86 to 88 with segments of 3 to 16 MiB and 90 with 32.
 """
 
-OVERHEAD = 1.05
-"""What Fast DDS sets aside for a segment, as a multiple of its size: 35.1 MB for 32 MiB."""
-PROCESS_BYTES = 1 << 20
-"""Beside its segment: ports, and a segment of half a megabyte for discovery."""
-
 _SEGMENT_SIZE = re.compile(r"(?<=<segment_size>)\d+(?=</segment_size>)")
-
-
-class NoSharedMemory(ValueError):
-    """Images of this size cannot be handed over on this machine; the text is one sentence with what to do."""
 
 
 def segment_bytes(largest_message_bytes: int, folder: Path = SHARED_MEMORY) -> int:
@@ -43,15 +30,15 @@ def segment_bytes(largest_message_bytes: int, folder: Path = SHARED_MEMORY) -> i
         folder: where shared memory is.
 
     Raises:
-        NoSharedMemory: there is none, or too little.
+        NoSharedMemory: there is none, or too little; the text is one sentence with what to do.
     """
-    remove_orphaned_segments(folder)
     wanted = max(USUAL_SEGMENT_BYTES, SEGMENT_IMAGES * largest_message_bytes)
     least = LEAST_SEGMENT_IMAGES * largest_message_bytes
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise NoSharedMemory(_sentence(least, f"{folder} cannot be written to"))
-    free = shutil.disk_usage(folder).free
-    fitting = int((free / PROCESSES - PROCESS_BYTES) / OVERHEAD)
+    try:
+        free = free_bytes(folder)
+    except NoSharedMemory as error:
+        raise NoSharedMemory(_sentence(least, str(error))) from None
+    fitting = fitting_segment_bytes(free, PROCESSES)
     if fitting < least:
         raise NoSharedMemory(_sentence(least, f"{free / 1e6:.0f} MB of it are free"))
     return min(wanted, fitting)
@@ -72,9 +59,9 @@ def write_profile(usual: Path, path: Path, segment_size_bytes: int) -> Path:
 
 
 def _sentence(least_bytes: int, found: str) -> str:
-    room_bytes = PROCESSES * (least_bytes * OVERHEAD + PROCESS_BYTES)
+    needed_bytes = PROCESSES * room_bytes(least_bytes)
     return (
-        f"expected {room_bytes / 1e6:.0f} MB or more of shared memory for images of this size, but {found}; give a "
-        f"container more with --shm-size={2 * room_bytes / 1e6:.0f}m, or the machine's own with --ipc=host, or play a "
-        "bag of smaller images"
+        f"expected {needed_bytes / 1e6:.0f} MB or more of shared memory for images of this size, but {found}; "
+        f"give a container more with --shm-size={2 * needed_bytes / 1e6:.0f}m, or the machine's own with --ipc=host, "
+        "or play a bag of smaller images"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -16,7 +15,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # not in clock_type before Iron
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
 
 from ros_kd_perception.candidate_check import CandidateRefused
 from ros_kd_perception.health import Level, Status
@@ -26,11 +24,10 @@ from ros_kd_perception.ros.lifecycle_bond import LifecycleBond, lifecycle_bond
 from ros_kd_perception.ros.model_reload import ReloadOutcome
 from ros_kd_perception.ros.namesakes import namesake_status
 from ros_kd_perception.ros.node_parameters import ParameterError
+from ros_kd_perception.ros.node_startup import StartError, start_node
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
 from ros_kd_perception.ros.reload_service import ReloadService
-from ros_kd_perception.ros_environment import give_large_images_room
-from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
 from ros_kd_perception.warning_throttle import WarningThrottle
 
 END_TIMEOUT_S = 3.0
@@ -234,16 +231,11 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     freed_bytes = remove_orphaned_segments()
-    middleware_settings = give_large_images_room(os.environ, shipped_file(FASTDDS_PROFILE))
     try:
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-        node = PerceptionNode()
-    except Exception as error:
-        # rclpy has no common class for arguments, files and names that it cannot use.
-        print(f"perception_node: {' '.join(str(error).split())}", file=sys.stderr)
-        rclpy.try_shutdown()
+        node = start_node(PerceptionNode, arguments)
+    except StartError as error:
+        print(f"perception_node: {error}", file=sys.stderr)
         return 2
-    node.get_logger().info(middleware_settings)
     if freed_bytes:
         node.get_logger().info(f"freed {freed_bytes >> 20} MiB of shared memory that killed processes left behind")
     # Compared in benchmarks/executors.py: EventsExecutor of rclpy 9.1.2 refuses guard conditions, and the threads of a

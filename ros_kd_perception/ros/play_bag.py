@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import threading
@@ -24,8 +23,6 @@ import rclpy
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -39,9 +36,8 @@ from ros_kd_perception.playback_timeline import (
     Jump,
     PlaybackTimeline,
 )
+from ros_kd_perception.ros.node_startup import own_arguments, start_node
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
-from ros_kd_perception.ros_environment import give_large_images_room
-from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
 
 CLOCK_PERIOD_NS = 25_000_000
@@ -294,9 +290,9 @@ def cameras_of(bag: BagReader) -> dict[str, dict[str, str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play a bag; exit status 2 for a bag or an option that cannot be used, 1 for no subscribers, 130 for Ctrl-C."""
     arguments = sys.argv if arguments is None else ["play_bag", *arguments]
-    parsed = parse_arguments(remove_ros_args(arguments)[1:])
     stop = threading.Event()
     try:
+        parsed = parse_arguments(own_arguments(arguments)[1:])
         options = PlayOptions(
             parsed.rate, parsed.loop, parsed.start_offset, parsed.duration, parsed.reliability, parsed.depth,
             parsed.wait_for_subscribers, not parsed.no_clock, parsed.keep_gaps,
@@ -309,10 +305,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(json.dumps(cameras_of(bag), allow_nan=False))
                 return 0
             traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
-            print(give_large_images_room(os.environ, shipped_file(FASTDDS_PROFILE)), flush=True)
-            rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+            node = start_node(lambda: Node("play_bag", start_parameter_services=False), arguments)
             stack.callback(rclpy.try_shutdown)
-            node = Node("play_bag", start_parameter_services=False)
             player = BagPlayer(node, bag, options, traffic, stop)
             for number in SIGNALS:
                 signal.signal(number, lambda *_: stop.set())

@@ -8,7 +8,6 @@ whatever else ends the recording: a drive cannot be driven again.
 from __future__ import annotations
 
 import argparse
-import os
 import queue
 import signal
 import sys
@@ -23,14 +22,11 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 
 from ros_kd_perception.bag import BagWriter
+from ros_kd_perception.ros.node_startup import own_arguments, start_node
 from ros_kd_perception.ros.recorded_topics import RecordedTopic, topics_of
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
-from ros_kd_perception.ros_environment import give_large_images_room
-from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
 from ros_kd_perception.warning_throttle import WarningThrottle
 
@@ -171,11 +167,9 @@ def record(
     with ExitStack() as stack:
         traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
         writer = stack.enter_context(BagWriter(parsed.output, irreplaceable=True))
-        # The recorder sends nothing; with these settings it also finds the player's /clock sooner.
-        print(give_large_images_room(os.environ, shipped_file(FASTDDS_PROFILE)), flush=True)
-        rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+        # The recorder sends no images; with the settings for them it finds the player's /clock sooner, too.
+        node = start_node(lambda: Node("record_perception", start_parameter_services=False), arguments)
         stack.callback(rclpy.try_shutdown)
-        node = Node("record_perception", start_parameter_services=False)
         recorder = PerceptionRecorder(node, writer, topics, traffic)
         stack.callback(recorder.finish)  # before the bag is completed, whatever happens
         spin_until(stop, node, recorder)
@@ -207,16 +201,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Record until interrupted; exit status 2 when the output cannot be written (any more), 1 when nothing came."""
     arguments = sys.argv if arguments is None else ["record_perception", *arguments]
-    parsed = parse_arguments(remove_ros_args(arguments)[1:])
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
+        parsed = parse_arguments(own_arguments(arguments)[1:])
         recorder = record(parsed, arguments, topics_of(parsed.perception, parsed.cameras), stop)
     except NothingRecorded as error:
         print(f"record_perception: {error}", file=sys.stderr)
         return 1
-    except (ValueError, OSError) as error:  # of which BagError is one
+    except (ValueError, OSError) as error:  # of which BagError and StartError are two
         print(f"record_perception: {error}", file=sys.stderr)
         return 2
     print(summary(recorder, parsed.output), flush=True)

@@ -12,7 +12,7 @@ import pytest
 from small_bag import START_NS, camera_info, image_message, moving_picture
 
 from ros_kd_perception.bag import BagWriter
-from ros_kd_perception.ros_environment import PROFILE_VARIABLE
+from ros_kd_perception.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.shipped_files import FASTDDS_PROFILE
 
 FRAMES = 24

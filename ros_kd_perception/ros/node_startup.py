@@ -1,0 +1,72 @@
+"""Start ROS 2 for one of the executables: its arguments, its middleware, its node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import rclpy
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from ros_kd_perception.fastdds_settings import give_large_images_room
+from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
+
+NodeType = TypeVar("NodeType", bound=Node)
+
+
+class StartError(ValueError):
+    """ROS 2 cannot start with these arguments or in this environment; the text is one sentence."""
+
+
+def own_arguments(arguments: Sequence[str]) -> list[str]:
+    """Remove the ROS arguments.
+
+    Args:
+        arguments: of the command line, its first word included.
+
+    Raises:
+        StartError: the ROS arguments cannot be read.
+    """
+    try:
+        return remove_ros_args(arguments)
+    except Exception as error:
+        raise _start_error(error) from None
+
+
+def start_node(make: Callable[[], NodeType], arguments: Sequence[str] | None = None) -> NodeType:
+    """Give large images room, start ROS 2, make the node and log which settings of the middleware are in force.
+
+    Signals stay with the caller, who also calls `rclpy.try_shutdown` at the end.
+
+    Args:
+        make: the node.
+        arguments: of the command line; None for those of this process.
+
+    Raises:
+        StartError: ROS 2 does not start, or the node cannot have the name or the parameters that it is given.
+    """
+    settings = give_large_images_room(os.environ, shipped_file(FASTDDS_PROFILE))
+    try:
+        rclpy.init(args=None if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+        node = make()
+    except Exception as error:
+        rclpy.try_shutdown()
+        raise _start_error(error) from None
+    log = node.get_logger()
+    # Two lines of code: rclpy refuses one line that logs at two severities.
+    if settings.may_lose_images:
+        log.warning(settings.sentence)
+    else:
+        log.info(settings.sentence)
+    return node
+
+
+def _start_error(error: Exception) -> StartError:
+    # rclpy has no common class for arguments, files and names that it cannot use.
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    if "logging directory" in sentence or "log directory" in sentence:
+        sentence += "; set ROS_LOG_DIR to a folder that can be written to"
+    return StartError(sentence)

@@ -1,0 +1,149 @@
+"""Which settings an executable gives Fast DDS, and what it says of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ros_kd_perception.fastdds_settings import (
+    MAX_PROFILE_BYTES,
+    PROFILE_VARIABLE,
+    MiddlewareSettings,
+    give_large_images_room,
+)
+
+
+def write_profile(path: Path, *segment_sizes: int) -> Path:
+    sizes = "".join(f"<segment_size> {size} </segment_size>" for size in segment_sizes)
+    path.write_text(f'<profiles xmlns="http://www.eprosima.com">{sizes}</profiles>')
+    return path
+
+
+@pytest.fixture
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings that are shipped, and a working folder without any."""
+    monkeypatch.chdir(tmp_path)
+    return write_profile(tmp_path / "shipped.xml", 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("caller", "variable"),
+    [
+        ({}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "kilted"}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "humble"}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "jazzy", "RMW_IMPLEMENTATION": "rmw_fastrtps_dynamic_cpp"}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ({"RMW_IMPLEMENTATION": ""}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        # Version 2 does not read it.
+        ({"ROS_DISTRO": "jazzy", "FASTDDS_DEFAULT_PROFILES_FILE": "/vehicle.xml"}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        # Set to nothing, as by a container's settings: Fast DDS complains and takes its defaults.
+        ({"FASTDDS_DEFAULT_PROFILES_FILE": ""}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ({"FASTRTPS_DEFAULT_PROFILES_FILE": ""}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ({"FASTDDS_BUILTIN_TRANSPORTS": ""}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+    ],
+)
+def test_large_images_get_room_under_the_name_that_the_version_reads(
+    caller: dict[str, str], variable: str, profile: Path
+) -> None:
+    environment = dict(caller)
+    settings = give_large_images_room(environment, profile)
+    assert environment == caller | {variable: str(profile)}
+    assert settings == MiddlewareSettings(f"Fast DDS has room for large images: {variable}={profile}")
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"FASTDDS_DEFAULT_PROFILES_FILE": "/vehicle.xml"},
+        {"FASTRTPS_DEFAULT_PROFILES_FILE": "/vehicle.xml"},
+        {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"},
+        {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"},
+        {"RMW_IMPLEMENTATION": "rmw_zenoh_cpp"},
+    ],
+)
+def test_what_the_caller_chose_of_the_middleware_stays(chosen: dict[str, str], profile: Path) -> None:
+    environment = chosen | {PROFILE_VARIABLE: str(profile)}
+    told = give_large_images_room(environment, profile).sentence
+    assert environment == chosen | {PROFILE_VARIABLE: str(profile)}
+    assert all(f"{name}={value}" in told for name, value in chosen.items())
+
+
+@pytest.mark.parametrize(
+    ("distro", "read", "ignored"),
+    [
+        ("jazzy", "DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml"),
+        ("kilted", "DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml"),
+    ],
+)
+def test_settings_that_fast_dds_reads_from_the_working_folder_stay(
+    distro: str, read: str, ignored: str, profile: Path
+) -> None:
+    Path(ignored).touch()
+    assert len(set_settings({"ROS_DISTRO": distro}, profile)) == 1
+    Path(read).touch()
+    environment = {"ROS_DISTRO": distro}
+    assert str(Path(read).absolute()) in give_large_images_room(environment, profile).sentence
+    assert environment == {"ROS_DISTRO": distro}
+
+
+def set_settings(environment: dict[str, str], profile: Path) -> dict[str, str]:
+    before = dict(environment)
+    give_large_images_room(environment, profile)
+    return {name: value for name, value in environment.items() if before.get(name) != value}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "no element found"),
+        ("<profiles><", "unclosed token"),
+        ("<profiles><segment_size>big</segment_size></profiles>", "'big'"),
+        (f"<profiles>{' ' * MAX_PROFILE_BYTES}</profiles>", "more than 1048576 bytes"),
+    ],
+    ids=["empty", "broken", "no size", "endless"],
+)
+def test_a_profile_that_fast_dds_could_not_read_is_not_chosen(content: str, why: str, profile: Path) -> None:
+    profile.write_text(content)
+    environment: dict[str, str] = {}
+    settings = give_large_images_room(environment, profile)
+    assert re.search(rf"may lose images .* expected the XML of its settings in {profile}, got: .*{why}", str(settings))
+    assert settings.may_lose_images
+    assert environment == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("", f"{PROFILE_VARIABLE} is empty"),
+        ("/no.xml", "expected the XML of its settings in /no.xml, got: there is no such file"),
+        ("/dev/zero", "/dev/zero, got: there is no such file"),
+    ],
+)
+def test_no_profile_is_said(path: str, why: str, profile: Path) -> None:
+    environment = {PROFILE_VARIABLE: path}
+    assert why in give_large_images_room(environment, profile).sentence
+    assert environment == {PROFILE_VARIABLE: path}
+
+
+def test_segments_that_shared_memory_has_no_room_for_are_not_asked_for(profile: Path) -> None:
+    write_profile(profile, 1, 1 << 50)
+    environment: dict[str, str] = {}
+    settings = give_large_images_room(environment, profile)
+    assert "--shm-size=512m or --ipc=host" in settings.sentence
+    assert settings.may_lose_images
+    assert environment == {}
+
+
+def test_what_a_profile_says_in_comments_takes_no_room(profile: Path) -> None:
+    profile.write_text(f"<profiles><!-- <segment_size>{1 << 50}</segment_size> --></profiles>")
+    assert set_settings({}, profile)
+
+
+def test_another_profile_takes_the_place_of_the_shipped_one(profile: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.xml"
+    write_profile(other, 1 << 20)
+    environment = {PROFILE_VARIABLE: str(other)}
+    give_large_images_room(environment, profile)
+    assert environment["FASTDDS_DEFAULT_PROFILES_FILE"] == str(other)
