@@ -1,8 +1,11 @@
-"""Start ROS 2 for one of the executables: its arguments, its middleware, its node."""
+"""Start ROS 2 for one of the executables: its arguments, its signals, its middleware, its node."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -36,10 +39,24 @@ def own_arguments(arguments: Sequence[str]) -> list[str]:
         raise _start_error(error) from None
 
 
+def stop_at_signals() -> threading.Event:
+    """Make the event that SIGINT and SIGTERM set from now on, until the process has ended.
+
+    Who presses Ctrl-C sends a signal to the whole process group, and a launch system sends another one. The second must
+    not kill a process that is ending: its shared memory would stay behind.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+        # While the interpreter ends it takes its own handlers away, and the system's would kill the process.
+        atexit.register(signal.signal, number, signal.SIG_IGN)
+    return stop
+
+
 def start_node(make: Callable[[], NodeType], arguments: Sequence[str] | None = None) -> NodeType:
     """Give large images room, start ROS 2, make the node and log which settings of the middleware are in force.
 
-    Signals stay with the caller, who also calls `rclpy.try_shutdown` at the end.
+    The caller calls `rclpy.try_shutdown` at the end. rclpy leaves the signals alone.
 
     Args:
         make: the node.

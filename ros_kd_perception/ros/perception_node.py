@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from ros_kd_perception.ros.lifecycle_bond import LifecycleBond, lifecycle_bond
 from ros_kd_perception.ros.model_reload import ReloadOutcome
 from ros_kd_perception.ros.namesakes import namesake_status
 from ros_kd_perception.ros.node_parameters import ParameterError
-from ros_kd_perception.ros.node_startup import StartError, start_node
+from ros_kd_perception.ros.node_startup import StartError, start_node, stop_at_signals
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
 from ros_kd_perception.ros.reload_service import ReloadService
@@ -227,9 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     1 if the executor's thread ends, so that `respawn` notices.
     """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_at_signals()
     freed_bytes = remove_orphaned_segments()
     try:
         node = start_node(PerceptionNode, arguments)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import threading
 import time
@@ -28,7 +27,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_kd_perception.bag import BagError, BagReader, RawMessage
 from ros_kd_perception.camera_topics import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
-from ros_kd_perception.interruption import SIGNALS, one_interrupt
+from ros_kd_perception.interruption import one_interrupt
 from ros_kd_perception.playback_timeline import (
     LONGEST_GAP_S,
     LONGEST_PART_S,
@@ -36,7 +35,7 @@ from ros_kd_perception.playback_timeline import (
     Jump,
     PlaybackTimeline,
 )
-from ros_kd_perception.ros.node_startup import own_arguments, start_node
+from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
 
@@ -290,15 +289,16 @@ def cameras_of(bag: BagReader) -> dict[str, dict[str, str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play a bag; exit status 2 for a bag or an option that cannot be used, 1 for no subscribers, 130 for Ctrl-C."""
     arguments = sys.argv if arguments is None else ["play_bag", *arguments]
-    stop = threading.Event()
+    stop = stop_at_signals()
     try:
         parsed = parse_arguments(own_arguments(arguments)[1:])
         options = PlayOptions(
             parsed.rate, parsed.loop, parsed.start_offset, parsed.duration, parsed.reliability, parsed.depth,
             parsed.wait_for_subscribers, not parsed.no_clock, parsed.keep_gaps,
         )  # fmt: skip
-        with one_interrupt(), ExitStack() as stack:
-            bag = stack.enter_context(BagReader(parsed.bag, parse_camera_topics(parsed.camera)))
+        with ExitStack() as stack:
+            with one_interrupt():  # a large bag is unpacked here, which looks at no event
+                bag = stack.enter_context(BagReader(parsed.bag, parse_camera_topics(parsed.camera)))
             for note in bag.notes:
                 print(f"play_bag: {note}", file=sys.stderr)
             if parsed.list_cameras:
@@ -308,8 +308,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             node = start_node(lambda: Node("play_bag", start_parameter_services=False), arguments)
             stack.callback(rclpy.try_shutdown)
             player = BagPlayer(node, bag, options, traffic, stop)
-            for number in SIGNALS:
-                signal.signal(number, lambda *_: stop.set())
             print(f"playing {', '.join(bag.cameras)} of {parsed.bag}", flush=True)
             player.play()
     except KeyboardInterrupt:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import queue
-import signal
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from ros_kd_perception.bag import BagWriter
-from ros_kd_perception.ros.node_startup import own_arguments, start_node
+from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.ros.recorded_topics import RecordedTopic, topics_of
 from ros_kd_perception.ros.serialized_header import stamp_ns_of
 from ros_kd_perception.traffic_log import Crossing, TrafficLog
@@ -201,9 +200,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Record until interrupted; exit status 2 when the output cannot be written (any more), 1 when nothing came."""
     arguments = sys.argv if arguments is None else ["record_perception", *arguments]
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_at_signals()
     try:
         parsed = parse_arguments(own_arguments(arguments)[1:])
         recorder = record(parsed, arguments, topics_of(parsed.perception, parsed.cameras), stop)

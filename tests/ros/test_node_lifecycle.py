@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -90,6 +92,16 @@ def test_signals_end_an_active_node_cleanly_under_load(peer: Peer, start_node: A
         assert node.end(number) == 0
         assert "Traceback" not in node.log
         assert "rror" not in node.log
+
+
+def test_more_signals_do_not_kill_a_node_that_is_ending(peer: Peer, start_node: Any) -> None:
+    with start_node() as node:
+        peer.until_active()
+        while node.alive:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                node.process.send_signal(signal.SIGINT)
+                node.process.wait(0.005)
+        assert node.process.returncode == 0
 
 
 def children_of(process: int) -> list[str]:
