@@ -33,6 +33,7 @@ from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.output_paths import check_folder, make_folder, remove_if_empty
 from ros_kd_perception.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS
+from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.shipped_files import shipped_file
 from ros_kd_perception.video import VideoError
 
@@ -41,7 +42,7 @@ DEFAULT_RENDER_S = 20.0
 RENDERED_RATE_HZ = 5.5
 """Frames each second of each of three cameras: 16.5 in all, which two cores hold with the player, the recorder and
 whatever else the machine does beside the node."""
-
+RENDERED_IMAGE_BYTES = max(3 * camera.width_px * camera.height_px for camera in default_cameras())
 
 GOOD_SHARE, LEAST_SHARE = 0.9, 0.5
 """Shares of the frames: with fewer than the first perceived the demo says why, with fewer than the second it fails."""
@@ -82,6 +83,7 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
     plan = _plan(parsed, Path(parsed.bag), model_path) if parsed.bag else None
     with _work_folder(output) as work:
         if plan is None:
+            segment_bytes(RENDERED_IMAGE_BYTES)  # too little is said before the drive is rendered
             drive = work / "drive.mcap"
             _say(f"rendering a drive of {parsed.render_s:g} s, three cameras")
             _render(drive, parsed)

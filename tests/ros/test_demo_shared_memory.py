@@ -45,9 +45,10 @@ def drive(mounts_allowed: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_small_bag(tmp_path_factory.mktemp("bag") / "drive.mcap", frames=6, rate_hz=2, size=(720, 1280))
 
 
-def demo(prepare: str, drive: Path, model: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ros_kd_perception.demo", "--bag", drive, "--model", model, "--output", output]
-    return in_mount_namespace(prepare, list(map(str, command)))
+def demo(prepare: str, drive: Path | None, model: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    """Run the demo of a drive, or of a rendered one."""
+    command = [sys.executable, "-m", "ros_kd_perception.demo", "--model", model, "--output", output]
+    return in_mount_namespace(prepare, [*map(str, command), *(["--bag", str(drive)] if drive else [])])
 
 
 def test_64_mib_as_in_docker_are_enough_for_720p(drive: Path, tiny_student: Path, tmp_path: Path) -> None:
@@ -83,6 +84,16 @@ def test_too_little_is_refused_at_once_with_the_remedy(
     assert found in last
     assert "--shm-size=41m" in last
     assert "--ipc=host" in last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_rendered_where_there_is_too_little(
+    mounts_allowed: None, tiny_student: Path, tmp_path: Path
+) -> None:
+    done = demo("mount -t tmpfs -o size=16m tmpfs /dev/shm", None, tiny_student, tmp_path / "demo")
+    assert done.returncode == 2
+    assert "expected 21 MB or more of shared memory" in done.stderr
+    assert "rendering" not in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
