@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from small_bag import START_NS, write_small_bag
 
 from ros_kd_perception.bag import BagReader
+from ros_kd_perception.fastdds_settings import PROFILE_VARIABLE
+from ros_kd_perception.shipped_files import FASTDDS_PROFILE
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("launch_ros") is None,
@@ -261,6 +264,19 @@ def test_a_replay_without_subscribers_fails_and_its_node_may_go_on(
         replay.wait_for("play_bag-2 failed with status 1")
         assert "[perception_node-1]: process has" not in replay.said
         assert replay.interrupt() == 1
+
+
+def test_a_profile_of_the_environment_holds_under_launch_files(
+    workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
+) -> None:
+    bag = write_small_bag(tmp_path / "drive.mcap", cameras=["front"], frames=4)
+    profile = shutil.copy(ROOT / FASTDDS_PROFILE, tmp_path / "own.xml")
+    arguments = (f"bag:={bag}", f"model:={tiny_student}")
+
+    with launched(workspace, environment | {PROFILE_VARIABLE: profile}, "replay.launch.py", *arguments) as replay:
+        assert replay.until_end() == 0, replay.said
+
+    assert len(re.findall(rf"FASTDDS_DEFAULT_PROFILES_FILE={profile}", replay.said)) == 2, replay.said
 
 
 @pytest.mark.parametrize(
