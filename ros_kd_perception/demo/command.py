@@ -122,6 +122,8 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
             _say(
                 f"playing the first {parsed.duration_s:g} s, {played.count} of {total} images; --duration-s 0 plays all"
             )
+        for camera in played.absent:
+            _say(f"{camera} has no image in this part")
         for sentence in jump_sentences(played.jumps):
             _say(sentence)
         return LivePlan(
@@ -277,4 +279,5 @@ def _why_so_few(summary: Mapping[str, Any]) -> str:
     reason, count = max(summary["dropped"].items(), key=lambda item: item[1])
     slow = reason in ("replaced", "too_old")
     why = "this machine was too busy or is too slow for it" if slow else REASONS.get(reason, "see docs/vehicle.md")
-    return f"less than {100 * limit:.0f} % were perceived; {count} were dropped as {reason}: {why}"
+    were = "was" if count == 1 else "were"
+    return f"less than {100 * limit:.0f} % were perceived; {count} {were} dropped as {reason}: {why}"

@@ -18,11 +18,13 @@ class PlayedImages:
         count: how many.
         jumps: gaps between them that are jumped.
         largest_message_bytes: of all that is sent, masks of the images included.
+        absent: cameras without an image among them.
     """
 
     count: int
     jumps: list[Jump]
     largest_message_bytes: int
+    absent: list[str]
 
 
 def look_at_images(bag: BagReader, duration_s: float) -> PlayedImages:
@@ -44,7 +46,8 @@ def look_at_images(bag: BagReader, duration_s: float) -> PlayedImages:
         if message.topic not in topics:  # of an image that is a small JPEG, the mask is large
             topics.add(message.topic)
             largest = max(largest, _mask_bytes(message))
-    return PlayedImages(count, timeline.jumps[:jumps], largest)
+    absent = [camera for camera, topic in bag.cameras.items() if topic not in topics]
+    return PlayedImages(count, timeline.jumps[:jumps], largest, absent)
 
 
 def _mask_bytes(message: RawMessage) -> int:

@@ -160,7 +160,7 @@ def test_an_earlier_demo_is_replaced_and_a_compressed_bag_will_do(
 
 
 def test_cameras_that_start_long_after_the_recorder_and_pause_for_an_hour(tmp_path: Path, tiny_student: Path) -> None:
-    images = [("front", start_s + k / 10) for start_s in (0, 3600) for k in range(20)]
+    images = [("front", start_s + k / 10) for start_s in (0, 3600) for k in range(20)] + [("left", 3605)]
     bag = write_timed_bag(tmp_path / "drive.mcap", images, SIZE, recorder_s=-70)
     begin = time.monotonic()
     status, text, errors = run(
@@ -168,7 +168,8 @@ def test_cameras_that_start_long_after_the_recorder_and_pause_for_an_hour(tmp_pa
     )  # fmt: skip
     assert status == 0, errors
     # 1.9 s, the second that is left of the hour, and 1.1 s.
-    assert "the first 4 s, 31 of 40 images" in text
+    assert "the first 4 s, 31 of 41 images" in text
+    assert "left has no image in this part" in text
     assert "60.0 min without a frame of any camera after 1.9 s" in text
     assert json.loads((tmp_path / "demo" / "summary.json").read_text())["sent"] == 31
     video = cv2.VideoCapture(str(tmp_path / "demo" / "overlay.mp4"))
