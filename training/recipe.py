@@ -18,6 +18,7 @@ from training.names import FOLDER_NAME_RULE, is_folder_name
 
 MAX_DETECTIONS = 100  # of an export
 UNLABELED_KINDS = ("unlabeled", "bag")  # of sources
+TASK_OF_FIGURE = {"miou": "segmentation", "car_ap50": "detection"}  # what validation.best_by comes from
 
 
 def _ranged(default: Any, low: float | None = None, high: float | None = None) -> Any:
@@ -148,6 +149,20 @@ class ValidationRecipe:
 
     def __post_init__(self) -> None:
         check_input_size(self.input_height, self.input_width, "validation.input_height and input_width")
+        sources = {"segmentation": self.segmentation, "detection": self.detection}
+        for task, source in sources.items():
+            if source is not None and source.kind in UNLABELED_KINDS:
+                raise RecipeError(
+                    f"validation.{task} must be frames with labels to score against, got kind {source.kind}; name a "
+                    "labelled folder, or leave it out"
+                )
+        wanted = TASK_OF_FIGURE[self.best_by]
+        if any(sources.values()) and sources[wanted] is None:
+            other = next(figure for figure, task in TASK_OF_FIGURE.items() if task != wanted)
+            raise RecipeError(
+                f"validation.best_by is {self.best_by}, which comes from validation.{wanted}, and there is none; set "
+                f"validation.best_by to {other}, or add validation.{wanted}"
+            )
 
 
 @dataclass(frozen=True)
@@ -257,6 +272,18 @@ class Recipe:
             raise RecipeError(
                 f"data.train has frames without labels alone (kind {', '.join(sorted(kinds))}), from which nothing can "
                 "be learnt without a teacher; add a labelled source or a distillation section"
+            )
+        trained = (
+            self.loss.detection if self.trained_part == "detection" else self.loss.detection + self.loss.segmentation
+        )
+        if self.distillation is None and not trained:
+            raise RecipeError(
+                f"loss.segmentation {self.loss.segmentation} and loss.detection {self.loss.detection} leave nothing to "
+                f"learn where trained_part is {self.trained_part}; set one above 0"
+            )
+        if self.loss.class_weights and not any(self.loss.class_weights):
+            raise RecipeError(
+                "loss.class_weights must have a weight above 0, all are 0; leave them empty for equal ones"
             )
         if len(self.loss.class_weights) not in (0, len(SEGMENTATION_CLASSES)):
             raise RecipeError(

@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
 from training.errors import RecipeError
 from training.recipe import Recipe
+from training.yaml_text import read_yaml
 
 MAX_RECIPE_BYTES = 1 << 20
-
+MAX_SHOWN_CHARACTERS = 120
 
 Section = TypeVar("Section")
 
@@ -44,20 +44,22 @@ def load_section(path: Path, section: type[Section], overrides: Sequence[str] = 
         RecipeError: not readable, an unknown key, a wrong type or a number out of range.
     """
     try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise RecipeError(f"{path}: a recipe is a short text, this file has {path.stat().st_size} bytes")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            content = file.read(MAX_RECIPE_BYTES + 1)
+        text = content.decode()
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that no file can have
         raise RecipeError(f"{path}: cannot be read as a recipe ({error}); recipes are in training/recipes/") from error
+    if len(content) > MAX_RECIPE_BYTES:
+        raise RecipeError(f"{path}: expected a recipe, a text of at most {MAX_RECIPE_BYTES} bytes, this is longer")
     return parse_section(text, section, overrides, where=str(path))
 
 
 def parse_section(text: str, section: type[Section], overrides: Sequence[str] = (), where: str = "recipe") -> Section:
     """Check YAML text into a dataclass; see `load_section`."""
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that cannot be
-        raise RecipeError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+        content = read_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"{where}: not valid YAML ({error})") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{where}: expected keys with values, got {type(content).__name__}")
     for override in overrides:
@@ -73,7 +75,7 @@ def parse_section(text: str, section: type[Section], overrides: Sequence[str] = 
 def _apply_override(content: dict[Any, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:
-        raise RecipeError(f"--override needs key=value, for example epochs=3, got '{override}'")
+        raise RecipeError(f"--override needs key=value, for example epochs=3, got '{override[:MAX_SHOWN_CHARACTERS]}'")
     *parents, last = key.split(".")
     place: Any = content
     try:
@@ -83,14 +85,14 @@ def _apply_override(content: dict[Any, Any], override: str) -> None:
             else:
                 place = place.setdefault(parent, {})
         if isinstance(place, list):
-            place[int(last)] = yaml.safe_load(value)
+            place[int(last)] = read_yaml(value)
         elif isinstance(place, dict):
-            place[last] = yaml.safe_load(value)
+            place[last] = read_yaml(value)
         else:
-            raise TypeError(f"{'.'.join(parents)} holds {place!r}, which has no keys")
-    except (ValueError, IndexError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+            raise TypeError(f"{'.'.join(parents)} holds {_shown(place)}, which has no keys")
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise RecipeError(
-            f"--override {override}: no such place in the recipe, or no value in YAML ({' '.join(str(error).split())})"
+            f"--override {override[:MAX_SHOWN_CHARACTERS]}: no such place in the recipe, or no value in YAML ({error})"
         ) from error
 
 
@@ -102,7 +104,7 @@ def _check(value: Any, expected: Any, key: str, limits: Mapping[str, Any]) -> An
     if origin is Literal:
         if value not in arguments:
             names = ", ".join(map(str, arguments))
-            raise RecipeError(f"{key} must be one of {names}, got {value!r}{suggestion(value, arguments)}")
+            raise RecipeError(f"{key} must be one of {names}, got {_shown(value)}{suggestion(value, arguments)}")
         return value
     if origin is types.UnionType:
         if value is None and types.NoneType in arguments:
@@ -113,7 +115,7 @@ def _check(value: Any, expected: Any, key: str, limits: Mapping[str, Any]) -> An
         return _check_plain(value, key)
     if origin is tuple:
         if not isinstance(value, list):
-            raise RecipeError(f"{key} must be a list, got {value!r}")
+            raise RecipeError(f"{key} must be a list, got {_shown(value)}")
         return tuple(_check(item, arguments[0], f"{key}.{number}", limits) for number, item in enumerate(value))
     return _check_scalar(value, expected, key, limits)
 
@@ -131,19 +133,21 @@ def _by_kind(value: Any, members: Sequence[type], key: str) -> type:
     by_kind = {typing.get_args(typing.get_type_hints(member)["kind"])[0]: member for member in members}
     kind = value.get("kind") if isinstance(value, dict) else None
     if not isinstance(kind, str) or kind not in by_kind:
-        raise RecipeError(f"{key}.kind must be one of {', '.join(by_kind)}, got {kind!r}{suggestion(kind, by_kind)}")
+        raise RecipeError(
+            f"{key}.kind must be one of {', '.join(by_kind)}, got {_shown(kind)}{suggestion(kind, by_kind)}"
+        )
     return by_kind[kind]
 
 
 def _check_section(value: Any, section: type, key: str) -> Any:
     if not isinstance(value, dict):
-        raise RecipeError(f"{key or 'the recipe'} must hold keys with values, got {value!r}")
+        raise RecipeError(f"{key or 'the recipe'} must hold keys with values, got {_shown(value)}")
     hints = typing.get_type_hints(section)
     prefix = f"{key}." if key else ""
     fields = {item.name: item for item in dataclasses.fields(section)}
     for name in value:
         if name not in fields:
-            raise RecipeError(f"unknown key {prefix}{name}{suggestion(name, fields)}")
+            raise RecipeError(f"unknown key {prefix}{str(name)[:MAX_SHOWN_CHARACTERS]}{suggestion(name, fields)}")
     for name, item in fields.items():
         required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         if required and name not in value:
@@ -159,11 +163,14 @@ def _check_plain(value: Any, key: str, outermost: bool = True) -> Any:
     if isinstance(value, dict) and all(isinstance(name, str) for name in value):
         return {name: _check_plain(item, f"{key}.{name}", False) for name, item in value.items()}
     if outermost or isinstance(value, dict):
-        raise RecipeError(f"{key} must hold keys with values, got {value!r}")
+        raise RecipeError(f"{key} must hold keys with values, got {_shown(value)}")
     if isinstance(value, list):
         return [_check_plain(item, f"{key}.{number}", False) for number, item in enumerate(value)]
-    if value is not None and not isinstance(value, (bool, int, float, str)):
-        raise RecipeError(f"{key} must be a number, text, a list or keys with values, got {value!r}")
+    is_plain = (
+        value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+    )
+    if not is_plain:
+        raise RecipeError(f"{key} must be a number, text, a list or keys with values, got {_shown(value)}")
     return value
 
 
@@ -177,18 +184,25 @@ def _check_scalar(value: Any, expected: type, key: str, limits: Mapping[str, Any
         except ValueError:
             pass
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf  # which no range holds
     if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
-        raise RecipeError(f"{key} must be {_words(expected)}, got {value!r}")
+        raise RecipeError(f"{key} must be {_words(expected)}, got {_shown(value)}")
     low, high = limits.get("low"), limits.get("high")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _within(value, low, high):
         asked = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise RecipeError(f"{key} must be {asked}, got {value}")
+        raise RecipeError(f"{key} must be {asked}, got {_shown(value)}")
     return value
 
 
 def _within(value: float, low: float | None, high: float | None) -> bool:
-    return math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
+    is_number = isinstance(value, int) or math.isfinite(value)
+    return is_number and (low is None or value >= low) and (high is None or value <= high)
+
+
+def _shown(value: Any) -> str:
+    """A value as an error shows it; of a long one its beginning."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."
 
 
 def _words(expected: type) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_recipes_of_the_repository_are_valid_and_named_as_their_files(path: Path
         ("initial_weights=3", "initial_weights must be text, got 3"),
         ("initial_weights=[3]", "initial_weights.0 must be text, got 3"),
         ("data=3", "data must hold keys with values"),
+        ("epochs=" + "9" * 400, "epochs must be from 1 to 1000000, got 999"),
+        ("optimizer.learning_rate=" + "9" * 400, "optimizer.learning_rate must be from 0 to 1000.0, got inf"),
+        ("optimizer.learning_rate=0x" + "f" * 5000, "numbers of at most 400 characters"),
+        ('data.train.0.folder="\\ud800"', "expected characters of Unicode"),
+        ("backbone={architecture: resnet, settings: {x: .nan}}", "backbone.settings.x must be a number"),
+        ("distillation={teacher: '', terms: [{kind: logit_mse}]}", "distillation.teacher must name a checkpoint"),
+        ("loss={segmentation: 0, detection: 0}", "leave nothing to learn where trained_part is all; set one above 0"),
+        ("loss.class_weights=[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "must have a weight above 0"),
+        ("epochs=[" + "1, " * 5000 + "1]", "epochs must be a whole number, got [1, 1"),
         ("nonsense", "--override needs key=value"),
         ("backbone.pretrained=x", "key backbone.architecture is missing"),
         ("backbone={architecture: resnet, setings: {}}", "unknown key backbone.setings; did you mean settings?"),
@@ -75,6 +85,7 @@ def test_wrong_recipe_is_refused_in_a_sentence(override: str, sentence: str) -> 
         parse_recipe(SMALL, [override])
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
 
 
 def test_overrides_reach_nested_keys_and_numbers_without_a_dot() -> None:
@@ -113,6 +124,37 @@ def test_digest_follows_content_not_layout() -> None:
 def test_text_that_is_no_recipe_is_refused(text: str) -> None:
     with pytest.raises(RecipeError):
         parse_recipe(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epochs: 1\nepochs: 2\n" + SMALL, "expected each key once on its level, got epochs twice"),
+        ("optimizer: {ema_decay: 0.9, ema_decay: 0.99}\n" + SMALL, "got ema_decay twice"),
+        ("backbone: {architecture: resnet, settings: &a {x: *a}}\n" + SMALL, "an alias contains itself"),
+        (
+            "size:\n  - &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + "".join(f"  - &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefgh"))
+            + SMALL,
+            "expected at most 10000 values, aliases written out",
+        ),
+    ],
+)
+def test_text_that_says_something_twice_or_without_end_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        parse_recipe(text)
+
+
+def test_aliases_that_stand_for_a_folder_are_read() -> None:
+    text = SMALL.replace("{kind", "&frames {kind") + "validation: {segmentation: *frames}\n"
+    recipe = parse_recipe(text)
+    assert recipe.validation.segmentation == recipe.data.train[0]
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/"])
+def test_what_is_no_short_text_is_refused(path: str) -> None:
+    with pytest.raises(RecipeError, match=r"expected a recipe, a text of at most|cannot be read as a recipe"):
+        load_recipe(Path(path))
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:

@@ -225,6 +225,8 @@ class DistillationRecipe:
     def problems(self, epochs: int) -> list[str]:
         """Sentences on what is wrong between keys, in a run of so many epochs; empty = nothing."""
         found = []
+        if not self.teacher.strip():
+            found.append("distillation.teacher must name a checkpoint, got an empty text")
         if not self.terms:
             found.append("distillation.terms needs at least one term")
         starts = [stage.from_epoch for stage in self.stages]
