@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import struct
 import zlib
@@ -157,7 +158,10 @@ def stretched(values: np.ndarray, channels: int) -> np.ndarray:
         (png(half_road())[:-40], r"masks/a\.png: expected a whole PNG image .*cut off"),
         (png(half_road()).replace(b"IDAT", b"IDAt"), r"masks/a\.png: expected a whole PNG .*checksum"),
         (png(half_road(40, 63)), r"like its image, got \(40, 63\)"),
-        (cv2.imencode(".jpg", half_road())[1].tobytes(), r"masks/a\.png: expected a whole PNG image .*got jpeg"),
+        (
+            cv2.imencode(".jpg", half_road())[1].tobytes(),
+            r"masks/a\.png: expected a PNG image as its suffix says, got a JPEG",
+        ),
         (b"", r"masks/a\.png: expected a whole PNG image"),
     ],
 )
@@ -246,6 +250,43 @@ def test_names_that_differ_in_case_are_two_frames(tmp_path: Path) -> None:
     (tmp_path / "masks/A.PNG").write_bytes(png(np.full((40, 64), 5, np.uint8)))
     folder = open_source(recipe)
     assert {name: int(folder[index].mask[0, 0]) for index, name in enumerate(folder.names)} == {"A": 5, "a": 0}
+
+
+def test_hidden_files_are_no_frames(tmp_path: Path) -> None:
+    # What macOS leaves on disks of other systems, and in their archives.
+    recipe = write_folder(tmp_path, png(half_road()))
+    for name in ("images/._a.jpg", "images/.a.jpg.partial", "images/.DS_Store", "images/Thumbs.db", "masks/._a.png"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    assert open_source(recipe).names == ["a"]
+    assert len(read_network_inputs(tmp_path / "images", 64, 64)) == 1
+
+
+def test_names_that_are_no_unicode_are_names(tmp_path: Path) -> None:
+    recipe = write_folder(tmp_path, png(half_road()))
+    before = open_source(recipe).fingerprint()
+    name = os.fsdecode(b"caf\xe9 1")  # Latin-1, out of an old archive
+    for part, suffix in (("images", "jpg"), ("masks", "png")):
+        (tmp_path / part / f"a.{suffix}").rename(tmp_path / part / f"{name}.{suffix}")
+    folder = open_source(recipe)
+    assert folder.names == [name]
+    assert folder.fingerprint() != before
+
+
+@pytest.mark.parametrize("part", ["images/a.jpg", "masks/a.png"])
+def test_pipe_or_device_in_the_place_of_an_image_is_refused(part: str, tmp_path: Path) -> None:
+    recipe = write_folder(tmp_path, png(half_road()))
+    for make in (lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")):
+        (tmp_path / part).unlink()
+        make(tmp_path / part)
+        with pytest.raises(DataError, match=rf"{part}: expected a file with an image, got a folder, pipe or device"):
+            open_source(recipe)
+
+
+def test_image_of_another_suffix_is_named(tmp_path: Path) -> None:
+    recipe = write_folder(tmp_path, png(half_road()))
+    shutil.copy(tmp_path / "masks/a.png", tmp_path / "images/a.jpg")
+    with pytest.raises(DataError, match=r"a\.jpg: expected a JPEG image as its suffix says, got a PNG; rename it"):
+        open_source(recipe)
 
 
 def test_pictures_of_other_kinds_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,20 +23,27 @@ OTHER_PICTURE_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".pgm", ".pp
 MAX_SIDE_PX = 8192
 UPRIGHT = 1
 _TURNED_OR_MIRRORED = range(2, 9)
+MAX_IMAGE_BYTES = 1 << 30
+_STARTS = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
 _PNG_DEPTH_AT, _PNG_COLOUR_AT = 24, 25
 _GREY, _PALETTE = 0, 3
 _WITHOUT_IDS = {2: "RGB", 4: "grey with alpha", 6: "RGB with alpha"}
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The JPEG and PNG files of a folder, in name order.
+    """The JPEG and PNG files of a folder, in name order, hidden ones left out.
 
     Raises:
         DataError: no such folder, or none in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: expected a folder with .jpg or .png frames, there is none; correct its name")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        # Hidden files are no frames: macOS leaves a ._NAME.jpg beside each NAME.jpg on foreign disks.
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
     if not paths:
         raise DataError(f"{folder}: expected .jpg or .png frames in the folder itself, found none; name another folder")
     return paths
@@ -118,8 +125,8 @@ def _orientation_of(picture: Image.Image) -> int:
 def _read_whole(path: Path) -> bytes:
     """The bytes of a JPEG or PNG of which header, length and size are as they must be."""
     try:
-        content = path.read_bytes()
-        height, width = claimed_size(content, _kind(path))
+        content = _read_bytes(path)
+        height, width = claimed_size(content, _kind_of(path, content))
         if max(height, width) > MAX_SIDE_PX:
             raise BadFrame("too_large", f"expected at most {MAX_SIDE_PX} pixels a side, got {width} x {height}")
         check_whole(content)
@@ -133,9 +140,31 @@ def _read_whole(path: Path) -> bytes:
     return content
 
 
-def _kind(path: Path) -> str:
+def _read_bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: expected a file with an image, got a folder, pipe or device; remove it")
+    with path.open("rb") as file:
+        content = file.read(MAX_IMAGE_BYTES + 1)
+    if len(content) > MAX_IMAGE_BYTES:
+        raise DataError(f"{path}: expected an image of at most {MAX_IMAGE_BYTES} bytes, it is larger; remove it")
+    return content
+
+
+def _kind_named(path: Path) -> str:
     return "png" if path.suffix.lower() == ".png" else "jpeg"
 
 
+def _kind_of(path: Path, content: bytes) -> str:
+    """`jpeg` or `png`, by the suffix, which the content must agree with."""
+    named = _kind_named(path)
+    found = next((kind for kind, start in _STARTS.items() if content.startswith(start)), named)
+    if found != named:
+        raise DataError(
+            f"{path}: expected a {named.upper()} image as its suffix says, got a {found.upper()}; rename it, and "
+            "export masks as PNG"
+        )
+    return named
+
+
 def _broken(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: expected a whole {_kind(path).upper()} image ({error}); replace it or remove it")
+    return DataError(f"{path}: expected a whole {_kind_named(path).upper()} image ({error}); replace it or remove it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
@@ -106,7 +107,7 @@ class FrameFolder(ABC):
         digest = hashlib.sha256()
         for path in self._images:
             for file in (path, *self.label_files(path.stem)):
-                digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+                digest.update(os.fsencode(file.name) + b"\0" + hashlib.sha256(file.read_bytes()).digest())
         return digest.hexdigest()
 
     @abstractmethod
