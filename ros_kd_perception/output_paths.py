@@ -50,6 +50,25 @@ def check_folder(folder: Path) -> None:
         )
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that files cannot be written into, which need not exist yet.
+
+    Raises:
+        OutputPathError: by the rule of `check_folder`; a file is in its place; or this user may not write there.
+    """
+    check_folder(folder)
+    existing = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not existing.is_dir():
+        raise OutputPathError(
+            f"expected {folder} to be a folder to write to, but {existing} is no folder; name another"
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputPathError(
+            f"expected {folder} to be a folder to write to, but nothing may be written in {existing}; correct its "
+            "rights, or name another"
+        )
+
+
 def make_folder(folder: Path) -> list[Path]:
     """Make a folder and those above it that are missing, by the rule of `check_folder`.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ros_kd_perception.output_paths import OutputPathError, check_folder
+from ros_kd_perception.output_paths import OutputPathError, check_writable
 from training.names import FOLDER_NAME_RULE, is_folder_name
 
 MAX_THREADS = 256
@@ -65,26 +64,19 @@ def file_to_write(text: str) -> Path:
     path = Path(some_text(text))
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"expected a file to write, {text} is a folder; name a file in it")
-    _check_writable(path.parent, text)
+    _check_writable(path.parent)
     return path
 
 
 def folder_to_write(text: str) -> Path:
     """Where files can be written into a folder, which need not be there yet."""
     path = Path(some_text(text))
-    _check_writable(path, text)
+    _check_writable(path)
     return path
 
 
-def _check_writable(folder: Path, text: str) -> None:
+def _check_writable(folder: Path) -> None:
     try:
-        check_folder(folder)
+        check_writable(folder)
     except OutputPathError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    existing = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-    if not existing.is_dir():
-        raise argparse.ArgumentTypeError(f"expected a place to write to, got {text}: {existing} is no folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise argparse.ArgumentTypeError(
-            f"expected a place to write to, got {text}: nothing may be written in {existing}; correct its rights"
-        )

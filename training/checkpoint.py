@@ -6,7 +6,8 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +78,7 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
         CheckpointError: not such a file, or one of other classes.
     """
     content = read_checkpoint(Path(path))
-    info = _read_info(content, Path(path))
+    info = read_info(content, Path(path))
     prefix = AVERAGED_PREFIX if weights == "ema" else TRAINED_PREFIX
     state = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
@@ -184,7 +185,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if isinstance(content, dict):
         state = content.get("state_dict")
-        if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
+        if isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
             return content
     raise CheckpointError(
         f"{path}: expected a checkpoint with a state_dict of tensors, there is none; use a .ckpt of train"
@@ -201,17 +202,49 @@ def read_notes(path: Path) -> dict[str, Any]:
     return notes if isinstance(notes, dict) else {}
 
 
-def _read_info(content: dict[str, Any], path: Path) -> CheckpointInfo:
+def read_info(content: dict[str, Any], path: Path) -> CheckpointInfo:
+    """What a checkpoint that `read_checkpoint` read notes beside its weights.
+
+    Args:
+        content: of the checkpoint.
+        path: of its file, for the error.
+
+    Raises:
+        CheckpointError: it notes nothing, or not what this version writes.
+    """
     try:
         info = CheckpointInfo(**content[INFO_KEY])
-        if info.size not in SIZES or not isinstance(info.recipe, str) or not isinstance(info.metrics, dict):
-            raise TypeError(f"size {info.size!r}, or a recipe and metrics of another type")
-        return info
+        unfit = [item.name for item in fields(info) if not _is_noted_as(item.name, getattr(info, item.name))]
+        if unfit:
+            raise TypeError(f"{', '.join(unfit)} of another kind")
+        # Earlier versions noted NaN for a figure that the labels do not yield.
+        figures = {
+            name: value if value is not None and -inf < value < inf else None for name, value in info.metrics.items()
+        }
+        return replace(info, metrics=figures)
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: expected the notes of python -m training train in it ({INFO_KEY}), got {error}; "
             "use a checkpoint that this version wrote"
         ) from error
+
+
+def _is_noted_as(name: str, value: Any) -> bool:
+    """Whether a note is of the kind that `CheckpointInfo` says."""
+    if name == "size":
+        return isinstance(value, str) and value in SIZES
+    if name == "epoch":
+        return isinstance(value, int)
+    if name == "metrics":
+        return isinstance(value, dict) and all(
+            isinstance(figure, str) and (number is None or isinstance(number, (int, float)))
+            for figure, number in value.items()
+        )
+    if name == "backbone":
+        return value is None or isinstance(value, dict)
+    if name in ("segmentation_classes", "detection_classes"):
+        return isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
+    return isinstance(value, str)
 
 
 def class_names(table: Sequence[ClassInfo]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from training.devices import check_devices
 from training.disk_errors import writing_to
 from training.errors import CheckpointError
 from training.evaluate import evaluate, open_model, write_text
+from training.run_files import folder_of
 from training.run_inputs import RunInputs
 from training.train import train
 
@@ -70,7 +71,7 @@ def finish(planned: PlannedRun, inputs: RunInputs, accelerator: str, devices: st
             return
         else:
             resume = planned.checkpoint
-    with writing_to(planned.recipe.output / planned.recipe.name):
+    with writing_to(folder_of(planned.recipe)):
         train(planned.recipe, resume, accelerator, devices, anew=anew)
 
 

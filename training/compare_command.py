@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ros_kd_perception.output_paths import check_folder
+from ros_kd_perception.output_paths import check_writable
 from training.compare_recipe import ComparisonRecipe, plan
 from training.devices import add_devices
 from training.recipe_reader import load_section
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train what is missing, score all, write the report; exit status 0."""
     comparison = load_section(arguments.comparison, ComparisonRecipe, arguments.override)
-    check_folder(comparison.output / comparison.name)
+    check_writable(comparison.output / comparison.name)
     runs = plan(comparison)
 
     from training.compare import compare

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.checkpoint import INFO_KEY, load_student, read_checkpoint
 from training.compare_recipe import ComparisonRecipe, PlannedRun
-from training.data.data_module import DrivingData
+from training.data.run_frames import RunFrames
 from training.data.source import select_frames
 from training.errors import CheckpointError, DataError, RecipeError
 from training.lightning_module import StudentTraining
@@ -32,7 +32,7 @@ def check_inputs(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> di
     for entry, recipe in _recipe_of_each(runs).items():
         data = (recipe.data, recipe.validation)
         if data not in fingerprints:
-            fingerprints[data] = DrivingData(recipe).fingerprint
+            fingerprints[data] = RunFrames(recipe).fingerprint
         inputs[entry] = StudentTraining(recipe, 1, fingerprints[data]).inputs
     return inputs
 

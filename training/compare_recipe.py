@@ -11,6 +11,7 @@ from training.errors import RecipeError
 from training.names import FOLDER_NAME_RULE, is_folder_name
 from training.recipe import UNLABELED_KINDS, Recipe, SourceRecipe, check_input_size
 from training.recipe_reader import load_recipe
+from training.run_files import last_checkpoint_of
 
 # What two recipes must have in common to be trained at one budget, and so must what they start from: a better start is
 # budget spent before. Sources and their shares are free, for entries may differ by the frames that only a teacher sees.
@@ -93,7 +94,7 @@ class PlannedRun:
     @property
     def checkpoint(self) -> Path:
         """Where its last weights are once it is finished."""
-        return self.recipe.output / self.recipe.name / "checkpoints" / "last.ckpt"
+        return last_checkpoint_of(self.recipe)
 
 
 def plan(comparison: ComparisonRecipe) -> list[PlannedRun]:

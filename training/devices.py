@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,13 +12,15 @@ from training.errors import RecipeError
 
 MAX_NODES = 1024
 MAX_CPU_PROCESSES = 256
-_EXPECTED = "expected a number of devices, at least 1, a list such as 0,1, or auto"
+ALL_DEVICES = ("auto", "-1")
+_EXPECTED = "a number of devices, at least 1, a list such as 0,1, or auto"
+_NUMBERS = re.compile(r"[0-9]{1,18}(\s*,\s*[0-9]{1,18})*")
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:
     """The options --accelerator and --devices."""
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
-    parser.add_argument("--devices", default="1", help="how many, or a list such as 0,1")
+    parser.add_argument("--devices", default="1", type=device_numbers, help="how many, or a list such as 0,1")
 
 
 def add_nodes(parser: argparse.ArgumentParser) -> None:
@@ -26,15 +29,23 @@ def add_nodes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-nodes", type=whole_number(1, MAX_NODES), default=1, help=what)
 
 
+def device_numbers(text: str) -> str:
+    """A number of devices, a list of numbers with commas, or all devices: `auto` or `-1`."""
+    text = text.strip()
+    if text not in ALL_DEVICES and not _NUMBERS.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected {_EXPECTED}, got {text[:80]!r}")
+    return text
+
+
 def check_devices(accelerator: str, devices: str | int) -> None:
     """Refuse devices that are not here.
 
     Args:
         accelerator: `auto`, `cpu` or `gpu`.
-        devices: how many; a list of numbers with commas; `auto` or `-1` for all.
+        devices: as `device_numbers` gives them, or how many.
 
     Raises:
-        RecipeError: no GPU, fewer devices than asked for, or no number of devices.
+        RecipeError: no GPU, or fewer devices than asked for.
     """
     import torch  # here, for it takes seconds to load, and the options alone do not need it
 
@@ -44,17 +55,16 @@ def check_devices(accelerator: str, devices: str | int) -> None:
         raise RecipeError("--accelerator gpu: expected a GPU that torch can use, there is none; use cpu or auto")
     on_gpu = accelerator != "cpu" and gpus > 0
     available = gpus if on_gpu else MAX_CPU_PROCESSES
-    text = str(devices).strip()
-    if text in ("auto", "-1"):
+    if devices in ALL_DEVICES:
         return
-    numbers = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in numbers):
-        raise RecipeError(f"--devices {text}: {_EXPECTED}")
-    if len(numbers) == 1 and not 1 <= int(numbers[0]) <= available:
+    numbers = [int(part) for part in str(devices).split(",")]
+    if len(numbers) == 1 and not 1 <= numbers[0] <= available:
         where = f"{available} GPUs that are here" if on_gpu else f"{available} processes on a CPU"
-        raise RecipeError(f"--devices {text}: {_EXPECTED}, and at most the {where}")
-    if len(numbers) > 1 and (not on_gpu or len(set(numbers)) < len(numbers) or max(map(int, numbers)) >= available):
-        raise RecipeError(f"--devices {text}: a list names different GPUs, 0 to {gpus - 1}; there are {gpus}")
+        raise RecipeError(f"--devices {devices}: expected {_EXPECTED}, and at most the {where}")
+    if len(numbers) > 1 and not on_gpu:
+        raise RecipeError(f"--devices {devices}: a list names GPUs, and none is used here; give a number of processes")
+    if len(numbers) > 1 and (len(set(numbers)) < len(numbers) or max(numbers) >= gpus):
+        raise RecipeError(f"--devices {devices}: a list names different GPUs, 0 to {gpus - 1}; there are {gpus}")
 
 
 @contextmanager

@@ -17,6 +17,16 @@ class CheckpointError(ValueError):
     """A file that holds no student of ours; the message says what was expected and what to do."""
 
     @classmethod
+    def check_file(cls, path: Path) -> None:
+        """Refuse a checkpoint that is not there.
+
+        Raises:
+            CheckpointError: there is no file at `path`.
+        """
+        if not path.is_file():
+            raise cls.missing(path)
+
+    @classmethod
     def missing(cls, path: Path) -> CheckpointError:
         """The error about a checkpoint that is not there."""
         return cls(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ros_kd_perception.onnx_file import read_model_file
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
+from training.data.registry import open_source
 from training.errors import CheckpointError
 from training.input_size import add_input_size
 from training.recipe import SourceRecipe
@@ -40,18 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate; exit status 0, or 2 with one sentence where the input is wrong."""
     if arguments.model.suffix == ".onnx":
         read_model_file(arguments.model)
-    elif not arguments.model.exists():
-        raise CheckpointError.missing(arguments.model)
-
-    from ros_kd_perception.onnx_model import ModelError
-    from training.data.registry import open_source
-    from training.evaluate import PictureWriter, evaluate, open_model, table, write_text
-
-    try:
-        model = open_model(arguments.model, arguments.weights, arguments.height, arguments.width, arguments.threads)
-    except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    else:
+        CheckpointError.check_file(arguments.model)
     kind = arguments.kind
     if kind == "auto":
         kind = "rendered" if (arguments.data / "boxes.json").is_file() else "camvid"
@@ -64,6 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
             limit=arguments.limit,
         )
     )
+
+    from ros_kd_perception.onnx_model import ModelError
+    from training.evaluate import PictureWriter, evaluate, open_model, table, write_text
+
+    try:
+        model = open_model(arguments.model, arguments.weights, arguments.height, arguments.width, arguments.threads)
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     pictures = PictureWriter(arguments.pictures, len(source), arguments.picture_count) if arguments.pictures else None
     results = {
         "model": arguments.model.name,

@@ -17,10 +17,9 @@ from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import UInt8Array
 from training.arguments import file_to_write, folder_name, number, whole_number
 from training.data.image_files import list_images, read_image
-from training.errors import CheckpointError
+from training.errors import CheckpointError, DataError
 from training.export_settings import ExportSettings
-from training.input_size import add_input_size, choose_input_size, validated_size
-from training.recipe_reader import parse_recipe
+from training.input_size import add_input_size, choose_input_size, noted_validation
 
 if TYPE_CHECKING:
     from training.checkpoint import CheckpointInfo
@@ -54,8 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export; exit status 0, or 2 with one sentence where the input is wrong or parity fails."""
-    if not arguments.checkpoint.exists():
-        raise CheckpointError.missing(arguments.checkpoint)
+    CheckpointError.check_file(arguments.checkpoint)
+    metrics = read_metrics(arguments.metrics) if arguments.metrics else None
+    if arguments.frames:
+        list_images(arguments.frames)  # refuses a folder without any
 
     from training.checkpoint import load_student
     from training.export import export_student
@@ -71,19 +72,20 @@ def run(arguments: argparse.Namespace) -> int:
             max_detections=arguments.max_detections,
             score_threshold=arguments.score_threshold,
             provenance=provenance(info),
-            metrics=read_metrics(arguments.metrics) if arguments.metrics else info.metrics,
+            metrics=info.metrics if metrics is None else metrics,
         )
         settings.contract()
         folder = arguments.frames or validation_images(info)
         real = read_network_inputs(folder, settings.height, settings.width) if folder else []
         golden = render_network_inputs(settings.height, settings.width)
         report = export_student(student, arguments.output, settings, golden, real)
-    except (ValueError, OSError) as error:  # of the contract, the frames, the figures, parity or the file
+    except ValueError as error:  # of the contract, the frames, parity or the file
         print(f"error: {error}", file=sys.stderr)
         return 2
     where = f"{len(real)} frames of {folder}" if real else "no real frames, for none were given or found"
     print(f"parity with the trained network, on {len(golden)} rendered frames and {where}:\n{report.table()}")
-    if (height, width) != validated_size(info):
+    validation = noted_validation(info)
+    if validation and (height, width) != (validation.input_height, validation.input_width):
         print("the input size is another than that of the recipe's validation, whose figures the checkpoint notes")
     print(f"{arguments.output}, for an input of {width}x{height}: {arguments.output.stat().st_size / 1e6:.1f} MB")
     return 0
@@ -105,23 +107,27 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """The figures of an evaluation.
 
     Raises:
-        ValueError: not a JSON object, or too large for the metadata of a model.
+        DataError: not a JSON object, or too large for the metadata of a model.
+        OSError: it cannot be read.
     """
-    if path.stat().st_size > MAX_METRICS_BYTES:
-        raise ValueError(f"expected figures of at most {MAX_METRICS_BYTES} bytes in {path}; give the JSON of evaluate")
+    with path.open("rb") as file:
+        content = file.read(MAX_METRICS_BYTES + 1)
+    if len(content) > MAX_METRICS_BYTES:
+        raise DataError(f"expected figures of at most {MAX_METRICS_BYTES} bytes in {path}; give the JSON of evaluate")
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = json.loads(content)
         json.dumps(metrics, allow_nan=False)  # Python reads NaN and 1e999, which the contract's JSON cannot hold
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected {path} to be JSON, got {error}; give the JSON of evaluate") from None
+        raise DataError(f"expected {path} to be JSON, got {error}; give the JSON of evaluate") from None
     if not isinstance(metrics, dict):
-        raise ValueError(f"expected {path} to hold a JSON object, got {type(metrics).__name__}; give evaluate's JSON")
+        raise DataError(f"expected {path} to hold a JSON object, got {type(metrics).__name__}; give evaluate's JSON")
     return metrics
 
 
 def validation_images(info: CheckpointInfo) -> Path | None:
     """The folder of frames that the checkpoint's recipe validates its segmentation on, if it is on this machine."""
-    source = parse_recipe(info.recipe).validation.segmentation
+    validation = noted_validation(info)
+    source = validation.segmentation if validation else None
     folder = source.folder / "images" if source else None
     return folder if folder and folder.is_dir() else None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ros_kd_perception.model_contract import MAX_SIDE_PX
 from training.arguments import whole_number
 from training.errors import CheckpointError, RecipeError
+from training.recipe import ValidationRecipe
 from training.recipe_reader import parse_recipe
 
 if TYPE_CHECKING:
@@ -34,18 +35,18 @@ def choose_input_size(info: CheckpointInfo, height: int | None, width: int | Non
     """
     if height is not None and width is not None:
         return height, width
+    validation = noted_validation(info)
+    if validation is None:
+        raise CheckpointError(
+            "expected a checkpoint whose recipe tells the input size, this version cannot read its recipe; give "
+            "--height and --width"
+        )
+    return height or validation.input_height, width or validation.input_width
+
+
+def noted_validation(info: CheckpointInfo) -> ValidationRecipe | None:
+    """How the recipe that a checkpoint notes validates; None where this version cannot read that recipe."""
     try:
-        validated = validated_size(info)
-    except RecipeError as error:
-        raise CheckpointError(f"its recipe tells no input size ({error}); give --height and --width") from error
-    return height or validated[0], width or validated[1]
-
-
-def validated_size(info: CheckpointInfo) -> tuple[int, int]:
-    """Height and width in pixels of the network input that a checkpoint's figures are of.
-
-    Raises:
-        RecipeError: its recipe cannot be read by this version.
-    """
-    validation = parse_recipe(info.recipe).validation
-    return validation.input_height, validation.input_width
+        return parse_recipe(info.recipe).validation
+    except RecipeError:
+        return None

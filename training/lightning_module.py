@@ -171,10 +171,10 @@ class StudentTraining(lightning.LightningModule):
         notes = checkpoint.get(INFO_KEY, {})
         began_with = notes.get("teacher_sha256", "")
         if began_with != self.inputs.teacher_sha256:
-            assert self.recipe.distillation is not None
+            teacher = self.recipe.distillation.teacher if self.recipe.distillation else "no teacher"
             raise CheckpointError(
-                f"{self.recipe.distillation.teacher}: expected the teacher that the run began with (weights "
-                f"{began_with[:12]}), got {self.inputs.teacher_sha256[:12]}; put it back, or start a new run"
+                f"{teacher}: expected the teacher that the run began with (weights {began_with[:12]}), got "
+                f"{self.inputs.teacher_sha256[:12]}; put it back, or start a new run"
             )
         # The weights are the checkpoint's from here on, whatever initial_weights may hold by now.
         self._earlier_teacher_sha256 = notes.get("earlier_teacher_sha256", "")

@@ -6,23 +6,24 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from ros_kd_perception.output_paths import check_folder, make_folder
-from training.checkpoint import read_notes
+from ros_kd_perception.output_paths import make_folder
 from training.checkpoint_files import WholeCheckpoints, check_room
 from training.data.data_module import DrivingData
+from training.data.run_frames import RunFrames
 from training.devices import check_devices, refused_devices
-from training.errors import CheckpointError, RecipeError
+from training.errors import RecipeError
 from training.lightning_module import StudentTraining
 from training.objective import cache_growth
 from training.recipe import Recipe
 from training.run_callbacks import DataClock, EpochLines, FolderLock, LastValidation
+from training.run_files import folder_of, open_run
+from training.stopped_run import StoppedRun
 
 LOGGED_EVERY_STEPS = 2
 
@@ -35,6 +36,7 @@ def train(
     num_nodes: int = 1,
     callbacks: tuple[lightning.Callback, ...] = (),
     anew: bool = False,
+    frames: RunFrames | None = None,
 ) -> Path:
     """Run a recipe.
 
@@ -46,6 +48,7 @@ def train(
         num_nodes: of Lightning.
         callbacks: besides those of this file.
         anew: the run's folder may hold checkpoints of before, which are overwritten.
+        frames: what `open_run` gave for this recipe; without them it is called here.
 
     Returns:
         The run's folder: checkpoints/last.ckpt, checkpoints/best.ckpt, csv/, tensorboard/, recipe.yaml.
@@ -54,13 +57,12 @@ def train(
         RecipeError, DataError, CheckpointError, OutputPathError: found before training starts.
     """
     check_devices(accelerator, devices)
-    folder = recipe.output / recipe.name
-    check_folder(folder)
-    if resume is None and not anew:
-        _check_unused(folder)
-    notes = _check_resume(resume, recipe) if resume else {}
-    data = DrivingData(recipe, first_epoch=int(notes.get("epoch", 0)))
-    _check_same_data(resume, notes, data)
+    frames = frames or open_run(recipe, resume, anew)
+    folder = folder_of(recipe)
+    stopped = StoppedRun.read(resume, recipe) if resume else None
+    if stopped:
+        stopped.check_data(frames)
+    data = DrivingData(recipe, frames, first_epoch=stopped.info.epoch if stopped else 0)
     clock, lock = DataClock(), FolderLock(folder)
     with refused_devices(accelerator, devices, num_nodes):
         trainer = _make_trainer(
@@ -72,9 +74,11 @@ def train(
             f"an epoch of {data.samples_per_epoch} samples does not fill one batch of {recipe.batch_size} in each of "
             f"{trainer.world_size} processes; lower batch_size, raise data.samples_per_epoch or use fewer devices"
         )
-    module = StudentTraining(recipe, steps, data.fingerprint, resuming=resume is not None)
-    frames, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
-    check_room(folder, module.student, cache_growth(recipe, module.objective, frames, seen))
+    module = StudentTraining(recipe, steps, data.fingerprint, resuming=stopped is not None)
+    if stopped:
+        stopped.check_weights(module)
+    available, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
+    check_room(folder, module.student, cache_growth(recipe, module.objective, available, seen))
     make_folder(folder)
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with warnings.catch_warnings():
@@ -145,35 +149,3 @@ def _progress() -> lightning.Callback:
 
 def _in_terminal() -> bool:
     return sys.stderr.isatty()
-
-
-def _check_unused(folder: Path) -> None:
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.exists():
-        raise CheckpointError(
-            f"{last}: expected a new run's folder, there is a run of this name already, which would be overwritten; "
-            "go on with it by --resume, choose another name by --override name=NAME, or delete the folder"
-        )
-
-
-def _check_resume(resume: Path, recipe: Recipe) -> dict[str, Any]:
-    """The notes of the checkpoint; refuses one of another recipe."""
-    notes = read_notes(resume)
-    if notes.get("recipe_sha256") != recipe.sha256:
-        raise CheckpointError(
-            f"{resume}: it was trained by another recipe (or other overrides) than the one given, so going on would "
-            "not be the same run; give the run's own recipe.yaml, or start a new run with initial_weights"
-        )
-    return notes
-
-
-def _check_same_data(resume: Path | None, notes: dict[str, Any], data: DrivingData) -> None:
-    """Frames that came, went or changed would give another run than the one that is gone on with."""
-    began_with = str(notes.get("data_sha256") or data.fingerprint)
-    if began_with != data.fingerprint:
-        pairs = zip(data.sources, began_with.split("+"), data.fingerprint.split("+"), strict=False)
-        changed = ", ".join(str(source.folder) for source, before, now in pairs if before != now)
-        raise CheckpointError(
-            f"{resume}: expected the frames and labels that the run began with, those of {changed} are others now; put "
-            "them back, or start a new run with initial_weights"
-        )

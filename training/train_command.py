@@ -7,8 +7,8 @@ from pathlib import Path
 
 from training.devices import add_devices, add_nodes
 from training.disk_errors import writing_to
-from training.errors import CheckpointError
 from training.recipe_reader import load_recipe
+from training.run_files import folder_of, open_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_epochs is not None:
         overrides.append(f"epochs={arguments.max_epochs}")
     recipe = load_recipe(arguments.recipe, overrides)
-    if arguments.resume is not None and not arguments.resume.exists():
-        raise CheckpointError.missing(arguments.resume)
+    frames = open_run(recipe, arguments.resume)
 
     from training.train import train
 
-    with writing_to(recipe.output / recipe.name):
-        train(recipe, arguments.resume, arguments.accelerator, arguments.devices, arguments.num_nodes)
+    with writing_to(folder_of(recipe)):
+        train(recipe, arguments.resume, arguments.accelerator, arguments.devices, arguments.num_nodes, frames=frames)
     return 0

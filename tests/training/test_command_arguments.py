@@ -100,9 +100,14 @@ def test_what_is_no_model_is_refused(
     assert not (tmp_path / "out.onnx").exists()
 
 
-@pytest.mark.parametrize("notes", [None, [], {"size": "xl"}, {"size": []}, "size n"])
+OTHER_NOTES = (None, [], {"size": "xl"}, {"size": []}, "size n", {"recipe": 5}, {"epoch": "2"}, {"epoch": None})
+OTHER_NOTES += ({"metrics": {"miou": "high"}}, {"metrics": [1]}, {"backbone": "resnet"}, {"git_commit": None})
+OTHER_NOTES += ({"segmentation_classes": 11}, {"detection_classes": [1]}, {"teacher_sha256": ["x"]}, {"newer": 1})
+
+
+@pytest.mark.parametrize("notes", OTHER_NOTES, ids=str)
 def test_a_checkpoint_with_other_notes_is_refused(
-    notes: object, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    notes: object, checkpoint: Path, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(checkpoint, weights_only=True)
     whole = content["ros_kd_perception"]
@@ -111,7 +116,38 @@ def test_a_checkpoint_with_other_notes_is_refused(
     said = refusal(["export", str(tmp_path / "other.ckpt"), "-o", str(tmp_path / "out.onnx")], capsys)
     assert "expected the notes of python -m training train" in said
     words = ["train", str(RECIPE), "--resume", str(tmp_path / "other.ckpt"), "--override", f"output={tmp_path}"]
-    assert "another recipe" in refusal(words, capsys)
+    for override in (f"data.train.0.folder={rendered_samples}", "validation={}"):
+        words += ["--override", override]
+    assert "expected the notes of python -m training train" in refusal(words, capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"optimizer_states": None}, "expected a whole checkpoint of train to go on from, optimizer_states is missing"),
+        ({"loops": {}, "lr_schedulers": 3, "epoch": "2"}, "epoch, lr_schedulers is missing or of another kind"),
+        ({"pytorch-lightning_version": None}, "pytorch-lightning_version is missing or of another kind"),
+        ({"state_dict": {}}, "expected the weights of this run, they do not fit its network"),
+        ({"state_dict": {5: torch.zeros(1)}}, "expected a checkpoint with a state_dict of tensors"),
+    ],
+)
+def test_a_checkpoint_that_lost_a_part_is_not_gone_on_from(
+    change: dict[str, object], sentence: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(torch.load(checkpoint, weights_only=True) | change, tmp_path / "part.ckpt")
+    recipe = checkpoint.parents[1] / "recipe.yaml"
+    assert sentence in refusal(["train", str(recipe), "--resume", str(tmp_path / "part.ckpt")], capsys)
+
+
+def test_a_checkpoint_whose_recipe_cannot_be_read_is_exported_at_a_given_size(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content["ros_kd_perception"] |= {"recipe": "of: a later version", "metrics": {"miou": float("nan")}}
+    torch.save(content, tmp_path / "later.ckpt")
+    words = ["export", str(tmp_path / "later.ckpt"), "-o", str(tmp_path / "out.onnx")]
+    assert "give --height and --width" in refusal(words, capsys)
+    assert main([*words, "--height", "96", "--width", "160"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -166,20 +202,23 @@ DEVICES = [
     (["--devices", "1.5"], "expected a number of devices"),
     (["--devices", ""], "expected a number of devices"),
     (["--devices", "0,"], "expected a number of devices"),
-    (["--devices", "0,1"], "a list names different GPUs"),
+    (["--devices", "0,1"], "a list names GPUs, and none is used here"),
+    (["--devices", "9" * 5000], "expected a number of devices"),
 ]
 
 
 @pytest.mark.parametrize(("words", "sentence"), DEVICES)
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_devices_that_are_not_here_are_refused(
-    command: str, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+    command: str, words: list[str], sentence: str, rendered_samples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if words[0] == "--accelerator" and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     accelerator = [] if words[0] == "--accelerator" else ["--accelerator", "cpu"]
     path = RECIPE if command == "train" else COMPARISON
-    assert sentence in refusal([command, str(path), *accelerator, *words], capsys)
+    folder = [] if command == "compare" else ["--override", f"data.train.0.folder={rendered_samples}"]
+    folder += [] if command == "compare" else ["--override", "validation={}"]
+    assert sentence in refusal([command, str(path), *accelerator, *folder, *words], capsys)
 
 
 def test_devices_that_lightning_refuses_are_a_sentence(
@@ -202,7 +241,7 @@ def test_devices_that_lightning_refuses_are_a_sentence(
         (["--max-epochs", "banana"], "--max-epochs"),
         (["--resume", "nowhere"], "there is no such file"),
         (["--resume", "{folder}"], "expected a checkpoint"),
-        (["--override", "output={file}"], "Not a directory"),
+        (["--override", "output={file}"], "is no folder; name another"),
         (["--override", "seed=99999999999999999999"], "seed must be from 0"),
         (["--override", "batch_size=1000000000"], "batch_size must be from 1"),
         (["--override", "data.samples_per_epoch=1000000000"], "samples_per_epoch must be from 0"),

@@ -12,7 +12,8 @@ from one_and_two_processes import EVERY_TERM
 from pretended_accelerator import DevicesMixed, OnAccelerator, move, pretended_accelerator
 
 from training.data.batch import Batch, collate
-from training.data.data_module import DrivingData, TrainingSet
+from training.data.data_module import TrainingSet
+from training.data.run_frames import RunFrames
 from training.data.sampling import Draw
 from training.export_settings import ExportSettings
 from training.lightning_module import StudentTraining
@@ -68,7 +69,7 @@ def test_step_of_a_distilled_run_mixes_no_devices(
             *(override.replace("{teacher}", str(teacher)) for override in overrides),
         ],
     )
-    data = DrivingData(recipe)
+    data = RunFrames(recipe)
     samples = TrainingSet(data.sources, recipe)
     batch = collate([samples[Draw(0, index, 0, index)] for index in range(4)])
     expected, gradients = step(StudentTraining(recipe, 1, ""), batch)

@@ -18,7 +18,7 @@ import training.train as train_module
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import INFO_KEY, digest_of_weights, load_student, load_weights_into, read_checkpoint
-from training.data.data_module import DrivingData
+from training.data.run_frames import RunFrames
 from training.ema import AveragedWeights
 from training.errors import CheckpointError, RecipeError
 from training.lightning_module import rate_share, split_by_decay
@@ -185,7 +185,7 @@ def test_best_is_chosen_by_the_figure_that_there_is(
     assert {path.name for path in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
     assert "best checkpoint is chosen by car_ap50, for there are no frames that give miou" in capsys.readouterr().out
     neither = smoke(rendered_samples, tmp_path, *absent, f"validation.detection.folder={tmp_path / 'absent'}")
-    assert DrivingData(neither).best_by == ""
+    assert RunFrames(neither).best_by == ""
 
 
 def test_run_starts_from_the_averaged_weights_of_another(
@@ -318,7 +318,8 @@ def test_folder_that_cannot_be_made_is_one_sentence(
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     assert main(["train", str(tmp_path / "recipe.yaml"), "--accelerator", "cpu"]) == 2
     error = capsys.readouterr().err
-    assert f"error: {tmp_path / 'file' / recipe.name}: expected to read or write it, got: Not a directory" in error
+    folder = tmp_path / "file" / recipe.name
+    assert f"error: expected {folder} to be a folder to write to, but {tmp_path / 'file'} is no folder" in error
     assert error.count("\n") == 1
 
 

@@ -19,6 +19,7 @@ from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 from training.data import unlabeled
 from training.data.data_module import DrivingData
+from training.data.run_frames import RunFrames
 from training.data.unlabeled import UnlabeledFolder, take_frames_out
 from training.errors import DataError
 from training.recipe import SourceRecipe
@@ -152,7 +153,8 @@ data:
   crop_width: 96
   workers: 0
 """
-    data = DrivingData(parse_recipe(text))
+    recipe = parse_recipe(text)
+    data = DrivingData(recipe, RunFrames(recipe))
     batch = next(iter(data.train_dataloader()))
     assert int(batch.has_boxes.sum()) == 4
     without_labels = (batch.masks == 255).flatten(1).all(dim=1)

@@ -13,13 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.data.augmentation import augment
 from training.data.batch import Batch, collate
-from training.data.registry import open_source
+from training.data.run_frames import RunFrames
 from training.data.sample import Sample
 from training.data.sampling import Draw, EpochSampler
 from training.data.source import FrameFolder
-from training.data.validation import check_something_to_learn, check_validation, choose_figure
-from training.errors import DataError
-from training.recipe import Recipe, SourceRecipe
+from training.recipe import Recipe
 
 _AUGMENTATION_STREAM = 1  # keeps the draws of augmentation apart from those of the sampler
 
@@ -53,34 +51,16 @@ class DrivingData(lightning.LightningDataModule):
 
     Attributes:
         first_epoch: that the run begins or goes on with.
-        sources: of training frames, in the recipe's order.
-        validation: frames to score segmentation on, and frames to score detection on; None where there are none.
-        best_by: the figure that the best checkpoint is chosen by; empty = nothing is validated.
-        fingerprint: changes when any image or label does; goes into checkpoints.
+        sources, validation, best_by, fingerprint, samples_per_epoch: of `RunFrames`.
     """
 
-    def __init__(self, recipe: Recipe, first_epoch: int = 0) -> None:
+    def __init__(self, recipe: Recipe, frames: RunFrames, first_epoch: int = 0) -> None:
         super().__init__()
         self.recipe = recipe
         self.first_epoch = first_epoch
-        check_validation(recipe.validation)
-        self.sources = [open_source(source) for source in recipe.data.train]
-        self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
-        if recipe.distillation is None:
-            pairs = zip(recipe.data.train, self.sources, strict=True)
-            drawn_from = [folder for source, folder in pairs if source.share > 0]
-            check_something_to_learn(drawn_from, recipe.trained_part)
-        settings = recipe.validation
-        self.validation = [
-            _open_validation(source, settings.required) for source in (settings.segmentation, settings.detection)
-        ]
-        self.best_by = choose_figure(settings, self.validation)
-        self.samples_per_epoch = recipe.data.samples_per_epoch or sum(len(source) for source in self.sources)
-        if self.samples_per_epoch < recipe.batch_size:
-            raise DataError(
-                f"an epoch of {self.samples_per_epoch} samples does not fill one batch of {recipe.batch_size}; "
-                "lower batch_size or raise data.samples_per_epoch"
-            )
+        self.sources, self.validation = frames.sources, frames.validation
+        self.best_by, self.fingerprint = frames.best_by, frames.fingerprint
+        self.samples_per_epoch = frames.samples_per_epoch
 
     def steps_per_epoch(self, world_size: int) -> int:
         """Optimiser steps of one epoch."""
@@ -145,15 +125,6 @@ class _Frames(Dataset[Sample]):
 
 def _as_it_is(sample: Any) -> Any:
     return sample
-
-
-def _open_validation(recipe: SourceRecipe | None, required: bool) -> FrameFolder | None:
-    if recipe is None:
-        return None
-    if not required and not recipe.folder.is_dir():
-        print(f"{recipe.folder} is absent: it is left out of the validation")
-        return None
-    return open_source(recipe)
 
 
 def _single_threaded(worker: int) -> None:

@@ -5,32 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from training.data.source import FrameFolder
-from training.errors import DataError, RecipeError
-from training.recipe import UNLABELED_KINDS, ValidationRecipe
-
-_TASK_OF_FIGURE = {"miou": "segmentation", "car_ap50": "detection"}  # in the order of DrivingData.validation
-
-
-def check_validation(settings: ValidationRecipe) -> None:
-    """Look at what of the validation can be told from the recipe alone.
-
-    Raises:
-        RecipeError: it would never yield what is asked of it; training would find out at the first validation.
-    """
-    sources = {"segmentation": settings.segmentation, "detection": settings.detection}
-    for task, source in sources.items():
-        if source is not None and source.kind in UNLABELED_KINDS:
-            raise RecipeError(
-                f"validation.{task} must be frames with labels to score against, got kind {source.kind}; name a "
-                "labelled folder, or leave it out"
-            )
-    wanted = _TASK_OF_FIGURE[settings.best_by]
-    if any(sources.values()) and sources[wanted] is None:
-        other = next(figure for figure, task in _TASK_OF_FIGURE.items() if task != wanted)
-        raise RecipeError(
-            f"validation.best_by is {settings.best_by}, which comes from validation.{wanted}, and there is none; set "
-            f"validation.best_by to {other}, or add validation.{wanted}"
-        )
+from training.errors import DataError
+from training.recipe import TASK_OF_FIGURE, ValidationRecipe
 
 
 def choose_figure(settings: ValidationRecipe, opened: Sequence[FrameFolder | None]) -> str:
@@ -46,7 +22,7 @@ def choose_figure(settings: ValidationRecipe, opened: Sequence[FrameFolder | Non
     Raises:
         DataError: the labels of the frames cannot yield it, or yield nothing.
     """
-    there = [figure for figure, folder in zip(_TASK_OF_FIGURE, opened, strict=True) if folder]
+    there = [figure for figure, folder in zip(TASK_OF_FIGURE, opened, strict=True) if folder]
     best_by = settings.best_by if settings.best_by in there or not there else there[0]
     if best_by != settings.best_by:
         print(f"the best checkpoint is chosen by {best_by}, for there are no frames that give {settings.best_by}")

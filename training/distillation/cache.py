@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ros_kd_perception.output_paths import check_folder, make_folder
+from ros_kd_perception.output_paths import check_writable, make_folder
 from training.data.batch import Batch
 from training.errors import DataError
 from training.networks.heads import DetectionOutputs
@@ -33,10 +33,10 @@ class OutputCache:
         """Keep outputs under `folder` / the first letters of `key`, a digest of all that the outputs depend on.
 
         Raises:
-            OutputPathError: the folder would be made in the root of the file system.
+            OutputPathError: nothing can be written there.
         """
         self.folder = folder / key[:16]
-        check_folder(self.folder)
+        check_writable(self.folder)
 
     def __len__(self) -> int:
         """How many views are kept."""

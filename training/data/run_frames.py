@@ -1,0 +1,55 @@
+"""The frames of a run, all of them looked at before torch is loaded."""
+
+from __future__ import annotations
+
+from training.data.registry import open_source
+from training.data.source import FrameFolder
+from training.data.validation import check_something_to_learn, choose_figure
+from training.errors import DataError
+from training.recipe import Recipe, SourceRecipe
+
+
+class RunFrames:
+    """Training and validation frames by a recipe.
+
+    Attributes:
+        sources: of training frames, in the recipe's order.
+        validation: frames to score segmentation on, and frames to score detection on; None where there are none.
+        best_by: the figure that the best checkpoint is chosen by; empty = nothing is validated.
+        fingerprint: changes when any image or label does; goes into checkpoints.
+        samples_per_epoch: those that the recipe asks for, or one of each frame.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Open and check all folders and bags that the recipe names.
+
+        Raises:
+            DataError: something is missing, broken, or without the labels that it is there for; or an epoch does not
+                fill a batch.
+        """
+        self.sources = [open_source(source) for source in recipe.data.train]
+        self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
+        if recipe.distillation is None:
+            pairs = zip(recipe.data.train, self.sources, strict=True)
+            drawn_from = [folder for source, folder in pairs if source.share > 0]
+            check_something_to_learn(drawn_from, recipe.trained_part)
+        settings = recipe.validation
+        self.validation = [
+            _open_validation(source, settings.required) for source in (settings.segmentation, settings.detection)
+        ]
+        self.best_by = choose_figure(settings, self.validation)
+        self.samples_per_epoch = recipe.data.samples_per_epoch or sum(len(source) for source in self.sources)
+        if self.samples_per_epoch < recipe.batch_size:
+            raise DataError(
+                f"an epoch of {self.samples_per_epoch} samples does not fill one batch of {recipe.batch_size}; "
+                "lower batch_size or raise data.samples_per_epoch"
+            )
+
+
+def _open_validation(recipe: SourceRecipe | None, required: bool) -> FrameFolder | None:
+    if recipe is None:
+        return None
+    if not required and not recipe.folder.is_dir():
+        print(f"{recipe.folder} is absent: it is left out of the validation")
+        return None
+    return open_source(recipe)

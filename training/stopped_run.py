@@ -1,0 +1,85 @@
+"""The checkpoint that a stopped run goes on from: refused where it is damaged, or of another run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from training.checkpoint import CheckpointInfo, read_checkpoint, read_info
+from training.data.run_frames import RunFrames
+from training.errors import CheckpointError
+from training.recipe import Recipe
+
+# What Lightning goes on from, besides the weights.
+_STATE_OF_TRAINING = {"epoch": int, "global_step": int, "loops": dict, "optimizer_states": list, "lr_schedulers": list}
+_VERSION_KEY = "pytorch-lightning_version"
+
+
+@dataclass(frozen=True)
+class StoppedRun:
+    """A checkpoint of a recipe's run.
+
+    Attributes:
+        path: of its file.
+        info: what it notes.
+        state: its weights by name, those of the optimiser's network, of the average and of the objective.
+    """
+
+    path: Path
+    info: CheckpointInfo
+    state: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, recipe: Recipe) -> StoppedRun:
+        """Read the checkpoint.
+
+        Raises:
+            CheckpointError: not a checkpoint of `train`, of another recipe, or without the state of the optimiser.
+        """
+        content = read_checkpoint(path)
+        info = read_info(content, path)
+        if info.recipe_sha256 != recipe.sha256:
+            raise CheckpointError(
+                f"{path}: it was trained by another recipe (or other overrides) than the one given, so going on would "
+                "not be the same run; give the run's own recipe.yaml, or start a new run with initial_weights"
+            )
+        kinds = _STATE_OF_TRAINING | {_VERSION_KEY: str}
+        unfit = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
+        if unfit:
+            raise CheckpointError(
+                f"{path}: expected a whole checkpoint of train to go on from, {', '.join(unfit)} is missing or of "
+                "another kind; give the run's own last.ckpt, or start a new run with initial_weights"
+            )
+        return cls(path, info, content["state_dict"])
+
+    def check_data(self, frames: RunFrames) -> None:
+        """Refuse to go on where frames or labels were added, removed or changed.
+
+        Raises:
+            CheckpointError: they would make another run of it.
+        """
+        began_with = self.info.data_sha256 or frames.fingerprint
+        if began_with != frames.fingerprint:
+            pairs = zip(frames.sources, began_with.split("+"), frames.fingerprint.split("+"), strict=False)
+            changed = ", ".join(str(source.folder) for source, before, now in pairs if before != now)
+            raise CheckpointError(
+                f"{self.path}: expected the frames and labels that the run began with, those of {changed} are others "
+                "now; put them back, or start a new run with initial_weights"
+            )
+
+    def check_weights(self, module: nn.Module) -> None:
+        """Refuse weights that do not fit all that is trained.
+
+        Raises:
+            CheckpointError: a weight is missing, or of another shape.
+        """
+        try:
+            module.load_state_dict(self.state)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{self.path}: expected the weights of this run, they do not fit its network "
+                f"({str(error).splitlines()[-1].strip()[:200]}); give the run's own last.ckpt"
+            ) from error
