@@ -110,11 +110,12 @@ def test_one_or_two_stamps_of_the_future_never_cost_a_good_frame(runs, ahead_s):
 
 @given(st.lists(st.integers(1, 10**18), min_size=2, unique=True))
 def test_falling_stamps_never_become_a_time_line(stamps):
-    """The first one alone may have been wrong."""
+    """One of them passes, far behind the first, which may have been wrong."""
     stamps.sort(reverse=True)
-    first_was_wrong = stamps[0] - stamps[1] > SECOND
-    expected = ["", "" if first_was_wrong else "stamp_backwards", *["stamp_backwards"] * (len(stamps) - 2)]
-    assert reasons(stamps) == expected
+    far_behind = [n for n, stamp in enumerate(stamps) if stamps[0] - stamp > SECOND][:1]
+    passed = [n for n, reason in enumerate(reasons(stamps)) if reason == ""]
+    assert passed == [0, *far_behind]
+    assert set(reasons(stamps)) <= {"", "stamp_backwards"}
 
 
 @given(st.lists(st.integers(-3, 50), max_size=60))
