@@ -80,7 +80,7 @@ def frame_from_message(camera: str, message: Any) -> Frame:
     """Decode either kind of message into a frame with the message's stamp and frame id.
 
     Raises:
-        BadFrame: as `decode_image` and `decode_compressed_image`; `bad_data` for a header that is none.
+        BadFrame: as `decode_image` and `decode_compressed_image`; `bad_data` for an impossible stamp or frame id.
     """
     seconds, nanoseconds = int(message.header.stamp.sec), int(message.header.stamp.nanosec)
     if nanoseconds >= 10**9:

@@ -31,7 +31,7 @@ class FrameCounts:
     """Where the messages of one camera went since the mailbox was made.
 
     Attributes:
-        received: put into the mailbox, and those that are known to be lost on their way there.
+        received: put into the mailbox, or known to be lost on their way there: what the camera sent.
         published: taken and finished well.
         dropped: by reason, only reasons that occurred.
         waiting: 0 or 1, not yet taken.
@@ -94,12 +94,12 @@ class Mailbox(Generic[MessageT]):
         max_age_ms: messages that waited longer are dropped when their turn comes, 0 for no limit; may be changed.
         lock: reentrant, guards all.
         arrived: on that lock, notified when a message comes to wait or the mailbox is closed.
-        on_arrival: called likewise, under that lock, for whoever waits otherwise than in `take`; says whether it woke
-            one who had nothing to do.
+        on_arrival: called under that lock when a message comes to wait, for a consumer that does not wait in `take`;
+            returns whether it woke an idle one.
 
     Args:
         cameras: their names.
-        max_age_ms: as above.
+        max_age_ms: as the attribute says.
         clock_ns: the steady clock.
         weights: of cameras, positive; 1 unless given.
     """
@@ -154,7 +154,7 @@ class Mailbox(Generic[MessageT]):
         """Leave a message, replacing the one that waits; never blocks for longer than a lock.
 
         Returns:
-            Whether `on_arrival` woke somebody who had nothing to do.
+            Whether `on_arrival` woke an idle consumer.
 
         Raises:
             KeyError: a camera that the mailbox was not made for.
@@ -183,7 +183,7 @@ class Mailbox(Generic[MessageT]):
     def take(self, timeout_s: float | None = None) -> Letter[MessageT] | None:
         """Wait for the next message in turn; None after `timeout_s` seconds, or at once when closed.
 
-        Whoever takes a message calls `published` or `dropped` for it.
+        The caller calls `published` or `dropped` for the message afterwards.
         """
         with self.lock:
             deadline_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
