@@ -129,10 +129,9 @@ def make_frames(folder: Path, *names: str) -> None:
 @pytest.fixture
 def checkout_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the shipped recipes find their frames and checkpoints, named as the real ones, with nothing in them."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    make_frames(Path("../shared/camvid/train"), "0001TP_1", "0001TP_2", "0006R0_1", "0016E5_1")
-    make_frames(Path("../shared/camvid/val"), "0016E5_2")
+    monkeypatch.chdir(tmp_path)
+    make_frames(Path("data/camvid/train"), "0001TP_1", "0001TP_2", "0006R0_1", "0016E5_1")
+    make_frames(Path("data/camvid/val"), "0016E5_2")
     make_frames(Path("out/rendered/train"), "a_1", "a_2")
     make_frames(Path("out/rendered/val"), "a_1")
     for name in ("student_s_rendered", "student_s_left_out_0001TP", "student_s_left_out_0006R0", "student_s_camvid"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from training.errors import RecipeError
 from training.recipe import BackboneRecipe
 from training.recipe_reader import load_recipe, parse_recipe
 
-RECIPES = sorted((Path(__file__).resolve().parents[2] / "training" / "recipes").glob("*.yaml"))
+TRAINING = Path(__file__).resolve().parents[2] / "training"
+RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))
+COMPARISONS = sorted((TRAINING / "comparisons").glob("*.yaml"))
 SMALL = """
 name: small
 data:
@@ -25,6 +28,14 @@ def test_recipes_of_the_repository_are_valid_and_named_as_their_files(path: Path
     recipe = load_recipe(path)
     assert recipe.name == path.stem
     assert parse_recipe(recipe.to_yaml()) == recipe
+
+
+@pytest.mark.parametrize("path", RECIPES + COMPARISONS, ids=lambda path: path.stem)
+def test_recipes_of_the_repository_look_for_frames_where_the_documentation_puts_them(path: Path) -> None:
+    folders = re.findall(r"\bfolder: ([^,}\s]+)", path.read_text(encoding="utf-8"))
+    assert folders
+    for folder in folders:
+        assert folder.startswith(("data/camvid/", "out/rendered/"))
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,9 @@ class LabeledFolder(FrameFolder):
         for part in ("images", "masks"):
             if not (recipe.folder / part).is_dir():
                 raise DataError(
-                    f"{recipe.folder}: expected a folder with images/ and masks/, there is no {part}/; make it with "
-                    "python -m ros_kd_perception.render_drive --samples, or correct the recipe's folder or kind"
+                    f"{recipe.folder}: expected a folder with images/ and masks/, there is no {part}/; render frames "
+                    "into it (python -m ros_kd_perception.render_drive --samples), fetch CamVid (docs/training.md), "
+                    "or correct the recipe's folder or kind"
                 )
         super().__init__(recipe)
         self._masks = _find_masks(recipe.folder / "masks", self._images)
