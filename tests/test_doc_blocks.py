@@ -1,15 +1,20 @@
 """Every ```bash block of the documentation runs in a fresh clone, page by page, as a reader would paste it.
 
-Each page has a clone of its own, and its blocks run there in order, each in a shell that ends at the first command that
-fails. The pages run side by side. What is not run is listed with its reason; `doc_blocks` has the markers.
+Each page has a clone of its own, but for one that goes on where another ends. Its blocks run there in order, each in a
+shell that ends at the first command that fails. Clones run side by side. No two blocks write the same file, so that one
+reader may paste all pages into one clone. What is not run is listed with its reason; `doc_blocks` has the markers.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,58 +22,84 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from checkout import ROOT
+from checkout import ROOT, copy_checkout
 from doc_blocks import NOT_RUN, PAGES, REASON_WORDS_MIN, SHORTENED, Block, blocks_in, blocks_of, stray_comments
 from telemetry_watch import TelemetryWatch
 
 from ros_kd_perception.sample_drive.training_samples import write_samples
 
 BLOCK_TIMEOUT_S = 600.0  # of a busy machine's time
-PAGES_AT_A_TIME = 2
+CLONES_AT_A_TIME = 2
 CAMVID_VOID, VOID = 11, 255
 CAMVID_PAGE = "docs/training.md"
+GOES_ON_FROM = {"docs/distillation.md": CAMVID_PAGE}
+OUTPUT_OPTIONS = {"-o", "--output", "--overlay", "--samples", "--json", "--plot", "--pictures"}
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 PAGES_THAT_RUN = sorted({block.page for block in BLOCKS if not block.reason})
-
-pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a copy of the sources that cannot be cloned")
+FIRST_PAGES = [page for page in PAGES_THAT_RUN if page not in GOES_ON_FROM]
 
 
 def clone(destination: Path) -> Path:
     """A fresh clone of the checkout, with the changes to tracked files that are not committed yet."""
+    if not (ROOT / ".git").exists():  # sources without their history
+        return copy_checkout(destination)
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(destination)], check=True)
-    changes = subprocess.run(["git", "diff", "HEAD", "--binary"], cwd=ROOT, capture_output=True, check=True).stdout
-    subprocess.run(["git", "apply", "--allow-empty"], cwd=destination, input=changes, check=True)
+    command = ["git", "diff", "HEAD", "--name-only", "--no-renames", "-z"]
+    for name in subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")[:-1]:
+        if (ROOT / name).exists():
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, destination / name)
+        else:
+            (destination / name).unlink()
     return destination
 
 
 def write_camvid_stand_in(folder: Path) -> None:
-    """Rendered frames in CamVid's layout and ids, where `docs/training.md` has a reader put CamVid."""
-    for split, seed in (("train", 5), ("val", 6)):
+    """Rendered frames with CamVid's layout, ids and drives, where `docs/training.md` has a reader put CamVid."""
+    for split, seed, drives in (("train", 5, ("0001TP", "0016E5")), ("val", 6, ("0016E5",))):
         rendered = folder.parent / split
         write_samples(rendered, 4, (240, 180), seed, 1)
-        (folder / split).mkdir(parents=True)
-        shutil.move(rendered / "images", folder / split / "images")
-        shutil.move(rendered / "masks", folder / split / "masks")
+        for part in ("images", "masks"):
+            (folder / split / part).mkdir(parents=True)
+            for index, path in enumerate(sorted((rendered / part).iterdir())):
+                path.rename(folder / split / part / f"{drives[index % len(drives)]}_{path.name}")
         for path in (folder / split / "masks").iterdir():
             mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             cv2.imwrite(str(path), np.where(mask == VOID, CAMVID_VOID, mask).astype(np.uint8))
 
 
-def run_page(page: str, folder: Path, watch: TelemetryWatch) -> list[str]:
-    """Run the blocks of a page; returns a report on each that failed."""
-    checkout = clone(folder / "clone")
-    if page == CAMVID_PAGE:
-        write_camvid_stand_in(checkout / "data" / "camvid")
+def make_environment(folder: Path) -> Path:
+    """A virtual environment to install into that finds the packages of the tests' own; returns its executables."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "packages_of_the_tests.pth").write_text(sysconfig.get_paths()["purelib"], encoding="utf-8")
+    pip = folder / "bin" / "pip"
+    pip.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m pip "$@"\n', encoding="utf-8")
+    pip.chmod(0o755)
+    return folder / "bin"
+
+
+def environment_of(blocks: list[Block], checkout: Path, watch: TelemetryWatch) -> dict[str, str]:
+    """Environment variables for the blocks: an installed package is what a block that installs it leaves."""
+    variables = watch.environment | {"PYTHONPATH": str(checkout)}
     executables = Path(sys.executable).parent
-    environment = watch.environment | {
-        "PATH": f"{executables}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(checkout),
-    }
-    return [
-        report
-        for block in BLOCKS
-        if block.page == page and not block.reason and (report := run_block(block, checkout, environment))
-    ]
+    if any(command.startswith("pip install") for block in blocks for command in block.commands()):
+        executables = make_environment(checkout.parent / "environment")
+        # Every requirement is among the packages of the tests, so nothing is fetched. To pip, 0 means: no isolation.
+        variables |= {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+        del variables["PYTHONPATH"]
+    return variables | {"PATH": f"{executables}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run_pages(first: str, folder: Path, watch: TelemetryWatch) -> list[str]:
+    """Run the blocks of a page and of those that go on from it; returns a report on each block that failed."""
+    checkout = clone(folder / "clone")
+    if first == CAMVID_PAGE:
+        write_camvid_stand_in(checkout / "data" / "camvid")
+    pages = [first, *(page for page, before in GOES_ON_FROM.items() if before == first)]
+    blocks = [block for page in pages for block in BLOCKS if block.page == page and not block.reason]
+    environment = environment_of(blocks, checkout, watch)
+    return [report for block in blocks if (report := run_block(block, checkout, environment))]
 
 
 def run_block(block: Block, checkout: Path, environment: dict[str, str]) -> str:
@@ -98,16 +129,16 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> TelemetryWatch:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory, watch: TelemetryWatch) -> Iterator[dict[str, Future[list[str]]]]:
-    with ThreadPoolExecutor(PAGES_AT_A_TIME) as pool:
+    with ThreadPoolExecutor(CLONES_AT_A_TIME) as pool:
         yield {
-            page: pool.submit(run_page, page, tmp_path_factory.mktemp("page"), watch)
-            for page in sorted(PAGES_THAT_RUN, key=lambda page: page != CAMVID_PAGE)  # the longest first
+            page: pool.submit(run_pages, page, tmp_path_factory.mktemp("page"), watch)
+            for page in sorted(FIRST_PAGES, key=lambda page: page != CAMVID_PAGE)  # the longest first
         }
 
 
-@pytest.mark.parametrize("page", PAGES_THAT_RUN)
-def test_blocks_of_a_page_run_in_order(page: str, reports: dict[str, Future[list[str]]]) -> None:
-    failed = reports[page].result()
+@pytest.mark.parametrize("first", FIRST_PAGES)
+def test_blocks_of_a_page_run_in_order(first: str, reports: dict[str, Future[list[str]]]) -> None:
+    failed = reports[first].result()
     assert not failed, "\n\n".join(failed)
 
 
@@ -134,6 +165,32 @@ def test_a_block_that_is_run_hides_no_failure_and_uses_all_of_its_marker(block: 
         assert not {"&&", "||", ";", "&"} & set(command.split()), f"{command}: a shell goes on after it; use lines"
     for part in block.options:
         assert any(part in command for command in block.commands()), f"no command contains '{part}'"
+
+
+def test_no_two_blocks_write_the_same() -> None:
+    written = Counter(
+        value
+        for block in BLOCKS
+        for command in block.commands()
+        for option, value in itertools.pairwise(shlex.split(command))
+        if not block.reason and option in OUTPUT_OPTIONS
+    )
+    assert written
+    assert not [name for name, count in written.items() if count > 1], "a reader who pastes both is refused"
+
+
+def test_no_two_runs_of_training_have_the_same_name() -> None:
+    runs = Counter(run_name(shlex.split(command)) for block in BLOCKS for command in block.commands())
+    assert runs["student_s_rendered"] == 1
+    assert not [name for name, count in runs.items() if name and count > 1], "a reader who pastes both is refused"
+
+
+def run_name(words: list[str]) -> str:
+    """Of the run that a command starts; empty where it starts no new one."""
+    if words[:4] != ["python", "-m", "training", "train"] or "--resume" in words:
+        return ""
+    named = [word.removeprefix("name=") for word in words if word.startswith("name=")]
+    return named[0] if named else Path(words[4]).stem
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

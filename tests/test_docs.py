@@ -18,7 +18,7 @@ from checkout import ROOT
 from doc_blocks import PAGES, blocks_of
 
 # Programs that are not ours; a first word that is neither here nor ours is a mistake.
-FOREIGN = {".", "cat", "cd", "colcon", "cp", "export", "git", "mkdir", "pip", "rosdep", "source", "sudo", "touch"}
+FOREIGN = {".", "cat", "cd", "colcon", "cp", "export", "git", "mkdir", "rosdep", "source", "sudo", "touch"}
 # Subcommands of ros2 that take no names of ours except topics and nodes.
 ROS2 = {"bag", "lifecycle", "node", "param", "pkg", "security", "service", "topic"}
 EXECUTABLES = dict(
@@ -94,6 +94,12 @@ def check_python(words: list[str]) -> None:
         assert words[1] in ("pip", "venv", "colcon", "pytest")
 
 
+def check_pip(words: list[str]) -> None:
+    (extras,) = re.findall(r"\.\[([\w,]+)\]", " ".join(words))
+    for extra in extras.split(","):
+        assert f'"{extra}": [' in (ROOT / "setup.py").read_text(encoding="utf-8"), f"{extra} is no extra"
+
+
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_command_names_what_exists(page: str, command: str) -> None:
     words = shlex.split(command, comments=True)
@@ -107,6 +113,8 @@ def test_command_names_what_exists(page: str, command: str) -> None:
         check_ros2(rest)
     elif program in ("python", "python3"):
         check_python(rest)
+    elif program == "pip":
+        check_pip(rest)
     elif program in EXECUTABLES:
         if program != "perception_node":
             check_options(rest, "-m", f"ros_kd_perception.{EXECUTABLES[program]}")

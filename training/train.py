@@ -86,6 +86,7 @@ def train(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
         warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # validation of one task only
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")  # how Lightning calls torch
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the average is
         try:
             trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
