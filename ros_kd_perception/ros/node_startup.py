@@ -15,6 +15,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from ros_kd_perception.fastdds_settings import give_large_images_room
+from ros_kd_perception.interruption import SIGNALS
 from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
 
 NodeType = TypeVar("NodeType", bound=Node)
@@ -46,7 +47,7 @@ def stop_at_signals() -> threading.Event:
     not kill a process that is ending: its shared memory would stay behind.
     """
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, lambda *_: stop.set())
         # While the interpreter ends it takes its own handlers away, and the system's would kill the process.
         atexit.register(signal.signal, number, signal.SIG_IGN)
