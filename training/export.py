@@ -43,12 +43,13 @@ def export_student(
         student: as trained; it is left as it is.
         output_path: replaced only when everything has passed.
         settings: what goes into the contract.
-        golden_images_bgr: two or three network inputs, uint8 [H, W, 3], that go into the file; never of licensed data.
+        golden_images_bgr: network inputs, uint8 [H, W, 3], that go into the file as far as they fit, from the first
+            on; never of licensed data.
         parity_images_bgr: network inputs to compare on besides the golden ones.
 
     Raises:
         ParityError: the file does not say what the network says; nothing is written.
-        ValueError: settings that make no contract, no golden images, or more of them than the file may hold.
+        ValueError: settings that make no contract, no golden images, or a first one that is too large for a file.
     """
     contract = settings.contract()
     student = student.eval()
@@ -67,7 +68,7 @@ def export_student(
                 "it is refused then, too"
             )
         golden = [golden_frame(model, image) for image in golden_images_bgr]
-        _save(graph, temporary, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden_to_text(golden)})
+        _save(graph, temporary, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden_text(golden)})
         OnnxModel.open(temporary, device="cpu")
         os.replace(temporary, output_path)
     finally:
@@ -120,6 +121,18 @@ def golden_frame(model: OnnxModel, image_bgr: UInt8Array) -> GoldenFrame:
     counts = outputs.scores[0] >= model.contract.detections.score_threshold
     detections = Detections(outputs.boxes_xyxy[0][counts], outputs.scores[0][counts], outputs.labels[0][counts])
     return GoldenFrame(image_bgr, outputs.class_map[0], detections)
+
+
+def golden_text(frames: Sequence[GoldenFrame]) -> str:
+    """Metadata with as many of the frames as a file may hold: of a large network input that is one or two.
+
+    Raises:
+        ValueError: the first alone is too large, or there are none.
+    """
+    for count in range(len(frames), 1, -1):
+        with contextlib.suppress(ValueError):
+            return golden_to_text(list(frames[:count]))
+    return golden_to_text(list(frames[:1]))
 
 
 def _save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:

@@ -167,15 +167,8 @@ class StudentTraining(lightning.LightningModule):
         checkpoint[INFO_KEY] = asdict(info)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with another teacher than the run began with; what the run came from stays noted."""
+        """Keep the notes on what the run came from."""
         notes = checkpoint.get(INFO_KEY, {})
-        began_with = notes.get("teacher_sha256", "")
-        if began_with != self.inputs.teacher_sha256:
-            teacher = self.recipe.distillation.teacher if self.recipe.distillation else "no teacher"
-            raise CheckpointError(
-                f"{teacher}: expected the teacher that the run began with (weights {began_with[:12]}), got "
-                f"{self.inputs.teacher_sha256[:12]}; put it back, or start a new run"
-            )
         # The weights are the checkpoint's from here on, whatever initial_weights may hold by now.
         self._earlier_teacher_sha256 = notes.get("earlier_teacher_sha256", "")
         self.inputs = replace(self.inputs, initial_weights_sha256=notes.get("initial_weights_sha256", ""))

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from training.checkpoint import CheckpointInfo, read_checkpoint, read_info
 from training.data.run_frames import RunFrames
 from training.errors import CheckpointError
+from training.lightning_module import StudentTraining
 from training.recipe import Recipe
 
 # What Lightning goes on from, besides the weights.
@@ -70,12 +69,19 @@ class StoppedRun:
                 "now; put them back, or start a new run with initial_weights"
             )
 
-    def check_weights(self, module: nn.Module) -> None:
-        """Refuse weights that do not fit all that is trained.
+    def check_network(self, module: StudentTraining) -> None:
+        """Refuse another teacher than the run began with, and weights that do not fit what is trained.
 
         Raises:
-            CheckpointError: a weight is missing, or of another shape.
+            CheckpointError: the teacher is another, or a weight is missing or of another shape.
         """
+        began_with, found = self.info.teacher_sha256, module.inputs.teacher_sha256
+        if began_with != found:
+            settings = module.recipe.distillation
+            raise CheckpointError(
+                f"{settings.teacher if settings else self.path}: expected the teacher that the run began with (weights "
+                f"{began_with[:12]}), got {found[:12] or 'no teacher'}; put it back, or start a new run"
+            )
         try:
             module.load_state_dict(self.state)
         except RuntimeError as error:

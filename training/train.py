@@ -76,7 +76,7 @@ def train(
         )
     module = StudentTraining(recipe, steps, data.fingerprint, resuming=stopped is not None)
     if stopped:
-        stopped.check_weights(module)
+        stopped.check_network(module)
     available, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
     check_room(folder, module.student, cache_growth(recipe, module.objective, available, seen))
     make_folder(folder)

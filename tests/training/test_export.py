@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 import training.checkpoint
 import training.export
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
-from ros_kd_perception.golden_frames import GOLDEN_KEY, golden_from_text
+from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_from_text, golden_to_text
 from ros_kd_perception.model_contract import CONTRACT_KEY, ModelContract
 from ros_kd_perception.onnx_model import OnnxModel
-from ros_kd_perception.structures import UInt8Array
+from ros_kd_perception.structures import Detections, UInt8Array
 from training import export_command
 from training.__main__ import main
 from training.checkpoint import CheckpointInfo
-from training.export import build_graph, export_student
+from training.export import build_graph, export_student, golden_text
 from training.export_settings import ExportSettings
 from training.networks.student import Student, build_student
 from training.parity import ParityError, ParityReport, measure_parity
@@ -301,3 +301,13 @@ def test_a_small_class_map_may_differ_in_four_cells_on_a_vehicle(height: int, wi
     assert contract.golden.class_map_agreement_min == limit
     cells = height // 4 * width // 4
     assert (cells - 4) / cells >= limit
+
+
+def test_golden_frames_of_a_large_input_are_as_many_as_fit() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 704, 3), dtype=np.uint8)
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+    frame = GoldenFrame(noise, np.zeros((128, 176), np.uint8), nothing)
+    with pytest.raises(ValueError, match="use fewer frames"):
+        golden_to_text([frame, frame])
+    assert golden_text([frame, frame, frame]) == golden_to_text([frame])
+    assert golden_text([frame]) == golden_to_text([frame])
