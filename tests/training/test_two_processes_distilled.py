@@ -30,6 +30,7 @@ import torch
 from pathlib import Path
 from torch import distributed, nn
 from training.data.batch import Batch
+from training.data.data_module import DrivingData
 from training.data.run_frames import RunFrames
 from training.lightning_module import StudentTraining
 from training.recipe_reader import load_recipe
@@ -39,7 +40,7 @@ torch.set_num_threads(1)
 if world > 1:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
 recipe = load_recipe(Path(folder) / "recipe.yaml", [])
-data = RunFrames(recipe)
+data = DrivingData(recipe, RunFrames(recipe))
 run = StudentTraining(recipe, 6, data.fingerprint).train()
 for module in run.student.modules():
     if isinstance(module, nn.BatchNorm2d):
