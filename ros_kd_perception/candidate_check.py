@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ros_kd_perception.onnx_model import ModelError, OnnxModel
 
     try:
-        # Whoever opens the file afterwards tells where it runs.
+        # The process that opens the file afterwards tells where it runs.
         model = OnnxModel.open(request["path"], **request["options"], tell=lambda _: None)
     except (ModelError, ImportError) as error:
         print(" ".join(str(error).split()))

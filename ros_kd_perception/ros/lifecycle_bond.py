@@ -19,7 +19,7 @@ HEARTBEAT_PERIOD_S = 0.1
 """As nodes of nav2 have it; a manager waits half of its `bond_timeout` for the first one."""
 
 HEARTBEAT_TIMEOUT_S = 4.0
-"""Told for the sake of whoever reads the topic; the manager's own `bond_timeout` counts."""
+"""For people who read the topic; the manager goes by its own `bond_timeout`."""
 
 
 class LifecycleBond:

@@ -1,4 +1,4 @@
-"""Large images between processes that nobody gave settings for the middleware: what `ros2 run` starts."""
+"""Large images between processes whose environment has no settings for the middleware, as under `ros2 run`."""
 
 from __future__ import annotations
 
