@@ -1,7 +1,8 @@
 """LostMessages: how many messages of a topic a subscription never got, by the numbers that their publishers give them.
 
 Where a subscription keeps the last message only, the middleware replaces it while the executor is busy, and a best
-effort one loses what the transport loses. Fast DDS reports neither as a `message_lost` event, but every message carries the number that its publisher gave it.
+effort one loses what the transport loses. Fast DDS reports neither as a `message_lost` event, but every message carries
+the number that its publisher gave it.
 """
 
 from __future__ import annotations
