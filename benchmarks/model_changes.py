@@ -67,7 +67,7 @@ def main() -> int:
 
 def run_on_own_graph() -> int:
     """Run this script again with a domain of its own, no traffic beyond this machine, and room for large images."""
-    from ros_kd_perception.ros_environment import isolated_environment
+    from ros_kd_perception.system.ros_environment import isolated_environment
 
     with tempfile.TemporaryDirectory() as log_folder:
         environment = isolated_environment(os.environ, ROOT / "config" / "fastdds_large_images.xml", Path(log_folder))

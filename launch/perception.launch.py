@@ -19,7 +19,6 @@ from launch.substitutions import EnvironmentVariable, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.substitutions import FindPackageShare
 
-from ros_kd_perception.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.launch_arguments import (
     LaunchArgumentError,
     camera_topics,
@@ -27,7 +26,8 @@ from ros_kd_perception.launch_arguments import (
     node_parameters,
     remappings,
 )
-from ros_kd_perception.launch_exit_status import report_failure, report_failure_at_shutdown
+from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
+from ros_kd_perception.system.launch_exit_status import report_failure, report_failure_at_shutdown
 
 PACKAGE = "ros_kd_perception"
 DEVICES = ("auto", "tensorrt", "cuda", "cpu")

@@ -34,9 +34,9 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from ros_kd_perception.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.launch_arguments import camera_topics, is_true, node_name, seconds
-from ros_kd_perception.launch_exit_status import report_early_end, report_failure
+from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
+from ros_kd_perception.system.launch_exit_status import report_early_end, report_failure
 
 FLAG = ["true", "false", "True", "False"]
 # What the node may still need for the last frames of a bag.

@@ -23,7 +23,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from ros_kd_perception.bag_errors import BagError
 from ros_kd_perception.bag_message_types import typestore
 from ros_kd_perception.disk_reserve import DiskReserve
-from ros_kd_perception.output_paths import OutputPathError, check_folder, make_folder, remove_if_empty
+from ros_kd_perception.system.output_paths import OutputPathError, check_folder, make_folder, remove_if_empty
 
 
 class BagWriter:

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ros_kd_perception import own_children
 from ros_kd_perception.child_memory import limit_of_model, limited_memory
 from ros_kd_perception.jpeg_warnings import standard_error
+from ros_kd_perception.system import child_processes
 
 TIMEOUT_S = 300.0
 TENSORRT_TIMEOUT_S = 1800.0
@@ -74,8 +74,8 @@ def check_in_child(
     try:
         with standard_error() as errors:
             child = subprocess.Popen(
-                [*own_children.command("candidate_check"), request],
-                env=own_children.environment(),
+                [*child_processes.command("candidate_check"), request],
+                env=child_processes.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "request", help='JSON: {"path": ..., "options": {arguments of OnnxModel.open}, "low_priority": bool}'
     )
     request = json.loads(parser.parse_args(arguments).request)
-    from ros_kd_perception.low_priority import be_first_when_memory_runs_out, lower_this_thread
+    from ros_kd_perception.system.priority import be_first_when_memory_runs_out, lower_this_thread
 
     if request["low_priority"]:
         lower_this_thread()  # before the other imports, which take half a second of a core

@@ -7,7 +7,7 @@ from typing import Any
 
 from ros_kd_perception.health import CameraHealth
 from ros_kd_perception.mailbox import Mailbox
-from ros_kd_perception.warning_throttle import WarningThrottle
+from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 
 class DropLog:

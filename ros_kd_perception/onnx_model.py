@@ -25,11 +25,11 @@ from ros_kd_perception.execution_provider import (
 )
 from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_from_text
 from ros_kd_perception.golden_match import SCORE_TOLERANCE, GoldenResult
-from ros_kd_perception.low_priority import run_at_low_priority
 from ros_kd_perception.model_contract import CONTRACT_KEY, ContractError, ModelContract
 from ros_kd_perception.onnx_file import ModelFileError, read_model_file
 from ros_kd_perception.session_runner import BoundSession, PlainSession, SessionRunner
 from ros_kd_perception.structures import Detections, Float32Array, Int32Array, UInt8Array
+from ros_kd_perception.system.priority import run_at_low_priority
 
 __all__ = ["DEVICES", "PRECISIONS", "GoldenResult", "ModelError", "NetworkOutputs", "OnnxModel", "ProviderReport"]
 

@@ -20,18 +20,18 @@ from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_fr
 from ros_kd_perception.camera_topics import parse_camera_topics
 from ros_kd_perception.camera_watch import CameraWatch, picture_sample
 from ros_kd_perception.free_space_finder import FreeSpaceFinder
-from ros_kd_perception.interruption import one_interrupt
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
-from ros_kd_perception.output_paths import check_folder, check_free
 from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.parameter_file import free_space_parameters_of
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import images_per_second, jump_sentences
 from ros_kd_perception.replay_summary import ReplaySummary
-from ros_kd_perception.shipped_files import shipped_file
 from ros_kd_perception.structures import BadFrame, Frame, Int32Array, Perception
+from ros_kd_perception.system.interruption import one_interrupt
+from ros_kd_perception.system.output_paths import check_folder, check_free
+from ros_kd_perception.system.shipped_files import shipped_file
 from ros_kd_perception.video import VideoError
 
 NODE_NAME = "/perception"

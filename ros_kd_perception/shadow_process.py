@@ -19,12 +19,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ros_kd_perception import own_children
 from ros_kd_perception.child_memory import limit_of_model, limited_memory
 from ros_kd_perception.jpeg_warnings import standard_error
-from ros_kd_perception.low_priority import be_first_when_memory_runs_out, lower_this_thread
 from ros_kd_perception.shadow_agreement import Agreement, ClassNames, map_agreement, match_boxes
 from ros_kd_perception.structures import Detections, Frame, Perception, UInt8Array
+from ros_kd_perception.system import child_processes
+from ros_kd_perception.system.priority import be_first_when_memory_runs_out, lower_this_thread
 
 ANSWER_TIMEOUT_S = 60.0
 """Of a frame, and of opening the model: the lowest priority gets little of a busy machine."""
@@ -54,8 +54,8 @@ class ShadowProcess:
         try:
             with standard_error() as errors:
                 self._child = subprocess.Popen(
-                    [*own_children.command("shadow_process"), path],
-                    env=own_children.environment(),
+                    [*child_processes.command("shadow_process"), path],
+                    env=child_processes.environment(),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,

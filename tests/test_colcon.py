@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT, copy_checkout
 
-from ros_kd_perception.ros_environment import free_domain_id
+from ros_kd_perception.system.ros_environment import free_domain_id
 
 PACKAGE = "ros_kd_perception"
 SHARE = ("package.xml", "launch/perception.launch.py", "launch/replay.launch.py", "config/perception.yaml",

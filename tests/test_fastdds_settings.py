@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ros_kd_perception.fastdds_settings import (
+from ros_kd_perception.system.fastdds_settings import (
     MAX_PROFILE_BYTES,
     PROFILE_VARIABLE,
     MiddlewareSettings,

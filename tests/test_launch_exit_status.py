@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ros_kd_perception.launch_exit_status import report_early_end, report_failure, report_failure_at_shutdown
+from ros_kd_perception.system.launch_exit_status import report_early_end, report_failure, report_failure_at_shutdown
 
 
 @dataclass(frozen=True)

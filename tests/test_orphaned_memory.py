@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ros_kd_perception.orphaned_memory import remove_orphaned_segments
+from ros_kd_perception.system.orphaned_memory import remove_orphaned_segments
 
 SEGMENT = "fastdds_0123456789abcdef"
 HOLD = """

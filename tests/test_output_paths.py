@@ -14,7 +14,13 @@ from checkout import ROOT
 from small_bag import write_small_bag
 from tiny_student import write_tiny_student
 
-from ros_kd_perception.output_paths import OutputPathError, check_folder, check_free, make_folder, remove_if_empty
+from ros_kd_perception.system.output_paths import (
+    OutputPathError,
+    check_folder,
+    check_free,
+    make_folder,
+    remove_if_empty,
+)
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_one_that_opens_a_model_for_long_ends_at_once_with_a_node_that_is_killed
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 def test_one_whose_parent_was_gone_before_it_began_ends() -> None:
-    script = "from ros_kd_perception.own_children import end_with; end_with(1 << 22); print('on')"
+    script = "from ros_kd_perception.system.child_processes import end_with; end_with(1 << 22); print('on')"
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (-9, "")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ros_kd_perception import ros_environment
-from ros_kd_perception.ros_environment import free_domain_id, isolated_environment
+from ros_kd_perception.system import ros_environment
+from ros_kd_perception.system.ros_environment import free_domain_id, isolated_environment
 
 SOURCED = {
     "HOME": "/home/somebody",

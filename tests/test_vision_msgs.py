@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ros_kd_perception.interfaces import build_vision_msgs
-from ros_kd_perception.ros_environment import free_domain_id
+from ros_kd_perception.system.ros_environment import free_domain_id
 
 TYPE_HASHES = json.loads((Path(__file__).parent / "data" / "type_hashes.json").read_text(encoding="utf-8"))
 PRINT_TYPE_HASHES = """

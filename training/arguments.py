@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from ros_kd_perception.output_paths import OutputPathError, check_writable
+from ros_kd_perception.system.output_paths import OutputPathError, check_writable
 from training.names import FOLDER_NAME_RULE, is_folder_name
 
 MAX_THREADS = 256

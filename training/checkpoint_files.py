@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from ros_kd_perception.output_paths import make_folder
+from ros_kd_perception.system.output_paths import make_folder
 from training.errors import CheckpointError
 
 _COPIES_OF_WEIGHTS = 4  # the weights, their average, and AdamW's two moments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ros_kd_perception.output_paths import check_writable
+from ros_kd_perception.system.output_paths import check_writable
 from training.compare_recipe import ComparisonRecipe, plan
 from training.devices import add_devices
 from training.recipe_reader import load_section

@@ -15,10 +15,10 @@ from tqdm import tqdm
 from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model_contract import ModelContract
 from ros_kd_perception.onnx_model import ModelError, OnnxModel
-from ros_kd_perception.output_paths import make_folder
 from ros_kd_perception.overlay import draw_overlay
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import Detections, Perception
+from ros_kd_perception.system.output_paths import make_folder
 from training.checkpoint import load_student
 from training.data.sample import Sample
 from training.data.source import FrameFolder

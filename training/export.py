@@ -16,8 +16,8 @@ import torch
 from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_to_text
 from ros_kd_perception.model_contract import CONTRACT_KEY
 from ros_kd_perception.onnx_model import OnnxModel
-from ros_kd_perception.output_paths import make_folder
 from ros_kd_perception.structures import Detections, UInt8Array
+from ros_kd_perception.system.output_paths import make_folder
 from training.export_settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.deployed import DeployedStudent

@@ -10,7 +10,7 @@ from typing import IO, Any
 import lightning
 import torch
 
-from ros_kd_perception.output_paths import make_folder
+from ros_kd_perception.system.output_paths import make_folder
 from training.errors import CheckpointError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ros_kd_perception.output_paths import check_writable
+from ros_kd_perception.system.output_paths import check_writable
 from training.data.run_frames import RunFrames
 from training.errors import CheckpointError
 from training.recipe import Recipe

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from ros_kd_perception.output_paths import make_folder
+from ros_kd_perception.system.output_paths import make_folder
 from training.checkpoint_files import WholeCheckpoints, check_room
 from training.data.data_module import DrivingData
 from training.data.run_frames import RunFrames

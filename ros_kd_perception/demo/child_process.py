@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from ros_kd_perception.own_children import signal_when_parent_ends
+from ros_kd_perception.system.child_processes import signal_when_parent_ends
 
 _TAIL_BYTES = 64 * 1024
 

@@ -30,11 +30,11 @@ from ros_kd_perception.demo.played_images import look_at_images
 from ros_kd_perception.demo.shared_memory import segment_bytes
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
-from ros_kd_perception.output_paths import check_folder, make_folder, remove_if_empty
 from ros_kd_perception.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.sample_drive.camera import default_cameras
-from ros_kd_perception.shipped_files import shipped_file
+from ros_kd_perception.system.output_paths import check_folder, make_folder, remove_if_empty
+from ros_kd_perception.system.shipped_files import shipped_file
 from ros_kd_perception.video import VideoError
 
 DEFAULT_PLAY_S = 60.0

@@ -17,8 +17,8 @@ from ros_kd_perception.bag import BagError
 from ros_kd_perception.camera_topics import COMPRESSED_IMAGE
 from ros_kd_perception.demo.child_process import ChildProcess
 from ros_kd_perception.demo.shared_memory import write_profile
-from ros_kd_perception.ros_environment import isolated_environment
-from ros_kd_perception.shipped_files import shipped_file
+from ros_kd_perception.system.ros_environment import isolated_environment
+from ros_kd_perception.system.shipped_files import shipped_file
 from ros_kd_perception.traffic_log import read_traffic
 
 NODE_NAME = "/perception"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ros_kd_perception.orphaned_memory import SHARED_MEMORY
-from ros_kd_perception.segment_room import NoSharedMemory, fitting_segment_bytes, free_bytes, room_bytes
+from ros_kd_perception.system.orphaned_memory import SHARED_MEMORY
+from ros_kd_perception.system.segment_room import NoSharedMemory, fitting_segment_bytes, free_bytes, room_bytes
 
 PROCESSES = 3
 """Node, player and recorder: each has a segment of its own."""

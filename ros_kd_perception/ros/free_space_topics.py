@@ -19,7 +19,7 @@ from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.ros.side_thread import SideThread
 from ros_kd_perception.ros.tf_mounting import TfMounting
 from ros_kd_perception.structures import Perception
-from ros_kd_perception.warning_throttle import WarningThrottle
+from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 _RESULT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 _INFO_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)

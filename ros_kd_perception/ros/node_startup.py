@@ -14,9 +14,9 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from ros_kd_perception.fastdds_settings import give_large_images_room
-from ros_kd_perception.interruption import SIGNALS
-from ros_kd_perception.shipped_files import FASTDDS_PROFILE, shipped_file
+from ros_kd_perception.system.fastdds_settings import give_large_images_room
+from ros_kd_perception.system.interruption import SIGNALS
+from ros_kd_perception.system.shipped_files import FASTDDS_PROFILE, shipped_file
 
 NodeType = TypeVar("NodeType", bound=Node)
 

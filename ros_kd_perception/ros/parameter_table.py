@@ -21,7 +21,7 @@ from ros_kd_perception.ros.node_parameters import (
     ParameterError,
     problem_with,
 )
-from ros_kd_perception.shipped_files import shipped_file
+from ros_kd_perception.system.shipped_files import shipped_file
 
 
 class ParameterTable:

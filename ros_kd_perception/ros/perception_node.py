@@ -18,7 +18,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from ros_kd_perception.candidate_check import CandidateRefused
 from ros_kd_perception.health import Level, Status
 from ros_kd_perception.onnx_model import ModelError
-from ros_kd_perception.orphaned_memory import remove_orphaned_segments
 from ros_kd_perception.ros.lifecycle_bond import LifecycleBond, lifecycle_bond
 from ros_kd_perception.ros.model_reload import ReloadOutcome
 from ros_kd_perception.ros.namesakes import namesake_status
@@ -27,7 +26,8 @@ from ros_kd_perception.ros.node_startup import StartError, start_node, stop_at_s
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
 from ros_kd_perception.ros.reload_service import ReloadService
-from ros_kd_perception.warning_throttle import WarningThrottle
+from ros_kd_perception.system.orphaned_memory import remove_orphaned_segments
+from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 END_TIMEOUT_S = 3.0
 """Callbacks take milliseconds; one that takes longer is left behind when the node ends."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from ros_kd_perception.mailbox import Mailbox
-from ros_kd_perception.warning_throttle import WarningThrottle
+from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 _NICE = 10
 

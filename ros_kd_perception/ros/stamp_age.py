@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ros_kd_perception.stamp_order import RESTART_AFTER
 from ros_kd_perception.structures import BadFrame
-from ros_kd_perception.warning_throttle import WarningThrottle
+from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 APART_S = 10.0
 """Stamps and clock further apart than this are taken to be of different clocks."""

@@ -17,7 +17,7 @@ from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.structures import BadFrame, Frame, Perception
-from ros_kd_perception.warning_throttle import WarningThrottle
+from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 _SWAP_POLL_S = 0.05
 

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ros_kd_perception.output_paths import check_folder, make_folder
 from ros_kd_perception.sample_drive.camera import random_camera
 from ros_kd_perception.sample_drive.drive import RenderedView, SampleDrive
 from ros_kd_perception.sample_drive.render_pool import render_pool
 from ros_kd_perception.sample_drive.weather import WEATHERS
+from ros_kd_perception.system.output_paths import check_folder, make_folder
 
 FRAMES_PER_SEED = 4
 _WEATHER_SHARES = (0.5, 0.13, 0.1, 0.12, 0.15)

@@ -15,7 +15,7 @@ from rclpy.context import Context
 from ros_graph import NodeProcess, Peer
 from tiny_student import write_tiny_student
 
-from ros_kd_perception.ros_environment import isolated_environment
+from ros_kd_perception.system.ros_environment import isolated_environment
 
 StartNode = Callable[..., NodeProcess]
 

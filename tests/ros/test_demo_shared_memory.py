@@ -15,7 +15,7 @@ from checkout import ROOT
 from small_bag import write_small_bag
 
 from ros_kd_perception.demo.shared_memory import segment_bytes, write_profile
-from ros_kd_perception.segment_room import NoSharedMemory
+from ros_kd_perception.system.segment_room import NoSharedMemory
 
 PROFILE = ROOT / "config" / "fastdds_large_images.xml"
 IMAGE_BYTES = 1280 * 720 * 3

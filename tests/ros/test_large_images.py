@@ -12,8 +12,8 @@ import pytest
 from small_bag import START_NS, camera_info, image_message, moving_picture
 
 from ros_kd_perception.bag import BagWriter
-from ros_kd_perception.fastdds_settings import PROFILE_VARIABLE
-from ros_kd_perception.shipped_files import FASTDDS_PROFILE
+from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
+from ros_kd_perception.system.shipped_files import FASTDDS_PROFILE
 
 FRAMES = 24
 RATE_HZ = 8

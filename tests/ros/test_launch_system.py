@@ -23,8 +23,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from small_bag import START_NS, write_small_bag
 
 from ros_kd_perception.bag import BagReader
-from ros_kd_perception.fastdds_settings import PROFILE_VARIABLE
-from ros_kd_perception.shipped_files import FASTDDS_PROFILE
+from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
+from ros_kd_perception.system.shipped_files import FASTDDS_PROFILE
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("launch_ros") is None,

@@ -20,7 +20,7 @@ from ros_kd_perception.ros.message_types import rclpy_message_types
 from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.ros.worker import PerceptionWorker
 from ros_kd_perception.structures import Frame, Perception
-from ros_kd_perception.warning_throttle import WARNING_PERIOD_S
+from ros_kd_perception.system.warning_throttle import WARNING_PERIOD_S
 
 T0 = 1_700_000_000_000_000_000
 

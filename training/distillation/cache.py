@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ros_kd_perception.output_paths import check_writable, make_folder
+from ros_kd_perception.system.output_paths import check_writable, make_folder
 from training.data.batch import Batch
 from training.errors import DataError
 from training.networks.heads import DetectionOutputs

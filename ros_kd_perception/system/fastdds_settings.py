@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ros_kd_perception.orphaned_memory import SHARED_MEMORY
-from ros_kd_perception.segment_room import NoSharedMemory, free_bytes, room_bytes
+from ros_kd_perception.system.orphaned_memory import SHARED_MEMORY
+from ros_kd_perception.system.segment_room import NoSharedMemory, free_bytes, room_bytes
 
 PROFILE_VARIABLE = "ROS_KD_PERCEPTION_FASTDDS_PROFILE"
 """Names the profile that our executables give Fast DDS in place of the shipped one; set to nothing, it is none."""

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ros_kd_perception.orphaned_memory import SHARED_MEMORY, remove_orphaned_segments
+from ros_kd_perception.system.orphaned_memory import SHARED_MEMORY, remove_orphaned_segments
 
 OVERHEAD = 1.05
 """What Fast DDS sets aside for a segment, as a multiple of its size: 35.1 MB for 32 MiB."""

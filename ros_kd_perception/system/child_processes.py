@@ -18,13 +18,15 @@ def command(module: str) -> list[str]:
     Not `python -m`, which would look for every module in the working directory first: a `numpy.py` there is nobody's
     business.
     """
-    script = "import sys; sys.path[:] = filter(None, sys.path); from ros_kd_perception.own_children import run"
+    script = (
+        "import sys; sys.path[:] = filter(None, sys.path); from ros_kd_perception.system.child_processes import run"
+    )
     return [sys.executable, "-c", f"{script}; run({f'ros_kd_perception.{module}'!r}, {os.getpid()})"]
 
 
 def environment() -> dict[str, str]:
     """That of this process, with this package to be found."""
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 

@@ -16,7 +16,7 @@ def shipped_file(relative_path: str) -> Path:
     Returns:
         Where it is, or where a checkout would have it when it is nowhere.
     """
-    candidates = [Path(__file__).resolve().parents[1] / relative_path]
+    candidates = [Path(__file__).resolve().parents[2] / relative_path]
     try:
         from ament_index_python.packages import get_package_share_directory
 

@@ -11,7 +11,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-from ros_kd_perception.fastdds_settings import fastdds_profile_variable
+from ros_kd_perception.system.fastdds_settings import fastdds_profile_variable
 
 DOMAIN_IDS = range(1, 102)
 """Ids whose UDP ports stay below Linux's ephemeral ports (ROS 2 documentation, "The ROS_DOMAIN_ID")."""
