@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from ros_kd_perception.camera_watch import WatchReport
-from ros_kd_perception.mailbox import FrameCounts
+from ros_kd_perception.structures import FrameCounts
 
 STATES = (
     "inactive",

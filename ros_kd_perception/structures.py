@@ -132,3 +132,35 @@ class Perception:
             raise ValueError(
                 f"expected a uint8 class map [height, width], got {self.class_map.dtype} {self.class_map.shape}"
             )
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """Where the messages of one camera went since the mailbox was made.
+
+    Attributes:
+        received: put into the mailbox, or known to be lost on their way there: what the camera sent.
+        published: taken and finished well.
+        dropped: by reason, only reasons that occurred.
+        waiting: 0 or 1, not yet taken.
+        in_progress: taken and neither finished nor dropped yet.
+        latest_arrival_ns: steady clock of the last one received, 0 before the first.
+    """
+
+    received: int
+    published: int
+    dropped: dict[str, int]
+    waiting: int
+    in_progress: int
+    latest_arrival_ns: int
+
+    def since(self, before: FrameCounts) -> FrameCounts:
+        """What was received, published and dropped after an earlier snapshot of the same camera."""
+        return FrameCounts(
+            self.received - before.received,
+            self.published - before.published,
+            {reason: count - before.dropped.get(reason, 0) for reason, count in self.dropped.items()},
+            self.waiting,
+            self.in_progress,
+            self.latest_arrival_ns,
+        )

@@ -13,8 +13,7 @@ from ros_kd_perception.health import (
     WorkerPulse,
     worker_problem,
 )
-from ros_kd_perception.mailbox import FrameCounts
-from ros_kd_perception.structures import DROP_REASONS
+from ros_kd_perception.structures import DROP_REASONS, FrameCounts
 
 SECOND = 10**9
 LINK = CameraLink("/front/image_raw", 1)
