@@ -70,7 +70,7 @@ def measure(model: Any, repeats: int) -> list[Step]:
     from rclpy.serialization import deserialize_message, serialize_message
     from sensor_msgs.msg import Image
 
-    from ros_kd_perception.image_message import frame_from_message
+    from ros_kd_perception.images.message import frame_from_message
     from ros_kd_perception.message_builder import MessageBuilder
     from ros_kd_perception.overlay import draw_overlay
     from ros_kd_perception.perceiver import Perceiver

@@ -45,7 +45,7 @@ from ros_kd_perception.camera_topics import (
     choose_cameras,
     what_is_there,
 )
-from ros_kd_perception.image_message import frame_from_message
+from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.structures import BadFrame, Frame
 
 _LAST_IMAGES_NS = 1_000_000_000

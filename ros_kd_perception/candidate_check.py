@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ros_kd_perception.child_memory import limit_of_model, limited_memory
-from ros_kd_perception.jpeg_warnings import standard_error
+from ros_kd_perception.images.decoder_warnings import standard_error
 from ros_kd_perception.system import child_processes
 
 TIMEOUT_S = 300.0

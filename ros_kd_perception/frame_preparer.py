@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ros_kd_perception.camera_watch import picture_sample
-from ros_kd_perception.image_message import frame_from_message
+from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.mailbox import Letter, Mailbox
 from ros_kd_perception.perceiver import PreparedFrame
 from ros_kd_perception.structures import BadFrame, Frame, UInt8Array

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ros_kd_perception.child_memory import limit_of_model, limited_memory
-from ros_kd_perception.jpeg_warnings import standard_error
+from ros_kd_perception.images.decoder_warnings import standard_error
 from ros_kd_perception.shadow_agreement import Agreement, ClassNames, map_agreement, match_boxes
 from ros_kd_perception.structures import Detections, Frame, Perception, UInt8Array
 from ros_kd_perception.system import child_processes

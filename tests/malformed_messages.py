@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-from ros_kd_perception.pixel_formats import PIXEL_FORMATS
+from ros_kd_perception.images.pixel_formats import PIXEL_FORMATS
 
 T0_S = 1_700_000_000
 INT32, UINT32 = (-(1 << 31), (1 << 31) - 1), (0, (1 << 32) - 1)

@@ -16,7 +16,7 @@ from ros_kd_perception.bag import BagWriter
 
 DECODE_THREE_TIMES = """
 from types import SimpleNamespace
-from ros_kd_perception.image_message import decode_image
+from ros_kd_perception.images.message import decode_image
 from ros_kd_perception.structures import BadFrame
 message = SimpleNamespace(height=2, width=2, encoding="bgr16", step=12, is_bigendian=0, data=bytes(24))
 for _ in range(3):

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ros_kd_perception.image_message import (
+from ros_kd_perception.images.message import (
     MAX_FRAME_ID_CHARACTERS,
     MAX_PIXELS,
     decode_compressed_image,
     decode_image,
     frame_from_message,
 )
-from ros_kd_perception.pixel_formats import PIXEL_FORMATS
+from ros_kd_perception.images.pixel_formats import PIXEL_FORMATS
 from ros_kd_perception.structures import BadFrame, Frame
 
 # One byte of a plane for each pixel and channel of the order in which the encoding names them.

@@ -155,7 +155,7 @@ def test_what_leads_to_no_model_and_no_bag_imports_without_their_libraries() -> 
     heavy = {f"{PACKAGE}.{name}" for name in {RUNTIME_MODULE, *BAG_MODULES}}
     modules = [name for name in GRAPH if not reached_from(name) & heavy and not name.startswith(f"{PACKAGE}.ros")]
 
-    assert f"{PACKAGE}.image_message" in modules
+    assert f"{PACKAGE}.images.message" in modules
     import_in_fresh_interpreter(modules, TRAINING_LIBRARIES | ROS_LIBRARIES | {"onnxruntime", "rosbags"})
 
 

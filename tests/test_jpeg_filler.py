@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ros_kd_perception.image_message import decode_compressed_image
-from ros_kd_perception.jpeg_filler import extraneous_bytes_are_harmless
-from ros_kd_perception.jpeg_scan import UnreadableScan
-from ros_kd_perception.jpeg_warnings import HARMLESS_EXTRA_BYTES, extra_bytes, hear
+from ros_kd_perception.images.decoder_warnings import HARMLESS_EXTRA_BYTES, extra_bytes, hear
+from ros_kd_perception.images.jpeg_filler import extraneous_bytes_are_harmless
+from ros_kd_perception.images.jpeg_scan import UnreadableScan
+from ros_kd_perception.images.message import decode_compressed_image
 from ros_kd_perception.structures import BadFrame
 
 RESTART, OPTIMIZE, PROGRESSIVE = (

@@ -17,8 +17,8 @@ import pytest
 
 from ros_kd_perception import candidate_check, shadow_process
 from ros_kd_perception.candidate_check import CandidateRefused, check_in_child
-from ros_kd_perception.compressed_image import decode_file
-from ros_kd_perception.jpeg_warnings import MAX_VISITS, hear, hear_each, standard_error
+from ros_kd_perception.images.compressed import decode_file
+from ros_kd_perception.images.decoder_warnings import MAX_VISITS, hear, hear_each, standard_error
 from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
 from ros_kd_perception.structures import BadFrame
 
@@ -217,7 +217,7 @@ def test_what_others_write_comes_out_though_decoders_never_pause(capfd: pytest.C
 
 
 def test_frames_are_decoded_where_standard_error_is_closed() -> None:
-    script = "import os; os.close(2); from ros_kd_perception.jpeg_warnings import *; print(hear(lambda: 7))\n"
+    script = "import os; os.close(2); from ros_kd_perception.images.decoder_warnings import *; print(hear(lambda: 7))\n"
     script += "with standard_error() as errors: print(errors)"
     outcome = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
     assert outcome.stdout == "(7, [])\nNone\n"

@@ -23,7 +23,7 @@ from ros_graph import RELIABLE, Peer, camera_picture, compressed_message, image_
 from sensor_msgs.msg import CompressedImage, Image
 
 from ros_kd_perception.health import CameraHealth
-from ros_kd_perception.image_message import MAX_PIXELS, frame_from_message
+from ros_kd_perception.images.message import MAX_PIXELS, frame_from_message
 from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.onnx_model import OnnxModel

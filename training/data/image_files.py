@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from ros_kd_perception.compressed_image import check_whole, claimed_size, decode_file
+from ros_kd_perception.images.compressed import check_whole, claimed_size, decode_file
 from ros_kd_perception.structures import BadFrame
 from training.data.augmentation import SOURCE_SIDE_MIN_PX
 from training.errors import DataError

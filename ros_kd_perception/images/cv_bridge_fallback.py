@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.pixel_formats import PIXEL_FORMATS
+from ros_kd_perception.images.pixel_formats import PIXEL_FORMATS
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
 _NAME = "cv_bridge"

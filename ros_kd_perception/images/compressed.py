@@ -8,9 +8,9 @@ import zlib
 import cv2
 import numpy as np
 
-from ros_kd_perception.jpeg_filler import extraneous_bytes_are_harmless, without_filler
-from ros_kd_perception.jpeg_scan import UnreadableScan
-from ros_kd_perception.jpeg_warnings import extra_bytes, hear
+from ros_kd_perception.images.decoder_warnings import extra_bytes, hear
+from ros_kd_perception.images.jpeg_filler import extraneous_bytes_are_harmless, without_filler
+from ros_kd_perception.images.jpeg_scan import UnreadableScan
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
 _JPEG_START = b"\xff\xd8\xff"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ros_kd_perception.pixel_formats import check_holds_light
+from ros_kd_perception.images.pixel_formats import check_holds_light
 from ros_kd_perception.structures import BadFrame
 
 

@@ -9,10 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.compressed_format import parse_format
-from ros_kd_perception.compressed_image import check_whole, claimed_size, decode_file, is_grey
-from ros_kd_perception.cv_bridge_fallback import decode_with_cv_bridge
-from ros_kd_perception.pixel_formats import PIXEL_FORMATS, check_holds_light, is_mosaic, mosaic_to_bgr, pixels_to_bgr
+from ros_kd_perception.images.compressed import check_whole, claimed_size, decode_file, is_grey
+from ros_kd_perception.images.compressed_format import parse_format
+from ros_kd_perception.images.cv_bridge_fallback import decode_with_cv_bridge
+from ros_kd_perception.images.pixel_formats import (
+    PIXEL_FORMATS,
+    check_holds_light,
+    is_mosaic,
+    mosaic_to_bgr,
+    pixels_to_bgr,
+)
 from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 
 MAX_SIDE_PX = 16384

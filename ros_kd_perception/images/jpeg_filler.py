@@ -23,9 +23,9 @@ from functools import partial
 import cv2
 import numpy as np
 
-from ros_kd_perception.jpeg_blocks import BlockTables, end_like_a_picture, huffman_table, ones_at_the_end
-from ros_kd_perception.jpeg_scan import Scan, read_scan
-from ros_kd_perception.jpeg_warnings import extra_bytes, hear_each
+from ros_kd_perception.images.decoder_warnings import extra_bytes, hear_each
+from ros_kd_perception.images.jpeg_blocks import BlockTables, end_like_a_picture, huffman_table, ones_at_the_end
+from ros_kd_perception.images.jpeg_scan import Scan, read_scan
 
 _STUFFED = re.compile(rb"\xff+\x00")
 # Put behind each segment. The decoder reads up to eight bytes ahead, and says nothing of those that it has read when it

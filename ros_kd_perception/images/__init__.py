@@ -1,0 +1,1 @@
+"""Image messages in, BGR pixels out: encodings, compressed formats, damaged JPEGs."""
