@@ -17,7 +17,7 @@ def add_device_option(parser: argparse.ArgumentParser, default: str, published: 
         default: the device without the option.
         published: the device that the figures of the docs were made with.
     """
-    from ros_kd_perception.onnx_model import DEVICES
+    from ros_kd_perception.model.onnx_model import DEVICES
 
     parser.add_argument(
         "--device",

@@ -97,7 +97,7 @@ def measure_executor(model: Path, device: str, name: str, seconds: float, rate_h
 
 def measure_network_threads(model: Path, seconds: float) -> dict[str, Any]:
     """Two threads of the network that wait in different ways, each for `seconds`, in turns."""
-    from ros_kd_perception.onnx_runtime import onnxruntime
+    from ros_kd_perception.model.onnx_runtime import onnxruntime
 
     sessions = {}
     for name, settings in WAITING.items():

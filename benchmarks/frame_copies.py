@@ -55,7 +55,7 @@ def main() -> int:
     if not arguments.model.is_file() or arguments.repeats < 1:
         parser.error(f"expected a model file and at least one repeat, got {arguments.model} and {arguments.repeats}")
     cv2.setNumThreads(1)
-    from ros_kd_perception.onnx_model import OnnxModel
+    from ros_kd_perception.model.onnx_model import OnnxModel
 
     model = OnnxModel.open(arguments.model, device=arguments.device, intra_op_threads=1)
     steps = measure(model, arguments.repeats)
@@ -72,9 +72,9 @@ def measure(model: Any, repeats: int) -> list[Step]:
 
     from ros_kd_perception.images.message import frame_from_message
     from ros_kd_perception.message_builder import MessageBuilder
+    from ros_kd_perception.model.letterbox import class_map_to_source
     from ros_kd_perception.overlay import draw_overlay
     from ros_kd_perception.perceiver import Perceiver
-    from ros_kd_perception.preprocess import class_map_to_source
     from ros_kd_perception.ros.message_types import rclpy_message_types
 
     message = _camera_message()

@@ -43,7 +43,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.images < 2 or not arguments.model.is_file():
         parser.error(f"expected a model file and two images or more, got {arguments.model} and {arguments.images}")
-    from ros_kd_perception.onnx_model import OnnxModel
+    from ros_kd_perception.model.onnx_model import OnnxModel
 
     model = OnnxModel.open(arguments.model, device=arguments.device, intra_op_threads=1)
     result = measure(model, arguments.images)

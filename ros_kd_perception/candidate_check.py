@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lower_this_thread()  # before the other imports, which take half a second of a core
     be_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the node, which ends its child itself
-    from ros_kd_perception.onnx_model import ModelError, OnnxModel
+    from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 
     try:
         # The process that opens the file afterwards tells where it runs.

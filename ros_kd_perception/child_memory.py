@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ros_kd_perception.onnx_file import MAX_MEMORY_BYTES, MAX_MODEL_BYTES
+from ros_kd_perception.model.onnx_file import MAX_MEMORY_BYTES, MAX_MODEL_BYTES
 
 COPIES_OF_THE_FILE = 4
 """Its bytes, what is parsed of them, the weights, and the weights as the kernels want them."""

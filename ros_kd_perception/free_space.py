@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.structures import Int32Array, UInt8Array
 
 # Rows that are looked at in one go: they and what is made of them stay in the processor's second-level cache.

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ros_kd_perception.candidate_check import TENSORRT_TIMEOUT_S, TIMEOUT_S, check_in_child
-from ros_kd_perception.engine_cache import gpu_identity, own_cache_folder
-from ros_kd_perception.execution_provider import RUNTIME, available_providers
-from ros_kd_perception.onnx_file import MAX_MODEL_BYTES
+from ros_kd_perception.model.engine_cache import gpu_identity, own_cache_folder
+from ros_kd_perception.model.execution_provider import RUNTIME, available_providers
+from ros_kd_perception.model.onnx_file import MAX_MODEL_BYTES
 
 _CHUNK_BYTES = 1 << 20
 

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from ros_kd_perception.model_contract import ClassInfo, ModelContract
+from ros_kd_perception.model.contract import ClassInfo, ModelContract
 from ros_kd_perception.structures import Int32Array, Perception, UInt8Array
 
 TINT = 0.45

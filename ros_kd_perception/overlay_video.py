@@ -11,7 +11,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.mosaic import Mosaic, left_to_right, shrink
 from ros_kd_perception.overlay import draw_overlay
 from ros_kd_perception.playback_timeline import PlaybackTimeline

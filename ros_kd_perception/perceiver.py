@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ros_kd_perception.model_contract import UNCERTAINTY_BLOCK_PX, InputSpec
-from ros_kd_perception.onnx_model import NetworkOutputs, OnnxModel
-from ros_kd_perception.preprocess import LetterboxGeometry, boxes_to_source, class_map_to_source, letterbox
+from ros_kd_perception.model.contract import UNCERTAINTY_BLOCK_PX, InputSpec
+from ros_kd_perception.model.letterbox import LetterboxGeometry, boxes_to_source, class_map_to_source, letterbox
+from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import Detections, Float32Array, Frame, Perception, Timing, UInt8Array
 
 _WARM_UP_RUNS = 3

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.golden_match import iou_xyxy
-from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.model.boxes import iou_xyxy
+from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.structures import Detections, UInt8Array
 
 MATCH_IOU = 0.5

@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the node, which ends its child itself
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
-    from ros_kd_perception.onnx_model import ModelError, OnnxModel
+    from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
     from ros_kd_perception.perceiver import Perceiver
 
     parser = argparse.ArgumentParser(description="Compare a model with another one's results; a part of the node.")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from checkout import ROOT
 
-from ros_kd_perception.onnx_runtime import TELEMETRY_VARIABLE
+from ros_kd_perception.model.onnx_runtime import TELEMETRY_VARIABLE
 
 RECORDER = r"""
 #define _GNU_SOURCE

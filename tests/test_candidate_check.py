@@ -14,7 +14,7 @@ from tiny_student import double_a_shape, write_tiny_student
 
 from ros_kd_perception import candidate_check, child_memory
 from ros_kd_perception.candidate_check import CandidatePassed, CandidateRefused, check_in_child
-from ros_kd_perception.onnx_runtime import onnxruntime
+from ros_kd_perception.model.onnx_runtime import onnxruntime
 from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
 
 OPTIONS = {"device": "cpu", "intra_op_threads": 1}

@@ -16,9 +16,9 @@ from checkout import ROOT
 from onnx import helper, numpy_helper
 from tiny_student import HEIGHT, WIDTH, expected_class_map, write_tiny_student
 
-from ros_kd_perception import execution_provider, onnx_model
-from ros_kd_perception.engine_cache import gpu_identity, prepare_cache_folder
-from ros_kd_perception.execution_provider import (
+from ros_kd_perception.model import execution_provider, onnx_model
+from ros_kd_perception.model.engine_cache import gpu_identity, prepare_cache_folder
+from ros_kd_perception.model.execution_provider import (
     CPU,
     CUDA,
     TENSORRT,
@@ -30,8 +30,8 @@ from ros_kd_perception.execution_provider import (
     open_session,
     wanted_provider,
 )
-from ros_kd_perception.onnx_model import ModelError, OnnxModel
-from ros_kd_perception.session_runner import BoundSession
+from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.model.session import BoundSession
 
 ALL = [TENSORRT, CUDA, CPU]
 SHAPE = (HEIGHT, WIDTH, 3)
@@ -296,7 +296,7 @@ def test_a_graph_that_asks_for_more_memory_than_allowed_fails_alone(tiny: Path, 
 FOLDED = """
 import resource, sys
 from ros_kd_perception import execution_provider
-from ros_kd_perception.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 execution_provider.MAX_MEMORY_BYTES = 64 << 20  # of this process, once and for all
 peak_kib = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak_kib()

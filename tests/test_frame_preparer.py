@@ -15,7 +15,7 @@ from tiny_student import write_tiny_student
 
 from ros_kd_perception.frame_preparer import FramePreparer, ReadyFrame
 from ros_kd_perception.mailbox import Mailbox
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 
 CAMERAS = ("front", "left", "right")

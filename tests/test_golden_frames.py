@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 from tiny_student import CONTRACT
 
-from ros_kd_perception.golden_frames import (
+from ros_kd_perception.model.boxes import iou_xyxy
+from ros_kd_perception.model.contract import ContractError, GoldenLimits
+from ros_kd_perception.model.golden import (
+    SCORE_TOLERANCE,
     GoldenFrame,
+    GoldenResult,
+    compare_boxes,
     golden_from_text,
     golden_to_text,
 )
-from ros_kd_perception.golden_match import SCORE_TOLERANCE, GoldenResult, compare_boxes, iou_xyxy
-from ros_kd_perception.model_contract import ContractError, GoldenLimits
 from ros_kd_perception.structures import Detections
 
 

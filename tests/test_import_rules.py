@@ -29,17 +29,16 @@ ROS_LIBRARIES = {
 LOOKED_FOR = {"cv_bridge", "ament_index_python", "bond", "tf2_ros"}
 # Turns telemetry off before it imports ONNX Runtime; the two that use it open a session, and run it. `onnx_model`
 # verifies it and is what everybody else uses.
-RUNTIME_MODULE = "onnx_runtime"
-RUNTIME_USERS = {"execution_provider", "session_runner"}
+RUNTIME_MODULE = "model.onnx_runtime"
+RUNTIME_USERS = {"model.execution_provider", "model.session"}
 # Serialisation and writing of bags; `bag` is what everybody else imports.
 BAG_MODULES = {"bag_message_types", "bag_writer"}
 # Further down may import further up, never the other way round.
 LAYERS = (
     {"structures"},
-    {"model_contract", "onnx_file", "onnx_runtime"},
-    {"golden_match"},
-    {"golden_frames", "execution_provider"},
-    {"preprocess", "onnx_model"},
+    {"model.contract", "model.onnx_file", "model.onnx_runtime"},
+    {"model.golden", "model.execution_provider"},
+    {"model.letterbox", "model.onnx_model"},
     {"perceiver"},
     {"replay", "demo"},
 )

@@ -21,7 +21,7 @@ from ros_kd_perception.launch_arguments import (
     remappings,
     seconds,
 )
-from ros_kd_perception.onnx_model import DEVICES
+from ros_kd_perception.model.onnx_model import DEVICES
 from ros_kd_perception.ros.node_parameters import PARAMETERS, problem_with
 
 LEFT_EMPTY = {

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_student import CONTRACT
 
-from ros_kd_perception.model_contract import ContractError, ModelContract
+from ros_kd_perception.model.contract import ContractError, ModelContract
 
 
 def test_json_round_trip_gives_an_equal_contract():

@@ -10,9 +10,9 @@ from tiny_student import contract_with, write_tiny_student
 
 from ros_kd_perception import model_trial
 from ros_kd_perception.candidate_check import CandidatePassed, CandidateRefused
+from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.model.onnx_runtime import onnxruntime
 from ros_kd_perception.model_trial import try_model
-from ros_kd_perception.onnx_model import ModelError, OnnxModel
-from ros_kd_perception.onnx_runtime import onnxruntime
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "auto", "max_batch": 2}
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from tiny_student import write_tiny_student
 
-from ros_kd_perception import onnx_file
-from ros_kd_perception.onnx_file import ModelFileError, check_model_bytes, read_model_file
-from ros_kd_perception.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.model import onnx_file
+from ros_kd_perception.model.onnx_file import ModelFileError, check_model_bytes, read_model_file
+from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 
 
 def test_field_numbers_are_those_of_onnx() -> None:

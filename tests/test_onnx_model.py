@@ -7,10 +7,10 @@ import onnx
 import pytest
 from tiny_student import BOXES_XYXY, CONTRACT, SCORES, contract_with, expected_class_map, write_tiny_student
 
-from ros_kd_perception import execution_provider
-from ros_kd_perception.golden_frames import GOLDEN_KEY
-from ros_kd_perception.model_contract import CONTRACT_KEY, InputSpec
-from ros_kd_perception.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.model import execution_provider
+from ros_kd_perception.model.contract import CONTRACT_KEY, InputSpec
+from ros_kd_perception.model.golden import GOLDEN_KEY
+from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 
 
 def test_a_batch_runs_and_gives_what_the_graph_computes(tmp_path):

@@ -11,8 +11,8 @@ from tiny_student import (
     write_tiny_student,
 )
 
-from ros_kd_perception.model_contract import InputSpec
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.contract import InputSpec
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import DivergedOutput, Perceiver
 from ros_kd_perception.structures import Frame
 

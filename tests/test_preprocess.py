@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ros_kd_perception.preprocess import (
-    boxes_to_source,
-    class_map_to_source,
-    letterbox,
-    letterbox_geometry,
-)
+from ros_kd_perception.model.letterbox import boxes_to_source, class_map_to_source, letterbox, letterbox_geometry
 
 SHARED_CHECK = Path(__file__).parents[1].parent / "shared" / "checks" / "camvid_miou.py"
 sides = st.integers(1, 700)

@@ -17,9 +17,9 @@ import pytest
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from tiny_student import BOXES_XYXY, CONTRACT, HEIGHT, LABELS, SCORES, WIDTH, expected_class_map, write_tiny_student
 
-from ros_kd_perception import execution_provider
 from ros_kd_perception.bag import BagReader, BagWriter, decode_message, message_class, typestore
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model import execution_provider
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.replay import main
 from ros_kd_perception.replay_summary import ReplaySummary

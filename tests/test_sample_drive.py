@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ros_kd_perception.class_tables import SEGMENTATION_ID_OF_DETECTION_ID
+from ros_kd_perception.model.classes import SEGMENTATION_ID_OF_DETECTION_ID
 from ros_kd_perception.sample_drive import WEATHERS, CameraModel, SampleDrive, default_cameras, random_camera
 from ros_kd_perception.sample_drive.camera import CarPose
 from ros_kd_perception.sample_drive.drive import MIN_BOX_HEIGHT_SHARE, MIN_VISIBLE_SHARE

@@ -11,8 +11,8 @@ import pytest
 from tiny_student import CONTRACT, contract_with, write_tiny_student
 
 from ros_kd_perception import shadow_process
-from ros_kd_perception.model_contract import ClassMapSpec
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.contract import ClassMapSpec
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.shadow_agreement import ClassNames, map_agreement, match_boxes
 from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess

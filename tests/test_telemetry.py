@@ -15,13 +15,13 @@ from small_bag import write_small_bag
 from telemetry_watch import TelemetryWatch
 from tiny_student import write_tiny_student
 
-from ros_kd_perception.onnx_runtime import TELEMETRY_VARIABLE, onnxruntime
+from ros_kd_perception.model.onnx_runtime import TELEMETRY_VARIABLE, onnxruntime
 
 TIMEOUT_S = 60.0
 FIRST_VERSION = (1, 31)  # of the wheels for Linux that have it
 HOLD_A_MODEL = """
 import sys
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.onnx_model import OnnxModel
 model = OnnxModel.open(sys.argv[1], device="cpu")
 sys.stdin.read()
 """

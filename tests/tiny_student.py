@@ -14,16 +14,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
-from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_to_text
-from ros_kd_perception.model_contract import (
-    CONTRACT_KEY,
-    ClassMapSpec,
-    DetectionSpec,
-    InputSpec,
-    ModelContract,
-)
-from ros_kd_perception.onnx_runtime import onnxruntime
+from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
+from ros_kd_perception.model.contract import CONTRACT_KEY, ClassMapSpec, DetectionSpec, InputSpec, ModelContract
+from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, golden_to_text
+from ros_kd_perception.model.onnx_runtime import onnxruntime
 from ros_kd_perception.structures import Detections
 
 HEIGHT, WIDTH, STRIDE, MAX_DETECTIONS = 64, 96, 4, 6

@@ -12,7 +12,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from ros_kd_perception.onnx_file import ModelFileError
+from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.system.output_paths import OutputPathError
 from training.disk_errors import sentence_about
 from training.errors import CheckpointError, DataError, RecipeError

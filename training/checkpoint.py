@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
-from ros_kd_perception.model_contract import ClassInfo
+from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.model.contract import ClassInfo
 from training.errors import CheckpointError, RecipeError
 from training.networks.auto_backbone import rebuild_backbone
 from training.networks.backbone import Backbone
@@ -267,7 +267,7 @@ def _check_classes(info: CheckpointInfo, state: dict[str, Tensor], path: Path) -
             raise CheckpointError(
                 f"{path}: expected a network with the {task} classes {', '.join(expected)}, its own differ: "
                 f"{difference}; use a checkpoint that was trained with the classes of "
-                "ros_kd_perception/class_tables.py, as teacher and as start alike"
+                "ros_kd_perception/model/classes.py, as teacher and as start alike"
             )
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from ros_kd_perception.onnx_file import read_model_file
+from ros_kd_perception.model.onnx_file import read_model_file
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
 from training.data.registry import open_source
 from training.errors import CheckpointError
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
 
-    from ros_kd_perception.onnx_model import ModelError
+    from ros_kd_perception.model.onnx_model import ModelError
     from training.evaluate import PictureWriter, evaluate, open_model, table, write_text
 
     try:

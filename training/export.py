@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import torch
 
-from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_to_text
-from ros_kd_perception.model_contract import CONTRACT_KEY
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.contract import CONTRACT_KEY
+from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, golden_to_text
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import Detections, UInt8Array
 from ros_kd_perception.system.output_paths import make_folder
 from training.export_settings import ExportSettings

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ros_kd_perception.model_contract import MAX_DETECTIONS as MOST_DETECTIONS
-from ros_kd_perception.preprocess import letterbox
+from ros_kd_perception.model.contract import MAX_DETECTIONS as MOST_DETECTIONS
+from ros_kd_perception.model.letterbox import letterbox
 from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import UInt8Array
 from training.arguments import file_to_write, folder_name, number, whole_number

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
-from ros_kd_perception.model_contract import (
+from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
+from ros_kd_perception.model.contract import (
     ClassInfo,
     ClassMapSpec,
     DetectionSpec,

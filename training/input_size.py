@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ros_kd_perception.model_contract import MAX_SIDE_PX
+from ros_kd_perception.model.contract import MAX_SIDE_PX
 from training.arguments import whole_number
 from training.errors import CheckpointError, RecipeError
 from training.recipe import ValidationRecipe

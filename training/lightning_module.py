@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from training.checkpoint import INFO_KEY, CheckpointInfo, class_names, git_commit, load_weights_into
 from training.data.batch import Batch

@@ -9,7 +9,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-from ros_kd_perception.golden_match import iou_xyxy
+from ros_kd_perception.model.boxes import iou_xyxy
 from ros_kd_perception.structures import Detections
 
 DUPLICATE_IOU = 0.7

@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ros_kd_perception.onnx_model import ModelError
+from ros_kd_perception.model.onnx_model import ModelError
 from training.networks.student import Student
 
 # Operators whose constant inputs are weights; what Gather, Resize and the like hold is geometry.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from ros_kd_perception.onnx_model import NetworkOutputs, OnnxModel
+from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from training.networks.student import Student, StudentOutputs
 from training.parity_reference import SCORE_ROUNDING, Reference

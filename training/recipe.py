@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import yaml
 
-from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
-from ros_kd_perception.model_contract import MAX_SIDE_PX
+from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
+from ros_kd_perception.model.contract import MAX_SIDE_PX
 from training.distillation.recipe import DistillationRecipe
 from training.errors import RecipeError
 from training.names import FOLDER_NAME_RULE, is_folder_name

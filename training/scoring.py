@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.perceiver import DivergedOutput, Perceiver
 from ros_kd_perception.structures import Frame, Perception
 from training.data.sample import Sample

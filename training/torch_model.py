@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ros_kd_perception.model_contract import ModelContract
-from ros_kd_perception.onnx_model import NetworkOutputs
+from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.model.onnx_model import NetworkOutputs
 from ros_kd_perception.structures import UInt8Array
 from training.export_settings import ExportSettings
 from training.networks.deployed import DeployedStudent

@@ -28,8 +28,8 @@ from ros_kd_perception.demo.drive_summary import REASONS
 from ros_kd_perception.demo.live_drive import LiveFiles, LivePlan, run_live_drive
 from ros_kd_perception.demo.played_images import look_at_images
 from ros_kd_perception.demo.shared_memory import segment_bytes
+from ros_kd_perception.model.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.model_trial import try_model
-from ros_kd_perception.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.sample_drive.camera import default_cameras

@@ -17,7 +17,7 @@ from ros_kd_perception.demo.drive_pictures import FrameKey
 from ros_kd_perception.demo.drive_summary import REASONS
 from ros_kd_perception.demo.recorded_results import RecordedResult
 from ros_kd_perception.demo.svg_plots import Series
-from ros_kd_perception.model_contract import ClassInfo
+from ros_kd_perception.model.contract import ClassInfo
 
 RATE_WINDOW_S = 2.0
 _SERIES_COLORS = 8

@@ -17,7 +17,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from ros_kd_perception.candidate_check import CandidateRefused
 from ros_kd_perception.health import Level, Status
-from ros_kd_perception.onnx_model import ModelError
+from ros_kd_perception.model.onnx_model import ModelError
 from ros_kd_perception.ros.lifecycle_bond import LifecycleBond, lifecycle_bond
 from ros_kd_perception.ros.model_reload import ReloadOutcome
 from ros_kd_perception.ros.namesakes import namesake_status

@@ -14,7 +14,7 @@ from ros_kd_perception.candidate_check import CandidateRefused
 from ros_kd_perception.free_space_finder import FreeSpaceFinder
 from ros_kd_perception.health import CameraHealth, Level, Status, worker_problem
 from ros_kd_perception.mailbox import Mailbox
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.ros.camera_topics import CameraTopics
 from ros_kd_perception.ros.debug_topics import DebugTopics
 from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode
 
 from ros_kd_perception.health import Level, Status
-from ros_kd_perception.model_contract import ModelContract
+from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.ros.side_thread import SideThread
 from ros_kd_perception.shadow_agreement import Agreement, ClassNames
 from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess

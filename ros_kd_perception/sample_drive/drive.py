@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.class_tables import SEGMENTATION_ID_OF_DETECTION_ID
+from ros_kd_perception.model.classes import SEGMENTATION_ID_OF_DETECTION_ID
 from ros_kd_perception.sample_drive.build import build_world
 from ros_kd_perception.sample_drive.camera import CameraModel, CameraPose, camera_named, default_cameras
 from ros_kd_perception.sample_drive.canvas import Canvas, box_of_id

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.class_tables import UNLABELED_ID
+from ros_kd_perception.model.classes import UNLABELED_ID
 from ros_kd_perception.sample_drive.actors import Actor, Motion
 from ros_kd_perception.sample_drive.buildings import Building
 from ros_kd_perception.sample_drive.camera import Array, CarPose

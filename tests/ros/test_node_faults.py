@@ -20,7 +20,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from ros_kd_perception.health import Level
-from ros_kd_perception.onnx_runtime import onnxruntime
+from ros_kd_perception.model.onnx_runtime import onnxruntime
 
 T0 = 1_700_000_000_000_000_000
 PICTURE = camera_picture()

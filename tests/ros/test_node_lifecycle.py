@@ -30,10 +30,10 @@ from tiny_student import (
 )
 
 from ros_kd_perception import child_memory
-from ros_kd_perception.execution_provider import CUDA, ProviderReport
 from ros_kd_perception.health import Level
-from ros_kd_perception.model_contract import InputSpec
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.contract import InputSpec
+from ros_kd_perception.model.execution_provider import CUDA, ProviderReport
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.ros.perception_node import PerceptionNode
 
 T0 = 1_700_000_000_000_000_000

@@ -21,8 +21,8 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from tiny_student import CONTRACT, contract_with, write_tiny_student
 
-from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
-from ros_kd_perception.model_contract import ClassMapSpec
+from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
+from ros_kd_perception.model.contract import ClassMapSpec
 
 T0 = 1_700_000_000_000_000_000
 PERIOD_S = 0.1

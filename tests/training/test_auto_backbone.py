@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from training.__main__ import main
 from training.checkpoint import load_student

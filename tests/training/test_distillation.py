@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ros_kd_perception.class_tables import SEGMENTATION_CLASSES
+from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
 from training.data.batch import Batch

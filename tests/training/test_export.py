@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 import training.checkpoint
 import training.export
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
-from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_from_text, golden_to_text
-from ros_kd_perception.model_contract import CONTRACT_KEY, ModelContract
-from ros_kd_perception.onnx_model import OnnxModel
+from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
+from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, golden_from_text, golden_to_text
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import Detections, UInt8Array
 from training import export_command
 from training.__main__ import main

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
-from ros_kd_perception.onnx_model import NetworkOutputs, OnnxModel
+from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from training.networks.deployed import DeployedStudent
 from training.networks.heads import SUPPRESSION, DetectionOutputs

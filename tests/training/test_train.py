@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import training.train as train_module
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import INFO_KEY, digest_of_weights, load_student, load_weights_into, read_checkpoint
 from training.data.run_frames import RunFrames

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ros_kd_perception.class_tables import UNLABELED_ID
+from ros_kd_perception.model.classes import UNLABELED_ID
 from training.data.sample import Sample
 
 

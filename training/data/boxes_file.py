@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES
+from ros_kd_perception.model.classes import DETECTION_CLASSES
 from training.data.image_files import MAX_SIDE_PX
 from training.errors import DataError
 
@@ -83,7 +83,7 @@ def _check_entry(entry: Any, where: str) -> list[tuple[tuple[float, ...], int]]:
     if strange:
         raise DataError(
             f"{where}: expected whole numbers as labels 0..{len(_LABELS) - 1}, got {_short(strange)}; "
-            "write the ids of ros_kd_perception/class_tables.py"
+            "write the ids of ros_kd_perception/model/classes.py"
         )
     return [(tuple(map(float, box)), int(label)) for box, label in zip(boxes, labels, strict=True)]
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.class_tables import SEGMENTATION_ID_OF_DETECTION_ID, UNLABELED_ID
+from ros_kd_perception.model.classes import SEGMENTATION_ID_OF_DETECTION_ID, UNLABELED_ID
 from training.data.source import ClassIds, LabeledFolder
 from training.recipe import SourceRecipe
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 
 
 class LabelCounts:

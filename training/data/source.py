@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ros_kd_perception.class_tables import SEGMENTATION_CLASSES, UNLABELED_ID
+from ros_kd_perception.model.classes import SEGMENTATION_CLASSES, UNLABELED_ID
 from training.data.boxes_file import Boxes, read_boxes_file
 from training.data.image_files import (
     OTHER_PICTURE_SUFFIXES,
@@ -161,7 +161,7 @@ class LabeledFolder(FrameFolder):
             strange = np.setdiff1d(mask, np.flatnonzero(_KNOWN_IDS))
             raise DataError(
                 f"{path}: expected class ids 0..{len(SEGMENTATION_CLASSES) - 1} or {UNLABELED_ID}, "
-                f"got {strange[:5].tolist()}; map them to the table of ros_kd_perception/class_tables.py"
+                f"got {strange[:5].tolist()}; map them to the table of ros_kd_perception/model/classes.py"
             )
         return mask.astype(np.uint8, copy=False)
 

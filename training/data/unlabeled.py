@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ros_kd_perception.bag import BagError, BagReader, logs_of, read_camera_frames
-from ros_kd_perception.class_tables import UNLABELED_ID
+from ros_kd_perception.model.classes import UNLABELED_ID
 from ros_kd_perception.structures import BadFrame, UInt8Array
 from ros_kd_perception.system.output_paths import OutputPathError, make_folder
 from training.data.augmentation import SOURCE_SIDE_MIN_PX

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ros_kd_perception.class_tables import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.networks.auto_backbone import TransformersBackbone, build_backbone
 from training.networks.backbone import Backbone
 from training.networks.blocks import fuse_blocks

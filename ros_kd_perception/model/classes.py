@@ -5,7 +5,7 @@ Ids are those of CamVid's masks. A node never reads this table: it takes the cla
 
 from __future__ import annotations
 
-from ros_kd_perception.model_contract import ClassInfo
+from ros_kd_perception.model.contract import ClassInfo
 
 UNLABELED_ID = 255
 

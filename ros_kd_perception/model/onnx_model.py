@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.execution_provider import (
+from ros_kd_perception.model.contract import CONTRACT_KEY, ContractError, ModelContract
+from ros_kd_perception.model.execution_provider import (
     CPU,
     DEVICES,
     INPUT_NAME,
@@ -23,11 +24,9 @@ from ros_kd_perception.execution_provider import (
     open_session,
     tell_on_stderr,
 )
-from ros_kd_perception.golden_frames import GOLDEN_KEY, GoldenFrame, golden_from_text
-from ros_kd_perception.golden_match import SCORE_TOLERANCE, GoldenResult
-from ros_kd_perception.model_contract import CONTRACT_KEY, ContractError, ModelContract
-from ros_kd_perception.onnx_file import ModelFileError, read_model_file
-from ros_kd_perception.session_runner import BoundSession, PlainSession, SessionRunner
+from ros_kd_perception.model.golden import GOLDEN_KEY, SCORE_TOLERANCE, GoldenFrame, GoldenResult, golden_from_text
+from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
+from ros_kd_perception.model.session import BoundSession, PlainSession, SessionRunner
 from ros_kd_perception.structures import Detections, Float32Array, Int32Array, UInt8Array
 from ros_kd_perception.system.priority import run_at_low_priority
 

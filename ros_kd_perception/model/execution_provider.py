@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ros_kd_perception.engine_cache import gpu_identity, prepare_cache_folder, tensorrt_version
-from ros_kd_perception.onnx_file import MAX_MEMORY_BYTES
-from ros_kd_perception.onnx_runtime import onnxruntime
+from ros_kd_perception.model.engine_cache import gpu_identity, prepare_cache_folder, tensorrt_version
+from ros_kd_perception.model.onnx_file import MAX_MEMORY_BYTES
+from ros_kd_perception.model.onnx_runtime import onnxruntime
 
 DEVICES = ("auto", "tensorrt", "cuda", "cpu")
 PRECISIONS = ("auto", "fp32", "fp16", "int8")

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ros_kd_perception.execution_provider import INPUT_NAME
-from ros_kd_perception.onnx_runtime import onnxruntime
+from ros_kd_perception.model.execution_provider import INPUT_NAME
+from ros_kd_perception.model.onnx_runtime import onnxruntime
 from ros_kd_perception.structures import UInt8Array
 
 _GRAPH_ID = "gpu_graph_id"

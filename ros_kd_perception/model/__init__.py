@@ -1,0 +1,1 @@
+"""A student's file: its contract, the session that runs it, its golden frames, letterbox and boxes."""
