@@ -19,7 +19,7 @@ from launch.substitutions import EnvironmentVariable, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.substitutions import FindPackageShare
 
-from ros_kd_perception.launch_arguments import (
+from ros_kd_perception.parameters.launch_arguments import (
     LaunchArgumentError,
     camera_topics,
     is_true,

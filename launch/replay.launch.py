@@ -34,7 +34,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from ros_kd_perception.launch_arguments import camera_topics, is_true, node_name, seconds
+from ros_kd_perception.parameters.launch_arguments import camera_topics, is_true, node_name, seconds
 from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.system.launch_exit_status import report_early_end, report_failure
 

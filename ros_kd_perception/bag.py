@@ -36,7 +36,8 @@ from ros_kd_perception.bag_errors import BagError, being_written, lost
 from ros_kd_perception.bag_metadata import METADATA_FILE
 from ros_kd_perception.bag_order import Part, in_time_order, simultaneous
 from ros_kd_perception.bag_storage import NO_TYPE, StorageFile, StoredTopic
-from ros_kd_perception.camera_topics import (
+from ros_kd_perception.images.message import frame_from_message
+from ros_kd_perception.parameters.camera_names import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
@@ -45,7 +46,6 @@ from ros_kd_perception.camera_topics import (
     choose_cameras,
     what_is_there,
 )
-from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.structures import BadFrame, Frame
 
 _LAST_IMAGES_NS = 1_000_000_000

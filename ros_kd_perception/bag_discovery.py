@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ros_kd_perception.bag_errors import BagError, one_line
 from ros_kd_perception.bag_metadata import METADATA_FILE, BagMetadata, read_metadata
-from ros_kd_perception.camera_topics import BagTopic
+from ros_kd_perception.parameters.camera_names import BagTopic
 
 _PACKED_SUFFIXES = (".zstd", ".zst", ".lz4", ".gz")
 _BAG_NAME = re.compile(r"(?P<plain>[^.].*\.(mcap|db3))(\.(zstd|zst|lz4|gz))?", re.IGNORECASE)

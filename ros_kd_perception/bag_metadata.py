@@ -11,7 +11,7 @@ import yaml
 
 from ros_kd_perception.bag_errors import BagError, one_line
 from ros_kd_perception.bag_storage import ros2_type
-from ros_kd_perception.camera_topics import BagTopic
+from ros_kd_perception.parameters.camera_names import BagTopic
 
 METADATA_FILE = "metadata.yaml"
 MAX_METADATA_BYTES = 1 << 26

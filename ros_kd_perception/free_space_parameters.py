@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ros_kd_perception.ground_plane import MAX_HEIGHT_M, Beams, CameraPose
-from ros_kd_perception.parameter_rules import Declaration, ParameterError
+from ros_kd_perception.parameters.rules import Declaration, ParameterError
 
 MOUNTINGS = ("parameters", "tf")
 

@@ -23,7 +23,7 @@ from ros_kd_perception.bag import (
     rosbags_message_types,
     typestore,
 )
-from ros_kd_perception.camera_topics import (
+from ros_kd_perception.parameters.camera_names import (
     CAMERA_NAME,
     BagTopic,
     camera_info_topic,

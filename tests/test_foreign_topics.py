@@ -16,7 +16,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from small_bag import START_NS, image_message, moving_picture
 
 from ros_kd_perception.bag import BagError, BagReader, RawMessage, read_camera_frames, typestore
-from ros_kd_perception.camera_topics import CAMERA_INFO, BagTopic
+from ros_kd_perception.parameters.camera_names import CAMERA_INFO, BagTopic
 from ros_kd_perception.structures import Frame
 
 IMAGE, FEEDBACK = "sensor_msgs/msg/Image", "nav2_msgs/action/NavigateToPose_FeedbackMessage"

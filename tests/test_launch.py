@@ -13,7 +13,8 @@ from checkout import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_kd_perception.launch_arguments import (
+from ros_kd_perception.model.onnx_model import DEVICES
+from ros_kd_perception.parameters.launch_arguments import (
     LaunchArgumentError,
     camera_topics,
     node_name,
@@ -21,7 +22,6 @@ from ros_kd_perception.launch_arguments import (
     remappings,
     seconds,
 )
-from ros_kd_perception.model.onnx_model import DEVICES
 from ros_kd_perception.ros.node_parameters import PARAMETERS, problem_with
 
 LEFT_EMPTY = {

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ros_kd_perception.ground_plane import CameraPose
-from ros_kd_perception.parameter_file import free_space_parameters_of, read_parameter_file
-from ros_kd_perception.parameter_rules import ParameterError
+from ros_kd_perception.parameters.file import free_space_parameters_of, read_parameter_file
+from ros_kd_perception.parameters.rules import ParameterError
 
 VEHICLE = """
 /**:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ros_kd_perception.free_space_parameters import FREE_SPACE_PARAMETERS, FreeSpaceParameters
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS
-from ros_kd_perception.parameter_rules import Declaration, ParameterError, problem_with
+from ros_kd_perception.parameters.rules import Declaration, ParameterError, problem_with
 
 __all__ = ["PARAMETERS", "TRANSPORTS", "Declaration", "NodeParameters", "ParameterError", "problem_with"]
 

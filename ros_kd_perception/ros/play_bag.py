@@ -23,7 +23,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_kd_perception.bag import BagError, BagReader, RawMessage
-from ros_kd_perception.camera_topics import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
+from ros_kd_perception.parameters.camera_names import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
 from ros_kd_perception.playback_timeline import MAX_TOLD_JUMPS, Jump, PlaybackTimeline
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.ros.play_options import PlayOptions, parse_arguments

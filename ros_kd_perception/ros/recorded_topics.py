@@ -11,8 +11,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from ros_kd_perception.camera_topics import CAMERA_NAME
-from ros_kd_perception.parameter_rules import MAX_CAMERA_CHARACTERS
+from ros_kd_perception.parameters.camera_names import CAMERA_NAME
+from ros_kd_perception.parameters.rules import MAX_CAMERA_CHARACTERS
 
 NODE_NAME = re.compile(r"(?=.{1,150}$)(/[A-Za-z_][A-Za-z0-9_]*)+")
 """Fully qualified; with a camera and the kind of result behind it, a topic has at most 255 characters."""

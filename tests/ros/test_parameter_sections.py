@@ -9,8 +9,8 @@ import pytest
 import rclpy
 from rclpy.node import Node
 
-from ros_kd_perception.parameter_file import read_parameter_file
-from ros_kd_perception.parameter_rules import ParameterError
+from ros_kd_perception.parameters.file import read_parameter_file
+from ros_kd_perception.parameters.rules import ParameterError
 
 SECTIONS = (
     "/**", "/*", "/perception", "perception", "/**/perception", "/*/perception", "/car1/perception", "car1/perception",

@@ -13,7 +13,7 @@ from ros_kd_perception.free_space_parameters import (
     camera_declarations,
     read_free_space_parameters,
 )
-from ros_kd_perception.parameter_rules import (
+from ros_kd_perception.parameters.rules import (
     CAMERA_PARAMETERS,
     Declaration,
     ParameterError,
@@ -21,7 +21,7 @@ from ros_kd_perception.parameter_rules import (
     problem_with,
     unknown_parameter,
 )
-from ros_kd_perception.parameter_sections import belongs_to, check_node, full_name, only_node
+from ros_kd_perception.parameters.sections import belongs_to, check_node, full_name, only_node
 
 _MAX_BYTES = 1 << 20
 _MAX_VALUES = 10_000

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ros_kd_perception.camera_topics import CAMERA_NAME
+from ros_kd_perception.parameters.camera_names import CAMERA_NAME
 
 MAX_CAMERAS = 64
 MAX_NAMES = 256

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ros_kd_perception.camera_topics import CAMERA_NAME, camera_info_topic
+from ros_kd_perception.parameters.camera_names import CAMERA_NAME, camera_info_topic
 
 _INPUTS = ("image_raw", "image_raw/compressed")
 """What the node subscribes to under the name of a camera, one or the other."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ros_kd_perception.parameter_rules import ParameterError
+from ros_kd_perception.parameters.rules import ParameterError
 
 DEFAULT_NODE = "perception"
 """Name of the node where a launch file gives it no other; its namespace may be any."""

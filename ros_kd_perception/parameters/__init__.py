@@ -1,0 +1,1 @@
+"""Parameters and camera names: their rules, parameter files, launch arguments. No ROS needed."""
