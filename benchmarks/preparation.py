@@ -89,7 +89,7 @@ class OwnThread:
 
     def take(self) -> tuple[Any, Any]:
         """Wait for a message; its letter and what was made of it."""
-        from ros_kd_perception.camera_watch import picture_sample
+        from ros_kd_perception.health.watch import picture_sample
         from ros_kd_perception.images.message import frame_from_message
 
         letter = self.mailbox.take()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ros_kd_perception.health import CameraHealth
+from ros_kd_perception.health.status import CameraHealth
 from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ros_kd_perception.camera_watch import picture_sample
+from ros_kd_perception.health.watch import picture_sample
 from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.mailbox import Letter, Mailbox
 from ros_kd_perception.perceiver import PreparedFrame

@@ -17,8 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_frames, rosbags_message_types
-from ros_kd_perception.camera_watch import CameraWatch, picture_sample
 from ros_kd_perception.free_space_finder import FreeSpaceFinder
+from ros_kd_perception.health.watch import CameraWatch, picture_sample
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.model_trial import try_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ros_kd_perception.camera_watch import FROZEN_FRAMES, WINDOW_S, CameraWatch, frame_id_problem, picture_sample
+from ros_kd_perception.health.watch import FROZEN_FRAMES, WINDOW_S, CameraWatch, frame_id_problem, picture_sample
 from ros_kd_perception.structures import BadFrame
 
 SECOND = 10**9

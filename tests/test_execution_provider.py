@@ -295,7 +295,7 @@ def test_a_graph_that_asks_for_more_memory_than_allowed_fails_alone(tiny: Path, 
 
 FOLDED = """
 import resource, sys
-from ros_kd_perception import execution_provider
+from ros_kd_perception.model import execution_provider
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 execution_provider.MAX_MEMORY_BYTES = 64 << 20  # of this process, once and for all
 peak_kib = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

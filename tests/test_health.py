@@ -2,8 +2,7 @@
 
 import pytest
 
-from ros_kd_perception.camera_verdict import STATES
-from ros_kd_perception.health import (
+from ros_kd_perception.health.status import (
     WINDOW_S,
     CameraHealth,
     CameraLink,
@@ -13,6 +12,7 @@ from ros_kd_perception.health import (
     WorkerPulse,
     worker_problem,
 )
+from ros_kd_perception.health.verdict import STATES
 from ros_kd_perception.structures import DROP_REASONS, FrameCounts
 
 SECOND = 10**9

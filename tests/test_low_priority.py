@@ -18,7 +18,7 @@ def test_a_child_that_opens_a_model_is_the_first_to_go_and_the_node_is_not(modul
     before = SCORE.read_text()
     script = (
         "import os, sys\n"
-        "from ros_kd_perception import onnx_model\n"
+        "from ros_kd_perception.model import onnx_model\n"
         "def tell(*_, **__):\n"
         f"    os.write(2, b'score ' + open({str(SCORE)!r}, 'rb').read())\n"
         "    raise onnx_model.ModelError('enough')\n"

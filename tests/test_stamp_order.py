@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_kd_perception.stamp_order import RESTART_AFTER, StampOrder
+from ros_kd_perception.health.watch import RESTART_AFTER, StampOrder
 from ros_kd_perception.structures import BadFrame
 
 

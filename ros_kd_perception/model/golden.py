@@ -20,7 +20,6 @@ GOLDEN_KEY = "ros_kd_perception.golden"
 MAX_GOLDEN_CHARACTERS = 2 << 20
 MAX_GOLDEN_FRAMES = 8
 
-
 SCORE_TOLERANCE = 0.05
 """What a score may differ by on another provider or precision, whose sums round otherwise."""
 

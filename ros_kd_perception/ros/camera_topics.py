@@ -20,7 +20,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from ros_kd_perception.health import CameraLink, FrameTimes
+from ros_kd_perception.health.status import CameraLink, FrameTimes
 from ros_kd_perception.ros.debug_topics import DebugTopics
 from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
 from ros_kd_perception.ros.lost_messages import LostMessages

@@ -9,7 +9,7 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Float64
 
-from ros_kd_perception.health import FrameTimes
+from ros_kd_perception.health.status import FrameTimes
 
 _QOS = QoSProfile(depth=10)
 PROCESSING = "processing_time_ms"

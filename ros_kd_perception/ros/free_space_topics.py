@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 
 from ros_kd_perception.free_space_finder import FreeSpaceFinder
-from ros_kd_perception.health import Level, Status
+from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.ros.side_thread import SideThread
 from ros_kd_perception.ros.tf_mounting import TfMounting

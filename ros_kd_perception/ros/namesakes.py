@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rclpy.node import Node
 
-from ros_kd_perception.health import Level, Status
+from ros_kd_perception.health.status import Level, Status
 
 
 def namesake_status(node: Node) -> Status:

@@ -16,7 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from ros_kd_perception.candidate_check import CandidateRefused
-from ros_kd_perception.health import Level, Status
+from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.model.onnx_model import ModelError
 from ros_kd_perception.ros.lifecycle_bond import LifecycleBond, lifecycle_bond
 from ros_kd_perception.ros.model_reload import ReloadOutcome

@@ -12,7 +12,8 @@ from rclpy.lifecycle import LifecycleNode
 
 from ros_kd_perception.candidate_check import CandidateRefused
 from ros_kd_perception.free_space_finder import FreeSpaceFinder
-from ros_kd_perception.health import CameraHealth, Level, Status, worker_problem
+from ros_kd_perception.health.stamp_age import StampAge
+from ros_kd_perception.health.status import CameraHealth, Level, Status, worker_problem
 from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.ros.camera_topics import CameraTopics
@@ -23,7 +24,6 @@ from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.pictures import Pictures
 from ros_kd_perception.ros.running_model import RunningModel, tell_in_log
 from ros_kd_perception.ros.shadow import Shadow
-from ros_kd_perception.ros.stamp_age import StampAge
 from ros_kd_perception.ros.worker import PerceptionWorker, Swap
 
 STOP_TIMEOUT_S = 10.0

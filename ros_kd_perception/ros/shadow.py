@@ -12,7 +12,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode
 
-from ros_kd_perception.health import Level, Status
+from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.ros.side_thread import SideThread
 from ros_kd_perception.shadow_agreement import Agreement, ClassNames

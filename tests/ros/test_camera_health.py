@@ -12,7 +12,7 @@ from ros_graph import BEST_EFFORT, RELIABLE, Peer, camera_picture, image_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
 
-from ros_kd_perception.health import Level
+from ros_kd_perception.health.status import Level
 
 ILLNESSES = {
     "missing": (Level.ERROR, "no publisher on /missing/image_raw"),

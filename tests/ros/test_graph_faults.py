@@ -20,7 +20,7 @@ from ros_graph import RELIABLE, TIMEOUT_S, Peer, camera_picture, image_message, 
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
-from ros_kd_perception.health import Level
+from ros_kd_perception.health.status import Level
 from ros_kd_perception.ros.node_parameters import PARAMETERS
 
 T0 = 1_700_000_000_000_000_000

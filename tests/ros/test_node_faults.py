@@ -19,7 +19,7 @@ from ros_graph import BEST_EFFORT, RELIABLE, Peer, camera_picture, compressed_me
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
-from ros_kd_perception.health import Level
+from ros_kd_perception.health.status import Level
 from ros_kd_perception.model.onnx_runtime import onnxruntime
 
 T0 = 1_700_000_000_000_000_000

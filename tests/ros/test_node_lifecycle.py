@@ -30,7 +30,7 @@ from tiny_student import (
 )
 
 from ros_kd_perception import child_memory
-from ros_kd_perception.health import Level
+from ros_kd_perception.health.status import Level
 from ros_kd_perception.model.contract import InputSpec
 from ros_kd_perception.model.execution_provider import CUDA, ProviderReport
 from ros_kd_perception.model.onnx_model import OnnxModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ros_kd_perception.ros.stamp_age import StampAge
+from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.structures import BadFrame
 
 SECOND = 10**9

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ros_kd_perception.stamp_order import RESTART_AFTER
+from ros_kd_perception.health.watch import RESTART_AFTER
 from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from ros_kd_perception.camera_watch import WatchReport
+from ros_kd_perception.health.watch import WatchReport
 from ros_kd_perception.structures import FrameCounts
 
 STATES = (

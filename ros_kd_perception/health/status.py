@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ros_kd_perception.camera_verdict import CameraFacts, CameraLink, Level, Verdict, judge
-from ros_kd_perception.camera_watch import WINDOW_S, CameraWatch
+from ros_kd_perception.health.verdict import CameraFacts, CameraLink, Level, Verdict, judge
+from ros_kd_perception.health.watch import WINDOW_S, CameraWatch
 from ros_kd_perception.structures import DROP_REASONS, FrameCounts
 
 __all__ = ["WINDOW_S", "CameraHealth", "CameraLink", "FrameTimes", "Level", "Status", "WorkerPulse", "worker_problem"]

@@ -1,0 +1,1 @@
+"""Figures of each camera and what they mean: images, stamps, counts, status."""
