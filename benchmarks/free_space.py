@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 from device_option import add_device_option
 
-from ros_kd_perception.calibration import Calibration
-from ros_kd_perception.free_space import blocked_classes, free_space_boundary
-from ros_kd_perception.ground_plane import Beams, CameraPose, GroundScan
+from ros_kd_perception.free_space.boundary import blocked_classes, free_space_boundary
+from ros_kd_perception.free_space.calibration import Calibration
+from ros_kd_perception.free_space.ground_scan import Beams, CameraPose, GroundScan
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.overlay import draw_overlay
 from ros_kd_perception.perceiver import Perceiver

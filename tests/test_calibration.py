@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from opencv_rays import rays_of_pixels
 from tiny_student import CONTRACT
 
-from ros_kd_perception.calibration import Calibration
-from ros_kd_perception.free_space_finder import FreeSpaceFinder
-from ros_kd_perception.free_space_parameters import FreeSpaceParameters, ScanParameters
-from ros_kd_perception.ground_plane import Beams, CameraPose
+from ros_kd_perception.free_space.calibration import Calibration
+from ros_kd_perception.free_space.finder import FreeSpaceFinder
+from ros_kd_perception.free_space.ground_scan import Beams, CameraPose
+from ros_kd_perception.free_space.parameters import FreeSpaceParameters, ScanParameters
 
 K = np.array([[500.0, 0.0, 321.5], [0.0, 510.0, 178.25], [0.0, 0.0, 1.0]])
 PLUMB_BOB = (-0.31, 0.11, 0.0008, -0.0004, -0.02)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tiny_student import CONTRACT
 
-from ros_kd_perception.free_space import blocked_classes, free_space_boundary
+from ros_kd_perception.free_space.boundary import blocked_classes, free_space_boundary
 
 ROAD, PAVEMENT = 3, 4
 BLOCKED = blocked_classes(CONTRACT, ["road"])

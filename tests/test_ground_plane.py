@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_student import CONTRACT
 
-from ros_kd_perception.calibration import Calibration
-from ros_kd_perception.free_space import blocked_classes
-from ros_kd_perception.ground_plane import Beams, CameraPose, GroundScan
+from ros_kd_perception.free_space.boundary import blocked_classes
+from ros_kd_perception.free_space.calibration import Calibration
+from ros_kd_perception.free_space.ground_scan import Beams, CameraPose, GroundScan
 from ros_kd_perception.sample_drive import SampleDrive, default_cameras
 from ros_kd_perception.sample_drive.camera import CameraModel, CarPose
 from ros_kd_perception.sample_drive.free_ground import pose_in_vehicle, true_ranges

@@ -10,8 +10,9 @@ from checkout import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_kd_perception.ground_plane import CameraPose
-from ros_kd_perception.parameters.file import free_space_parameters_of, read_parameter_file
+from ros_kd_perception.free_space.ground_scan import CameraPose
+from ros_kd_perception.free_space.parameters import free_space_parameters_of
+from ros_kd_perception.parameters.file import read_parameter_file
 from ros_kd_perception.parameters.rules import ParameterError
 
 VEHICLE = """

@@ -13,7 +13,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 
-from ros_kd_perception.free_space_finder import FreeSpaceFinder
+from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.ros.side_thread import SideThread

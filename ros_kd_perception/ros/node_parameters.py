@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ros_kd_perception.free_space_parameters import FREE_SPACE_PARAMETERS, FreeSpaceParameters
+from ros_kd_perception.free_space.parameters import FREE_SPACE_PARAMETERS, FreeSpaceParameters
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS
 from ros_kd_perception.parameters.rules import Declaration, ParameterError, problem_with
 

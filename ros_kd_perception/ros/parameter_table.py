@@ -10,7 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from ros_kd_perception.free_space_parameters import camera_declarations, read_free_space_parameters
+from ros_kd_perception.free_space.parameters import camera_declarations, read_free_space_parameters
 from ros_kd_perception.parameters.rules import CAMERA_PARAMETERS, as_declared, unknown_parameter
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ros_kd_perception.free_space_finder import FreeSpaceFinder
+from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.overlay import draw_overlay

@@ -7,7 +7,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.time import Time
 
-from ros_kd_perception.ground_plane import CameraPose
+from ros_kd_perception.free_space.ground_scan import CameraPose
 
 
 class TfMounting:

@@ -17,9 +17,9 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, RegionOfInterest
 from tiny_student import CONTRACT
 
 from ros_kd_perception.bag import BagReader, decode_message
-from ros_kd_perception.free_space_finder import FreeSpaceFinder
-from ros_kd_perception.free_space_parameters import FreeSpaceParameters, ScanParameters
-from ros_kd_perception.ground_plane import Beams, CameraPose
+from ros_kd_perception.free_space.finder import FreeSpaceFinder
+from ros_kd_perception.free_space.ground_scan import Beams, CameraPose
+from ros_kd_perception.free_space.parameters import FreeSpaceParameters, ScanParameters
 from ros_kd_perception.replay import main as replay
 from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
 from ros_kd_perception.ros.tf_mounting import TfMounting

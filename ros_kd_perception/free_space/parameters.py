@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from ros_kd_perception.ground_plane import MAX_HEIGHT_M, Beams, CameraPose
-from ros_kd_perception.parameters.rules import Declaration, ParameterError
+from ros_kd_perception.free_space.ground_scan import MAX_HEIGHT_M, Beams, CameraPose
+from ros_kd_perception.parameters.file import read_parameter_file
+from ros_kd_perception.parameters.rules import (
+    CAMERA_PARAMETERS,
+    Declaration,
+    ParameterError,
+    as_declared,
+    problem_with,
+    unknown_parameter,
+)
 
 MOUNTINGS = ("parameters", "tf")
 
@@ -159,3 +169,46 @@ def _pose(value_of: Callable[[str], Any], camera: str) -> CameraPose:
             f"{mounting['mounting.height_m']:g}; measure it, or set scan.mounting: tf or {camera}.scan.enabled: false"
         )
     return CameraPose.from_mounting(**{name.removeprefix("mounting."): value for name, value in mounting.items()})
+
+
+def free_space_parameters_of(
+    path: Path, cameras: Sequence[str], node: str | None = None, warn: Callable[[str], None] = lambda sentence: None
+) -> FreeSpaceParameters:
+    """The free-space parameters of a file, and whether its cameras are a list of names; others are not looked at.
+
+    Args:
+        path: of a YAML file for `--params-file`.
+        cameras: their names.
+        node: full name of the node whose settings are wanted; without one, the file must be of one node.
+        warn: told a sentence about each parameter of cameras, scans or free space that has no effect.
+
+    Raises:
+        ParameterError: unreadable, or a value that the node would refuse, too; one sentence.
+    """
+    values = read_parameter_file(path, node)
+    declarations = FREE_SPACE_PARAMETERS | {"cameras": Declaration(["front"], "Names of the cameras.")}
+    for camera in cameras:
+        declarations |= camera_declarations(camera)
+    _warn_of_unknown(values, {*declarations, *(f"{c}.{n}" for c in cameras for n in CAMERA_PARAMETERS)}, cameras, warn)
+    checked = {}
+    for name, declaration in declarations.items():
+        if name not in values and name not in FREE_SPACE_PARAMETERS:
+            continue
+        value = as_declared(values.get(name, declaration.default), declaration)
+        problem = problem_with(name, value, declaration)
+        if problem is not None:
+            raise ParameterError(f"{path}: {problem}")
+        checked[name] = value
+    return read_free_space_parameters(checked.get, cameras)
+
+
+def _warn_of_unknown(
+    values: Collection[str], known: Collection[str], cameras: Collection[str], warn: Callable[[str], None]
+) -> None:
+    """Only of names that seem meant for this: the file has the node's other parameters and those of other cameras."""
+    groups = {"free_space", "scan", "mounting", *cameras}
+    for name in values:
+        if name not in known and (
+            name.partition(".")[0] in groups or difflib.get_close_matches(name, FREE_SPACE_PARAMETERS, cutoff=0.85)
+        ):
+            warn(unknown_parameter(name, sorted(known), cameras))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ros_kd_perception.calibration import Calibration, Float64Array
+from ros_kd_perception.free_space.calibration import Calibration, Float64Array
 from ros_kd_perception.structures import Float32Array, Int32Array, UInt8Array
 
 # Rows are the axes of an optical frame (x right, y down, z forward) in those of a body (x forward, y left, z up):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from ros_kd_perception.calibration import Calibration
-from ros_kd_perception.free_space import blocked_classes, free_space_boundary
-from ros_kd_perception.free_space_parameters import FreeSpaceParameters
-from ros_kd_perception.ground_plane import CameraPose, GroundScan
+from ros_kd_perception.free_space.boundary import blocked_classes, free_space_boundary
+from ros_kd_perception.free_space.calibration import Calibration
+from ros_kd_perception.free_space.ground_scan import CameraPose, GroundScan
+from ros_kd_perception.free_space.parameters import FreeSpaceParameters
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.structures import Float32Array, Int32Array, Perception
 

@@ -1,0 +1,1 @@
+"""Where the ground is free: from a class map and a calibration to distances."""
