@@ -70,10 +70,10 @@ def measure(model: Any, repeats: int) -> list[Step]:
     from rclpy.serialization import deserialize_message, serialize_message
     from sensor_msgs.msg import Image
 
+    from ros_kd_perception.drawing.overlay import draw_overlay
     from ros_kd_perception.images.message import frame_from_message
     from ros_kd_perception.message_builder import MessageBuilder
     from ros_kd_perception.model.letterbox import class_map_to_source
-    from ros_kd_perception.overlay import draw_overlay
     from ros_kd_perception.perceiver import Perceiver
     from ros_kd_perception.ros.message_types import rclpy_message_types
 

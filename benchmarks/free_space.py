@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 from device_option import add_device_option
 
+from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.free_space.boundary import blocked_classes, free_space_boundary
 from ros_kd_perception.free_space.calibration import Calibration
 from ros_kd_perception.free_space.ground_scan import Beams, CameraPose, GroundScan
 from ros_kd_perception.model.onnx_model import OnnxModel
-from ros_kd_perception.overlay import draw_overlay
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.sample_drive.camera import CameraModel

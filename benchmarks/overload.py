@@ -292,7 +292,7 @@ def rate_series(samples: Sequence[dict[str, Any]], camera: str) -> dict[str, lis
 
 def drawing(result: dict[str, Any]) -> str:
     """Ages, rates and memory over time, one under the other, as an SVG that needs no style sheet."""
-    from ros_kd_perception.demo.svg_plots import Series, lines, scatter
+    from ros_kd_perception.drawing.plots import Series, lines, scatter
 
     data = result["series"]
     color = dict(zip(data["ages"], COLORS * 2, strict=False))
@@ -312,7 +312,7 @@ def drawing(result: dict[str, Any]) -> str:
 
 def stacked(plots: dict[str, str], legend: str = "") -> str:
     """Plots by title, one under the other, as an SVG that needs no style sheet; the legend is SVG too."""
-    from ros_kd_perception.demo.svg_plots import HEIGHT, WIDTH
+    from ros_kd_perception.drawing.plots import HEIGHT, WIDTH
 
     title_px, parts, top = 26, [f'<text class="label" x="{WIDTH - 40}" y="18" text-anchor="end">{legend}</text>'], 0
     for title, plot in plots.items():

@@ -213,7 +213,7 @@ def summary(
 
 def drawing(result: dict[str, Any]) -> str:
     """Memory and open files of the node over the whole run, the start of it included."""
-    from ros_kd_perception.demo.svg_plots import Series, lines
+    from ros_kd_perception.drawing.plots import Series, lines
 
     samples = result["series"]
     width = -(-len(samples) // MAX_POINTS)

@@ -17,13 +17,14 @@ from typing import Any
 from tqdm import tqdm
 
 from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_frames, rosbags_message_types
+from ros_kd_perception.drawing.overlay_video import OverlayVideo
+from ros_kd_perception.drawing.video import VideoError
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.health.watch import CameraWatch, picture_sample
 from ros_kd_perception.message_builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.model_trial import try_model
-from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import images_per_second, jump_sentences
@@ -32,7 +33,6 @@ from ros_kd_perception.structures import BadFrame, Frame, Int32Array, Perception
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.output_paths import check_folder, check_free
 from ros_kd_perception.system.shipped_files import shipped_file
-from ros_kd_perception.video import VideoError
 
 NODE_NAME = "/perception"
 EXIT_UNUSABLE, EXIT_INTERRUPTED = 2, 130

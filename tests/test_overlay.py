@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_student import CONTRACT
 
-from ros_kd_perception.overlay import TINT, draw_overlay
+from ros_kd_perception.drawing.overlay import TINT, draw_overlay
 from ros_kd_perception.structures import Detections, Perception, Timing
 
 ROAD, CAR = 3, 8

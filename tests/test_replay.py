@@ -18,13 +18,13 @@ from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from tiny_student import BOXES_XYXY, CONTRACT, HEIGHT, LABELS, SCORES, WIDTH, expected_class_map, write_tiny_student
 
 from ros_kd_perception.bag import BagReader, BagWriter, decode_message, message_class, typestore
+from ros_kd_perception.drawing.overlay_video import OverlayVideo
+from ros_kd_perception.drawing.video import VideoError, VideoWriter
 from ros_kd_perception.model import execution_provider
 from ros_kd_perception.model.onnx_model import OnnxModel
-from ros_kd_perception.overlay_video import OverlayVideo
 from ros_kd_perception.replay import main
 from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.structures import Detections, Frame, Perception, Timing
-from ros_kd_perception.video import VideoError, VideoWriter
 
 START_NS = 1_700_000_000_000_000_000
 PERIOD_NS = 100_000_000

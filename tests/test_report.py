@@ -15,17 +15,17 @@ from small_bag import START_NS, image_message, moving_picture, write_small_bag
 from tiny_student import CONTRACT
 
 from ros_kd_perception.bag import BagError, BagReader, BagWriter, rosbags_message_types
-from ros_kd_perception.demo import svg_plots
 from ros_kd_perception.demo.drive_moments import Drive, choose_highlights, choose_moments
 from ros_kd_perception.demo.drive_pictures import PictureAlbum, draw_frames, write_overlay_video
 from ros_kd_perception.demo.drive_summary import DrivenFrame, NodeReport, summarise
 from ros_kd_perception.demo.recorded_results import read_recording
 from ros_kd_perception.demo.report import render_report
-from ros_kd_perception.demo.svg_plots import Series
+from ros_kd_perception.drawing import plots as svg_plots
+from ros_kd_perception.drawing.mosaic import TILE_HEIGHT, TILE_WIDTH, Mosaic, left_to_right
+from ros_kd_perception.drawing.plots import Series
+from ros_kd_perception.drawing.video import VideoWriter
 from ros_kd_perception.message_builder import MessageBuilder
-from ros_kd_perception.mosaic import TILE_HEIGHT, TILE_WIDTH, Mosaic, left_to_right
 from ros_kd_perception.structures import Detections, Perception, Timing
-from ros_kd_perception.video import VideoWriter
 
 SIZE = (90, 160)
 CAMERAS = ("front", "left")

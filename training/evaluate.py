@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
-from ros_kd_perception.overlay import draw_overlay
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import Detections, Perception
 from ros_kd_perception.system.output_paths import make_folder

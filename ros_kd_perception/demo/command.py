@@ -27,6 +27,7 @@ from ros_kd_perception.demo.drive_summary import REASONS
 from ros_kd_perception.demo.live_drive import LiveFiles, LivePlan, run_live_drive
 from ros_kd_perception.demo.played_images import look_at_images
 from ros_kd_perception.demo.shared_memory import segment_bytes
+from ros_kd_perception.drawing.video import VideoError
 from ros_kd_perception.model.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
@@ -35,7 +36,6 @@ from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.system.output_paths import check_folder, make_folder, remove_if_empty
 from ros_kd_perception.system.shipped_files import shipped_file
-from ros_kd_perception.video import VideoError
 
 DEFAULT_PLAY_S = 60.0
 DEFAULT_RENDER_S = 20.0

@@ -11,8 +11,8 @@ import numpy as np
 from ros_kd_perception.demo.drive_pictures import FrameKey
 from ros_kd_perception.demo.drive_summary import DrivenFrame
 from ros_kd_perception.demo.recorded_results import RecordedResult
+from ros_kd_perception.drawing.mosaic import left_to_right
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.mosaic import left_to_right
 
 MOMENTS = 4
 """Times along the drive of which every camera's picture is shown."""

@@ -20,10 +20,10 @@ from ros_kd_perception.demo.drive_summary import DrivenFrame, match_results, rea
 from ros_kd_perception.demo.live_drive import NODE_NAME, LiveFiles, LivePlan
 from ros_kd_perception.demo.recorded_results import Recording, read_recording
 from ros_kd_perception.demo.report import render_report
+from ros_kd_perception.drawing.mosaic import Mosaic, left_to_right
+from ros_kd_perception.drawing.video import VideoWriter
 from ros_kd_perception.model.onnx_model import OnnxModel
-from ros_kd_perception.mosaic import Mosaic, left_to_right
 from ros_kd_perception.traffic_log import read_traffic
-from ros_kd_perception.video import VideoWriter
 
 OUTPUT_FILES = ("report.html", "overlay.mp4", "perception.mcap", "summary.json")
 MIN_VIDEO_RATE, MAX_VIDEO_RATE = 10, 30

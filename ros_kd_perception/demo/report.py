@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.demo import svg_plots
 from ros_kd_perception.demo.drive_moments import Drive, Picture, choose_highlights, choose_moments, frame_key
 from ros_kd_perception.demo.drive_pictures import FrameKey
 from ros_kd_perception.demo.drive_summary import REASONS
 from ros_kd_perception.demo.recorded_results import RecordedResult
-from ros_kd_perception.demo.svg_plots import Series
+from ros_kd_perception.drawing import plots as svg_plots
+from ros_kd_perception.drawing.plots import Series
 from ros_kd_perception.model.contract import ClassInfo
 
 RATE_WINDOW_S = 2.0

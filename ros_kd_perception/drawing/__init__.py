@@ -1,0 +1,1 @@
+"""Pictures for people: overlays, mosaics, videos, plots."""
