@@ -72,7 +72,7 @@ def measure(model: Any, repeats: int) -> list[Step]:
 
     from ros_kd_perception.drawing.overlay import draw_overlay
     from ros_kd_perception.images.message import frame_from_message
-    from ros_kd_perception.message_builder import MessageBuilder
+    from ros_kd_perception.messages.builder import MessageBuilder
     from ros_kd_perception.model.letterbox import class_map_to_source
     from ros_kd_perception.perceiver import Perceiver
     from ros_kd_perception.ros.message_types import rclpy_message_types

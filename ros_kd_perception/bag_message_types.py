@@ -12,7 +12,7 @@ from rosbags.typesys.store import Typestore
 
 from ros_kd_perception.bag_errors import one_line
 from ros_kd_perception.bounded_decompression import ExceedsLimit, zstd_within
-from ros_kd_perception.message_builder import MessageTypes
+from ros_kd_perception.messages.builder import MessageTypes
 from ros_kd_perception.structures import BadFrame
 
 MAX_MESSAGE_BYTES = 1 << 29

@@ -22,7 +22,7 @@ from ros_kd_perception.drawing.video import VideoError
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.health.watch import CameraWatch, picture_sample
-from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.parameters.camera_names import parse_camera_topics

@@ -3,8 +3,8 @@
 import numpy as np
 from tiny_student import CONTRACT, write_tiny_student
 
-from ros_kd_perception.mask_messages import MaskMessages
-from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.mask_memory import MaskMessages
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.message_types import rclpy_message_types

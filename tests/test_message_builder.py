@@ -14,7 +14,7 @@ from rclpy.serialization import serialize_message
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from tiny_student import CONTRACT
 
-from ros_kd_perception.message_builder import MessageBuilder, MessageTypes
+from ros_kd_perception.messages.builder import MessageBuilder, MessageTypes
 from ros_kd_perception.ros.message_types import rclpy_message_types
 from ros_kd_perception.structures import Detections, Perception, Timing
 

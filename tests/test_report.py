@@ -24,7 +24,7 @@ from ros_kd_perception.drawing import plots as svg_plots
 from ros_kd_perception.drawing.mosaic import TILE_HEIGHT, TILE_WIDTH, Mosaic, left_to_right
 from ros_kd_perception.drawing.plots import Series
 from ros_kd_perception.drawing.video import VideoWriter
-from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.structures import Detections, Perception, Timing
 
 SIZE = (90, 160)

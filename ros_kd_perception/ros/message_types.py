@@ -6,7 +6,7 @@ import array
 import importlib
 from typing import Any
 
-from ros_kd_perception.message_builder import MessageTypes
+from ros_kd_perception.messages.builder import MessageTypes
 from ros_kd_perception.structures import Float32Array, UInt8Array
 
 

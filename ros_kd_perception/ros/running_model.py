@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import OnnxModel, ProviderReport
 from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.perceiver import Perceiver

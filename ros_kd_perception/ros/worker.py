@@ -14,7 +14,7 @@ from ros_kd_perception.frame_preparer import FramePreparer, ReadyFrame
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, FrameTimes, WorkerPulse
 from ros_kd_perception.mailbox import Mailbox
-from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import BadFrame, Frame, Perception
 from ros_kd_perception.system.warning_throttle import WarningThrottle

@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 from ros_graph import Peer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
 
-from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.ros.perception_node import PerceptionNode
 from ros_kd_perception.structures import Detections, Frame, Perception, Timing
 

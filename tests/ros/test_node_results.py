@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from tiny_student import CONTRACT
 from vision_msgs.msg import LabelInfo
 
-from ros_kd_perception.message_builder import MessageBuilder
+from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.message_types import rclpy_message_types

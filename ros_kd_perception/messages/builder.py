@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.free_space.ground_scan import GroundScan
-from ros_kd_perception.mask_messages import MaskMessages
+from ros_kd_perception.messages.mask_memory import MaskMessages
 from ros_kd_perception.model.contract import ClassInfo, ModelContract
 from ros_kd_perception.structures import Float32Array, Int32Array, Perception, UInt8Array
 

@@ -1,0 +1,1 @@
+"""Perceptions in, ROS messages out."""
