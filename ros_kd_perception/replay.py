@@ -17,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_frames, rosbags_message_types
+from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.video import VideoError
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
@@ -24,7 +25,6 @@ from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.health.watch import CameraWatch, picture_sample
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
-from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import images_per_second, jump_sentences

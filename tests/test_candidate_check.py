@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from tiny_student import double_a_shape, write_tiny_student
 
-from ros_kd_perception import candidate_check, child_memory
-from ros_kd_perception.candidate_check import CandidatePassed, CandidateRefused, check_in_child
+from ros_kd_perception.candidates import check, memory_limit
+from ros_kd_perception.candidates.check import CandidatePassed, CandidateRefused, check_in_child
+from ros_kd_perception.candidates.shadow_process import ShadowFailed, ShadowProcess
 from ros_kd_perception.model.onnx_runtime import onnxruntime
-from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
 
 OPTIONS = {"device": "cpu", "intra_op_threads": 1}
 
@@ -33,7 +33,7 @@ def test_a_good_model_passes_and_a_bad_one_is_refused_with_its_own_sentence(tmp_
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
 def test_one_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tiny_student(tmp_path / "doubling.onnx", change_graph=double_a_shape)
-    monkeypatch.setattr(child_memory, "MAX_MEMORY_BYTES", 384 << 20)
+    monkeypatch.setattr(memory_limit, "MAX_MEMORY_BYTES", 384 << 20)
     with pytest.raises(
         CandidateRefused, match=r"doubling\.onnx to open within 0\.4 GiB of memory, it took 0\.[4-9] and"
     ):
@@ -46,16 +46,16 @@ def test_one_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch: py
 
 
 def test_memory_of_a_process_is_what_it_alone_holds(tmp_path: Path) -> None:
-    before = child_memory.private_memory_bytes(os.getpid())
+    before = memory_limit.private_memory_bytes(os.getpid())
     held = np.ones(64 << 20, np.uint8)
-    assert child_memory.private_memory_bytes(os.getpid()) - before > 60 << 20
+    assert memory_limit.private_memory_bytes(os.getpid()) - before > 60 << 20
     assert held.size
-    assert child_memory.private_memory_bytes(1 << 22) == 0
+    assert memory_limit.private_memory_bytes(1 << 22) == 0
     path = tmp_path / "weights"
     path.write_bytes(b"\x00" * 1000)
-    assert child_memory.limit_of_model(path) == (4 << 30) + 4000
-    assert child_memory.limit_of_model(tmp_path / "none") == 4 << 30
-    assert child_memory.limit_of_model(path, "tensorrt") == (12 << 30) + 4000
+    assert memory_limit.limit_of_model(path) == (4 << 30) + 4000
+    assert memory_limit.limit_of_model(tmp_path / "none") == 4 << 30
+    assert memory_limit.limit_of_model(path, "tensorrt") == (12 << 30) + 4000
 
 
 def stand_in(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def stand_in(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script = folder / "python"
     script.write_text(f"#!/bin/sh\n{body}\n")
     script.chmod(0o755)
-    monkeypatch.setattr(candidate_check.sys, "executable", str(script))
+    monkeypatch.setattr(check.sys, "executable", str(script))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,6 @@ def test_one_that_hangs_is_ended_when_it_is_late_or_cancelled(tmp_path: Path, mo
 
 
 def test_an_interpreter_that_is_gone_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidate_check.sys, "executable", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(check.sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(CandidateRefused, match="expected to start a process"):
         check_in_child("x.onnx", OPTIONS)

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
-from ros_kd_perception import candidate_check, shadow_process
-from ros_kd_perception.candidate_check import CandidateRefused, check_in_child
+from ros_kd_perception.candidates import check, shadow_process
+from ros_kd_perception.candidates.check import CandidateRefused, check_in_child
+from ros_kd_perception.candidates.shadow_process import ShadowFailed, ShadowProcess
 from ros_kd_perception.images.compressed import decode_file
 from ros_kd_perception.images.decoder_warnings import MAX_VISITS, hear, hear_each, standard_error
-from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
 from ros_kd_perception.structures import BadFrame
 
 TIMEOUT_S = 60.0
@@ -230,7 +230,7 @@ def test_children_that_start_during_a_decode_do_not_keep_the_redirection(
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\nreadlink /proc/$$/fd/2 >> {told}\n")
     script.chmod(0o755)
-    monkeypatch.setattr(candidate_check.sys, "executable", str(script))
+    monkeypatch.setattr(check.sys, "executable", str(script))
     assert shadow_process.sys.executable == str(script)
 
     def start_shadow() -> None:

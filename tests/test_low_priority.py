@@ -13,7 +13,7 @@ SCORE = Path("/proc/self/oom_score_adj")
 
 
 @pytest.mark.skipif(not SCORE.exists(), reason="Linux only")
-@pytest.mark.parametrize("module", ["candidate_check", "shadow_process"])
+@pytest.mark.parametrize("module", ["candidates.check", "candidates.shadow_process"])
 def test_a_child_that_opens_a_model_is_the_first_to_go_and_the_node_is_not(module: str) -> None:
     before = SCORE.read_text()
     script = (
@@ -26,7 +26,7 @@ def test_a_child_that_opens_a_model_is_the_first_to_go_and_the_node_is_not(modul
         f"from ros_kd_perception.{module} import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    request = '{"path": "x.onnx", "options": {}, "low_priority": true}' if module == "candidate_check" else "x.onnx"
+    request = '{"path": "x.onnx", "options": {}, "low_priority": true}' if module == "candidates.check" else "x.onnx"
     child = subprocess.run(
         [sys.executable, "-c", script, request],
         cwd=ROOT,

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from tiny_student import contract_with, write_tiny_student
 
-from ros_kd_perception import model_trial
-from ros_kd_perception.candidate_check import CandidatePassed, CandidateRefused
+from ros_kd_perception.candidates import trial
+from ros_kd_perception.candidates.check import CandidatePassed, CandidateRefused
+from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.model.onnx_runtime import onnxruntime
-from ros_kd_perception.model_trial import try_model
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "auto", "max_batch": 2}
 
@@ -21,13 +21,13 @@ OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "auto", "max_batch": 2}
 def trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
     """The paths that really went through a process of their own, with their options; nothing is remembered yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    really_check, seen = model_trial.check_in_child, []
+    really_check, seen = trial.check_in_child, []
 
     def check(path: str, options: dict[str, Any], *arguments: Any, **more: Any) -> CandidatePassed:
         seen.append((path, {**options, **more}))
         return really_check(path, options, *arguments, **more)
 
-    monkeypatch.setattr(model_trial, "check_in_child", check)
+    monkeypatch.setattr(trial, "check_in_child", check)
     return seen
 
 
@@ -52,11 +52,11 @@ def test_another_file_device_batch_or_runtime_is_tried(
     try_model(path, {**OPTIONS, "device": "auto"})
     write_tiny_student(path, contract_with(version="2"))
     try_model(path, OPTIONS)
-    monkeypatch.setattr(model_trial, "RUNTIME", "another")
+    monkeypatch.setattr(trial, "RUNTIME", "another")
     try_model(path, OPTIONS)
     assert len(trials) == 5
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]  # `auto` means the GPU once there is one
-    monkeypatch.setattr(model_trial, "available_providers", lambda: providers)
+    monkeypatch.setattr(trial, "available_providers", lambda: providers)
     try_model(path, OPTIONS)
     assert len(trials) == 6
 

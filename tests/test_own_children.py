@@ -14,12 +14,12 @@ from tiny_student import compute_for_long, write_tiny_student
 TIMEOUT_S = 30.0
 TRY = """
 import sys
-from ros_kd_perception.candidate_check import check_in_child
+from ros_kd_perception.candidates.check import check_in_child
 check_in_child(sys.argv[1], {"device": "cpu", "intra_op_threads": 1})
 """
 SHADOW = """
 import sys
-from ros_kd_perception.shadow_process import ShadowProcess
+from ros_kd_perception.candidates.shadow_process import ShadowProcess
 ShadowProcess(sys.argv[1]).wait_until_ready()
 """
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tiny_student import CONTRACT, contract_with, write_tiny_student
 
-from ros_kd_perception import shadow_process
+from ros_kd_perception.candidates import shadow_process
+from ros_kd_perception.candidates.agreement import ClassNames, map_agreement, match_boxes
+from ros_kd_perception.candidates.shadow_process import ShadowFailed, ShadowProcess
 from ros_kd_perception.model.contract import ClassMapSpec
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.shadow_agreement import ClassNames, map_agreement, match_boxes
-from ros_kd_perception.shadow_process import ShadowFailed, ShadowProcess
 from ros_kd_perception.structures import Detections, Frame, Perception
 
 A = ClassNames({0: "sky", 1: "road", 255: ""}, {0: "car", 1: "sign"})

@@ -27,8 +27,8 @@ sys.stdin.read()
 """
 TRY_AND_SHADOW = """
 import sys
-from ros_kd_perception.candidate_check import check_in_child
-from ros_kd_perception.shadow_process import ShadowProcess
+from ros_kd_perception.candidates.check import check_in_child
+from ros_kd_perception.candidates.shadow_process import ShadowProcess
 check_in_child(sys.argv[1], {"device": "cpu"})
 shadow = ShadowProcess(sys.argv[1])
 shadow.wait_until_ready()

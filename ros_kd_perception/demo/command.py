@@ -21,6 +21,7 @@ from typing import Any
 
 from ros_kd_perception import render_drive
 from ros_kd_perception.bag import BagError, BagReader
+from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.demo.child_process import ChildFailed
 from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES, DriveNames, write_outputs
 from ros_kd_perception.demo.drive_summary import REASONS
@@ -29,7 +30,6 @@ from ros_kd_perception.demo.played_images import look_at_images
 from ros_kd_perception.demo.shared_memory import segment_bytes
 from ros_kd_perception.drawing.video import VideoError
 from ros_kd_perception.model.onnx_model import DEVICES, ModelError, OnnxModel
-from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS

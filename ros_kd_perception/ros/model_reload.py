@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ros_kd_perception.candidate_check import CandidateRefused
+from ros_kd_perception.candidates.check import CandidateRefused
 from ros_kd_perception.model.onnx_model import ModelError, ProviderReport
 from ros_kd_perception.ros.node_parameters import NodeParameters
 from ros_kd_perception.ros.running_model import RunningModel

@@ -15,7 +15,7 @@ from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # not in
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from ros_kd_perception.candidate_check import CandidateRefused
+from ros_kd_perception.candidates.check import CandidateRefused
 from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.model.onnx_model import ModelError
 from ros_kd_perception.ros.lifecycle_bond import LifecycleBond, lifecycle_bond

@@ -10,7 +10,7 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
-from ros_kd_perception.candidate_check import CandidateRefused
+from ros_kd_perception.candidates.check import CandidateRefused
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, Level, Status, worker_problem

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import OnnxModel, ProviderReport
-from ros_kd_perception.model_trial import try_model
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.message_types import rclpy_message_types
 from ros_kd_perception.ros.node_parameters import NodeParameters

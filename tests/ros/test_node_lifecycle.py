@@ -29,7 +29,7 @@ from tiny_student import (
     write_tiny_student,
 )
 
-from ros_kd_perception import child_memory
+from ros_kd_perception.candidates import memory_limit
 from ros_kd_perception.health.status import Level
 from ros_kd_perception.model.contract import InputSpec
 from ros_kd_perception.model.execution_provider import CUDA, ProviderReport
@@ -329,12 +329,12 @@ def test_a_bad_model_is_a_refusal_in_one_sentence(
 def test_a_model_that_takes_too_much_memory_is_a_refusal_and_takes_none_of_the_node_s(
     make_node: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_memory, "MAX_MEMORY_BYTES", 384 << 20)
+    monkeypatch.setattr(memory_limit, "MAX_MEMORY_BYTES", 384 << 20)
     path = write_tiny_student(tmp_path / "doubling.onnx", change_graph=double_a_shape)
     node = make_node(f"model:={path}")
-    before = child_memory.private_memory_bytes(os.getpid())
+    before = memory_limit.private_memory_bytes(os.getpid())
     assert "doubling.onnx to open within 0.4 GiB of memory" in refusal(node, capfd)
-    assert child_memory.private_memory_bytes(os.getpid()) - before < 64 << 20
+    assert memory_limit.private_memory_bytes(os.getpid()) - before < 64 << 20
 
 
 def test_a_placement_that_cannot_be_proven_is_a_warning(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ros_kd_perception.child_memory import limit_of_model, limited_memory
+from ros_kd_perception.candidates.memory_limit import limit_of_model, limited_memory
 from ros_kd_perception.images.decoder_warnings import standard_error
 from ros_kd_perception.system import child_processes
 
@@ -74,7 +74,7 @@ def check_in_child(
     try:
         with standard_error() as errors:
             child = subprocess.Popen(
-                [*child_processes.command("candidate_check"), request],
+                [*child_processes.command("candidates.check"), request],
                 env=child_processes.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ros_kd_perception.candidate_check import TENSORRT_TIMEOUT_S, TIMEOUT_S, check_in_child
+from ros_kd_perception.candidates.check import TENSORRT_TIMEOUT_S, TIMEOUT_S, check_in_child
 from ros_kd_perception.model.engine_cache import gpu_identity, own_cache_folder
 from ros_kd_perception.model.execution_provider import RUNTIME, available_providers
 from ros_kd_perception.model.onnx_file import MAX_MODEL_BYTES

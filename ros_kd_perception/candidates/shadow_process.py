@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ros_kd_perception.child_memory import limit_of_model, limited_memory
+from ros_kd_perception.candidates.agreement import Agreement, ClassNames, map_agreement, match_boxes
+from ros_kd_perception.candidates.memory_limit import limit_of_model, limited_memory
 from ros_kd_perception.images.decoder_warnings import standard_error
-from ros_kd_perception.shadow_agreement import Agreement, ClassNames, map_agreement, match_boxes
 from ros_kd_perception.structures import Detections, Frame, Perception, UInt8Array
 from ros_kd_perception.system import child_processes
 from ros_kd_perception.system.priority import be_first_when_memory_runs_out, lower_this_thread
@@ -54,7 +54,7 @@ class ShadowProcess:
         try:
             with standard_error() as errors:
                 self._child = subprocess.Popen(
-                    [*child_processes.command("shadow_process"), path],
+                    [*child_processes.command("candidates.shadow_process"), path],
                     env=child_processes.environment(),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,

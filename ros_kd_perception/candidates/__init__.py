@@ -1,0 +1,1 @@
+"""A model that is tried or shadowed in a child process before it may run."""
