@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lz4.frame import compress as lz4_compress
 
-from ros_kd_perception.bounded_decompression import zstd
+from ros_kd_perception.bags.decompression import zstd
 
 MAGIC = b"\x89MCAP0\r\n"
 Message = tuple[int, int, bytes]

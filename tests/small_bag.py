@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ros_kd_perception.bag import BagWriter, message_class
+from ros_kd_perception.bags.reader import BagWriter, message_class
 
 START_NS = 1_700_000_000_000_000_000
 

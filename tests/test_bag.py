@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from small_bag import write_small_bag
 
-from ros_kd_perception.bag import (
+from ros_kd_perception.bags.reader import (
     BagError,
     BagReader,
     BagWriter,

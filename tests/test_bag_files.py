@@ -24,7 +24,7 @@ from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from small_bag import START_NS, image_message, moving_picture
 from tiny_student import write_tiny_student
 
-from ros_kd_perception.bag import BagError, BagReader, BagWriter, read_camera_frames, typestore
+from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, read_camera_frames, typestore
 from ros_kd_perception.replay import main
 from ros_kd_perception.structures import BadFrame, Frame
 

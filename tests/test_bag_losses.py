@@ -12,7 +12,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from small_bag import START_NS, image_message, moving_picture
 
-from ros_kd_perception.bag import BagError, BagReader, read_camera_frames, typestore
+from ros_kd_perception.bags.reader import BagError, BagReader, read_camera_frames, typestore
 
 IMAGE = "sensor_msgs/msg/Image"
 

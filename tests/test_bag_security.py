@@ -14,11 +14,11 @@ from lz4.frame import compress as lz4_compress
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from small_bag import START_NS, image_message, moving_picture, write_small_bag
 
-from ros_kd_perception import bag_message_types, mcap_records
-from ros_kd_perception.bag import BagError, BagReader, read_camera_frames, typestore
-from ros_kd_perception.bounded_decompression import lz4_within, zstd_within
-from ros_kd_perception.mcap_contents import find_contents
-from ros_kd_perception.mcap_records import read_chunk
+from ros_kd_perception.bags import mcap_records, message_types
+from ros_kd_perception.bags.decompression import lz4_within, zstd_within
+from ros_kd_perception.bags.mcap_contents import find_contents
+from ros_kd_perception.bags.mcap_records import read_chunk
+from ros_kd_perception.bags.reader import BagError, BagReader, read_camera_frames, typestore
 from ros_kd_perception.structures import BadFrame
 
 if sys.version_info >= (3, 14):
@@ -114,7 +114,7 @@ def test_a_chunk_that_says_to_be_huge_is_refused(tmp_path: Path, monkeypatch: py
 
 def test_a_message_that_becomes_huge_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_compressed(tmp_path / "drive", CompressionMode.MESSAGE, bytes(BOMB_BYTES))
-    monkeypatch.setattr(bag_message_types, "MAX_MESSAGE_BYTES", MIB)
+    monkeypatch.setattr(message_types, "MAX_MESSAGE_BYTES", MIB)
 
     def read() -> None:
         with BagReader(folder) as bag:

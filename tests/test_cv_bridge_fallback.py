@@ -12,7 +12,7 @@ import pytest
 from small_bag import START_NS, image_message, moving_picture
 from tiny_student import write_tiny_student
 
-from ros_kd_perception.bag import BagWriter
+from ros_kd_perception.bags.reader import BagWriter
 
 DECODE_THREE_TIMES = """
 from types import SimpleNamespace

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ros_kd_perception.bags.traffic_log import Crossing, TrafficLog, read_traffic
 from ros_kd_perception.demo.drive_summary import (
     NOT_DELIVERED,
     REASONS,
@@ -15,7 +16,6 @@ from ros_kd_perception.demo.drive_summary import (
     summarise,
 )
 from ros_kd_perception.structures import DROP_REASONS
-from ros_kd_perception.traffic_log import Crossing, TrafficLog, read_traffic
 
 MS = 1_000_000
 

@@ -15,7 +15,7 @@ from mcap_builder import McapBuilder, channel, schema
 from rosbags.rosbag2 import StoragePlugin, Writer
 from small_bag import START_NS, image_message, moving_picture
 
-from ros_kd_perception.bag import BagError, BagReader, RawMessage, read_camera_frames, typestore
+from ros_kd_perception.bags.reader import BagError, BagReader, RawMessage, read_camera_frames, typestore
 from ros_kd_perception.parameters.camera_names import CAMERA_INFO, BagTopic
 from ros_kd_perception.structures import Frame
 

@@ -31,8 +31,8 @@ LOOKED_FOR = {"cv_bridge", "ament_index_python", "bond", "tf2_ros"}
 # verifies it and is what everybody else uses.
 RUNTIME_MODULE = "model.onnx_runtime"
 RUNTIME_USERS = {"model.execution_provider", "model.session"}
-# Serialisation and writing of bags; `bag` is what everybody else imports.
-BAG_MODULES = {"bag_message_types", "bag_writer"}
+# Serialisation and writing of bags; `bags.reader` is what everybody else imports.
+BAG_MODULES = {"bags.message_types", "bags.writer"}
 # Further down may import further up, never the other way round.
 LAYERS = (
     {"structures"},

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkout import ROOT
 
-from ros_kd_perception import bag
-from ros_kd_perception.bag import BagReader, BagWriter, decode_message, message_class
+from ros_kd_perception.bags.reader import BagReader, BagWriter, decode_message, message_class
 
 
 def image(index: int) -> Any:
@@ -25,7 +25,7 @@ def write_on_small_disk(folder: Path, kept: Path, extra: str = "") -> subprocess
     script = f"""
 import sys
 import numpy as np
-from ros_kd_perception.bag import *
+from ros_kd_perception.bags.reader import *
 image, messages = message_class("sensor_msgs/msg/Image"), 0
 header = message_class("std_msgs/msg/Header")(stamp=message_class("builtin_interfaces/msg/Time")(1, 2), frame_id="f")
 with BagWriter(sys.argv[1] + "/out.mcap", irreplaceable=True) as out:
@@ -44,7 +44,7 @@ print(out.messages)
         path.mkdir()
     return subprocess.run(
         ["unshare", "-rm", "sh", "-c", command, str(folder), sys.executable, script, str(kept)],
-        capture_output=True, text=True, check=False, timeout=120, cwd=Path(bag.__file__).parent.parent,
+        capture_output=True, text=True, check=False, timeout=120, cwd=ROOT,
     )  # fmt: skip
 
 

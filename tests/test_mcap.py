@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mcap_builder import McapBuilder, Message, channel, message, record, schema
 from small_bag import START_NS, image_message, moving_picture
 
-from ros_kd_perception import bag_order, mcap_contents
-from ros_kd_perception.bag import BagError, BagReader, read_camera_frames, typestore
+from ros_kd_perception.bags import mcap_contents, order
+from ros_kd_perception.bags.reader import BagError, BagReader, read_camera_frames, typestore
 from ros_kd_perception.structures import Frame
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -277,7 +277,7 @@ def test_what_is_beyond_the_limits_is_said_without_a_repair(tmp_path: Path, monk
     overlapping = builder().chunk(*frames(0, 5)).chunk(*frames(1, 4)).write(tmp_path / "overlapping.mcap")
     outside = builder().loose(*frames(0, 1)).write(tmp_path / "outside.mcap")
     one_after_the_other = builder().chunk(*frames(0, 1)).chunk(*frames(4, 5)).write(tmp_path / "good.mcap")
-    monkeypatch.setattr(bag_order, "MAX_OPEN_BYTES", 500)
+    monkeypatch.setattr(order, "MAX_OPEN_BYTES", 500)
     monkeypatch.setattr(mcap_contents, "MAX_LOOSE_MESSAGES", 1)
     assert "the log times of 2 overlap" in error_of(overlapping)
     assert "expected at most 1 messages outside of chunks" in error_of(outside)

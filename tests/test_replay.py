@@ -17,7 +17,7 @@ import pytest
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from tiny_student import BOXES_XYXY, CONTRACT, HEIGHT, LABELS, SCORES, WIDTH, expected_class_map, write_tiny_student
 
-from ros_kd_perception.bag import BagReader, BagWriter, decode_message, message_class, typestore
+from ros_kd_perception.bags.reader import BagReader, BagWriter, decode_message, message_class, typestore
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.video import VideoError, VideoWriter
 from ros_kd_perception.model import execution_provider

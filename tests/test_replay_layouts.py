@@ -10,7 +10,7 @@ from mcap_builder import McapBuilder, Message, channel, schema
 from small_bag import START_NS, image_message, moving_picture
 from tiny_student import HEIGHT, WIDTH, write_tiny_student
 
-from ros_kd_perception.bag import BagReader, typestore
+from ros_kd_perception.bags.reader import BagReader, typestore
 from ros_kd_perception.replay import main
 
 IMAGE = "sensor_msgs/msg/Image"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from small_bag import START_NS, image_message, moving_picture, write_small_bag
 from tiny_student import CONTRACT
 
-from ros_kd_perception.bag import BagError, BagReader, BagWriter, rosbags_message_types
+from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, rosbags_message_types
 from ros_kd_perception.demo.drive_moments import Drive, choose_highlights, choose_moments
 from ros_kd_perception.demo.drive_pictures import PictureAlbum, draw_frames, write_overlay_video
 from ros_kd_perception.demo.drive_summary import DrivenFrame, NodeReport, summarise

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ros_kd_perception import render_drive
-from ros_kd_perception.bag import BagReader, decode_message, read_camera_frames
+from ros_kd_perception.bags.reader import BagReader, decode_message, read_camera_frames
 from ros_kd_perception.sample_drive import SampleDrive, default_cameras
 from ros_kd_perception.sample_drive.drive_bag import START_NS
 from ros_kd_perception.structures import Frame

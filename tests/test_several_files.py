@@ -9,8 +9,8 @@ import pytest
 from small_bag import START_NS, write_timed_bag
 from tiny_student import write_tiny_student
 
-from ros_kd_perception.bag import BagReader, RawMessage
-from ros_kd_perception.bag_order import Part, in_time_order
+from ros_kd_perception.bags.order import Part, in_time_order
+from ros_kd_perception.bags.reader import BagReader, RawMessage
 from ros_kd_perception.replay import main
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ros_kd_perception.bag import BagError, BagReader
+from ros_kd_perception.bags.reader import BagError, BagReader
+from ros_kd_perception.bags.traffic_log import read_traffic
 from ros_kd_perception.demo.drive_moments import Drive, Picture, choose_highlights, choose_moments
 from ros_kd_perception.demo.drive_pictures import FrameKey, PictureAlbum, draw_frames, write_overlay_video
 from ros_kd_perception.demo.drive_summary import DrivenFrame, match_results, read_node_report, summarise
@@ -23,7 +24,6 @@ from ros_kd_perception.demo.report import render_report
 from ros_kd_perception.drawing.mosaic import Mosaic, left_to_right
 from ros_kd_perception.drawing.video import VideoWriter
 from ros_kd_perception.model.onnx_model import OnnxModel
-from ros_kd_perception.traffic_log import read_traffic
 
 OUTPUT_FILES = ("report.html", "overlay.mp4", "perception.mcap", "summary.json")
 MIN_VIDEO_RATE, MAX_VIDEO_RATE = 10, 30

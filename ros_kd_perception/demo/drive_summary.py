@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.traffic_log import Crossing
+from ros_kd_perception.bags.traffic_log import Crossing
 
 NOT_DELIVERED = "not_delivered"
 """Dropped, but not by the node: the camera message, or one of its two results, never reached its reader."""

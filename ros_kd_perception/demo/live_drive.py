@@ -13,13 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ros_kd_perception.bag import BagError
+from ros_kd_perception.bags.reader import BagError
+from ros_kd_perception.bags.traffic_log import read_traffic
 from ros_kd_perception.demo.child_process import ChildProcess
 from ros_kd_perception.demo.shared_memory import write_profile
 from ros_kd_perception.parameters.camera_names import COMPRESSED_IMAGE
 from ros_kd_perception.system.ros_environment import isolated_environment
 from ros_kd_perception.system.shipped_files import shipped_file
-from ros_kd_perception.traffic_log import read_traffic
 
 NODE_NAME = "/perception"
 START_LIMIT_S = 60.0

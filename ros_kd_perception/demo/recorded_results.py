@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ros_kd_perception.bag import BagError, BagReader, RawMessage, decode_message
+from ros_kd_perception.bags.reader import BagError, BagReader, RawMessage, decode_message
 from ros_kd_perception.structures import Detections, Float32Array, Int32Array, Perception, Timing, UInt8Array
 
 Size = tuple[int, int]

@@ -22,12 +22,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from ros_kd_perception.bag import BagWriter
+from ros_kd_perception.bags.reader import BagWriter
+from ros_kd_perception.bags.serialized_header import stamp_ns_of
+from ros_kd_perception.bags.traffic_log import Crossing, TrafficLog
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.ros.recorded_topics import RecordedTopic, topics_of
-from ros_kd_perception.ros.serialized_header import stamp_ns_of
 from ros_kd_perception.system.warning_throttle import WarningThrottle
-from ros_kd_perception.traffic_log import Crossing, TrafficLog
 
 QUEUE_MESSAGES = 256
 """Messages that may wait for the disk: a quarter of a gigabyte of 1280x720 class maps, some fifteen seconds.

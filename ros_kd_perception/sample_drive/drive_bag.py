@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ros_kd_perception.bag import BagWriter, message_class
+from ros_kd_perception.bags.reader import BagWriter, message_class
 from ros_kd_perception.sample_drive.camera import CameraModel
 from ros_kd_perception.sample_drive.drive import SampleDrive
 from ros_kd_perception.sample_drive.render_pool import render_pool

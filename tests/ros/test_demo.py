@@ -22,7 +22,7 @@ from small_bag import START_NS, image_message, moving_picture, write_small_bag, 
 from tiny_student import CONTRACT, contract_with, write_tiny_student
 from without_gpu import FALLBACK, environment_without_gpu
 
-from ros_kd_perception.bag import BagReader, BagWriter, decode_message
+from ros_kd_perception.bags.reader import BagReader, BagWriter, decode_message
 from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES
 
 LIMIT_S = 120.0

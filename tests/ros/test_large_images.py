@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_bag import START_NS, camera_info, image_message, moving_picture
 
-from ros_kd_perception.bag import BagWriter
+from ros_kd_perception.bags.reader import BagWriter
 from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.system.shipped_files import FASTDDS_PROFILE
 

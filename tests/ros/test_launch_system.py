@@ -22,7 +22,7 @@ from ros_graph import Peer, camera_picture, compressed_message, image_message
 from sensor_msgs.msg import CompressedImage, Image
 from small_bag import START_NS, write_small_bag
 
-from ros_kd_perception.bag import BagReader
+from ros_kd_perception.bags.reader import BagReader
 from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.system.shipped_files import FASTDDS_PROFILE
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from checkout import ROOT
 
-from ros_kd_perception.bag import BagReader, decode_message
+from ros_kd_perception.bags.reader import BagReader, decode_message
 from ros_kd_perception.demo.command import threads_for_the_network
 
 LIMIT_S = 180.0

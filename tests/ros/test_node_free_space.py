@@ -16,7 +16,7 @@ from ros_graph import TIMEOUT_S, Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, RegionOfInterest
 from tiny_student import CONTRACT
 
-from ros_kd_perception.bag import BagReader, decode_message
+from ros_kd_perception.bags.reader import BagReader, decode_message
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.ground_scan import Beams, CameraPose
 from ros_kd_perception.free_space.parameters import FreeSpaceParameters, ScanParameters

@@ -14,8 +14,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from small_bag import START_NS, image_message, moving_picture, write_small_bag, write_timed_bag
 
-from ros_kd_perception.bag import BagWriter, typestore
-from ros_kd_perception.traffic_log import read_traffic
+from ros_kd_perception.bags.reader import BagWriter, typestore
+from ros_kd_perception.bags.traffic_log import read_traffic
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -19,11 +19,11 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionClass
 
-from ros_kd_perception.bag import BagReader, BagWriter, RawMessage, decode_message
+from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage, decode_message
+from ros_kd_perception.bags.traffic_log import read_traffic
 from ros_kd_perception.ros import record_perception
 from ros_kd_perception.ros.record_perception import QUEUE_MESSAGES
 from ros_kd_perception.ros.recorded_topics import topics_of
-from ros_kd_perception.traffic_log import read_traffic
 
 BASE = "/perception/front"
 TOPICS = {

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 
-from ros_kd_perception.bag import BagReader, BagWriter, message_class
+from ros_kd_perception.bags.reader import BagReader, BagWriter, message_class
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 from training.data import unlabeled

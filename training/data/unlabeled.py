@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ros_kd_perception.bag import BagError, BagReader, logs_of, read_camera_frames
+from ros_kd_perception.bags.reader import BagError, BagReader, logs_of, read_camera_frames
 from ros_kd_perception.model.classes import UNLABELED_ID
 from ros_kd_perception.structures import BadFrame, UInt8Array
 from ros_kd_perception.system.output_paths import OutputPathError, make_folder

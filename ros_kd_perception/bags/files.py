@@ -10,21 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from ros_kd_perception.bag_content import HEAD_BYTES, MCAP, SQLITE, content_of, head_of, what_it_is
-from ros_kd_perception.bag_database import (
+from ros_kd_perception.bags.content import HEAD_BYTES, MCAP, SQLITE, content_of, head_of, what_it_is
+from ros_kd_perception.bags.decompression import FILE_COMPRESSIONS, ExceedsLimit, unpack_file_within, unpacked_head
+from ros_kd_perception.bags.discovery import find_bag_files
+from ros_kd_perception.bags.errors import BagError, one_line
+from ros_kd_perception.bags.sqlite_database import (
     check_not_in_transaction,
     copied_bytes,
     copy_with_logs,
     logs_of,
     state_of,
-)
-from ros_kd_perception.bag_discovery import find_bag_files
-from ros_kd_perception.bag_errors import BagError, one_line
-from ros_kd_perception.bounded_decompression import (
-    FILE_COMPRESSIONS,
-    ExceedsLimit,
-    unpack_file_within,
-    unpacked_head,
 )
 
 _COMMANDS = {"zstd": "zstd -d", "LZ4": "lz4 -d", "gzip": "gunzip -k"}

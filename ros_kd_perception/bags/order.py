@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from ros_kd_perception.bag_storage import StorageFile
-from ros_kd_perception.mcap_records import MAX_CHUNK_BYTES
+from ros_kd_perception.bags.mcap_records import MAX_CHUNK_BYTES
+from ros_kd_perception.bags.storage import StorageFile
 
 MAX_OPEN_BYTES = 2 * MAX_CHUNK_BYTES
 """Of chunks that are in memory at the same time, because their log times overlap."""

@@ -20,9 +20,9 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from ros_kd_perception.bag_errors import BagError
-from ros_kd_perception.bag_message_types import typestore
-from ros_kd_perception.disk_reserve import DiskReserve
+from ros_kd_perception.bags.disk_reserve import DiskReserve
+from ros_kd_perception.bags.errors import BagError
+from ros_kd_perception.bags.message_types import typestore
 from ros_kd_perception.system.output_paths import OutputPathError, check_folder, make_folder, remove_if_empty
 
 

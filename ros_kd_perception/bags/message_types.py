@@ -10,8 +10,8 @@ from typing import Any
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from ros_kd_perception.bag_errors import one_line
-from ros_kd_perception.bounded_decompression import ExceedsLimit, zstd_within
+from ros_kd_perception.bags.decompression import ExceedsLimit, zstd_within
+from ros_kd_perception.bags.errors import one_line
 from ros_kd_perception.messages.builder import MessageTypes
 from ros_kd_perception.structures import BadFrame
 

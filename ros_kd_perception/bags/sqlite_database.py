@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from ros_kd_perception.bag_errors import BagError, being_written, one_line
+from ros_kd_perception.bags.errors import BagError, being_written, one_line
 
 _LOGS = ("-wal", "-journal")
 _WAL_HEADER_BYTES = 32

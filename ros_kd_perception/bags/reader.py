@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any
 
 try:
-    from ros_kd_perception.bag_files import BagFiles
-    from ros_kd_perception.bag_message_types import (
+    from ros_kd_perception.bags.files import BagFiles
+    from ros_kd_perception.bags.message_types import (
         RawMessage,
         decode_message,
         message_class,
@@ -23,19 +23,19 @@ try:
         typestore,
         unpacked_message,
     )
-    from ros_kd_perception.bag_opening import open_storage, unreadable
-    from ros_kd_perception.bag_writer import BagWriter
+    from ros_kd_perception.bags.opening import open_storage, unreadable
+    from ros_kd_perception.bags.writer import BagWriter
 except ImportError as error:
     raise ImportError(
         "expected the Python package rosbags for reading and writing bags, found none; install the [bag] extra of "
         "ros_kd_perception"
     ) from error
 
-from ros_kd_perception.bag_database import logs_of
-from ros_kd_perception.bag_errors import BagError, being_written, lost
-from ros_kd_perception.bag_metadata import METADATA_FILE
-from ros_kd_perception.bag_order import Part, in_time_order, simultaneous
-from ros_kd_perception.bag_storage import NO_TYPE, StorageFile, StoredTopic
+from ros_kd_perception.bags.errors import BagError, being_written, lost
+from ros_kd_perception.bags.metadata import METADATA_FILE
+from ros_kd_perception.bags.order import Part, in_time_order, simultaneous
+from ros_kd_perception.bags.sqlite_database import logs_of
+from ros_kd_perception.bags.storage import NO_TYPE, StorageFile, StoredTopic
 from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.parameters.camera_names import (
     CAMERA_INFO,

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import BinaryIO
 
-from ros_kd_perception.bag_errors import CutOff, Damaged
-from ros_kd_perception.bounded_decompression import lz4_within, zstd_within
+from ros_kd_perception.bags.decompression import lz4_within, zstd_within
+from ros_kd_perception.bags.errors import CutOff, Damaged
 
 MAGIC = b"\x89MCAP0\r\n"
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS, DATA_END = 2, 3, 4, 5, 6, 8, 11, 15

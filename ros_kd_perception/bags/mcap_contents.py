@@ -17,8 +17,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from ros_kd_perception.bag_errors import CutOff, Damaged
-from ros_kd_perception.mcap_records import (
+from ros_kd_perception.bags.errors import CutOff, Damaged
+from ros_kd_perception.bags.mcap_records import (
     CHANNEL,
     CHUNK,
     MAGIC,

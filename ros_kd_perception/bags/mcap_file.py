@@ -11,10 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from ros_kd_perception.bag_order import Part, in_time_order
-from ros_kd_perception.bag_storage import StoredMessage, StoredTopic, ros2_type
-from ros_kd_perception.mcap_contents import Contents, find_contents
-from ros_kd_perception.mcap_records import (
+from ros_kd_perception.bags.mcap_contents import Contents, find_contents
+from ros_kd_perception.bags.mcap_records import (
     MAX_CHUNK_BYTES,
     MESSAGE,
     MESSAGE_HEAD,
@@ -26,6 +24,8 @@ from ros_kd_perception.mcap_records import (
     read_message_head,
     records_in,
 )
+from ros_kd_perception.bags.order import Part, in_time_order
+from ros_kd_perception.bags.storage import StoredMessage, StoredTopic, ros2_type
 
 _TIMES_END = 1 << 64
 

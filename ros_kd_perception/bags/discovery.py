@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ros_kd_perception.bag_errors import BagError, one_line
-from ros_kd_perception.bag_metadata import METADATA_FILE, BagMetadata, read_metadata
+from ros_kd_perception.bags.errors import BagError, one_line
+from ros_kd_perception.bags.metadata import METADATA_FILE, BagMetadata, read_metadata
 from ros_kd_perception.parameters.camera_names import BagTopic
 
 _PACKED_SUFFIXES = (".zstd", ".zst", ".lz4", ".gz")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ros_kd_perception.bag_content import MCAP, SQLITE, content_of, head_of, what_it_is
-from ros_kd_perception.bag_errors import BagError, CutOff, Damaged, being_written, one_line
-from ros_kd_perception.bag_files import PlainFile
-from ros_kd_perception.bag_mcap import McapFile
-from ros_kd_perception.bag_sqlite import SqliteFile
-from ros_kd_perception.bag_storage import StorageFile
+from ros_kd_perception.bags.content import MCAP, SQLITE, content_of, head_of, what_it_is
+from ros_kd_perception.bags.errors import BagError, CutOff, Damaged, being_written, one_line
+from ros_kd_perception.bags.files import PlainFile
+from ros_kd_perception.bags.mcap_file import McapFile
+from ros_kd_perception.bags.sqlite_file import SqliteFile
+from ros_kd_perception.bags.storage import StorageFile
 
 _KINDS: Mapping[str, type[McapFile] | type[SqliteFile]] = {MCAP: McapFile, SQLITE: SqliteFile}
 _BEGINNINGS = ((b"\x89MCAP0\r\n", McapFile), (b"SQLite format 3\x00", SqliteFile))

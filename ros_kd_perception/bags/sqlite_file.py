@@ -8,9 +8,9 @@ from pathlib import Path
 from struct import Struct
 from typing import ClassVar
 
-from ros_kd_perception.bag_database import immutable_uri
-from ros_kd_perception.bag_errors import CutOff, Damaged
-from ros_kd_perception.bag_storage import StoredMessage, StoredTopic, ros2_type
+from ros_kd_perception.bags.errors import CutOff, Damaged
+from ros_kd_perception.bags.sqlite_database import immutable_uri
+from ros_kd_perception.bags.storage import StoredMessage, StoredTopic, ros2_type
 
 _TIMES_END = (1 << 63) - 1
 # Of its first 100 bytes: page size, change counter, number of pages, change counter for which that number is right.

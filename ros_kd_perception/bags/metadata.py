@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from ros_kd_perception.bag_errors import BagError, one_line
-from ros_kd_perception.bag_storage import ros2_type
+from ros_kd_perception.bags.errors import BagError, one_line
+from ros_kd_perception.bags.storage import ros2_type
 from ros_kd_perception.parameters.camera_names import BagTopic
 
 METADATA_FILE = "metadata.yaml"

@@ -1,0 +1,1 @@
+"""Bags: read, ordered by time, written; MCAP and SQLite, packed or plain."""
