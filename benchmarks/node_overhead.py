@@ -187,7 +187,7 @@ class _Probe:
     """Listens inside the pipeline: when a frame is handed over, and how long each stage took."""
 
     def __init__(self, pipeline: Any) -> None:
-        from ros_kd_perception import frame_preparer
+        from ros_kd_perception.scheduling import frame_preparer
 
         self.done = threading.Event()
         self.bare_ms: list[tuple[float, float]] = []

@@ -80,7 +80,7 @@ class OwnThread:
     """Takes a message and prepares it, all in the thread of the caller."""
 
     def __init__(self, perceiver: Any) -> None:
-        from ros_kd_perception.mailbox import Mailbox
+        from ros_kd_perception.scheduling.mailbox import Mailbox
 
         self.mailbox: Any = Mailbox(["front"])
         self._perceiver = perceiver
@@ -106,8 +106,8 @@ class Pool:
     """The same by the node's FramePreparer."""
 
     def __init__(self, perceiver: Any) -> None:
-        from ros_kd_perception.frame_preparer import FramePreparer
-        from ros_kd_perception.mailbox import Mailbox
+        from ros_kd_perception.scheduling.frame_preparer import FramePreparer
+        from ros_kd_perception.scheduling.mailbox import Mailbox
 
         self.mailbox: Any = Mailbox(["front"])
         self._preparer = FramePreparer(self.mailbox, perceiver.prepare, _refuse)

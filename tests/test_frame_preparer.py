@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from tiny_student import write_tiny_student
 
-from ros_kd_perception.frame_preparer import FramePreparer, ReadyFrame
-from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.scheduling.frame_preparer import FramePreparer, ReadyFrame
+from ros_kd_perception.scheduling.mailbox import Mailbox
 
 CAMERAS = ("front", "left", "right")
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)

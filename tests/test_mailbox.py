@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ros_kd_perception.mailbox import Mailbox
+from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.structures import DROP_REASONS
 
 

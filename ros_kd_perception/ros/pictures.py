@@ -9,7 +9,7 @@ from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.ros.side_thread import SideThread
+from ros_kd_perception.scheduling.side_thread import SideThread
 from ros_kd_perception.structures import Frame, Perception
 
 Publish = Callable[[str, Any], None]

@@ -14,7 +14,6 @@ from ros_kd_perception.candidates.check import CandidateRefused
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, Level, Status, worker_problem
-from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.ros.camera_topics import CameraTopics
 from ros_kd_perception.ros.debug_topics import DebugTopics
@@ -24,7 +23,8 @@ from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.pictures import Pictures
 from ros_kd_perception.ros.running_model import RunningModel, tell_in_log
 from ros_kd_perception.ros.shadow import Shadow
-from ros_kd_perception.ros.worker import PerceptionWorker, Swap
+from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.worker import PerceptionWorker, Swap
 
 STOP_TIMEOUT_S = 10.0
 

@@ -16,7 +16,7 @@ from ros_kd_perception.candidates.agreement import Agreement, ClassNames
 from ros_kd_perception.candidates.shadow_process import ShadowFailed, ShadowProcess
 from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.ros.side_thread import SideThread
+from ros_kd_perception.scheduling.side_thread import SideThread
 from ros_kd_perception.structures import Frame, Perception
 
 _REMEMBERED = 300  # frames that diagnostics speak of

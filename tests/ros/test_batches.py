@@ -12,15 +12,15 @@ from ros_graph import camera_picture, image_message
 from sensor_msgs.msg import Image
 from tiny_student import diverge_on_black, write_tiny_student
 
-from ros_kd_perception.frame_preparer import FramePreparer, ReadyFrame
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, FrameTimes
-from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.message_types import rclpy_message_types
-from ros_kd_perception.ros.worker import PerceptionWorker
+from ros_kd_perception.scheduling.frame_preparer import FramePreparer, ReadyFrame
+from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.worker import PerceptionWorker
 from ros_kd_perception.structures import Frame, Perception
 
 CAMERAS = ("front", "left", "right")

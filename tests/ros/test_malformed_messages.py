@@ -25,12 +25,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth
 from ros_kd_perception.images.message import MAX_PIXELS, frame_from_message
-from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.message_types import rclpy_message_types
-from ros_kd_perception.ros.worker import PerceptionWorker
+from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.worker import PerceptionWorker
 from ros_kd_perception.structures import BadFrame, Frame, FrameCounts
 
 MAKERS = {"front": malformed_image, "rear": malformed_compressed_image}

@@ -13,12 +13,12 @@ from sensor_msgs.msg import Image
 
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, CameraLink, FrameTimes, Level, worker_problem
-from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.message_types import rclpy_message_types
-from ros_kd_perception.ros.worker import PerceptionWorker
+from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.worker import PerceptionWorker
 from ros_kd_perception.structures import Frame, Perception
 from ros_kd_perception.system.warning_throttle import WARNING_PERIOD_S
 

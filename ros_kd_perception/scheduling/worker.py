@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ros_kd_perception.drop_log import DropLog
-from ros_kd_perception.frame_preparer import FramePreparer, ReadyFrame
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, FrameTimes, WorkerPulse
-from ros_kd_perception.mailbox import Mailbox
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.scheduling.frame_preparer import FramePreparer, ReadyFrame
+from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.structures import BadFrame, Frame, Perception
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
@@ -247,3 +246,27 @@ class PerceptionWorker:
         while (ready := preparer.take()) is not None:
             others = self._perceiver.model.max_batch - 1
             self.process(ready, *(preparer.take_also(others) if others else ()))
+
+
+class DropLog:
+    """Accounts for frames that were taken and cannot be published; safe for any number of threads.
+
+    Args:
+        mailbox: where they were taken.
+        health: by camera; told the sentence.
+        warn: logs one sentence; of each camera and reason only now and then.
+    """
+
+    def __init__(
+        self, mailbox: Mailbox[Any], health: Mapping[str, CameraHealth], warn: Callable[[str], object]
+    ) -> None:
+        self._mailbox = mailbox
+        self._health = health
+        self._throttle = WarningThrottle(warn)
+
+    def drop(self, camera: str, reason: str, sentence: str) -> None:
+        """Drop a frame for one of `DROP_REASONS`; `sentence` says what was expected and what came."""
+        self._mailbox.dropped(camera, reason)
+        if reason != "failed":
+            self._health[camera].record_refusal(sentence)
+        self._throttle.warn((camera, reason), f"dropped a frame of {camera}, {reason}: {sentence}")

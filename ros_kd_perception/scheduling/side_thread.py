@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ros_kd_perception.mailbox import Mailbox
+from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 _NICE = 10

@@ -21,8 +21,8 @@ from typing import Any
 
 from ros_kd_perception.health.watch import picture_sample
 from ros_kd_perception.images.message import frame_from_message
-from ros_kd_perception.mailbox import Letter, Mailbox
 from ros_kd_perception.perceiver import PreparedFrame
+from ros_kd_perception.scheduling.mailbox import Letter, Mailbox
 from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 
 _REMEMBERED = 8  # runs and preparations that the next ones are judged by

@@ -1,0 +1,1 @@
+"""Whose frame is next, and in which thread: mailboxes, preparation, the worker."""
