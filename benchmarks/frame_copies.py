@@ -75,7 +75,7 @@ def measure(model: Any, repeats: int) -> list[Step]:
     from ros_kd_perception.messages.builder import MessageBuilder
     from ros_kd_perception.model.letterbox import class_map_to_source
     from ros_kd_perception.perceiver import Perceiver
-    from ros_kd_perception.ros.message_types import rclpy_message_types
+    from ros_kd_perception.ros.installed_messages import rclpy_message_types
 
     message = _camera_message()
     on_the_wire = serialize_message(message)

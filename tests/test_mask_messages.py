@@ -7,7 +7,7 @@ from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.mask_memory import MaskMessages
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.ros.message_types import rclpy_message_types
+from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.structures import Frame
 
 

@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from tiny_student import CONTRACT
 
 from ros_kd_perception.messages.builder import MessageBuilder, MessageTypes
-from ros_kd_perception.ros.message_types import rclpy_message_types
+from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.structures import Detections, Perception, Timing
 
 STORE = get_typestore(Stores.ROS2_KILTED)

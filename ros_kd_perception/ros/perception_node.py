@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # not in clock_type before Iron
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -18,14 +17,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from ros_kd_perception.candidates.check import CandidateRefused
 from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.model.onnx_model import ModelError
+from ros_kd_perception.ros.diagnostics import Diagnostics
 from ros_kd_perception.ros.lifecycle_bond import LifecycleBond, lifecycle_bond
-from ros_kd_perception.ros.model_reload import ReloadOutcome
-from ros_kd_perception.ros.namesakes import namesake_status
 from ros_kd_perception.ros.node_parameters import ParameterError
 from ros_kd_perception.ros.node_startup import StartError, start_node, stop_at_signals
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
-from ros_kd_perception.ros.reload_service import ReloadService
+from ros_kd_perception.ros.reload import ReloadOutcome, ReloadService
 from ros_kd_perception.system.orphaned_memory import remove_orphaned_segments
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
@@ -64,8 +62,8 @@ class PerceptionNode(LifecycleNode):
         for sentence in self._table.unknown_overrides():
             self.get_logger().warning(sentence)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(self._table.diagnostics_period_s, self._publish_diagnostics, clock=steady)
+        self._diagnostics = Diagnostics(self, self._statuses)
+        self.create_timer(self._table.diagnostics_period_s, self._diagnostics.publish, clock=steady)
         self._reload_service = ReloadService(self, self._begin_reload)
         if self._table.autostart:
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady)
@@ -153,7 +151,7 @@ class PerceptionNode(LifecycleNode):
         now_s = time.monotonic()
         if now_s >= self._next_diagnostics_s:
             self._next_diagnostics_s = now_s + self._table.diagnostics_period_s
-            self._publish_diagnostics()
+            self._diagnostics.publish()
         return self._ending.is_set()
 
     def _configured(self) -> Pipeline:
@@ -190,17 +188,6 @@ class PerceptionNode(LifecycleNode):
             return "expected a configured node, it is not; configure it, which opens the model that is set"
         return self._pipeline.begin_reload(self._table.model, done)
 
-    def _publish_diagnostics(self) -> None:
-        try:
-            statuses = [*self._statuses(), namesake_status(self)]
-        except Exception:
-            # To be without diagnostics is bad, to be without perception for their sake is worse.
-            statuses = [Status(Level.ERROR, "model", f"no diagnostics: {traceback.format_exc(limit=-1)}")]
-        array = DiagnosticArray()
-        array.header.stamp = self.get_clock().now().to_msg()
-        array.status = [self._to_message(status) for status in statuses]
-        self._diagnostics.publish(array)
-
     def _statuses(self) -> list[Status]:
         if self._pipeline is not None:
             return self._pipeline.statuses()
@@ -210,15 +197,6 @@ class PerceptionNode(LifecycleNode):
         if self._refusal:
             return [Status(Level.ERROR, "model", f"not configured: {self._refusal}")]
         return [Status(Level.OK, "model", "unconfigured")]
-
-    def _to_message(self, status: Status) -> DiagnosticStatus:
-        return DiagnosticStatus(
-            level=bytes([status.level]),
-            name=f"{self.get_fully_qualified_name().lstrip('/')}: {status.name}",
-            message=status.message,
-            hardware_id=status.hardware_id,
-            values=[KeyValue(key=key, value=value) for key, value in status.values],
-        )
 
 
 def main(arguments: list[str] | None = None) -> int:

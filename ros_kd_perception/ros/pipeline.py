@@ -15,14 +15,14 @@ from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, Level, Status, worker_problem
 from ros_kd_perception.model.onnx_model import OnnxModel
-from ros_kd_perception.ros.camera_topics import CameraTopics
-from ros_kd_perception.ros.debug_topics import DebugTopics
-from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
-from ros_kd_perception.ros.model_reload import ModelReload, ReloadOutcome
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
-from ros_kd_perception.ros.pictures import Pictures
+from ros_kd_perception.ros.reload import ModelReload, ReloadOutcome
 from ros_kd_perception.ros.running_model import RunningModel, tell_in_log
-from ros_kd_perception.ros.shadow import Shadow
+from ros_kd_perception.ros.topics.camera import CameraTopics
+from ros_kd_perception.ros.topics.debug import DebugTopics
+from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
+from ros_kd_perception.ros.topics.pictures import Pictures
+from ros_kd_perception.ros.topics.shadow import Shadow
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.worker import PerceptionWorker, Swap
 

@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import argparse
 import queue
+import re
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ros_kd_perception.bags.reader import BagWriter
 from ros_kd_perception.bags.serialized_header import stamp_ns_of
 from ros_kd_perception.bags.traffic_log import Crossing, TrafficLog
+from ros_kd_perception.parameters.camera_names import CAMERA_NAME
+from ros_kd_perception.parameters.rules import MAX_CAMERA_CHARACTERS
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
-from ros_kd_perception.ros.recorded_topics import RecordedTopic, topics_of
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 QUEUE_MESSAGES = 256
@@ -34,6 +41,10 @@ QUEUE_MESSAGES = 256
 
 So many more may wait for the first /clock.
 """
+
+
+NODE_NAME = re.compile(r"(?=.{1,150}$)(/[A-Za-z_][A-Za-z0-9_]*)+")
+"""Fully qualified; with a camera and the kind of result behind it, a topic has at most 255 characters."""
 
 
 class NothingRecorded(RuntimeError):
@@ -235,3 +246,48 @@ def summary(recorder: PerceptionRecorder, output: Path) -> str:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+@dataclass(frozen=True)
+class RecordedTopic:
+    """One topic to record: `kind` is what the traffic log calls it, latched ones reach a late reader of the bag too."""
+
+    topic: str
+    kind: str
+    camera: str
+    message_type: type[Any]
+    type_name: str
+    latched: bool = False
+
+
+def topics_of(perception: str, cameras: Sequence[str]) -> list[RecordedTopic]:
+    """All topics of a perception node.
+
+    Args:
+        perception: fully qualified name of the node, such as `/perception`.
+        cameras: names of its cameras.
+
+    Raises:
+        ValueError: names that no topic can have.
+    """
+    if not NODE_NAME.fullmatch(perception):
+        raise ValueError(f"expected --perception to be a node's full name like /perception, got {perception[:80]!r}")
+    for camera in cameras:
+        if not CAMERA_NAME.fullmatch(camera) or len(camera) > MAX_CAMERA_CHARACTERS:
+            raise ValueError(
+                f"expected --cameras to be names of up to {MAX_CAMERA_CHARACTERS} letters, digits and underscores, "
+                f"got {camera[:80]!r}"
+            )
+    topics = [RecordedTopic("/diagnostics", "diagnostics", "", DiagnosticArray, "diagnostic_msgs/msg/DiagnosticArray")]
+    for camera in cameras:
+        base = f"{perception.rstrip('/')}/{camera}"
+        info = (LabelInfo, "vision_msgs/msg/LabelInfo", True)
+        topics += [
+            RecordedTopic(f"{base}/segmentation", "segmentation", camera, Image, "sensor_msgs/msg/Image"),
+            RecordedTopic(
+                f"{base}/detections", "detections", camera, Detection2DArray, "vision_msgs/msg/Detection2DArray"
+            ),
+            RecordedTopic(f"{base}/segmentation/label_info", "segmentation_labels", camera, *info),
+            RecordedTopic(f"{base}/detections/label_info", "detection_labels", camera, *info),
+        ]
+    return topics

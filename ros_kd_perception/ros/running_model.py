@@ -10,7 +10,7 @@ from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import OnnxModel, ProviderReport
 from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.ros.message_types import rclpy_message_types
+from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.ros.node_parameters import NodeParameters
 from ros_kd_perception.system.priority import run_at_low_priority
 

@@ -7,7 +7,7 @@ from typing import Any
 from ros_graph import Peer, camera_picture, image_message
 from sensor_msgs.msg import Image
 
-from ros_kd_perception.ros.lost_messages import LostMessages
+from ros_kd_perception.ros.topics.lost_messages import LostMessages
 
 T0 = 1_700_000_000_000_000_000
 PICTURE = camera_picture()

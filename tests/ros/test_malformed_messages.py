@@ -28,7 +28,7 @@ from ros_kd_perception.images.message import MAX_PIXELS, frame_from_message
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.ros.message_types import rclpy_message_types
+from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.worker import PerceptionWorker
 from ros_kd_perception.structures import BadFrame, Frame, FrameCounts

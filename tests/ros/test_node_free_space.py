@@ -21,8 +21,8 @@ from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.ground_scan import Beams, CameraPose
 from ros_kd_perception.free_space.parameters import FreeSpaceParameters, ScanParameters
 from ros_kd_perception.replay import main as replay
-from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
-from ros_kd_perception.ros.tf_mounting import TfMounting
+from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
+from ros_kd_perception.ros.topics.tf_mounting import TfMounting
 from ros_kd_perception.sample_drive import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 

@@ -26,7 +26,7 @@ from vision_msgs.msg import LabelInfo
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.ros.message_types import rclpy_message_types
+from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.structures import Frame
 
 T0 = 1_700_000_000_123_456_789

@@ -22,8 +22,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo, VisionClass
 from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage, decode_message
 from ros_kd_perception.bags.traffic_log import read_traffic
 from ros_kd_perception.ros import record_perception
-from ros_kd_perception.ros.record_perception import QUEUE_MESSAGES
-from ros_kd_perception.ros.recorded_topics import topics_of
+from ros_kd_perception.ros.record_perception import QUEUE_MESSAGES, topics_of
 
 BASE = "/perception/front"
 TOPICS = {

@@ -21,11 +21,11 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ros_kd_perception.health.status import CameraLink, FrameTimes
-from ros_kd_perception.ros.debug_topics import DebugTopics
-from ros_kd_perception.ros.free_space_topics import FreeSpaceTopics
-from ros_kd_perception.ros.lost_messages import LostMessages
-from ros_kd_perception.ros.pictures import Pictures
-from ros_kd_perception.ros.shadow import Shadow
+from ros_kd_perception.ros.topics.debug import DebugTopics
+from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
+from ros_kd_perception.ros.topics.lost_messages import LostMessages
+from ros_kd_perception.ros.topics.pictures import Pictures
+from ros_kd_perception.ros.topics.shadow import Shadow
 from ros_kd_perception.structures import Frame, Perception
 
 _RESULT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)

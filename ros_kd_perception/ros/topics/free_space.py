@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.messages.builder import MessageBuilder
-from ros_kd_perception.ros.tf_mounting import TfMounting
+from ros_kd_perception.ros.topics.tf_mounting import TfMounting
 from ros_kd_perception.scheduling.side_thread import SideThread
 from ros_kd_perception.structures import Perception
 from ros_kd_perception.system.warning_throttle import WarningThrottle

@@ -1,0 +1,1 @@
+"""What the node subscribes to and publishes, one module a kind of topic."""
