@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ros_kd_perception.sample_drive.camera import camera_named, default_cameras
+from ros_kd_perception.sample_drive.street.weather import WEATHERS
 from ros_kd_perception.sample_drive.training_samples import write_samples
-from ros_kd_perception.sample_drive.weather import WEATHERS
 from ros_kd_perception.system.output_paths import check_free
 
 

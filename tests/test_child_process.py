@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ros_kd_perception.demo.child_process import ChildFailed, ChildProcess
+from ros_kd_perception.demo.logged_process import ChildFailed, ChildProcess
 
 READY = "import sys, time; print('ready', flush=True); time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); " + READY
@@ -48,7 +48,7 @@ def test_waiting_has_a_limit(tmp_path: Path) -> None:
 
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from ros_kd_perception.demo.child_process import ChildProcess\n"
+        "import os, sys; from pathlib import Path; from ros_kd_perception.demo.logged_process import ChildProcess\n"
         f"child = ChildProcess('w', [sys.executable, '-c', {READY!r}], os.environ, Path({str(tmp_path / 'c.log')!r}))\n"
         "child.wait_for_line('ready', 20); print(child._process.pid, flush=True); os.kill(os.getpid(), 9)"
     )

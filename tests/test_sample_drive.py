@@ -12,7 +12,7 @@ from ros_kd_perception.model.classes import SEGMENTATION_ID_OF_DETECTION_ID
 from ros_kd_perception.sample_drive import WEATHERS, CameraModel, SampleDrive, default_cameras, random_camera
 from ros_kd_perception.sample_drive.camera import CarPose
 from ros_kd_perception.sample_drive.drive import MIN_BOX_HEIGHT_SHARE, MIN_VISIBLE_SHARE
-from ros_kd_perception.sample_drive.world import FIRST_INSTANCE, PAVEMENT, ROAD, SKY
+from ros_kd_perception.sample_drive.street.world import FIRST_INSTANCE, PAVEMENT, ROAD, SKY
 
 SIZE = (480, 270)
 
@@ -54,7 +54,7 @@ def test_boxes_are_the_extents_of_what_is_visible(drive, views):
 
 def test_mostly_hidden_objects_get_no_box_but_keep_their_pixels():
     """A car behind a van: visible pixels below the share leave the boxes, not the mask."""
-    from ros_kd_perception.sample_drive.canvas import Canvas, Face
+    from ros_kd_perception.sample_drive.canvas.canvas import Canvas, Face
 
     drive = SampleDrive(3, "day", 4.0, default_cameras(*SIZE))
     canvas = Canvas(drive.cameras[0], drive.cameras[0].pose(CarPose(0.0, 0.0, 0.0)))

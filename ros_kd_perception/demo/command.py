@@ -23,10 +23,10 @@ from ros_kd_perception import render_drive
 from ros_kd_perception.bags.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.bags.reader import BagError, BagReader
 from ros_kd_perception.candidates.trial import try_model
-from ros_kd_perception.demo.child_process import ChildFailed
 from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES, DriveNames, write_outputs
 from ros_kd_perception.demo.drive_summary import REASONS
 from ros_kd_perception.demo.live_drive import LiveFiles, LivePlan, run_live_drive
+from ros_kd_perception.demo.logged_process import ChildFailed
 from ros_kd_perception.demo.played_images import look_at_images
 from ros_kd_perception.demo.shared_memory import segment_bytes
 from ros_kd_perception.drawing.video import VideoError

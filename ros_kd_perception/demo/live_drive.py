@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ros_kd_perception.bags.reader import BagError
 from ros_kd_perception.bags.traffic_log import read_traffic
-from ros_kd_perception.demo.child_process import ChildProcess
+from ros_kd_perception.demo.logged_process import ChildProcess
 from ros_kd_perception.demo.shared_memory import write_profile
 from ros_kd_perception.parameters.camera_names import COMPRESSED_IMAGE
 from ros_kd_perception.system.ros_environment import isolated_environment

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.model.classes import SEGMENTATION_ID_OF_DETECTION_ID
-from ros_kd_perception.sample_drive.build import build_world
 from ros_kd_perception.sample_drive.camera import CameraModel, CameraPose, camera_named, default_cameras
-from ros_kd_perception.sample_drive.canvas import Canvas, box_of_id
-from ros_kd_perception.sample_drive.scene import ScenePainter
-from ros_kd_perception.sample_drive.sensor import Sensor, through_air
-from ros_kd_perception.sample_drive.world import FIRST_INSTANCE, SKY, World
+from ros_kd_perception.sample_drive.canvas.canvas import Canvas, box_of_id
+from ros_kd_perception.sample_drive.frame.scene import ScenePainter
+from ros_kd_perception.sample_drive.frame.sensor import Sensor, through_air
+from ros_kd_perception.sample_drive.street.build import build_world
+from ros_kd_perception.sample_drive.street.world import FIRST_INSTANCE, SKY, World
 
 MIN_VISIBLE_SHARE = 0.2
 MIN_BOX_HEIGHT_SHARE = 0.012

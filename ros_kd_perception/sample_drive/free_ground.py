@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.camera import Array, CameraPose, CarPose, rotation_z
-from ros_kd_perception.sample_drive.road import ROAD_ID
-from ros_kd_perception.sample_drive.world import World
+from ros_kd_perception.sample_drive.street.road import ROAD_ID
+from ros_kd_perception.sample_drive.street.world import World
 
 _SHIFT = 4  # cv2 takes polygon corners in sixteenths of a pixel
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ros_kd_perception.sample_drive.camera import random_camera
 from ros_kd_perception.sample_drive.drive import RenderedView, SampleDrive
 from ros_kd_perception.sample_drive.render_pool import render_pool
-from ros_kd_perception.sample_drive.weather import WEATHERS
+from ros_kd_perception.sample_drive.street.weather import WEATHERS
 from ros_kd_perception.system.output_paths import check_folder, make_folder
 
 FRAMES_PER_SEED = 4

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ros_kd_perception.sample_drive.camera import Array, cross, rotation_z, unit
-from ros_kd_perception.sample_drive.canvas import Color, Face
-from ros_kd_perception.sample_drive.shapes import Light, scaled, wheel_disc
+from ros_kd_perception.sample_drive.canvas.canvas import Color, Face
+from ros_kd_perception.sample_drive.canvas.shapes import Light, scaled, wheel_disc
 
 PAINTS: tuple[Color, ...] = (
     (150, 155, 158), (120, 124, 128), (40, 40, 42), (28, 28, 30), (215, 218, 220), (110, 50, 30), (90, 60, 40),

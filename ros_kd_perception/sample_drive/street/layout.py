@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from ros_kd_perception.sample_drive import facades, foliage
-from ros_kd_perception.sample_drive.buildings import STREET_KINDS, StreetKind, build_row
-from ros_kd_perception.sample_drive.facades import FacadeStyle
-from ros_kd_perception.sample_drive.panel import Panel, Texture
-from ros_kd_perception.sample_drive.road import KERB_M, Junction, free_stretches
-from ros_kd_perception.sample_drive.world import BUILDING, FENCE, TREE, Tree, World
+from ros_kd_perception.sample_drive.canvas.panel import Panel, Texture
+from ros_kd_perception.sample_drive.street.road import KERB_M, Junction, free_stretches
+from ros_kd_perception.sample_drive.street.world import BUILDING, FENCE, TREE, Tree, World
+from ros_kd_perception.sample_drive.things import facades, foliage
+from ros_kd_perception.sample_drive.things.buildings import STREET_KINDS, StreetKind, build_row
+from ros_kd_perception.sample_drive.things.facades import FacadeStyle
 
 _UP = np.array([0.0, 0.0, 1.0])
 _KIND_SHARES = (0.34, 0.28, 0.12, 0.16, 0.1)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.camera import Array
-from ros_kd_perception.sample_drive.canvas import NEAR_M, Canvas
-from ros_kd_perception.sample_drive.noise import seamless_noise
-from ros_kd_perception.sample_drive.world import PAVEMENT, ROAD, World
+from ros_kd_perception.sample_drive.canvas.canvas import NEAR_M, Canvas
+from ros_kd_perception.sample_drive.canvas.noise import seamless_noise
+from ros_kd_perception.sample_drive.street.world import PAVEMENT, ROAD, World
 
 _FINE_TILE_M, _COARSE_TILE_M = 6.0, 48.0
 _TILE_PX = 512

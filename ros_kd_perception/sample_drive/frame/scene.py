@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.camera import Array, unit
-from ros_kd_perception.sample_drive.canvas import Canvas
-from ros_kd_perception.sample_drive.furniture import Bin, Pole
-from ros_kd_perception.sample_drive.ground import GroundPainter
-from ros_kd_perception.sample_drive.panel import Panel
-from ros_kd_perception.sample_drive.people import Person
-from ros_kd_perception.sample_drive.shadows import shadows_of
-from ros_kd_perception.sample_drive.sky import SkyPainter
-from ros_kd_perception.sample_drive.world import POLE, TREE, UNLABELED_IDENTITY, Tree, World
+from ros_kd_perception.sample_drive.canvas.canvas import Canvas
+from ros_kd_perception.sample_drive.canvas.panel import Panel
+from ros_kd_perception.sample_drive.frame.ground import GroundPainter
+from ros_kd_perception.sample_drive.frame.shadows import shadows_of
+from ros_kd_perception.sample_drive.frame.sky import SkyPainter
+from ros_kd_perception.sample_drive.street.world import POLE, TREE, UNLABELED_IDENTITY, Tree, World
+from ros_kd_perception.sample_drive.things.furniture import Bin, Pole
+from ros_kd_perception.sample_drive.things.people import Person
 
 # What is farther is smaller than a few pixels, or hidden by the street.
 FAR_M, CAR_FAR_M, PERSON_FAR_M = 190.0, 130.0, 90.0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ros_kd_perception.sample_drive import foliage
 from ros_kd_perception.sample_drive.camera import Array, unit
-from ros_kd_perception.sample_drive.canvas import Color
-from ros_kd_perception.sample_drive.furniture import Bin, Pole, Sign
-from ros_kd_perception.sample_drive.layout import Layout
-from ros_kd_perception.sample_drive.paving import Crossing
-from ros_kd_perception.sample_drive.road import KERB_M
-from ros_kd_perception.sample_drive.shapes import scaled
-from ros_kd_perception.sample_drive.world import FENCE
+from ros_kd_perception.sample_drive.canvas.canvas import Color
+from ros_kd_perception.sample_drive.canvas.shapes import scaled
+from ros_kd_perception.sample_drive.street.layout import Layout
+from ros_kd_perception.sample_drive.street.paving import Crossing
+from ros_kd_perception.sample_drive.street.road import KERB_M
+from ros_kd_perception.sample_drive.street.world import FENCE
+from ros_kd_perception.sample_drive.things import foliage
+from ros_kd_perception.sample_drive.things.furniture import Bin, Pole, Sign
 
 _UP = np.array([0.0, 0.0, 1.0])
 _POLE_COLORS: tuple[Color, ...] = (

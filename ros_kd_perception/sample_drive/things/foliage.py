@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.sample_drive.canvas import Color
-from ros_kd_perception.sample_drive.noise import grain, stains
-from ros_kd_perception.sample_drive.panel import Texture
+from ros_kd_perception.sample_drive.canvas.canvas import Color
+from ros_kd_perception.sample_drive.canvas.noise import grain, stains
+from ros_kd_perception.sample_drive.canvas.panel import Texture
 
 LEAF_COLORS: tuple[Color, ...] = (
     (38, 74, 62), (34, 60, 50), (48, 86, 80), (54, 84, 90), (36, 54, 42), (60, 96, 96), (54, 82, 104), (30, 44, 40),

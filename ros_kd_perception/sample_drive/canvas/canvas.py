@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.camera import Array, CameraModel, CameraPose, cross, unit
-from ros_kd_perception.sample_drive.panel import Panel, Texture
+from ros_kd_perception.sample_drive.canvas.panel import Panel, Texture
 
 NEAR_M = 0.25
 _SHIFT = 4  # cv2 takes polygon corners in sixteenths of a pixel

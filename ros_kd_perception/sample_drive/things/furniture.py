@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ros_kd_perception.sample_drive.camera import Array, unit
-from ros_kd_perception.sample_drive.canvas import Color, Face, facing_polygon
-from ros_kd_perception.sample_drive.shapes import Light, box, disc, limb, post, scaled
+from ros_kd_perception.sample_drive.canvas.canvas import Color, Face, facing_polygon
+from ros_kd_perception.sample_drive.canvas.shapes import Light, box, disc, limb, post, scaled
 
 _UP = np.array([0.0, 0.0, 1.0])
 

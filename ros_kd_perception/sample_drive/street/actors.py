@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ros_kd_perception.sample_drive.camera import Array
-from ros_kd_perception.sample_drive.canvas import Face
-from ros_kd_perception.sample_drive.people import Person
-from ros_kd_perception.sample_drive.road import RoadPath
-from ros_kd_perception.sample_drive.shapes import Light
-from ros_kd_perception.sample_drive.vehicles import Car
+from ros_kd_perception.sample_drive.canvas.canvas import Face
+from ros_kd_perception.sample_drive.canvas.shapes import Light
+from ros_kd_perception.sample_drive.street.road import RoadPath
+from ros_kd_perception.sample_drive.things.people import Person
+from ros_kd_perception.sample_drive.things.vehicles import Car
 
 
 @dataclass(frozen=True)

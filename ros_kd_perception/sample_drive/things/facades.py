@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.sample_drive.canvas import Color
-from ros_kd_perception.sample_drive.noise import apply_gain, grain, stains
-from ros_kd_perception.sample_drive.panel import Texture
+from ros_kd_perception.sample_drive.canvas.canvas import Color
+from ros_kd_perception.sample_drive.canvas.noise import apply_gain, grain, stains
+from ros_kd_perception.sample_drive.canvas.panel import Texture
 
 PX_PER_M = 22
 Picture = NDArray[np.uint8]

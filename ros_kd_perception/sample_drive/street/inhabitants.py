@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ros_kd_perception.sample_drive.actors import Actor, Motion
-from ros_kd_perception.sample_drive.people import Person
-from ros_kd_perception.sample_drive.road import KERB_M
-from ros_kd_perception.sample_drive.vehicles import Car
-from ros_kd_perception.sample_drive.world import BICYCLIST, CAR, PEDESTRIAN, World
+from ros_kd_perception.sample_drive.street.actors import Actor, Motion
+from ros_kd_perception.sample_drive.street.road import KERB_M
+from ros_kd_perception.sample_drive.street.world import BICYCLIST, CAR, PEDESTRIAN, World
+from ros_kd_perception.sample_drive.things.people import Person
+from ros_kd_perception.sample_drive.things.vehicles import Car
 
 
 def populate(rng: np.random.Generator, world: World, along: tuple[float, float], duration_s: float) -> None:

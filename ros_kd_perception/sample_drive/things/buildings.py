@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from ros_kd_perception.sample_drive import facades
 from ros_kd_perception.sample_drive.camera import Array, cross, unit
-from ros_kd_perception.sample_drive.facades import FacadeStyle
-from ros_kd_perception.sample_drive.panel import Panel, Texture
-from ros_kd_perception.sample_drive.shapes import Light
+from ros_kd_perception.sample_drive.canvas.panel import Panel, Texture
+from ros_kd_perception.sample_drive.canvas.shapes import Light
+from ros_kd_perception.sample_drive.things import facades
+from ros_kd_perception.sample_drive.things.facades import FacadeStyle
 
 _UP = np.array([0.0, 0.0, 1.0])
 

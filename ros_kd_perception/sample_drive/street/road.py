@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.camera import Array
-from ros_kd_perception.sample_drive.canvas import Color
+from ros_kd_perception.sample_drive.canvas.canvas import Color
 
 KERB_M = 0.1
 ROAD_ID, PAVEMENT_ID, TREE_ID = 3, 4, 5

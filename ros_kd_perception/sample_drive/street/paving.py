@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ros_kd_perception.sample_drive.camera import Array
-from ros_kd_perception.sample_drive.road import (
+from ros_kd_perception.sample_drive.street.road import (
     KERB_M,
     PAVEMENT_ID,
     ROAD_ID,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.sample_drive.camera import Array, CameraModel, CameraPose
-from ros_kd_perception.sample_drive.weather import Weather
+from ros_kd_perception.sample_drive.street.weather import Weather
 
 Image = NDArray[np.uint8]
 

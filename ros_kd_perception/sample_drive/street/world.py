@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.model.classes import UNLABELED_ID
-from ros_kd_perception.sample_drive.actors import Actor, Motion
-from ros_kd_perception.sample_drive.buildings import Building
 from ros_kd_perception.sample_drive.camera import Array, CarPose
-from ros_kd_perception.sample_drive.furniture import Bin, Pole, Sign
-from ros_kd_perception.sample_drive.panel import Panel, Texture
-from ros_kd_perception.sample_drive.paving import Crossing
-from ros_kd_perception.sample_drive.road import CrossSection, GroundPatches, Junction, RoadPath
-from ros_kd_perception.sample_drive.weather import Weather
+from ros_kd_perception.sample_drive.canvas.panel import Panel, Texture
+from ros_kd_perception.sample_drive.street.actors import Actor, Motion
+from ros_kd_perception.sample_drive.street.paving import Crossing
+from ros_kd_perception.sample_drive.street.road import CrossSection, GroundPatches, Junction, RoadPath
+from ros_kd_perception.sample_drive.street.weather import Weather
+from ros_kd_perception.sample_drive.things.buildings import Building
+from ros_kd_perception.sample_drive.things.furniture import Bin, Pole, Sign
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
 # In the id buffer: 0 nothing, class id + 1 for things that are not told apart, then the instances.

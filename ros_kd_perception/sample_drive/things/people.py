@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ros_kd_perception.sample_drive.camera import Array, unit
-from ros_kd_perception.sample_drive.canvas import Color, Face
-from ros_kd_perception.sample_drive.shapes import Light, disc, limb, scaled, wheel_disc
+from ros_kd_perception.sample_drive.canvas.canvas import Color, Face
+from ros_kd_perception.sample_drive.canvas.shapes import Light, disc, limb, scaled, wheel_disc
 
 SKINS: tuple[Color, ...] = ((140, 165, 205), (120, 150, 200), (90, 120, 170), (60, 85, 130), (45, 60, 90))
 COATS: tuple[Color, ...] = (

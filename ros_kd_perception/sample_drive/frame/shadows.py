@@ -5,11 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ros_kd_perception.sample_drive.actors import Actor
-from ros_kd_perception.sample_drive.buildings import Building
 from ros_kd_perception.sample_drive.camera import Array, rotation_z
-from ros_kd_perception.sample_drive.vehicles import Car
-from ros_kd_perception.sample_drive.world import BICYCLIST, Tree, World
+from ros_kd_perception.sample_drive.street.actors import Actor
+from ros_kd_perception.sample_drive.street.world import BICYCLIST, Tree, World
+from ros_kd_perception.sample_drive.things.buildings import Building
+from ros_kd_perception.sample_drive.things.vehicles import Car
 
 Shadow = tuple[Array, float]
 _SUNNY = 0.2  # below this share of direct sun nothing casts an outline

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ros_kd_perception.sample_drive.canvas import Color
-from ros_kd_perception.sample_drive.shapes import Light
+from ros_kd_perception.sample_drive.canvas.canvas import Color
+from ros_kd_perception.sample_drive.canvas.shapes import Light
 
 
 @dataclass(frozen=True)

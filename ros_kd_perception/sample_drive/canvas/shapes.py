@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ros_kd_perception.sample_drive.camera import Array, cross, unit
-from ros_kd_perception.sample_drive.canvas import Color, Face
+from ros_kd_perception.sample_drive.canvas.canvas import Color, Face
 
 _UP = np.array([0.0, 0.0, 1.0])
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ros_kd_perception.sample_drive.actors import Motion
-from ros_kd_perception.sample_drive.inhabitants import populate
-from ros_kd_perception.sample_drive.layout import Layout
-from ros_kd_perception.sample_drive.paving import Crossing, pave
-from ros_kd_perception.sample_drive.road import CrossSection, Junction, RoadPath
-from ros_kd_perception.sample_drive.roadside import Roadside
-from ros_kd_perception.sample_drive.weather import draw_weather
-from ros_kd_perception.sample_drive.world import World
+from ros_kd_perception.sample_drive.street.actors import Motion
+from ros_kd_perception.sample_drive.street.inhabitants import populate
+from ros_kd_perception.sample_drive.street.layout import Layout
+from ros_kd_perception.sample_drive.street.paving import Crossing, pave
+from ros_kd_perception.sample_drive.street.road import CrossSection, Junction, RoadPath
+from ros_kd_perception.sample_drive.street.roadside import Roadside
+from ros_kd_perception.sample_drive.street.weather import draw_weather
+from ros_kd_perception.sample_drive.street.world import World
 
 AHEAD_M, BEHIND_M = 190.0, 50.0
 

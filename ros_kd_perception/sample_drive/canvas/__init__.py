@@ -1,0 +1,1 @@
+"""Drawing in floating point: canvas, panels, shapes, noise."""

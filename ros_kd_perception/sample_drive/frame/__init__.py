@@ -1,0 +1,1 @@
+"""From a street to one frame: ground, sky, shadows, the scene and its sensor."""
