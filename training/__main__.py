@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.system.output_paths import OutputPathError
-from training.disk_errors import sentence_about
-from training.errors import CheckpointError, DataError, RecipeError
+from training.errors import CheckpointError, DataError, RecipeError, sentence_about
 
 DESCRIPTION = "Train, evaluate, compare or export students."
 COMMANDS = {

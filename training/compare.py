@@ -19,8 +19,7 @@ from training.data.registry import open_source
 from training.data.source import FrameFolder
 from training.data.validation import check_scored
 from training.devices import check_devices
-from training.disk_errors import writing_to
-from training.errors import CheckpointError
+from training.errors import CheckpointError, writing_to
 from training.evaluate import evaluate, open_model, write_text
 from training.run_files import folder_of
 from training.run_inputs import RunInputs

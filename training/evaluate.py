@@ -22,8 +22,7 @@ from ros_kd_perception.system.output_paths import make_folder
 from training.checkpoint import load_student
 from training.data.sample import Sample
 from training.data.source import FrameFolder
-from training.disk_errors import writing_to
-from training.errors import DataError
+from training.errors import DataError, writing_to
 from training.export_settings import ExportSettings
 from training.input_size import choose_input_size
 from training.model_size import ModelSize, size_of_onnx, size_of_student

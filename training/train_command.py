@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from training.devices import add_devices, add_nodes
-from training.disk_errors import writing_to
+from training.errors import writing_to
 from training.recipe_reader import load_recipe
 from training.run_files import folder_of, open_run
 

@@ -11,7 +11,7 @@ import pytest
 import training.evaluate
 from training import __main__ as command_line
 from training import evaluate_command
-from training.disk_errors import sentence_about, writing_to
+from training.errors import sentence_about, writing_to
 
 
 def no_space() -> OSError:
