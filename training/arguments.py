@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ros_kd_perception.system.output_paths import OutputPathError, check_writable
-from training.names import FOLDER_NAME_RULE, is_folder_name
+from training.config.names import FOLDER_NAME_RULE, is_folder_name
 
 MAX_THREADS = 256
 MAX_COUNT = 1_000_000_000

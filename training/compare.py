@@ -15,8 +15,8 @@ from training.checkpoint import read_notes
 from training.compare_inputs import check_inputs, find_overlaps
 from training.compare_recipe import ComparisonRecipe, PlannedRun
 from training.compare_report import write_report
-from training.data.registry import open_source
-from training.data.source import FrameFolder
+from training.data.readers.base import FrameFolder
+from training.data.readers.registry import open_source
 from training.data.validation import check_scored
 from training.devices import check_devices
 from training.errors import CheckpointError, writing_to

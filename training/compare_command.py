@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ros_kd_perception.system.output_paths import check_writable
 from training.compare_recipe import ComparisonRecipe, plan
+from training.config.reader import load_section
 from training.devices import add_devices
-from training.recipe_reader import load_section
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from training.checkpoint import INFO_KEY, load_student, read_checkpoint
 from training.compare_recipe import ComparisonRecipe, PlannedRun
+from training.config.reader import parse_recipe
+from training.config.recipe import Recipe, SourceRecipe
+from training.data.readers.base import select_frames
 from training.data.run_frames import RunFrames
-from training.data.source import select_frames
 from training.errors import CheckpointError, DataError, RecipeError
 from training.lightning_module import StudentTraining
-from training.recipe import Recipe, SourceRecipe
-from training.recipe_reader import parse_recipe
 from training.run_inputs import RunInputs
 
 

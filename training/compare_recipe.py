@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from training.config.names import FOLDER_NAME_RULE, is_folder_name
+from training.config.reader import load_recipe
+from training.config.recipe import UNLABELED_KINDS, Recipe, SourceRecipe, check_input_size
 from training.errors import RecipeError
-from training.names import FOLDER_NAME_RULE, is_folder_name
-from training.recipe import UNLABELED_KINDS, Recipe, SourceRecipe, check_input_size
-from training.recipe_reader import load_recipe
 from training.run_files import last_checkpoint_of
 
 # What two recipes must have in common to be trained at one budget, and so must what they start from: a better start is

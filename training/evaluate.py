@@ -20,13 +20,13 @@ from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import Detections, Perception
 from ros_kd_perception.system.output_paths import make_folder
 from training.checkpoint import load_student
+from training.config.input_size import choose_input_size
+from training.config.recipe import check_input_size
+from training.data.readers.base import FrameFolder
 from training.data.sample import Sample
-from training.data.source import FrameFolder
 from training.errors import DataError, writing_to
 from training.export_settings import ExportSettings
-from training.input_size import choose_input_size
 from training.model_size import ModelSize, size_of_onnx, size_of_student
-from training.recipe import check_input_size
 from training.scoring import SCORE_FLOOR, FrameScorer
 from training.torch_model import TorchModel
 

@@ -16,8 +16,8 @@ from ros_kd_perception.model.contract import (
     InputSpec,
     ModelContract,
 )
+from training.config.recipe import MAX_DETECTIONS
 from training.networks.strides import SEGMENTATION_STRIDE
-from training.recipe import MAX_DETECTIONS
 
 # A share of few cells is less than one: this many may always differ on another provider, where classes are a tie.
 GOLDEN_TIED_CELLS = 4

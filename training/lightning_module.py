@@ -16,6 +16,7 @@ from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLAS
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from training.checkpoint import INFO_KEY, CheckpointInfo, class_names, git_commit, load_weights_into
+from training.config.recipe import OptimizerRecipe, Recipe
 from training.data.batch import Batch
 from training.data.sample import Sample
 from training.ema import AveragedWeights
@@ -24,7 +25,6 @@ from training.export_settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.student import Student, build_recipe_student
 from training.objective import build_objective
-from training.recipe import OptimizerRecipe, Recipe
 from training.run_inputs import RunInputs
 from training.scoring import SCORE_FLOOR, FrameScorer
 from training.torch_model import TorchModel

@@ -7,12 +7,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from training.config.recipe import Recipe
 from training.distillation.cache import OutputCache
-from training.distillation.objective import DistillationLoss
+from training.distillation.loss import DistillationLoss
 from training.distillation.teacher import Teacher, check_teacher
 from training.losses import SupervisedLoss
 from training.networks.student import Student
-from training.recipe import Recipe
 
 
 def build_objective(recipe: Recipe, student: Student, data_fingerprint: str) -> SupervisedLoss | DistillationLoss:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from training.config.reader import load_recipe
 from training.devices import add_devices, add_nodes
 from training.errors import writing_to
-from training.recipe_reader import load_recipe
 from training.run_files import folder_of, open_run
 
 

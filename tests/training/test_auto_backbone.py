@@ -17,6 +17,8 @@ from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from training.__main__ import main
 from training.checkpoint import load_student
+from training.config.reader import load_recipe
+from training.config.recipe import BackboneRecipe
 from training.errors import CheckpointError, RecipeError
 from training.export import export_student
 from training.export_settings import ExportSettings
@@ -32,8 +34,6 @@ from training.networks.auto_backbone import (
     rebuild_backbone,
 )
 from training.networks.student import Student, build_recipe_student, build_student
-from training.recipe import BackboneRecipe
-from training.recipe_reader import load_recipe
 from training.train import train
 
 HEIGHT, WIDTH = 64, 96

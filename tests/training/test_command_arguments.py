@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from training.__main__ import main
-from training.recipe_reader import load_recipe
+from training.config.reader import load_recipe
 from training.train import train
 
 ROOT = Path(__file__).resolve().parents[2]

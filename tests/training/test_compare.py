@@ -16,8 +16,8 @@ from training.checkpoint import INFO_KEY, read_checkpoint
 from training.compare_recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
 from training.compare_report import write_report
 from training.compare_statistics import difference, spread
+from training.config.recipe import SourceRecipe
 from training.errors import RecipeError
-from training.recipe import SourceRecipe
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
 

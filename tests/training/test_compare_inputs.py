@@ -14,10 +14,10 @@ from training import compare
 from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo
 from training.compare_inputs import check_inputs, find_overlaps
 from training.compare_recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
+from training.config.reader import load_recipe, load_section
+from training.config.recipe import Recipe, SourceRecipe
 from training.errors import CheckpointError
 from training.networks.student import build_student
-from training.recipe import Recipe, SourceRecipe
-from training.recipe_reader import load_recipe, load_section
 from training.run_inputs import RunInputs
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.config.recipe import AugmentationRecipe
 from training.data.augmentation import augment, cut, erase, flip, paste_rare
 from training.data.sample import Sample
-from training.recipe import AugmentationRecipe
 
 GEOMETRY_ONLY = AugmentationRecipe(
     brightness=0, contrast=0, gamma=0, saturation=0, gain=0, hue_degrees=0, grey=0, blur=0, noise=0, jpeg=0, shade=0

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from checkout import ROOT
 
-from training.data.camvid import CamVidFolder, boxes_from_regions
-from training.data.registry import open_source
-from training.data.source import RenderedFolder
+from training.config.recipe import SourceRecipe
+from training.data.readers.base import RenderedFolder
+from training.data.readers.camvid import CamVidFolder, boxes_from_regions
+from training.data.readers.registry import open_source
 from training.errors import DataError
-from training.recipe import SourceRecipe
 
 # Where docs/training.md puts it, or in a folder beside the checkout.
 CAMVID_PLACES = (ROOT / "data" / "camvid", ROOT.parent / "shared" / "camvid")

@@ -11,6 +11,8 @@ import torch
 from one_and_two_processes import EVERY_TERM
 from pretended_accelerator import DevicesMixed, OnAccelerator, move, pretended_accelerator
 
+from training.config.reader import load_recipe
+from training.config.recipe import Recipe
 from training.data.batch import Batch, collate
 from training.data.data_module import TrainingSet
 from training.data.run_frames import RunFrames
@@ -18,8 +20,6 @@ from training.data.sampling import Draw
 from training.export_settings import ExportSettings
 from training.lightning_module import StudentTraining
 from training.networks.student import build_student
-from training.recipe import Recipe
-from training.recipe_reader import load_recipe
 from training.torch_model import TorchModel
 from training.train import train
 

@@ -16,10 +16,7 @@ import torch
 from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
-from training.data.batch import Batch
-from training.distillation.cache import from_arrays, to_arrays
-from training.distillation.objective import DistillationLoss
-from training.distillation.recipe import (
+from training.config.distillation import (
     CrossImageRelation,
     DistillationRecipe,
     ForegroundImitation,
@@ -27,14 +24,17 @@ from training.distillation.recipe import (
     TemperatureKl,
     balance_at,
 )
+from training.config.reader import load_recipe, parse_recipe
+from training.config.recipe import Recipe
+from training.data.batch import Batch
+from training.distillation.cache import from_arrays, to_arrays
+from training.distillation.loss import DistillationLoss
 from training.distillation.teacher import Teacher, check_teacher
 from training.distillation.terms import Comparison, build_term, channels_of
 from training.errors import CheckpointError, RecipeError
 from training.losses import SupervisedLoss
 from training.networks.student import build_student
 from training.objective import build_objective
-from training.recipe import Recipe
-from training.recipe_reader import load_recipe, parse_recipe
 from training.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"

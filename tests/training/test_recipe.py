@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from training.config.reader import load_recipe, parse_recipe
+from training.config.recipe import BackboneRecipe
 from training.errors import RecipeError
-from training.recipe import BackboneRecipe
-from training.recipe_reader import load_recipe, parse_recipe
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"
 RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))

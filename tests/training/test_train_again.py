@@ -12,11 +12,11 @@ import torch
 
 from training.__main__ import main
 from training.checkpoint import read_checkpoint
+from training.config.reader import load_recipe
+from training.config.recipe import Recipe
 from training.errors import CheckpointError, RecipeError
 from training.lightning_module import StudentTraining, all_finite
 from training.networks.student import build_student
-from training.recipe import Recipe
-from training.recipe_reader import load_recipe
 from training.run_callbacks import DataClock
 from training.train import train
 

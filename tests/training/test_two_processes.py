@@ -61,7 +61,7 @@ from training.data.batch import Batch
 from training.distillation.terms import Comparison, build_term, channels_of
 from training.networks.heads import DetectionOutputs
 from training.networks.student import StudentFeatures, StudentOutputs
-from training.recipe_reader import parse_recipe
+from training.config.reader import parse_recipe
 
 folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
@@ -146,9 +146,9 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
 
 def test_run_of_two_processes_notes_the_figures_that_one_finds(rendered_samples: Path, tmp_path: Path) -> None:
     from training.checkpoint import load_student
-    from training.data.registry import open_source
+    from training.config.recipe import SourceRecipe
+    from training.data.readers.registry import open_source
     from training.evaluate import evaluate, open_model
-    from training.recipe import SourceRecipe
 
     folders = [f"data.train.0.folder={rendered_samples}", f"output={tmp_path}", "size=n", "epochs=1"]
     folders += [f"validation.{task}.folder={rendered_samples}" for task in ("segmentation", "detection")]

@@ -10,10 +10,10 @@ import pytest
 from one_and_two_processes import by_one_and_by_two
 
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
-from training.data.registry import open_source
+from training.config.reader import load_recipe
+from training.config.recipe import Recipe, SourceRecipe
+from training.data.readers.registry import open_source
 from training.evaluate import evaluate, open_model
-from training.recipe import Recipe, SourceRecipe
-from training.recipe_reader import load_recipe
 from training.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ from training.data.batch import Batch
 from training.data.data_module import DrivingData
 from training.data.run_frames import RunFrames
 from training.lightning_module import StudentTraining
-from training.recipe_reader import load_recipe
+from training.config.reader import load_recipe
 
 folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)

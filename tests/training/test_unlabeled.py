@@ -17,13 +17,13 @@ from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from ros_kd_perception.bags.reader import BagReader, BagWriter, message_class
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
-from training.data import unlabeled
+from training.config.reader import parse_recipe
+from training.config.recipe import SourceRecipe
 from training.data.data_module import DrivingData
+from training.data.readers import unlabeled
+from training.data.readers.unlabeled import UnlabeledFolder, take_frames_out
 from training.data.run_frames import RunFrames
-from training.data.unlabeled import UnlabeledFolder, take_frames_out
 from training.errors import DataError
-from training.recipe import SourceRecipe
-from training.recipe_reader import parse_recipe
 
 SIZE_PX = (192, 128)
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.model.classes import SEGMENTATION_CLASSES, SEGMENTATION_ID_OF_DETECTION_ID, UNLABELED_ID
+from training.config.recipe import AugmentationRecipe
 from training.data.photometry import vary_colors
 from training.data.sample import Sample
-from training.recipe import AugmentationRecipe
 
 PAD_VALUE = 114  # as the letterbox of the model contract
 # A frame with a shorter side could leave no pixel in a crop of the smallest zoom that a recipe may name.

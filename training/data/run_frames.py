@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from training.data.registry import open_source
-from training.data.source import FrameFolder
+from training.config.recipe import Recipe, SourceRecipe
+from training.data.readers.base import FrameFolder
+from training.data.readers.registry import open_source
 from training.data.validation import check_something_to_learn, choose_figure
 from training.errors import DataError
-from training.recipe import Recipe, SourceRecipe
 
 
 class RunFrames:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from training.distillation.comparison import comparable, in_float32
+from training.distillation.loss_math import comparable, in_float32
 from training.losses.across_processes import mean_over_processes, processes
 from training.losses.boxes import generalized_box_iou
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from training.distillation.comparison import comparable, divergence, in_float32, mean, pearson_distance, positive
+from training.distillation.loss_math import comparable, divergence, in_float32, mean, pearson_distance, positive
 
 SMALLEST_ATTENTION = 1e-6  # length of an attention map; what is shorter comes from a layer that is silent
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.distillation.comparison import comparable, divergence, in_float32, mean, pearson_distance, positive
+from training.distillation.loss_math import comparable, divergence, in_float32, mean, pearson_distance, positive
 
 SMALLEST_LOGIT_VARIANCE = 1e-6  # so that logits which are all the same can be standardised
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.distillation.comparison import comparable, divergence, in_float32, mean, positive
+from training.distillation.loss_math import comparable, divergence, in_float32, mean, positive
 from training.losses.across_processes import gather_from_processes, rank
 
 SMALLEST_LENGTH = 1e-4  # of a vector that has a direction; below, the slope of a cosine is steep and its value chance

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from training.config import distillation as settings
 from training.data.batch import Batch
 from training.distillation import detection_losses, feature_losses, logit_losses, relation_losses
-from training.distillation import recipe as settings
 from training.networks.heads import DetectionOutputs, decode_boxes
 from training.networks.strides import SEGMENTATION_STRIDE
 from training.networks.student import StudentOutputs

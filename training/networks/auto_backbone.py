@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.config.reader import suggestion
+from training.config.recipe import BackboneRecipe
 from training.errors import RecipeError
-from training.recipe import BackboneRecipe
-from training.recipe_reader import suggestion
 
 if TYPE_CHECKING:
     # At run time it is imported where a recipe asks for it: it takes seconds to load.

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from training.config.recipe import Recipe
 from training.networks.auto_backbone import TransformersBackbone, build_backbone
 from training.networks.backbone import Backbone
 from training.networks.blocks import fuse_blocks
 from training.networks.heads import DetectionBranch, DetectionOutputs, SegmentationHead
 from training.networks.neck import FeaturePyramid
 from training.networks.strides import DETECTION_STRIDES
-from training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Recipes: what a training run is, and what makes sense together; `training.recipe_reader` reads them from YAML."""
+"""Recipes: what a training run is, and what makes sense together; `training.config.reader` reads them from YAML."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import yaml
 
 from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
 from ros_kd_perception.model.contract import MAX_SIDE_PX
-from training.distillation.recipe import DistillationRecipe
+from training.config.distillation import DistillationRecipe
+from training.config.names import FOLDER_NAME_RULE, is_folder_name
 from training.errors import RecipeError
-from training.names import FOLDER_NAME_RULE, is_folder_name
 
 MAX_DETECTIONS = 100  # of an export
 UNLABELED_KINDS = ("unlabeled", "bag")  # of sources

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ros_kd_perception.model.classes import SEGMENTATION_CLASSES, UNLABELED_ID
+from training.config.recipe import SourceRecipe
 from training.data.boxes_file import Boxes, read_boxes_file
 from training.data.image_files import (
     OTHER_PICTURE_SUFFIXES,
@@ -26,7 +27,6 @@ from training.data.image_files import (
 from training.data.label_counts import LabelCounts
 from training.data.sample import Sample
 from training.errors import DataError
-from training.recipe import SourceRecipe
 
 ClassIds = NDArray[np.uint8] | NDArray[np.uint16]
 Labels = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]

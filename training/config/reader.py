@@ -1,4 +1,4 @@
-"""Reads recipes: YAML checked into the dataclasses of `training.recipe` before anything slow starts."""
+"""Reads recipes: YAML checked into the dataclasses of `training.config.recipe` before anything slow starts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from training.config.recipe import Recipe
+from training.config.yaml_text import read_yaml
 from training.errors import RecipeError
-from training.recipe import Recipe
-from training.yaml_text import read_yaml
 
 MAX_RECIPE_BYTES = 1 << 20
 MAX_SHOWN_CHARACTERS = 120

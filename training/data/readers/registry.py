@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.data.camvid import CamVidFolder
-from training.data.source import FrameFolder, RenderedFolder
-from training.data.unlabeled import UnlabeledFolder, take_frames_out
-from training.recipe import SourceRecipe
+from training.config.recipe import SourceRecipe
+from training.data.readers.base import FrameFolder, RenderedFolder
+from training.data.readers.camvid import CamVidFolder
+from training.data.readers.unlabeled import UnlabeledFolder, take_frames_out
 
 FOLDERS: dict[str, type[FrameFolder]] = {
     "rendered": RenderedFolder,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ros_kd_perception.model.contract import MAX_SIDE_PX
 from training.arguments import whole_number
+from training.config.reader import parse_recipe
+from training.config.recipe import ValidationRecipe
 from training.errors import CheckpointError, RecipeError
-from training.recipe import ValidationRecipe
-from training.recipe_reader import parse_recipe
 
 if TYPE_CHECKING:
     from training.checkpoint import CheckpointInfo

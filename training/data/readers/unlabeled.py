@@ -17,11 +17,11 @@ from ros_kd_perception.bags.reader import BagError, BagReader, logs_of, read_cam
 from ros_kd_perception.model.classes import UNLABELED_ID
 from ros_kd_perception.structures import BadFrame, UInt8Array
 from ros_kd_perception.system.output_paths import OutputPathError, make_folder
+from training.config.recipe import SourceRecipe
 from training.data.augmentation import SOURCE_SIDE_MIN_PX
 from training.data.image_files import UPRIGHT, exif_orientation
-from training.data.source import FrameFolder, Labels
+from training.data.readers.base import FrameFolder, Labels
 from training.errors import DataError
-from training.recipe import SourceRecipe
 
 FRAMES_FOLDER = Path("out/frames")
 THUMBNAIL_SIZE_PX = (32, 18)

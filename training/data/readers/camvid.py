@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.model.classes import SEGMENTATION_ID_OF_DETECTION_ID, UNLABELED_ID
-from training.data.source import ClassIds, LabeledFolder
-from training.recipe import SourceRecipe
+from training.config.recipe import SourceRecipe
+from training.data.readers.base import ClassIds, LabeledFolder
 
 VOID_ID = 11
 REGION_AREA_MIN_PX = 40

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from training.config.distillation import DistillationRecipe, balance_at
 from training.data.batch import Batch
-from training.distillation.recipe import DistillationRecipe, balance_at
 from training.distillation.teacher import Teacher
 from training.distillation.terms import Comparison, build_term, channels_of
 from training.losses import SupervisedLoss

@@ -1,0 +1,1 @@
+"""Data on disk: one reader for each kind of folder."""
