@@ -18,10 +18,10 @@ from training.errors import CheckpointError, DataError, RecipeError, sentence_ab
 
 DESCRIPTION = "Train, evaluate, compare or export students."
 COMMANDS = {
-    "train": ("training.train_command", "train a student by a recipe"),
-    "evaluate": ("training.evaluate_command", "score a checkpoint or an exported file on labelled frames"),
-    "compare": ("training.compare_command", "train several ways over several seeds and say what it was worth"),
-    "export": ("training.export_command", "write a checkpoint's student as one ONNX file"),
+    "train": ("training.run.command", "train a student by a recipe"),
+    "evaluate": ("training.evaluation.command", "score a checkpoint or an exported file on labelled frames"),
+    "compare": ("training.compare.command", "train several ways over several seeds and say what it was worth"),
+    "export": ("training.export.command", "write a checkpoint's student as one ONNX file"),
 }
 
 

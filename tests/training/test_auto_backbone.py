@@ -20,10 +20,9 @@ from training.checkpoint import load_student
 from training.config.reader import load_recipe
 from training.config.recipe import BackboneRecipe
 from training.errors import CheckpointError, RecipeError
-from training.export import export_student
-from training.export_settings import ExportSettings
-from training.lightning_module import split_by_decay
-from training.model_size import size_of_onnx, size_of_student
+from training.evaluation.model_size import size_of_onnx, size_of_student
+from training.export.export import export_student
+from training.export.settings import ExportSettings
 from training.networks.auto_backbone import (
     TransformersBackbone,
     _build,
@@ -34,7 +33,8 @@ from training.networks.auto_backbone import (
     rebuild_backbone,
 )
 from training.networks.student import Student, build_recipe_student, build_student
-from training.train import train
+from training.run.lightning_module import split_by_decay
+from training.run.train import train
 
 HEIGHT, WIDTH = 64, 96
 SMOKE_RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"

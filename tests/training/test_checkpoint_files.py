@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from training import checkpoint_files
-from training.checkpoint_files import WholeCheckpoints, check_room
 from training.errors import CheckpointError
+from training.run import checkpoint_files
+from training.run.checkpoint_files import WholeCheckpoints, check_room
 
 ROOT = Path(__file__).resolve().parents[2]
 # A limit on the size of files stands in for the end of the disk: the kernel refuses to write on, as it does there.
@@ -46,7 +46,7 @@ def test_what_was_there_stays(tmp_path: Path) -> None:
     WholeCheckpoints().save_checkpoint({"epoch": 1}, path)
     script = (
         "import resource, sys, torch\n"
-        "from training.checkpoint_files import WholeCheckpoints\n"
+        "from training.run.checkpoint_files import WholeCheckpoints\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "WholeCheckpoints().save_checkpoint({'values': torch.zeros(100_000)}, sys.argv[1])\n"
     )

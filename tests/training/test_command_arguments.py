@@ -10,7 +10,7 @@ import torch
 
 from training.__main__ import main
 from training.config.reader import load_recipe
-from training.train import train
+from training.run.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"

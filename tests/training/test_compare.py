@@ -13,9 +13,9 @@ import torch
 
 from training.__main__ import main
 from training.checkpoint import INFO_KEY, read_checkpoint
-from training.compare_recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
-from training.compare_report import write_report
-from training.compare_statistics import difference, spread
+from training.compare.recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
+from training.compare.report import write_report
+from training.compare.statistics import difference, spread
 from training.config.recipe import SourceRecipe
 from training.errors import RecipeError
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from training import compare
 from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo
-from training.compare_inputs import check_inputs, find_overlaps
-from training.compare_recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
+from training.compare.compare import compare
+from training.compare.inputs import check_inputs, find_overlaps
+from training.compare.recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
 from training.config.reader import load_recipe, load_section
 from training.config.recipe import Recipe, SourceRecipe
 from training.errors import CheckpointError
 from training.networks.student import build_student
-from training.run_inputs import RunInputs
+from training.run.inputs import RunInputs
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"
 RECIPE = TRAINING / "recipes" / "student_s_smoke.yaml"

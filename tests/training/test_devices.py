@@ -17,11 +17,11 @@ from training.data.batch import Batch, collate
 from training.data.data_module import TrainingSet
 from training.data.run_frames import RunFrames
 from training.data.sampling import Draw
-from training.export_settings import ExportSettings
-from training.lightning_module import StudentTraining
+from training.evaluation.torch_model import TorchModel
+from training.export.settings import ExportSettings
 from training.networks.student import build_student
-from training.torch_model import TorchModel
-from training.train import train
+from training.run.lightning_module import StudentTraining
+from training.run.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
 CONVNEXT = "{architecture: convnextv2, settings: {depths: [1, 1, 1, 1], hidden_sizes: [8, 16, 24, 32]}}"

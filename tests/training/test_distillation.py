@@ -34,8 +34,8 @@ from training.distillation.terms import Comparison, build_term, channels_of
 from training.errors import CheckpointError, RecipeError
 from training.losses import SupervisedLoss
 from training.networks.student import build_student
-from training.objective import build_objective
-from training.train import train
+from training.run.objective import build_objective
+from training.run.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
 NAMES = tuple(entry.name for entry in SEGMENTATION_CLASSES)

@@ -16,9 +16,8 @@ from PIL import Image
 from ros_kd_perception.structures import Detections
 from training.__main__ import main
 from training.config.reader import load_recipe
-from training.metrics_detection import DetectionMetrics
-from training.metrics_segmentation import SegmentationMetrics
-from training.train import train
+from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
+from training.run.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
 

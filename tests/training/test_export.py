@@ -16,19 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 import training.checkpoint
-import training.export
+import training.export.export
 from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
 from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, golden_from_text, golden_to_text
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import Detections, UInt8Array
-from training import export_command
 from training.__main__ import main
 from training.checkpoint import CheckpointInfo
-from training.export import build_graph, export_student, golden_text
-from training.export_settings import ExportSettings
+from training.export import command
+from training.export.export import build_graph, export_student, golden_text
+from training.export.parity import ParityError, ParityReport, measure_parity
+from training.export.settings import ExportSettings
 from training.networks.student import Student, build_student
-from training.parity import ParityError, ParityReport, measure_parity
 
 HEIGHT, WIDTH, MAX_DETECTIONS = 96, 160, 20
 SETTINGS = ExportSettings(
@@ -91,7 +91,7 @@ def test_graph_is_plain(exported: tuple[Path, ParityReport]) -> None:
     assert not operators & {"NonMaxSuppression", "BatchNormalization", "Loop", "If", "Scan", "NonZero"}
     assert not {node.domain for node in graph.node} - {"", "ai.onnx"}
     assert not any(item.external_data for item in graph.initializer)
-    assert str(Path(training.export.__file__).parent).encode() not in content  # no path of the exporting machine
+    assert str(Path(training.export.export.__file__).parent).encode() not in content  # no path of the exporting machine
 
 
 def test_golden_frames_are_inside(exported: tuple[Path, ParityReport]) -> None:
@@ -177,7 +177,7 @@ def test_a_wrong_file_is_refused_and_leaves_none(
     wrong = onnx.ModelProto()
     wrong.CopyFrom(graph)
     FAULTS[fault](wrong)
-    monkeypatch.setattr(training.export, "build_graph", lambda network, settings: wrong)
+    monkeypatch.setattr(training.export.export, "build_graph", lambda network, settings: wrong)
     with pytest.raises(ParityError, match=r"was not written; install the versions of torch.*setup\.py"):
         export_student(student, tmp_path / "new.onnx", SETTINGS, pictures(1, seed=7))
     assert list(tmp_path.iterdir()) == []
@@ -189,7 +189,7 @@ def test_a_refusal_leaves_the_file_of_before(
     wrong = onnx.ModelProto()
     wrong.CopyFrom(graph)
     FAULTS["input scale"](wrong)
-    monkeypatch.setattr(training.export, "build_graph", lambda network, settings: wrong)
+    monkeypatch.setattr(training.export.export, "build_graph", lambda network, settings: wrong)
     (tmp_path / "old.onnx").write_bytes(b"the last good one")
     with pytest.raises(ParityError):
         export_student(student, tmp_path / "old.onnx", SETTINGS, pictures(1, seed=7))
@@ -232,9 +232,9 @@ def test_command(
     figures.write_text(json.dumps({"miou": 0.75}))
     arguments = [str(checkpoint), "-o", str(tmp_path / "student.onnx"), "--height", "96", "--width", "160"]
     parser = argparse.ArgumentParser()
-    export_command.add_arguments(parser)
+    command.add_arguments(parser)
 
-    assert export_command.run(parser.parse_args(arguments)) == 0
+    assert command.run(parser.parse_args(arguments)) == 0
     said = capsys.readouterr().out
     assert f"16 frames of {frames}" in said
     assert "another than that of the recipe's validation" in said
@@ -243,9 +243,9 @@ def test_command(
     assert contract.metrics == {"miou": 0.25}
     assert set(contract.provenance) == {"recipe_sha256", "data_sha256", "teacher", "git_commit", "created"}
     assert contract.provenance["teacher"] == "none"
-    assert export_command.provenance(replace(info, teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
+    assert command.provenance(replace(info, teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
     # The last stage of a student may learn from labels alone; it was taught all the same.
-    assert export_command.provenance(replace(info, earlier_teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
+    assert command.provenance(replace(info, earlier_teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
 
 
 SMOKE_RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"

@@ -25,7 +25,7 @@ from training.data.augmentation import SOURCE_SIDE_MIN_PX, augment
 from training.data.readers.registry import open_source
 from training.data.sample import Sample
 from training.errors import DataError
-from training.export_command import read_network_inputs
+from training.export.command import read_network_inputs
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 CHANNELS = {GREY: 1, PALETTE: 1, RGB: 3, GREY_ALPHA: 2, RGBA: 4}

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from training.export_settings import ExportSettings
+from training.evaluation.torch_model import TorchModel
+from training.export.settings import ExportSettings
 from training.networks.backbone import Backbone
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
 from training.networks.deployed import DeployedStudent, block_uncertainty
 from training.networks.heads import DetectionOutputs, cell_centres, decode_boxes
 from training.networks.student import SIZES, Student, build_student
-from training.torch_model import TorchModel
 
 HEIGHT, WIDTH = 96, 160
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import UInt8Array
+from training.export.parity import ParityError, ParityReport, measure_parity
 from training.networks.deployed import DeployedStudent
 from training.networks.heads import SUPPRESSION, DetectionOutputs
 from training.networks.student import Student, build_student
-from training.parity import ParityError, ParityReport, measure_parity
 
 SIZES_PX = ((64, 96), (32, 160), (96, 96), (96, 160))
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]

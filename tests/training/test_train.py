@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 import torch
 
-import training.train as train_module
+import training.run.train as train_module
 from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import INFO_KEY, digest_of_weights, load_student, load_weights_into, read_checkpoint
 from training.config.reader import load_recipe
 from training.config.recipe import OptimizerRecipe, Recipe
 from training.data.run_frames import RunFrames
-from training.ema import AveragedWeights
 from training.errors import CheckpointError, RecipeError
-from training.lightning_module import rate_share, split_by_decay
 from training.networks.student import build_student
-from training.train import train
+from training.run.ema import AveragedWeights
+from training.run.lightning_module import rate_share, split_by_decay
+from training.run.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
 

@@ -15,10 +15,10 @@ from training.checkpoint import read_checkpoint
 from training.config.reader import load_recipe
 from training.config.recipe import Recipe
 from training.errors import CheckpointError, RecipeError
-from training.lightning_module import StudentTraining, all_finite
 from training.networks.student import build_student
-from training.run_callbacks import DataClock
-from training.train import train
+from training.run.callbacks import DataClock
+from training.run.lightning_module import StudentTraining, all_finite
+from training.run.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
 DROP_PATH = "backbone={architecture: convnextv2, settings: {drop_path_rate: 0.5, depths: [1, 1, 1, 1], \
@@ -154,7 +154,7 @@ def test_averaging_does_not_count_as_waiting_for_data(
 
     import time
 
-    from training.ema import AveragedWeights
+    from training.run.ema import AveragedWeights
 
     update = AveragedWeights.update
 

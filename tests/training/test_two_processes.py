@@ -148,7 +148,7 @@ def test_run_of_two_processes_notes_the_figures_that_one_finds(rendered_samples:
     from training.checkpoint import load_student
     from training.config.recipe import SourceRecipe
     from training.data.readers.registry import open_source
-    from training.evaluate import evaluate, open_model
+    from training.evaluation.evaluate import evaluate, open_model
 
     folders = [f"data.train.0.folder={rendered_samples}", f"output={tmp_path}", "size=n", "epochs=1"]
     folders += [f"validation.{task}.folder={rendered_samples}" for task in ("segmentation", "detection")]

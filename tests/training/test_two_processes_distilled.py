@@ -13,8 +13,8 @@ from training.checkpoint import digest_of_weights, load_student, read_checkpoint
 from training.config.reader import load_recipe
 from training.config.recipe import Recipe, SourceRecipe
 from training.data.readers.registry import open_source
-from training.evaluate import evaluate, open_model
-from training.train import train
+from training.evaluation.evaluate import evaluate, open_model
+from training.run.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
@@ -32,7 +32,7 @@ from torch import distributed, nn
 from training.data.batch import Batch
 from training.data.data_module import DrivingData
 from training.data.run_frames import RunFrames
-from training.lightning_module import StudentTraining
+from training.run.lightning_module import StudentTraining
 from training.config.reader import load_recipe
 
 folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -13,12 +13,11 @@ import pytest
 
 from training.__main__ import main
 from training.checkpoint import load_student
-from training.compare_report import write_report
+from training.compare.report import write_report
 from training.config.reader import load_recipe
-from training.export_command import read_metrics
-from training.metrics_detection import DetectionMetrics
-from training.metrics_segmentation import SegmentationMetrics
-from training.train import train
+from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
+from training.export.command import read_metrics
+from training.run.train import train
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
 SIZE = (128, 192)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from training.checkpoint import INFO_KEY, load_student, read_checkpoint
-from training.compare_recipe import ComparisonRecipe, PlannedRun
+from training.compare.recipe import ComparisonRecipe, PlannedRun
 from training.config.reader import parse_recipe
 from training.config.recipe import Recipe, SourceRecipe
 from training.data.readers.base import select_frames
 from training.data.run_frames import RunFrames
 from training.errors import CheckpointError, DataError, RecipeError
-from training.lightning_module import StudentTraining
-from training.run_inputs import RunInputs
+from training.run.inputs import RunInputs
+from training.run.lightning_module import StudentTraining
 
 
 def check_inputs(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> dict[str, RunInputs]:

@@ -19,7 +19,7 @@ from training.arguments import file_to_write, folder_name, number, whole_number
 from training.config.input_size import add_input_size, choose_input_size, noted_validation
 from training.data.image_files import list_images, read_image
 from training.errors import CheckpointError, DataError
-from training.export_settings import ExportSettings
+from training.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from training.checkpoint import CheckpointInfo
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         list_images(arguments.frames)  # refuses a folder without any
 
     from training.checkpoint import load_student
-    from training.export import export_student
+    from training.export.export import export_student
 
     student, info = load_student(arguments.checkpoint, arguments.weights)
     try:

@@ -12,8 +12,7 @@ from ros_kd_perception.perceiver import DivergedOutput, Perceiver
 from ros_kd_perception.structures import Frame, Perception
 from training.data.sample import Sample
 from training.errors import CheckpointError
-from training.metrics_detection import DetectionMetrics
-from training.metrics_segmentation import SegmentationMetrics
+from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 
 # Average precision ranks all detections; those under the threshold of the contract count too, down to this score.
 SCORE_FLOOR = 0.01

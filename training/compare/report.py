@@ -14,8 +14,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from training.compare_statistics import CONFIDENCE, Difference, Spread, difference, spread
-from training.evaluate import write_bytes, write_text
+from training.compare.statistics import CONFIDENCE, Difference, Spread, difference, spread
+from training.evaluation.evaluate import write_bytes, write_text
 
 SHOWN = ("miou", "ap50", "car_ap50")
 

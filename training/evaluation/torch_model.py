@@ -7,7 +7,7 @@ import torch
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import NetworkOutputs
 from ros_kd_perception.structures import UInt8Array
-from training.export_settings import ExportSettings
+from training.export.settings import ExportSettings
 from training.networks.deployed import DeployedStudent
 from training.networks.student import Student
 

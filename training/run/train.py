@@ -13,17 +13,17 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ros_kd_perception.system.output_paths import make_folder
-from training.checkpoint_files import WholeCheckpoints, check_room
 from training.config.recipe import Recipe
 from training.data.data_module import DrivingData
 from training.data.run_frames import RunFrames
-from training.devices import check_devices, refused_devices
 from training.errors import RecipeError
-from training.lightning_module import StudentTraining
-from training.objective import cache_growth
-from training.run_callbacks import DataClock, EpochLines, FolderLock, LastValidation
-from training.run_files import folder_of, open_run
-from training.stopped_run import StoppedRun
+from training.run.callbacks import DataClock, EpochLines, FolderLock, LastValidation
+from training.run.checkpoint_files import WholeCheckpoints, check_room
+from training.run.devices import check_devices, refused_devices
+from training.run.lightning_module import StudentTraining
+from training.run.objective import cache_growth
+from training.run.run_files import folder_of, open_run
+from training.run.stopped_run import StoppedRun
 
 LOGGED_EVERY_STEPS = 2
 

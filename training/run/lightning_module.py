@@ -19,15 +19,15 @@ from training.checkpoint import INFO_KEY, CheckpointInfo, class_names, git_commi
 from training.config.recipe import OptimizerRecipe, Recipe
 from training.data.batch import Batch
 from training.data.sample import Sample
-from training.ema import AveragedWeights
 from training.errors import CheckpointError
-from training.export_settings import ExportSettings
+from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
+from training.evaluation.torch_model import TorchModel
+from training.export.settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.student import Student, build_recipe_student
-from training.objective import build_objective
-from training.run_inputs import RunInputs
-from training.scoring import SCORE_FLOOR, FrameScorer
-from training.torch_model import TorchModel
+from training.run.ema import AveragedWeights
+from training.run.inputs import RunInputs
+from training.run.objective import build_objective
 
 
 class StudentTraining(lightning.LightningModule):

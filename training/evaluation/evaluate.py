@@ -25,10 +25,10 @@ from training.config.recipe import check_input_size
 from training.data.readers.base import FrameFolder
 from training.data.sample import Sample
 from training.errors import DataError, writing_to
-from training.export_settings import ExportSettings
-from training.model_size import ModelSize, size_of_onnx, size_of_student
-from training.scoring import SCORE_FLOOR, FrameScorer
-from training.torch_model import TorchModel
+from training.evaluation.model_size import ModelSize, size_of_onnx, size_of_student
+from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
+from training.evaluation.torch_model import TorchModel
+from training.export.settings import ExportSettings
 
 MARGIN_PX = 4
 

@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import UInt8Array
+from training.export.parity_reference import SCORE_ROUNDING, Reference
 from training.networks.student import Student, StudentOutputs
-from training.parity_reference import SCORE_ROUNDING, Reference
 
 _NO_CELL = 1e6  # cost of a row without a cell: above that of any number of cells that need not be there
 

@@ -11,7 +11,7 @@ from training.config.names import FOLDER_NAME_RULE, is_folder_name
 from training.config.reader import load_recipe
 from training.config.recipe import UNLABELED_KINDS, Recipe, SourceRecipe, check_input_size
 from training.errors import RecipeError
-from training.run_files import last_checkpoint_of
+from training.run.run_files import last_checkpoint_of
 
 # What two recipes must have in common to be trained at one budget, and so must what they start from: a better start is
 # budget spent before. Sources and their shares are free, for entries may differ by the frames that only a teacher sees.

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import read_notes
-from training.compare_inputs import check_inputs, find_overlaps
-from training.compare_recipe import ComparisonRecipe, PlannedRun
-from training.compare_report import write_report
+from training.compare.inputs import check_inputs, find_overlaps
+from training.compare.recipe import ComparisonRecipe, PlannedRun
+from training.compare.report import write_report
 from training.data.readers.base import FrameFolder
 from training.data.readers.registry import open_source
 from training.data.validation import check_scored
-from training.devices import check_devices
 from training.errors import CheckpointError, writing_to
-from training.evaluate import evaluate, open_model, write_text
-from training.run_files import folder_of
-from training.run_inputs import RunInputs
-from training.train import train
+from training.evaluation.evaluate import evaluate, open_model, write_text
+from training.run.devices import check_devices
+from training.run.inputs import RunInputs
+from training.run.run_files import folder_of
+from training.run.train import train
 
 Figures = dict[str, float | None]
 # By entry, name of the frames, seed and figure.

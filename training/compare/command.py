@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from ros_kd_perception.system.output_paths import check_writable
-from training.compare_recipe import ComparisonRecipe, plan
+from training.compare.recipe import ComparisonRecipe, plan
 from training.config.reader import load_section
-from training.devices import add_devices
+from training.run.devices import add_devices
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable(comparison.output / comparison.name)
     runs = plan(comparison)
 
-    from training.compare import compare
+    from training.compare.compare import compare
 
     compare(comparison, runs, arguments.accelerator, arguments.devices)
     return 0

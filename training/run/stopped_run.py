@@ -10,7 +10,7 @@ from training.checkpoint import CheckpointInfo, read_checkpoint, read_info
 from training.config.recipe import Recipe
 from training.data.run_frames import RunFrames
 from training.errors import CheckpointError
-from training.lightning_module import StudentTraining
+from training.run.lightning_module import StudentTraining
 
 # What Lightning goes on from, besides the weights.
 _STATE_OF_TRAINING = {"epoch": int, "global_step": int, "loops": dict, "optimizer_states": list, "lr_schedulers": list}

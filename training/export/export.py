@@ -18,11 +18,11 @@ from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, golden_to_te
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import Detections, UInt8Array
 from ros_kd_perception.system.output_paths import make_folder
-from training.export_settings import ExportSettings
+from training.export.parity import ParityError, ParityReport, measure_parity
+from training.export.settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.deployed import DeployedStudent
 from training.networks.student import Student
-from training.parity import ParityError, ParityReport, measure_parity
 
 # 18 is the oldest that torch's exporter writes by itself; TensorRT 8.6 and ONNX Runtime 1.14 read it.
 OPSET = 18

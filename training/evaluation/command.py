@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
     from ros_kd_perception.model.onnx_model import ModelError
-    from training.evaluate import PictureWriter, evaluate, open_model, table, write_text
+    from training.evaluation.evaluate import PictureWriter, evaluate, open_model, table, write_text
 
     try:
         model = open_model(arguments.model, arguments.weights, arguments.height, arguments.width, arguments.threads)

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from training.config.reader import load_recipe
-from training.devices import add_devices, add_nodes
 from training.errors import writing_to
-from training.run_files import folder_of, open_run
+from training.run.devices import add_devices, add_nodes
+from training.run.run_files import folder_of, open_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, overrides)
     frames = open_run(recipe, arguments.resume)
 
-    from training.train import train
+    from training.run.train import train
 
     with writing_to(folder_of(recipe)):
         train(recipe, arguments.resume, arguments.accelerator, arguments.devices, arguments.num_nodes, frames=frames)

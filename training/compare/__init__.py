@@ -1,0 +1,1 @@
+"""Train and score several recipes over several seeds, and report the differences."""

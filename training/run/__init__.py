@@ -1,0 +1,1 @@
+"""One training run: Lightning module, callbacks, checkpoints, resume."""
