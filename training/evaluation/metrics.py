@@ -1,4 +1,4 @@
-"""Detection metrics: COCO's average precision, and how often one object is reported twice."""
+"""Metrics: COCO's average precision and duplicate boxes for detection, intersection over union for segmentation."""
 
 from __future__ import annotations
 
