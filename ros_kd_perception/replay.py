@@ -16,7 +16,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ros_kd_perception.bags.playback_timeline import images_per_second, jump_sentences
 from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, read_camera_frames, rosbags_message_types
 from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
@@ -28,6 +27,7 @@ from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.playback_timeline import images_per_second, jump_sentences
 from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.structures import BadFrame, Frame, Int32Array, Perception
 from ros_kd_perception.system.interruption import one_interrupt

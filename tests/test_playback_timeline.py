@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_kd_perception.bags.playback_timeline import (
+from ros_kd_perception.playback_timeline import (
     JUMP_S,
     LONGEST_GAP_S,
     MAX_TOLD_JUMPS,

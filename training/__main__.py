@@ -1,8 +1,8 @@
 """`python -m training COMMAND`: train, evaluate, compare or export students.
 
-Help, recipes and paths that are wrong are answered within a second or two: this module, the modules `command` of each wing and
-the reading of recipes load neither torch nor what builds on it. A command imports those where its work begins, after
-all that can be checked without them.
+Help, recipes and paths that are wrong are answered within a second or two: this module, the module `command` of each
+wing and the reading of recipes load neither torch nor what builds on it. A command imports those where its work begins,
+after all that can be checked without them.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from ros_kd_perception import render_drive
-from ros_kd_perception.bags.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.bags.reader import BagError, BagReader
 from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.demo.drive_outputs import OUTPUT_FILES, DriveNames, write_outputs
@@ -32,6 +31,7 @@ from ros_kd_perception.demo.shared_memory import segment_bytes
 from ros_kd_perception.drawing.video import VideoError
 from ros_kd_perception.model.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
+from ros_kd_perception.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.system.output_paths import check_folder, make_folder, remove_if_empty

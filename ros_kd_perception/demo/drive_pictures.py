@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ros_kd_perception.bags.playback_timeline import PlaybackTimeline, played_part
 from ros_kd_perception.bags.reader import BagReader, RawMessage, decode_message
 from ros_kd_perception.demo.recorded_results import RecordedResult
 from ros_kd_perception.drawing.mosaic import Mosaic, shrink
@@ -16,6 +15,7 @@ from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.drawing.video import VideoWriter
 from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.playback_timeline import PlaybackTimeline, played_part
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
 FrameKey = tuple[str, int]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ros_kd_perception.bags.playback_timeline import Jump, PlaybackTimeline, played_part
 from ros_kd_perception.bags.reader import BagReader, RawMessage, decode_message
 from ros_kd_perception.images.message import frame_from_message
+from ros_kd_perception.playback_timeline import Jump, PlaybackTimeline, played_part
 from ros_kd_perception.structures import BadFrame
 
 

@@ -11,11 +11,11 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from ros_kd_perception.bags.playback_timeline import PlaybackTimeline
 from ros_kd_perception.drawing.mosaic import Mosaic, left_to_right, shrink
 from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.drawing.video import VideoWriter
 from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.playback_timeline import PlaybackTimeline
 from ros_kd_perception.structures import Detections, Frame, Int32Array, Perception
 
 MAX_FRAMES_PER_SECOND = 60

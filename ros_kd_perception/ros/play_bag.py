@@ -22,11 +22,11 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from ros_kd_perception.bags.playback_timeline import MAX_TOLD_JUMPS, Jump, PlaybackTimeline
 from ros_kd_perception.bags.reader import BagError, BagReader, RawMessage
 from ros_kd_perception.bags.serialized_header import stamp_ns_of
 from ros_kd_perception.bags.traffic_log import Crossing, TrafficLog
 from ros_kd_perception.parameters.camera_names import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
+from ros_kd_perception.playback_timeline import MAX_TOLD_JUMPS, Jump, PlaybackTimeline
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.ros.play_options import PlayOptions, parse_arguments
 from ros_kd_perception.system.interruption import one_interrupt

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ros_kd_perception.bags.playback_timeline import LONGEST_GAP_S, LONGEST_PART_S
+from ros_kd_perception.playback_timeline import LONGEST_GAP_S, LONGEST_PART_S
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ros_kd_perception.model.onnx_file import read_model_file
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
-from training.config.input_size import add_input_size
 from training.config.recipe import SourceRecipe
 from training.data.readers.registry import open_source
 from training.errors import CheckpointError
+from training.export.input_size import add_input_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

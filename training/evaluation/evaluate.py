@@ -20,7 +20,6 @@ from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import Detections, Perception
 from ros_kd_perception.system.output_paths import make_folder
 from training.checkpoint import load_student
-from training.config.input_size import choose_input_size
 from training.config.recipe import check_input_size
 from training.data.readers.base import FrameFolder
 from training.data.sample import Sample
@@ -28,6 +27,7 @@ from training.errors import DataError, writing_to
 from training.evaluation.model_size import ModelSize, size_of_onnx, size_of_student
 from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
 from training.evaluation.torch_model import TorchModel
+from training.export.input_size import choose_input_size
 from training.export.settings import ExportSettings
 
 MARGIN_PX = 4
