@@ -1,4 +1,4 @@
-"""Puts this folder on the path, so that tests of every folder can import `tiny_student`."""
+"""Puts `support/` on the path, so that tests of every folder can import what is in it."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from hypothesis import settings
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,7 @@ often as they say. So the protobuf is walked here, bounded and without recursion
 everything that could read another file, run code or grow without limit is one sentence and a refusal. What is allowed
 is what `python -m training export` writes: one flat graph of standard operators with its weights inside.
 
-Field numbers: onnx/onnx.proto of ONNX; `tests/test_onnx_file.py` holds them against the `onnx` package.
+Field numbers: onnx/onnx.proto of ONNX; `tests/model/test_onnx_file.py` holds them against the `onnx` package.
 """
 
 from __future__ import annotations

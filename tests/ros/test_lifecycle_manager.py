@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT
 from ros_graph import TIMEOUT_S, NodeProcess, Peer
 
-STAND_IN = Path(__file__).parents[1] / "lifecycle_manager_stand_in.py"
+STAND_IN = ROOT / "tests" / "support" / "lifecycle_manager_stand_in.py"
 BOND_TIMEOUT_S = 4.0  # nav2's default
 
 

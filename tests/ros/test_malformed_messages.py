@@ -151,7 +151,7 @@ def test_a_publisher_of_malformed_messages_on_the_graph(
     number = (request.config.getoption("--malformed-messages") or 2000) // 2
     node = start_node("-p", "rear.image_transport:=compressed", cameras=["front", "rear"], image_reliability="reliable")
     peer.listen_to_results("front", "rear")
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "support"), str(ROOT)])
     command = [sys.executable, __file__, str(number)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as camera:
         peer.until(lambda: camera.poll() is not None, "all is published", 120 + number / 50)

@@ -20,14 +20,7 @@ from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from ros_graph import TIMEOUT_S, Peer, camera_picture, image_message
 from sensor_msgs.msg import Image
-from tiny_student import (
-    CONTRACT_KEY,
-    GOLDEN_KEY,
-    compute_for_long,
-    contract_with,
-    double_a_shape,
-    write_tiny_student,
-)
+from tiny_student import CONTRACT_KEY, GOLDEN_KEY, compute_for_long, contract_with, double_a_shape, write_tiny_student
 
 from ros_kd_perception.candidates import memory_limit
 from ros_kd_perception.health.status import Level

@@ -9,16 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from ros_graph import (
-    BEST_EFFORT,
-    LATCHED,
-    RELIABLE,
-    Peer,
-    camera_picture,
-    compressed_message,
-    image_message,
-    stamp_ns,
-)
+from ros_graph import BEST_EFFORT, LATCHED, RELIABLE, Peer, camera_picture, compressed_message, image_message, stamp_ns
 from sensor_msgs.msg import CompressedImage, Image
 from tiny_student import CONTRACT
 from vision_msgs.msg import LabelInfo

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkout import ROOT
 
 from training.__main__ import main
 from training.config.reader import load_recipe
 from training.run.train import train
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 COMPARISON = ROOT / "training" / "comparisons" / "student_n_left_out.yaml"
 TEXT = str(ROOT / "setup.py")

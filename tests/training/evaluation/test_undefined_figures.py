@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from checkout import ROOT
 
 from training.__main__ import main
 from training.checkpoint import load_student
@@ -19,7 +20,7 @@ from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 from training.export.command import read_metrics
 from training.run.train import train
 
-RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 SIZE = (128, 192)
 CAR, PEDESTRIAN = 0, 1
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from checkout import ROOT
 from torch import Tensor, nn
 
 from ros_kd_perception.model.onnx_model import OnnxModel
@@ -37,7 +38,7 @@ from training.run.lightning_module import split_by_decay
 from training.run.train import train
 
 HEIGHT, WIDTH = 64, 96
-SMOKE_RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+SMOKE_RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 CONVNEXT = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
 SETTINGS: dict[str, dict[str, Any]] = {
     "resnet": {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},

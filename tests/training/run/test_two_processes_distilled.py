@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from one_and_two_processes import by_one_and_by_two
 
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
@@ -16,7 +17,6 @@ from training.data.readers.registry import open_source
 from training.evaluation.evaluate import evaluate, open_model
 from training.run.train import train
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 ONE_OF_EACH_FAMILY = """[{kind: temperature_kl}, {kind: pearson, at: p4}, {kind: channel_wise, at: p3},
   {kind: cross_image_relation, at: p4, grid: 4}, {kind: soft_classification}, {kind: weighted_box_iou},

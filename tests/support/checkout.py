@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # What git ignores, or what no build reads.
 LEFT_OUT = (".git", ".venv", "out", "build", "install", "log", "dist", "*.egg-info", "__pycache__", ".*_cache", "tests")
 

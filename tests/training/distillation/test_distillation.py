@@ -12,6 +12,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from checkout import ROOT
 
 from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
 from training.__main__ import main
@@ -37,7 +38,7 @@ from training.networks.student import build_student
 from training.run.objective import build_objective
 from training.run.train import train
 
-RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 NAMES = tuple(entry.name for entry in SEGMENTATION_CLASSES)
 TERMS = """[{kind: temperature_kl}, {kind: channel_wise, at: p3, weight: 0.5}, {kind: pearson, at: p4},
   {kind: pairwise_affinity, at: p3, grid: 4}, {kind: soft_classification}, {kind: weighted_box_iou}]"""

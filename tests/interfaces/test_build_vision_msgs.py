@@ -12,7 +12,7 @@ import pytest
 from ros_kd_perception.interfaces import build_vision_msgs
 from ros_kd_perception.system.ros_environment import free_domain_id
 
-TYPE_HASHES = json.loads((Path(__file__).parent / "data" / "type_hashes.json").read_text(encoding="utf-8"))
+TYPE_HASHES = json.loads((Path(__file__).with_name("type_hashes.json")).read_text(encoding="utf-8"))
 PRINT_TYPE_HASHES = """
 import importlib, json, sys
 import rclpy

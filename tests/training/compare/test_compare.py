@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkout import ROOT
 
 from training.__main__ import main
 from training.checkpoint import INFO_KEY, read_checkpoint
@@ -19,7 +20,7 @@ from training.compare.statistics import difference, spread
 from training.config.recipe import SourceRecipe
 from training.errors import RecipeError
 
-RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 
 
 def test_interval_is_that_of_a_paired_t_test() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from checkout import ROOT
 
 from training.__main__ import main
 from training.checkpoint import read_checkpoint
@@ -20,7 +21,7 @@ from training.run.callbacks import DataClock
 from training.run.lightning_module import StudentTraining, all_finite
 from training.run.train import train
 
-RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 DROP_PATH = "backbone={architecture: convnextv2, settings: {drop_path_rate: 0.5, depths: [1, 1, 1, 1], \
 hidden_sizes: [8, 16, 24, 32]}}"
 

@@ -1,14 +1,14 @@
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ros_kd_perception.model.letterbox import boxes_to_source, class_map_to_source, letterbox, letterbox_geometry
 
-SHARED_CHECK = Path(__file__).parents[1].parent / "shared" / "checks" / "camvid_miou.py"
+SHARED_CHECK = ROOT.parent / "shared" / "checks" / "camvid_miou.py"
 sides = st.integers(1, 700)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkout import ROOT
 from one_and_two_processes import EVERY_TERM
 from pretended_accelerator import DevicesMixed, OnAccelerator, move, pretended_accelerator
 
@@ -23,7 +24,7 @@ from training.networks.student import build_student
 from training.run.lightning_module import StudentTraining
 from training.run.train import train
 
-RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 CONVNEXT = "{architecture: convnextv2, settings: {depths: [1, 1, 1, 1], hidden_sizes: [8, 16, 24, 32]}}"
 
 

@@ -26,7 +26,7 @@ for kind in builder.TYPE_SUPPORTS:
 
 def build_bond_messages(folder: Path) -> Path:
     """Build the package into an empty folder, which becomes an import path and a library path."""
-    definitions = Path(__file__).parent / "data" / "bond"
+    definitions = Path(__file__).parent / "bond"
     subprocess.run([sys.executable, "-c", BUILD, str(definitions), str(folder)], check=True, capture_output=True)
     return folder
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from checkout import ROOT
 from numpy.typing import NDArray
 
 import training.checkpoint
@@ -248,7 +249,7 @@ def test_command(
     assert command.provenance(replace(info, earlier_teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
 
 
-SMOKE_RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+SMOKE_RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 
 
 @pytest.fixture(scope="module")

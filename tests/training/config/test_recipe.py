@@ -7,12 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 from training.config.reader import load_recipe, parse_recipe
 from training.config.recipe import BackboneRecipe
 from training.errors import RecipeError
 
-TRAINING = Path(__file__).resolve().parents[2] / "training"
+TRAINING = ROOT / "training"
 RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))
 COMPARISONS = sorted((TRAINING / "comparisons").glob("*.yaml"))
 SMALL = """

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from one_and_two_processes import EVERY_TERM, by_one_and_by_two
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 
 GRADIENTS = """

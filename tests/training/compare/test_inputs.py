@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkout import ROOT
 
 from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo
 from training.compare.compare import compare
@@ -20,7 +21,7 @@ from training.errors import CheckpointError
 from training.networks.student import build_student
 from training.run.inputs import RunInputs
 
-TRAINING = Path(__file__).resolve().parents[2] / "training"
+TRAINING = ROOT / "training"
 RECIPE = TRAINING / "recipes" / "student_s_smoke.yaml"
 COMPARISONS = sorted((TRAINING / "comparisons").glob("*.yaml"))
 INPUTS = RunInputs("data", "teacher", "start")

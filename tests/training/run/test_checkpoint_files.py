@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from checkout import ROOT
 
 from training.errors import CheckpointError
 from training.run import checkpoint_files
 from training.run.checkpoint_files import WholeCheckpoints, check_room
 
-ROOT = Path(__file__).resolve().parents[2]
 # A limit on the size of files stands in for the end of the disk: the kernel refuses to write on, as it does there.
 LIMITED = """
 import resource, sys

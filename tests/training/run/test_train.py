@@ -13,6 +13,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from checkout import ROOT
 
 import training.run.train as train_module
 from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
@@ -27,7 +28,7 @@ from training.run.ema import AveragedWeights
 from training.run.lightning_module import rate_share, split_by_decay
 from training.run.train import train
 
-RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "student_s_smoke.yaml"
+RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 
 
 def smoke(samples: Path, output: Path, *overrides: str) -> Recipe:
