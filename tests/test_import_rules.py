@@ -33,15 +33,30 @@ RUNTIME_MODULE = "model.onnx_runtime"
 RUNTIME_USERS = {"model.execution_provider", "model.session"}
 # Serialisation and writing of bags; `bags.reader` is what everybody else imports.
 BAG_MODULES = {"bags.message_types", "bags.writer"}
-# Further down may import further up, never the other way round.
-LAYERS = (
-    {"structures"},
-    {"model.contract", "model.onnx_file", "model.onnx_runtime"},
-    {"model.golden", "model.execution_provider"},
-    {"model.letterbox", "model.onnx_model"},
-    {"perceiver"},
-    {"replay", "demo"},
-)
+# Rooms from the ground floor up. A room may import rooms of the floors below it, and nothing else of the house.
+FLOORS = {
+    PACKAGE: (
+        {"structures", "playback_timeline", "system", "interfaces"},
+        {"images", "model", "health", "parameters"},
+        {"perceiver", "free_space", "drawing"},
+        {"messages", "candidates"},
+        {"scheduling", "bags"},
+        {"sample_drive", "replay_summary"},
+        {"render_drive", "replay", "ros"},
+        {"demo"},
+    ),
+    "training": (
+        {"errors"},
+        {"config"},
+        {"arguments", "data", "networks"},
+        {"losses", "checkpoint"},
+        {"distillation", "export"},
+        {"evaluation"},
+        {"run"},
+        {"compare"},
+        {"__main__"},
+    ),
+}
 IMPORT_ALL = """
 import importlib, sys
 
@@ -131,11 +146,19 @@ def test_what_is_only_looked_for_is_never_imported_at_start() -> None:
             assert name.partition(".")[0] not in LOOKED_FOR or ast.dump(node) not in at_start, path
 
 
-def test_stages_import_one_way() -> None:
-    for level, layer in enumerate(LAYERS):
-        below = {f"{PACKAGE}.{name}" for later in LAYERS[level + 1 :] for name in later}
-        for name in layer:
-            assert not reached_from(f"{PACKAGE}.{name}") & below, f"{name} leads to a later stage"
+@pytest.mark.parametrize("package", sorted(FLOORS))
+def test_every_room_imports_only_rooms_of_lower_floors(package: str) -> None:
+    floor_of = {room: floor for floor, rooms in enumerate(FLOORS[package]) for room in rooms}
+    rooms = {
+        path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert rooms - {"__init__"} == floor_of.keys(), "give each room a floor, and take out what is gone"
+    for path in sources(package):
+        room, *_ = path.relative_to(ROOT / package).with_suffix("").parts
+        for name, node in imports_of(path):
+            imported = name.split(".")
+            if imported[0] == package and len(imported) > 1 and room not in ("__init__", imported[1]):
+                assert floor_of[imported[1]] < floor_of[room], f"{path}:{node.lineno}: {room} imports {imported[1]}"
 
 
 @pytest.mark.parametrize("module", sorted(GRAPH))
