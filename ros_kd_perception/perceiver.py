@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from ros_kd_perception.model.contract import UNCERTAINTY_BLOCK_PX, InputSpec
 from ros_kd_perception.model.letterbox import LetterboxGeometry, boxes_to_source, class_map_to_source, letterbox
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import Detections, Float32Array, Frame, Perception, Timing, UInt8Array
+from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
 
 _WARM_UP_RUNS = 3
 
@@ -70,6 +73,21 @@ class Perceiver:
         self._input = np.empty((1, contract.input.height, contract.input.width, 3), np.uint8)
         self._new_class_map = new_class_map
         self._label_ids = np.array([c.id for c in contract.detections.classes], np.int32)
+
+    @classmethod
+    def open(cls, model: str | Path | None = None, *, device: str = "auto", **options: Any) -> Perceiver:
+        """Open a student and verify it: in one call what node and replay do step by step.
+
+        Args:
+            model: The `.onnx` file; None for the student that comes with the package.
+            device: `auto`, `tensorrt`, `cuda` or `cpu`.
+            **options: Handed on to `OnnxModel.open`, for example `require_gpu=True`.
+
+        Raises:
+            ModelError: The file cannot be run as asked; one sentence.
+        """
+        path = shipped_file(SHIPPED_STUDENT) if model is None else model
+        return cls(OnnxModel.open(path, device=device, **options))
 
     def warm_up(self) -> float:
         """Run on empty frames until buffers and kernels of every batch size are set up.

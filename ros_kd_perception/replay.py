@@ -32,7 +32,7 @@ from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.structures import BadFrame, Frame, Int32Array, Perception
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.output_paths import check_folder, check_free
-from ros_kd_perception.system.shipped_files import shipped_file
+from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
 
 NODE_NAME = "/perception"
 EXIT_UNUSABLE, EXIT_INTERRUPTED = 2, 130
@@ -238,7 +238,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "-o", "--output", type=Path, required=True, metavar="OUT", help="bag to write: a .mcap file, or a folder"
     )
     parser.add_argument(
-        "--model", type=Path, default=shipped_file("models/student.onnx"), metavar="ONNX", help="default: %(default)s"
+        "--model", type=Path, default=shipped_file(SHIPPED_STUDENT), metavar="ONNX", help="default: %(default)s"
     )
     parser.add_argument(
         "--camera", action="append", default=[], metavar="NAME=TOPIC", help="perceive only these cameras; repeatable"

@@ -64,6 +64,27 @@ class Frame:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"expected a non-empty uint8 image [height, width, 3], got {image.dtype} {image.shape}")
 
+    @classmethod
+    def from_image(cls, image_bgr: UInt8Array, camera: str = "camera", stamp_ns: int = 0, frame_id: str = "") -> Frame:
+        """Make a frame of a picture that comes from a file instead of a camera.
+
+        Args:
+            image_bgr: uint8 `[height, width, 3]`, for example from `cv2.imread`.
+            camera: Name of the camera.
+            stamp_ns: When the picture was taken, nanoseconds.
+            frame_id: Coordinate frame of the camera.
+
+        Raises:
+            ValueError: `image_bgr` is not a colour picture, or is the None that `cv2.imread` returns for a file that it
+                cannot read.
+        """
+        if not isinstance(image_bgr, np.ndarray):
+            raise ValueError(
+                f"expected an image as a NumPy array, got {type(image_bgr).__name__}; cv2.imread returns None where a "
+                "file is missing or is not a picture, so check the path"
+            )
+        return cls(camera, stamp_ns, frame_id, image_bgr)
+
 
 @dataclass(frozen=True)
 class Detections:

@@ -35,7 +35,7 @@ from ros_kd_perception.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.system.output_paths import check_folder, make_folder, remove_if_empty
-from ros_kd_perception.system.shipped_files import shipped_file
+from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
 
 DEFAULT_PLAY_S = 60.0
 DEFAULT_RENDER_S = 20.0
@@ -77,7 +77,7 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
             f"expected a --duration-s of 0 (all) to {LONGEST_PART_S:g} seconds, got {parsed.duration_s:g}"
         )
     _check_replaceable(output)
-    model_path = Path(parsed.model) if parsed.model else shipped_file("models/student.onnx")
+    model_path = Path(parsed.model) if parsed.model else shipped_file(SHIPPED_STUDENT)
     sha256 = try_model(model_path, {"device": parsed.device, "require_gpu": parsed.require_gpu})
     model = OnnxModel.open(model_path, device="cpu", verify_golden=False, sha256=sha256)
     plan = _plan(parsed, Path(parsed.bag), model_path) if parsed.bag else None

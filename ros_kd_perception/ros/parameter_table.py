@@ -21,7 +21,7 @@ from ros_kd_perception.ros.node_parameters import (
     ParameterError,
     problem_with,
 )
-from ros_kd_perception.system.shipped_files import shipped_file
+from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
 
 
 class ParameterTable:
@@ -63,7 +63,7 @@ class ParameterTable:
     @property
     def model(self) -> str:
         """Path of the model that is set, the shipped one where none is."""
-        return self._get("model") or str(shipped_file("models/student.onnx"))
+        return self._get("model") or str(shipped_file(SHIPPED_STUDENT))
 
     @property
     def diagnostics_period_s(self) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 _PACKAGE = "ros_kd_perception"
 
 FASTDDS_PROFILE = "config/fastdds_large_images.xml"
+SHIPPED_STUDENT = "models/student.onnx"
 
 
 def shipped_file(relative_path: str) -> Path:

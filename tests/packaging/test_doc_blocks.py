@@ -1,4 +1,4 @@
-"""Every ```bash block of the documentation runs in a fresh clone, page by page, as a reader would paste it.
+"""Every ```bash and ```python block of the documentation runs in a fresh clone, page by page, as a reader pastes it.
 
 Each page has a clone of its own, but for one that goes on where another ends. Its blocks run there in order, each in a
 shell that ends at the first command that fails. Clones run side by side. No two blocks write the same file, so that one
@@ -33,6 +33,7 @@ CLONES_AT_A_TIME = 2
 CAMVID_VOID, VOID = 11, 255
 CAMVID_PAGE = "docs/training.md"
 GOES_ON_FROM = {"docs/distillation.md": CAMVID_PAGE}
+INTERPRETERS = {"bash": ["bash", "-e", "-o", "pipefail"], "python": ["python"]}
 OUTPUT_OPTIONS = {"-o", "--output", "--overlay", "--samples", "--json", "--plot", "--pictures"}
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 PAGES_THAT_RUN = sorted({block.page for block in BLOCKS if not block.reason})
@@ -107,7 +108,7 @@ def run_block(block: Block, checkout: Path, environment: dict[str, str]) -> str:
     log = checkout.parent / f"{block.line}.log"
     with log.open("wb") as output:
         done = subprocess.run(
-            ["bash", "-e", "-o", "pipefail", "-c", block.script()],
+            [*INTERPRETERS[block.language], "-c", block.script()],
             cwd=checkout,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -198,7 +199,7 @@ def test_every_block_is_seen_and_every_comment_is_a_marker(page: Path) -> None:
     content = page.read_text(encoding="utf-8")
     blocks = list(blocks_of(page))
     fences = [line.strip() for line in content.splitlines() if line.lstrip().startswith(("```", "~~~"))]
-    assert len(blocks) == fences.count("```bash")
+    assert len(blocks) == fences.count("```bash") + fences.count("```python")
     assert set(fences) <= {"```", "```bash", "```python", "```yaml", "```json", "```cpp"}, "a shell's block is ```bash"
     assert stray_comments(page) == []
 

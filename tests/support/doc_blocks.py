@@ -1,4 +1,4 @@
-"""The ```bash blocks of the documentation, and the markers that say how the tests treat them.
+"""The ```bash and ```python blocks of the documentation, and the markers that say how the tests treat them.
 
 Tests run a block as it stands. A comment right above it says otherwise, in one of two forms:
 
@@ -26,18 +26,20 @@ NOT_RUN, SHORTENED = "not run in tests:", "shortened in tests:"
 REASON_WORDS_MIN = 3
 _COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 _BLOCK = re.compile(
-    r"(?: *<!--(?P<marker>(?:(?!-->).)*)-->\n)? *```bash\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE
+    r"(?: *<!--(?P<marker>(?:(?!-->).)*)-->\n)? *```(?P<language>bash|python)\n(?P<text>.*?)^ *```$",
+    re.DOTALL | re.MULTILINE,
 )
 _HERE_DOCUMENT = re.compile(r"<< '(\w+)'\n.*?^\1$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One ```bash block.
+    """One ```bash or ```python block.
 
     Attributes:
         page: path from the root of the checkout.
         line: of the opening fence, from 1.
+        language: bash or python.
         text: what stands between the fences.
         reason: why the tests do not run it; empty = they do.
         options: part of a command to what is appended to the commands that contain it.
@@ -45,18 +47,21 @@ class Block:
 
     page: str
     line: int
+    language: str
     text: str
     reason: str
     options: dict[str, str]
 
     def commands(self) -> list[str]:
-        """Each line that is no comment, continued lines joined, without here documents and the comment at its end."""
+        """Commands of a shell, continued lines joined, without comments and here documents; none of a python block."""
+        if self.language == "python":
+            return []
         text = _HERE_DOCUMENT.sub("", self.text).replace("\\\n", " ")
         lines = (line.partition("  #")[0].strip() for line in text.splitlines())
         return [line for line in lines if line and not line.startswith("#")]
 
     def script(self) -> str:
-        """What the tests run: the text as it stands, or with the options of the marker appended."""
+        """What the tests give to the interpreter: the text, or the text with the options of the marker appended."""
         if not self.options:
             return self.text
         return "\n".join(self._with_options(line) for line in self.text.replace("\\\n", " ").splitlines())
@@ -80,7 +85,9 @@ def blocks_in(content: str, name: str) -> Iterator[Block]:
     """The blocks of a page's text; see `blocks_of`."""
     for found in _BLOCK.finditer(content):
         line = content.count("\n", 0, found.start("text"))
-        yield Block(name, line, found["text"], *_read_marker(found["marker"] or "", f"{name}:{line}"))
+        yield Block(
+            name, line, found["language"], found["text"], *_read_marker(found["marker"] or "", f"{name}:{line}")
+        )
 
 
 def stray_comments(page: Path) -> list[str]:
