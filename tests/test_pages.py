@@ -1,0 +1,66 @@
+"""Every link between the Markdown pages leads to a file, and to a heading where it names one.
+
+The pages are read on a forge and on the documentation site. `make docs` checks the links of the site; these tests need
+no MkDocs, and check also what only one of both readers would show wrongly.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+
+AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "models/README.md")
+PAGES = (*AT_THE_TOP, *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
+LINK = re.compile(r"\]\((?!\w+:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)")
+CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+
+
+def prose_of(page: Path) -> str:
+    """A page without its code, in which brackets and number signs are no Markdown."""
+    return CODE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors_of(page: Path) -> Counter[str]:
+    """The anchors that a forge makes of the headings, with how often each occurs."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return Counter(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_to_files_and_headings(name: str) -> None:
+    page = ROOT / name
+    for link in LINK.finditer(prose_of(page)):
+        target = page.parent / link["path"] if link["path"] else page
+        assert target.exists(), f"{name} links to {link['path']}, which does not exist"
+        assert ROOT in target.resolve().parents, f"{name} links to {link['path']}, outside of the checkout"
+        if link["anchor"]:
+            assert link["anchor"] in anchors_of(target), f"{name}: {link['path']} has no heading #{link['anchor']}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_heading_of_a_page_has_its_own_anchor(name: str) -> None:
+    repeated = [anchor for anchor, count in anchors_of(ROOT / name).items() if count > 1]
+    assert not repeated, f"{name}: a forge and the site number these headings differently: {repeated}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_forge_and_site_read_the_same_lists_and_tables(name: str) -> None:
+    """Python-Markdown makes the site. It wants four spaces inside a list and a blank line before lists and tables."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    in_code = False
+    for number, (before, line) in enumerate(zip(["", *lines], lines, strict=False), start=1):
+        if not in_code:
+            assert not re.match(r" {1,3}(```|<!--|[-*] |\d+\. |\|)", line), f"{name}:{number}: indent by four spaces"
+            starts_block = re.match(r"([-*] |1\. |\|)", line)
+            goes_on = re.match(r"([-*] |\d+\. |\|| {2})", before)
+            assert not starts_block or not before or goes_on, f"{name}:{number}: leave a blank line before"
+        in_code ^= line.lstrip().startswith("```")
+
+
+def test_pages_are_found() -> None:
+    assert {"README.md", "docs/vehicle.md", "docs/security.md"} <= set(PAGES)
+    assert "what-is-bounded" in anchors_of(ROOT / "docs" / "security.md")
+    assert "large-images-the-senders-settings" in anchors_of(ROOT / "docs" / "vehicle.md")
