@@ -3,6 +3,7 @@
 
 VENV := .venv
 DEMO_OUTPUT ?= out/demo
+SITE := out/site
 # The first interpreter that will do, unless the caller names one: make demo PYTHON=/usr/bin/python3.12
 ifndef PYTHON
 PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do $$name -c \
@@ -27,14 +28,15 @@ MESSAGES := $(wildcard ros_kd_perception/interfaces/vision_msgs/*.msg) ros_kd_pe
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint clean distclean environment
+.PHONY: help demo test lint docs clean distclean environment
 
 help:
 	@echo 'make demo       render a drive, run the node on a real ROS 2 graph, see $(DEMO_OUTPUT)/report.html'
 	@echo '                BAG=PATH plays your own bag; CAMERAS="front=/cam0/image_raw ..." names its camera topics;'
 	@echo '                DEMO_OPTIONS=... are handed on'
 	@echo 'make test       run every test, the ROS graph and training included; PYTEST_OPTIONS=... are handed on'
-	@echo 'make lint       ruff and mypy'
+	@echo 'make lint       ruff, its formatter and mypy'
+	@echo 'make docs       build the documentation site, see $(SITE)/index.html; a broken link fails'
 	@echo 'make clean      remove what builds, tests and the demo left; make distclean removes .venv too'
 	@echo 'PYTHON=...      the interpreter to make .venv with ($(PYTHON))'
 	@echo 'TORCH_INDEX=... where make test looks for torch first ($(TORCH_INDEX))'
@@ -48,7 +50,13 @@ test: environment $(VENV)/.test-installed
 
 lint: environment $(VENV)/.test-installed
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
+
+# The variable silences an advertisement.
+docs: $(VENV)/.docs-installed
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+	@echo 'Wrote $(SITE)/index.html. Its search needs a server: $(VENV)/bin/python -m http.server -d $(SITE)'
 
 environment: $(VENV)/.messages-built
 
@@ -82,8 +90,13 @@ $(VENV)/.test-installed: $(VENV)/.demo-installed
 	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros,training,test]'
 	@touch $@
 
+$(VENV)/.docs-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
+	@echo 'Installing what the documentation site needs into $(VENV) ...'
+	@$(PIP) install --no-compile -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out/demo
+	rm -rf build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out/demo $(SITE)
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean

@@ -114,6 +114,12 @@ EXTRAS = {
         # Backbones with their pretrained weights, for teachers above all; unlike timm it comes without torchvision.
         "transformers==5.23.0",
     ],
+    "docs": [
+        "mkdocs==1.6.1",
+        "mkdocs-material==9.8.2",
+        "mkdocstrings-python==2.0.11",
+        "ruff==0.17.5",  # breaks long signatures into lines
+    ],
     "test": [
         "colcon-common-extensions==0.3.0",
         "hypothesis==6.170.15",
