@@ -28,7 +28,7 @@ MESSAGES := $(wildcard ros_kd_perception/interfaces/vision_msgs/*.msg) ros_kd_pe
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint docs clean distclean environment
+.PHONY: help demo test lint docs dist clean distclean environment
 
 help:
 	@echo 'make demo       render a drive, run the node on a real ROS 2 graph, see $(DEMO_OUTPUT)/report.html'
@@ -37,6 +37,7 @@ help:
 	@echo 'make test       run every test, the ROS graph and training included; PYTEST_OPTIONS=... are handed on'
 	@echo 'make lint       ruff, its formatter and mypy'
 	@echo 'make docs       build the documentation site, see $(SITE)/index.html; a broken link fails'
+	@echo 'make dist       build the wheel and the sdist of a release into dist/'
 	@echo 'make clean      remove what builds, tests and the demo left; make distclean removes .venv too'
 	@echo 'PYTHON=...      the interpreter to make .venv with ($(PYTHON))'
 	@echo 'TORCH_INDEX=... where make test looks for torch first ($(TORCH_INDEX))'
@@ -57,6 +58,10 @@ lint: environment $(VENV)/.test-installed
 docs: $(VENV)/.docs-installed
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 	@echo 'Wrote $(SITE)/index.html. Its search needs a server: $(VENV)/bin/python -m http.server -d $(SITE)'
+
+dist: $(VENV)/.release-installed
+	@rm -rf dist
+	@$(VENV)/bin/python -m build --no-isolation --outdir dist .
 
 environment: $(VENV)/.messages-built
 
@@ -93,6 +98,10 @@ $(VENV)/.test-installed: $(VENV)/.demo-installed
 $(VENV)/.docs-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
 	@echo 'Installing what the documentation site needs into $(VENV) ...'
 	@$(PIP) install --no-compile -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(VENV)/.release-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
+	@$(PIP) install --no-compile -c constraints.txt -e '.[release]'
 	@touch $@
 
 clean:

@@ -10,6 +10,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "ros_kd_perception"
+COMMANDS = ("perception_node", "play_bag", "record_perception", "replay_bag", "render_drive", "demo")
 
 # ROS 2 Kilted from PyPI. Every wheel is pinned: their own requirements are ranges, and an unpinned name can bring in
 # a wheel of another distribution. They are built for x86-64 Linux and CPython 3.10 to 3.13 only; elsewhere the extra
@@ -114,6 +115,7 @@ EXTRAS = {
         # Backbones with their pretrained weights, for teachers above all; unlike timm it comes without torchvision.
         "transformers==5.23.0",
     ],
+    "release": ["build==1.6.1", "setuptools==79.0.1"],
     "docs": [
         "mkdocs==1.6.1",
         "mkdocs-material==9.8.2",
@@ -138,7 +140,7 @@ def share(folder: str, pattern: str) -> tuple[str, list[str]]:
 
 setup(
     name=PACKAGE,
-    version="0.1.0",
+    version="0.2.0",
     description="Distilled driving perception for ROS 2: segmentation and 2D detection from every camera, in real time",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8")
     if Path(__file__).with_name("README.md").is_file()
@@ -161,14 +163,5 @@ setup(
     install_requires=["setuptools", "numpy>=1.21.5"],
     extras_require=EXTRAS,
     zip_safe=True,
-    entry_points={
-        "console_scripts": [
-            f"perception_node = {PACKAGE}.ros.perception_node:main",
-            f"play_bag = {PACKAGE}.ros.play_bag:main",
-            f"record_perception = {PACKAGE}.ros.record_perception:main",
-            f"replay_bag = {PACKAGE}.replay:main",
-            f"render_drive = {PACKAGE}.render_drive:main",
-            f"demo = {PACKAGE}.demo.command:main",
-        ]
-    },
+    entry_points={"console_scripts": [f"{command} = {PACKAGE}.commands:{command}" for command in COMMANDS]},
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ros_kd_perception.perceiver import Perceiver
     from ros_kd_perception.structures import Detections, Frame, Perception
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Detections", "Frame", "Perceiver", "Perception", "draw_overlay"]
 
 _MODULE_OF = {

@@ -1,0 +1,59 @@
+"""Start the installed commands; a package that is not installed ends them in one sentence.
+
+The executables that pip and colcon install call the functions below. A command is imported inside its function, so that
+a missing package is reported and not left as a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+_INSTALL_EXTRAS = "install ros_kd_perception with its extras [cpu,bag], or its dependencies with rosdep"
+_INSTALL_ROS = "source a ROS 2 installation, or install ros_kd_perception with its extras [cpu,bag,ros]"
+
+
+def perception_node() -> int:
+    """Run the lifecycle node; return its exit status."""
+    return _run("perception_node", "ros_kd_perception.ros.perception_node", _INSTALL_ROS)
+
+
+def play_bag() -> int:
+    """Play a bag on the ROS graph; return the exit status."""
+    return _run("play_bag", "ros_kd_perception.ros.play_bag", _INSTALL_ROS)
+
+
+def record_perception() -> int:
+    """Record the results of the node; return the exit status."""
+    return _run("record_perception", "ros_kd_perception.ros.record_perception", _INSTALL_ROS)
+
+
+def replay_bag() -> int:
+    """Run a student on every frame of a bag, without ROS; return the exit status."""
+    return _run("replay_bag", "ros_kd_perception.replay", _INSTALL_EXTRAS)
+
+
+def render_drive() -> int:
+    """Render a drive into a bag, or training samples into a folder; return the exit status."""
+    return _run("render_drive", "ros_kd_perception.render_drive", _INSTALL_EXTRAS)
+
+
+def demo() -> int:
+    """Run the live demo; return the exit status."""
+    return _run("demo", "ros_kd_perception.demo.command", _INSTALL_ROS)
+
+
+def _run(command: str, module: str, remedy: str) -> int:
+    try:
+        main = importlib.import_module(module).main
+    except ImportError as error:
+        if error.name is None:  # one of our own sentences
+            print(f"{command}: {error}", file=sys.stderr)
+            return 2
+        if not isinstance(error, ModuleNotFoundError) or error.name.startswith("ros_kd_perception"):
+            raise
+        package = error.name.partition(".")[0]
+        print(f"{command}: expected the Python package {package}, found none; {remedy}", file=sys.stderr)
+        return 2
+    status: int = main()
+    return status
