@@ -44,6 +44,7 @@ FLOORS = {
         {"sample_drive", "replay_summary"},
         {"render_drive", "replay", "ros"},
         {"demo"},
+        {"commands"},
     ),
     "training": (
         {"errors"},

@@ -21,7 +21,11 @@ from pathlib import Path
 
 from checkout import ROOT
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "models" / "README.md")
+PAGES = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "models" / "README.md",
+)
 NOT_RUN, SHORTENED = "not run in tests:", "shortened in tests:"
 REASON_WORDS_MIN = 3
 _COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)

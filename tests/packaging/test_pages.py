@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT
+from doc_blocks import PAGES
 
-AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "models/README.md")
-PAGES = (*AT_THE_TOP, *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 LINK = re.compile(r"\]\((?!\w+:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)")
 CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 
@@ -29,7 +29,7 @@ def anchors_of(page: Path) -> Counter[str]:
     return Counter(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", NAMES)
 def test_links_lead_to_files_and_headings(name: str) -> None:
     page = ROOT / name
     for link in LINK.finditer(prose_of(page)):
@@ -40,13 +40,13 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
             assert link["anchor"] in anchors_of(target), f"{name}: {link['path']} has no heading #{link['anchor']}"
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", NAMES)
 def test_each_heading_of_a_page_has_its_own_anchor(name: str) -> None:
     repeated = [anchor for anchor, count in anchors_of(ROOT / name).items() if count > 1]
     assert not repeated, f"{name}: a forge and the site number these headings differently: {repeated}"
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", NAMES)
 def test_forge_and_site_read_the_same_lists_and_tables(name: str) -> None:
     """Python-Markdown makes the site. It wants four spaces inside a list and a blank line before lists and tables."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
@@ -61,6 +61,6 @@ def test_forge_and_site_read_the_same_lists_and_tables(name: str) -> None:
 
 
 def test_pages_are_found() -> None:
-    assert {"README.md", "docs/vehicle.md", "docs/security.md"} <= set(PAGES)
+    assert {"README.md", "docs/vehicle.md", "docs/security.md"} <= set(NAMES)
     assert "what-is-bounded" in anchors_of(ROOT / "docs" / "security.md")
     assert "large-images-the-senders-settings" in anchors_of(ROOT / "docs" / "vehicle.md")
