@@ -45,6 +45,7 @@ FLOORS = {
         {"render_drive", "replay", "ros"},
         {"demo"},
         {"commands"},
+        {"commands"},
     ),
     "training": (
         {"errors"},
