@@ -1,8 +1,8 @@
-"""What the `format` of a CompressedImage says of its data: the codec, and the encoding of the picture inside.
+"""Parse the `format` field of a CompressedImage: its codec and the encoding of the compressed picture.
 
-compressed_image_transport writes `<source encoding>; <codec> compressed <target encoding>` and leaves the target out
-where it packed the source's samples as they are: grey, and the mosaic of a Bayer sensor. Many drivers write the codec
-alone.
+compressed_image_transport writes `<source encoding>; <codec> compressed <target encoding>`. It leaves the target out
+if it compressed the samples without a conversion, which it does for grey images and Bayer mosaics. Many drivers write
+only the codec.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from ros_kd_perception.structures import BadFrame
 
 @dataclass(frozen=True)
 class CompressedFormat:
-    """What is inside.
+    """Content of a `format` field.
 
     Attributes:
         codec: `jpeg` or `png`.
-        encoding: of the picture in lower case, such as `bgr8` or `bayer_rggb8`; empty where it is not said.
+        encoding: Encoding of the compressed picture in lower case, for example `bgr8` or `bayer_rggb8`. Empty if
+            `format` names only the codec.
     """
 
     codec: str
@@ -27,10 +28,10 @@ class CompressedFormat:
 
 
 def parse_format(declared: str) -> CompressedFormat:
-    """Read a `format`, whatever its case and blanks.
+    """Parse a `format` field. Case and blanks do not matter.
 
     Raises:
-        BadFrame: `unknown_encoding` for depths, as of raw images, and for another codec.
+        BadFrame: `unknown_encoding`, for a codec other than JPEG and PNG or for an encoding of depths.
     """
     source, semicolon, rest = declared.partition(";")
     _, _, after = rest.lower().partition("compressed")

@@ -1,8 +1,8 @@
-"""cv_bridge for the encodings that we do not read ourselves, where it is installed and can be imported.
+"""Decode encodings outside `PIXEL_FORMATS` with cv_bridge, if it is installed.
 
-It is imported only for an encoding that needs it: its C++ part can crash beside another NumPy than its own. Otherwise
-the import ends in ImportError, AttributeError, SystemError or another error there. It is not tried again with the next
-frame: that would take milliseconds thirty times a second.
+cv_bridge is imported when the first image needs it and not before: built for a different NumPy, its C++ part can crash
+the process or raise ImportError, AttributeError, SystemError or another error. A failed import is not tried again,
+because each attempt takes milliseconds and a camera sends thirty images a second.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ _why_not = ""
 
 
 def decode_with_cv_bridge(message: Any, encoding: str) -> UInt8Array:
-    """Have cv_bridge decode a sensor_msgs/Image: uint8 `[height, width, 3]` BGR.
+    """Decode a sensor_msgs/Image with cv_bridge.
+
+    Returns:
+        uint8 `[height, width, 3]` BGR.
 
     Raises:
-        BadFrame: `unknown_encoding` where there is no cv_bridge, or it does not make BGR of this encoding.
+        BadFrame: `unknown_encoding`, if cv_bridge is not installed or cannot convert the encoding to BGR.
     """
     bridge = _load(encoding)
     try:
@@ -35,7 +38,7 @@ def decode_with_cv_bridge(message: Any, encoding: str) -> UInt8Array:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        # CvBridgeError, cv2.error, KeyError and more, by encoding and version.
+        # Depends on encoding and version: CvBridgeError, cv2.error, KeyError and others.
         raise BadFrame(
             "unknown_encoding", f"expected cv_bridge to read the encoding {encoding[:40]!r}, got: {_one_line(error)}"
         ) from None
@@ -55,7 +58,7 @@ def _load(encoding: str) -> Callable[[], Any]:
                 from cv_bridge import CvBridge
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # SystemExit, too: an import may not end the process
+            except BaseException as error:  # SystemExit included: an import must not end the process
                 _why_not = _sentence_for(error)
             else:
                 found: Callable[[], Any] = CvBridge

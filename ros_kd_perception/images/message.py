@@ -1,6 +1,7 @@
-"""Image and CompressedImage messages to BGR arrays, by attribute: rclpy's, rosbags' and any other alike.
+"""Decode Image and CompressedImage messages into BGR arrays.
 
-Whatever a message claims is checked against what it holds, and the answer to a lie is a `BadFrame` with its reason.
+Messages are read by attribute, so those of rclpy and of rosbags both work. Every size in a message is checked against
+the data. A message that contradicts its data raises `BadFrame` with a drop reason.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 MAX_SIDE_PX = 16384
 MAX_PIXELS = 64 << 20
 MAX_FRAME_ID_CHARACTERS = 255
-"""The header is copied into the mask and into every box: a frame id of a megabyte would become a hundred."""
+"""Limit on the frame id, which is copied into the mask and into each of up to 100 boxes."""
 
 
 def decode_image(message: Any) -> UInt8Array:
     """Decode a sensor_msgs/Image.
 
-    Reads the encodings of `PIXEL_FORMATS` itself; others go through cv_bridge where that is installed. Encodings of
-    sixteen bits keep the high byte of each sample. `8UC1`, `8UC3`, `8UC4` are read as grey, BGR, BGRA, as cv_bridge
-    does. `16UC1` and `32FC1` are depths, not pictures, and are refused.
+    Encodings outside `PIXEL_FORMATS` are decoded by cv_bridge if it is installed. 16-bit encodings keep the high byte
+    of each sample. `8UC1`, `8UC3` and `8UC4` are read as grey, BGR and BGRA, as cv_bridge does. `16UC1` and `32FC1`
+    hold depths and are refused.
 
     Args:
-        message: has `height`, `width`, `encoding`, `step`, `is_bigendian` and `data` (array.array, bytes or uint8
-            array).
+        message: Message with `height`, `width`, `encoding`, `step`, `is_bigendian` and `data` (array.array, bytes or
+            uint8 array).
 
     Returns:
-        uint8 `[height, width, 3]` BGR. For `bgr8` a view of the message's memory, rows padded as in the message.
+        uint8 `[height, width, 3]` BGR. For `bgr8` a view of the message's memory that keeps the row padding.
 
     Raises:
         BadFrame: `unknown_encoding`, `bad_size`, `too_large`, `bad_step` or `bad_data`.
@@ -56,12 +57,13 @@ def decode_image(message: Any) -> UInt8Array:
 
 
 def decode_compressed_image(message: Any) -> UInt8Array:
-    """Decode a sensor_msgs/CompressedImage that holds a JPEG or PNG; its header is judged before it is decoded.
+    """Decode a sensor_msgs/CompressedImage that holds a JPEG or PNG.
 
-    A grey file that `format` says to be of a Bayer encoding is interpolated; one in colour has been already.
+    The size in the file's header is checked before decoding. A grey file is interpolated if `format` names a Bayer
+    encoding. A colour file was interpolated by its sender.
 
     Args:
-        message: has `format` and `data` (array.array, bytes or uint8 array).
+        message: Message with `format` and `data` (array.array, bytes or uint8 array).
 
     Returns:
         uint8 `[height, width, 3]` BGR.
@@ -83,10 +85,11 @@ def decode_compressed_image(message: Any) -> UInt8Array:
 
 
 def frame_from_message(camera: str, message: Any) -> Frame:
-    """Decode either kind of message into a frame with the message's stamp and frame id.
+    """Decode an Image or CompressedImage message into a frame with the message's stamp and frame id.
 
     Raises:
-        BadFrame: as `decode_image` and `decode_compressed_image`; `bad_data` for an impossible stamp or frame id.
+        BadFrame: `bad_data` for an impossible stamp or frame id; or a reason from `decode_image` or
+            `decode_compressed_image`.
     """
     seconds, nanoseconds = int(message.header.stamp.sec), int(message.header.stamp.nanosec)
     if nanoseconds >= 10**9:
@@ -101,7 +104,7 @@ def frame_from_message(camera: str, message: Any) -> Frame:
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuse an image without pixels (`bad_size`) or with more than memory should be risked on (`too_large`)."""
+    """Refuse an image without pixels (`bad_size`) or above `MAX_SIDE_PX` or `MAX_PIXELS` (`too_large`)."""
     if height < 1 or width < 1:
         raise BadFrame("bad_size", f"expected an image of at least 1x1 px, got {width}x{height}")
     if max(height, width) > MAX_SIDE_PX or height * width > MAX_PIXELS:
@@ -115,7 +118,7 @@ def _as_bytes(data: Any) -> UInt8Array:
     try:
         array = np.frombuffer(data, np.uint8)
     except (TypeError, ValueError, BufferError) as error:
-        # An empty buffer, too: NumPy has no view of nothing.
+        # NumPy also raises ValueError for an empty buffer.
         raise BadFrame("bad_data", f"expected image data in bytes, got {type(data).__name__}: {error}") from None
     if array.size == 0:
         raise BadFrame("bad_data", "expected image data, got none")

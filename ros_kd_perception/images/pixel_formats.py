@@ -1,8 +1,10 @@
-"""The raw pixel encodings that we read ourselves, each brought to BGR without a needless copy.
+"""Convert raw image encodings to BGR with as few copies as possible.
 
-Names are those of ROS (`sensor_msgs/image_encodings.hpp`). Two traps live here. A Bayer encoding in ROS names the
-first row's first two pixels, then the second row's; OpenCV's two-letter names start one pixel further down and right,
-so `bayer_rggb8` is OpenCV's `BayerBG`. And 4:2:2 has old and new names: `yuv422` is `uyvy`, `yuv422_yuy2` is `yuyv`.
+Encodings are named as in ROS (`sensor_msgs/image_encodings.hpp`). Two names are easy to confuse:
+
+- A Bayer encoding of ROS names the first two pixels of the first row, then those of the second row. OpenCV's two-letter
+  names start one pixel further down and right, so `bayer_rggb8` is OpenCV's `BayerBG`.
+- 4:2:2 has old and new names: `yuv422` is `uyvy`, `yuv422_yuy2` is `yuyv`.
 """
 
 from __future__ import annotations
@@ -16,20 +18,20 @@ import numpy as np
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
 _MEASUREMENT = re.compile(r"(?:16[US]|32[SF]|64F)C1?", re.IGNORECASE)
-# OpenCV returns black for a mosaic too small to hold one whole neighbourhood.
+# OpenCV returns a black image for a Bayer mosaic smaller than one interpolation neighbourhood.
 _SMALLEST_MOSAIC_PX = 3
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How rows of one encoding are read.
+    """Memory layout of one encoding.
 
     Attributes:
-        bytes_per_pixel: of the first plane, with 4:2:2 counted as two.
-        conversion: OpenCV's code to BGR, or None where the bytes are BGR already.
-        even_width: pixels share colour in horizontal pairs.
-        half_size_chroma: a second plane of half as many rows follows (4:2:0), so height must be even, too.
-        high_byte_only: two bytes a sample, of which the less significant is dropped.
+        bytes_per_pixel: Bytes per pixel in the first plane; 2 for 4:2:2.
+        conversion: OpenCV's conversion code to BGR, or None if the bytes are already BGR.
+        even_width: Whether horizontal pairs of pixels share colour, so that the width must be even.
+        half_size_chroma: Whether a second plane of half as many rows follows (4:2:0). The height must be even then.
+        high_byte_only: Whether each sample has two bytes, of which only the more significant one is kept.
     """
 
     bytes_per_pixel: int
@@ -67,10 +69,10 @@ PIXEL_FORMATS = {
 
 
 def check_holds_light(encoding: str) -> None:
-    """Refuse an encoding of depths or other measurements, such as `16UC1` and `32FC1`.
+    """Refuse encodings that hold depths or other measurements instead of a picture, for example `16UC1` and `32FC1`.
 
     Raises:
-        BadFrame: `unknown_encoding`.
+        BadFrame: `unknown_encoding`, for an encoding of measurements.
     """
     if _MEASUREMENT.fullmatch(encoding):
         raise BadFrame(
@@ -82,42 +84,47 @@ def check_holds_light(encoding: str) -> None:
 
 
 def mosaic_to_bgr(mosaic: UInt8Array, encoding: str) -> UInt8Array:
-    """Interpolate a Bayer mosaic of eight bits.
+    """Interpolate an 8-bit Bayer mosaic.
 
     Args:
         mosaic: uint8 `[height, width]`.
-        encoding: names its pattern, such as `bayer_rggb8` or `bayer_rggb16`.
+        encoding: Encoding that names the Bayer pattern, for example `bayer_rggb8` or `bayer_rggb16`.
+
+    Returns:
+        uint8 `[height, width, 3]` BGR.
 
     Raises:
-        BadFrame: `bad_size` for a mosaic too small to interpolate.
+        BadFrame: `bad_size`, for a mosaic of less than 3x3 px.
     """
     height, width = mosaic.shape
     return pixels_to_bgr(np.ascontiguousarray(mosaic).reshape(-1), f"{encoding[:10]}8", height, width, width)
 
 
 def is_mosaic(encoding: str) -> bool:
-    """Whether an encoding is one of the Bayer patterns that are read."""
+    """Return whether the encoding is a supported Bayer pattern."""
     return encoding.startswith("bayer") and encoding in PIXEL_FORMATS
 
 
 def pixels_to_bgr(
     data: UInt8Array, encoding: str, height: int, width: int, step: int, is_bigendian: bool = False
 ) -> UInt8Array:
-    """Read the bytes of a raw image as BGR.
+    """Convert the bytes of a raw image to BGR.
 
     Args:
-        data: uint8 `[n]`.
-        encoding: a key of `PIXEL_FORMATS`.
-        height: px, positive. For 4:2:0, that of the image or that of both planes; the length of the data tells which.
-        width: px, positive.
-        step: bytes from one row to the next.
-        is_bigendian: order of the bytes of 16-bit samples.
+        data: uint8 `[n]`, all bytes of the image.
+        encoding: A key of `PIXEL_FORMATS`.
+        height: Rows, positive. For 4:2:0, drivers give the rows of the image or of both planes; the length of `data`
+            decides which.
+        width: Pixels in a row, positive.
+        step: Bytes from the start of one row to the start of the next.
+        is_bigendian: Whether the first byte of a 16-bit sample is the more significant one.
 
     Returns:
-        uint8 `[height, width, 3]`; for BGR encodings a view of `data`, rows padded as in the message.
+        uint8 `[height, width, 3]`. For BGR encodings a view of `data` that keeps the row padding.
 
     Raises:
-        BadFrame: `bad_step`, `bad_data` or `bad_size`.
+        BadFrame: `bad_step` if rows do not fit into `step`, `bad_data` if `data` has the wrong length, `bad_size` if
+            the encoding does not allow the width or height.
     """
     pixel_format = PIXEL_FORMATS[encoding]
     row_bytes = width * pixel_format.bytes_per_pixel
@@ -148,13 +155,13 @@ def _view(
         data = data[0 if is_bigendian else 1 :]
     if pixel_format.high_byte_only or channels == 1:
         shape, strides = shape[:2], strides[:2]
-    # The constructor, unlike as_strided, refuses a view that reaches past the data.
+    # Use the constructor: it refuses a view that reaches past the data, as_strided does not.
     view: UInt8Array = np.ndarray(shape, np.uint8, buffer=data, strides=strides)
     return view
 
 
 def _rows_with_chroma(size: int, encoding: str, height: int, step: int) -> int:
-    """Rows of both planes; drivers disagree on whether a 4:2:0 message's height counts those of the second."""
+    """Return the rows of both planes. Drivers disagree on whether the height of a 4:2:0 image includes the second."""
     if size == step * height and height % 3 == 0:
         return height
     if height % 2:
