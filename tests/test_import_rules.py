@@ -45,7 +45,6 @@ FLOORS = {
         {"render_drive", "replay", "ros"},
         {"demo"},
         {"commands"},
-        {"commands"},
     ),
     "training": (
         {"errors"},

@@ -25,10 +25,10 @@ try:
     )
     from ros_kd_perception.bags.opening import open_storage, unreadable
     from ros_kd_perception.bags.writer import BagWriter
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise ImportError(
-        "expected the Python package rosbags for reading and writing bags, found none; install the [bag] extra of "
-        "ros_kd_perception"
+        f"expected the Python package {str(error.name).partition('.')[0]} for reading and writing bags, found none; "
+        "install the [bag] extra of ros_kd_perception"
     ) from error
 
 from ros_kd_perception.bags.errors import BagError, being_written, lost

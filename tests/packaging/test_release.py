@@ -210,3 +210,14 @@ def test_command_without_its_extras_says_what_to_install(
     (sentence,) = outcome.stderr.splitlines()
     assert sentence.startswith(f"{command}: expected the Python package {package}, found none; ")
     assert remedy in sentence
+
+
+@pytest.mark.parametrize("package", ["rosbags", "yaml"])
+def test_bag_reader_names_the_package_that_it_lacks(package: str) -> None:
+    program = f"import sys; sys.modules['{package}'] = None; import {PACKAGE}.bags.reader"
+
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+
+    sentence = outcome.stderr.splitlines()[-1]
+    assert sentence.startswith(f"ImportError: expected the Python package {package} for reading and writing bags, ")
+    assert "[bag]" in sentence
