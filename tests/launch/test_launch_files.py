@@ -137,11 +137,16 @@ def test_fastdds_profile_gives_large_images_room() -> None:
 def test_launch_files_start_executables_that_are_installed(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
     keywords = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "executable"]
-    installed = (ROOT / "setup.py").read_text(encoding="utf-8")
+    setup = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    (installed,) = [
+        ast.literal_eval(node.value)
+        for node in setup.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMMANDS"
+    ]
 
     assert keywords
     for keyword in keywords:
-        assert f'"{ast.literal_eval(keyword.value)} = ' in installed
+        assert ast.literal_eval(keyword.value) in installed
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DEVICES":
             assert ast.literal_eval(node.value) == DEVICES
