@@ -1,18 +1,18 @@
-# `make demo` and `make test` work on a fresh x86-64 Linux machine: Python 3.11 to 3.13 with headers, make, gcc and g++.
-# No ROS install, no GPU. Everything lands in .venv; a second run finds it there.
+# `make demo` and `make test` work on a fresh x86-64 Linux machine with Python 3.11 to 3.13 and headers, make, gcc and
+# g++. They need no ROS install and no GPU. The first run installs everything into .venv, and later runs reuse it.
 
 VENV := .venv
 DEMO_OUTPUT ?= out/demo
 SITE := out/site
-# The first interpreter that will do, unless the caller names one: make demo PYTHON=/usr/bin/python3.12
+# The first suitable interpreter, unless the caller names one: make demo PYTHON=/usr/bin/python3.12
 ifndef PYTHON
 PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do $$name -c \
 	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && exit; done; echo python3)
 endif
-# Where pip looks for torch first: without an NVIDIA driver the build for CPUs will do, a tenth of the usual download.
+# Index where pip looks for torch first. Without an NVIDIA driver this is the CPU build, a tenth of the usual download.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 
-# A ROS environment sourced in the caller's shell must not mix with the wheels of .venv, nor this graph with a vehicle's.
+# Keep a ROS environment that the caller sourced away from the wheels of .venv, and this graph away from a vehicle's.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH LD_PRELOAD _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport AMENT_PREFIX_PATH AMENT_CURRENT_PREFIX CMAKE_PREFIX_PATH COLCON_PREFIX_PATH COLCON_CURRENT_PREFIX
 unexport ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION ROS_HOME ROS_LOG_DIR ROS_NAMESPACE ROS_PACKAGE_PATH
@@ -31,16 +31,16 @@ MESSAGES := $(wildcard ros_kd_perception/interfaces/vision_msgs/*.msg) ros_kd_pe
 .PHONY: help demo test lint docs dist clean distclean environment
 
 help:
-	@echo 'make demo       render a drive, run the node on a real ROS 2 graph, see $(DEMO_OUTPUT)/report.html'
+	@echo 'make demo       render a drive, run the node on a real ROS 2 graph, write $(DEMO_OUTPUT)/report.html'
 	@echo '                BAG=PATH plays your own bag; CAMERAS="front=/cam0/image_raw ..." names its camera topics;'
-	@echo '                DEMO_OPTIONS=... are handed on'
-	@echo 'make test       run every test, the ROS graph and training included; PYTEST_OPTIONS=... are handed on'
+	@echo '                DEMO_OPTIONS=... are passed to the demo'
+	@echo 'make test       run every test, the ROS graph and training included; PYTEST_OPTIONS=... are passed to pytest'
 	@echo 'make lint       ruff, its formatter and mypy'
-	@echo 'make docs       build the documentation site, see $(SITE)/index.html; a broken link fails'
+	@echo 'make docs       build the documentation site into $(SITE)/index.html; a broken link fails'
 	@echo 'make dist       build the wheel and the sdist of a release into dist/'
-	@echo 'make clean      remove what builds, tests and the demo left; make distclean removes .venv too'
-	@echo 'PYTHON=...      the interpreter to make .venv with ($(PYTHON))'
-	@echo 'TORCH_INDEX=... where make test looks for torch first ($(TORCH_INDEX))'
+	@echo 'make clean      remove the files of builds, tests and the demo; make distclean also removes .venv'
+	@echo 'PYTHON=...      the interpreter for .venv ($(PYTHON))'
+	@echo 'TORCH_INDEX=... the index where make test looks for torch first ($(TORCH_INDEX))'
 
 demo: environment
 	@$(VENV)/bin/python -m ros_kd_perception.demo --output '$(DEMO_OUTPUT)' $(if $(BAG),--bag '$(BAG)') \
@@ -54,7 +54,7 @@ lint: environment $(VENV)/.test-installed
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
 
-# The variable silences an advertisement.
+# The variable switches off an advertisement of the theme.
 docs: $(VENV)/.docs-installed
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 	@echo 'Wrote $(SITE)/index.html. Its search needs a server: $(VENV)/bin/python -m http.server -d $(SITE)'
@@ -65,7 +65,7 @@ dist: $(VENV)/.release-installed
 
 environment: $(VENV)/.messages-built
 
-# One sentence for each thing that a fresh machine may lack.
+# Check for everything that a fresh machine may lack; print one sentence if it is missing.
 $(VENV)/.created:
 	@[ "$$(uname -sm)" = 'Linux x86_64' ] || { echo "make: ROS 2 wheels exist for x86-64 Linux only but this is \
 	$$(uname -sm); use a ROS install instead, see docs/vehicle.md." >&2; exit 1; }
@@ -80,7 +80,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.demo-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
-	@echo 'Installing what the demo needs into $(VENV), about half a minute from a warm cache ...'
+	@echo 'Installing the packages of the demo into $(VENV), about half a minute from a warm cache ...'
 	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros]'
 	@touch $@
 
@@ -89,9 +89,9 @@ $(VENV)/.messages-built: $(VENV)/.demo-installed $(MESSAGES)
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.demo-installed
-	@echo 'Installing what training and the tests need into $(VENV), torch among it ...'
+	@echo 'Installing the packages of training and the tests, including torch, into $(VENV) ...'
 	@[ -z '$(TORCH_INDEX)' ] || $(PIP) install --no-compile --retries 0 -c constraints.txt -i '$(TORCH_INDEX)' torch 2>/dev/null \
-		|| echo 'Got no torch from $(TORCH_INDEX); taking it from the usual index.'
+		|| echo 'Found no torch at $(TORCH_INDEX); using the default index.'
 	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros,training,test]'
 	@touch $@
 

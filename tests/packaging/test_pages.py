@@ -62,5 +62,5 @@ def test_forge_and_site_read_the_same_lists_and_tables(name: str) -> None:
 
 def test_pages_are_found() -> None:
     assert {"README.md", "docs/vehicle.md", "docs/security.md"} <= set(NAMES)
-    assert "what-is-bounded" in anchors_of(ROOT / "docs" / "security.md")
+    assert "checks-and-limits" in anchors_of(ROOT / "docs" / "security.md")
     assert "large-images-the-senders-settings" in anchors_of(ROOT / "docs" / "vehicle.md")
