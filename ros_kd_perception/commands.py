@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from ros_kd_perception.system.missing_package import MissingPackage
+
 _INSTALL_EXTRAS = "install ros_kd_perception with its extras [cpu,bag], or its dependencies with rosdep"
 _INSTALL_ROS = "source a ROS 2 installation, or install ros_kd_perception with its extras [cpu,bag,ros]"
 
@@ -46,13 +48,13 @@ def demo() -> int:
 def _run(command: str, module: str, remedy: str) -> int:
     try:
         main = importlib.import_module(module).main
-    except ImportError as error:
-        if error.name is None:  # one of our own sentences
-            print(f"{command}: {error}", file=sys.stderr)
-            return 2
-        if not isinstance(error, ModuleNotFoundError) or error.name.startswith("ros_kd_perception"):
+    except MissingPackage as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package == "ros_kd_perception":
             raise
-        package = error.name.partition(".")[0]
         print(f"{command}: expected the Python package {package}, found none; {remedy}", file=sys.stderr)
         return 2
     status: int = main()

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ros_kd_perception.system.missing_package import MissingPackage
+
 try:
     from ros_kd_perception.bags.files import BagFiles
     from ros_kd_perception.bags.message_types import (
@@ -26,7 +28,7 @@ try:
     from ros_kd_perception.bags.opening import open_storage, unreadable
     from ros_kd_perception.bags.writer import BagWriter
 except ModuleNotFoundError as error:
-    raise ImportError(
+    raise MissingPackage(
         f"expected the Python package {str(error.name).partition('.')[0]} for reading and writing bags, found none; "
         "install the [bag] extra of ros_kd_perception"
     ) from error

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 
+from ros_kd_perception.system.missing_package import MissingPackage
+
 TELEMETRY_VARIABLE = "ORT_DISABLE_TELEMETRY"
 
 os.environ.setdefault(TELEMETRY_VARIABLE, "1")
 try:
     import onnxruntime
 except ImportError as error:
-    raise ImportError(
-        "expected ONNX Runtime on this machine, found none; install one of ros_kd_perception's extras, [cpu] or [gpu]"
+    raise MissingPackage(
+        f"expected ONNX Runtime on this machine, got: {error}; install the extra [cpu] or [gpu] of ros_kd_perception"
     ) from error
 
 __all__ = ["TELEMETRY_VARIABLE", "onnxruntime"]

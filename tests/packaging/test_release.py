@@ -212,12 +212,33 @@ def test_command_without_its_extras_says_what_to_install(
     assert remedy in sentence
 
 
-@pytest.mark.parametrize("package", ["rosbags", "yaml"])
-def test_bag_reader_names_the_package_that_it_lacks(package: str) -> None:
-    program = f"import sys; sys.modules['{package}'] = None; import {PACKAGE}.bags.reader"
+@pytest.mark.parametrize(
+    ("package", "sentence"),
+    [
+        ("rosbags", "expected the Python package rosbags for reading and writing bags, found none; install the [bag] "),
+        ("yaml", "expected the Python package yaml for reading and writing bags, found none; install the [bag] "),
+        ("onnxruntime", "expected ONNX Runtime on this machine, got: "),
+    ],
+)
+def test_command_that_lacks_one_package_names_it(package: str, sentence: str) -> None:
+    program = f"import sys; sys.modules['{package}'] = None; from {PACKAGE}.commands import replay_bag; "
+    command = [sys.executable, "-c", f"{program} sys.exit(replay_bag())"]
 
-    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
-    sentence = outcome.stderr.splitlines()[-1]
-    assert sentence.startswith(f"ImportError: expected the Python package {package} for reading and writing bags, ")
-    assert "[bag]" in sentence
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith(f"replay_bag: {sentence}")
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_command_whose_package_is_broken_shows_where(tmp_path: Path) -> None:
+    (tmp_path / "tqdm.py").write_text("raise ImportError('libbroken.so: cannot open shared object file')")
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from {PACKAGE}.commands import replay_bag; replay_bag()"
+    )
+
+    outcome = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith("Traceback")
+    assert "libbroken.so" in outcome.stderr
