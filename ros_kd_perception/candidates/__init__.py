@@ -1,1 +1,1 @@
-"""A model that is tried or shadowed in a child process before it may run."""
+"""Runs candidate models in a child process: tries a model before it may drive, or runs it as a shadow."""

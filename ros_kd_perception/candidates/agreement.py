@@ -1,4 +1,4 @@
-"""How far a shadow model agrees with the active one on a frame that both have seen; knows no ROS."""
+"""Compares the results of a shadow model with those of the active model on the same frame. Does not use ROS."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.structures import Detections, UInt8Array
 
 MATCH_IOU = 0.5
-_NO_CLASS = 0xFFFF  # no id of a class map is this
+_NO_CLASS = 0xFFFF  # ids of a class map are at most 255
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """Names by id, so that models with other ids or other classes can be compared.
+    """The class names of a model by id. They allow a comparison of models with different ids or classes.
 
     Attributes:
-        class_map: of the mask, the unlabeled id included.
-        detections: of the boxes.
+        class_map: Names for the ids of the class map, including the unlabeled id.
+        detections: Names for the ids of the boxes.
     """
 
     class_map: Mapping[int, str]
@@ -30,12 +30,12 @@ class ClassNames:
 
     @classmethod
     def of(cls, contract: ModelContract) -> ClassNames:
-        """Those of a contract."""
+        """Return the class names of a contract."""
         names = {c.id: c.name for c in contract.class_map.classes} | {contract.class_map.unlabeled_id: ""}
         return cls(names, {c.id: c.name for c in contract.detections.classes})
 
     def to_json(self) -> dict[str, list[list[Any]]]:
-        """As JSON can hold it."""
+        """Return lists of `[id, name]` rows, because JSON keys cannot be integers."""
         return {
             "class_map": [list(item) for item in self.class_map.items()],
             "detections": [list(item) for item in self.detections.items()],
@@ -43,21 +43,22 @@ class ClassNames:
 
     @classmethod
     def from_json(cls, rows: Mapping[str, list[list[Any]]]) -> ClassNames:
-        """The inverse of `to_json`."""
+        """Build the class names from the return value of `to_json`."""
         return cls(*({int(key): str(name) for key, name in rows[table]} for table in ("class_map", "detections")))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Figures of one frame.
+    """How far the two models agree on one frame.
 
     Attributes:
-        class_map_agreement: share of the pixels to which both give a class of the same name.
-        active_boxes: of the active model.
-        shadow_boxes: of the shadow.
-        matched_boxes: pairs of the same class name with an IoU of at least `MATCH_IOU`, each box in one pair at most.
-        mean_iou: of the pairs, None without any.
-        inference_ms: of the shadow, on one thread of the lowest priority.
+        class_map_agreement: Share of pixels to which both models give the same class name, 0..1.
+        active_boxes: Number of boxes of the active model.
+        shadow_boxes: Number of boxes of the shadow model.
+        matched_boxes: Number of pairs with the same class name and an IoU of at least `MATCH_IOU`. A box is in one pair
+            at most.
+        mean_iou: Mean IoU of the pairs. None without pairs.
+        inference_ms: Inference time of the shadow model, on one thread at the lowest priority.
     """
 
     class_map_agreement: float
@@ -69,7 +70,7 @@ class Agreement:
 
 
 def map_agreement(active: UInt8Array, shadow: UInt8Array, active_names: ClassNames, shadow_names: ClassNames) -> float:
-    """Share of pixels of the same class name; a class that only the shadow has never agrees."""
+    """Return the share of pixels with the same class name. A class that only the shadow model has never agrees."""
     id_of_name = {name: class_id for class_id, name in active_names.class_map.items()}
     active_id_of = np.full(256, _NO_CLASS, np.uint16)
     for class_id, name in shadow_names.class_map.items():
@@ -80,7 +81,11 @@ def map_agreement(active: UInt8Array, shadow: UInt8Array, active_names: ClassNam
 def match_boxes(
     active: Detections, shadow: Detections, active_names: ClassNames, shadow_names: ClassNames
 ) -> list[float]:
-    """IoU of each pair, best first: the best remaining pair of the same class name, until none has `MATCH_IOU`."""
+    """Match boxes of the same class name greedily, best IoU first, down to `MATCH_IOU`.
+
+    Returns:
+        The IoU of each pair, best first.
+    """
     if not len(active.labels) or not len(shadow.labels):
         return []
     iou = iou_xyxy(active.boxes_xyxy, shadow.boxes_xyxy)

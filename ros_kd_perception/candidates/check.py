@@ -1,7 +1,7 @@
-"""A model is tried in a process of its own before a node, which may be driving with another one, lets it in.
+"""Opens a model in a child process before the node uses it, possibly while the node drives with another model.
 
-There it may crash its runtime, hang or use up memory: that is a refusal, not the end of perception. There it may also
-take its time: a TensorRT engine is built, for minutes, into the cache from which the node then takes it.
+If the model crashes ONNX Runtime, hangs or exhausts memory, only the child ends and the model is refused. The child may
+also take long: building a TensorRT engine takes minutes, and the node later loads the engine from the cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ros_kd_perception.system import child_processes
 
 TIMEOUT_S = 300.0
 TENSORRT_TIMEOUT_S = 1800.0
-"""A build of an engine on a small machine takes a quarter of an hour."""
+"""Building an engine on a small machine takes a quarter of an hour."""
 
 _POLL_S = 0.05
 _GRACE_S = 5.0
@@ -31,16 +31,16 @@ _AS_ASKED, _ELSEWHERE = "as_asked", "elsewhere"
 
 
 class CandidateRefused(ValueError):
-    """A candidate that did not pass; the text is one sentence."""
+    """The candidate did not pass. The text is one sentence."""
 
 
 @dataclass(frozen=True)
 class CandidatePassed:
-    """What passed, and how.
+    """A model that opened in the child process.
 
     Attributes:
-        sha256: of the file, in hexadecimal digits.
-        as_asked: whether it ran on the device that was asked for, as a whole; else nothing is known of that device.
+        sha256: Hex digest of the file.
+        as_asked: Whether the whole network ran on the requested device. If not, that device is still untested.
     """
 
     sha256: str
@@ -55,20 +55,20 @@ def check_in_child(
     low_priority: bool = False,
     timeout_s: float = TIMEOUT_S,
 ) -> CandidatePassed:
-    """Open a model with its golden frames in a child process.
+    """Open a model and run its golden frames in a child process.
 
     Args:
-        path: of the `.onnx` file.
-        options: keyword arguments of `OnnxModel.open`.
-        cancelled: asked every 50 ms; ends the child when it says so.
-        low_priority: the child gives way to whatever else the machine does; while another model drives.
-        timeout_s: how long it may take.
+        path: Path of the `.onnx` file.
+        options: Keyword arguments for `OnnxModel.open`.
+        cancelled: Called every 50 ms. Returning True ends the child.
+        low_priority: Run the child behind everything else on the machine. For use while another model drives.
+        timeout_s: Longest time that the child may take.
 
     Returns:
-        What passed.
+        The hash of the file, and whether it ran on the requested device.
 
     Raises:
-        CandidateRefused: it was refused, crashed, took too long or too much memory, or was cancelled.
+        CandidateRefused: The model was refused, crashed, took too long or too much memory, or the check was cancelled.
     """
     request = json.dumps({"path": path, "options": dict(options), "low_priority": low_priority}, allow_nan=False)
     try:
@@ -82,7 +82,7 @@ def check_in_child(
                 text=True,
             )
     except OSError as error:
-        raise CandidateRefused(f"expected to start a process that tries {path}, got: {error}") from None
+        raise CandidateRefused(f"expected to start a process that opens {path}, got: {error}") from None
     with child, limited_memory(child, limit_of_model(path, options.get("device", "auto"))) as memory:
         try:
             _wait(child, path, cancelled, timeout_s)
@@ -106,8 +106,8 @@ def _wait(child: subprocess.Popen[str], path: str, cancelled: Callable[[], bool]
             raise CandidateRefused(f"the trial of {path} was cancelled")
         if time.monotonic() > deadline_s:
             raise CandidateRefused(
-                f"expected {path} to open within {timeout_s:g} s, it did not; open it elsewhere with "
-                "`replay_bag` to see why"
+                f"expected {path} to open within {timeout_s:g} s, it did not; run it with `replay_bag` on another "
+                "machine to see why"
             )
 
 
@@ -129,15 +129,18 @@ def _judge(path: str, status: int, answer: str) -> CandidatePassed:
         raise CandidateRefused(lines[-1])
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     raise CandidateRefused(
-        f"expected {path} to open in a process of its own, that ended with {how}; this machine's runtime cannot take "
+        f"expected {path} to open in a child process, which ended with {how}; ONNX Runtime on this machine cannot run "
         "the model, export it again or use another device"
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The child: exit status 0 and the file's hash if the model opens, 1 and one sentence if it is refused."""
+    """Open the model in the child process.
+
+    Print the file's hash and return 0 if the model opens. Print one sentence and return 1 if it is refused.
+    """
     parser = argparse.ArgumentParser(
-        description="Open a model with its golden frames; what the node asks of a candidate."
+        description="Open a model and run its golden frames. The node runs this for each candidate model."
     )
     parser.add_argument(
         "request", help='JSON: {"path": ..., "options": {arguments of OnnxModel.open}, "low_priority": bool}'
@@ -146,13 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ros_kd_perception.system.priority import be_first_when_memory_runs_out, lower_this_thread
 
     if request["low_priority"]:
-        lower_this_thread()  # before the other imports, which take half a second of a core
+        lower_this_thread()  # before the other imports, which need half a second of CPU time
     be_first_when_memory_runs_out()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the node, which ends its child itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl+C the node ends this child itself
     from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 
     try:
-        # The process that opens the file afterwards tells where it runs.
+        # Report nothing here: the process that opens the file afterwards reports the provider.
         model = OnnxModel.open(request["path"], **request["options"], tell=lambda _: None)
     except (ModelError, ImportError) as error:
         print(" ".join(str(error).split()))

@@ -1,8 +1,8 @@
-"""What a child process that opens a model may take: no limit of ONNX Runtime's or TensorRT's bounds it.
+"""Limits the memory of a child process that opens a model. ONNX Runtime and TensorRT have no limit that covers it.
 
-Shape inference follows as many shape values as a graph has it make, and TensorRT folds constants of any size. A limit
-of the process itself would be wrong on a GPU, whose driver reserves address space by the terabyte; so what the process
-holds is looked at while it works. Linux only: elsewhere nothing is known and nothing is ended.
+Shape inference computes as many shape values as the graph demands, and TensorRT folds constants of any size. A limit on
+the address space (RLIMIT_AS) does not work with a GPU, whose driver reserves terabytes. A thread therefore measures the
+child's memory while it runs. This works on Linux only. Other systems do not report the memory, so there is no limit.
 """
 
 from __future__ import annotations
@@ -16,36 +16,41 @@ from pathlib import Path
 from ros_kd_perception.model.onnx_file import MAX_MEMORY_BYTES, MAX_MODEL_BYTES
 
 COPIES_OF_THE_FILE = 4
-"""Its bytes, what is parsed of them, the weights, and the weights as the kernels want them."""
+"""The bytes of the file, the parsed protobuf, the weights, and the weights in the layout of the kernels."""
 
 TENSORRT_BUILD_BYTES = 8 << 30
-"""What TensorRT may take besides while it tries kernels for an engine; generous, for a build that is ended is lost."""
+"""Additional memory for TensorRT while it builds an engine. It is generous, because a killed build is lost."""
 
 _POLL_S = 0.02
 _PROC = Path("/proc")
 
 
 class ChildMemory:
-    """How a child's memory went; `exceeded_bytes` is what it held when it was ended, 0 if it was not."""
+    """The memory limit of a child process and the result of watching it.
+
+    Attributes:
+        limit_bytes: The limit.
+        exceeded_bytes: Memory of the child when it was killed. 0 if it stayed within the limit.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.exceeded_bytes = 0
 
     def refusal(self, path: str) -> str:
-        """One sentence, once it was ended."""
+        """Return one sentence on why the child was killed."""
         return (
             f"expected {path} to open within {self.limit_bytes / (1 << 30):.1f} GiB of memory, it took "
-            f"{self.exceeded_bytes / (1 << 30):.1f} and more; export the model again"
+            f"{self.exceeded_bytes / (1 << 30):.1f} GiB or more; export the model again"
         )
 
 
 def limit_of_model(path: str | Path, device: str = "cpu") -> int:
-    """Bytes that opening a model may take: what the values between its layers may, and its weights on the way.
+    """Return how many bytes opening a model may take: the values between its layers plus copies of the file.
 
     Args:
-        path: of the file.
-        device: as in `OnnxModel.open`; `tensorrt` builds an engine besides.
+        path: Path of the model file.
+        device: The device as in `OnnxModel.open`. `tensorrt` adds memory for building an engine.
     """
     try:
         size = Path(path).stat().st_size
@@ -56,7 +61,7 @@ def limit_of_model(path: str | Path, device: str = "cpu") -> int:
 
 
 def private_memory_bytes(process_id: int) -> int:
-    """Bytes that a process alone holds, swapped out or not; 0 if that is not known."""
+    """Return the private memory of a process in bytes, including swapped-out pages. Return 0 if it is unknown."""
     try:
         lines = (_PROC / str(process_id) / "status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -67,7 +72,7 @@ def private_memory_bytes(process_id: int) -> int:
 
 @contextmanager
 def limited_memory(child: subprocess.Popen[str] | subprocess.Popen[bytes], limit_bytes: int) -> Iterator[ChildMemory]:
-    """Kill a child process that comes to hold more than so much while the block runs."""
+    """Kill a child process that exceeds `limit_bytes` while the `with` block runs."""
     memory, over = ChildMemory(limit_bytes), threading.Event()
 
     def watch() -> None:

@@ -1,7 +1,8 @@
-"""A candidate model sees what the active one sees, in a process of its own at the lowest priority.
+"""ShadowProcess: runs a candidate model beside the active one on the same frames, in a child process.
 
-A process rather than a thread: one that has the interpreter when the machine lets it wait would make the active model
-wait with it. It runs on one thread of the CPU, whatever the active one runs on, and has neither its memory nor its GPU.
+The child runs at the lowest priority. A thread of that priority would not do: if the machine suspends it while it holds
+the GIL, the active model waits too. The child uses one CPU thread, whatever device the active model uses, and shares
+neither memory nor GPU with it.
 """
 
 from __future__ import annotations
@@ -27,25 +28,26 @@ from ros_kd_perception.system import child_processes
 from ros_kd_perception.system.priority import be_first_when_memory_runs_out, lower_this_thread
 
 ANSWER_TIMEOUT_S = 60.0
-"""Of a frame, and of opening the model: the lowest priority gets little of a busy machine."""
+"""Time to answer one frame, or to open the model. It is long, because on a busy machine the child gets little CPU."""
 
 _LENGTH_BYTES = 8
 
 
 class ShadowFailed(RuntimeError):
-    """The shadow model was refused, or its process is gone; the text is one sentence."""
+    """The shadow model was refused, or its process has ended. The text is one sentence."""
 
 
 class ShadowProcess:
-    """Opens a model in a child process and asks it about frames, one at a time, from one thread.
+    """Opens a model in a child process and compares it with the active model, one frame at a time.
 
-    The process ends with that thread, whatever becomes of this one.
+    Create it and call `wait_until_ready` and `compare` from one thread. The child ends with that thread, also if this
+    process crashes.
 
     Args:
-        path: of the model.
+        path: Path of the model.
 
     Raises:
-        ShadowFailed: no process can be started.
+        ShadowFailed: The process cannot be started.
     """
 
     def __init__(self, path: str) -> None:
@@ -64,10 +66,10 @@ class ShadowProcess:
             raise ShadowFailed(f"expected to start a process for the shadow model, got: {error}") from None
 
     def wait_until_ready(self) -> str:
-        """Name and version of the model once it is verified.
+        """Wait until the model is verified and return its name and version.
 
         Raises:
-            ShadowFailed: it was refused, or the process took too much memory, died or hangs.
+            ShadowFailed: The model was refused, or the process took too much memory, ended or hangs.
         """
         with limited_memory(self._child, limit_of_model(self.path)) as memory:
             try:
@@ -81,10 +83,15 @@ class ShadowProcess:
         return str(answer["ready"])
 
     def compare(self, frame: Frame, perception: Perception, names: ClassNames) -> Agreement:
-        """What the shadow makes of a frame, beside what the active model has seen in it.
+        """Run the shadow model on a frame and compare its results with those of the active model.
+
+        Args:
+            frame: The frame.
+            perception: The active model's results for this frame.
+            names: The active model's class names.
 
         Raises:
-            ShadowFailed: the process died or hangs.
+            ShadowFailed: The process has ended or hangs.
         """
         found = perception.detections
         header = {
@@ -98,13 +105,16 @@ class ShadowProcess:
         return Agreement(**self._answer((header, (frame.image_bgr, perception.class_map))))
 
     def close(self) -> None:
-        """End the process; whoever waits for an answer of it gets an error. Safe from any thread, and twice."""
+        """End the process. A thread that waits for an answer gets a `ShadowFailed`.
+
+        May be called from any thread and more than once.
+        """
         self._closed = True
         with contextlib.suppress(OSError):
             self._child.kill()
         self._child.wait()
         for stream in (self._child.stdin, self._child.stdout):
-            with contextlib.suppress(OSError, ValueError):  # what is still in a buffer goes nowhere
+            with contextlib.suppress(OSError, ValueError):  # flushing a buffer to the ended process fails
                 if stream is not None:
                     stream.close()
 
@@ -127,7 +137,7 @@ class ShadowProcess:
                 "the shadow was ended"
                 if self._closed
                 else f"expected the process of the shadow model {self.path} to answer within {ANSWER_TIMEOUT_S:g} s, "
-                f"it did not or died (exit status {self._child.poll()}); set shadow_model again to try once more"
+                f"it did not answer or has ended (exit status {self._child.poll()}); set shadow_model again to retry"
             )
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -155,16 +165,16 @@ def _read(stream: BinaryIO) -> tuple[dict[str, Any], list[UInt8Array]] | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The child: answers one line of JSON when the model is open, and one for each frame, until stdin ends."""
-    lower_this_thread()  # before ONNX Runtime starts threads, which inherit it
+    """Run the child process: write one line of JSON when the model is open and one for each frame, until stdin ends."""
+    lower_this_thread()  # before ONNX Runtime starts threads, which inherit the priority
     be_first_when_memory_runs_out()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the node, which ends its child itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl+C the node ends this child itself
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keep what libraries print out of the answers
     from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
     from ros_kd_perception.perceiver import Perceiver
 
-    parser = argparse.ArgumentParser(description="Compare a model with another one's results; a part of the node.")
+    parser = argparse.ArgumentParser(description="Compare a model with the node's active model. Started by the node.")
     parser.add_argument("model", help="an .onnx file")
     path = parser.parse_args(arguments).model
     try:

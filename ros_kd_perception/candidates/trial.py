@@ -1,6 +1,7 @@
-"""A model file is tried once on each machine, in a process of its own, before anything here opens it.
+"""Tries a model file in a child process before it is opened here, once on each machine.
 
-What passed is remembered by its hash, so that a node which comes back after a fault does not wait for a second trial.
+A model that passed is remembered by its hash, so that a node that restarts after a fault does not wait for a second
+trial.
 """
 
 from __future__ import annotations
@@ -27,22 +28,23 @@ def try_model(
     *,
     low_priority: bool = False,
 ) -> str:
-    """Have a model tried unless this file has passed before with the same device, precision, batch and runtime.
+    """Try a model unless this file has passed before with the same device, precision, batch size and ONNX Runtime.
 
-    Of TensorRT nothing is remembered: its engine may have to be built again, which is for a process of its own. Nor is
-    what ran elsewhere than asked: once the GPU is there, the model is new to it.
+    A pass with TensorRT is not remembered, because the engine may have to be built again, and that must happen in a
+    child process. A pass on a fallback is not remembered either: the model is still untested on the requested device.
 
     Args:
-        path: of the `.onnx` file.
-        options: keyword arguments of `OnnxModel.open`, which is to be called with them afterwards.
-        cancelled: asked every 50 ms; ends the trial when it says so.
-        low_priority: the trial gives way to whatever else the machine does.
+        path: Path of the `.onnx` file.
+        options: Keyword arguments for `OnnxModel.open`. Use the same ones to open the model afterwards.
+        cancelled: Called every 50 ms. Returning True ends the trial.
+        low_priority: Run the trial behind everything else on the machine.
 
     Returns:
-        The sha256 of the file that passed: the `sha256` of `OnnxModel.open`, so that no other file slips in between.
+        The sha256 of the file that passed. Pass it to `OnnxModel.open`, which then refuses a file that has changed
+        since.
 
     Raises:
-        CandidateRefused: it did not pass, or the trial was cancelled.
+        CandidateRefused: The model did not pass, or the trial was cancelled.
     """
     remembered = options.get("device") != "tensorrt"
     if remembered:
@@ -51,19 +53,20 @@ def try_model(
             return sha256
     passed = check_in_child(
         str(path),
-        {**options, "intra_op_threads": 1},  # its golden frames run again afterwards, with as many as are wanted
+        {**options, "intra_op_threads": 1},  # `OnnxModel.open` later runs them with the requested number
         cancelled,
         low_priority=low_priority,
         timeout_s=TIMEOUT_S if remembered else TENSORRT_TIMEOUT_S,
     )
     if remembered and passed.as_asked and (record := _record(passed.sha256, options)) is not None:
         with contextlib.suppress(OSError):
-            record.write_text(f"{path} passed\n", encoding="utf-8", errors="replace")  # for those who look
+            # Only the existence of the file counts. Its text is for people who look.
+            record.write_text(f"{path} passed\n", encoding="utf-8", errors="replace")
     return passed.sha256
 
 
 def _record(sha256: str, options: Mapping[str, Any]) -> Path | None:
-    """The file whose existence says that a model has passed; None where this user has no folder of their own."""
+    """Return the path of the file that exists if the model has passed, or None if this user has no cache folder."""
     wanted = (f"{key} {options.get(key)}" for key in ("device", "precision", "max_batch"))
     machine = (gpu_identity(), platform.node(), platform.machine())
     identity = "\n".join((sha256, *wanted, RUNTIME, *available_providers(), *machine))
@@ -74,7 +77,7 @@ def _record(sha256: str, options: Mapping[str, Any]) -> Path | None:
 
 
 def _sha256(path: Path) -> str:
-    """Hash of a file; empty if it cannot be read or is larger than any model, which the trial then says."""
+    """Return the sha256 of a file. Return an empty string for an unreadable or too large file: the trial reports it."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_MODEL_BYTES:
             return ""

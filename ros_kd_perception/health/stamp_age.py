@@ -1,4 +1,4 @@
-"""StampAge: header stamps against the ROS clock, and whether the two can be compared at all."""
+"""StampAge: compares header stamps with the ROS clock, and detects when the two cannot be compared."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 APART_S = 10.0
-"""Stamps and clock further apart than this are taken to be of different clocks."""
+"""If a stamp and the ROS clock are further apart than this, they come from different clocks."""
 
 AHEAD_MS = 100.0
-"""Or the limit, if that is more: by so much stamps may lead the clock, as they do a `/clock` of ten ticks a second."""
+"""Stamps may be this far ahead of the clock, or as far as the age limit if that is larger.
+
+A `/clock` with ten ticks a second lags this much.
+"""
 
 FUTURE_S = 1.0
-"""A single stamp that leaps further ahead of the clock that the camera goes by is wrong; `/clock` may lag by less."""
+"""A single stamp that leaps further ahead of the clock than this is wrong. The lag of `/clock` is smaller."""
 
 
 @dataclass
 class _CameraClock:
     is_suspended: bool = False
-    newest_ns: int = 0  # stamp of the newest frame that was not refused as one of the future
-    comparable: int = 0  # frames in a row whose stamps go by the ROS clock, but for those of the future
-    ahead: int = 0  # frames in a row whose stamps are of the future
+    newest_ns: int = 0  # stamp of the newest frame that was not refused as `stamp_ahead`
+    comparable: int = 0  # consecutive frames whose stamps fit the ROS clock; frames from the future do not count
+    ahead: int = 0  # consecutive frames whose stamps are in the future
 
 
 class StampAge:
-    """Tells how old header stamps are and refuses those beyond the limit, and those of the future.
+    """Measures the age of header stamps. Refuses stamps beyond the age limit and stamps in the future.
 
     Attributes:
-        max_age_ms: 0 for no limit; may be changed.
-        drops_unknown: under a limit, refuse frames whose age cannot be told, too; may be changed.
+        max_age_ms: The age limit. 0 means no limit. May be changed.
+        drops_unknown: Under a limit, also refuse frames of unknown age. May be changed.
 
     Args:
-        max_age_ms: as the attribute says.
-        clock_ns: the ROS clock, the one that `use_sim_time` decides about.
-        warn: logs one sentence; a camera whose stamps leap crosses the line many times a second, which is throttled.
-        drops_unknown: as the attribute says.
+        max_age_ms: Initial value of the attribute.
+        clock_ns: Returns the time of the ROS clock, which is simulated time under `use_sim_time`.
+        warn: Logs one sentence. Calls are throttled, because unsteady stamps can cross the limit many times a second.
+        drops_unknown: Initial value of the attribute.
     """
 
     def __init__(
@@ -56,14 +59,14 @@ class StampAge:
         self._clocks: defaultdict[str, _CameraClock] = defaultdict(_CameraClock)
 
     def is_suspended(self, camera: str) -> bool:
-        """Whether there is a limit that cannot be applied to a camera."""
+        """Return whether there is an age limit that cannot be applied to this camera."""
         return self.max_age_ms > 0 and self._clocks[camera].is_suspended
 
     def check_future(self, camera: str, stamp_ns: int) -> None:
-        """Refuse a stamp that leaps ahead of the clock, where the `RESTART_AFTER` before it went by that clock.
+        """Refuse a stamp that leaps ahead of the clock if the `RESTART_AFTER` stamps before it fitted the clock.
 
-        After `RESTART_AFTER` leaps in a row the camera is taken to go by another clock, and they pass. Stamps that get
-        ahead in small steps pass, too: then the clock stands, as a `/clock` of few ticks does between them.
+        After `RESTART_AFTER` leaps in a row the camera is assumed to use another clock, and its stamps pass. Stamps
+        that get ahead in small steps pass too: then the clock stands still, as a slow `/clock` does between its ticks.
 
         Raises:
             BadFrame: `stamp_ahead`.
@@ -76,18 +79,19 @@ class StampAge:
             if clock.comparable >= RESTART_AFTER and clock.ahead < RESTART_AFTER:
                 raise BadFrame(
                     "stamp_ahead",
-                    f"expected a header stamp of the ROS clock from {camera}, as before, got one {_apart(age_ns)} it",
+                    f"expected a header stamp of the ROS clock from {camera}, as before, got one {_apart(age_ns)} "
+                    "that clock",
                 )
             clock.comparable = 0
         clock.newest_ns = stamp_ns
 
     def check(self, camera: str, stamp_ns: int) -> float | None:
-        """Age of a frame in milliseconds; None where stamps and clock are too far apart to tell.
+        """Return the age of a frame in milliseconds, or None if stamp and clock are too far apart to compare.
 
-        Under a limit they are also where the stamps are ahead of the clock: a picture of whatever age would seem young.
+        Under an age limit, also return None for a stamp ahead of the clock: otherwise an old picture would seem new.
 
         Raises:
-            BadFrame: `stale`, also of frames whose age cannot be told where those are to be dropped.
+            BadFrame: `stale` if the frame is older than the limit, or if its age is unknown and `drops_unknown` is set.
         """
         age_ns = self._clock_ns() - stamp_ns
         ahead = self.max_age_ms > 0 and age_ns < -max(AHEAD_MS, self.max_age_ms) * 1e6
@@ -110,12 +114,12 @@ class StampAge:
         clock = self._clocks[camera]
         if not clock.is_suspended:
             clock.is_suspended = True
-            outcome = "its frames are dropped" if self.drops_unknown else "its frames are published, whatever their age"
+            outcome = "its frames are dropped" if self.drops_unknown else "its frames are published at any age"
             self._throttle.warn(
                 (camera, "suspended"),
                 f"suspended max_stamp_age_ms for {camera}: its header stamps are {_apart(age_ns)} the clock; {outcome} "
-                "(stamp_age_unknown); for a camera, have its clock synchronised, for a bag, set use_sim_time and play "
-                "it with /clock",
+                "(stamp_age_unknown); for a camera, synchronise its clock; for a bag, set use_sim_time and play it "
+                "with /clock",
             )
         if self.drops_unknown:
             raise BadFrame(

@@ -1,6 +1,6 @@
-"""Health of the node in figures: rates, ages and latencies, drops by reason, and what to say about them.
+"""CameraHealth: collects the figures of one camera (rates, ages, latencies, drops) and turns them into a Status.
 
-Knows no ROS: a `Status` has the fields of a diagnostic_msgs/DiagnosticStatus.
+This module does not use ROS. A `Status` has the fields of a diagnostic_msgs/DiagnosticStatus.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ _MAX_SENTENCE = 300
 
 @dataclass(frozen=True)
 class Status:
-    """One diagnostic status: `name` is what it is about, `values` are key and value in the order to show."""
+    """One diagnostic status, with the fields of diagnostic_msgs/DiagnosticStatus.
+
+    Attributes:
+        level: How bad it is.
+        name: What the status describes, such as a camera.
+        message: The findings in words.
+        hardware_id: The hardware, if there is any.
+        values: Keys and values in display order.
+    """
 
     level: Level
     name: str
@@ -35,12 +43,14 @@ class Status:
 
 @dataclass(frozen=True)
 class FrameTimes:
-    """The times of one published frame, milliseconds.
+    """The times of one published frame, in milliseconds.
 
     Attributes:
-        processing_ms: for decoding and letterboxing, and from the start of its run to its messages being handed over.
-        latency_ms: from its arrival to then, so with the waits for its turn.
-        stamp_age_ms: from its header stamp by the ROS clock; None where the two are of different clocks.
+        processing_ms: Time for decoding and letterboxing, plus the time from the start of inference until the results
+            are published.
+        latency_ms: Time from arrival until the results are published. It includes the waiting time.
+        stamp_age_ms: Time from the header stamp until the results are published, by the ROS clock. None if stamp and
+            clock cannot be compared.
     """
 
     processing_ms: float
@@ -49,12 +59,12 @@ class FrameTimes:
 
 
 class CameraHealth:
-    """Collects what happened to one camera's frames; safe for two threads, one that records and one that asks.
+    """Collects what happens to the frames of one camera. One thread may record while another calls `status`.
 
     Attributes:
-        silence_timeout_ms: how long the camera may be silent; may be changed.
-        watch: looks at its frames.
-        stamp_limit_suspended: set while an age limit on stamps was asked for that cannot be applied.
+        silence_timeout_ms: How long the camera may be silent. May be changed.
+        watch: Checks the camera's frames for faults.
+        stamp_limit_suspended: True while an age limit on stamps is set but cannot be applied.
     """
 
     def __init__(self, camera: str, silence_timeout_ms: float) -> None:
@@ -68,22 +78,27 @@ class CameraHealth:
         self._lock = threading.Lock()
 
     def record(self, now_ns: int, times: FrameTimes) -> None:
-        """A frame was published; `now_ns` is the steady clock."""
+        """Record a published frame.
+
+        Args:
+            now_ns: Time of the steady clock.
+            times: The times of the frame.
+        """
         with self._lock:
             self._times.append((now_ns, times))
 
     def record_refusal(self, sentence: str) -> None:
-        """A frame was dropped for a fault of its own; `sentence` says what was expected and what came."""
+        """Record why a faulty frame was dropped. `sentence` says what was expected and what was found."""
         self._refusal = " ".join(sentence.split())[:_MAX_SENTENCE]
 
     def status(self, now_ns: int, counts: FrameCounts, link: CameraLink, active_since_ns: int | None) -> Status:
-        """What to say now.
+        """Return the diagnostic status of the camera.
 
         Args:
-            now_ns: steady clock.
-            counts: the mailbox's, of this camera.
-            link: the camera's topic.
-            active_since_ns: steady clock of the activation, None while inactive.
+            now_ns: Time of the steady clock.
+            counts: The mailbox's counts for this camera.
+            link: The publishers on the camera's topic.
+            active_since_ns: Steady time of the activation. None while inactive.
         """
         recent, span_s = self._recent(now_ns, counts)
         with self._lock:
@@ -121,7 +136,7 @@ class CameraHealth:
         return Status(verdict.level, self.camera, verdict.message, values=tuple(values))
 
     def _recent(self, now_ns: int, counts: FrameCounts) -> tuple[FrameCounts, float]:
-        # The oldest snapshot that is kept is the last one before the window.
+        # Keep the last snapshot from before the window as the start of the counts.
         snapshots = self._snapshots
         while len(snapshots) > 1 and now_ns - snapshots[1][0] >= WINDOW_S * 1e9:
             snapshots.popleft()
@@ -133,18 +148,23 @@ class CameraHealth:
 
 @dataclass(frozen=True)
 class WorkerPulse:
-    """The thread that runs the network: whether it lives, and how long it has been at one frame, seconds."""
+    """The state of the thread that runs the network.
+
+    Attributes:
+        alive: Whether the thread runs.
+        busy_s: How long it has been working on its current frame, in seconds. 0 while it waits.
+    """
 
     alive: bool
     busy_s: float = 0.0
 
 
 STUCK_AFTER_S = 5.0
-"""No frame takes the network so long; a thread that does hangs in a driver."""
+"""No frame takes this long. A thread that is busy for longer hangs in a driver."""
 
 
 def worker_problem(pulse: WorkerPulse) -> str:
-    """One sentence if the thread is dead or stuck, else empty."""
+    """Return one sentence if the thread has ended or is stuck, else an empty string."""
     if not pulse.alive:
         return "the thread that runs the network has ended; deactivate and activate the node"
     if pulse.busy_s > STUCK_AFTER_S:

@@ -1,4 +1,4 @@
-"""What to say of a camera: level, state and one sentence for everything that is amiss, from figures alone."""
+"""Turns the figures of a camera into a verdict: level, state and one sentence for each fault."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ros_kd_perception.structures import FrameCounts
 
 STATES = (
     "inactive",
-    "waiting",  # active, nothing yet, and not for long
+    "waiting",  # active, no frame yet, within the silence timeout
     "ok",
     "missing",  # no publisher
-    "silent",  # a publisher that fits, but nothing arrives
+    "silent",  # a matching publisher, but no messages
     "incompatible",  # a publisher whose QoS or type does not fit
-    "failed",  # the network raised
+    "failed",  # inference raised an error
     "wrong_encoding",
     "bad_frames",  # malformed in another way
     "stale",  # header stamps beyond the age limit
@@ -24,14 +24,14 @@ STATES = (
     "backward_stamps",
     "future_stamps",
     "duplicated",
-    "frozen",  # new stamps, the same picture to the last bit
+    "frozen",  # new stamps, but an identical picture
     "changed_size",
-    "unusable_frame_id",  # that tf2 cannot look up
+    "unusable_frame_id",  # tf2 cannot look it up
     "overloaded",  # the machine cannot keep up
 )
 """Values of `state` in the diagnostics of a camera."""
 
-_NOTHING_FOR_S = 2.0  # without one result although images come: an error rather than a slow machine
+_NOTHING_FOR_S = 2.0  # images but no result for this long is an error; less can be a slow machine
 _BY_DESIGN = ("lost", "replaced", "too_old", "inactive")
 _OWN_STATE = {
     "unknown_encoding": "wrong_encoding",
@@ -48,7 +48,7 @@ _REMEDIES = (
 
 
 class Level(IntEnum):
-    """How bad it is, in the numbers of diagnostic_msgs/DiagnosticStatus."""
+    """Severity, with the numbers of diagnostic_msgs/DiagnosticStatus."""
 
     OK = 0
     WARN = 1
@@ -57,12 +57,12 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class CameraLink:
-    """What the graph says of a camera's topic.
+    """The publishers on a camera's topic.
 
     Attributes:
-        topic: fully qualified.
-        publishers: how many there are, whether they fit or not.
-        mismatch: why one of them cannot be heard (QoS or type), empty if all fit.
+        topic: Fully qualified name of the topic.
+        publishers: Number of publishers, whether they match or not.
+        mismatch: Why a publisher does not match (QoS or type). Empty if all match.
     """
 
     topic: str
@@ -72,18 +72,18 @@ class CameraLink:
 
 @dataclass(frozen=True)
 class CameraFacts:
-    """What is known of an active camera.
+    """The figures of an active camera, from which `judge` makes a verdict.
 
     Attributes:
-        recent: its frames of the window.
-        span_s: length of the window.
-        link: its topic.
-        silent_s: since the last message, or since the activation.
-        has_sent: whether anything has arrived since the activation.
-        silence_timeout_ms: how long it may be silent.
-        refusal: why a frame was refused last.
-        watch: what was noticed of its frames.
-        stamp_limit_suspended: whether an age limit on stamps was asked for that cannot be applied.
+        recent: Counts of its frames in the window.
+        span_s: Length of the window in seconds.
+        link: The publishers on its topic.
+        silent_s: Seconds since the last message or since the activation.
+        has_sent: Whether a message has arrived since the activation.
+        silence_timeout_ms: How long the camera may be silent.
+        refusal: Why the latest faulty frame was refused.
+        watch: Faults that show only across frames.
+        stamp_limit_suspended: Whether an age limit on stamps is set but cannot be applied.
     """
 
     recent: FrameCounts
@@ -99,7 +99,13 @@ class CameraFacts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Level and state of the worst finding, and a sentence for each, worst first; `state` is one of `STATES`."""
+    """The result of judging a camera.
+
+    Attributes:
+        level: Level of the worst finding.
+        state: State of the worst finding, one of `STATES`.
+        message: One sentence for each finding, worst first.
+    """
 
     level: Level
     state: str
@@ -107,7 +113,7 @@ class Verdict:
 
 
 def judge(facts: CameraFacts) -> Verdict:
-    """Say what is amiss with a camera, or at which rate it runs if nothing is."""
+    """Return the faults of a camera, or its frame rates if it has none."""
     if facts.silent_s * 1e3 > facts.silence_timeout_ms:
         return _why_silent(facts)
     findings = sorted(_findings(facts), key=lambda finding: -finding.level)
@@ -124,7 +130,7 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
         text = f"inference failed on {dropped['failed']} of the last {recent.received} frames"
         yield Verdict(Level.ERROR, "failed", text)
     if facts.link.mismatch:
-        text = f"a publisher on {facts.link.topic} cannot be heard: {facts.link.mismatch}"
+        text = f"messages of a publisher on {facts.link.topic} cannot be received: {facts.link.mismatch}"
         yield Verdict(Level.ERROR, "incompatible", text)
     refused = {r: n for r, n in dropped.items() if n and r not in (*_BY_DESIGN, "failed")}
     if refused:
@@ -138,22 +144,22 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
         yield Verdict(Level.WARN, "clocks_apart", text)
     if watch.time_jumps_s:
         text = (
-            f"header stamps jumped back by {watch.time_jumps_s[-1]:.1f} s: a new time line counts, as with a looped bag"
+            f"header stamps jumped back by {watch.time_jumps_s[-1]:.1f} s: a new time line begins, as with a looped bag"
         )
         yield Verdict(Level.WARN, "backward_stamps", text)
     if watch.wrongly_ahead_s:
         text = (
-            f"a header stamp was {watch.wrongly_ahead_s[-1]:.1f} s ahead of those around it, and its frame published; "
-            "look at what stamps the camera's images"
+            f"a header stamp was {watch.wrongly_ahead_s[-1]:.1f} s ahead of its neighbours, its frame was published; "
+            "check the driver that stamps the camera's images"
         )
         yield Verdict(Level.WARN, "future_stamps", text)
     if watch.frozen_s:
-        text = f"the picture has not changed in one bit for {watch.frozen_s:.1f} s: the camera or its driver hangs"
+        text = f"no bit of the picture has changed for {watch.frozen_s:.1f} s: the camera or its driver hangs"
         yield Verdict(Level.WARN, "frozen", text)
     if len(watch.sizes) > 1:
         yield Verdict(Level.WARN, "changed_size", f"frames changed their size: {' to '.join(watch.sizes[-4:])}")
     if watch.frame_id_problem:
-        text = f"{watch.frame_id_problem}; set it in the camera's driver, results carry it unchanged"
+        text = f"{watch.frame_id_problem}; set it in the camera's driver, because results carry it unchanged"
         yield Verdict(Level.WARN, "unusable_frame_id", text)
     nothing = not recent.published and facts.span_s >= _NOTHING_FOR_S
     overloaded = Level.ERROR if nothing else Level.WARN
@@ -164,8 +170,8 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
         text = f"cannot keep up: {_rates(facts)}"
         if lost * 2 > replaced:
             text += (
-                f"; {lost} of the last {recent.received} frames were lost before the node took them, on a machine that "
-                f"is too busy or on their way: {_REMEDIES}"
+                f"; {lost} of the last {recent.received} frames were lost before the node received them, because the "
+                f"machine is too busy or in the middleware: {_REMEDIES}"
             )
         yield Verdict(overloaded, "overloaded", text)
 
@@ -178,7 +184,7 @@ def _refusal(facts: CameraFacts, refused: dict[str, int]) -> Verdict:
     if facts.refusal:
         text += f" ({facts.refusal})"
     if most in ("stamp_backwards", "duplicate") and facts.link.publishers > 1:
-        text += f"; {facts.link.publishers} publishers send on {facts.link.topic}, one is too many"
+        text += f"; {facts.link.publishers} publishers send on {facts.link.topic}, expected one"
     return Verdict(level, _OWN_STATE.get(most, "bad_frames"), text)
 
 
@@ -188,10 +194,10 @@ def _why_silent(facts: CameraFacts) -> Verdict:
         text = f"{nothing}: no publisher on {link.topic}; start the camera or remap the topic"
         return Verdict(Level.ERROR, "missing", text)
     if link.mismatch:
-        text = f"{nothing}: a publisher on {link.topic} cannot be heard: {link.mismatch}"
+        text = f"{nothing}: messages of a publisher on {link.topic} cannot be received: {link.mismatch}"
         return Verdict(Level.ERROR, "incompatible", text)
     matched = f"{nothing} though {link.publishers} publisher(s) match on {link.topic}"
-    why = "they have sent before, look at the camera" if facts.has_sent else _REMEDIES
+    why = "it has sent before, check the camera" if facts.has_sent else _REMEDIES
     return Verdict(Level.ERROR, "silent", f"{matched}: {why}")
 
 

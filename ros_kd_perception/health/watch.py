@@ -1,7 +1,7 @@
-"""CameraWatch: notices what a camera does wrong with frames that are, each for itself, sound.
+"""CameraWatch: finds faults of a camera that show only across frames, although each single frame is valid.
 
-The same frame twice, a picture that stands still to the last bit, another size than before, stamps that jumped back or
-ahead, a frame id that no transform can have.
+It finds repeated frames, a frozen picture, a changed size, header stamps that jump back or ahead, and a frame id that
+tf2 cannot look up.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
 WINDOW_S = 5.0
-"""What happened longer ago is no longer spoken of."""
+"""Length of the window. Older events are not reported any more."""
 
 FROZEN_AFTER_S = 1.0
-"""A picture that has not changed in one bit for so long, over `FROZEN_FRAMES` frames or more, stands still."""
+"""A picture is frozen if no bit of it changes for this long and for at least `FROZEN_FRAMES` frames."""
 
 FROZEN_FRAMES = 5
 _SAMPLED_ROWS = 32
@@ -24,26 +24,26 @@ _MAX_EVENTS = 16
 _SHOWN_CHARACTERS = 40
 
 RESTART_AFTER = 3
-"""Stamps off the time line in a row, rising among themselves, that start a new one."""
+"""This many rising stamps in a row that do not fit the current time line start a new one, as in a looped bag."""
 
 LEAP_NS = 1_000_000_000
-"""A stamp that gains more on its arrival leaps ahead, `FASTEST_PLAYBACK` allowed for."""
+"""A stamp leaps ahead if it advances this much more than its arrival time, with `FASTEST_PLAYBACK` allowed for."""
 
 FASTEST_PLAYBACK = 10
-"""Bags are played at up to so many times their speed: stamps may gain as much on arrivals."""
+"""Highest supported playback rate of a bag. Stamps may advance this many times faster than arrival times."""
 
 
 @dataclass(frozen=True)
 class WatchReport:
-    """What was noticed of a camera lately.
+    """The faults of one camera in the last `WINDOW_S` seconds.
 
     Attributes:
-        size: `1280x720` of the latest frame, empty before the first.
-        sizes: of the window, in the order in which they came; more than one: the size changed.
-        frame_id_problem: what is wrong with the frame id of the latest frame, empty if nothing is.
-        wrongly_ahead_s: by how much stamps were ahead of those around them, seconds each, as the window showed.
-        time_jumps_s: by how much stamps jumped back, seconds each, where a new time line began in the window.
-        frozen_s: for how long the picture has not changed, 0 while it does.
+        size: Size of the latest frame, for example `1280x720`. Empty before the first frame.
+        sizes: Sizes in the window, in order of arrival. More than one means that the size changed.
+        frame_id_problem: What is wrong with the frame id of the latest frame. Empty if nothing is.
+        wrongly_ahead_s: For each wrong stamp in the window, by how many seconds it was ahead of its neighbours.
+        time_jumps_s: For each new time line in the window, by how many seconds the stamps jumped back.
+        frozen_s: How long the picture has been frozen, in seconds. 0 while it changes.
     """
 
     size: str = ""
@@ -68,7 +68,7 @@ class _Latest:
 
 
 def frame_id_problem(frame_id: str) -> str:
-    """What keeps tf2 from looking a frame id up, and what it expects; empty if nothing does."""
+    """Return why tf2 cannot look up a frame id and what it expects. Return an empty string if it can."""
     if not frame_id:
         found = "is empty"
     elif frame_id.startswith("/"):
@@ -81,13 +81,16 @@ def frame_id_problem(frame_id: str) -> str:
 
 
 def picture_sample(image_bgr: UInt8Array) -> bytes:
-    """Whole rows of a picture, enough to tell it from any other that a sensor takes: no two are without noise."""
-    # A copy: the message's memory need not be kept for it.
+    """Return some whole rows of a picture as bytes, to tell it from the next one.
+
+    These rows are enough, because the noise of a sensor makes any two of its pictures differ.
+    """
+    # `tobytes` copies, so that the sample does not keep the message's memory alive.
     return image_bgr[:: max(1, image_bgr.shape[0] // _SAMPLED_ROWS)].tobytes()
 
 
 class CameraWatch:
-    """Watches the frames of one camera in their order; one thread shows them, another may ask."""
+    """Watches the frames of one camera in order. One thread may call `check` while another calls `report`."""
 
     def __init__(self, camera: str) -> None:
         self.camera = camera
@@ -95,7 +98,7 @@ class CameraWatch:
         self.restart()
 
     def restart(self) -> None:
-        """Forget all: another activation, another drive."""
+        """Forget all frames. Called on activation, because the next drive may use another clock."""
         with self._lock:
             self._stamps = StampOrder()
             self._latest = _Latest()
@@ -103,18 +106,18 @@ class CameraWatch:
     def check(
         self, now_ns: int, stamp_ns: int, shape: tuple[int, ...], sample: bytes, frame_id: str | None = None
     ) -> None:
-        """Look at the next frame.
+        """Check the next frame.
 
         Args:
-            now_ns: steady clock.
-            stamp_ns: of its header.
-            shape: of its picture, height and width in px first.
-            sample: `picture_sample` of it.
-            frame_id: of its header; None: not looked at.
+            now_ns: Time of the steady clock.
+            stamp_ns: Header stamp.
+            shape: Shape of the picture. Height and width in pixels come first.
+            sample: `picture_sample` of the picture.
+            frame_id: Frame id of the header. None skips its check.
 
         Raises:
-            BadFrame: `zero_stamp`, `stamp_backwards` or `stamp_ahead` as in `StampOrder`; `duplicate` for the same
-                picture with the same stamp as the frame before.
+            BadFrame: `zero_stamp`, `stamp_backwards` or `stamp_ahead` as in `StampOrder`, or `duplicate` if picture and
+                stamp are equal to those of the previous frame.
         """
         with self._lock:
             latest, same = self._latest, sample == self._latest.sample
@@ -122,8 +125,8 @@ class CameraWatch:
             if same and stamp_ns == latest.stamp_ns:
                 raise BadFrame(
                     "duplicate",
-                    f"expected each frame of {self.camera} once, got the one of {stamp_ns} ns again; are there two "
-                    "publishers, or a relay beside its source?",
+                    f"expected each frame of {self.camera} once, got the one of {stamp_ns} ns again; look for a second "
+                    "publisher or a relay on its topic",
                 )
             if wrongly_ahead_s:
                 latest.ahead.append((now_ns, wrongly_ahead_s))
@@ -140,10 +143,14 @@ class CameraWatch:
             latest.stamp_ns, latest.sample, latest.size = stamp_ns, sample, size
 
     def report(self, now_ns: int) -> WatchReport:
-        """What was noticed, as of this moment of the steady clock."""
+        """Return the faults in the window that ends now.
+
+        Args:
+            now_ns: Time of the steady clock.
+        """
         with self._lock:
             latest = self._latest
-            # Of the sizes before the window the last one counts: it was in force when the window began.
+            # Keep the last size from before the window, because the frames at the window's start have that size.
             while len(latest.sizes) > 1 and now_ns - latest.sizes[1][0] > WINDOW_S * 1e9:
                 latest.sizes.popleft()
             for events in (latest.jumps, latest.ahead):
@@ -165,23 +172,23 @@ class CameraWatch:
 class _CameraStamps:
     newest_ns: int = 0
     newest_arrival_ns: int = 0
-    seen_arrival_ns: int = 0  # of the frame before, accepted or not
-    before_leap_ns: int = 1  # 0: the time line has not leapt lately; the first stamp leaps from nothing
-    since_leap: int = 0
-    is_distrusted: bool = False
+    seen_arrival_ns: int = 0  # arrival of the previous frame, accepted or refused
+    before_leap_ns: int = 1  # newest stamp before the latest leap, 0 without a recent leap; the first stamp is a leap
+    since_leap: int = 0  # frames accepted since the leap
+    is_distrusted: bool = False  # True after a wrong leap: later leaps need `RESTART_AFTER` frames
     refused_ns: list[int] = field(default_factory=list)
 
 
 class StampOrder:
-    """Remembers the newest stamp of each camera.
+    """Accepts stamps that rise, and refuses stamps that go back or leap ahead. Keeps one state for each camera.
 
-    Equal stamps pass: a driver that stamps two frames alike has done no harm. A bag that starts again jumps back once
-    and then rises: after `RESTART_AFTER` such frames in a row the new time line counts, and only those before it are
-    lost.
+    Equal stamps pass, because some drivers give two frames the same stamp. When a bag starts again, its stamps jump
+    back once and then rise. After `RESTART_AFTER` such frames in a row the new time line is accepted, so only the
+    frames before that are lost.
 
-    A single stamp that leaps ahead passes, for a clock may have been set; if the next stamps go on where the others
-    were, they pass, too, and it was wrong. So it is with the first stamp of all. From then on leaps of that camera are
-    refused until `RESTART_AFTER` come in a row.
+    A single stamp that leaps ahead passes, because a clock may have been set. If the next stamps continue from before
+    the leap, they pass too, and the leap was wrong. The same rule applies to the first stamp. After a wrong leap, the
+    camera's leaps are refused until `RESTART_AFTER` of them come in a row.
     """
 
     def __init__(self) -> None:
@@ -191,16 +198,16 @@ class StampOrder:
         """Accept the stamp of the camera's next frame.
 
         Args:
-            camera: whose frame.
-            stamp_ns: its header stamp.
-            arrival_ns: when it came, by a clock that goes on evenly.
+            camera: Name of the camera.
+            stamp_ns: Header stamp of the frame.
+            arrival_ns: Arrival time of the frame, by a steady clock.
 
         Returns:
-            0, or by how many seconds the stamps before this one were wrongly ahead.
+            By how many seconds the previous stamps were wrongly ahead, or 0 if they were right.
 
         Raises:
-            BadFrame: `zero_stamp` for a stamp of zero or less, `stamp_backwards` for one before the newest so far,
-                `stamp_ahead` for one that leaps ahead where such stamps were wrong before.
+            BadFrame: `zero_stamp` if the stamp is zero or negative, `stamp_backwards` if it is before the newest one,
+                `stamp_ahead` if it leaps ahead after a wrong leap of the same camera.
         """
         if stamp_ns <= 0:
             raise BadFrame("zero_stamp", f"expected a header stamp after zero from {camera}, got {stamp_ns} ns")
@@ -225,7 +232,8 @@ class StampOrder:
     @staticmethod
     def _check_leap(camera: str, stamps: _CameraStamps, stamp_ns: int, arrival_ns: int, seen_ns: int) -> None:
         ahead_ns = stamp_ns - stamps.newest_ns
-        # While frames are refused the gap to the newest one grows; only the last step may be so fast.
+        # While frames are refused, the time since the newest accepted frame grows. Allow fast playback only for the
+        # time since the previous frame, otherwise the limit would grow ten times as fast.
         expected_ns = arrival_ns - stamps.newest_arrival_ns + FASTEST_PLAYBACK * (arrival_ns - seen_ns)
         if stamps.newest_ns and ahead_ns > LEAP_NS + expected_ns:
             if stamps.is_distrusted and not _is_restart(stamps, stamp_ns):
@@ -250,7 +258,7 @@ def _accept(stamps: _CameraStamps, stamp_ns: int, arrival_ns: int) -> None:
 def _is_restart(stamps: _CameraStamps, stamp_ns: int) -> bool:
     refused_ns = stamps.refused_ns
     if refused_ns and stamp_ns == refused_ns[-1]:
-        return False  # harmless here as well: neither a step on nor a step back
+        return False  # an equal stamp neither continues the new time line nor breaks it
     if refused_ns and (
         stamp_ns < refused_ns[-1] or (stamp_ns < stamps.newest_ns) != (refused_ns[-1] < stamps.newest_ns)
     ):

@@ -1,1 +1,1 @@
-"""A student's file: its contract, the session that runs it, its golden frames, letterbox and boxes."""
+"""The student model on disk and at run time: contract, ONNX session, golden frames, letterbox and box overlap."""

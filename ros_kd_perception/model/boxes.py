@@ -1,4 +1,4 @@
-"""Overlap of boxes."""
+"""Box overlap."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ros_kd_perception.structures import Float32Array
 
 
 def iou_xyxy(boxes_a: Float32Array, boxes_b: Float32Array) -> Float32Array:
-    """Intersection over union of every pair: `[n, 4]` and `[m, 4]` xyxy -> float32 `[n, m]`."""
+    """Return the intersection over union of every pair: `[n, 4]` and `[m, 4]` xyxy -> float32 `[n, m]`."""
     corner_min = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
     corner_max = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
     intersection = (corner_max - corner_min).clip(min=0).prod(axis=2)

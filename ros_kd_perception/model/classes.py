@@ -1,6 +1,7 @@
-"""The classes of the shipped student: CamVid's eleven for segmentation, four of them as boxes.
+"""The classes of the shipped student: the eleven of CamVid for segmentation, four of them for boxes.
 
-Ids are those of CamVid's masks. A node never reads this table: it takes the classes from the model's contract.
+Segmentation ids are the ids in CamVid's masks. The node does not use this table. It reads the classes from the contract
+of the model that it runs.
 """
 
 from __future__ import annotations

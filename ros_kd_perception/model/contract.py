@@ -1,6 +1,6 @@
-"""ModelContract: what an exported student promises, as JSON inside its own ONNX file.
+"""ModelContract: describes the inputs, outputs and classes of an exported student, as JSON inside its ONNX file.
 
-The node, replay, evaluation and benchmarks read it from there and take no second opinion from a YAML file.
+The node, replay, evaluation and benchmarks read the contract from the model file only. No YAML file overrides it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ MAX_DETECTIONS = 1000
 
 
 class ContractError(ValueError):
-    """A contract that is missing, malformed, too new or at odds with its file; the text is one sentence."""
+    """The contract is missing, malformed, too new or does not match its file. The text is one sentence."""
 
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """One class: `id` as the network puts it out, `name`, `color_rgb` 0..255 for pictures."""
+    """One class.
+
+    Attributes:
+        id: The value in the network's output, 0..255.
+        name: The name in messages and reports.
+        color_rgb: The colour in pictures, 0..255 for each channel.
+    """
 
     id: int
     name: str
@@ -34,7 +40,15 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The network input: size in pixels, channel order (`bgr` or `rgb`), how a frame is fitted and filled."""
+    """The network input.
+
+    Attributes:
+        height: Height in pixels.
+        width: Width in pixels.
+        channels: Channel order, `bgr` or `rgb`.
+        resize: How a frame is fitted into the input. Only `letterbox` exists.
+        pad_value: The value of the padding beside the image, 0..255.
+    """
 
     height: int
     width: int
@@ -45,7 +59,10 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class ClassMapSpec:
-    """The class map: one cell for each `stride` x `stride` input pixels, ids of `classes` or `unlabeled_id`."""
+    """The class map: one cell for each `stride` x `stride` input pixels.
+
+    Each cell holds the id of one of `classes`, or `unlabeled_id`.
+    """
 
     stride: int
     unlabeled_id: int
@@ -54,7 +71,13 @@ class ClassMapSpec:
 
 @dataclass(frozen=True)
 class DetectionSpec:
-    """The boxes: always `max` rows, of which those at or above `score_threshold` count by default."""
+    """The boxes.
+
+    Attributes:
+        max: Rows that the network returns for each frame.
+        score_threshold: Rows below this score are dropped by default, 0..1.
+        classes: The classes of the boxes.
+    """
 
     max: int
     score_threshold: float
@@ -63,7 +86,12 @@ class DetectionSpec:
 
 @dataclass(frozen=True)
 class GoldenLimits:
-    """How far golden frames may differ on another provider: share of equal cells, box IoU."""
+    """How far the results of golden frames may differ on another execution provider.
+
+    Attributes:
+        class_map_agreement_min: The smallest share of equal class-map cells, 0..1.
+        box_iou_min: The smallest IoU of an expected box with its match, 0..1.
+    """
 
     class_map_agreement_min: float = 0.995
     box_iou_min: float = 0.9
@@ -71,7 +99,7 @@ class GoldenLimits:
 
 @dataclass(frozen=True)
 class ModelContract:
-    """All that is needed to run a student correctly; see docs/model_contract.md for the JSON form."""
+    """Everything needed to run a student correctly. docs/model_contract.md describes the JSON form."""
 
     name: str
     version: str
@@ -87,7 +115,7 @@ class ModelContract:
         _check(self)
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every output for one frame, without the batch axis."""
+        """Return the shape of each output for one frame, without the batch axis."""
         height, width = self.input.height, self.input.width
         stride, count = self.class_map.stride, self.detections.max
         block = UNCERTAINTY_BLOCK_PX
@@ -100,7 +128,7 @@ class ModelContract:
         }
 
     def to_json(self) -> str:
-        """JSON text for the metadata of the ONNX file; `from_json` reads it back to an equal contract."""
+        """Return the JSON text for the metadata of the ONNX file. `from_json` turns it back into an equal contract."""
         golden = self.golden
         return json.dumps(
             {
@@ -128,10 +156,11 @@ class ModelContract:
 
     @classmethod
     def from_json(cls, text: str) -> ModelContract:
-        """Read a contract.
+        """Parse and check a contract.
 
         Raises:
-            ContractError: not JSON, a newer version, a missing field, or a value of the wrong type or range.
+            ContractError: The text is not JSON, has a newer version, lacks a field, or has a value of the wrong type
+                or range.
         """
         document = _parse(text)
         reader = _Reader(document, "")
@@ -184,13 +213,13 @@ def _parse(text: str) -> dict[str, Any]:
     if version > CONTRACT_VERSION:
         raise ContractError(
             f"expected contract version {CONTRACT_VERSION}, got {version}, which is newer; "
-            "update ros_kd_perception on this machine or export the model with this version of it"
+            "update ros_kd_perception on this machine, or export the model again with the version installed here"
         )
     return document
 
 
 class _Reader:
-    """Typed access to one JSON object, with errors that name the field."""
+    """Gives typed access to one JSON object. Its errors name the field."""
 
     def __init__(self, values: dict[str, Any], path: str) -> None:
         self.values = values
@@ -272,6 +301,6 @@ def _check(contract: ModelContract) -> None:
         _require(all(c.name for c in classes), f"a name for every class of {name}", [c.name for c in classes])
     _require(
         class_map.unlabeled_id not in {c.id for c in class_map.classes},
-        "class_map.unlabeled_id to be no class's id",
+        "a class_map.unlabeled_id that no class has",
         class_map.unlabeled_id,
     )

@@ -1,6 +1,6 @@
-"""What is kept on a machine between runs: the engines and timings of TensorRT, and what they depend on.
+"""The cache folders that stay on a machine between runs, such as that of TensorRT engines and timings.
 
-An engine is code for the GPU, loaded without a question asked, so its folder must belong to the user alone.
+TensorRT loads and runs a cached engine without a check, so only this user may be able to write to its folder.
 """
 
 from __future__ import annotations
@@ -16,33 +16,35 @@ _TENSORRT_LIBRARIES = tuple(f"libnvinfer.so.{major}" for major in (10, 11, 12, 8
 
 
 def prepare_cache_folder(identity: tuple[str, ...]) -> Path:
-    """Make the folder of the engine and timing caches, named by a hash of the identity.
+    """Create the folder of the engine and timing caches, named by a hash of the identity.
 
-    That is whatever an engine depends on: one that was made for another GPU or version would be wrong or refused.
+    Args:
+        identity: Everything that an engine depends on, such as the GPU and the TensorRT version. An engine for another
+            GPU or version would be wrong or would be refused.
 
     Raises:
-        PermissionError: the folder belongs to somebody else, or others may write to it.
-        OSError: it cannot be made.
+        PermissionError: The folder belongs to another user, or others may write to it.
+        OSError: The folder cannot be created.
     """
     folder = own_cache_folder(f"tensorrt-{hashlib.sha256(chr(10).join(identity).encode()).hexdigest()[:24]}")
-    with contextlib.suppress(OSError):  # for those who look; nothing reads it
+    with contextlib.suppress(OSError):  # for people who look into the cache; no code reads it
         (folder / "made_for.txt").write_text("\n".join(identity) + "\n")
     return folder
 
 
 def own_cache_folder(name: str) -> Path:
-    """Make a folder below `$XDG_CACHE_HOME` (or `~/.cache`) which nobody but this user may write.
+    """Create a folder below `$XDG_CACHE_HOME` (or `~/.cache`) that only this user may write to.
 
     Raises:
-        PermissionError: the folder belongs to somebody else, or others may write to it.
-        OSError: it cannot be made, or this system does not tell whose it is.
+        PermissionError: The folder belongs to another user, or others may write to it.
+        OSError: The folder cannot be created, or this operating system has no owners of folders.
     """
     if not hasattr(os, "getuid"):
-        raise OSError("expected a system that tells whose a folder is, this one does not")
+        raise OSError("expected an operating system with owners of folders (os.getuid), this one has none")
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ros_kd_perception"
-    except RuntimeError as error:  # a user without a home, in a container say
-        raise OSError(f"expected a home folder for what is kept between runs, got: {error}") from None
+    except RuntimeError as error:  # a user without a home folder, for example in a container
+        raise OSError(f"expected a home folder for the cache, got: {error}; set XDG_CACHE_HOME") from None
     base.mkdir(mode=0o755, parents=True, exist_ok=True)
     folder = base / name
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -53,7 +55,7 @@ def own_cache_folder(name: str) -> Path:
 
 
 def gpu_identity(proc: Path = Path("/proc")) -> str:
-    """Model of the GPU and version of its driver, as the system's files say; `unknown` where there are none."""
+    """Return the GPU's model and driver version from the files below `/proc`, or `unknown` without these files."""
     facts = []
     for path in (*sorted(proc.glob("driver/nvidia/gpus/*/information")), proc / "device-tree/model"):
         text = _text_of(path)
@@ -64,7 +66,7 @@ def gpu_identity(proc: Path = Path("/proc")) -> str:
 
 
 def tensorrt_version() -> str:
-    """Version of the TensorRT library that ONNX Runtime would load, `unknown` if none is found."""
+    """Return the version of the TensorRT library that ONNX Runtime would load, or `unknown` if none is found."""
     for name in _TENSORRT_LIBRARIES:
         try:
             return str(ctypes.CDLL(name).getInferLibVersion())

@@ -1,6 +1,6 @@
-"""What a `device` means: the execution provider of ONNX Runtime, its options, and the proof of what really runs.
+"""Opens an ONNX Runtime session on the execution provider of a `device`, and reports where the network really runs.
 
-Options are those of https://onnxruntime.ai/docs/execution-providers (CUDA, TensorRT).
+The options of the CUDA and TensorRT providers are described at https://onnxruntime.ai/docs/execution-providers.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ INPUT_NAME = "images"
 RUNTIME = f"ONNX Runtime {onnxruntime.__version__}"
 
 _PROVIDER_OF_DEVICE = {"tensorrt": TENSORRT, "cuda": CUDA, "cpu": CPU}
-# Where the time of a network goes: one of these on the CPU is a fallback, a Shape or Gather there is none.
+# The operators that take most of a network's time. One of these on the CPU counts as a fallback, a Shape or Gather does
+# not.
 _HEAVY = {"Conv", "ConvTranspose", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger", "MatMul", "FusedMatMul"}
 _HEAVY |= {"Gemm", "FusedGemm", "QGemm", "QLinearMatMul", "MatMulInteger", "Attention", "MultiHeadAttention"}
-# Evaluates what depends on constants alone while the session is built, outside of the arena that is limited: a file of
-# 2 kB can have it hold any number of gigabytes. Left out, such nodes run with the rest, inside; the exporter folds.
+# ConstantFolding runs nodes with constant inputs while the session is built, outside the limited arena: a file of 2 kB
+# can make it allocate any number of gigabytes. Without it, these nodes run with the others, inside the arena. The
+# exporter has already folded the constants.
 _UNBOUNDED_OPTIMIZERS = ["ConstantFolding"]
 _memory_lock = threading.Lock()
 _memory_is_limited = False
 
 
 class ProviderError(ValueError):
-    """No session can be made; the text is the reason, the first line of what ONNX Runtime says."""
+    """No session can be created. The text is the first line of ONNX Runtime's error."""
 
 
 @dataclass(frozen=True)
 class ProviderReport:
-    """What was asked for and what runs.
+    """The requested execution provider and the one that runs the network.
 
     Attributes:
-        asked: the provider that `device` stands for.
-        used: the one that runs the network.
-        fallback: why the two differ, or which part of the network is elsewhere; empty if neither.
-        nodes: how many nodes of the optimised graph each provider runs; None where this ONNX Runtime does not tell.
-        cuda_graph: `on`, or why not; empty on other devices.
-        engine_cache: folder of the TensorRT engine and timing caches; empty without TensorRT.
+        asked: The provider of the requested `device`.
+        used: The provider that runs the network.
+        fallback: Why the two differ, or which part of the network runs on another provider. Empty if neither is true.
+        nodes: Number of nodes of the optimised graph on each provider. None if this ONNX Runtime does not report it.
+        cuda_graph: `on`, or the reason why it is off. Empty on devices other than CUDA.
+        engine_cache: Folder of the TensorRT engine and timing caches. Empty without TensorRT.
     """
 
     asked: str
@@ -65,41 +67,44 @@ class ProviderReport:
 
     @property
     def fell_back(self) -> str:
-        """A sentence if not all of it runs where it was asked for; empty if it does."""
+        """A sentence if a part of the network does not run on the requested provider, else empty."""
         return f"{self.asked} was asked for, {self.used} runs: {self.fallback}" if self.fallback else ""
 
     @property
     def what_runs(self) -> str:
-        """The provider that runs the network, or the sentence on why it is not the one that was asked for."""
+        """The provider that runs the network, or a sentence why it is not the requested one."""
         return self.fell_back or self.used
 
     @property
     def unproven(self) -> str:
-        """A sentence if a part of the network may run on the CPU without anybody being told; empty if not."""
+        """A sentence if a part of the network may run on the CPU and ONNX Runtime cannot report it, else empty."""
         if not self.on_gpu or self.nodes is not None:
             return ""
-        return f"placement cannot be proven by {RUNTIME}: a part of the network may run on the CPU; it takes 1.24 or so"
+        return (
+            f"placement cannot be proven by {RUNTIME}: a part of the network may run on the CPU; version 1.24 or newer "
+            "reports it"
+        )
 
     def placement(self) -> str:
-        """The node counts as text."""
+        """Return the node counts of the providers as text."""
         if self.nodes is None:
-            return f"unknown: {RUNTIME} does not tell"
+            return f"unknown: {RUNTIME} does not report it"
         return ", ".join(f"{name} {count}" for name, count in sorted(self.nodes.items()))
 
 
 @dataclass(frozen=True)
 class SessionRequest:
-    """What a session is wanted for.
+    """Everything that `open_session` needs to know.
 
     Attributes:
-        content: the ONNX file.
-        sha256: hex digest of it.
-        device: one of `DEVICES`.
-        precision: one of `PRECISIONS`.
-        file_precision: the precision of the file.
-        input_shape: height, width and channels of one network input.
-        max_batch: frames that run at once on a GPU.
-        intra_op_threads: 0 lets ONNX Runtime choose.
+        content: The bytes of the ONNX file.
+        sha256: Hex digest of `content`.
+        device: One of `DEVICES`.
+        precision: The requested precision, one of `PRECISIONS`.
+        file_precision: The precision of the file.
+        input_shape: Height, width and channels of one network input.
+        max_batch: Largest number of frames in one run on a GPU.
+        intra_op_threads: Threads of one operator. 0 lets ONNX Runtime choose.
     """
 
     content: bytes = field(repr=False)
@@ -115,14 +120,14 @@ class SessionRequest:
 def open_session(
     request: SessionRequest, *, cuda_graph: bool = True
 ) -> tuple[onnxruntime.InferenceSession, ProviderReport]:
-    """Open a session on the provider that is asked for, or on the CPU with the reason why.
+    """Open a session on the requested provider. If that fails, open it on the CPU and report the reason.
 
     Args:
-        request: what is wanted.
-        cuda_graph: record the launches of a frame once and replay them, on `cuda`, where the graph allows.
+        request: The model and how to run it.
+        cuda_graph: On `cuda`, record the kernel launches of a frame once and replay them, if the network allows it.
 
     Raises:
-        ProviderError: the CPU cannot run it either.
+        ProviderError: The CPU cannot run the model either.
     """
     asked = wanted_provider(request.device, onnxruntime.get_available_providers())
     if asked == CPU:
@@ -130,7 +135,7 @@ def open_session(
         return session, ProviderReport(CPU, CPU, nodes=node_counts(session))
     if asked not in onnxruntime.get_available_providers():
         return _on_cpu(request, asked, f"{asked} is not part of the installed ONNX Runtime")
-    if hasattr(onnxruntime, "preload_dlls"):  # from 1.21; CUDA and cuDNN of pip packages are found only so
+    if hasattr(onnxruntime, "preload_dlls"):  # since 1.21; the only way to find CUDA and cuDNN of pip packages
         onnxruntime.preload_dlls()
     try:
         cache = _engine_cache(request) if asked == TENSORRT else None
@@ -160,18 +165,18 @@ def open_session(
 
 
 def tell_on_stderr(report: ProviderReport) -> None:
-    """Print on standard error what does not run as it was asked for; nothing where all does."""
+    """Print to standard error what does not run as requested. Print nothing if all does."""
     for sentence in filter(None, (report.fell_back, report.unproven)):
         print(sentence, file=sys.stderr)
 
 
 def available_providers() -> list[str]:
-    """The execution providers of the installed ONNX Runtime, whether or not the machine has their devices."""
+    """Return the execution providers of the installed ONNX Runtime, whether or not the machine has their devices."""
     return list(onnxruntime.get_available_providers())
 
 
 def wanted_provider(device: str, available: list[str]) -> str:
-    """The provider that a device stands for; `auto` is CUDA where the installed ONNX Runtime has it."""
+    """Return the provider for a device. `auto` means CUDA if the installed ONNX Runtime has it, else the CPU."""
     if device != "auto":
         return _PROVIDER_OF_DEVICE[device]
     return CUDA if CUDA in available else CPU
@@ -180,7 +185,7 @@ def wanted_provider(device: str, available: list[str]) -> str:
 def gpu_providers(
     asked: str, request: SessionRequest, cache: Path | None, *, cuda_graph: bool
 ) -> list[tuple[str, dict[str, str]] | str]:
-    """Providers in order of preference with their options, for a GPU."""
+    """Return the providers for a GPU with their options, in order of preference."""
     cuda = (CUDA, cuda_options(request.precision, cuda_graph=cuda_graph))
     if asked != TENSORRT or cache is None:
         return [cuda, CPU]
@@ -192,11 +197,11 @@ def gpu_providers(
 
 
 def cuda_options(precision: str, *, cuda_graph: bool) -> dict[str, str]:
-    """Options of the CUDA provider; fp32 that was asked for in so many words is not TF32."""
+    """Return the options of the CUDA provider. A precision of `fp32` turns TF32 off, `auto` does not."""
     options = {
         "gpu_mem_limit": str(MAX_MEMORY_BYTES),
         "arena_extend_strategy": "kSameAsRequested",
-        "cudnn_conv_algo_search": "EXHAUSTIVE",  # shapes are fixed, so the search is paid once, while warming up
+        "cudnn_conv_algo_search": "EXHAUSTIVE",  # shapes are fixed, so the search runs once, during the warm-up
         "enable_cuda_graph": "1" if cuda_graph else "0",
     }
     if precision == "fp32":
@@ -205,7 +210,7 @@ def cuda_options(precision: str, *, cuda_graph: bool) -> dict[str, str]:
 
 
 def tensorrt_options(request: SessionRequest, cache: Path) -> dict[str, str]:
-    """Options of the TensorRT provider: one engine for batches of 1 to `max_batch`, kept in the cache folder."""
+    """Return the options of the TensorRT provider: one engine for batches of 1 to `max_batch`, in the cache folder."""
     shape = "x".join(map(str, request.input_shape))
     options = {
         "trt_engine_cache_enable": "1",
@@ -225,18 +230,24 @@ def tensorrt_options(request: SessionRequest, cache: Path) -> dict[str, str]:
 
 
 def node_counts(session: onnxruntime.InferenceSession) -> dict[str, int] | None:
-    """Nodes of the optimised graph by provider; None where this ONNX Runtime (before 1.24 or so) does not tell."""
+    """Count the nodes of the optimised graph by provider. Return None for an ONNX Runtime older than about 1.24."""
     assigned = _assigned_nodes(session)
     return None if assigned is None else dict(Counter(provider for provider, _ in assigned))
 
 
 def heavy_node_counts(session: onnxruntime.InferenceSession) -> dict[str, int]:
-    """Convolutions and matrix products by provider; empty where it is not told."""
+    """Count convolutions and matrix products by provider. Return an empty dict if ONNX Runtime does not report them."""
     return dict(Counter(provider for provider, operator in _assigned_nodes(session) or () if operator in _HEAVY))
 
 
 def misplaced(asked: str, heavy: Mapping[str, int], nodes: Mapping[str, int] | None) -> str:
-    """A sentence if heavy nodes run elsewhere than on the provider that was asked for, else empty."""
+    """Return a sentence if heavy nodes do not run on the requested provider, else an empty string.
+
+    Args:
+        asked: The requested provider.
+        heavy: Number of convolutions and matrix products on each provider.
+        nodes: Number of all nodes on each provider. None if unknown.
+    """
     elsewhere = {name: count for name, count in heavy.items() if name != asked}
     if elsewhere:
         total = sum(heavy.values())
@@ -261,16 +272,16 @@ def _session(request: SessionRequest, providers: list[Any]) -> onnxruntime.Infer
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = request.intra_op_threads
     options.log_severity_level = 3
-    # Threads that spin between frames burn four times the CPU of the work itself at the same latency.
+    # Threads that spin between frames use four times the CPU time of the work itself, and the latency is the same.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    # On a GPU too: what its provider leaves to the CPU takes its memory there.
+    # Needed on a GPU too: nodes that its provider leaves to the CPU allocate from the CPU's arena.
     _limit_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
     try:
-        # From bytes rather than the path: what was hashed is what runs. Without ONNX Runtime's own fallback, which
-        # would go over to the CPU in the middle of a drive and say so on stdout.
+        # Pass the bytes rather than the path, so that the hashed bytes are the ones that run. Disable the fallback of
+        # ONNX Runtime: it switches to the CPU in the middle of a drive and only prints a line on stdout.
         session = onnxruntime.InferenceSession(
             request.content,
             options,
@@ -279,21 +290,24 @@ def _session(request: SessionRequest, providers: list[Any]) -> onnxruntime.Infer
             enable_fallback=0,
         )
     except Exception as error:
-        # ONNX Runtime raises a class of its own for each status; none tells more than its first line.
+        # ONNX Runtime has an exception class for each status. Only the first line of the text is useful.
         raise ProviderError(first_line(error)) from None
     session.disable_fallback()
     return session
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters: where it happened and, at the end, why."""
+    """Return the first line of an error, shortened in the middle to about 200 characters.
+
+    The start of ONNX Runtime's first line says where the error happened and the end says why.
+    """
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return line if len(line) <= 200 else f"{line[:90]} ... {line[-100:]}"
 
 
 def _limit_memory() -> None:
-    """Have all sessions of this process share one arena of `MAX_MEMORY_BYTES` on the CPU."""
-    global _memory_is_limited  # ONNX Runtime's environment is one for the process, too
+    """Make all sessions of this process share one CPU arena of `MAX_MEMORY_BYTES`."""
+    global _memory_is_limited  # ONNX Runtime has one environment for the whole process
     with _memory_lock:
         if _memory_is_limited:
             return

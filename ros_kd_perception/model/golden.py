@@ -1,6 +1,6 @@
-"""Golden frames: a few network inputs with the outputs they must give, inside the ONNX file.
+"""Golden frames: a few network inputs and their expected outputs, stored inside the ONNX file.
 
-Opening a model re-runs them on the provider and precision that are really used; `onnx_model` does it.
+`onnx_model` runs them when it opens a model, on the execution provider and precision that the model will use.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ MAX_GOLDEN_CHARACTERS = 2 << 20
 MAX_GOLDEN_FRAMES = 8
 
 SCORE_TOLERANCE = 0.05
-"""What a score may differ by on another provider or precision, whose sums round otherwise."""
+"""How far a score may be off. Another execution provider or precision rounds sums differently."""
 
 BOX_MARGIN_PX = 0.5
-"""What boxes are grown by on each side before they are compared: a fraction of a pixel is no other place.
+"""Boxes are grown by this much on each side before they are compared, because a fraction of a pixel does not matter.
 
-Without it, boxes of no width, which lie at the edge of the input, would not even agree with themselves.
+Without it, boxes of zero width at the edge of the input would have an IoU of 0 even with themselves.
 """
 
 
 @dataclass(frozen=True)
 class GoldenFrame:
-    """One network input and what the exporting machine got for it.
+    """One network input and the outputs that the exporting machine computed for it.
 
     Attributes:
-        image: uint8 `[H, W, 3]`, a network input (after the letterbox), channels as the contract says.
+        image: uint8 `[H, W, 3]`, a network input (after the letterbox) in the contract's channel order.
         class_map: uint8 `[H/s, W/s]`.
-        detections: those at or above the contract's score threshold, network-input pixels.
+        detections: Boxes at or above the contract's score threshold, in network-input pixels.
     """
 
     image: UInt8Array
@@ -45,7 +45,13 @@ class GoldenFrame:
     detections: Detections
 
     def compare(self, class_map: UInt8Array, found: Detections, contract: ModelContract) -> GoldenResult:
-        """How far the outputs of a run on `image` are off; `found` holds every row, whatever its score."""
+        """Compare the outputs of a run on `image` with the expected ones.
+
+        Args:
+            class_map: uint8 `[H/s, W/s]`.
+            found: Every output row, also rows below the score threshold, in network-input pixels.
+            contract: The contract of the model that ran.
+        """
         limit, threshold = contract.golden.box_iou_min, contract.detections.score_threshold
         return GoldenResult(
             class_map_agreement(self.class_map, class_map),
@@ -54,10 +60,10 @@ class GoldenFrame:
 
 
 def golden_to_text(frames: list[GoldenFrame]) -> str:
-    """JSON with PNGs in base64, for the metadata of the ONNX file.
+    """Return JSON with PNGs in base64, for the metadata of the ONNX file.
 
     Raises:
-        ValueError: more than `MAX_GOLDEN_FRAMES` frames, or over 2 MiB of text.
+        ValueError: There is no frame, there are more than `MAX_GOLDEN_FRAMES`, or the text exceeds 2 MiB.
     """
     if not 0 < len(frames) <= MAX_GOLDEN_FRAMES:
         raise ValueError(f"expected 1 to {MAX_GOLDEN_FRAMES} golden frames, got {len(frames)}")
@@ -82,10 +88,10 @@ def golden_to_text(frames: list[GoldenFrame]) -> str:
 
 
 def golden_from_text(text: str, contract: ModelContract) -> list[GoldenFrame]:
-    """Read golden frames back, checked against the contract's shapes.
+    """Parse the text of `golden_to_text` and check it against the contract's shapes.
 
     Raises:
-        ContractError: malformed, too large, or of another size than the contract's.
+        ContractError: The text is malformed or too large, or a picture has another size than the contract says.
     """
     if len(text) > MAX_GOLDEN_CHARACTERS:
         raise ContractError(
@@ -124,7 +130,8 @@ def _to_png(image: UInt8Array) -> str:
 
 def _from_png(text: str, shape: tuple[int, ...]) -> UInt8Array:
     data = base64.b64decode(text, validate=True)
-    # Width and height stand at fixed places of a PNG; read them first, so that a lying header allocates nothing.
+    # Width and height are at fixed positions in a PNG. Check them first, so that a wrong header cannot cause a huge
+    # allocation.
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if (height, width) != shape[:2]:
         raise ValueError(f"a picture of {height}x{width} instead of {shape[0]}x{shape[1]}")
@@ -136,13 +143,14 @@ def _from_png(text: str, shape: tuple[int, ...]) -> UInt8Array:
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """The worst of the golden frames.
+    """The worst figures over the golden frames.
 
     Attributes:
-        class_map_agreement: share of equal cells of the class map, 0..1.
-        box_iou: of the expected boxes with the best found one of their class, all grown by BOX_MARGIN_PX, 0..1.
-        score_difference: between an expected box and the row of its class, at its place, that is nearest in score.
-        unexpected_boxes: rows that would be published for sure and match no expected box.
+        class_map_agreement: Share of equal cells of the class map, 0..1.
+        box_iou: IoU of an expected box with the best found box of its class, 0..1. Boxes are grown by BOX_MARGIN_PX.
+        score_difference: Difference between an expected box and the found box of the same class and place that is
+            nearest in score.
+        unexpected_boxes: Number of boxes clearly above the score threshold that match no expected box.
     """
 
     class_map_agreement: float = 1.0
@@ -151,7 +159,7 @@ class GoldenResult:
     unexpected_boxes: int = 0
 
     def within(self, limits: GoldenLimits) -> bool:
-        """Whether all of it is as good as the contract asks; NaN is not."""
+        """Return whether every figure meets the contract's limits. NaN does not meet them."""
         return (
             self.class_map_agreement >= limits.class_map_agreement_min
             and self.box_iou >= limits.box_iou_min
@@ -160,7 +168,7 @@ class GoldenResult:
         )
 
     def worse(self, other: GoldenResult) -> GoldenResult:
-        """The worse of each figure."""
+        """Return the worse of both results for each figure."""
         return GoldenResult(
             min(self.class_map_agreement, other.class_map_agreement),
             min(self.box_iou, other.box_iou),
@@ -169,7 +177,7 @@ class GoldenResult:
         )
 
     def words(self) -> str:
-        """All figures, for a refusal."""
+        """Return all figures as text, for an error."""
         return (
             f"{self.class_map_agreement:.2%} and IoU {self.box_iou:.3f}, scores off by {self.score_difference:.3f} and "
             f"{self.unexpected_boxes} unexpected boxes"
@@ -179,14 +187,17 @@ class GoldenResult:
 def compare_boxes(
     expected: Detections, found: Detections, box_iou_min: float, score_threshold: float
 ) -> tuple[float, float, int]:
-    """IoU, score difference and number of unexpected boxes, as in `GoldenResult`.
+    """Compare the found boxes of one frame with the expected ones.
 
     Args:
-        expected: the boxes at or above the score threshold.
-        found: every output row, those under the score threshold too, so that a score that falls from 0.301 to 0.299
-            on another provider is no disagreement.
-        box_iou_min: what counts as the same place.
-        score_threshold: of the contract; a box that comes up to it from just below is no disagreement either.
+        expected: The boxes at or above the score threshold.
+        found: Every output row, also rows below the score threshold. A score that falls from 0.301 to 0.299 on another
+            provider then does not count as a missing box.
+        box_iou_min: The smallest IoU at which two boxes are at the same place.
+        score_threshold: The threshold of the contract. A box that rises from just below to just above it is allowed.
+
+    Returns:
+        The worst IoU, the worst score difference and the number of unexpected boxes, as in `GoldenResult`.
     """
     grown_iou = iou_xyxy(_grown(expected.boxes_xyxy), _grown(found.boxes_xyxy))
     iou = np.where(expected.labels[:, None] == found.labels[None, :], grown_iou, 0)
@@ -194,7 +205,7 @@ def compare_boxes(
     same_place = iou >= box_iou_min
     sure = found.scores >= score_threshold + SCORE_TOLERANCE
     matched = (same_place & (apart <= SCORE_TOLERANCE)).any(axis=0)
-    # NumPy's min and max hand NaN on, so that it fails; Python's may lose it.
+    # NumPy's min and max keep NaN, so that `within` fails. Python's may drop it.
     worst_iou = iou.max(axis=1, initial=0.0).min(initial=1.0)
     nearest = np.where(same_place, apart, 1.0).min(axis=1, initial=1.0)
     return float(worst_iou), float(nearest.max(initial=0.0)), int((sure & ~matched).sum())
@@ -206,5 +217,5 @@ def _grown(boxes_xyxy: Float32Array) -> Float32Array:
 
 
 def class_map_agreement(expected: UInt8Array, found: UInt8Array) -> float:
-    """Share of equal cells, 0..1."""
+    """Return the share of equal cells, 0..1."""
     return float(np.mean(expected == found))

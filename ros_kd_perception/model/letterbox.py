@@ -1,4 +1,4 @@
-"""Letterbox and its inverse: the one implementation that the node, replay, training and evaluation share."""
+"""Letterbox and its inverse. The node, replay, training and evaluation all use this implementation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from ros_kd_perception.structures import Float32Array, UInt8Array
 
 @dataclass(frozen=True)
 class LetterboxGeometry:
-    """Where a source image lies in the network input: top left, `placed_*` px large, the rest padding."""
+    """Where a source image lies in the network input.
+
+    The image is at the top left and `placed_height` x `placed_width` pixels large. The rest is padding.
+    """
 
     source_height: int
     source_width: int
@@ -25,7 +28,7 @@ class LetterboxGeometry:
 def letterbox_geometry(source_height: int, source_width: int, height: int, width: int) -> LetterboxGeometry:
     """Fit a source image into the network input: scale = min(height / source_height, width / source_width).
 
-    The placed size is rounded to whole pixels and at least one, so that a sliver of an image still has a place.
+    The placed size is rounded to whole pixels and is at least one pixel, also for a very thin image.
     """
     scale = min(height / source_height, width / source_width)
     return LetterboxGeometry(
@@ -37,14 +40,15 @@ def letterbox_geometry(source_height: int, source_width: int, height: int, width
 
 
 def letterbox(image_bgr: UInt8Array, out: UInt8Array, pad_value: int) -> LetterboxGeometry:
-    """Shrink or grow an image into a network input, keeping its shape.
+    """Resize an image into a network input without changing its aspect ratio.
 
-    INTER_AREA when it shrinks, INTER_LINEAR when it grows; placed top left, the rest filled with `pad_value`.
+    Place the image at the top left and fill the rest with `pad_value`. Use INTER_AREA to shrink and INTER_LINEAR to
+    enlarge.
 
     Args:
         image_bgr: uint8 `[h, w, 3]`, any strides.
-        out: uint8 `[H, W, 3]`, C-contiguous, overwritten; the node reuses one buffer for each camera turn.
-        pad_value: 0..255.
+        out: uint8 `[H, W, 3]`, C-contiguous. It is overwritten, so that a caller can reuse one buffer.
+        pad_value: Value of the padding, 0..255.
     """
     geometry = letterbox_geometry(image_bgr.shape[0], image_bgr.shape[1], out.shape[0], out.shape[1])
     rows, columns = geometry.placed_height, geometry.placed_width
@@ -63,40 +67,43 @@ def letterbox(image_bgr: UInt8Array, out: UInt8Array, pad_value: int) -> Letterb
 def class_map_to_source(
     class_map: UInt8Array, stride: int, geometry: LetterboxGeometry, out: UInt8Array | None = None
 ) -> UInt8Array:
-    """Bring a class map back to the source image: nearest cell, pixel centres aligned, padding cropped.
+    """Resize a class map to the source image: nearest cell, pixel centres aligned, padding cropped.
 
     Args:
         class_map: uint8 `[H/stride, W/stride]` of the network input.
-        stride: network-input pixels a cell, each way.
-        geometry: as `letterbox` returned it.
-        out: uint8 `[source_height, source_width]`, C-contiguous, to be overwritten; None: a new one.
+        stride: Side of one cell in network-input pixels.
+        geometry: The return value of `letterbox`.
+        out: uint8 `[source_height, source_width]`, C-contiguous, to overwrite. None allocates a new array.
 
     Returns:
         uint8 `[source_height, source_width]`, C-contiguous.
     """
     rows = _nearest_cells(geometry.source_height, geometry.placed_height, stride, class_map.shape[0])
     columns = _nearest_cells(geometry.source_width, geometry.placed_width, stride, class_map.shape[1])
-    # Columns first: the intermediate then has few rows. Those are taken as rows of the transposed map, because `take`
-    # copies a row at once and columns cell by cell. cv2's INTER_NEAREST rounds differently.
+    # Widen the columns first, while the map has few rows. Take them as rows of the transposed map, because `take`
+    # copies whole rows at once but columns cell by cell. cv2's INTER_NEAREST rounds differently and cannot be used.
     widened = cv2.transpose(cv2.transpose(class_map).take(columns, axis=0))
-    # The indices are in range; "raise" would check them in a copy of `out`.
+    # The indices are in range. The default mode "raise" would check them and work in a copy of `out`.
     return np.asarray(widened, np.uint8).take(rows, axis=0, out=out, mode="clip")
 
 
 def boxes_to_source(boxes_xyxy: Float32Array, geometry: LetterboxGeometry) -> Float32Array:
-    """Scale boxes `[n, 4]` from network-input to source pixels, each axis by its own ratio, clipped to the image."""
+    """Scale boxes `[n, 4]` from network-input to source pixels and clip them to the image.
+
+    Each axis has its own ratio, because the placed size is rounded to whole pixels.
+    """
     scale_x = geometry.source_width / geometry.placed_width
     scale_y = geometry.source_height / geometry.placed_height
     boxes = boxes_xyxy * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     limit = np.array([geometry.source_width, geometry.source_height] * 2, np.float32)
-    # What np.clip does, without its detour through Python; NaN stays NaN.
+    # Same result as np.clip without its Python overhead. NaN stays NaN.
     np.maximum(boxes, np.float32(0), out=boxes)
     return np.minimum(boxes, limit, out=boxes)
 
 
-@lru_cache(maxsize=16)  # cameras seldom change their size, and each entry is at most 128 KiB
+@lru_cache(maxsize=16)  # cameras rarely change their size; an entry takes at most 128 KiB
 def _nearest_cells(source_px: int, placed_px: int, stride: int, cells: int) -> npt.NDArray[np.intp]:
     centres = (np.arange(source_px) + 0.5) * (placed_px / source_px) / stride
     nearest = np.minimum(centres.astype(np.intp), cells - 1)
-    nearest.flags.writeable = False  # shared by every frame of this size
+    nearest.flags.writeable = False  # the cache shares it between all frames of this size
     return nearest

@@ -1,12 +1,12 @@
-"""Read an ONNX file and refuse, before any runtime sees it, what no student holds and a vehicle should not load.
+"""Reads an ONNX file and refuses unsafe content before ONNX Runtime sees it.
 
-ONNX Runtime opens a model's external-data paths relative to the working directory even where the model came as bytes
-(measured on 1.31.1: a file there was read), builds whatever sizes a tensor claims, and unrolls loops and functions as
-often as they say. So the protobuf is walked here, bounded and without recursion beyond its six known levels, and
-everything that could read another file, run code or grow without limit is one sentence and a refusal. What is allowed
-is what `python -m training export` writes: one flat graph of standard operators with its weights inside.
+ONNX Runtime opens the external-data paths of a model relative to the working directory, even if the model was passed as
+bytes (measured on 1.31.1: it read a file there). It allocates any size that a tensor declares and unrolls loops and
+functions as often as they say. This module therefore walks the protobuf itself, with a bounded number of fields and at
+most six levels of nesting. It refuses everything that could read another file, run code or grow without limit. It
+accepts what `python -m training export` writes: one flat graph of standard operators with its weights inside.
 
-Field numbers: onnx/onnx.proto of ONNX; `tests/model/test_onnx_file.py` holds them against the `onnx` package.
+The field numbers are from onnx/onnx.proto. `tests/model/test_onnx_file.py` compares them with the `onnx` package.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ MAX_NODES = 20_000
 MAX_FIELDS = 2_000_000
 MAX_METADATA_BYTES = 4 << 20
 MAX_OTHER_BYTES = 32 << 20
-"""Names, shapes, attributes and notes: everything but weights."""
+"""Limit on names, shapes, attributes and notes: everything but weights and metadata."""
 MAX_ELEMENTS = 1 << 29
-"""Of one declared value: 2 GiB in float32."""
+"""Elements of one declared value: 2 GiB in float32."""
 MAX_AXIS = 1 << 31
 MAX_AXES = 16
-"""Of one tensor; no operator of a student makes more than six."""
+"""Axes of one tensor. The operators of a student need six at most."""
 
 MAX_MEMORY_BYTES = 4 << 30
-"""What the values between the layers may take: a graph that asks for more fails instead of taking the machine."""
+"""Memory for the values between layers. A graph that needs more fails instead of exhausting the machine's memory."""
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 QUANTIZER_DOMAIN = "com.microsoft"
@@ -51,12 +51,12 @@ ENTRY_KEY, ENTRY_VALUE = 1, 2
 
 
 class ModelFileError(ValueError):
-    """A file that is not opened; the text is one sentence with what was expected, what came and what to do."""
+    """The file is refused. The text is one sentence: what was expected, what was found and what to do."""
 
 
 @dataclass
 class _Budget:
-    """What the walk has met so far, over the whole file."""
+    """Counts what the walk has found so far in the whole file."""
 
     fields: int = 0
     nodes: int = 0
@@ -64,7 +64,7 @@ class _Budget:
     weight_bytes: int = 0
 
     def count_field(self) -> None:
-        """One more; each costs the walk some microseconds, so that their number bounds its time."""
+        """Count one more field. A field takes some microseconds, so a limit on their number bounds the time."""
         self.fields += 1
         if self.fields > MAX_FIELDS:
             raise ModelFileError(f"expected at most {MAX_FIELDS} fields, found more; {_EXPORT_AGAIN}")
@@ -72,7 +72,13 @@ class _Budget:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """An ONNX file that is safe to hand to a runtime: its bytes, their hash, and the metadata that stands in them."""
+    """A checked ONNX file, safe to pass to ONNX Runtime.
+
+    Attributes:
+        content: The bytes of the file.
+        sha256: Hex digest of the bytes.
+        metadata: The key-value metadata in the file.
+    """
 
     content: bytes
     sha256: str
@@ -80,10 +86,11 @@ class ModelFile:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Read an ONNX file and look through it; nothing but this one file is read.
+    """Read and check an ONNX file. No other file is read.
 
     Raises:
-        ModelFileError: missing, empty, over `MAX_MODEL_BYTES`, or not what `check_model_bytes` lets pass.
+        ModelFileError: The file is missing, unreadable, empty or larger than `MAX_MODEL_BYTES`, or `check_model_bytes`
+            refuses it.
     """
     if not path.is_file():
         raise ModelFileError(
@@ -96,7 +103,7 @@ def read_model_file(path: Path) -> ModelFile:
         )
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_MODEL_BYTES + 1)  # it may have grown since
+            content = file.read(MAX_MODEL_BYTES + 1)  # bounded, because the file may have grown since
     except OSError as error:
         raise ModelFileError(f"expected to read {path}, got: {error.strerror}; check its permissions") from None
     try:
@@ -110,9 +117,9 @@ def check_model_bytes(content: bytes) -> dict[str, str]:
     """Walk the protobuf of a model and return its metadata.
 
     Raises:
-        ModelFileError: not a protobuf, weights outside of the file, operators of other domains, sub-graphs, functions,
-            training steps, sparse weights, tensors that claim more elements than the file holds bytes for, or more
-            nodes, metadata or text than any student has.
+        ModelFileError: The bytes are not a protobuf; they hold weights in another file, operators of other domains,
+            sub-graphs, functions, training steps or sparse weights; a tensor declares more elements than it has data
+            for; or there are more nodes, metadata or text than a student has.
     """
     if len(content) > MAX_MODEL_BYTES:
         raise ModelFileError(f"expected at most {MAX_MODEL_BYTES} bytes, got {len(content)}; {_EXPORT_AGAIN}")
@@ -129,7 +136,7 @@ def check_model_bytes(content: bytes) -> dict[str, str]:
             raise ModelFileError(f"expected a model for inference, found training steps in it; {_EXPORT_AGAIN}")
         elif number == MODEL_FUNCTIONS:
             raise ModelFileError(
-                f"expected standard operators only, found functions of the file's own; {_EXPORT_AGAIN}"
+                f"expected standard operators only, found functions defined in the file; {_EXPORT_AGAIN}"
             )
     if graphs != 1:
         raise ModelFileError(f"expected to be an ONNX model with one graph, found {graphs}; {_EXPORT_AGAIN}")
@@ -192,7 +199,7 @@ def _check_attribute(data: memoryview, budget: _Budget) -> None:
     tensors = 0
     for number, value in _fields(data, budget):
         if number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-            raise ModelFileError(f"expected one flat graph, found a loop or branch with its own; {_EXPORT_AGAIN}")
+            raise ModelFileError(f"expected one flat graph, found a loop or branch with a sub-graph; {_EXPORT_AGAIN}")
         if number in (ATTRIBUTE_SPARSE, ATTRIBUTE_SPARSES):
             raise ModelFileError(f"expected dense constants, found a sparse one; {_EXPORT_AGAIN}")
         if number == ATTRIBUTE_TENSOR:
@@ -200,8 +207,8 @@ def _check_attribute(data: memoryview, budget: _Budget) -> None:
         if number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
             _check_tensor(_message(value), budget)
     if tensors > 1:
-        # A parser would merge them into one tensor that nobody has looked at.
-        raise ModelFileError(f"expected one tensor an attribute, found {tensors}; {_EXPORT_AGAIN}")
+        # A protobuf parser merges them into one tensor, which this walk has not checked.
+        raise ModelFileError(f"expected one tensor in an attribute, found {tensors}; {_EXPORT_AGAIN}")
 
 
 def _check_tensor(data: memoryview, budget: _Budget) -> None:
@@ -219,12 +226,12 @@ def _check_tensor(data: memoryview, budget: _Budget) -> None:
             name = _text(value)
         elif number == TENSOR_EXTERNAL_DATA or (number == TENSOR_DATA_LOCATION and value != 0):
             raise ModelFileError(
-                "expected every weight inside of the file, found one that would be read from another file "
-                f"({name[:60] or 'unnamed so far'}); {_EXPORT_AGAIN}"
+                "expected every weight inside the file, found one that would be read from another file "
+                f"({name[:60] or 'no name yet'}); {_EXPORT_AGAIN}"
             )
         elif number in TENSOR_PAYLOADS:
             payload += max(1, len(value)) if isinstance(value, memoryview) else 1
-    if elements > payload * 4:  # int2, the narrowest type, has four to a byte
+    if elements > payload * 4:  # the narrowest type, int2, packs four elements into a byte
         raise ModelFileError(
             f"expected the tensor {name[:60]!r} to hold the data of its shape, it has {payload} bytes; {_EXPORT_AGAIN}"
         )
@@ -246,7 +253,7 @@ def _check_declared_value(data: memoryview, budget: _Budget) -> None:
 
 
 def _at(data: memoryview, path: tuple[int, ...], budget: _Budget) -> Iterator[memoryview]:
-    """Every message that a path of field numbers leads to."""
+    """Yield each message at the end of a path of field numbers."""
     for number, value in _fields(data, budget):
         if number == path[0]:
             if len(path) == 1:
@@ -256,7 +263,7 @@ def _at(data: memoryview, path: tuple[int, ...], budget: _Budget) -> Iterator[me
 
 
 def _fields(data: memoryview, budget: _Budget) -> Iterator[tuple[int, int | memoryview]]:
-    """Field numbers and values of one message: an integer, or the bytes of whatever has a length."""
+    """Yield the field numbers and values of one message. Values are integers, or the bytes of fields with a length."""
     position, end = 0, len(data)
     while position < end:
         budget.count_field()
@@ -280,7 +287,7 @@ def _fields(data: memoryview, budget: _Budget) -> Iterator[tuple[int, int | memo
             value = int.from_bytes(data[position : position + width], "little")
             position += width
         else:
-            raise _not_onnx()  # groups, which ONNX never had
+            raise _not_onnx()  # protobuf groups, which ONNX does not use
         yield number, value
 
 
@@ -294,7 +301,7 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
 
 
 def _varints(value: int | memoryview, budget: _Budget) -> Iterator[int]:
-    """A repeated integer, whether one a field or packed."""
+    """Yield the values of a repeated integer field, packed or not."""
     if isinstance(value, int):
         yield value
         return
@@ -316,4 +323,6 @@ def _text(value: int | memoryview) -> str:
 
 
 def _not_onnx() -> ModelFileError:
-    return ModelFileError(f"expected to be an ONNX model, got a file that is none or is cut off; {_EXPORT_AGAIN}")
+    return ModelFileError(
+        f"expected to be an ONNX model, got a file that is cut off, damaged or of another kind; {_EXPORT_AGAIN}"
+    )

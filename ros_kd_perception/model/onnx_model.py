@@ -1,4 +1,4 @@
-"""OnnxModel: an exported student, verified and ready to run. What runs it is settled in `execution_provider`."""
+"""OnnxModel: opens an exported student, verifies it and runs it. `execution_provider` opens the session."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _OUTPUT_TYPES: dict[str, tuple[str, type[np.generic]]] = {
 
 
 class ModelError(ValueError):
-    """A model that cannot be used; the text is one sentence with what was expected, what came and what to do."""
+    """The model cannot be used. The text is one sentence: what was expected, what was found and what to do."""
 
 
 @dataclass(frozen=True)
 class NetworkOutputs:
-    """What one run of the network returns for N frames; boxes in network-input pixels, best score first.
+    """The outputs of one run of the network for N frames.
 
     Attributes:
         class_map: uint8 `[N, H/s, W/s]`.
-        boxes_xyxy: float32 `[N, K, 4]`.
+        boxes_xyxy: float32 `[N, K, 4]`, network-input pixels, best score first.
         scores: float32 `[N, K]`.
         labels: int32 `[N, K]`.
         uncertainty: float32 `[N, H/32, W/32]`.
@@ -65,14 +65,14 @@ class NetworkOutputs:
 
 
 class OnnxModel:
-    """A verified session together with its contract.
+    """A verified model, ready to run. Create it with `OnnxModel.open`.
 
     Attributes:
-        contract: what the file promises.
-        sha256: hex digest of the file.
-        provider: what really runs.
-        max_batch: how many frames to run at once, 1 on a CPU, where one after the other is faster.
-        golden: how far the golden frames were off when the model was opened; None if they were not run.
+        contract: Description of inputs, outputs and classes, read from the file.
+        sha256: Hex digest of the file.
+        provider: The execution provider that really runs the network.
+        max_batch: Frames to run at once. It is 1 on a CPU, where running one after the other is faster.
+        golden: How far the golden frames were off when the model was opened. None if they were not run.
     """
 
     def __init__(
@@ -100,25 +100,24 @@ class OnnxModel:
         sha256: str = "",
         tell: Callable[[ProviderReport], None] = tell_on_stderr,
     ) -> OnnxModel:
-        """Open an exported student, check it against its contract and re-run its golden frames.
-
-        A model that does not run where it was asked for is never silent: `tell` hears of each model that opens.
+        """Open an exported student, check it against its contract and run its golden frames.
 
         Args:
-            path: the `.onnx` file.
-            device: `auto` (CUDA where it works, else CPU), `tensorrt`, `cuda` or `cpu`.
-            precision: `auto` (as exported) or the one that is wanted; fp16 of an fp32 file needs `tensorrt`.
-            require_gpu: a run on the CPU, even of a part of the network that counts, is then an error.
-            intra_op_threads: 0 lets ONNX Runtime choose.
-            max_batch: frames that may run at once where that is faster, on a GPU.
-            verify_golden: off only for tools that look at a model that they do not run.
-            low_priority: on a CPU, golden frames give way to whatever else the machine does.
-            sha256: of the file that is meant, in hexadecimal digits; empty for whatever lies there.
-            tell: gets what really runs, and has to say what is not as asked.
+            path: The `.onnx` file.
+            device: `auto` (CUDA if it works, else the CPU), `tensorrt`, `cuda` or `cpu`.
+            precision: `auto` (as exported), `fp32`, `fp16` or `int8`. fp16 with an fp32 file needs `tensorrt`.
+            require_gpu: Refuse the model if a heavy part of the network would run on the CPU.
+            intra_op_threads: Threads of one operator. 0 lets ONNX Runtime choose.
+            max_batch: Largest number of frames in one run on a GPU. A CPU runs one frame at a time.
+            verify_golden: Run the golden frames. Turn it off only in tools that inspect a model without running it.
+            low_priority: On a CPU, run the golden frames at a low priority, behind everything else on the machine.
+            sha256: Expected hex digest of the file. Empty accepts any file.
+            tell: Called once for each model that opens. It must report what does not run as requested, so that a
+                fallback is never silent.
 
         Raises:
-            ModelError: missing, another file, not ONNX, reaching outside of its file, without contract, at odds with
-                it, wrong device, golden frames failing.
+            ModelError: The file is missing, unsafe, not the expected one or not ONNX; it has no contract or does not
+                match it; the device or precision is not available; or a golden frame fails.
         """
         _check_choice("device", device, DEVICES)
         _check_choice("precision", precision, PRECISIONS)
@@ -128,7 +127,7 @@ class OnnxModel:
             raise ModelError(str(error)) from None
         if sha256 not in ("", file.sha256):
             raise ModelError(
-                f"expected {path} to be the file that was tried a moment ago, it was changed since; open it again"
+                f"expected {path} to be the file that was tried a moment ago, it has changed since; open it again"
             )
         try:
             contract = _read_contract(file.metadata)
@@ -165,7 +164,7 @@ class OnnxModel:
         except _RunError:
             if self.provider.cuda_graph != "on":
                 raise
-            # Not every network can be recorded; whether this one can shows when it runs.
+            # Some networks cannot be recorded as a CUDA graph, and the first run is what shows it. Try again without.
             model = self._open(request, self.contract, require_gpu, cuda_graph=False)
             model.golden = _verify_golden(model, golden, low_priority=False)
             return model
@@ -193,7 +192,7 @@ class OnnxModel:
         return cls(runner, contract, request.sha256, provider, request.max_batch)
 
     def run(self, images: UInt8Array) -> NetworkOutputs:
-        """Run the network on uint8 `[N, H, W, 3]` network inputs, C-contiguous, channels as the contract says."""
+        """Run the network on uint8 `[N, H, W, 3]` network inputs, C-contiguous, in the contract's channel order."""
         return NetworkOutputs(*self._runner.run(images))
 
 
@@ -240,7 +239,7 @@ def _check_signature(session: Any, contract: ModelContract) -> None:
 
 
 def _shape_fits(found: Sequence[Any], expected: tuple[int, ...]) -> bool:
-    # Axes that the exporter left symbolic are settled by the golden frames.
+    # An axis without a fixed size in the file passes here. The golden frames check its size.
     return len(found) == len(expected) + 1 and all(
         not isinstance(f, int) or f == e for f, e in zip(found[1:], expected, strict=True)
     )
@@ -249,14 +248,15 @@ def _shape_fits(found: Sequence[Any], expected: tuple[int, ...]) -> bool:
 def _check_on_gpu(provider: ProviderReport) -> None:
     if provider.used == CPU or provider.fallback:
         raise ContractError(
-            f"expected a GPU to run it (require_gpu is set), got {'the CPU' if provider.used == CPU else 'a part'}"
+            f"expected a GPU to run the whole network (require_gpu is set), got "
+            f"{'the CPU' if provider.used == CPU else 'a part'}"
             f"{': ' + provider.fallback if provider.fallback else ''}; install the [gpu] extra and its CUDA "
             "libraries, or unset require_gpu"
         )
     if provider.unproven:
         raise ContractError(
-            f"expected proof that a GPU runs all of it (require_gpu is set), got none: {provider.unproven}; install a "
-            "newer onnxruntime-gpu, or unset require_gpu"
+            f"expected proof that a GPU runs the whole network (require_gpu is set), got none: {provider.unproven}; "
+            "install a newer onnxruntime-gpu, or unset require_gpu"
         )
 
 
@@ -272,13 +272,13 @@ def _check_precision(contract: ModelContract, precision: str, provider: Provider
 
 
 class _RunError(ContractError):
-    """The network did not get through a golden frame."""
+    """The network failed to run a golden frame."""
 
 
 def _verify_golden(model: OnnxModel, golden: list[GoldenFrame], *, low_priority: bool) -> GoldenResult:
     contract, limits = model.contract, model.contract.golden
     worst = GoldenResult()
-    # Where frames run in batches, the full batch must say the same as one frame alone.
+    # If frames run in batches, check a single frame and a full batch: both must give the expected outputs.
     for count in sorted({1, model.max_batch}):
         for first in range(0, len(golden), count):
             batch = [golden[(first + index) % len(golden)] for index in range(count)]
@@ -291,8 +291,8 @@ def _verify_golden(model: OnnxModel, golden: list[GoldenFrame], *, low_priority:
                 if not result.within(limits):
                     raise ContractError(
                         f"expected golden frame {(first + row) % len(golden)} on {model.provider.used} to agree in at "
-                        f"least {limits.class_map_agreement_min:.2%} of its class map, with boxes of IoU "
-                        f"{limits.box_iou_min} up, scores within {SCORE_TOLERANCE} and no other boxes, got "
+                        f"least {limits.class_map_agreement_min:.2%} of its class map, with box IoU of at least "
+                        f"{limits.box_iou_min}, scores within {SCORE_TOLERANCE} and no other boxes, got "
                         f"{result.words()}; use another device or precision, or export the model again"
                     )
                 worst = worst.worse(result)
@@ -301,7 +301,8 @@ def _verify_golden(model: OnnxModel, golden: list[GoldenFrame], *, low_priority:
 
 def _run_golden(model: OnnxModel, images: UInt8Array, index: int, low_priority: bool) -> NetworkOutputs:
     try:
-        # The run alone: whoever else wants the interpreter must not wait for a thread that the machine lets wait.
+        # Lower the priority for the run alone, because the run releases the GIL. A thread that holds the GIL at a low
+        # priority would make the other threads wait with it.
         return run_at_low_priority(lambda: model.run(images)) if low_priority else model.run(images)
     except Exception as error:
         raise _RunError(
@@ -327,7 +328,7 @@ def _check_shapes(outputs: NetworkOutputs, contract: ModelContract, count: int) 
 
 
 def _check_finite(outputs: NetworkOutputs, provider: str) -> None:
-    # Looked at before all comparisons: NaN agrees with nothing, nor does it disagree.
+    # Check this before all comparisons, because every comparison with NaN is false.
     for name, values in (
         ("boxes", outputs.boxes_xyxy),
         ("scores", outputs.scores),
@@ -337,5 +338,5 @@ def _check_finite(outputs: NetworkOutputs, provider: str) -> None:
         if wrong:
             raise ContractError(
                 f"expected finite {name} for the golden frames on {provider}, got {wrong} of {values.size} that are "
-                "not; use another device or precision, or export the model again"
+                "NaN or infinite; use another device or precision, or export the model again"
             )

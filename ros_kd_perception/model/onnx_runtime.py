@@ -1,8 +1,8 @@
-"""The only module that imports ONNX Runtime; its telemetry is turned off first.
+"""Imports ONNX Runtime with its telemetry turned off. No other module imports it.
 
 The Linux wheels of ONNX Runtime 1.31 write an identifier of the device below the cache folder and report usage to a
-server. ONNX Runtime reads the variable while it loads, so it must be set before the import. Children inherit it. A
-value that the user has set is kept: `ORT_DISABLE_TELEMETRY=0` leaves the telemetry on.
+server. ONNX Runtime reads ORT_DISABLE_TELEMETRY while it loads, so the variable must be set before the import. Child
+processes inherit it. A value that the user has set is kept: `ORT_DISABLE_TELEMETRY=0` leaves the telemetry on.
 """
 
 from __future__ import annotations

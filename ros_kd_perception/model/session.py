@@ -1,7 +1,7 @@
-"""Two ways to run a session: PlainSession hands arrays over, BoundSession has fixed buffers on the device.
+"""Two ways to run a session: PlainSession passes arrays, BoundSession uses fixed buffers on the device.
 
-Fixed addresses are what a CUDA graph needs, and they spare an allocation and a copy for each of the five outputs. On
-the CPU they gain nothing (measured), so only GPUs use them.
+A CUDA graph needs fixed addresses. They also save one allocation and one copy for each of the five outputs. On the CPU
+they bring nothing (measured), so only GPUs use BoundSession.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ class SessionRunner(Protocol):
     """Runs a network on uint8 `[N, H, W, 3]`, C-contiguous."""
 
     def run(self, images: UInt8Array) -> Sequence[Any]:
-        """The outputs, in the order that the runner was made with."""
+        """Return the outputs in the order of the names that the runner was constructed with."""
 
 
 class PlainSession:
-    """A session that is handed arrays and makes new ones: the fastest on a CPU."""
+    """Passes arrays to a session, which allocates new ones for the outputs. This is the fastest way on a CPU."""
 
     def __init__(self, session: onnxruntime.InferenceSession, outputs: Sequence[str]) -> None:
         self._session = session
         self._outputs = list(outputs)
 
     def run(self, images: UInt8Array) -> Sequence[Any]:
-        """Run the network."""
+        """Run the network and return its outputs in the order of `outputs`."""
         return self._session.run(self._outputs, {INPUT_NAME: images})  # type: ignore[no-any-return]
 
 
 class BoundSession:
-    """Runs batches of up to `max_batch` frames.
+    """Runs a session with fixed device buffers, in batches of up to `max_batch` frames.
 
     Args:
-        session: of `execution_provider.open_session`.
-        input_shape: height, width and channels of one frame.
-        outputs: dtype and shape of one frame of every output, in the order in which `run` returns them.
-        max_batch: the largest batch.
-        device_type: where the buffers lie, `cuda` or `cpu`.
-        cuda_graph: whether the session records graphs, which must then be told apart by batch size.
+        session: The session from `execution_provider.open_session`.
+        input_shape: Height, width and channels of one frame.
+        outputs: Name, and dtype and shape for one frame, of each output, in the order in which `run` returns them.
+        max_batch: The largest number of frames in one run.
+        device_type: Where the buffers are, `cuda` or `cpu`.
+        cuda_graph: Whether the session records CUDA graphs. Each batch size then gets its own graph id.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class BoundSession:
         self._sets: dict[int, _Buffers] = {}
 
     def run(self, images: UInt8Array) -> list[np.ndarray[Any, Any]]:
-        """Run the network on uint8 `[N, H, W, 3]`, C-contiguous; the outputs are copies that the caller owns.
+        """Run the network on uint8 `[N, H, W, 3]`, C-contiguous. The outputs are copies that the caller owns.
 
         Raises:
-            ValueError: more frames than `max_batch`, or of another size.
+            ValueError: There is no frame, there are more than `max_batch`, or they have another size.
         """
         count = images.shape[0]
         if not 0 < count <= self._max_batch or images.shape[1:] != self._input_shape:
@@ -84,7 +84,7 @@ class BoundSession:
         buffers.images.update_inplace(images)
         self._session.run_with_iobinding(buffers.binding, buffers.options)
         arrays = [value.numpy() for value in buffers.outputs]
-        # From a GPU that is a copy, from the CPU a view of the buffer, which the next run overwrites.
+        # On a GPU `numpy()` copies. On the CPU it returns a view of the buffer, which the next run overwrites.
         return [array.copy() for array in arrays] if self._device_type == "cpu" else arrays
 
     def _allocate(self, count: int) -> _Buffers:
@@ -105,7 +105,7 @@ class BoundSession:
 
 
 class _Buffers:
-    """What one batch size holds for as long as the session lives."""
+    """The buffers, binding and run options of one batch size. They live as long as the session."""
 
     def __init__(self, images: Any, outputs: list[Any], binding: Any, options: onnxruntime.RunOptions) -> None:
         self.images = images

@@ -1,4 +1,4 @@
-"""A candidate is tried in a process of its own: what it says, and what becomes of one that crashes, hangs, is late."""
+"""Tests the child process that tries a candidate: its answers, and crashes, hangs and timeouts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPTIONS = {"device": "cpu", "intra_op_threads": 1}
 def test_a_good_model_passes_and_a_bad_one_is_refused_with_its_own_sentence(tmp_path: Path) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
     assert check_in_child(str(path), OPTIONS) == CandidatePassed(hashlib.sha256(path.read_bytes()).hexdigest(), True)
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():  # then the CPU runs it
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():  # without CUDA the CPU runs the model
         assert not check_in_child(str(path), {**OPTIONS, "device": "cuda"}).as_asked
     path.write_bytes(b"\x00" * 100)
     with pytest.raises(CandidateRefused, match=r"tiny\.onnx: expected to be an ONNX model"):
@@ -31,11 +31,11 @@ def test_a_good_model_passes_and_a_bad_one_is_refused_with_its_own_sentence(tmp_
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
-def test_one_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_takes_too_much_memory_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tiny_student(tmp_path / "doubling.onnx", change_graph=double_a_shape)
     monkeypatch.setattr(memory_limit, "MAX_MEMORY_BYTES", 384 << 20)
     with pytest.raises(
-        CandidateRefused, match=r"doubling\.onnx to open within 0\.4 GiB of memory, it took 0\.[4-9] and"
+        CandidateRefused, match=r"doubling\.onnx to open within 0\.4 GiB of memory, it took 0\.[4-9] GiB or more"
     ):
         check_in_child(str(path), OPTIONS)
     shadow = ShadowProcess(str(path))
@@ -45,7 +45,7 @@ def test_one_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch: py
     check_in_child(str(write_tiny_student(tmp_path / "tiny.onnx")), OPTIONS)
 
 
-def test_memory_of_a_process_is_what_it_alone_holds(tmp_path: Path) -> None:
+def test_private_memory_is_measured_and_the_limit_grows_with_the_file(tmp_path: Path) -> None:
     before = memory_limit.private_memory_bytes(os.getpid())
     held = np.ones(64 << 20, np.uint8)
     assert memory_limit.private_memory_bytes(os.getpid()) - before > 60 << 20
@@ -59,7 +59,7 @@ def test_memory_of_a_process_is_what_it_alone_holds(tmp_path: Path) -> None:
 
 
 def stand_in(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a shell script stand in for the interpreter: what a broken driver does to it cannot be had otherwise."""
+    """Use a shell script in place of the interpreter, because a crash inside a driver cannot be provoked here."""
     script = folder / "python"
     script.write_text(f"#!/bin/sh\n{body}\n")
     script.chmod(0o755)
@@ -73,10 +73,10 @@ def stand_in(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("kill -KILL $$", "ended with signal SIGKILL"),
         ("exit 3", "ended with exit status 3"),
         ("exit 1", "ended with exit status 1"),
-        ("exit 0", "ended with exit status 0"),  # it does not say what it has opened
+        ("exit 0", "ended with exit status 0"),  # it does not print the hash of the file
     ],
 )
-def test_a_crash_of_the_runtime_is_a_refusal(
+def test_a_crash_of_onnx_runtime_is_a_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
 ) -> None:
     stand_in(tmp_path, body, monkeypatch)
@@ -84,7 +84,9 @@ def test_a_crash_of_the_runtime_is_a_refusal(
         check_in_child("x.onnx", OPTIONS)
 
 
-def test_one_that_hangs_is_ended_when_it_is_late_or_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_hangs_is_ended_on_timeout_or_cancellation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_in(tmp_path, "exec sleep 600", monkeypatch)
     with pytest.raises(CandidateRefused, match=r"to open within 0\.2 s"):
         check_in_child("x.onnx", OPTIONS, timeout_s=0.2)
@@ -93,10 +95,10 @@ def test_one_that_hangs_is_ended_when_it_is_late_or_cancelled(tmp_path: Path, mo
     started = time.monotonic()
     with pytest.raises(CandidateRefused, match="cancelled"):
         check_in_child("x.onnx", OPTIONS, cancelled.is_set)
-    assert time.monotonic() - started < 300  # of 600
+    assert time.monotonic() - started < 300  # the child sleeps for 600 s
 
 
-def test_an_interpreter_that_is_gone_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_interpreter_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check.sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(CandidateRefused, match="expected to start a process"):
         check_in_child("x.onnx", OPTIONS)

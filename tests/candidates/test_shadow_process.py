@@ -1,4 +1,4 @@
-"""Agreement figures by hand, and the shadow's process: what it answers, and what becomes of one that fails."""
+"""Tests agreement figures against values computed by hand, and the answers and failures of the shadow process."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ def detections(*rows: tuple[float, float, float, float, int]) -> Detections:
     return Detections(boxes, np.full(len(rows), 0.5, np.float32), np.array([row[4] for row in rows], np.int32))
 
 
-def test_maps_are_compared_by_name_not_by_id() -> None:
+def test_class_maps_are_compared_by_name_not_by_id() -> None:
     active = np.array([[0, 0, 1, 255]], np.uint8)
     assert map_agreement(active, active, A, A) == 1.0
     assert map_agreement(active, np.array([[1, 1, 0, 255]], np.uint8), A, B) == 1.0
-    assert map_agreement(active, np.array([[1, 7, 0, 0]], np.uint8), A, B) == 0.5  # snow and road for unlabeled
+    # The second cell is snow instead of road, the last one road instead of unlabeled.
+    assert map_agreement(active, np.array([[1, 7, 0, 0]], np.uint8), A, B) == 0.5
 
 
 def test_boxes_match_one_to_one_by_name_and_overlap() -> None:
     active = detections((0, 0, 10, 10, 0), (20, 0, 30, 10, 0), (0, 20, 10, 30, 1))
     shadow = detections((0, 0, 10, 9, 5), (0, 0, 10, 10, 5), (20, 0, 24, 10, 5), (0, 20, 10, 30, 6))
-    assert match_boxes(active, shadow, A, B) == pytest.approx([1.0])  # 0.9 comes second, 0.4 is too little, no dog
+    # The box with IoU 0.9 comes second to one with 1.0, an IoU of 0.4 is too little, and the last names differ.
+    assert match_boxes(active, shadow, A, B) == pytest.approx([1.0])
     assert match_boxes(active, active, A, A) == pytest.approx([1.0, 1.0, 1.0])
     assert match_boxes(detections(), shadow, A, B) == []
 
@@ -52,12 +54,12 @@ def test_names_survive_json() -> None:
 def seen(tmp_path: Path) -> tuple[Frame, Perception, Path]:
     path = write_tiny_student(tmp_path / "tiny.onnx")
     picture = np.random.default_rng(0).integers(0, 256, (100, 180, 3), dtype=np.uint8)
-    frame = Frame("front", 1, "front_optical", picture[:, ::2])  # rows that are not contiguous
+    frame = Frame("front", 1, "front_optical", picture[:, ::2])  # not C-contiguous
     model = OnnxModel.open(path, device="cpu", intra_op_threads=1)
     return frame, Perceiver(model).perceive([frame])[0], path
 
 
-def test_the_same_model_agrees_wholly_and_another_as_far_as_its_names(
+def test_the_same_model_agrees_fully_and_another_only_on_shared_class_names(
     seen: tuple[Frame, Perception, Path], tmp_path: Path
 ) -> None:
     frame, perception, path = seen
@@ -85,7 +87,7 @@ def test_the_same_model_agrees_wholly_and_another_as_far_as_its_names(
         other.close()
 
 
-def test_a_refused_model_a_dead_process_and_an_ended_one_are_told_apart(
+def test_errors_distinguish_a_refused_model_a_dead_process_and_a_closed_one(
     seen: tuple[Frame, Perception, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame, perception, path = seen

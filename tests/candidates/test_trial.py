@@ -1,4 +1,4 @@
-"""A model is tried once: what is remembered, what is not, and that nothing else is opened afterwards."""
+"""Tests that a model is tried once: which passes are remembered, and that a changed file is not opened afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "auto", "max_batch": 2}
 
 @pytest.fixture
 def trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The paths that really went through a process of their own, with their options; nothing is remembered yet."""
+    """Record the paths and options that were tried in a child process. Starts with nothing remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     really_check, seen = trial.check_in_child, []
 
@@ -31,7 +31,7 @@ def trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, d
     return seen
 
 
-def test_what_passed_is_not_tried_again_under_any_name(
+def test_a_file_that_passed_is_not_tried_again_under_any_name(
     trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
 ) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
@@ -62,7 +62,9 @@ def test_another_file_device_batch_or_runtime_is_tried(
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="wants no GPU")
-def test_what_ran_elsewhere_than_asked_is_tried_again(trials: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
+def test_a_model_that_passed_on_a_fallback_is_tried_again(
+    trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
     for count in (1, 2):
         try_model(path, {**OPTIONS, "device": "cuda"})
@@ -84,12 +86,12 @@ def test_tensorrt_is_tried_each_time_and_may_take_longer(
     trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
 ) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
-    for _ in range(2):  # without TensorRT, on the CPU
+    for _ in range(2):  # on the CPU, because TensorRT is missing here
         try_model(path, {**OPTIONS, "device": "tensorrt"})
     assert [options["timeout_s"] for _, options in trials] == [1800, 1800]
 
 
-def test_a_folder_that_others_may_write_to_is_neither_believed_nor_written(
+def test_a_folder_that_others_may_write_to_is_not_used(
     trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
 ) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
@@ -109,7 +111,7 @@ def test_a_folder_that_others_may_write_to_is_neither_believed_nor_written(
     assert len(trials) == 3
 
 
-def test_a_user_without_a_home_is_no_obstacle(
+def test_a_user_without_a_home_folder_can_try_a_model(
     trials: list[tuple[str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
@@ -124,11 +126,11 @@ def test_a_user_without_a_home_is_no_obstacle(
         assert len(trials) == count
 
 
-def test_a_file_that_was_exchanged_after_its_trial_is_not_opened(
+def test_a_file_that_was_replaced_after_its_trial_is_not_opened(
     trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
 ) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
     sha256 = try_model(path, OPTIONS)
     write_tiny_student(path, contract_with(version="2"))
-    with pytest.raises(ModelError, match=r"to be the file that was tried a moment ago, it was changed since"):
+    with pytest.raises(ModelError, match=r"to be the file that was tried a moment ago, it has changed since"):
         OnnxModel.open(path, **OPTIONS, sha256=sha256)

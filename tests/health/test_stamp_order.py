@@ -29,7 +29,7 @@ def test_equal_stamps_pass():
     assert reasons([10, 10, 10]) == ["", "", ""]
 
 
-def test_cameras_have_time_lines_of_their_own():
+def test_each_camera_has_its_own_time_line():
     order = StampOrder()
     assert reasons([100], order, "front") + reasons([50], order, "left") == ["", ""]
 
@@ -48,7 +48,7 @@ SECOND = 10**9
 
 
 def outcome(stamps_s: list[float], period_s: float = 0.1) -> list[str]:
-    """Reasons of a camera whose frames come evenly, by their stamps in seconds."""
+    """Return the refusal reasons for frames that arrive at a steady rate with these stamps in seconds."""
     order, found = StampOrder(), []
     for number, stamp_s in enumerate(stamps_s):
         try:
@@ -59,33 +59,33 @@ def outcome(stamps_s: list[float], period_s: float = 0.1) -> list[str]:
     return found
 
 
-def test_a_single_stamp_of_the_future_costs_no_frame_behind_it():
+def test_a_single_stamp_of_the_future_costs_no_later_frame():
     assert outcome([100.0, 100.1, 7300.0, 100.3, 100.4, 100.5]) == [""] * 6
 
 
-def test_two_stamps_of_the_future_cost_no_frame_behind_them():
+def test_two_stamps_of_the_future_cost_no_later_frame():
     assert outcome([100.0, 100.1, 7300.0, 7300.1, 100.4, 100.5]) == [""] * 6
 
 
-def test_a_first_stamp_of_the_future_costs_no_frame_behind_it():
+def test_a_first_stamp_of_the_future_costs_no_later_frame():
     assert outcome([7300.0, 100.1, 100.2, 100.3]) == [""] * 4
     assert outcome([7300.0, 7300.1, 100.2, 100.3, 100.4]) == [""] * 5
 
 
-def test_a_frame_out_of_order_behind_a_leap_is_late_as_ever():
-    """A wrong stamp lies far ahead of those behind it; a clock that was set goes on where it was set."""
+def test_a_frame_out_of_order_after_a_leap_is_refused():
+    """After a wrong stamp the next stamps are far behind it. After a clock was set they continue from it."""
     assert outcome([100.0, 7300.0, 7299.9, 7300.2, 7300.3]) == ["", "", "stamp_backwards", "", ""]
 
 
 def test_a_camera_with_many_stamps_of_the_future_is_not_starved():
-    """The first shows that such stamps are wrong; those after it are refused, and the good ones never."""
+    """The first one shows that they are wrong. The later ones are refused, the good frames never."""
     stamps_s = [7300.0 + n if n % 3 == 2 else 100.0 + n / 10 for n in range(30)]
     found = outcome(stamps_s)
     assert [reason for n, reason in enumerate(found) if n % 3 != 2] == [""] * 20
     assert found[2::3] == [""] + ["stamp_ahead"] * 9
 
 
-def test_a_camera_whose_clock_is_set_goes_on_at_once():
+def test_a_camera_whose_clock_is_set_loses_no_frame():
     assert outcome([100.0, 100.1, *(7300.0 + n / 10 for n in range(10))]) == [""] * 12
 
 
@@ -94,10 +94,10 @@ def test_a_clock_that_is_set_after_a_wrong_stamp_costs_two_frames():
     assert outcome(stamps_s) == ["", "", "", "", "stamp_ahead", "stamp_ahead", "", "", ""]
 
 
-def test_a_camera_that_was_away_and_a_slow_one_do_not_leap():
-    """Their stamps gain no more than the clock; what is late is late, as ever."""
+def test_a_pause_and_a_low_frame_rate_are_not_leaps():
+    """Their stamps advance no more than the clock. A late frame is still refused."""
     assert outcome([100.0, 105.0, 104.0, 110.0], period_s=5.0) == ["", "", "stamp_backwards", ""]
-    # A bag that is played ten times as fast.
+    # A bag played at ten times its speed.
     assert outcome([100.0, 105.0, 104.0, 110.0], period_s=0.5) == ["", "", "stamp_backwards", ""]
 
 
@@ -109,8 +109,8 @@ def test_one_or_two_stamps_of_the_future_never_cost_a_good_frame(runs, ahead_s):
 
 
 @given(st.lists(st.integers(1, 10**18), min_size=2, unique=True))
-def test_falling_stamps_never_become_a_time_line(stamps):
-    """One of them passes, far behind the first, which may have been wrong."""
+def test_falling_stamps_never_start_a_time_line(stamps):
+    """One of them passes if it is far behind the first stamp, because the first may have been wrong."""
     stamps.sort(reverse=True)
     far_behind = [n for n, stamp in enumerate(stamps) if stamps[0] - stamp > SECOND][:1]
     passed = [n for n, reason in enumerate(reasons(stamps)) if reason == ""]
@@ -119,7 +119,7 @@ def test_falling_stamps_never_become_a_time_line(stamps):
 
 
 @given(st.lists(st.integers(-3, 50), max_size=60))
-def test_what_passes_rises_except_at_a_restart(stamps):
+def test_accepted_stamps_rise_except_at_a_restart(stamps):
     found = reasons(stamps)
     newest = 0
     refused = 0

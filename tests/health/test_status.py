@@ -1,4 +1,4 @@
-"""What the node says of its cameras, from figures alone."""
+"""Tests the diagnostic status that `CameraHealth` makes from figures."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def state(status: Status) -> str:
 
 
 def judge(*snapshots: tuple[float, FrameCounts], link: CameraLink = LINK, active_since_s: float | None = 0.0) -> Status:
-    """The last status of a camera that was asked at each of the given seconds."""
+    """Ask a camera for its status at each of the given seconds and return the last one."""
     health = CameraHealth("front", silence_timeout_ms=2000)
     since_ns = None if active_since_s is None else int(active_since_s * SECOND)
     statuses = [health.status(int(at_s * SECOND), c, link, since_ns) for at_s, c in snapshots]
@@ -65,20 +65,20 @@ def test_every_drop_reason_is_listed_even_at_zero() -> None:
         (CameraLink("/front/image_raw", 0), "no publisher on /front/image_raw"),
         (CameraLink("/front/image_raw", 1), "fastdds_large_images.xml"),
         (CameraLink("/front/image_raw", 1), "image_reliability: reliable"),
-        (CameraLink("/front/image_raw", 1, "incompatible QoS"), "cannot be heard: incompatible QoS"),
+        (CameraLink("/front/image_raw", 1, "incompatible QoS"), "cannot be received: incompatible QoS"),
     ],
 )
-def test_silence_is_an_error_that_says_what_to_do(link: CameraLink, words: str) -> None:
+def test_silence_is_an_error_with_a_remedy(link: CameraLink, words: str) -> None:
     status = judge((5.1, counts(0, 0, 0.0)), link=link, active_since_s=3.0)
     assert status.level == Level.ERROR
     assert words in status.message
     assert status.message.startswith("nothing for 2.1 s")
 
 
-def test_a_camera_that_has_sent_before_is_not_blamed_on_the_transport() -> None:
+def test_silence_of_a_camera_that_has_sent_before_does_not_blame_the_transport() -> None:
     status = judge((5.0, counts(10, 10, 2.9)))
     assert status.level == Level.ERROR
-    assert "look at the camera" in status.message
+    assert "check the camera" in status.message
     assert "fastdds" not in status.message
 
 
@@ -87,7 +87,7 @@ def test_silence_counts_from_the_activation() -> None:
     assert judge((6.5, counts(0, 0, 0.0)), active_since_s=4.0).level == Level.ERROR
 
 
-def test_an_inactive_camera_is_not_an_error_however_silent() -> None:
+def test_a_silent_camera_is_no_error_while_inactive() -> None:
     status = judge((500.0, counts(10, 10, 2.0)), active_since_s=None)
     assert (status.level, status.message) == (Level.OK, "inactive")
 
@@ -120,25 +120,25 @@ def test_too_slow_a_machine_is_a_warning() -> None:
     assert judge(before, (2.0, counts(10, 9, 2.0, too_old=1))).level == Level.WARN
 
 
-def test_frames_that_are_lost_on_their_way_name_the_remedies_of_the_transport() -> None:
+def test_frames_lost_in_the_middleware_give_a_warning_with_remedies() -> None:
     before = (1.0, counts(0, 0, 0.9))
     status = judge(before, (2.0, counts(10, 4, 2.0, lost=6)))
     assert (status.level, state(status)) == (Level.WARN, "overloaded")
-    assert "6 of the last 10 frames were lost before the node took them" in status.message
+    assert "6 of the last 10 frames were lost before the node received them" in status.message
     assert "fastdds_large_images.xml" in status.message
     assert "fastdds" not in judge(before, (2.0, counts(10, 4, 2.0, lost=1, replaced=5))).message
     assert judge(before, (2.0, counts(10, 6, 2.0, lost=4))).level == Level.OK
 
 
 @pytest.mark.parametrize("reason", ["lost", "replaced", "too_old"])
-def test_images_without_one_result_are_an_error(reason: str) -> None:
+def test_images_without_any_result_are_an_error(reason: str) -> None:
     before = (1.0, counts(0, 0, 0.9))
     assert judge(before, (4.0, counts(90, 0, 4.0, **{reason: 89}))).level == Level.ERROR
     assert judge(before, (4.0, counts(90, 1, 4.0, **{reason: 88}))).level == Level.WARN
     assert judge(before, (1.5, counts(15, 0, 1.5, **{reason: 14}))).level == Level.WARN
 
 
-def test_a_publisher_that_cannot_be_heard_is_an_error_beside_one_that_can() -> None:
+def test_an_incompatible_publisher_is_an_error_beside_a_compatible_one() -> None:
     link = CameraLink("/front/image_raw", 2, "incompatible QoS")
     assert judge((1.0, counts(0, 0, 0.9)), (2.0, counts(30, 30, 2.0)), link=link).level == Level.ERROR
 
@@ -159,7 +159,7 @@ def test_percentiles_of_the_times_within_the_window() -> None:
 
 
 def seen_for(seconds: int, health: CameraHealth, stamp_s: int = 1, sample: bytes = b"", height: int = 480) -> Status:
-    """Show the camera's watch ten frames a second, and ask for the status at the end."""
+    """Pass ten frames a second to the camera's watch and return the status at the end."""
     for frame in range(10 * seconds):
         at_ns = frame * SECOND // 10
         health.watch.check(at_ns, stamp_s * SECOND + at_ns, (height, 640, 3), sample or str(frame).encode())
@@ -167,7 +167,7 @@ def seen_for(seconds: int, health: CameraHealth, stamp_s: int = 1, sample: bytes
     return health.status(seconds * SECOND, counts(10 * seconds, 10 * seconds, seconds), LINK, 0)
 
 
-def test_each_condition_has_a_state_of_its_own() -> None:
+def test_each_condition_has_its_own_state() -> None:
     before = (1.0, counts(0, 0, 0.9))
 
     def after(published: int, link: CameraLink = LINK, **dropped: int) -> str:
@@ -189,7 +189,7 @@ def test_each_condition_has_a_state_of_its_own() -> None:
     assert state(judge((1.0, counts(0, 0, 0.0)), active_since_s=None)) == "inactive"
 
 
-def test_the_worst_finding_comes_first_and_none_is_hidden() -> None:
+def test_all_findings_are_listed_and_the_worst_comes_first() -> None:
     status = judge((1.0, counts(0, 0, 0.9)), (2.0, counts(10, 1, 2.0, replaced=6, bad_step=2, failed=1)))
     assert (status.level, state(status)) == (Level.ERROR, "failed")
     assert all(words in status.message for words in ("inference failed on 1", "refused 2", "cannot keep up"))
@@ -202,16 +202,16 @@ def test_the_last_refusal_and_a_second_publisher_are_named() -> None:
     two = CameraLink("/front/image_raw", 2)
     status = health.status(2 * SECOND, counts(10, 5, 2.0, stamp_backwards=5), two, 0)
     assert "(expected this, got that)" in status.message
-    assert "2 publishers send on /front/image_raw, one is too many" in status.message
+    assert "2 publishers send on /front/image_raw, expected one" in status.message
 
 
-def test_a_picture_that_stands_still_warns() -> None:
+def test_a_frozen_picture_warns() -> None:
     status = seen_for(3, CameraHealth("front", 2000), sample=b"still")
     assert (status.level, state(status)) == (Level.WARN, "frozen")
     assert "3.0 s" in status.message
 
 
-def test_a_changed_size_warns_and_both_are_named() -> None:
+def test_a_changed_size_warns_with_both_sizes() -> None:
     health = CameraHealth("front", 2000)
     seen_for(1, health)
     status = seen_for(1, health, stamp_s=10, height=360)
@@ -228,7 +228,7 @@ def test_a_limit_on_stamps_that_cannot_be_applied_warns() -> None:
     assert "use_sim_time" in status.message
 
 
-def test_the_watchdog_sees_dead_and_stuck_threads() -> None:
+def test_worker_problem_reports_ended_and_stuck_threads() -> None:
     assert worker_problem(WorkerPulse(alive=True, busy_s=0.1)) == ""
     assert "ended" in worker_problem(WorkerPulse(alive=False))
     assert "busy with one frame for 7 s" in worker_problem(WorkerPulse(alive=True, busy_s=7.0))

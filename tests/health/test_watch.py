@@ -1,4 +1,4 @@
-"""What is noticed of a camera's frames, each of which is sound for itself."""
+"""Tests the faults that `CameraWatch` finds across frames that are valid one by one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HD = (720, 1280, 3)
 
 
 def show(watch: CameraWatch, at_s: float, stamp_s: float, sample: bytes, shape: tuple[int, ...] = HD) -> str:
-    """Show a frame; the reason for which it is refused, empty if it is not."""
+    """Check a frame and return the reason of its refusal, or an empty string."""
     try:
         watch.check(int(at_s * SECOND), int(stamp_s * SECOND), shape, sample)
     except BadFrame as error:
@@ -21,7 +21,7 @@ def show(watch: CameraWatch, at_s: float, stamp_s: float, sample: bytes, shape: 
     return ""
 
 
-def test_the_same_frame_again_is_a_duplicate_and_another_of_the_same_stamp_is_not() -> None:
+def test_a_repeated_frame_is_a_duplicate_and_another_picture_with_the_same_stamp_is_not() -> None:
     watch = CameraWatch("front")
     assert [show(watch, 1, 1, sample) for sample in (b"a", b"a", b"b", b"b", b"a")] == [
         "", "duplicate", "", "duplicate", "",
@@ -29,7 +29,7 @@ def test_the_same_frame_again_is_a_duplicate_and_another_of_the_same_stamp_is_no
     assert show(watch, 1, 2, b"a") == ""
 
 
-def test_a_picture_that_stands_still_is_told_until_it_moves() -> None:
+def test_a_frozen_picture_is_reported_until_it_changes() -> None:
     watch = CameraWatch("front")
     for number in range(20):
         assert show(watch, number / 10, 1 + number / 10, b"still") == ""
@@ -39,14 +39,14 @@ def test_a_picture_that_stands_still_is_told_until_it_moves() -> None:
     assert watch.report(2 * SECOND).frozen_s == 0.0
 
 
-def test_a_few_slow_frames_do_not_make_a_picture_stand_still() -> None:
+def test_a_few_slow_frames_are_not_a_frozen_picture() -> None:
     watch = CameraWatch("front")
     for number in range(1, FROZEN_FRAMES):
         show(watch, float(number), float(number), b"slow")
         assert watch.report(number * SECOND).frozen_s == 0.0
 
 
-def test_a_changed_size_is_told_for_a_while() -> None:
+def test_a_changed_size_is_reported_within_the_window() -> None:
     watch = CameraWatch("front")
     assert watch.report(0).size == ""
     show(watch, 1, 1, b"a")
@@ -57,7 +57,7 @@ def test_a_changed_size_is_told_for_a_while() -> None:
     assert watch.report(int((9.1 + WINDOW_S) * SECOND)).sizes == ("640x480",)
 
 
-def test_a_camera_that_changes_its_size_with_every_frame_takes_no_memory() -> None:
+def test_a_camera_that_changes_its_size_with_every_frame_uses_bounded_memory() -> None:
     watch = CameraWatch("front")
     for number in range(1, 1000):
         show(watch, 1, number, b"", (number, number, 3))
@@ -73,7 +73,7 @@ def test_a_looped_bag_is_one_jump_and_two_drops() -> None:
     assert watch.report(int((20.1 + WINDOW_S) * SECOND)).time_jumps_s == ()
 
 
-def test_a_stamp_of_the_future_is_told_and_is_no_loop() -> None:
+def test_a_stamp_of_the_future_is_reported_and_is_no_time_jump() -> None:
     watch = CameraWatch("front")
     stamps = [10.0, 10.1, 3610.2, 10.3, 10.4, 3610.5, 10.6]
     reasons = [show(watch, 20 + index / 10, stamp, str(index).encode()) for index, stamp in enumerate(stamps)]
@@ -96,7 +96,7 @@ def test_a_stamp_of_the_future_is_told_and_is_no_loop() -> None:
         ("/" + "x" * 200, "starts with a slash"),
     ],
 )
-def test_a_frame_id_that_tf2_cannot_look_up_is_told_with_what_it_expects(frame_id: str, found: str) -> None:
+def test_a_frame_id_that_tf2_cannot_look_up_is_reported_with_the_expectation(frame_id: str, found: str) -> None:
     problem = frame_id_problem(frame_id)
     assert found in problem
     assert "without a leading slash" in problem
@@ -121,7 +121,7 @@ def test_a_restart_forgets_all() -> None:
     assert watch.report(2 * SECOND).time_jumps_s == ()
 
 
-def test_a_sample_tells_noise_apart_and_does_not_depend_on_padding() -> None:
+def test_a_sample_differs_with_noise_and_does_not_depend_on_padding() -> None:
     random = np.random.default_rng(0)
     scene = random.integers(20, 236, (720, 1280, 3), dtype=np.uint8)
     noisy = scene + random.integers(0, 2, scene.shape, dtype=np.uint8)

@@ -52,7 +52,7 @@ def changed(path: str, value: object) -> str:
         ("golden", ..., "golden"),
     ],
 )
-def test_each_wrong_field_is_refused_in_one_sentence_that_names_it(path, value, words):
+def test_a_wrong_field_is_refused_in_one_sentence_with_its_name(path, value, words):
     with pytest.raises(ContractError, match=words) as refusal:
         ModelContract.from_json(changed(path, value))
     assert "\n" not in str(refusal.value)

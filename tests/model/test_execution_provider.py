@@ -1,4 +1,4 @@
-"""What a CPU can show of the GPU's paths: options, cache folders, fallbacks, node counts, and runs in fixed buffers."""
+"""Tests the GPU code as far as a CPU can: options, cache folders, fallbacks, node counts and runs in fixed buffers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tiny(tmp_path: Path) -> Path:
     return write_tiny_student(tmp_path / "tiny.onnx")
 
 
-def test_a_device_stands_for_a_provider() -> None:
+def test_each_device_maps_to_a_provider() -> None:
     assert wanted_provider("auto", ALL) == CUDA
     assert wanted_provider("auto", [CPU]) == CPU
     assert wanted_provider("tensorrt", [CPU]) == TENSORRT
@@ -82,10 +82,10 @@ def test_options_of_tensorrt(
     assert options["trt_profile_min_shapes"] == "images:1x64x96x3"
     assert options["trt_profile_max_shapes"] == options["trt_profile_opt_shapes"] == "images:4x64x96x3"
     assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(tmp_path)
-    assert cuda["enable_cuda_graph"] == "0"  # a graph of one provider's part would leave the other's out
+    assert cuda["enable_cuda_graph"] == "0"  # a recorded CUDA graph would leave out TensorRT's nodes
 
 
-def test_the_engine_cache_is_the_users_alone_and_one_for_each_identity(
+def test_each_identity_has_its_own_engine_cache_that_only_the_user_may_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -117,7 +117,7 @@ def test_the_gpu_is_identified_by_model_and_driver(tmp_path: Path) -> None:
     assert "NVIDIA Jetson AGX Orin" in gpu_identity(tmp_path)
 
 
-def test_heavy_nodes_elsewhere_are_a_fallback_and_light_ones_are_not() -> None:
+def test_heavy_nodes_on_another_provider_are_a_fallback_and_light_nodes_are_not() -> None:
     assert misplaced(CUDA, {CUDA: 35}, {CUDA: 120, CPU: 6}) == ""
     assert misplaced(CUDA, {CUDA: 35}, None) == ""
     assert misplaced(CUDA, {CUDA: 30, CPU: 5}, None) == f"5 of 35 convolutions and products run on {CPU}"
@@ -135,7 +135,7 @@ def test_every_node_of_the_shipped_student_is_counted() -> None:
     assert model.provider.placement() == f"{CPU} {model.provider.nodes[CPU]}"
 
 
-def test_a_gpu_whose_nodes_are_not_told_is_unproven_and_not_enough_where_one_is_required(
+def test_a_gpu_without_node_counts_is_unproven_and_refused_if_a_gpu_is_required(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ProviderReport(CPU, CPU).unproven == ""
@@ -154,7 +154,7 @@ def test_a_gpu_whose_nodes_are_not_told_is_unproven_and_not_enough_where_one_is_
 
 
 def session_without_gpu(how: str) -> Callable[..., Any]:
-    """ONNX Runtime's sessions as its GPU build makes them where a library or the GPU itself is missing."""
+    """Create sessions as ONNX Runtime's GPU build does if a library or the GPU is missing."""
     real = execution_provider.onnxruntime.InferenceSession
 
     def make(content: bytes, options: Any, providers: list[Any], **more: Any) -> Any:
@@ -181,7 +181,7 @@ def test_a_provider_that_is_listed_but_does_not_start_is_a_fallback_with_its_rea
             OnnxModel.open(tiny, device=device, require_gpu=True)
 
 
-def test_what_runs_as_asked_is_not_talked_about(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_runs_as_requested_prints_nothing(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     OnnxModel.open(tiny, device="cpu")
     assert capsys.readouterr().err == ""
 
@@ -199,7 +199,7 @@ def test_an_engine_cache_that_cannot_be_used_is_a_fallback_with_its_reason(
 
 
 def bound(path: Path, max_batch: int) -> BoundSession:
-    """The GPU's runner over buffers of the CPU."""
+    """Return the runner for GPUs with its buffers on the CPU."""
     session, _ = open_session(request(path, intra_op_threads=1))
     outputs = {
         "class_map": (np.uint8, (HEIGHT // 4, WIDTH // 4)),
@@ -211,7 +211,7 @@ def bound(path: Path, max_batch: int) -> BoundSession:
     return BoundSession(session, SHAPE, outputs, max_batch=max_batch, device_type="cpu")
 
 
-def test_fixed_buffers_give_what_arrays_give_for_every_batch_size(tiny: Path) -> None:
+def test_fixed_buffers_give_the_same_outputs_as_arrays_for_every_batch_size(tiny: Path) -> None:
     plain, runner = OnnxModel.open(tiny, device="cpu", intra_op_threads=1), bound(tiny, 3)
     random = np.random.default_rng(0)
     kept = []
@@ -222,7 +222,7 @@ def test_fixed_buffers_give_what_arrays_give_for_every_batch_size(tiny: Path) ->
         assert (found[1] == expected.boxes_xyxy).all()
         assert (found[4] == expected.uncertainty).all()
         kept.append((images, found[0]))
-    for images, class_map in kept:  # a later run must not write into what an earlier one returned
+    for images, class_map in kept:  # a later run must not overwrite the arrays that an earlier run returned
         assert (class_map[0] == expected_class_map(images[0])).mean() > 0.99
 
 
@@ -233,7 +233,7 @@ def test_batches_over_the_limit_and_other_sizes_are_refused(tiny: Path) -> None:
             runner.run(np.zeros(shape, np.uint8))
 
 
-def test_golden_frames_are_run_in_full_batches_where_frames_are(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_golden_frames_run_in_full_batches_if_frames_do(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
     class Recording(BoundSession):
@@ -251,12 +251,14 @@ def test_golden_frames_are_run_in_full_batches_where_frames_are(tiny: Path, monk
     )
     model = OnnxModel.open(tiny, device="cpu", max_batch=3)
     assert model.max_batch == 3
-    assert sizes == [1, 1, 3]  # two frames alone, then both and the first again
+    assert sizes == [1, 1, 3]  # each of the two frames alone, then one batch of both and the first again
     assert model.golden is not None
     assert model.golden.class_map_agreement == 1.0
 
 
-def test_a_graph_that_cannot_be_recorded_runs_without_recording(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_cannot_be_recorded_runs_without_a_cuda_graph(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Unrecordable(BoundSession):
         def run(self, images: np.ndarray) -> list[np.ndarray]:
             if self._cuda_graph:
@@ -278,7 +280,7 @@ def test_a_graph_that_cannot_be_recorded_runs_without_recording(tiny: Path, monk
     assert "cannot be recorded" in model.provider.cuda_graph or model.provider.cuda_graph == ""
 
 
-def test_a_graph_that_asks_for_more_memory_than_allowed_fails_alone(tiny: Path, tmp_path: Path) -> None:
+def test_a_network_that_exceeds_the_memory_limit_fails_without_harming_others(tiny: Path, tmp_path: Path) -> None:
     path = write_tiny_student(tmp_path / "bomb.onnx")
     bomb = onnx.load(path)
     graph = bomb.graph
@@ -297,7 +299,7 @@ FOLDED = """
 import resource, sys
 from ros_kd_perception.model import execution_provider
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
-execution_provider.MAX_MEMORY_BYTES = 64 << 20  # of this process, once and for all
+execution_provider.MAX_MEMORY_BYTES = 64 << 20  # can only be set once in a process
 peak_kib = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak_kib()
 try:
@@ -310,7 +312,7 @@ print(peak_kib() - before >> 10)
 
 def constant_of_shape(graph: onnx.GraphProto, index: int) -> None:
     name = f"big_{index}"
-    shape = np.array([(8 << 20) + index], np.int64)  # equal ones would be merged into one
+    shape = np.array([(8 << 20) + index], np.int64)  # ONNX Runtime would merge equal ones
     graph.initializer.append(numpy_helper.from_array(shape, f"{name}_shape"))
     graph.node.append(helper.make_node("ConstantOfShape", [f"{name}_shape"], [name]))
 
@@ -327,7 +329,8 @@ def doubling_concat(graph: onnx.GraphProto, index: int) -> None:
 def test_constants_that_a_small_graph_generates_stay_within_the_limit(
     tmp_path: Path, generate: Callable[[onnx.GraphProto, int], None]
 ) -> None:
-    # Each of 32 MiB, below what ONNX Runtime's folding leaves alone, and kept, since the batch is known late.
+    # Each constant takes 32 MiB, which is small enough for ONNX Runtime to fold it. None can be freed early, because
+    # the Gather needs the batch size.
     path = write_tiny_student(tmp_path / "folded.onnx")
     folded = onnx.load(path)
     graph = folded.graph
@@ -342,10 +345,10 @@ def test_constants_that_a_small_graph_generates_stay_within_the_limit(
         [sys.executable, "-c", FOLDED, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     assert run.returncode == 0, run.stderr
-    assert int(run.stdout) < 64 + 100  # MiB: the limit, and what a session takes anyway; folded they are 384
+    assert int(run.stdout) < 64 + 100  # MiB: the limit and the rest of a session; folded, the constants take 384
 
 
-def test_what_is_no_graph_is_told_in_one_line(tiny: Path) -> None:
+def test_a_file_without_a_graph_is_refused_in_one_line(tiny: Path) -> None:
     with pytest.raises(ProviderError) as error:
         open_session(SessionRequest(b"\x08\x08", "", "cpu", "auto", "fp32", SHAPE))
     assert "\n" not in str(error.value)

@@ -45,7 +45,7 @@ def vars_of(frame: GoldenFrame) -> tuple[np.ndarray, Detections]:
     return frame.class_map, frame.detections
 
 
-def test_too_many_or_no_frames_are_not_written():
+def test_writing_no_frames_or_too_many_is_refused():
     for count in (0, 9):
         with pytest.raises(ValueError, match="golden frames"):
             golden_to_text([golden()] * count)
@@ -73,7 +73,7 @@ def judged(expected: Detections, found: Detections) -> tuple[GoldenResult, bool]
     return result, result.within(GoldenLimits(0.995, 0.9))
 
 
-def test_boxes_match_those_of_their_class_only():
+def test_boxes_match_only_boxes_of_the_same_class():
     expected = one_box(0.9)
     assert judged(expected, both(one_box(0.9), one_box(0.2, 1, 50))) == (GoldenResult(), True)
     assert judged(expected, one_box(0.9, 1)) == (GoldenResult(1, 0, 1, 1), False)
@@ -82,7 +82,7 @@ def test_boxes_match_those_of_their_class_only():
 
 
 @pytest.mark.parametrize("score", [0.0, 0.84, 0.96, 9.0, np.nan])
-def test_a_box_in_its_place_with_another_score_disagrees(score: float):
+def test_a_box_at_the_same_place_with_another_score_disagrees(score: float):
     result, good = judged(one_box(0.9), one_box(score))
     assert not good
     assert not result.score_difference <= SCORE_TOLERANCE
@@ -95,10 +95,10 @@ def test_a_score_that_moves_a_little_agrees(before: float, after: float):
     assert result.score_difference == pytest.approx(abs(before - after), abs=1e-6)
 
 
-def test_a_box_that_comes_up_to_the_threshold_agrees_and_one_far_above_it_does_not():
+def test_a_new_box_just_above_the_threshold_agrees_and_one_far_above_it_does_not():
     assert judged(detections(), one_box(0.34))[1]
     assert judged(detections(), one_box(0.36)) == (GoldenResult(unexpected_boxes=1), False)
-    # Scores do not lend themselves to a neighbour: 0.99 where 0.9 stands, beside the right one.
+    # A second box at the same place must match in score, too: 0.99 is too far from the expected 0.9.
     assert judged(one_box(0.9), both(one_box(0.9), one_box(0.99))) == (GoldenResult(unexpected_boxes=1), False)
 
 
@@ -110,7 +110,7 @@ def test_ninety_nine_invented_boxes_disagree():
     assert "99 unexpected boxes" in result.words()
 
 
-def test_boxes_without_a_width_agree_with_themselves_and_not_with_those_elsewhere():
+def test_boxes_of_zero_width_agree_with_themselves_and_not_with_boxes_elsewhere():
     def flat(x: float) -> Detections:
         return Detections(np.array([[x, 5, x, 25]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32))
 
@@ -120,7 +120,7 @@ def test_boxes_without_a_width_agree_with_themselves_and_not_with_those_elsewher
 
 
 @pytest.mark.parametrize(("shift", "good"), [(0.1, True), (1.0, False)])
-def test_a_fraction_of_a_pixel_is_no_other_place_for_a_tiny_box(shift: float, good: bool):
+def test_a_shift_of_a_fraction_of_a_pixel_is_allowed_for_a_tiny_box(shift: float, good: bool):
     def tiny(x: float) -> Detections:
         return Detections(
             np.array([[x, 0, x + 2, 2]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
@@ -129,7 +129,7 @@ def test_a_fraction_of_a_pixel_is_no_other_place_for_a_tiny_box(shift: float, go
     assert judged(tiny(0), tiny(shift))[1] is good
 
 
-def test_boxes_that_are_no_numbers_disagree():
+def test_nan_in_boxes_disagrees():
     lost = Detections(np.full((1, 4), np.nan, np.float32), np.array([0.9], np.float32), np.array([0], np.int32))
     assert not judged(one_box(0.9), lost)[1]
     assert not judged(lost, one_box(0.9))[1]

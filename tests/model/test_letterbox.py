@@ -34,7 +34,7 @@ def test_rows_with_padding_give_the_same_input_as_packed_ones():
 
 @given(height=sides, width=sides)
 @settings(deadline=None)
-def test_every_cell_inside_the_image_comes_back_and_none_of_the_padding(height, width):
+def test_class_map_to_source_keeps_every_cell_of_the_image_and_drops_the_padding(height, width):
     geometry = letterbox_geometry(height, width, 64, 96)
     class_map = np.full((16, 24), 255, np.uint8)
     rows, columns = -(-geometry.placed_height // 4), -(-geometry.placed_width // 4)
@@ -49,7 +49,7 @@ def test_every_cell_inside_the_image_comes_back_and_none_of_the_padding(height, 
     height=sides, width=sides, rows=st.integers(1, 20), columns=st.integers(1, 20), stride=st.sampled_from([1, 2, 4])
 )
 @settings(deadline=None)
-def test_each_pixel_has_the_class_of_the_cell_that_its_centre_lies_in(height, width, rows, columns, stride):
+def test_each_pixel_gets_the_class_of_the_cell_that_contains_its_centre(height, width, rows, columns, stride):
     geometry = letterbox_geometry(height, width, rows * stride, columns * stride)
     class_map = np.random.default_rng(rows * columns).integers(0, 256, (rows, columns), dtype=np.uint8)
     y = np.minimum(((np.arange(height) + 0.5) * (geometry.placed_height / height) / stride).astype(int), rows - 1)
@@ -60,30 +60,30 @@ def test_each_pixel_has_the_class_of_the_cell_that_its_centre_lies_in(height, wi
     assert (class_map_to_source(class_map, stride, geometry) == out).all()
 
 
-@pytest.mark.skipif(not SHARED_CHECK.is_file(), reason=f"the outside check is not at {SHARED_CHECK}")
+@pytest.mark.skipif(not SHARED_CHECK.is_file(), reason=f"the shared check is not at {SHARED_CHECK}")
 @given(height=sides, width=sides, seed=st.integers(0, 9))
 @settings(deadline=None, max_examples=60)
-def test_letterbox_and_its_inverse_equal_the_outside_check(height, width, seed):
+def test_letterbox_and_its_inverse_equal_the_shared_check(height, width, seed):
     spec = importlib.util.spec_from_file_location("camvid_miou", SHARED_CHECK)
-    outside = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(outside)
+    check = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check)
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     class_map = rng.integers(0, 11, (16, 24), dtype=np.uint8)
     scale = min(64 / height, 96 / width)
     if round(height * scale) == 0 or round(width * scale) == 0:
-        return  # a sliver, which the outside check does not place at all
-    expected_input, placed = outside.letterbox(image, 64, 96, 114)
+        return  # the shared check does not handle images this thin
+    expected_input, placed = check.letterbox(image, 64, 96, 114)
     out = np.empty((64, 96, 3), np.uint8)
     geometry = letterbox(image, out, 114)
     assert (geometry.placed_height, geometry.placed_width) == placed
     assert (out == expected_input).all()
-    expected_map = outside.back_to_source(class_map, 4, placed, (height, width))
+    expected_map = check.back_to_source(class_map, 4, placed, (height, width))
     assert (class_map_to_source(class_map, 4, geometry) == expected_map).all()
 
 
 @given(height=sides, width=sides, corners=st.lists(st.floats(0, 1), min_size=4, max_size=4))
-def test_boxes_survive_the_way_there_and_back(height, width, corners):
+def test_boxes_scaled_to_the_input_and_back_are_unchanged(height, width, corners):
     geometry = letterbox_geometry(height, width, 64, 96)
     box = np.array([corners], np.float32) * np.array([width, height, width, height], np.float32)
     shrunk_x, shrunk_y = geometry.placed_width / width, geometry.placed_height / height

@@ -1,4 +1,4 @@
-"""What is refused before ONNX Runtime sees it, each by a real file of that kind."""
+"""Tests which files `onnx_file` refuses before ONNX Runtime sees them. Each test writes a real file of that kind."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_field_numbers_are_those_of_onnx() -> None:
     ) == (file.VALUE_TYPE, file.TYPE_TENSOR, file.TENSOR_TYPE_SHAPE, file.SHAPE_DIM, file.DIM_VALUE)
 
 
-def test_the_shipped_student_and_the_tiny_one_pass(tmp_path: Path) -> None:
+def test_the_shipped_student_and_the_tiny_student_pass(tmp_path: Path) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
     file = read_model_file(path)
     assert file.content == path.read_bytes()
@@ -92,7 +92,7 @@ def make_external(tensor: TensorProto, location: str) -> None:
     "location", ["weights.bin", "/etc/hostname", "../weights.bin", "folder/../../weights.bin", "*/_ORT_MEM_ADDR_/*"]
 )
 @pytest.mark.parametrize("place", ["initializer", "constant"])
-def test_weights_in_another_file_are_refused_even_where_it_is_there(
+def test_weights_in_another_file_are_refused_even_if_that_file_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str, place: str
 ) -> None:
     def change(model: onnx.ModelProto) -> None:
@@ -111,9 +111,9 @@ def test_weights_in_another_file_are_refused_even_where_it_is_there(
     write_tiny_student(path)
     model = onnx.load(path)
     change(model)
-    path.write_bytes(model.SerializeToString())  # onnx.save would read the weights in
+    path.write_bytes(model.SerializeToString())  # onnx.save would load the external weights
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="expected every weight inside of the file, found one that would be read"):
+    with pytest.raises(ModelError, match="expected every weight inside the file, found one that would be read"):
         OnnxModel.open(path, device="cpu")
 
 
@@ -195,7 +195,7 @@ def _length(data: bytes) -> bytes:
         (add_custom_operator, "found 'Evil' of the domain 'com.evil'"),
         (add_engine_of_another_file, "found 'EPContext' of the domain 'com.microsoft'"),
         (add_loop, "a loop or branch"),
-        (add_function, "functions of the file's own"),
+        (add_function, "functions defined in the file"),
         (add_training_step, "training steps"),
         (add_sparse_weights, "sparse"),
         (claim_huge_tensor, "the tensor 'block' to hold the data of its shape"),
@@ -208,7 +208,7 @@ def _length(data: bytes) -> bytes:
         (add_many_nodes, "at most 20000 nodes"),
     ],
 )
-def test_what_no_student_holds_is_refused_in_one_sentence(
+def test_content_that_no_student_has_is_refused_in_one_sentence(
     tmp_path: Path, change: Callable[[onnx.ModelProto], None], words: str
 ) -> None:
     path = tmp_path / "odd.onnx"
@@ -233,25 +233,25 @@ def test_two_tensors_that_a_parser_would_merge_are_refused() -> None:
     attribute = 2 * (b"\x2a" + _length(tensor) + tensor)
     node = b"\x22\x08Constant\x2a" + _length(attribute) + attribute
     graph = b"\x0a" + _length(node) + node
-    with pytest.raises(ModelFileError, match="one tensor an attribute, found 2"):
+    with pytest.raises(ModelFileError, match="one tensor in an attribute, found 2"):
         check_model_bytes(b"\x3a" + _length(graph) + graph)
 
 
-def test_a_file_of_nothing_but_tiny_fields_ends_in_time() -> None:
+def test_a_file_of_many_tiny_fields_is_refused_quickly() -> None:
     graph = b"\x18\x00" * (onnx_file.MAX_FIELDS + 1)
     with pytest.raises(ModelFileError, match="fields"):
         check_model_bytes(b"\x3a" + _length(graph) + graph)
 
 
 def _packed_dims(count: int, *, tensors: int = 1) -> bytes:
-    """A model whose tensors have `count` axes each, packed into one field."""
+    """Return a model whose tensors have `count` axes each, packed into one field."""
     dims = b"\x00" * count
     tensor = b"\x0a" + _length(dims) + dims
     graph = tensors * (b"\x2a" + _length(tensor) + tensor)
     return b"\x3a" + _length(graph) + graph
 
 
-def test_a_tensor_of_more_axes_than_any_operator_knows_is_refused() -> None:
+def test_a_tensor_with_too_many_axes_is_refused() -> None:
     check_model_bytes(_packed_dims(onnx_file.MAX_AXES))
     with pytest.raises(ModelFileError, match="at most 16 axes, found more"):
         check_model_bytes(_packed_dims(5_000_000))
@@ -265,7 +265,7 @@ def test_packed_numbers_count_as_fields(monkeypatch: pytest.MonkeyPatch) -> None
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_a_damaged_file_passes_or_is_refused_and_never_raises_anything_else(data: st.DataObject) -> None:
+def test_a_damaged_file_passes_or_is_refused_without_another_error(data: st.DataObject) -> None:
     content = bytearray(_TINY)
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -276,7 +276,7 @@ def test_a_damaged_file_passes_or_is_refused_and_never_raises_anything_else(data
 
 @settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=200))
-def test_noise_passes_or_is_refused(content: bytes) -> None:
+def test_random_bytes_pass_or_are_refused(content: bytes) -> None:
     with contextlib.suppress(ModelFileError):
         check_model_bytes(content)
 

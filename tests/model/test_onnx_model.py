@@ -19,7 +19,7 @@ def test_a_batch_runs_and_gives_what_the_graph_computes(tmp_path):
     images = np.random.default_rng(3).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
     outputs = model.run(images)
     for image, class_map in zip(images, outputs.class_map, strict=True):
-        assert (class_map == expected_class_map(image)).mean() > 0.99  # a mean on a boundary may round either way
+        assert (class_map == expected_class_map(image)).mean() > 0.99  # a mean on a class boundary may round either way
     assert np.allclose(outputs.boxes_xyxy, BOXES_XYXY[None])
     assert np.allclose(outputs.scores, SCORES[None])
     assert model.contract == CONTRACT
@@ -28,9 +28,9 @@ def test_a_batch_runs_and_gives_what_the_graph_computes(tmp_path):
     assert model.provider.fallback == ""
 
 
-def test_what_was_asked_for_and_not_given_is_told(tmp_path, monkeypatch):
+def test_a_missing_provider_is_reported_as_a_fallback(tmp_path, monkeypatch):
     path = write_tiny_student(tmp_path / "tiny.onnx")
-    # As the runtime of the [cpu] extra has it, whichever is installed.
+    # The providers of the [cpu] extra's ONNX Runtime, whichever build is installed here.
     monkeypatch.setattr(execution_provider.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     assert "CUDAExecutionProvider" in OnnxModel.open(path, device="cuda").provider.fallback
     with pytest.raises(ModelError, match="require_gpu"):
@@ -49,7 +49,7 @@ def refusal(path, **options) -> str:
 
 
 @pytest.mark.parametrize("newer", ["ir_version", "opset"])
-def test_a_file_newer_than_the_runtime_says_which_ways_out_there_are(tmp_path, newer):
+def test_a_file_newer_than_onnx_runtime_is_refused_with_both_remedies(tmp_path, newer):
     model = onnx.load(write_tiny_student(tmp_path / "tiny.onnx"))
     if newer == "opset":
         model.opset_import[0].version = 99
@@ -60,7 +60,7 @@ def test_a_file_newer_than_the_runtime_says_which_ways_out_there_are(tmp_path, n
     assert "export the model again, or install a newer ONNX Runtime" in sentence
 
 
-def test_files_that_are_no_model_are_refused(tmp_path):
+def test_files_of_another_kind_are_refused(tmp_path):
     assert "found none" in refusal(tmp_path / "missing.onnx")
     assert "found none" in refusal(tmp_path)
     (tmp_path / "empty.onnx").touch()
@@ -92,7 +92,7 @@ def test_options_out_of_range_are_refused(tmp_path):
         ({CONTRACT_KEY: contract_with(input=InputSpec(128, 96)).to_json()}, "one input"),
     ],
 )
-def test_metadata_at_odds_is_refused(tmp_path, metadata, words):
+def test_metadata_that_does_not_match_is_refused(tmp_path, metadata, words):
     assert words in refusal(write_tiny_student(tmp_path / "tiny.onnx", change_metadata=metadata))
 
 
@@ -138,5 +138,5 @@ def break_scores(scores: list[float]) -> Callable[[onnx.ModelProto], None]:
         (break_scores([0.9, 0.8, 0.7, 0.6, 0.4, 0.0]), "1 unexpected boxes"),
     ],
 )
-def test_a_graph_at_odds_with_contract_or_golden_frames_is_refused(tmp_path, change, words):
+def test_a_graph_that_does_not_match_contract_or_golden_frames_is_refused(tmp_path, change, words):
     assert words in refusal(write_tiny_student(tmp_path / "tiny.onnx", change_graph=change))

@@ -1,6 +1,7 @@
-"""ONNX Runtime's telemetry is off in every process of ours; one whose user turned it on shows that it would be seen.
+"""Tests that ONNX Runtime's telemetry is off in the processes of this package.
 
-Those of training, among others, are watched by `test_doc_blocks`, a node by `ros/test_node_telemetry`.
+A process whose user turned it on proves that `TelemetryWatch` would see it. `test_doc_blocks` watches the processes of
+training and of the other documented commands, `ros/test_node_telemetry` watches a node.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tiny_student import write_tiny_student
 from ros_kd_perception.model.onnx_runtime import TELEMETRY_VARIABLE, onnxruntime
 
 TIMEOUT_S = 60.0
-FIRST_VERSION = (1, 31)  # of the wheels for Linux that have it
+FIRST_VERSION = (1, 31)  # the first Linux wheels with telemetry
 HOLD_A_MODEL = """
 import sys
 from ros_kd_perception.model.onnx_model import OnnxModel
@@ -65,8 +66,8 @@ def test_processes_that_try_and_shadow_a_model(model: Path, tmp_path: Path) -> N
 @pytest.mark.skipif(
     tuple(map(int, onnxruntime.__version__.split(".")[:2])) < FIRST_VERSION, reason="a version without telemetry"
 )
-def test_a_model_that_is_held_for_long_looks_nothing_up_unless_the_user_wants_it(model: Path, tmp_path: Path) -> None:
-    """Takes ten seconds: ONNX Runtime waits so long before it looks up its server."""
+def test_a_long_running_process_contacts_no_server_unless_the_user_wants_it(model: Path, tmp_path: Path) -> None:
+    """Takes ten seconds, because ONNX Runtime waits that long before it contacts its server."""
     off, on = TelemetryWatch(tmp_path / "off"), TelemetryWatch(tmp_path / "on")
     on.environment[TELEMETRY_VARIABLE] = "0"
     command = [sys.executable, "-c", HOLD_A_MODEL, str(model)]

@@ -22,7 +22,7 @@ ILLNESSES = {
     "bad_frames": (Level.ERROR, "bad_data"),
     "backward_stamps": (Level.WARN, "a new time line counts"),
     "duplicated": (Level.WARN, "duplicate"),
-    "frozen": (Level.WARN, "has not changed in one bit"),
+    "frozen": (Level.WARN, "no bit of the picture has changed"),
     "changed_size": (Level.WARN, "160x96 to 80x48"),
     "unusable_frame_id": (Level.WARN, "'/front cam' starts with a slash; tf2 expects"),
     "future_stamps": (Level.WARN, "stamp_ahead"),

@@ -198,7 +198,7 @@ def test_what_keeps_a_camera_silent_is_told(peer: Peer, start_node: Any) -> None
     until_told("1 publisher(s) match", "fastdds_large_images.xml", "image_reliability: reliable")
     peer.node.destroy_publisher(silent)
     lossy = peer.publisher(Image, "/front/image_raw", BEST_EFFORT)
-    until_told("cannot be heard: incompatible QoS", "image_reliability: best_effort")
+    until_told("cannot be received: incompatible QoS", "image_reliability: best_effort")
     peer.node.destroy_publisher(lossy)
     peer.publisher(CompressedImage, "/front/image_raw", RELIABLE)
     until_told("it sends sensor_msgs/msg/CompressedImage", "image_transport")
