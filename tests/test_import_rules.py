@@ -1,6 +1,7 @@
 """Who may import what: the vehicle without training, ROS in one folder, every other runtime in one file."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,17 @@ def test_every_room_imports_only_rooms_of_lower_floors(package: str) -> None:
             imported = name.split(".")
             if imported[0] == package and len(imported) > 1 and room not in ("__init__", imported[1]):
                 assert floor_of[imported[1]] < floor_of[room], f"{path}:{node.lineno}: {room} imports {imported[1]}"
+
+
+@pytest.mark.parametrize("package", sorted(FLOORS))
+def test_the_architecture_page_draws_these_floors(package: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (drawn,) = re.findall(rf"^ +subgraph {package} (.*?)^ +end$", page, re.DOTALL | re.MULTILINE)
+    floors = {name: text.split("<br/>") for name, text in re.findall(r'^ +(\w+)\["(.+)"\]$', drawn, re.MULTILINE)}
+    (from_the_top,) = re.findall(r"^ +(\w+ --> .+)$", drawn, re.MULTILINE)
+
+    rooms = [{line.partition(":")[0] for line in floors[name]} for name in reversed(from_the_top.split(" --> "))]
+    assert rooms == list(FLOORS[package]), "draw each room on its floor in docs/architecture.md"
 
 
 @pytest.mark.parametrize("module", sorted(GRAPH))
