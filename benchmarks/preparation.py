@@ -88,14 +88,14 @@ class OwnThread:
         self.mailbox.open()
 
     def take(self) -> tuple[Any, Any]:
-        """Wait for a message; its letter and what was made of it."""
+        """Wait for a message. Return it with its prepared frame."""
         from ros_kd_perception.health.watch import picture_sample
         from ros_kd_perception.images.message import frame_from_message
 
-        letter = self.mailbox.take()
-        frame = frame_from_message("front", letter.message)
+        queued = self.mailbox.take()
+        frame = frame_from_message("front", queued.message)
         picture_sample(frame.image_bgr)
-        return letter, self._perceiver.prepare(frame, self._buffer)
+        return queued, self._perceiver.prepare(frame, self._buffer)
 
     def close(self) -> None:
         """Nothing waits any more."""
@@ -114,10 +114,10 @@ class Pool:
         self._preparer.start()
 
     def take(self) -> tuple[Any, Any]:
-        """Wait for a message; its letter and what was made of it."""
+        """Wait for a message. Return it with its prepared frame."""
         ready = self._preparer.take()
         assert ready is not None
-        return ready.letter, ready.prepared
+        return ready.queued, ready.prepared
 
     def close(self) -> None:
         """End the threads."""
@@ -160,8 +160,8 @@ def measure_busy(source: Any, message: Any, perceiver: Any, images: int, figures
     camera.start()
     for index in range(images + 2):  # the first two tell the pool how long a run takes
         began = time.perf_counter()
-        letter, prepared = source.take()
-        taken, age_ms = time.perf_counter(), (time.monotonic_ns() - letter.arrival_ns) / 1e6
+        queued, prepared = source.take()
+        taken, age_ms = time.perf_counter(), (time.monotonic_ns() - queued.arrival_ns) / 1e6
         perceiver.perceive_prepared([prepared])
         if index >= 2:
             figures["waits"].append((taken - began) * 1e3)
@@ -180,8 +180,8 @@ def measure_idle(source: Any, message: Any, images: int, figures: dict[str, list
     for _ in range(images):
         arrived = threading.Timer(0.01, source.mailbox.put, ("front", message))
         arrived.start()
-        letter, _ = source.take()
-        figures["idle"].append((time.monotonic_ns() - letter.arrival_ns) / 1e6)
+        queued, _ = source.take()
+        figures["idle"].append((time.monotonic_ns() - queued.arrival_ns) / 1e6)
         source.mailbox.published("front")
         arrived.join()
 

@@ -17,7 +17,7 @@ _COLUMNS = ("steady_ns", "kind", "camera", "stamp_ns")
 
 
 @dataclass(frozen=True)
-class Crossing:
+class TrafficEntry:
     """One message that left or reached a process.
 
     Attributes:
@@ -34,16 +34,16 @@ class Crossing:
 
 
 class TrafficLog:
-    """Write crossings to a CSV file, each as it happens, so that another process can follow the file."""
+    """Write entries to a CSV file, each as it happens, so that another process can follow the file."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
         self._rows = csv.writer(self._file)
         self._rows.writerow(_COLUMNS)
 
-    def write(self, crossing: Crossing) -> None:
+    def write(self, entry: TrafficEntry) -> None:
         """Append one line."""
-        self._rows.writerow((crossing.steady_ns, crossing.kind, crossing.camera, crossing.stamp_ns))
+        self._rows.writerow((entry.steady_ns, entry.kind, entry.camera, entry.stamp_ns))
 
     def close(self) -> None:
         """Close the file."""
@@ -58,7 +58,7 @@ class TrafficLog:
         self.close()
 
 
-def read_traffic(path: Path) -> Iterator[Crossing]:
+def read_traffic(path: Path) -> Iterator[TrafficEntry]:
     """Read a log, one that is still being written too: a line that is not complete yet is left out.
 
     Raises:
@@ -68,4 +68,4 @@ def read_traffic(path: Path) -> Iterator[Crossing]:
         lines = file.read().splitlines(keepends=True)
     complete = [line for line in lines if line.endswith("\n")]
     for row in csv.DictReader(complete):
-        yield Crossing(int(row["steady_ns"]), row["kind"], row["camera"], int(row["stamp_ns"]))
+        yield TrafficEntry(int(row["steady_ns"]), row["kind"], row["camera"], int(row["stamp_ns"]))

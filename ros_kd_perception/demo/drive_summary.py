@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.bags.traffic_log import Crossing
+from ros_kd_perception.bags.traffic_log import TrafficEntry
 
 NOT_DELIVERED = "not_delivered"
 """Dropped, but not by the node: the camera message, or one of its two results, never reached its reader."""
@@ -95,7 +95,7 @@ def read_node_report(diagnostics: Any) -> NodeReport:
     return NodeReport(provider, dropped, fallback)
 
 
-def match_results(sent: Iterable[Crossing], received: Iterable[Crossing]) -> list[DrivenFrame]:
+def match_results(sent: Iterable[TrafficEntry], received: Iterable[TrafficEntry]) -> list[DrivenFrame]:
     """Find the two results of each camera message by camera and stamp.
 
     Frames of one camera with equal stamps get the results in the order in which these came.
@@ -108,8 +108,8 @@ def match_results(sent: Iterable[Crossing], received: Iterable[Crossing]) -> lis
         One entry for each image sent, in the order sent.
     """
     arrivals: dict[tuple[str, str, int], deque[int]] = defaultdict(deque)
-    for crossing in received:
-        arrivals[crossing.kind, crossing.camera, crossing.stamp_ns].append(crossing.steady_ns)
+    for entry in received:
+        arrivals[entry.kind, entry.camera, entry.stamp_ns].append(entry.steady_ns)
     frames = []
     for image in sent:
         if image.kind != "image":

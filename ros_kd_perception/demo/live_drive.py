@@ -187,4 +187,4 @@ def _follow(player: ChildProcess, others: Sequence[ChildProcess], files: LiveFil
 
 
 def _diagnostics_since(received: Path, since_ns: int) -> int:
-    return sum(crossing.kind == "diagnostics" and crossing.steady_ns > since_ns for crossing in read_traffic(received))
+    return sum(entry.kind == "diagnostics" and entry.steady_ns > since_ns for entry in read_traffic(received))

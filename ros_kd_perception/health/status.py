@@ -16,7 +16,16 @@ from ros_kd_perception.health.verdict import CameraFacts, CameraLink, Level, Ver
 from ros_kd_perception.health.watch import WINDOW_S, CameraWatch
 from ros_kd_perception.structures import DROP_REASONS, FrameCounts
 
-__all__ = ["WINDOW_S", "CameraHealth", "CameraLink", "FrameTimes", "Level", "Status", "WorkerPulse", "worker_problem"]
+__all__ = [
+    "WINDOW_S",
+    "CameraHealth",
+    "CameraLink",
+    "FrameTimes",
+    "Level",
+    "Status",
+    "WorkerLiveness",
+    "worker_problem",
+]
 
 _MAX_SAMPLES = 1000
 _MAX_SENTENCE = 300
@@ -147,7 +156,7 @@ class CameraHealth:
 
 
 @dataclass(frozen=True)
-class WorkerPulse:
+class WorkerLiveness:
     """The state of the thread that runs the network.
 
     Attributes:
@@ -163,12 +172,12 @@ STUCK_AFTER_S = 5.0
 """No frame takes this long. A thread that is busy for longer hangs in a driver."""
 
 
-def worker_problem(pulse: WorkerPulse) -> str:
+def worker_problem(liveness: WorkerLiveness) -> str:
     """Return one sentence if the thread has ended or is stuck, else an empty string."""
-    if not pulse.alive:
+    if not liveness.alive:
         return "the thread that runs the network has ended; deactivate and activate the node"
-    if pulse.busy_s > STUCK_AFTER_S:
-        return f"the network has been busy with one frame for {pulse.busy_s:.0f} s; restart the node"
+    if liveness.busy_s > STUCK_AFTER_S:
+        return f"the network has been busy with one frame for {liveness.busy_s:.0f} s; restart the node"
     return ""
 
 

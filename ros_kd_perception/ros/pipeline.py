@@ -24,7 +24,7 @@ from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.pictures import Pictures
 from ros_kd_perception.ros.topics.shadow import Shadow
 from ros_kd_perception.scheduling.mailbox import Mailbox
-from ros_kd_perception.scheduling.worker import PerceptionWorker, Swap
+from ros_kd_perception.scheduling.worker import ModelSwap, PerceptionWorker
 
 STOP_TIMEOUT_S = 10.0
 
@@ -209,7 +209,7 @@ class Pipeline:
             raise CandidateRefused(f"{candidate.path}: {error}") from None
         # Held until the worker has let go of it, so that its memory is freed in the calling thread, not the worker's.
         old = self._running
-        swap = Swap(candidate.perceiver, candidate.builder, lambda: self._change_over(candidate))
+        swap = ModelSwap(candidate.perceiver, candidate.builder, lambda: self._change_over(candidate))
         taken = self.worker.swap(swap, cancelled, STOP_TIMEOUT_S)
         del old
         return taken
@@ -238,7 +238,7 @@ class Pipeline:
             level, message = Level.WARN, f"{message}; {provider.unproven}"
         if provider.fallback:
             level, message = Level.ERROR, provider.fell_back
-        problem = worker_problem(self.worker.pulse()) if self._active_since_ns is not None else ""
+        problem = worker_problem(self.worker.liveness()) if self._active_since_ns is not None else ""
         if problem:
             level, message = Level.ERROR, problem
         last_reload = "" if reload is None else "under way" if outcome is None else outcome.message

@@ -24,7 +24,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_kd_perception.bags.reader import BagError, BagReader, RawMessage
 from ros_kd_perception.bags.serialized_header import stamp_ns_of
-from ros_kd_perception.bags.traffic_log import Crossing, TrafficLog
+from ros_kd_perception.bags.traffic_log import TrafficEntry, TrafficLog
 from ros_kd_perception.parameters.camera_names import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
 from ros_kd_perception.playback_timeline import MAX_TOLD_JUMPS, Jump, PlaybackTimeline
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
@@ -198,7 +198,7 @@ class BagPlayer:
             stamp_ns = 0
             with suppress(ValueError):  # too short for a stamp: no subscriber can read it, and it was sent all the same
                 stamp_ns = stamp_ns_of(message.data)
-            self._traffic.write(Crossing(now_ns, "image", camera, stamp_ns))
+            self._traffic.write(TrafficEntry(now_ns, "image", camera, stamp_ns))
 
 
 def cameras_of(bag: BagReader) -> dict[str, dict[str, str]]:

@@ -30,7 +30,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ros_kd_perception.bags.reader import BagWriter
 from ros_kd_perception.bags.serialized_header import stamp_ns_of
-from ros_kd_perception.bags.traffic_log import Crossing, TrafficLog
+from ros_kd_perception.bags.traffic_log import TrafficEntry, TrafficLog
 from ros_kd_perception.parameters.camera_names import CAMERA_NAME
 from ros_kd_perception.parameters.rules import MAX_CAMERA_CHARACTERS
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
@@ -161,7 +161,7 @@ class PerceptionRecorder:
             except queue.Full:
                 self.lost += 1
             if self._traffic:
-                self._traffic.write(Crossing(steady_ns, topic.kind, topic.camera, stamp_ns))
+                self._traffic.write(TrafficEntry(steady_ns, topic.kind, topic.camera, stamp_ns))
 
         return receive
 

@@ -22,7 +22,7 @@ from typing import Any
 from ros_kd_perception.health.watch import picture_sample
 from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.perceiver import PreparedFrame
-from ros_kd_perception.scheduling.mailbox import Letter, Mailbox
+from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
 from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 
 _REMEMBERED = 8  # runs and preparations that the next ones are judged by
@@ -37,14 +37,14 @@ class ReadyFrame:
     """A frame that the network can run on at once.
 
     Attributes:
-        letter: the message and when it came.
+        queued: the message and when it came.
         prepared: the frame and its network input.
         sample: of the frame's picture, for `CameraWatch`.
         preparation_ms: for decoding and letterboxing.
         ready_ns: steady clock when it was ready.
     """
 
-    letter: Letter[Any]
+    queued: QueuedMessage[Any]
     prepared: PreparedFrame
     sample: bytes
     preparation_ms: float
@@ -108,7 +108,7 @@ class FramePreparer:
             self._closed = True
             self._mailbox.close()
             while self._ready:
-                self._mailbox.dropped(self._ready.popleft().letter.camera, "inactive")
+                self._mailbox.dropped(self._ready.popleft().queued.camera, "inactive")
             self._due.notify_all()
             self._wanted.notify_all()
 
@@ -128,12 +128,12 @@ class FramePreparer:
         """Wait for the next frame, done with the one taken before; None once closed. For the network's thread only."""
         while True:
             found = self._wait_for_frame()
-            ready = self.prepare(found) if isinstance(found, Letter) else found
+            ready = self.prepare(found) if isinstance(found, QueuedMessage) else found
             if found is None or ready is not None:
                 self._current = [] if ready is None else [ready]
                 return ready
 
-    def take_also(self, limit: int) -> list[ReadyFrame]:
+    def take_batch(self, limit: int) -> list[ReadyFrame]:
         """Frames of other cameras that are ready to run in one batch with the one just taken; never waits."""
         with self._mailbox.lock:
             more: list[ReadyFrame] = []
@@ -143,53 +143,53 @@ class FramePreparer:
             self._wake_pool()  # it may have looked while their cameras were held
             return more
 
-    def prepare(self, letter: Letter[Any]) -> ReadyFrame | None:
+    def prepare(self, queued: QueuedMessage[Any]) -> ReadyFrame | None:
         """Decode and letterbox one message that was taken from the mailbox; None if it had to be dropped."""
         started_ns = time.monotonic_ns()
         with self._mailbox.lock:
             buffer = self._free.pop() if self._free else None
         try:
-            frame = frame_from_message(letter.camera, letter.message)
+            frame = frame_from_message(queued.camera, queued.message)
             prepared, sample = self._make_input(frame, buffer), picture_sample(frame.image_bgr)
         except BadFrame as error:
-            self._drop(letter.camera, error.reason, str(error))
+            self._drop(queued.camera, error.reason, str(error))
         except Exception:
             # Out of memory, or a decoder's own idea of an error: this frame is lost, the next may do.
-            self._drop(letter.camera, "failed", traceback.format_exc())
+            self._drop(queued.camera, "failed", traceback.format_exc())
         else:
             ready_ns = time.monotonic_ns()
-            return ReadyFrame(letter, prepared, sample, (ready_ns - started_ns) / 1e6, ready_ns)
+            return ReadyFrame(queued, prepared, sample, (ready_ns - started_ns) / 1e6, ready_ns)
         if buffer is not None:
             with self._mailbox.lock:
                 self._free.append(buffer)
         return None
 
     def _run(self) -> None:
-        while (letter := self._next_letter()) is not None:
-            ready = self.prepare(letter)
+        while (queued := self._next_message()) is not None:
+            ready = self.prepare(queued)
             with self._mailbox.lock:
                 if ready is None:
-                    self._held.discard(letter.camera)
+                    self._held.discard(queued.camera)
                     self._wanted.notify()  # another one of its camera may wait
                 elif self._closed:
-                    self._mailbox.dropped(letter.camera, "inactive")
+                    self._mailbox.dropped(queued.camera, "inactive")
                 else:
                     self._preparations_ns.append(int(ready.preparation_ms * 1e6))
                     self._ready.append(ready)
                     self._wanted.notify()
 
-    def _next_letter(self) -> Letter[Any] | None:
+    def _next_message(self) -> QueuedMessage[Any] | None:
         with self._mailbox.lock:
             while not self._closed:
                 wait_s, only = None, _is_slow if self._idle else None
                 if len(self._held) < self._ahead and self._mailbox.waits(self._held, only):
                     wait_s = self._until_due_s()
                     if wait_s <= 0:
-                        letter = self._mailbox.take_next(self._held, only)
-                        if letter is None:  # too old
+                        queued = self._mailbox.take_next(self._held, only)
+                        if queued is None:  # too old
                             continue
-                        self._held.add(letter.camera)
-                        return letter
+                        self._held.add(queued.camera)
+                        return queued
                 self._due.wait(wait_s)
             return None
 
@@ -205,17 +205,17 @@ class FramePreparer:
         return int(max(self._preparations_ns, default=0) * _LEAD * rounds) + _MARGIN_NS
 
     def _is_in_time(self, ready: ReadyFrame) -> bool:
-        now_ns, camera = time.monotonic_ns(), ready.letter.camera
+        now_ns, camera = time.monotonic_ns(), ready.queued.camera
         overrun = now_ns - ready.ready_ns > 2 * self._lead_ns()
         # First of all, for it keeps the camera's turn.
         if overrun and self._mailbox.give_up_for_newer(camera):
             return False
-        if self._mailbox.is_too_old(ready.letter, now_ns):
+        if self._mailbox.is_too_old(ready.queued, now_ns):
             self._mailbox.dropped(camera, "too_old")
             return False
         return True
 
-    def _wait_for_frame(self) -> ReadyFrame | Letter[Any] | None:
+    def _wait_for_frame(self) -> ReadyFrame | QueuedMessage[Any] | None:
         with self._mailbox.lock:
             self._finish_run()
             while not self._closed:
@@ -233,7 +233,7 @@ class FramePreparer:
     def _ready_in_time(self) -> ReadyFrame | None:
         while self._ready:
             ready = self._ready.popleft()
-            self._held.discard(ready.letter.camera)
+            self._held.discard(ready.queued.camera)
             if self._is_in_time(ready):
                 return ready
             self._free.append(ready.prepared.network_input)

@@ -18,7 +18,7 @@ MessageT = TypeVar("MessageT")
 
 
 @dataclass(frozen=True)
-class Letter(Generic[MessageT]):
+class QueuedMessage(Generic[MessageT]):
     """A message out of the mailbox: `arrival_ns` is the steady clock when it came in."""
 
     camera: str
@@ -28,7 +28,7 @@ class Letter(Generic[MessageT]):
 
 @dataclass
 class _Slot(Generic[MessageT]):
-    letter: Letter[MessageT] | None = None
+    queued: QueuedMessage[MessageT] | None = None
     received: int = 0
     published: int = 0
     in_progress: int = 0
@@ -113,8 +113,8 @@ class Mailbox(Generic[MessageT]):
         with self.lock:
             self._open = False
             for slot in self._slots.values():
-                if slot.letter is not None:
-                    slot.letter = None
+                if slot.queued is not None:
+                    slot.queued = None
                     _count(slot, "inactive")
             self.arrived.notify_all()
 
@@ -135,9 +135,9 @@ class Mailbox(Generic[MessageT]):
             if not self._open:
                 _count(slot, "inactive")
                 return False
-            if slot.letter is not None:
+            if slot.queued is not None:
                 _count(slot, "replaced")
-            slot.letter = Letter(camera, message, arrival_ns)
+            slot.queued = QueuedMessage(camera, message, arrival_ns)
             self.arrived.notify_all()
             return self.on_arrival is not None and self.on_arrival()
 
@@ -148,7 +148,7 @@ class Mailbox(Generic[MessageT]):
             slot.received += count
             slot.dropped["lost"] = slot.dropped.get("lost", 0) + count
 
-    def take(self, timeout_s: float | None = None) -> Letter[MessageT] | None:
+    def take(self, timeout_s: float | None = None) -> QueuedMessage[MessageT] | None:
         """Wait for the next message in turn; None after `timeout_s` seconds, or at once when closed.
 
         The caller calls `published` or `dropped` for the message afterwards.
@@ -156,9 +156,9 @@ class Mailbox(Generic[MessageT]):
         with self.lock:
             deadline_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
             while self._open:
-                letter = self.take_next()
-                if letter is not None:
-                    return letter
+                queued = self.take_next()
+                if queued is not None:
+                    return queued
                 remaining_s = None if deadline_ns is None else (deadline_ns - time.monotonic_ns()) / 1e9
                 if remaining_s is not None and remaining_s <= 0:
                     return None
@@ -167,7 +167,7 @@ class Mailbox(Generic[MessageT]):
 
     def take_next(
         self, leave: Container[str] = (), only: Callable[[MessageT], bool] | None = None
-    ) -> Letter[MessageT] | None:
+    ) -> QueuedMessage[MessageT] | None:
         """Take the next message in turn if one waits.
 
         Args:
@@ -178,35 +178,35 @@ class Mailbox(Generic[MessageT]):
             now_ns = self._clock_ns()
             for camera in sorted(self._slots, key=self._place):
                 slot = self._slots[camera]
-                if slot.letter is None or camera in leave or (only is not None and not only(slot.letter.message)):
+                if slot.queued is None or camera in leave or (only is not None and not only(slot.queued.message)):
                     continue
-                letter, slot.letter = slot.letter, None
-                if self.is_too_old(letter, now_ns):
+                queued, slot.queued = slot.queued, None
+                if self.is_too_old(queued, now_ns):
                     _count(slot, "too_old")
                     continue
                 slot.in_progress += 1
                 self._serve(camera)
-                return letter
+                return queued
             return None
 
     def waits(self, leave: Container[str] = (), only: Callable[[MessageT], bool] | None = None) -> bool:
         """Whether there is a message that `take_next` would look at."""
         with self.lock:
             return any(
-                slot.letter is not None and camera not in leave and (only is None or only(slot.letter.message))
+                slot.queued is not None and camera not in leave and (only is None or only(slot.queued.message))
                 for camera, slot in self._slots.items()
             )
 
-    def is_too_old(self, letter: Letter[MessageT], now_ns: int) -> bool:
+    def is_too_old(self, queued: QueuedMessage[MessageT], now_ns: int) -> bool:
         """Whether a message is past `max_age_ms` at this moment of the steady clock."""
-        return self.max_age_ms > 0 and now_ns - letter.arrival_ns > self.max_age_ms * 1e6
+        return self.max_age_ms > 0 and now_ns - queued.arrival_ns > self.max_age_ms * 1e6
 
     def give_up_for_newer(self, camera: str) -> bool:
         """Drop a message that was taken as `replaced` and give its turn back, if a newer one of the camera waits."""
         with self.lock:
             slot, line = self._slots[camera], self._lines[camera]
             _check_in_progress(camera, slot)
-            if slot.letter is None:
+            if slot.queued is None:
                 return False
             slot.in_progress -= 1
             _count(slot, "replaced")
@@ -239,7 +239,7 @@ class Mailbox(Generic[MessageT]):
                     slot.received,
                     slot.published,
                     dict(slot.dropped),
-                    int(slot.letter is not None),
+                    int(slot.queued is not None),
                     slot.in_progress,
                     slot.latest_arrival_ns,
                 )

@@ -72,12 +72,12 @@ class SideThread(Generic[ItemT]):
         if hasattr(os, "setpriority"):
             # On Linux the nice value belongs to the thread: pictures give way to perception.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        while (letter := self._mailbox.take()) is not None:
+        while (queued := self._mailbox.take()) is not None:
             try:
-                self._work(letter.camera, letter.message)
+                self._work(queued.camera, queued.message)
             except Exception:
-                self._mailbox.dropped(letter.camera, "failed")
-                text = f"failed to make the {self._name} of {letter.camera}: {traceback.format_exc()}"
-                self._throttle.warn(letter.camera, text)
+                self._mailbox.dropped(queued.camera, "failed")
+                text = f"failed to make the {self._name} of {queued.camera}: {traceback.format_exc()}"
+                self._throttle.warn(queued.camera, text)
             else:
-                self._mailbox.published(letter.camera)
+                self._mailbox.published(queued.camera)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ros_kd_perception.health.stamp_age import StampAge
-from ros_kd_perception.health.status import CameraHealth, FrameTimes, WorkerPulse
+from ros_kd_perception.health.status import CameraHealth, FrameTimes, WorkerLiveness
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.scheduling.frame_preparer import FramePreparer, ReadyFrame
@@ -41,7 +41,7 @@ class ResultTopics(Protocol):
 
 
 @dataclass
-class Swap:
+class ModelSwap:
     """What a worker changes over to, and `on_change`, called between the last frame of the old and the first of it."""
 
     perceiver: Perceiver
@@ -93,7 +93,7 @@ class PerceptionWorker:
         self._busy_since_ns = 0
         self._frame_lock = threading.Lock()  # held while the network's thread is at a frame
         self._swap_lock = threading.Lock()
-        self._swap: Swap | None = None
+        self._swap: ModelSwap | None = None
 
     def start(self) -> None:
         """Open the mailbox and begin; stamps of an earlier activation do not count."""
@@ -121,14 +121,14 @@ class PerceptionWorker:
             self._mailbox, lambda frame, out: self._perceiver.prepare(frame, out), self._drop_log.drop, *self._pool
         )
 
-    def pulse(self) -> WorkerPulse:
+    def liveness(self) -> WorkerLiveness:
         """Whether its threads live and the network gets on."""
         busy_since_ns, thread, preparer = self._busy_since_ns, self._thread, self._preparer
         busy_s = (time.monotonic_ns() - busy_since_ns) / 1e9 if busy_since_ns else 0.0
         alive = thread is not None and thread.is_alive() and preparer is not None and preparer.alive
-        return WorkerPulse(alive, busy_s)
+        return WorkerLiveness(alive, busy_s)
 
-    def swap(self, swap: Swap, cancelled: threading.Event, timeout_s: float) -> bool:
+    def swap(self, swap: ModelSwap, cancelled: threading.Event, timeout_s: float) -> bool:
         """Change over to another model between two frames; safe while the thread runs and while it does not.
 
         Returns:
@@ -204,7 +204,7 @@ class PerceptionWorker:
                 return [perception for one in admitted for perception in self._perceive([one])]
             # Whatever the network or the driver raised: this frame is lost, the next may do.
             for ready, _ in admitted:
-                self._drop_log.drop(ready.letter.camera, "failed", traceback.format_exc())
+                self._drop_log.drop(ready.queued.camera, "failed", traceback.format_exc())
             return [None] * len(admitted)
 
     def _publish(
@@ -227,7 +227,7 @@ class PerceptionWorker:
         self._mailbox.published(camera)
         run_ms = (handed_ns - started_ns) / 1e6
         age_ms = None if stamp_age_ms is None else stamp_age_ms + run_ms
-        latency_ms = (handed_ns - ready.letter.arrival_ns) / 1e6
+        latency_ms = (handed_ns - ready.queued.arrival_ns) / 1e6
         times = FrameTimes(ready.preparation_ms + run_ms, latency_ms, age_ms)
         self._health[camera].record(handed_ns, times)
         self._tell_more(topics, frame, perception, times)
@@ -245,7 +245,7 @@ class PerceptionWorker:
     def _run(self, preparer: FramePreparer) -> None:
         while (ready := preparer.take()) is not None:
             others = self._perceiver.model.max_batch - 1
-            self.process(ready, *(preparer.take_also(others) if others else ()))
+            self.process(ready, *(preparer.take_batch(others) if others else ()))
 
 
 class DropLog:

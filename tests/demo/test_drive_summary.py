@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_kd_perception.bags.traffic_log import Crossing, TrafficLog, read_traffic
+from ros_kd_perception.bags.traffic_log import TrafficEntry, TrafficLog, read_traffic
 from ros_kd_perception.demo.drive_summary import (
     NOT_DELIVERED,
     REASONS,
@@ -20,14 +20,14 @@ from ros_kd_perception.structures import DROP_REASONS
 MS = 1_000_000
 
 
-def sent(camera: str, stamp_ns: int, at_ms: float) -> Crossing:
-    return Crossing(round(at_ms * MS), "image", camera, stamp_ns)
+def sent(camera: str, stamp_ns: int, at_ms: float) -> TrafficEntry:
+    return TrafficEntry(round(at_ms * MS), "image", camera, stamp_ns)
 
 
-def results(camera: str, stamp_ns: int, mask_ms: float, boxes_ms: float) -> list[Crossing]:
+def results(camera: str, stamp_ns: int, mask_ms: float, boxes_ms: float) -> list[TrafficEntry]:
     return [
-        Crossing(round(mask_ms * MS), "segmentation", camera, stamp_ns),
-        Crossing(round(boxes_ms * MS), "detections", camera, stamp_ns),
+        TrafficEntry(round(mask_ms * MS), "segmentation", camera, stamp_ns),
+        TrafficEntry(round(boxes_ms * MS), "detections", camera, stamp_ns),
     ]
 
 
@@ -49,14 +49,14 @@ def test_equal_stamps_take_results_in_their_order() -> None:
 
 
 def test_summary_in_all_and_per_camera() -> None:
-    crossings = [sent(camera, k, 100 * k) for k in range(10) for camera in ("front", "left")]
+    entries = [sent(camera, k, 100 * k) for k in range(10) for camera in ("front", "left")]
     received = []
-    for crossing in crossings:
-        if (crossing.camera, crossing.stamp_ns) not in [("front", 3), ("left", 4), ("left", 5)]:
-            at_ms = crossing.steady_ns / MS
-            received += results(crossing.camera, crossing.stamp_ns, at_ms + 10 + crossing.stamp_ns, at_ms + 5)
+    for entry in entries:
+        if (entry.camera, entry.stamp_ns) not in [("front", 3), ("left", 4), ("left", 5)]:
+            at_ms = entry.steady_ns / MS
+            received += results(entry.camera, entry.stamp_ns, at_ms + 10 + entry.stamp_ns, at_ms + 5)
     report = NodeReport("CPUExecutionProvider", {"front": {"replaced": 1}, "left": {"replaced": 1}})
-    summary = summarise(match_results(crossings, received), report)
+    summary = summarise(match_results(entries, received), report)
 
     assert (summary["sent"], summary["perceived"], summary["perceived_share"]) == (20, 17, 0.85)
     assert summary["dropped"] == {"replaced": 2, NOT_DELIVERED: 1}
@@ -86,12 +86,12 @@ def test_nothing_perceived_has_no_latency() -> None:
     st.dictionaries(st.sampled_from(["replaced", "too_old", "bad_data"]), st.integers(0, 40)),
 )
 def test_every_frame_is_accounted_for(frames: list[tuple[str, int, bool, bool]], dropped: dict[str, int]) -> None:
-    crossings = [sent(camera, stamp, index) for index, (camera, stamp, _, _) in enumerate(frames)]
+    entries = [sent(camera, stamp, index) for index, (camera, stamp, _, _) in enumerate(frames)]
     received = []
     for index, (camera, stamp, mask, boxes) in enumerate(frames):
         both = results(camera, stamp, index + 50, index + 60)
         received += both[:1] * mask + both[1:] * boxes
-    summary = summarise(match_results(crossings, received), NodeReport("p", {"front": dropped, "left": dropped}))
+    summary = summarise(match_results(entries, received), NodeReport("p", {"front": dropped, "left": dropped}))
     for part in [summary, *summary["cameras"].values()]:
         assert part["sent"] == part["perceived"] + sum(part["dropped"].values())
         assert all(count > 0 for count in part["dropped"].values())
@@ -120,15 +120,15 @@ def test_node_report_is_read_from_its_diagnostics() -> None:
 
 def test_a_log_can_be_read_while_it_is_written(tmp_path) -> None:
     path = tmp_path / "log.csv"
-    crossings = [Crossing(1, "image", "front", 2), Crossing(3, "diagnostics", "", 0)]
+    entries = [TrafficEntry(1, "image", "front", 2), TrafficEntry(3, "diagnostics", "", 0)]
     with TrafficLog(path) as log:
         assert list(read_traffic(path)) == []
-        for index, crossing in enumerate(crossings):
-            log.write(crossing)
-            assert list(read_traffic(path)) == crossings[: index + 1]
+        for index, entry in enumerate(entries):
+            log.write(entry)
+            assert list(read_traffic(path)) == entries[: index + 1]
     with path.open("a") as file:
         file.write("5,image,fro")  # cut in the middle of a line
-    assert list(read_traffic(path)) == crossings
+    assert list(read_traffic(path)) == entries
 
 
 def test_what_is_no_log_is_refused(tmp_path) -> None:

@@ -9,7 +9,7 @@ from ros_kd_perception.health.status import (
     FrameTimes,
     Level,
     Status,
-    WorkerPulse,
+    WorkerLiveness,
     worker_problem,
 )
 from ros_kd_perception.health.verdict import STATES
@@ -229,6 +229,6 @@ def test_a_limit_on_stamps_that_cannot_be_applied_warns() -> None:
 
 
 def test_worker_problem_reports_ended_and_stuck_threads() -> None:
-    assert worker_problem(WorkerPulse(alive=True, busy_s=0.1)) == ""
-    assert "ended" in worker_problem(WorkerPulse(alive=False))
-    assert "busy with one frame for 7 s" in worker_problem(WorkerPulse(alive=True, busy_s=7.0))
+    assert worker_problem(WorkerLiveness(alive=True, busy_s=0.1)) == ""
+    assert "ended" in worker_problem(WorkerLiveness(alive=False))
+    assert "busy with one frame for 7 s" in worker_problem(WorkerLiveness(alive=True, busy_s=7.0))

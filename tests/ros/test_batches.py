@@ -77,9 +77,9 @@ class Rig:
     def ready(self, camera: str, message: Image) -> ReadyFrame:
         self.mailbox.open()
         self.mailbox.put(camera, message)
-        letter = self.mailbox.take(0)
-        assert letter is not None
-        ready = self.worker.new_preparer().prepare(letter)
+        queued = self.mailbox.take(0)
+        assert queued is not None
+        ready = self.worker.new_preparer().prepare(queued)
         assert ready is not None
         return ready
 
@@ -123,7 +123,7 @@ def test_more_frames_than_a_batch_holds_run_in_several(tiny_student: Path) -> No
 def test_a_bad_frame_leaves_the_batch_alone_and_a_failed_run_costs_it_whole(rig: Rig) -> None:
     rig.worker.process(*rig.batch(1))
     again = rig.ready("left", image_message(camera_picture(80, 130), T0 - 10**9))  # older than the limit
-    front, right = (ready for ready in rig.batch(2) if ready.letter.camera != "left")
+    front, right = (ready for ready in rig.batch(2) if ready.queued.camera != "left")
     rig.worker.process(front, again, right)
     assert rig.sizes == [3, 2]
     counts = rig.mailbox.counts()
@@ -156,16 +156,16 @@ def test_the_network_takes_what_is_ready_beside_the_frame_in_turn_and_waits_for_
     rig.mailbox.put("front", image_message(camera_picture(), T0 + 1))
     first = preparer.take()
     assert first is not None
-    assert preparer.take_also(2) == []  # nobody else has sent anything
+    assert preparer.take_batch(2) == []  # nobody else has sent anything
     for camera in ("left", "right"):
         rig.mailbox.put(camera, image_message(camera_picture(), T0 + 2))
     also: list[ReadyFrame] = []
     deadline = time.monotonic() + 60
     while len(also) < 2:  # the pool prepares them while the first one is at the network
-        also += preparer.take_also(2 - len(also))
+        also += preparer.take_batch(2 - len(also))
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    assert {ready.letter.camera for ready in also} == {"left", "right"}
+    assert {ready.queued.camera for ready in also} == {"left", "right"}
     rig.worker.process(first, *also)
     assert rig.sizes == [3]
     preparer.close()

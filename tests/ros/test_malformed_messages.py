@@ -71,9 +71,9 @@ def counts_after(number: int, model_path: Path, warnings: list[str]) -> dict[str
     for count in range(number):
         for camera, make in MAKERS.items():
             mailbox.put(camera, make(random, count))
-            letter = mailbox.take(0)
-            assert letter is not None
-            ready = preparer.prepare(letter)
+            queued = mailbox.take(0)
+            assert queued is not None
+            ready = preparer.prepare(queued)
             if ready is not None:
                 worker.process(ready)
     return mailbox.counts()

@@ -68,9 +68,9 @@ def test_plays_what_lies_in_the_bag_in_its_order_and_never_early(
 
     sent = list(read_traffic(log))
     assert {c.kind for c in sent} == {"image"}
-    for crossing in sent:
-        due_ns = sent[0].steady_ns + crossing.stamp_ns - START_NS
-        assert crossing.steady_ns >= due_ns - 30_000_000  # the first one itself may have been that late
+    for entry in sent:
+        due_ns = sent[0].steady_ns + entry.stamp_ns - START_NS
+        assert entry.steady_ns >= due_ns - 30_000_000  # the first one itself may have been that late
 
 
 def test_clock_follows_the_bag(peer: Peer, environment: dict[str, str], tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_message_that_is_too_short_for_a_header_does_not_end_the_playing(
     output, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, errors
     assert "played 3 images" in output
-    assert [crossing.stamp_ns for crossing in read_traffic(tmp_path / "sent.csv")] == [0, 0, START_NS]
+    assert [entry.stamp_ns for entry in read_traffic(tmp_path / "sent.csv")] == [0, 0, START_NS]
 
 
 def test_damaged_messages_alone_are_said(environment: dict[str, str], tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_after_a_clock_that_was_set_back_a_part_goes_on(
 
 def seconds_sent(log: Path) -> list[float]:
     sent = list(read_traffic(log))
-    return [(crossing.steady_ns - sent[0].steady_ns) / 1e9 for crossing in sent]
+    return [(entry.steady_ns - sent[0].steady_ns) / 1e9 for entry in sent]
 
 
 FIVE = [("front", k / 10) for k in range(5)]

@@ -107,9 +107,9 @@ def test_records_every_result_and_completes_the_bag(
     assert [mask.header.stamp.nanosec for mask in masks] == list(range(1, 21))
     assert masks[6].data[:5].tolist() == [7, 7, 7, 7, 0]
     assert messages[f"{BASE}/segmentation/label_info"][0][1].class_map[0].class_name == "road"
-    crossings = [c for c in read_traffic(log) if c.kind == "segmentation"]
-    assert [c.stamp_ns for c in crossings] == list(range(1, 21))
-    assert all(c.camera == "front" and before_ns < c.steady_ns < time.monotonic_ns() for c in crossings)
+    entries = [c for c in read_traffic(log) if c.kind == "segmentation"]
+    assert [c.stamp_ns for c in entries] == list(range(1, 21))
+    assert all(c.camera == "front" and before_ns < c.steady_ns < time.monotonic_ns() for c in entries)
     assert [path.name for path in tmp_path.iterdir() if ".partial" in path.name] == []
 
 
@@ -136,7 +136,7 @@ def test_times_are_of_the_clock_topic_under_sim_time(peer: Peer, environment: di
     time_message.clock.sec = 1_600_000_000
 
     def received(kind: str) -> int:
-        return sum(crossing.kind == kind for crossing in read_traffic(log))
+        return sum(entry.kind == kind for entry in read_traffic(log))
 
     peer.until(lambda: received("segmentation_labels") == 1, "the latched table arrives, before there is any time")
     for stamp in range(1, 200):

@@ -71,9 +71,9 @@ class Rig:
     def process(self, message: Image) -> None:
         self.mailbox.open()
         self.mailbox.put("front", message)
-        letter = self.mailbox.take(0)
-        assert letter is not None
-        ready = self.worker.new_preparer().prepare(letter)
+        queued = self.mailbox.take(0)
+        assert queued is not None
+        ready = self.worker.new_preparer().prepare(queued)
         if ready is not None:
             self.worker.process(ready)
 
@@ -137,13 +137,13 @@ def test_warnings_of_different_reasons_do_not_hide_each_other(rig: Rig) -> None:
 def test_the_thread_starts_again_after_a_stop_and_forgets_old_stamps(rig: Rig) -> None:
     for _ in range(2):
         rig.worker.start()
-        assert worker_problem(rig.worker.pulse()) == ""
+        assert worker_problem(rig.worker.liveness()) == ""
         with rig.results.arrived:
             rig.mailbox.put("front", image_message(camera_picture(), T0 + 5))
             assert rig.results.arrived.wait_for(lambda: rig.results.segmentations == [5], 10)
             rig.results.segmentations.clear()
         assert rig.worker.stop(10)
-        assert not rig.worker.pulse().alive
+        assert not rig.worker.liveness().alive
         rig.mailbox.put("front", image_message(camera_picture(), T0 + 6))
     assert rig.drops == {"inactive": 2}
 

@@ -65,7 +65,7 @@ class Rig:
     def take(self) -> ReadyFrame:
         ready = self.preparer.take()
         assert ready is not None
-        self.mailbox.published(ready.letter.camera)
+        self.mailbox.published(ready.queued.camera)
         return ready
 
     def in_progress(self) -> int:
@@ -97,7 +97,7 @@ def test_a_frame_comes_out_decoded_and_letterboxed(start: Callable[..., Rig], pe
     assert (ready.prepared.frame.camera, ready.prepared.frame.stamp_ns) == ("front", 7)
     assert np.array_equal(ready.prepared.network_input, expected.network_input)
     assert ready.preparation_ms > 0
-    assert ready.letter.arrival_ns <= ready.ready_ns <= time.monotonic_ns()
+    assert ready.queued.arrival_ns <= ready.ready_ns <= time.monotonic_ns()
 
 
 def test_the_next_frame_is_made_ready_while_the_network_is_busy(start: Callable[..., Rig]) -> None:
@@ -108,7 +108,7 @@ def test_the_next_frame_is_made_ready_while_the_network_is_busy(start: Callable[
     until(lambda: rig.in_progress() == 1)
     rig.mailbox.put("right", message(3))
     assert rig.mailbox.counts()["right"].waiting == 1  # one ahead is enough
-    assert [rig.take().letter.camera for _ in range(2)] == ["left", "right"]
+    assert [rig.take().queued.camera for _ in range(2)] == ["left", "right"]
 
 
 def test_preparation_waits_for_the_end_of_the_run_and_then_takes_the_newest(start: Callable[..., Rig]) -> None:
@@ -212,7 +212,7 @@ def test_cameras_whose_frames_join_a_batch_are_prepared_for_the_next(start: Call
     rig.take()
     until(lambda: len(rig.preparer._ready) == len(CAMERAS))
     time.sleep(0.05)  # the pool has looked at the other two in vain: there is a frame of each already
-    assert len(rig.preparer.take_also(2)) == 2
+    assert len(rig.preparer.take_batch(2)) == 2
     # Nothing arrives any more and the run goes on: they are made ready all the same.
     until(lambda: len(rig.preparer._ready) == len(CAMERAS))
 
@@ -260,8 +260,8 @@ def test_frames_of_a_camera_stay_in_order_and_all_are_accounted_for(
 
     def run_network() -> None:
         while (ready := rig.preparer.take()) is not None:
-            stamps[ready.letter.camera].append(ready.prepared.frame.stamp_ns)
-            rig.mailbox.published(ready.letter.camera)
+            stamps[ready.queued.camera].append(ready.prepared.frame.stamp_ns)
+            rig.mailbox.published(ready.queued.camera)
 
     network = threading.Thread(target=run_network)
     network.start()

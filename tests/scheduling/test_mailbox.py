@@ -34,9 +34,9 @@ def test_the_newest_message_of_a_camera_replaces_the_waiting_one() -> None:
     for message in ("first", "second", "third"):
         clock.now_ns += 10
         mailbox.put("front", message)
-    letter = mailbox.take(0)
-    assert letter is not None
-    assert (letter.camera, letter.message, letter.arrival_ns) == ("front", "third", 1_030)
+    queued = mailbox.take(0)
+    assert queued is not None
+    assert (queued.camera, queued.message, queued.arrival_ns) == ("front", "third", 1_030)
     assert mailbox.take(0) is None
     assert mailbox.counts()["front"].dropped == {"replaced": 2}
 
@@ -51,9 +51,9 @@ def test_turns_are_fair_when_one_camera_floods() -> None:
         if turn % 10 == 0:
             mailbox.put("rear", str(turn))
         if turn % 3 == 0:  # the taker is three times too slow
-            letter = mailbox.take(0)
-            assert letter is not None
-            served[letter.camera] += 1
+            queued = mailbox.take(0)
+            assert queued is not None
+            served[queued.camera] += 1
     assert served["rear"] == 30  # all of the slow camera's frames get through
     assert abs(served["front"] - served["left"]) <= 1
 
@@ -64,9 +64,9 @@ def serve(mailbox: Mailbox[str], turns: int, *cameras: str) -> Counter[str]:
     for turn in range(turns):
         for camera in cameras:
             mailbox.put(camera, str(turn))
-        letter = mailbox.take(0)
-        assert letter is not None
-        served[letter.camera] += 1
+        queued = mailbox.take(0)
+        assert queued is not None
+        served[queued.camera] += 1
     return served
 
 
@@ -102,10 +102,10 @@ def test_overload_keeps_ages_within_a_turn_and_rates_even(cameras: int, rate_hz:
                 mailbox.put(name, "image")
                 due_ns[name] += period_ns
         clock.now_ns = end_ns
-        letter = mailbox.take(0)
-        if letter is not None:
-            served[letter.camera] += 1
-            assert end_ns - letter.arrival_ns <= min(period_ns, cameras * run_ns)
+        queued = mailbox.take(0)
+        if queued is not None:
+            served[queued.camera] += 1
+            assert end_ns - queued.arrival_ns <= min(period_ns, cameras * run_ns)
     overloaded = cameras * rate_hz * run_ms > 1000
     assert overloaded
     assert max(served.values()) - min(served.values()) <= 1
@@ -119,9 +119,9 @@ def test_a_taken_message_gives_way_to_a_newer_one_and_its_camera_keeps_its_turn(
     mailbox.put("left", "other")
     mailbox.put("front", "new")
     assert mailbox.give_up_for_newer("front")
-    letter = mailbox.take(0)
-    assert letter is not None
-    assert letter.message == "new"
+    queued = mailbox.take(0)
+    assert queued is not None
+    assert queued.message == "new"
     counts = mailbox.counts()["front"]
     assert (counts.received, counts.in_progress, counts.dropped) == (2, 1, {"replaced": 1})
 
@@ -133,9 +133,9 @@ def test_a_camera_is_left_alone_on_request() -> None:
     assert not mailbox.waits({"front"})
     assert mailbox.take_next({"front"}) is None
     mailbox.put("left", "y")
-    letter = mailbox.take_next({"front"})
-    assert letter is not None
-    assert letter.camera == "left"
+    queued = mailbox.take_next({"front"})
+    assert queued is not None
+    assert queued.camera == "left"
 
 
 def test_a_message_that_waited_too_long_is_dropped_at_its_turn() -> None:
@@ -145,9 +145,9 @@ def test_a_message_that_waited_too_long_is_dropped_at_its_turn() -> None:
     clock.now_ns += 100_000_000
     mailbox.put("left", "fresh")
     clock.now_ns += 1
-    letter = mailbox.take(0)
-    assert letter is not None
-    assert letter.message == "fresh"
+    queued = mailbox.take(0)
+    assert queued is not None
+    assert queued.message == "fresh"
     assert mailbox.counts()["front"].dropped == {"too_old": 1}
 
 
@@ -179,9 +179,9 @@ def test_closing_drops_what_waits_and_what_comes_as_inactive() -> None:
     assert mailbox.counts()["left"].dropped == {"inactive": 1}
     mailbox.open()
     mailbox.put("front", "again")
-    letter = mailbox.take(0)
-    assert letter is not None
-    assert letter.message == "again"
+    queued = mailbox.take(0)
+    assert queued is not None
+    assert queued.message == "again"
 
 
 def test_put_and_close_wake_a_waiting_taker() -> None:
@@ -190,8 +190,8 @@ def test_put_and_close_wake_a_waiting_taker() -> None:
     taken: list[str | None] = []
 
     def take_until_closed() -> None:
-        while (letter := mailbox.take()) is not None:
-            taken.append(letter.message)
+        while (queued := mailbox.take()) is not None:
+            taken.append(queued.message)
             mailbox.published("front")
             first.set()
 
@@ -241,11 +241,11 @@ class EveryMessageIsAccountedFor(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        letter = self.mailbox.take(0)
-        if letter is not None:
-            assert letter.message == self.sent[letter.camera] - 1  # the newest of its camera
-            assert self.clock.now_ns - letter.arrival_ns <= 50_000_000
-            self.taken.append(letter.camera)
+        queued = self.mailbox.take(0)
+        if queued is not None:
+            assert queued.message == self.sent[queued.camera] - 1  # the newest of its camera
+            assert self.clock.now_ns - queued.arrival_ns <= 50_000_000
+            self.taken.append(queued.camera)
 
     @rule(reason=st.sampled_from((None, *DROP_REASONS)))
     def settle(self, reason: str | None) -> None:
