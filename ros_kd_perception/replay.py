@@ -24,12 +24,13 @@ from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.health.watch import CameraWatch, picture_sample
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import images_per_second, jump_sentences
 from ros_kd_perception.replay_summary import ReplaySummary
-from ros_kd_perception.structures import BadFrame, Frame, Int32Array, Perception
+from ros_kd_perception.structures import BadFrame, Frame, Perception
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.output_paths import check_folder, check_free
 from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
@@ -66,7 +67,7 @@ class BagReplay:
         self._builder = MessageBuilder(rosbags_message_types(), perceiver.model.contract)
         self._watches: dict[str, CameraWatch] = {}
         self._labels_written = False
-        self._said: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     def process(self, camera: str, log_time_ns: int, frame: Frame | BadFrame) -> Perception | None:
         """Perceive one frame and write its results, or count why it cannot be perceived.
@@ -91,13 +92,11 @@ class BagReplay:
             # As in the node: whatever the network raised, this frame is lost, the next may do.
             self._drop(camera, "failed", f"{type(error).__name__}: {str(error)[:200]}")
             return None
-        base = f"{NODE_NAME}/{camera}"
-        self._writer.write(f"{base}/segmentation", log_time_ns, self._builder.segmentation(perception))
-        self._writer.write(f"{base}/detections", log_time_ns, self._builder.detections(perception))
-        boundary = self._write_free_space(log_time_ns, perception)
+        outputs = PerceivedFrame(perception, self._builder, self._finder)
+        self._write_results(log_time_ns, outputs)
         self.summary.count_perceived(camera, perception.timing.total_ms)
         if self._video:
-            self._video.add(log_time_ns, frame, perception, self._perceiver.model.contract, boundary)
+            self._video.add(log_time_ns, frame, perception, self._perceiver.model.contract, outputs.boundary)
         return perception
 
     def calibrate(self, camera: str, camera_info: Any) -> None:
@@ -107,30 +106,22 @@ class BagReplay:
         try:
             self._finder.calibrate(camera, camera_info)
         except ValueError as error:
-            self._say_once(camera, f"no scan: {error}")
+            self._warn_once(camera, f"no scan: {error}")
 
-    def _write_free_space(self, log_time_ns: int, perception: Perception) -> Int32Array | None:
-        if self._finder is None:
-            return None
-        camera = perception.camera
-        base, boundary = f"{NODE_NAME}/{camera}", self._finder.boundary(perception)
-        self._writer.write(f"{base}/free_space", log_time_ns, self._builder.free_space(perception, boundary))
-        scan = self._finder.scan(camera)
-        if scan is not None:
+    def _write_results(self, log_time_ns: int, frame: PerceivedFrame) -> None:
+        camera = frame.perception.camera
+        for topic in FRAME_TOPICS:
             try:
-                ranges = self._finder.ranges(perception)
-            except ValueError as error:
-                self._say_once(camera, f"no scan: {error}")
-                return boundary
-            if ranges is not None:
-                frame_id = self._finder.parameters.scans[camera].frame_id
-                message = self._builder.scan(perception, frame_id, scan, ranges)
-                self._writer.write(f"{base}/scan", log_time_ns, message)
-        return boundary
+                message = topic.build(frame)
+            except NoMessage as error:
+                self._warn_once(camera, f"no {topic.name}: {error}")
+                continue
+            if message is not None:
+                self._writer.write(f"{NODE_NAME}/{camera}/{topic.name}", log_time_ns, message)
 
-    def _say_once(self, camera: str, sentence: str) -> None:
-        if (camera, sentence) not in self._said:
-            self._said.add((camera, sentence))
+    def _warn_once(self, camera: str, sentence: str) -> None:
+        if (camera, sentence) not in self._warned:
+            self._warned.add((camera, sentence))
             tqdm.write(f"{camera}: {sentence}", file=sys.stderr)
 
     def _drop(self, camera: str, reason: str, sentence: str) -> None:
@@ -141,13 +132,10 @@ class BagReplay:
         if self._labels_written:
             return
         self._labels_written = True
-        labels = {
-            "segmentation": self._builder.segmentation_labels(),
-            "detections": self._builder.detection_labels(self._perceiver.score_threshold),
-        }
         for camera in self._cameras:
-            for kind, message in labels.items():
-                self._writer.write(f"{NODE_NAME}/{camera}/{kind}/label_info", log_time_ns, message, latched=True)
+            for topic in LABEL_TOPICS:
+                message = topic.build(self._builder, self._perceiver.score_threshold)
+                self._writer.write(f"{NODE_NAME}/{camera}/{topic.name}", log_time_ns, message, latched=True)
 
 
 def replay_bag(options: argparse.Namespace) -> ReplaySummary:

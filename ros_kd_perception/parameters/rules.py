@@ -27,7 +27,17 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Declaration:
-    """One row of the table: the default gives the type, None of `minimum` or `choices` means no such limit."""
+    """One row of a table of parameters.
+
+    Attributes:
+        default: Its value if nothing sets it. It also gives the type.
+        description: One or two sentences for `ros2 param describe`.
+        choices: The allowed values; empty if there is no fixed list.
+        minimum: Smallest allowed number, or None.
+        maximum: Largest allowed number, or None.
+        read_only: Whether it stays as it was when the node started.
+        is_file: Whether it is the path of a file, which must exist when it is set while the node runs.
+    """
 
     default: Any
     description: str
@@ -35,6 +45,7 @@ class Declaration:
     minimum: float | None = None
     maximum: float | None = None
     read_only: bool = True
+    is_file: bool = False
 
 
 def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:

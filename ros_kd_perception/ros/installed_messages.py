@@ -1,4 +1,4 @@
-"""The message classes of rclpy, for MessageBuilder."""
+"""The message classes of rclpy, looked up by the full names of their types."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ from ros_kd_perception.structures import Float32Array, UInt8Array
 
 
 def rclpy_message_types() -> MessageTypes:
-    """The installed message classes.
+    """Return the installed message classes for `MessageBuilder`.
 
     Raises:
-        ImportError: a message package is not installed; the text says how to get it.
+        ImportError: A message package is not installed. The text says how to get it.
     """
-    return MessageTypes.from_lookup(_message_class, _image_data, _range_data)
+    return MessageTypes.from_lookup(message_class, _image_data, _range_data)
 
 
-def _message_class(name: str) -> Any:
+def message_class(name: str) -> Any:
+    """Return an installed message class.
+
+    Args:
+        name: Full name of the type, such as `sensor_msgs/msg/Image`.
+
+    Raises:
+        ImportError: Its package is not installed. The text says how to get it.
+    """
     package, _, message = name.split("/")
     try:
         return getattr(importlib.import_module(f"{package}.msg"), message)
@@ -31,7 +39,7 @@ def _message_class(name: str) -> Any:
 
 
 def _image_data(pixels: UInt8Array) -> array.array[int]:
-    # The one kind of value that rclpy takes over without looking at every byte.
+    # rclpy checks every element of any other kind of value.
     data = array.array("B")
     data.frombytes(pixels.data.cast("B"))
     return data

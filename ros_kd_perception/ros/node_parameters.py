@@ -1,13 +1,14 @@
-"""The parameters of the node: one table of names, defaults, ranges and descriptions."""
+"""The parameters of the node: one table of names, defaults, ranges and descriptions. Sinks declare their own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from ros_kd_perception.free_space.parameters import FREE_SPACE_PARAMETERS, FreeSpaceParameters
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS
 from ros_kd_perception.parameters.rules import Declaration, ParameterError, problem_with
+from ros_kd_perception.ros.topics.sinks import SINKS
 
 __all__ = ["PARAMETERS", "TRANSPORTS", "Declaration", "NodeParameters", "ParameterError", "problem_with"]
 
@@ -16,11 +17,12 @@ TRANSPORTS = ("raw", "compressed")
 
 @dataclass(frozen=True)
 class NodeParameters:
-    """The parameters as the node reads them when it is configured; `PARAMETERS` describes each.
+    """The parameters as the node reads them when it is configured. `PARAMETERS` describes each.
 
     Attributes:
-        image_transports: `raw` or `compressed` of each camera.
-        turn_weights: of each camera, turns that it gets for one of a camera of weight 1.
+        image_transports: `raw` or `compressed`, by camera.
+        turn_weights: Turns of each camera for one turn of a camera of weight 1.
+        values: All parameters by full name; the sinks read theirs here.
     """
 
     model: str
@@ -37,9 +39,7 @@ class NodeParameters:
     max_stamp_age_ms: float
     silence_timeout_ms: float
     stamp_age_unknown: str = "publish"
-    shadow_model: str = ""
-    shadow_share: float = 0.1
-    free_space: FreeSpaceParameters = field(default_factory=FreeSpaceParameters)
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 TURN_WEIGHT = Declaration(
@@ -57,6 +57,7 @@ PARAMETERS: dict[str, Declaration] = {
         "Path of the student to run, an .onnx file exported by this project; empty: the student that is installed with "
         "the package. Read when the node is configured and when ~/reload_model is called.",
         read_only=False,
+        is_file=True,
     ),
     "cameras": Declaration(
         ["front"],
@@ -121,24 +122,11 @@ PARAMETERS: dict[str, Declaration] = {
         maximum=600_000.0,
         read_only=False,
     ),
-    "shadow_model": Declaration(
-        "",
-        "Path of a second student that sees a share of the frames at the lowest priority, on the CPU; only how far it "
-        "agrees with the active one is published, on ~/shadow/agreement and /diagnostics. Empty: none.",
-        read_only=False,
-    ),
-    "shadow_share": Declaration(
-        0.1,
-        "Share of each camera's frames that shadow_model sees, 0..1; frames that come while it is busy are left out.",
-        minimum=0.0,
-        maximum=1.0,
-        read_only=False,
-    ),
     "diagnostics_period_s": Declaration(
         1.0, "Seconds of the steady clock between messages on /diagnostics.", minimum=0.05, maximum=60.0
     ),
     "autostart": Declaration(
         False, "Configure and activate the node as soon as it runs, for use without a launch file."
     ),
-    **FREE_SPACE_PARAMETERS,
+    **{name: declaration for sink in SINKS for name, declaration in sink.parameters.items()},
 }

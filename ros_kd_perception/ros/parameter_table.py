@@ -10,7 +10,6 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from ros_kd_perception.free_space.parameters import camera_declarations, read_free_space_parameters
 from ros_kd_perception.parameters.rules import CAMERA_PARAMETERS, as_declared, unknown_parameter
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,
@@ -21,6 +20,7 @@ from ros_kd_perception.ros.node_parameters import (
     ParameterError,
     problem_with,
 )
+from ros_kd_perception.ros.topics.sinks import SINKS
 from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
 
 
@@ -46,7 +46,7 @@ class ParameterTable:
             self._declare(name, declaration)
         for camera in self._get("cameras"):
             transport = Declaration("raw", f"image_transport of {camera} alone.", choices=TRANSPORTS)
-            for name, declaration in {f"{camera}.image_transport": transport, **camera_declarations(camera)}.items():
+            for name, declaration in {f"{camera}.image_transport": transport, **_sink_parameters(camera)}.items():
                 if name in self._overrides:
                     self._declarations[name] = declaration
                     self._declare(name, declaration)
@@ -76,7 +76,7 @@ class ParameterTable:
         of_cameras = [
             name
             for camera in cameras
-            for name in (*camera_declarations(camera), *(f"{camera}.{name}" for name in CAMERA_PARAMETERS))
+            for name in (*_sink_parameters(camera), *(f"{camera}.{name}" for name in CAMERA_PARAMETERS))
         ]
         known = [*self._declarations, *of_cameras]
         return [
@@ -95,6 +95,9 @@ class ParameterTable:
             raise ParameterError(problem)
         cameras = tuple(self._get("cameras"))
         transport = self._get("image_transport")
+        values = {name: self._get(name) for name in self._declarations}
+        for sink in SINKS:
+            sink.check_parameters(values, cameras)
         return NodeParameters(
             model=self.model,
             cameras=cameras,
@@ -113,11 +116,7 @@ class ParameterTable:
             max_stamp_age_ms=self._get("max_stamp_age_ms"),
             stamp_age_unknown=self._get("stamp_age_unknown"),
             silence_timeout_ms=self._get("silence_timeout_ms"),
-            shadow_model=self._get("shadow_model"),
-            shadow_share=self._get("shadow_share"),
-            free_space=read_free_space_parameters(
-                lambda name: self._get(name) if name in self._declarations else None, cameras
-            ),
+            values=values,
         )
 
     def _get(self, name: str) -> Any:
@@ -139,7 +138,7 @@ class ParameterTable:
             declaration = self._declarations.get(change.name)
             if declaration is not None:
                 problem = problem_with(change.name, change.value, declaration)
-                if problem is None and change.name in ("model", "shadow_model"):
+                if problem is None and declaration.is_file:
                     problem = _problem_with_file(change.name, change.value)
                 if problem is not None:
                     return SetParametersResult(successful=False, reason=problem)
@@ -147,6 +146,11 @@ class ParameterTable:
             self._problems.pop(change.name, None)
         self._on_change({change.name: change.value for change in changes})
         return SetParametersResult(successful=True)
+
+
+def _sink_parameters(camera: str) -> dict[str, Declaration]:
+    """The parameters of all sinks that may be set for one camera alone."""
+    return {name: declaration for sink in SINKS for name, declaration in sink.camera_parameters(camera).items()}
 
 
 def _problem_with_file(name: str, path: str) -> str | None:

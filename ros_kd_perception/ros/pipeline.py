@@ -11,18 +11,15 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from ros_kd_perception.candidates.check import CandidateRefused
-from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, Level, Status, worker_problem
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.reload import ModelReload, ReloadOutcome
 from ros_kd_perception.ros.running_model import RunningModel, tell_in_log
-from ros_kd_perception.ros.topics.camera import CameraTopics
-from ros_kd_perception.ros.topics.debug import DebugTopics
-from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
-from ros_kd_perception.ros.topics.pictures import Pictures
-from ros_kd_perception.ros.topics.shadow import Shadow
+from ros_kd_perception.ros.topics.camera_images import CameraImages
+from ros_kd_perception.ros.topics.sinks import make_sinks
+from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.worker import ModelSwap, PerceptionWorker
 
@@ -57,19 +54,6 @@ class Pipeline:
         self._mailbox: Mailbox[Any] = Mailbox(
             parameters.cameras, parameters.max_age_ms, weights=parameters.turn_weights
         )
-        self._finder = self._find_free_space()
-        self._pictures = Pictures(
-            parameters.cameras,
-            self._running.model.contract,
-            self._running.builder,
-            self._finder,
-            lambda camera, message: self._topics[camera].publish_overlay(message),
-            lambda camera, message: self._topics[camera].publish_png(message),
-            logger.warning,
-        )
-        self._free_space = FreeSpaceTopics(
-            node, parameters.cameras, self._finder, self._running.builder, logger.warning
-        )
         self._health = {c: CameraHealth(c, parameters.silence_timeout_ms) for c in parameters.cameras}
         clock = node.get_clock()
         self._stamp_age = StampAge(
@@ -78,23 +62,13 @@ class Pipeline:
             logger.warning,
             parameters.stamp_age_unknown == "drop",
         )
-        self._debug = DebugTopics(node, parameters.cameras)
         reliability, transports = parameters.image_reliability, parameters.image_transports
-        self._shadow = Shadow(
-            node,
-            parameters.cameras,
-            self._running.model.contract,
-            parameters.shadow_model,
-            parameters.shadow_share,
-            logger.warning,
-        )
-        shared = (self._pictures, self._debug, self._free_space, self._shadow)
-        self._topics = {c: CameraTopics(node, c, transports[c], reliability, *shared) for c in parameters.cameras}
+        self._images = {c: CameraImages(node, c, transports[c], reliability) for c in parameters.cameras}
+        self._sinks = self._make_sinks(node)
         self.worker = PerceptionWorker(
             self._mailbox,
             self._running.perceiver,
-            self._running.builder,
-            self._topics,
+            self._sinks,
             self._health,
             self._stamp_age,
             logger.warning,
@@ -104,7 +78,6 @@ class Pipeline:
             self.warm_up_ms,
         )
         self._active_since_ns: int | None = None
-        self._publish_labels()
 
     @property
     def model(self) -> OnnxModel:
@@ -119,22 +92,20 @@ class Pipeline:
     def start(self) -> None:
         """Subscribe, and perceive what comes."""
         self.worker.start()
-        self._pictures.start()
-        self._free_space.start()
-        self._shadow.start()
-        for topics in self._topics.values():
-            topics.subscribe(self._mailbox.put, self._mailbox.count_lost)
+        for sink in self._sinks:
+            sink.start()
+        for images in self._images.values():
+            images.subscribe(self._mailbox.put, self._mailbox.count_lost)
         self._active_since_ns = time.monotonic_ns()
 
     def stop(self) -> bool:
         """Unsubscribe and finish the frame in progress, the model stays; False if the frame hangs."""
         self._active_since_ns = None
-        for topics in self._topics.values():
-            topics.unsubscribe()
+        for images in self._images.values():
+            images.unsubscribe()
         finished = self.worker.stop(STOP_TIMEOUT_S)
-        self._pictures.stop(STOP_TIMEOUT_S)
-        self._free_space.stop(STOP_TIMEOUT_S)
-        self._shadow.stop(STOP_TIMEOUT_S)
+        for sink in self._sinks:
+            sink.stop(STOP_TIMEOUT_S)
         return finished
 
     def destroy(self) -> None:
@@ -142,17 +113,14 @@ class Pipeline:
         if self._reload is not None and not self._reload.cancel("the node lets go of its model", STOP_TIMEOUT_S):
             self._log.error("a reload of the model hangs and was left behind; restart the node")
         self.stop()
-        for topics in self._topics.values():
-            topics.destroy()
-        self._debug.destroy()
-        self._free_space.destroy()
-        self._shadow.destroy()
+        for sink in self._sinks:
+            sink.destroy()
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Take over new values of the parameters that may change while the node runs."""
         if "max_age_ms" in values:
             self._mailbox.max_age_ms = values["max_age_ms"]
-        for camera in self._topics:
+        for camera in self.parameters.cameras:
             if (name := f"{camera}.turn_weight") in values:
                 self._mailbox.set_weight(camera, values[name])
         if "max_stamp_age_ms" in values:
@@ -162,12 +130,12 @@ class Pipeline:
         if "silence_timeout_ms" in values:
             for health in self._health.values():
                 health.silence_timeout_ms = values["silence_timeout_ms"]
-        self._shadow.change(values)
         if "score_threshold" in values:
             with self._model_lock:
                 self._score_threshold = values["score_threshold"]
                 self._running.set_score_threshold(self._score_threshold)
-                self._publish_labels()
+        for sink in self._sinks:
+            sink.change(values)
 
     def begin_reload(self, path: str, done: Callable[[ReloadOutcome], object]) -> str | None:
         """Begin to bring another model to where this one runs.
@@ -195,37 +163,35 @@ class Pipeline:
         return [
             self._model_status(),
             *(
-                self._health[camera].status(now_ns, counts[camera], topics.link(), self._active_since_ns)
-                for camera, topics in self._topics.items()
+                self._health[camera].status(now_ns, counts[camera], images.link(), self._active_since_ns)
+                for camera, images in self._images.items()
             ),
-            *self._free_space.statuses(),
-            *self._shadow.statuses(),
+            *(status for sink in self._sinks for status in sink.statuses()),
         ]
 
     def _hand_over(self, candidate: RunningModel, cancelled: threading.Event) -> bool:
         try:
-            FreeSpaceFinder(self.parameters.free_space, candidate.model.contract)
+            for sink in self._sinks:
+                sink.check_model(candidate.model.contract)
         except ValueError as error:
             raise CandidateRefused(f"{candidate.path}: {error}") from None
         # Held until the worker has let go of it, so that its memory is freed in the calling thread, not the worker's.
         old = self._running
-        swap = ModelSwap(candidate.perceiver, candidate.builder, lambda: self._change_over(candidate))
+        swap = ModelSwap(candidate.perceiver, lambda: self._change_over(candidate))
         taken = self.worker.swap(swap, cancelled, STOP_TIMEOUT_S)
         del old
         return taken
 
     def _change_over(self, candidate: RunningModel) -> None:
-        # Between two frames: label_info first, then the first results that go by it.
-        try:
-            with self._model_lock:
-                candidate.set_score_threshold(self._score_threshold)
-                self._running = candidate
-                self._finder.take_model(candidate.model.contract)
-                self._pictures.change_over(candidate.model.contract, candidate.builder)
-                self._shadow.change_over(candidate.model.contract)
-                self._publish_labels()
-        except Exception:
-            self._log.error(f"label_info of the new model could not be published: {traceback.format_exc()}")
+        # Between two frames, so that every result comes after the labels that belong to it.
+        with self._model_lock:
+            candidate.set_score_threshold(self._score_threshold)
+            self._running = candidate
+        for sink in self._sinks:
+            try:
+                sink.change_model(candidate.model.contract, candidate.builder)
+            except Exception:
+                self._log.error(f"{sink.name} stay those of the old model: {traceback.format_exc()}")
 
     def _model_status(self) -> Status:
         running, reload = self._running, self._reload
@@ -245,14 +211,12 @@ class Pipeline:
         values = (*running.values(self.parameters), ("last_reload", last_reload))
         return Status(level, "model", message, hardware_id=provider.used, values=values)
 
-    def _find_free_space(self) -> FreeSpaceFinder:
+    def _make_sinks(self, node: LifecycleNode) -> list[TopicSink]:
+        running, parameters = self._running, self.parameters
+        context = SinkContext(
+            node, parameters.cameras, parameters.values, running.model.contract, running.builder, self._log.warning
+        )
         try:
-            return FreeSpaceFinder(self.parameters.free_space, self.model.contract)
+            return make_sinks(context)
         except ValueError as error:
             raise ParameterError(str(error)) from None
-
-    def _publish_labels(self) -> None:
-        segmentation = self._running.builder.segmentation_labels()
-        detections = self._running.builder.detection_labels(self._running.perceiver.score_threshold)
-        for topics in self._topics.values():
-            topics.publish_labels(segmentation, detections)

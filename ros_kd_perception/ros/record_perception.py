@@ -18,21 +18,19 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ros_kd_perception.bags.reader import BagWriter
 from ros_kd_perception.bags.serialized_header import stamp_ns_of
 from ros_kd_perception.bags.traffic_log import TrafficEntry, TrafficLog
+from ros_kd_perception.messages.topics import FRAME_TOPICS, LABEL_TOPICS
 from ros_kd_perception.parameters.camera_names import CAMERA_NAME
 from ros_kd_perception.parameters.rules import MAX_CAMERA_CHARACTERS
+from ros_kd_perception.ros.installed_messages import message_class
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
@@ -48,12 +46,19 @@ NODE_NAME = re.compile(r"(?=.{1,150}$)(/[A-Za-z_][A-Za-z0-9_]*)+")
 
 @dataclass(frozen=True)
 class RecordedTopic:
-    """One topic to record: `kind` is what the traffic log calls it, latched ones reach a late reader of the bag too."""
+    """One topic to record.
+
+    Attributes:
+        topic: Full name of the topic.
+        kind: Its name in the traffic log.
+        camera: Name of its camera, empty if it has none.
+        type_name: Full name of its message type.
+        latched: Whether a late reader of the bag gets its last message, too.
+    """
 
     topic: str
     kind: str
     camera: str
-    message_type: type[Any]
     type_name: str
     latched: bool = False
 
@@ -76,18 +81,12 @@ def topics_of(perception: str, cameras: Sequence[str]) -> list[RecordedTopic]:
                 f"expected --cameras to be names of up to {MAX_CAMERA_CHARACTERS} letters, digits and underscores, "
                 f"got {camera[:80]!r}"
             )
-    topics = [RecordedTopic("/diagnostics", "diagnostics", "", DiagnosticArray, "diagnostic_msgs/msg/DiagnosticArray")]
+    topics = [RecordedTopic("/diagnostics", "diagnostics", "", "diagnostic_msgs/msg/DiagnosticArray")]
+    recorded = [topic for topic in FRAME_TOPICS if topic.recorded]
     for camera in cameras:
         base = f"{perception.rstrip('/')}/{camera}"
-        info = (LabelInfo, "vision_msgs/msg/LabelInfo", True)
-        topics += [
-            RecordedTopic(f"{base}/segmentation", "segmentation", camera, Image, "sensor_msgs/msg/Image"),
-            RecordedTopic(
-                f"{base}/detections", "detections", camera, Detection2DArray, "vision_msgs/msg/Detection2DArray"
-            ),
-            RecordedTopic(f"{base}/segmentation/label_info", "segmentation_labels", camera, *info),
-            RecordedTopic(f"{base}/detections/label_info", "detection_labels", camera, *info),
-        ]
+        topics += [RecordedTopic(f"{base}/{row.name}", row.name, camera, row.type_name) for row in recorded]
+        topics += [RecordedTopic(f"{base}/{row.name}", row.name, camera, row.type_name, True) for row in LABEL_TOPICS]
     return topics
 
 
@@ -129,7 +128,9 @@ class PerceptionRecorder:
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE,
             )
             writer.add_topic(topic.topic, topic.type_name, latched=topic.latched)
-            node.create_subscription(topic.message_type, topic.topic, self._receiver_of(topic), qos, raw=True)
+            node.create_subscription(
+                message_class(topic.type_name), topic.topic, self._receiver_of(topic), qos, raw=True
+            )
         self._thread.start()
 
     def publishers_missing(self) -> list[str]:

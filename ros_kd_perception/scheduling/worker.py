@@ -1,77 +1,66 @@
-"""The thread that owns the network: one prepared frame at a time from the mailbox to the publishers."""
+"""PerceptionWorker: the thread that runs the network, from prepared frames to the sinks."""
 
 from __future__ import annotations
 
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ros_kd_perception.health.stamp_age import StampAge
-from ros_kd_perception.health.status import CameraHealth, FrameTimes, WorkerLiveness
-from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.health.status import CameraHealth, WorkerLiveness
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.scheduling.frame_preparer import FramePreparer, ReadyFrame
 from ros_kd_perception.scheduling.mailbox import Mailbox
-from ros_kd_perception.structures import BadFrame, Frame, Perception
+from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
+from ros_kd_perception.structures import BadFrame, Perception
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 _SWAP_POLL_S = 0.05
 
 Admitted = tuple[ReadyFrame, float | None]
-"""A frame that may run, with the age of its header stamp in milliseconds."""
-
-
-class ResultTopics(Protocol):
-    """Where the results of one camera go."""
-
-    def publish(self, segmentation: Any, detections: Any) -> None:
-        """Hand both messages to the middleware."""
-
-    def publish_times(self, times: FrameTimes) -> None:
-        """Tell how long the frame took, if anybody looks."""
-
-    def publish_free_space(self, perception: Perception) -> None:
-        """Find and publish the free space, as far as anybody subscribes to it; never raises."""
-
-    def offer_pictures(self, frame: Frame, perception: Perception) -> None:
-        """Leave what overlays and PNG masks are made from, if anybody looks; never waits."""
+"""A frame that may run, and the age of its header stamp in milliseconds (None if it cannot be computed)."""
 
 
 @dataclass
 class ModelSwap:
-    """What a worker changes over to, and `on_change`, called between the last frame of the old and the first of it."""
+    """A model that a worker switches to.
+
+    Attributes:
+        perceiver: Runs the new model.
+        on_change: Called between the last frame of the old model and the first frame of the new one.
+        done: Set once the worker has switched.
+    """
 
     perceiver: Perceiver
-    builder: MessageBuilder
     on_change: Callable[[], object]
     done: bool = False
 
 
 class PerceptionWorker:
-    """Runs `process` for every frame in turn until it is stopped; a small pool prepares them.
+    """Runs the network on each prepared frame in turn and gives the results to the sinks, until it is stopped.
+
+    A small pool of threads decodes and letterboxes the frames.
 
     Args:
-        mailbox: where messages wait, and where each is accounted for.
-        perceiver: owned by this thread while it runs, but for `prepare`.
-        builder: for the messages.
-        topics: by camera.
-        health: by camera.
-        stamp_age: the limit on header stamps.
-        warn: logs one sentence.
-        preparation_threads: decode and letterbox.
-        prepared_ahead: frames that may be ready while the network runs.
-        expected_run_ms: of the network.
+        mailbox: Holds the messages that wait, and counts what becomes of each.
+        perceiver: Runs the model. This thread owns it while it runs, except for `prepare`.
+        sinks: Get every perceived frame, in this order. The first one decides whether the frame counts as published.
+        health: Figures by camera.
+        stamp_age: The limit on the age of header stamps.
+        warn: Logs one sentence.
+        preparation_threads: Number of threads that decode and letterbox.
+        prepared_ahead: Number of frames that may be ready while the network runs.
+        expected_run_ms: How long the network is expected to run on the first frame, milliseconds.
     """
 
     def __init__(
         self,
         mailbox: Mailbox[Any],
         perceiver: Perceiver,
-        builder: MessageBuilder,
-        topics: Mapping[str, ResultTopics],
+        sinks: Sequence[ResultSink],
         health: Mapping[str, CameraHealth],
         stamp_age: StampAge,
         warn: Callable[[str], object],
@@ -81,8 +70,7 @@ class PerceptionWorker:
     ) -> None:
         self._mailbox = mailbox
         self._perceiver = perceiver
-        self._builder = builder
-        self._topics = topics
+        self._sinks = sinks
         self._health = health
         self._stamp_age = stamp_age
         self._throttle = WarningThrottle(warn)
@@ -91,12 +79,12 @@ class PerceptionWorker:
         self._preparer: FramePreparer | None = None
         self._thread: threading.Thread | None = None
         self._busy_since_ns = 0
-        self._frame_lock = threading.Lock()  # held while the network's thread is at a frame
+        self._frame_lock = threading.Lock()  # held while a frame is processed
         self._swap_lock = threading.Lock()
         self._swap: ModelSwap | None = None
 
     def start(self) -> None:
-        """Open the mailbox and begin; stamps of an earlier activation do not count."""
+        """Open the mailbox and start the threads. Stamps of an earlier activation are forgotten."""
         for health in self._health.values():
             health.watch.restart()
         self._preparer = self.new_preparer()
@@ -105,7 +93,7 @@ class PerceptionWorker:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Close the mailbox and wait for the frames in progress; False if they are not done in time."""
+        """Close the mailbox and wait for the frames in progress. Return False if they are not done in time."""
         preparer, self._preparer = self._preparer, None
         thread, self._thread = self._thread, None
         if preparer is None or thread is None:
@@ -115,29 +103,34 @@ class PerceptionWorker:
         return preparer.join(timeout_s) and not thread.is_alive()
 
     def new_preparer(self) -> FramePreparer:
-        """The pool of one activation; what hangs in an earlier one is no longer listened to."""
-        # Not the bound method: the perceiver may be another one by then.
+        """Make the pool of one activation. Frames that hang in the pool of an earlier activation are ignored."""
+        # A lambda, because a bound method would keep the perceiver of an old model.
         return FramePreparer(
             self._mailbox, lambda frame, out: self._perceiver.prepare(frame, out), self._drop_log.drop, *self._pool
         )
 
     def liveness(self) -> WorkerLiveness:
-        """Whether its threads live and the network gets on."""
+        """Return whether its threads are alive, and how long the network has been busy with the current frame."""
         busy_since_ns, thread, preparer = self._busy_since_ns, self._thread, self._preparer
         busy_s = (time.monotonic_ns() - busy_since_ns) / 1e9 if busy_since_ns else 0.0
         alive = thread is not None and thread.is_alive() and preparer is not None and preparer.alive
         return WorkerLiveness(alive, busy_s)
 
     def swap(self, swap: ModelSwap, cancelled: threading.Event, timeout_s: float) -> bool:
-        """Change over to another model between two frames; safe while the thread runs and while it does not.
+        """Switch to another model between two frames. Safe whether or not the thread runs.
+
+        Args:
+            swap: The new model.
+            cancelled: Ends the wait when it is set.
+            timeout_s: How long to wait for the frame in progress, seconds.
 
         Returns:
-            False if it was cancelled or a frame hangs; the old model then stays.
+            False if it was cancelled or the frame in progress hangs. The old model then stays.
         """
         with self._swap_lock:
             self._swap = swap
         deadline_s = time.monotonic() + timeout_s
-        # Whoever is first, this thread between two frames or the network's own before its next one.
+        # Either this thread makes the switch between two frames, or the network's thread does before its next one.
         while not swap.done:
             if self._frame_lock.acquire(timeout=_SWAP_POLL_S):
                 try:
@@ -155,16 +148,16 @@ class PerceptionWorker:
         with self._swap_lock:
             swap, self._swap = self._swap, None
         if swap is not None:
-            self._perceiver, self._builder = swap.perceiver, swap.builder
+            self._perceiver = swap.perceiver
             try:
                 swap.on_change()
             finally:
                 swap.done = True
 
     def process(self, *batch: ReadyFrame) -> None:
-        """Perceive frames, each of another camera, in one run of the network and publish what was seen in them.
+        """Perceive frames of different cameras in one run of the network, and give the results to the sinks.
 
-        A frame that gives no result is dropped for a reason.
+        A frame without a result is counted as dropped, with a reason.
         """
         with self._frame_lock:
             self._change_over()
@@ -172,7 +165,8 @@ class PerceptionWorker:
             try:
                 admitted = [one for ready in batch if (one := self._admit(ready, started_ns)) is not None]
                 for (ready, stamp_age_ms), perception in zip(admitted, self._perceive(admitted), strict=True):
-                    self._publish(ready, perception, stamp_age_ms, started_ns)
+                    if perception is not None:
+                        self._publish(FrameResult(ready, perception, stamp_age_ms, started_ns))
             finally:
                 self._busy_since_ns = 0
 
@@ -180,7 +174,7 @@ class PerceptionWorker:
         frame = ready.prepared.frame
         camera, health = frame.camera, self._health[frame.camera]
         try:
-            # First of all: a stamp of the future must not become the one that the next must not be before.
+            # This check comes first: the watch must not remember a stamp of the future as the latest one.
             self._stamp_age.check_future(camera, frame.stamp_ns)
             health.watch.check(started_ns, frame.stamp_ns, frame.image_bgr.shape, ready.sample, frame.frame_id)
             stamp_age_ms = self._stamp_age.check(camera, frame.stamp_ns)
@@ -191,7 +185,7 @@ class PerceptionWorker:
         else:
             return ready, stamp_age_ms
         finally:
-            # A stale frame tells, too, that stamps and clock can be compared again.
+            # Also for a dropped frame: a stale one may show that stamps and clock can be compared again.
             health.stamp_limit_suspended = self._stamp_age.is_suspended(camera)
         return None
 
@@ -200,47 +194,30 @@ class PerceptionWorker:
             return [*self._perceiver.perceive_prepared([ready.prepared for ready, _ in admitted])]
         except Exception:
             if len(admitted) > 1:
-                # One frame may be to blame: by themselves the others do.
+                # A single frame may be the cause. Run each frame by itself.
                 return [perception for one in admitted for perception in self._perceive([one])]
-            # Whatever the network or the driver raised: this frame is lost, the next may do.
+            # Any error of the network or the driver: this frame is lost, the next one may work.
             for ready, _ in admitted:
                 self._drop_log.drop(ready.queued.camera, "failed", traceback.format_exc())
             return [None] * len(admitted)
 
-    def _publish(
-        self, ready: ReadyFrame, perception: Perception | None, stamp_age_ms: float | None, started_ns: int
-    ) -> None:
-        if perception is None:
-            return
-        frame = ready.prepared.frame
-        camera = frame.camera
+    def _publish(self, result: FrameResult) -> None:
+        camera, (first, *others) = result.frame.camera, self._sinks
         try:
-            segmentation = self._builder.segmentation(perception)
-            detections = self._builder.detections(perception)
-            handed_ns = time.monotonic_ns()
-            topics = self._topics[camera]
-            topics.publish(segmentation, detections)
+            first.publish(result)
         except Exception:
-            # Whatever the middleware raised: this frame is lost, the next may do.
+            # Any error of the middleware: this frame is lost, the next one may work.
             self._drop_log.drop(camera, "failed", traceback.format_exc())
             return
         self._mailbox.published(camera)
-        run_ms = (handed_ns - started_ns) / 1e6
-        age_ms = None if stamp_age_ms is None else stamp_age_ms + run_ms
-        latency_ms = (handed_ns - ready.queued.arrival_ns) / 1e6
-        times = FrameTimes(ready.preparation_ms + run_ms, latency_ms, age_ms)
-        self._health[camera].record(handed_ns, times)
-        self._tell_more(topics, frame, perception, times)
-
-    def _tell_more(self, topics: ResultTopics, frame: Frame, perception: Perception, times: FrameTimes) -> None:
-        try:
-            topics.publish_free_space(perception)
-            topics.publish_times(times)
-            topics.offer_pictures(frame, perception)
-        except Exception:
-            # The results are out, and the thread goes on.
-            text = f"failed to publish free space, times or pictures of {frame.camera}: {traceback.format_exc()}"
-            self._throttle.warn((frame.camera, "more"), text)
+        self._health[camera].record(result.handed_ns, result.times)
+        for sink in others:
+            try:
+                sink.publish(result)
+            except Exception:
+                # The frame counts as published, and the other sinks still get it.
+                text = f"failed to publish {sink.name} of {camera}: {traceback.format_exc()}"
+                self._throttle.warn((camera, sink.name), text)
 
     def _run(self, preparer: FramePreparer) -> None:
         while (ready := preparer.take()) is not None:
@@ -249,12 +226,12 @@ class PerceptionWorker:
 
 
 class DropLog:
-    """Accounts for frames that were taken and cannot be published; safe for any number of threads.
+    """Counts and logs frames that were taken from the mailbox and cannot be published. Safe for any number of threads.
 
     Args:
-        mailbox: where they were taken.
-        health: by camera; told the sentence.
-        warn: logs one sentence; of each camera and reason only now and then.
+        mailbox: The mailbox that the frames come from.
+        health: Figures by camera; they keep the last sentence.
+        warn: Logs one sentence. It is called at most once per camera and reason every few seconds.
     """
 
     def __init__(
@@ -265,7 +242,13 @@ class DropLog:
         self._throttle = WarningThrottle(warn)
 
     def drop(self, camera: str, reason: str, sentence: str) -> None:
-        """Drop a frame for one of `DROP_REASONS`; `sentence` says what was expected and what came."""
+        """Drop a frame.
+
+        Args:
+            camera: Name of its camera.
+            reason: One of `DROP_REASONS`.
+            sentence: Says what was expected and what came.
+        """
         self._mailbox.dropped(camera, reason)
         if reason != "failed":
             self._health[camera].record_refusal(sentence)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,38 +12,35 @@ from sensor_msgs.msg import Image
 from tiny_student import diverge_on_black, write_tiny_student
 
 from ros_kd_perception.health.stamp_age import StampAge
-from ros_kd_perception.health.status import CameraHealth, FrameTimes
+from ros_kd_perception.health.status import CameraHealth
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.scheduling.frame_preparer import FramePreparer, ReadyFrame
 from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
 from ros_kd_perception.scheduling.worker import PerceptionWorker
-from ros_kd_perception.structures import Frame, Perception
 
 CAMERAS = ("front", "left", "right")
 T0 = 1_700_000_000_000_000_000
 
 
-class Results:
-    """Copies the mask that is published, which holds good only until the next."""
+class Results(ResultSink):
+    """Builds the mask of each frame and copies it: the message is valid only until the next one."""
 
-    def __init__(self) -> None:
-        self.masks: list[np.ndarray] = []
+    name = "results"
 
-    def publish(self, segmentation: Any, detections: Any) -> None:
-        mask = np.frombuffer(segmentation.data, np.uint8).reshape(segmentation.height, segmentation.width)
-        self.masks.append(mask.copy())
+    def __init__(self, contract: ModelContract) -> None:
+        self._builder = MessageBuilder(rclpy_message_types(), contract, reuse_parts=True)
+        self.masks: dict[str, list[np.ndarray]] = {camera: [] for camera in CAMERAS}
 
-    def publish_times(self, times: FrameTimes) -> None:
-        pass
-
-    def publish_free_space(self, perception: Perception) -> None:
-        pass
-
-    def offer_pictures(self, frame: Frame, perception: Perception) -> None:
-        pass
+    def publish(self, result: FrameResult) -> None:
+        message = self._builder.segmentation(result.perception)
+        result.hand_over()
+        mask = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
+        self.masks[result.frame.camera].append(mask.copy())
 
 
 class Rig:
@@ -55,14 +51,13 @@ class Rig:
         self._run = self.model.run
         self.model.run = self.run  # type: ignore[method-assign]
         self.mailbox: Mailbox[Image] = Mailbox(CAMERAS)
-        self.results = {camera: Results() for camera in CAMERAS}
+        self.results = Results(self.model.contract)
         self.warnings: list[str] = []
         self.fails = False
         self.worker = PerceptionWorker(
             self.mailbox,
             Perceiver(self.model),
-            MessageBuilder(rclpy_message_types(), self.model.contract, reuse_parts=True),
-            self.results,
+            [self.results],
             {camera: CameraHealth(camera, 2000) for camera in CAMERAS},
             StampAge(100.0, lambda: T0, self.warnings.append),
             self.warnings.append,
@@ -103,7 +98,7 @@ def test_a_batch_gives_every_camera_what_it_would_get_alone(rig: Rig, tiny_stude
         alone.worker.process(ready)
     assert (rig.sizes, alone.sizes) == ([3], [1, 1, 1])
     for camera in CAMERAS:
-        (together,), (by_itself,) = rig.results[camera].masks, alone.results[camera].masks
+        (together,), (by_itself,) = rig.results.masks[camera], alone.results.masks[camera]
         assert (together == by_itself).all()
         assert rig.mailbox.counts()[camera].published == 1
 
@@ -117,7 +112,7 @@ def test_more_frames_than_a_batch_holds_run_in_several(tiny_student: Path) -> No
     rig = Rig(tiny_student, 2)
     rig.worker.process(*rig.batch(1))
     assert rig.sizes == [2, 1]
-    assert all(len(results.masks) == 1 for results in rig.results.values())
+    assert all(len(masks) == 1 for masks in rig.results.masks.values())
 
 
 def test_a_bad_frame_leaves_the_batch_alone_and_a_failed_run_costs_it_whole(rig: Rig) -> None:

@@ -26,42 +26,40 @@ from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth
 from ros_kd_perception.images.message import MAX_PIXELS, frame_from_message
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
 from ros_kd_perception.scheduling.worker import PerceptionWorker
 from ros_kd_perception.structures import BadFrame, Frame, FrameCounts
 
 MAKERS = {"front": malformed_image, "rear": malformed_compressed_image}
 
 
-class Nobody:
-    """Takes results that nobody looks at."""
+class Messages(ResultSink):
+    """Builds the messages of each frame and publishes nothing."""
 
-    def publish(self, segmentation: Any, detections: Any) -> None:
-        pass
+    name = "messages"
 
-    def publish_times(self, times: Any) -> None:
-        pass
+    def __init__(self, contract: ModelContract) -> None:
+        self._builder = MessageBuilder(rclpy_message_types(), contract, reuse_parts=True)
 
-    def publish_free_space(self, perception: Any) -> None:
-        pass
-
-    def offer_pictures(self, frame: Any, perception: Any) -> None:
-        pass
+    def publish(self, result: FrameResult) -> None:
+        self._builder.segmentation(result.perception)
+        self._builder.detections(result.perception)
+        result.hand_over()
 
 
 def counts_after(number: int, model_path: Path, warnings: list[str]) -> dict[str, FrameCounts]:
     """Send so many messages of each camera through mailbox, decoder, network and message builder."""
     model = OnnxModel.open(model_path, device="cpu", intra_op_threads=1)
     mailbox: Mailbox[Any] = Mailbox(list(MAKERS))
-    nobody = Nobody()
     worker = PerceptionWorker(
         mailbox,
         Perceiver(model),
-        MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True),
-        dict.fromkeys(MAKERS, nobody),
+        [Messages(model.contract)],
         {camera: CameraHealth(camera, 2000) for camera in MAKERS},
         StampAge(0.0, lambda: T0_S * 10**9, warnings.append),
         warnings.append,

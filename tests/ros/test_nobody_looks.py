@@ -1,4 +1,4 @@
-"""What nobody subscribes to is not made: no overlay, no PNG, no free space, no scan."""
+"""Topics without a subscriber cost nothing: no overlay, no PNG, no free space and no scan is computed for them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,25 @@ from rclpy.context import Context
 from rclpy.parameter import Parameter
 from ros_graph import Peer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
+from std_msgs.msg import Float64
 
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.ros.perception_node import PerceptionNode
-from ros_kd_perception.structures import Detections, Frame, Perception, Timing
+from ros_kd_perception.ros.topics import frame_times
+from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
+from ros_kd_perception.ros.topics.pictures import PictureTopics
+from ros_kd_perception.scheduling.frame_preparer import ReadyFrame
+from ros_kd_perception.scheduling.mailbox import QueuedMessage
+from ros_kd_perception.scheduling.result_sink import FrameResult
+from ros_kd_perception.structures import Frame
 
-KINDS = {"overlay": Image, "segmentation/compressed": CompressedImage, "free_space": Image, "scan": LaserScan}
+TOPICS = {
+    "front/overlay": Image,
+    "front/segmentation/compressed": CompressedImage,
+    "front/free_space": Image,
+    "front/scan": LaserScan,
+    "debug/processing_time_ms": Float64,
+}
 
 
 def test_each_is_made_for_its_subscribers_alone(
@@ -25,8 +38,8 @@ def test_each_is_made_for_its_subscribers_alone(
 ) -> None:
     made: Counter[str] = Counter()
 
-    def count(owner: Any, method: str, kind: str) -> None:
-        monkeypatch.setattr(owner, method, lambda *_: made.update([kind]))
+    def count(owner: Any, method: str, topic: str, result: Any = None) -> None:
+        monkeypatch.setattr(owner, method, lambda *_, **__: (made.update([topic]), result)[1])
 
     overrides = {
         "model": str(tiny_student), "device": "cpu", "intra_op_threads": 1, "scan.enabled": True,
@@ -37,31 +50,35 @@ def test_each_is_made_for_its_subscribers_alone(
     node.trigger_configure()
     pipeline = node._pipeline
     assert pipeline is not None
-    finder, pictures, topics = pipeline._finder, pipeline._pictures, pipeline._topics["front"]
+    _, *sinks = pipeline._sinks  # the first one publishes to everybody
+    [free_space] = [sink for sink in sinks if isinstance(sink, FreeSpaceTopics)]
+    [pictures] = [sink for sink in sinks if isinstance(sink, PictureTopics)]
     info = CameraInfo(width=160, height=96, distortion_model="plumb_bob")
     info.k = [120.0, 0.0, 80.0, 0.0, 120.0, 48.0, 0.0, 0.0, 1.0]
-    finder.calibrate("front", info)
-    count(pictures, "offer_overlay", "overlay")
-    count(pictures, "offer_png", "segmentation/compressed")
-    count(finder, "boundary", "free_space")
-    count(finder, "ranges", "scan")
+    free_space._finder.calibrate("front", info)
+    count(pictures._drawing, "offer", "front/overlay")
+    count(pictures._packing, "offer", "front/segmentation/compressed")
+    count(free_space._finder, "boundary", "front/free_space")
+    count(free_space._finder, "ranges", "front/scan")
+    count(frame_times, "Float64", "debug/processing_time_ms", Float64())
     monkeypatch.setattr(MessageBuilder, "free_space", lambda *_: Image())
-    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
-    class_map = np.zeros((96, 160), np.uint8)
-    perception = Perception("front", 1, "optical", class_map, nothing, np.zeros((2, 3), np.float32), Timing(1, 1, 1))
     frame = Frame("front", 1, "optical", np.zeros((96, 160, 3), np.uint8))
+    prepared = pipeline._running.perceiver.prepare(frame)
+    [perception] = pipeline._running.perceiver.perceive_prepared([prepared])
 
-    def follow_up() -> set[str]:
+    def publish() -> set[str]:
         made.clear()
-        topics.publish_free_space(perception)
-        topics.offer_pictures(frame, perception)
+        result = FrameResult(ReadyFrame(QueuedMessage("front", None, 0), prepared, b"", 1.0, 0), perception, None, 0)
+        result.hand_over()
+        for sink in sinks:
+            sink.publish(result)
         return set(made)
 
-    assert follow_up() == set()
-    for kind, message_type in KINDS.items():
-        subscription = peer.listen(message_type, f"/perception/front/{kind}")
-        peer.until(lambda kind=kind: follow_up() == {kind}, f"{kind} is made, and nothing else")
+    assert publish() == set()
+    for topic, message_type in TOPICS.items():
+        subscription = peer.listen(message_type, f"/perception/{topic}")
+        peer.until(lambda topic=topic: publish() == {topic}, f"{topic} is made, and nothing else")
         peer.node.destroy_subscription(subscription)
-        peer.until(lambda: follow_up() == set(), "nothing is made")
+        peer.until(lambda: publish() == set(), "nothing is made")
     node.finalize()
     node.destroy_node()

@@ -17,12 +17,12 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, RegionOfInterest
 from tiny_student import CONTRACT
 
 from ros_kd_perception.bags.reader import BagReader, decode_message
-from ros_kd_perception.free_space.finder import FreeSpaceFinder
-from ros_kd_perception.free_space.ground_scan import Beams, CameraPose
-from ros_kd_perception.free_space.parameters import FreeSpaceParameters, ScanParameters
+from ros_kd_perception.free_space.ground_scan import CameraPose
+from ros_kd_perception.free_space.parameters import FREE_SPACE_PARAMETERS
 from ros_kd_perception.replay import main as replay
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.tf_mounting import TfMounting
+from ros_kd_perception.ros.topics.topic_sink import SinkContext
 from ros_kd_perception.sample_drive import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 
@@ -158,16 +158,16 @@ def test_diagnostics_say_why_there_is_no_scan_and_it_recovers(peer: Peer, start_
 
 def test_whatever_goes_wrong_with_a_calibration_is_told_and_ends_the_scan() -> None:
     node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
-    pose = CameraPose.from_mounting(0.0, 0.0, 1.45, 0.0, 5.0, 0.0)
-    scan = ScanParameters("base_link", Beams.from_increment(1.0, 10.0, 8.0), rectified=False, pose=pose)
-    finder = FreeSpaceFinder(FreeSpaceParameters(scans={"front": scan}), CONTRACT)
     warnings: list[str] = []
-    topics = FreeSpaceTopics(node, ["front"], finder, SimpleNamespace(), warnings.append)
+    values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
+        "scan.enabled": True, "front.mounting.height_m": 1.45, "front.mounting.pitch_deg": 5.0
+    }  # fmt: skip
+    topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), warnings.append))
     topics._calibrate("front", camera_info())
     assert topics.statuses()[0].message.startswith("sees from")
     topics._calibrate("front", SimpleNamespace())  # AttributeError
     assert "no attribute" in topics.statuses()[0].message
-    assert finder.scan("front") is None
+    assert topics._finder.scan("front") is None
     assert len(warnings) == 1
     topics._calibrate("front", camera_info())
     assert topics.statuses()[0].message.startswith("sees from")

@@ -138,7 +138,7 @@ def test_times_are_of_the_clock_topic_under_sim_time(peer: Peer, environment: di
     def received(kind: str) -> int:
         return sum(entry.kind == kind for entry in read_traffic(log))
 
-    peer.until(lambda: received("segmentation_labels") == 1, "the latched table arrives, before there is any time")
+    peer.until(lambda: received("segmentation/label_info") == 1, "the latched table arrives, before there is any time")
     for stamp in range(1, 200):
         clock.publish(time_message)
         publisher.publish(stamp)

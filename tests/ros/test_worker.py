@@ -13,41 +13,47 @@ from sensor_msgs.msg import Image
 
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, CameraLink, FrameTimes, Level, worker_problem
-from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
 from ros_kd_perception.scheduling.worker import PerceptionWorker
-from ros_kd_perception.structures import Frame, Perception
 from ros_kd_perception.system.warning_throttle import WARNING_PERIOD_S
 
 T0 = 1_700_000_000_000_000_000
 
 
-class Results:
-    """Keeps what the worker publishes."""
+class Results(ResultSink):
+    """The first sink: keeps the stamps of the frames that it gets."""
+
+    name = "results"
 
     def __init__(self) -> None:
-        self.segmentations: list[int] = []
-        self.pictures_offered = 0
-        self.times_fail = False
+        self.stamps_ns: list[int] = []
+        self.fails = False
         self.arrived = threading.Condition()
 
-    def publish(self, segmentation: Any, detections: Any) -> None:
+    def publish(self, result: FrameResult) -> None:
+        if self.fails:
+            raise RuntimeError("the middleware is out of memory")
+        result.hand_over()
         with self.arrived:
-            self.segmentations.append(segmentation.header.stamp.nanosec)
+            self.stamps_ns.append(result.perception.stamp_ns - T0)
             self.arrived.notify_all()
 
-    def publish_times(self, times: FrameTimes) -> None:
-        if self.times_fail:
+
+class Output(ResultSink):
+    """Another sink: keeps the times of the frames that it gets."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name  # type: ignore[misc]
+        self.times: list[FrameTimes] = []
+        self.fails = False
+
+    def publish(self, result: FrameResult) -> None:
+        if self.fails:
             raise RuntimeError("the context is invalid")
-
-    def publish_free_space(self, perception: Perception) -> None:
-        pass
-
-    def offer_pictures(self, frame: Frame, perception: Perception) -> None:
-        self.pictures_offered += 1
+        self.times.append(result.times)
 
 
 class Rig:
@@ -55,14 +61,14 @@ class Rig:
         self.mailbox: Mailbox[Image] = Mailbox(["front"])
         self.model = OnnxModel.open(model, device="cpu", intra_op_threads=1)
         self.results = Results()
+        self.outputs = [Output("scan"), Output("overlay")]
         self.health = CameraHealth("front", 2000)
         self.warnings: list[str] = []
         self.now_ns = T0
         self.worker = PerceptionWorker(
             self.mailbox,
             Perceiver(self.model),
-            MessageBuilder(rclpy_message_types(), self.model.contract, reuse_parts=True),
-            {"front": self.results},
+            [self.results, *self.outputs],
             {"front": self.health},
             StampAge(stamp_age_ms, lambda: self.now_ns, self.warnings.append),
             self.warnings.append,
@@ -89,13 +95,14 @@ def rig(tiny_student: Path) -> Rig:
 
 def test_a_message_is_published_counted_and_timed(rig: Rig) -> None:
     rig.process(image_message(camera_picture(), T0 + 7))
-    assert rig.results.segmentations == [7]
-    assert rig.results.pictures_offered == 1
+    assert rig.results.stamps_ns == [7]
     counts = rig.mailbox.counts()["front"]
     assert (counts.received, counts.published, counts.dropped) == (1, 1, {})
     status = rig.health.status(time.monotonic_ns(), counts, CameraLink("/front/image_raw", 1), 0)
     values = dict(status.values)
     assert 0 < float(values["processing_ms.p50"]) <= float(values["latency_ms.p50"]) < 1000
+    for output in rig.outputs:
+        assert [f"{times.latency_ms:.2f}" for times in output.times] == [values["latency_ms.p50"]]
 
 
 def test_a_frame_on_which_the_network_fails_is_lost_and_the_next_is_not(
@@ -110,17 +117,31 @@ def test_a_frame_on_which_the_network_fails_is_lost_and_the_next_is_not(
             rig.process(image_message(camera_picture(), T0 + stamp))
     rig.process(image_message(camera_picture(), T0 + 20))
     assert rig.drops == {"failed": 20}
-    assert rig.results.segmentations == [20]
+    assert rig.results.stamps_ns == [20]
     assert len(rig.warnings) == 1  # throttled
     assert "the device fell off the bus" in rig.warnings[0]
 
 
-def test_a_failure_after_the_results_are_out_is_told_and_loses_nothing(rig: Rig) -> None:
-    rig.results.times_fail = True
+def test_a_frame_whose_first_sink_fails_is_lost_and_no_other_sink_gets_it(rig: Rig) -> None:
+    rig.results.fails = True
+    rig.process(image_message(camera_picture(), T0 + 1))
+    rig.results.fails = False
+    rig.process(image_message(camera_picture(), T0 + 2))
+    assert rig.drops == {"failed": 1}
+    assert rig.results.stamps_ns == [2]
+    assert [len(output.times) for output in rig.outputs] == [1, 1]
+    assert "the middleware is out of memory" in rig.warnings[0]
+
+
+def test_a_failure_of_another_sink_is_logged_and_costs_no_other_sink_a_frame(rig: Rig) -> None:
+    rig.outputs[0].fails = True
     rig.process(image_message(camera_picture(), T0 + 1))
     rig.process(image_message(camera_picture(), T0 + 2))
-    assert rig.results.segmentations == [1, 2]
+    assert rig.results.stamps_ns == [1, 2]
     assert rig.drops == {}
+    assert len(rig.outputs[1].times) == 2
+    assert len(rig.warnings) == 1  # throttled
+    assert "failed to publish scan of front: " in rig.warnings[0]
     assert "the context is invalid" in rig.warnings[0]
 
 
@@ -140,8 +161,8 @@ def test_the_thread_starts_again_after_a_stop_and_forgets_old_stamps(rig: Rig) -
         assert worker_problem(rig.worker.liveness()) == ""
         with rig.results.arrived:
             rig.mailbox.put("front", image_message(camera_picture(), T0 + 5))
-            assert rig.results.arrived.wait_for(lambda: rig.results.segmentations == [5], 10)
-            rig.results.segmentations.clear()
+            assert rig.results.arrived.wait_for(lambda: rig.results.stamps_ns == [5], 10)
+            rig.results.stamps_ns.clear()
         assert rig.worker.stop(10)
         assert not rig.worker.liveness().alive
         rig.mailbox.put("front", image_message(camera_picture(), T0 + 6))
@@ -155,7 +176,7 @@ def test_stamps_older_than_the_limit_are_dropped(tiny_student: Path) -> None:
     rig.now_ns = T0 + 150 * 10**6
     rig.process(image_message(camera_picture(), T0 + 1))
     assert rig.drops == {"stale": 1}
-    assert rig.results.segmentations == [0]
+    assert rig.results.stamps_ns == [0]
 
 
 def test_stamps_of_another_clock_suspend_the_limit_with_one_warning(tiny_student: Path) -> None:
@@ -163,7 +184,7 @@ def test_stamps_of_another_clock_suspend_the_limit_with_one_warning(tiny_student
     rig.now_ns = T0 + 3600 * 10**9
     for stamp in range(3):
         rig.process(image_message(camera_picture(), T0 + stamp))
-    assert rig.results.segmentations == [0, 1, 2]
+    assert rig.results.stamps_ns == [0, 1, 2]
     assert len(rig.warnings) == 1
     assert "use_sim_time" in rig.warnings[0]
     rig.process(image_message(camera_picture(), rig.now_ns))

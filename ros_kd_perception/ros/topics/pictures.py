@@ -1,79 +1,89 @@
-"""Pictures: what is made of a perception only while somebody looks, each kind in a side thread of its own."""
+"""PictureTopics: overlays and PNG masks, made only for subscribers and each in a side thread of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
 
 from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
+from ros_kd_perception.free_space.parameters import read_free_space_parameters
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
+from ros_kd_perception.scheduling.result_sink import FrameResult
 from ros_kd_perception.scheduling.side_thread import SideThread
 from ros_kd_perception.structures import Frame, Perception
 
-Publish = Callable[[str, Any], None]
-"""Takes the camera and the finished message."""
-
-Look = tuple[ModelContract, MessageBuilder]
-"""Names and colours of the classes of the model that saw it, and the builder for its messages."""
+_PICTURE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
-class Pictures:
-    """Draws overlays and packs masks as PNG; neither waits for the other, and nobody waits for either.
+@dataclass(frozen=True)
+class _PictureRequest:
+    """A picture to make of a frame.
 
-    Args:
-        cameras: their names.
-        contract: names and colours of the classes.
-        builder: for the messages.
-        finder: of the free space that overlays show.
-        publish_overlay: of sensor_msgs/Image.
-        publish_png: of sensor_msgs/CompressedImage.
-        warn: logs one sentence.
+    The model may change while it waits, so it keeps the class names, the builder and the drivable classes of the model
+    that perceived the frame.
     """
 
-    def __init__(
-        self,
-        cameras: Sequence[str],
-        contract: ModelContract,
-        builder: MessageBuilder,
-        finder: FreeSpaceFinder,
-        publish_overlay: Publish,
-        publish_png: Publish,
-        warn: Callable[[str], object],
-    ) -> None:
-        self._look = (contract, builder)
+    frame: Frame
+    perception: Perception
+    contract: ModelContract
+    builder: MessageBuilder
+    finder: FreeSpaceFinder
 
-        def draw(camera: str, seen: tuple[Frame, Perception, Look]) -> None:
-            frame, perception, (contract, builder) = seen
-            picture = draw_overlay(frame.image_bgr, perception, contract, finder.boundary(perception))
-            publish_overlay(camera, builder.overlay(perception, picture))
 
-        def pack(camera: str, seen: tuple[Perception, Look]) -> None:
-            perception, (_, builder) = seen
-            publish_png(camera, builder.segmentation_png(perception))
+class PictureTopics(TopicSink):
+    """Publishes `~/<camera>/overlay` and `~/<camera>/segmentation/compressed`.
 
-        self._overlays = SideThread("overlay", cameras, draw, warn)
-        self._masks = SideThread("PNG mask", cameras, pack, warn)
+    The thread that runs the network only leaves a request. A frame that comes while a picture of its camera waits takes
+    the place of that one.
+    """
 
-    def change_over(self, contract: ModelContract, builder: MessageBuilder) -> None:
-        """What is offered from now on was seen by another model; for the thread that offers."""
-        self._look = (contract, builder)
+    name = "pictures"
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self._free_space = read_free_space_parameters(context.values.get, context.cameras)
+        self._finder = FreeSpaceFinder(self._free_space, context.contract)
+        self._overlays = {c: self.publisher(Image, f"~/{c}/overlay", _PICTURE_QOS) for c in context.cameras}
+        # image_transport looks for the `compressed` transport of the mask under this name.
+        self._pngs = {
+            c: self.publisher(CompressedImage, f"~/{c}/segmentation/compressed", _PICTURE_QOS) for c in context.cameras
+        }
+        self._drawing: SideThread[_PictureRequest] = SideThread("overlay", context.cameras, self._draw, context.warn)
+        self._packing: SideThread[_PictureRequest] = SideThread("PNG mask", context.cameras, self._pack, context.warn)
 
     def start(self) -> None:
-        """Begin to make what is offered."""
-        self._overlays.start()
-        self._masks.start()
+        """Start both threads."""
+        self._drawing.start()
+        self._packing.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Forget what waits and end the threads."""
-        self._overlays.stop(timeout_s)
-        self._masks.stop(timeout_s)
+        """Drop the requests that wait and end the threads."""
+        self._drawing.stop(timeout_s)
+        self._packing.stop(timeout_s)
 
-    def offer_overlay(self, frame: Frame, perception: Perception) -> None:
-        """Leave a frame and what was seen in it; never waits."""
-        self._overlays.offer(frame.camera, (frame, perception, self._look))
+    def change_model(self, contract: ModelContract, builder: MessageBuilder) -> None:
+        """Make pictures of the new model's frames with its names, colours and drivable classes."""
+        super().change_model(contract, builder)
+        self._finder = FreeSpaceFinder(self._free_space, contract)
 
-    def offer_png(self, perception: Perception) -> None:
-        """Leave a perception whose mask is to be packed; never waits."""
-        self._masks.offer(perception.camera, (perception, self._look))
+    def publish(self, result: FrameResult) -> None:
+        """Request the pictures that have a subscriber. Never waits."""
+        camera = result.frame.camera
+        for publishers, thread in ((self._overlays, self._drawing), (self._pngs, self._packing)):
+            if publishers[camera].get_subscription_count():
+                request = _PictureRequest(result.frame, result.perception, self.contract, self.builder, self._finder)
+                thread.offer(camera, request)
+
+    def _draw(self, camera: str, request: _PictureRequest) -> None:
+        perception = request.perception
+        boundary = request.finder.boundary(perception)
+        picture_bgr = draw_overlay(request.frame.image_bgr, perception, request.contract, boundary)
+        self._overlays[camera].publish(request.builder.overlay(perception, picture_bgr))
+
+    def _pack(self, camera: str, request: _PictureRequest) -> None:
+        self._pngs[camera].publish(request.builder.segmentation_png(request.perception))

@@ -1,70 +1,79 @@
-"""Shadow: shows a share of the frames to a candidate model as well, and publishes how far the two agree."""
+"""ShadowTopic: runs a share of the frames through a second model as well, and publishes how far the two agree."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
 
 from ros_kd_perception.candidates.agreement import Agreement, ClassNames
 from ros_kd_perception.candidates.shadow_process import ShadowFailed, ShadowProcess
 from ros_kd_perception.health.status import Level, Status
+from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.parameters.rules import Declaration
+from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
+from ros_kd_perception.scheduling.result_sink import FrameResult
 from ros_kd_perception.scheduling.side_thread import SideThread
 from ros_kd_perception.structures import Frame, Perception
 
-_REMEMBERED = 300  # frames that diagnostics speak of
+_REMEMBERED = 300  # compared frames that diagnostics summarise
 
 _Item = tuple[Frame, Perception, ClassNames]
 
 
-class Shadow:
-    """Off while `shadow_model` is empty or `shadow_share` is 0.
+class ShadowTopic(TopicSink):
+    """Publishes `~/shadow/agreement`: how far a second model agrees with the active one.
 
-    The thread that perceives only ever leaves references here; frames that come while the shadow is busy are not
-    shown to it. A shadow that was refused or died stays off until `shadow_model` is set again.
-
-    Args:
-        node: for the topic.
-        cameras: their names.
-        contract: of the active model.
-        model: path of the shadow's file.
-        share: of the frames, 0..1.
-        warn: logs one sentence.
+    Off while `shadow_model` is empty or `shadow_share` is 0. The thread that runs the network only leaves references
+    here. Frames that come while the shadow is busy are not compared. A shadow that was refused or died stays off until
+    `shadow_model` is set again.
     """
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        cameras: Sequence[str],
-        contract: ModelContract,
-        model: str,
-        share: float,
-        warn: Callable[[str], object],
-    ) -> None:
-        self._node = node
-        self._names = ClassNames.of(contract)
-        self._model, self._share = model, share
-        self._warn = warn
-        self._due = dict.fromkeys(cameras, 0.0)
-        self._topic = node.create_lifecycle_publisher(DiagnosticArray, "~/shadow/agreement", 10)
-        self._thread: SideThread[_Item] = SideThread("shadow comparison", cameras, self._compare, warn)
+    name = "shadow comparison"
+    parameters: ClassVar[Mapping[str, Declaration]] = {
+        "shadow_model": Declaration(
+            "",
+            "Path of a second student that sees a share of the frames at the lowest priority, on the CPU; only how far "
+            "it agrees with the active one is published, on ~/shadow/agreement and /diagnostics. Empty: none.",
+            read_only=False,
+            is_file=True,
+        ),
+        "shadow_share": Declaration(
+            0.1,
+            "Share of each camera's frames that shadow_model sees, 0..1; frames that come while it is busy are left "
+            "out.",
+            minimum=0.0,
+            maximum=1.0,
+            read_only=False,
+        ),
+    }
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self._names = ClassNames.of(context.contract)
+        self._model: str = context.values["shadow_model"]
+        self._share: float = context.values["shadow_share"]
+        self._warn = context.warn
+        self._due = dict.fromkeys(context.cameras, 0.0)
+        self._publisher = self.publisher(DiagnosticArray, "~/shadow/agreement", QoSProfile(depth=10))
+        self._thread: SideThread[_Item] = SideThread("shadow comparison", context.cameras, self._compare, context.warn)
         self._lock = threading.Lock()
         self._process: ShadowProcess | None = None
-        self._name = ""  # of the model that is open
+        self._model_name = ""  # of the model that is open
         self._problem = ""
         self._setting = 0  # counts how often the shadow was set
         self._agreements: deque[Agreement] = deque(maxlen=_REMEMBERED)
         self._compared = 0
 
     def start(self) -> None:
-        """Begin to compare what is offered."""
+        """Start to compare frames."""
         self._problem = ""
         self._agreements.clear()
         self._thread.start()
@@ -74,30 +83,28 @@ class Shadow:
         self._thread.close()
         self._end_process()
         self._thread.stop(timeout_s)
-        self._end_process()  # one that the thread may have started in between
-
-    def destroy(self) -> None:
-        """Take the topic off the graph."""
-        self._node.destroy_lifecycle_publisher(self._topic)
+        self._end_process()  # the thread may have started another one in between
 
     def change(self, values: Mapping[str, Any]) -> None:
-        """Take over new values of `shadow_model` and `shadow_share`."""
+        """Apply new values of `shadow_model` and `shadow_share`."""
         if "shadow_share" in values:
             self._share = values["shadow_share"]
         if "shadow_model" in values:
-            self._setting += 1  # first: what is compared right now fails, and that is no problem of the new one
+            self._setting += 1  # first: the comparison under way fails, and that is not a problem of the new shadow
             self._model = values["shadow_model"]
             self._problem, self._compared = "", 0
             self._agreements.clear()
             self._end_process()
 
-    def change_over(self, contract: ModelContract) -> None:
-        """What is offered from now on was seen by another active model; for the thread that offers."""
+    def change_model(self, contract: ModelContract, builder: MessageBuilder) -> None:
+        """Compare with the new active model from the next frame on."""
+        super().change_model(contract, builder)
         self._names = ClassNames.of(contract)
         self._agreements.clear()
 
-    def offer(self, frame: Frame, perception: Perception) -> None:
-        """Leave a frame and what was seen in it, if it is the shadow's turn; never waits."""
+    def publish(self, result: FrameResult) -> None:
+        """Leave a frame for comparison if it is the shadow's turn. Never waits."""
+        frame, perception = result.frame, result.perception
         if not self._model or self._problem:
             return
         self._due[frame.camera] += self._share
@@ -106,7 +113,7 @@ class Shadow:
             self._thread.offer(frame.camera, (frame, perception, self._names))
 
     def statuses(self) -> list[Status]:
-        """One, where a shadow is set."""
+        """Return one status if a shadow is set."""
         model, agreements = self._model, list(self._agreements)
         if not model:
             return []
@@ -134,7 +141,7 @@ class Shadow:
             ("inference_ms.p95", f"{np.percentile(latencies, 95):.2f}"),
         ]
         text = (
-            f"{self._name} agrees with the active model in {np.mean(shares):.1%} of the pixels, {matched} of its "
+            f"{self._model_name} agrees with the active model in {np.mean(shares):.1%} of the pixels, {matched} of its "
             f"{shadow} boxes match {active} active ones"
         )
         return [Status(Level.OK, "shadow", text, values=tuple(values))]
@@ -156,7 +163,7 @@ class Shadow:
         if setting == self._setting:
             self._agreements.append(agreement)
             self._compared += 1
-            self._publish(frame, agreement)
+            self._publish_agreement(frame, agreement)
 
     def _running(self, model: str) -> ShadowProcess:
         with self._lock:
@@ -165,7 +172,7 @@ class Shadow:
                     return self._process
                 self._process.close()
             self._process = process = ShadowProcess(model)
-        self._name = process.wait_until_ready()
+        self._model_name = process.wait_until_ready()
         return process
 
     def _end_process(self) -> None:
@@ -174,7 +181,7 @@ class Shadow:
         if process is not None:
             process.close()
 
-    def _publish(self, frame: Frame, agreement: Agreement) -> None:
+    def _publish_agreement(self, frame: Frame, agreement: Agreement) -> None:
         seconds, nanoseconds = divmod(frame.stamp_ns, 10**9)
         array = DiagnosticArray()
         array.header.stamp = Time(sec=seconds, nanosec=nanoseconds)
@@ -182,5 +189,5 @@ class Shadow:
         values = [
             KeyValue(key=key, value="-" if value is None else f"{value:.6g}") for key, value in vars(agreement).items()
         ]
-        array.status = [DiagnosticStatus(level=b"\x00", name=frame.camera, message=self._name, values=values)]
-        self._topic.publish(array)
+        array.status = [DiagnosticStatus(level=b"\x00", name=frame.camera, message=self._model_name, values=values)]
+        self._publisher.publish(array)

@@ -1,0 +1,105 @@
+"""The result topics of a camera, in one table: what a replay writes, and what `record_perception` records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ros_kd_perception.free_space.finder import FreeSpaceFinder
+from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.structures import Int32Array, Perception
+
+IMAGE = "sensor_msgs/msg/Image"
+
+
+class NoMessage(ValueError):
+    """A frame cannot have a message on a topic; the text is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class PerceivedFrame:
+    """What the messages of one frame are built from.
+
+    Attributes:
+        perception: What the model saw in the frame.
+        builder: Builds messages with the classes of the model.
+        finder: Finds the free space; None if no parameters for it are given.
+    """
+
+    perception: Perception
+    builder: MessageBuilder
+    finder: FreeSpaceFinder | None = None
+
+    @cached_property
+    def boundary(self) -> Int32Array | None:
+        """The boundary of the free space, a row for each column of the image; None without a finder."""
+        return None if self.finder is None else self.finder.boundary(self.perception)
+
+
+@dataclass(frozen=True)
+class FrameTopic:
+    """A topic of a camera with one message for each frame.
+
+    Attributes:
+        name: Name of the topic below `~/<camera>/`.
+        type_name: Full name of its message type.
+        build: Builds the message of a frame. Returns None if the topic has no message for it, raises `NoMessage` if
+            something is wrong that the user can mend.
+        recorded: Whether `record_perception` records it.
+    """
+
+    name: str
+    type_name: str
+    build: Callable[[PerceivedFrame], Any | None]
+    recorded: bool = False
+
+
+@dataclass(frozen=True)
+class LabelTopic:
+    """A latched topic of a camera that names the classes, with one message for each model.
+
+    Attributes:
+        name: Name of the topic below `~/<camera>/`.
+        build: Builds the message for a score threshold.
+    """
+
+    name: str
+    build: Callable[[MessageBuilder, float], Any]
+    type_name: str = "vision_msgs/msg/LabelInfo"
+
+
+def _free_space(frame: PerceivedFrame) -> Any | None:
+    return None if frame.boundary is None else frame.builder.free_space(frame.perception, frame.boundary)
+
+
+def _scan(frame: PerceivedFrame) -> Any | None:
+    camera, finder = frame.perception.camera, frame.finder
+    scan = None if finder is None else finder.scan(camera)
+    if finder is None or scan is None:
+        return None
+    try:
+        ranges = finder.ranges(frame.perception)
+    except ValueError as error:
+        raise NoMessage(str(error)) from None
+    if ranges is None:
+        return None
+    return frame.builder.scan(frame.perception, finder.parameters.scans[camera].frame_id, scan, ranges)
+
+
+FRAME_TOPICS = (
+    FrameTopic("segmentation", IMAGE, lambda frame: frame.builder.segmentation(frame.perception), recorded=True),
+    FrameTopic(
+        "detections",
+        "vision_msgs/msg/Detection2DArray",
+        lambda frame: frame.builder.detections(frame.perception),
+        recorded=True,
+    ),
+    FrameTopic("free_space", IMAGE, _free_space),
+    FrameTopic("scan", "sensor_msgs/msg/LaserScan", _scan),
+)
+LABEL_TOPICS = (
+    LabelTopic("segmentation/label_info", lambda builder, _: builder.segmentation_labels()),
+    LabelTopic("detections/label_info", lambda builder, score_threshold: builder.detection_labels(score_threshold)),
+)

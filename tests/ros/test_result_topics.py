@@ -1,0 +1,31 @@
+"""The tables of topics against a running node: what it publishes, what is written and what README.md lists agree."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from checkout import ROOT
+from ros_graph import Peer
+
+from ros_kd_perception.messages.topics import FRAME_TOPICS, LABEL_TOPICS
+
+TOPIC_ROW = re.compile(r"^\| `~/<camera>/([^`]+)` \| (\w+)/(\w+) \|", re.MULTILINE)
+
+
+def test_the_topics_of_a_camera_are_those_of_the_tables(peer: Peer, start_node: Any) -> None:
+    start_node(**{"scan.enabled": True, "front.mounting.height_m": 1.5})
+    peer.until_active()
+
+    def published() -> dict[str, str]:
+        found = peer.node.get_publisher_names_and_types_by_node("perception", "/")
+        prefix = "/perception/front/"
+        return {topic.removeprefix(prefix): kind for topic, [kind] in found if topic.startswith(prefix)}
+
+    documented = {
+        topic: f"{package}/msg/{kind}"
+        for topic, package, kind in TOPIC_ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    }
+    peer.until(lambda: published() == documented, "the node publishes what README.md lists, and nothing else")
+    for row in (*FRAME_TOPICS, *LABEL_TOPICS):
+        assert documented[row.name] == row.type_name
