@@ -1,8 +1,8 @@
 """Perceiver: frames in, perceptions out. Start reading here.
 
-A frame is letterboxed into the network's input (`preprocess`), the student runs (`onnx_model`), and what it saw comes
-back in the geometry of the frame. The node (`ros/`) and `replay` call the same `perceive`, so that what a bag shows is
-what the vehicle saw. Nothing here knows ROS.
+A frame is letterboxed into the network's input (`model/letterbox.py`), the student runs (`model/onnx_model.py`), and
+its outputs are mapped back to the geometry of the frame. The node (`ros/`) and `replay.py` both use this class, so a
+replay of a bag gives the results that the vehicle had. This module does not depend on ROS.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ _WARM_UP_RUNS = 3
 
 
 class DivergedOutput(ValueError):
-    """The network made numbers of a frame that are none; the text is one sentence."""
+    """The network output for a frame contains NaN or infinity. The text is one sentence."""
 
 
 @dataclass(frozen=True)
 class PreparedFrame:
-    """A frame together with the network input that was made of it.
+    """A frame with its network input.
 
     Attributes:
-        frame: as it came.
-        network_input: uint8 `[H, W, 3]`, channels as the contract says; must stay as it is until the network has run.
-        input_spec: of the contract that it was made for.
-        geometry: where the frame lies in it.
-        preprocess_ms: how long that took.
+        frame: The frame.
+        network_input: uint8 `[H, W, 3]`, channels in the order of the contract. Must not change until the network has
+            run.
+        input_spec: Input of the contract for which it was prepared.
+        geometry: Position and size of the frame in the network input.
+        preprocess_ms: Duration of the preparation, milliseconds.
     """
 
     frame: Frame
@@ -48,16 +49,19 @@ class PreparedFrame:
 
 
 class Perceiver:
-    """Runs one model on frames of any size, from one thread; `prepare` may be called from others.
+    """Runs one model on frames of any size.
+
+    Use it from one thread. Only `prepare` may be called from several threads.
 
     Attributes:
-        model: the verified model.
-        score_threshold: boxes under it are left out, 0..1; may be changed between frames.
+        model: The model that it runs.
+        score_threshold: Boxes with a lower score are left out, 0..1. May be changed between frames.
 
     Args:
-        model: as above.
-        score_threshold: as above; None for the contract's.
-        new_class_map: gives the memory for a class map of so many rows and columns; None: fresh memory.
+        model: The verified model to run.
+        score_threshold: First value of the attribute; None for the threshold of the contract.
+        new_class_map: Returns the memory for a class map, uint8 `[rows, columns]`. None to allocate new memory for each
+            frame.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class Perceiver:
         self.model = model
         contract = model.contract
         self.score_threshold = contract.detections.score_threshold if score_threshold is None else score_threshold
-        # Reused for every frame: a fresh buffer costs page faults.
+        # Used for every frame, because a new buffer costs page faults.
         self._input = np.empty((1, contract.input.height, contract.input.width, 3), np.uint8)
         self._new_class_map = new_class_map
         self._label_ids = np.array([c.id for c in contract.detections.classes], np.int32)
@@ -93,7 +97,7 @@ class Perceiver:
         """Run on empty frames until buffers and kernels of every batch size are set up.
 
         Returns:
-            Milliseconds of the last run, on one frame.
+            Duration of the last run, on one frame, in milliseconds.
         """
         self._input.fill(self.model.contract.input.pad_value)
         started = time.perf_counter()
@@ -105,11 +109,12 @@ class Perceiver:
         return (time.perf_counter() - started) * 1e3
 
     def prepare(self, frame: Frame, out: UInt8Array | None = None) -> PreparedFrame:
-        """Make the network input of a frame; safe for any number of threads, each with an `out` of its own.
+        """Make the network input of a frame. Safe in several threads if each has its own `out`.
 
         Args:
-            frame: of any size.
-            out: uint8 `[H, W, 3]`, C-contiguous, to be overwritten; None or one that does not fit: a new one.
+            frame: A frame of any size.
+            out: Buffer to overwrite, uint8 `[H, W, 3]`, C-contiguous. A new one is allocated if it is None or has
+                another shape.
         """
         started = time.perf_counter()
         spec = self.model.contract.input
@@ -121,20 +126,23 @@ class Perceiver:
         return PreparedFrame(frame, out, spec, geometry, (time.perf_counter() - started) * 1e3)
 
     def perceive(self, frames: Sequence[Frame]) -> list[Perception]:
-        """Perceive frames, one after the other (batching is slower on a CPU), in their order.
+        """Perceive frames one after the other, because batches are slower on a CPU.
+
+        Returns:
+            A perception for each frame, in the order of the frames.
 
         Raises:
-            DivergedOutput: nothing can be said of one of them.
+            DivergedOutput: The network output for one of the frames contains NaN or infinity.
         """
         return [self._perceive_one(self.prepare(frame, self._input[0])) for frame in frames]
 
     def perceive_prepared(self, prepared: Sequence[PreparedFrame]) -> list[Perception]:
-        """As `perceive`, of frames that were prepared before, be it for another model: those are prepared again.
+        """Perceive prepared frames, in batches of up to the model's `max_batch`, which is 1 on a CPU.
 
-        They run in batches of up to the model's `max_batch`, which is 1 on a CPU.
+        Frames that were prepared for a different model are prepared again.
 
         Raises:
-            DivergedOutput: nothing can be said of one of them.
+            DivergedOutput: The network output for one of the frames contains NaN or infinity.
         """
         spec, size = self.model.contract.input, self.model.max_batch
         perceptions: list[Perception] = []
@@ -181,14 +189,14 @@ class Perceiver:
         scores, labels = outputs.scores[row], outputs.labels[row]
         boxes = boxes_to_source(outputs.boxes_xyxy[row], geometry)
         kept = scores >= self.score_threshold
-        kept &= (labels[:, None] == self._label_ids).any(axis=1)  # np.isin costs as much as all the rest
-        kept &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box wholly in the padding is clipped to nothing
+        kept &= (labels[:, None] == self._label_ids).any(axis=1)  # np.isin would take as long as the whole rest
+        kept &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box that lies in the padding has no area after clipping
         return Detections(boxes[kept], scores[kept], labels[kept])
 
 
 def _check_finite(outputs: NetworkOutputs, row: int) -> None:
-    # NaN compares false: without this a network that overflows would say that nothing is there, and a class map, which
-    # cannot hold NaN, that all is of the first class. Its uncertainty comes of the same logits.
+    # Comparisons with NaN are false, so an overflowing network would report no boxes. Its class map cannot hold NaN and
+    # would show the first class everywhere; the uncertainty is computed from the same logits and shows the NaN.
     for name, values in (
         ("scores", outputs.scores[row]),
         ("boxes", outputs.boxes_xyxy[row]),

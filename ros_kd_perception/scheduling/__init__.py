@@ -1,1 +1,1 @@
-"""Whose frame is next, and in which thread: mailboxes, preparation, the worker."""
+"""Which frame is processed next, and in which thread: mailboxes, frame preparation, the worker, its sinks."""

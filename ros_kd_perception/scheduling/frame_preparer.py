@@ -1,12 +1,11 @@
-"""FramePreparer: decodes and letterboxes the next frame in turn while the network is busy with the one before.
+"""FramePreparer: decodes and letterboxes the next frame while the network runs on the one before.
 
-A frame prepared long ahead would have aged by a whole run of the network when its turn comes, and the newer ones that
-came meanwhile would go to waste; so preparation begins just in time for the end of the run in progress, as the runs
-before lead to expect it, and with the message that is the newest then.
+Preparation starts just in time for the expected end of the current run, with the message that is newest at that moment.
+A frame that is prepared earlier would be older by a whole run when its turn comes, although newer ones have arrived.
 
-A network that has nothing to do is not helped by handing a small image that needs no conversion from thread to thread:
-letterboxing it takes a third of a millisecond, and so may the handover. The network's thread then prepares it itself
-(`benchmarks/preparation.py`). Whatever takes longer is left to the pool: JPEG and PNG, other encodings, larger images.
+An idle network thread prepares small images that need no conversion itself. Letterboxing them takes a third of a
+millisecond, and handing them from thread to thread may take as long (`benchmarks/preparation.py`). The pool prepares
+everything that takes longer: JPEG and PNG, other encodings, larger images.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ from ros_kd_perception.perceiver import PreparedFrame
 from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
 from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 
-_REMEMBERED = 8  # runs and preparations that the next ones are judged by
+_REMEMBERED = 8  # number of past runs and preparations from which the next durations are predicted
 _MARGIN_NS = 1_000_000
-_LEAD = 1.5  # of the longest preparation remembered
-_QUICK_ENCODINGS = ("bgr8", "8UC3")  # the network's own
+_LEAD = 1.5  # factor on the longest remembered preparation
+_QUICK_ENCODINGS = ("bgr8", "8UC3")  # they need no conversion
 _QUICK_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
 class ReadyFrame:
-    """A frame that the network can run on at once.
+    """A frame that is ready for the network.
 
     Attributes:
-        queued: the message and when it came.
-        prepared: the frame and its network input.
-        sample: of the frame's picture, for `CameraWatch`.
-        preparation_ms: for decoding and letterboxing.
-        ready_ns: steady clock when it was ready.
+        queued: The message and its arrival time.
+        prepared: The frame and its network input.
+        sample: Sample of the picture, for `CameraWatch`.
+        preparation_ms: Time for decoding and letterboxing, milliseconds.
+        ready_ns: Steady clock when it was ready.
     """
 
     queued: QueuedMessage[Any]
@@ -54,17 +53,17 @@ class ReadyFrame:
 class FramePreparer:
     """A small pool of threads between the mailbox and the thread that runs the network.
 
-    At most `ahead` frames, each of another camera, are ready or in preparation; they come out in the order in which
-    they became ready. One that was overtaken by a newer frame of its camera, because the network ran longer than
-    expected, gives way to that one if it has waited for longer than a preparation takes.
+    At most `ahead` frames, each of a different camera, are ready or in preparation. They come out in the order in which
+    they became ready. If the network runs longer than expected, a ready frame that has waited for longer than a
+    preparation takes is replaced by a newer frame of its camera.
 
     Args:
-        mailbox: where messages wait, and where each is accounted for; opened and closed here.
-        prepare: makes the network input of a frame, in the buffer that it is given if that one fits.
-        drop: told camera, reason and sentence of a message that cannot be prepared.
-        threads: how many.
-        ahead: as above.
-        expected_run_ms: of the network, for the first frame; the runs themselves tell from then on.
+        mailbox: Holds the messages that wait, and counts what becomes of each. It is opened and closed here.
+        prepare: Makes the network input of a frame, in the given buffer if that one fits.
+        drop: Called with camera, reason and sentence for a message that cannot be prepared.
+        threads: Number of threads.
+        ahead: Largest number of frames that are ready or in preparation.
+        expected_run_ms: Expected duration of the first run of the network. Later runs are predicted from measured ones.
     """
 
     def __init__(
@@ -82,9 +81,9 @@ class FramePreparer:
         self._ahead = ahead
         self._due = threading.Condition(mailbox.lock)  # the pool waits here
         self._wanted = threading.Condition(mailbox.lock)  # the network's thread waits here
-        self._idle = False  # it does
+        self._idle = False  # True while the network's thread waits for a frame
         self._ready: deque[ReadyFrame] = deque()
-        self._held: set[str] = set()  # cameras of which a frame is ready or in preparation
+        self._held: set[str] = set()  # cameras with a frame that is ready or in preparation
         self._free: list[UInt8Array] = []
         self._current: list[ReadyFrame] = []
         self._busy_since_ns = 0
@@ -96,14 +95,14 @@ class FramePreparer:
         ]
 
     def start(self) -> None:
-        """Open the mailbox and begin."""
+        """Open the mailbox and start the threads."""
         self._mailbox.on_arrival = self._see_arrival
         self._mailbox.open()
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """Drop what waits and what is ready as `inactive`, for good; wakes everybody."""
+        """Drop waiting and ready frames as `inactive` and wake all threads. It cannot be started again."""
         with self._mailbox.lock:
             self._closed = True
             self._mailbox.close()
@@ -113,7 +112,7 @@ class FramePreparer:
             self._wanted.notify_all()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the threads to end after `close`; False if one does not in time."""
+        """Wait for the threads to end after `close`. Return False if one does not end in time."""
         deadline_s = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
@@ -121,11 +120,14 @@ class FramePreparer:
 
     @property
     def alive(self) -> bool:
-        """Whether every thread runs."""
+        """Whether every thread of the pool is alive."""
         return all(thread.is_alive() for thread in self._threads)
 
     def take(self) -> ReadyFrame | None:
-        """Wait for the next frame, done with the one taken before; None once closed. For the network's thread only."""
+        """Wait for the next frame. Return None once closed.
+
+        Only the network's thread may call this. The buffers of the frames that it took before are used again.
+        """
         while True:
             found = self._wait_for_frame()
             ready = self.prepare(found) if isinstance(found, QueuedMessage) else found
@@ -134,17 +136,17 @@ class FramePreparer:
                 return ready
 
     def take_batch(self, limit: int) -> list[ReadyFrame]:
-        """Frames of other cameras that are ready to run in one batch with the one just taken; never waits."""
+        """Take up to `limit` ready frames of other cameras, for one batch with the frame just taken. Never waits."""
         with self._mailbox.lock:
             more: list[ReadyFrame] = []
             while len(more) < limit and (ready := self._ready_in_time()) is not None:
                 more.append(ready)
             self._current += more
-            self._wake_pool()  # it may have looked while their cameras were held
+            self._wake_pool()  # it may have looked for messages while these cameras were held
             return more
 
     def prepare(self, queued: QueuedMessage[Any]) -> ReadyFrame | None:
-        """Decode and letterbox one message that was taken from the mailbox; None if it had to be dropped."""
+        """Decode and letterbox one message from the mailbox. Return None if it had to be dropped."""
         started_ns = time.monotonic_ns()
         with self._mailbox.lock:
             buffer = self._free.pop() if self._free else None
@@ -154,7 +156,7 @@ class FramePreparer:
         except BadFrame as error:
             self._drop(queued.camera, error.reason, str(error))
         except Exception:
-            # Out of memory, or a decoder's own idea of an error: this frame is lost, the next may do.
+            # Out of memory, or any error of a decoder: this frame is lost, the next one may work.
             self._drop(queued.camera, "failed", traceback.format_exc())
         else:
             ready_ns = time.monotonic_ns()
@@ -170,7 +172,7 @@ class FramePreparer:
             with self._mailbox.lock:
                 if ready is None:
                     self._held.discard(queued.camera)
-                    self._wanted.notify()  # another one of its camera may wait
+                    self._wanted.notify()  # another message of its camera may wait
                 elif self._closed:
                     self._mailbox.dropped(queued.camera, "inactive")
                 else:
@@ -196,7 +198,8 @@ class FramePreparer:
     def _until_due_s(self) -> float:
         if not self._busy_since_ns:
             return 0.0
-        # The shortest run and the longest preparation: rather a frame a little older than a network that waits.
+        # Assume the shortest run and the longest preparation: a frame that is a little older costs less than a network
+        # that waits.
         expected_end_ns = self._busy_since_ns + min(self._runs_ns)
         return (expected_end_ns - self._lead_ns() - time.monotonic_ns()) / 1e9
 
@@ -207,7 +210,7 @@ class FramePreparer:
     def _is_in_time(self, ready: ReadyFrame) -> bool:
         now_ns, camera = time.monotonic_ns(), ready.queued.camera
         overrun = now_ns - ready.ready_ns > 2 * self._lead_ns()
-        # First of all, for it keeps the camera's turn.
+        # This check comes first because the camera keeps its turn.
         if overrun and self._mailbox.give_up_for_newer(camera):
             return False
         if self._mailbox.is_too_old(ready.queued, now_ns):
@@ -246,7 +249,7 @@ class FramePreparer:
         self._current, self._busy_since_ns = [], 0
 
     def _see_arrival(self) -> bool:
-        # Only who can do something: whoever wakes up takes the interpreter from the others for a moment.
+        # Wake only a thread that can do something: each thread that wakes takes the interpreter for a moment.
         if self._idle and self._mailbox.waits(self._held, _is_quick):
             self._wanted.notify()
             return True

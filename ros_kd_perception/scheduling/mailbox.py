@@ -1,6 +1,6 @@
-"""Mailbox: the newest message of each camera waits here for its turn; every message is accounted for.
+"""Mailbox: holds the newest message of each camera until its turn, and counts what becomes of every message.
 
-Callbacks put, others take. For each camera and at any moment:
+Subscription callbacks put messages in, consumers take them out. For each camera and at any moment:
 `received == published + sum(dropped) + waiting + in_progress`.
 """
 
@@ -19,7 +19,13 @@ MessageT = TypeVar("MessageT")
 
 @dataclass(frozen=True)
 class QueuedMessage(Generic[MessageT]):
-    """A message out of the mailbox: `arrival_ns` is the steady clock when it came in."""
+    """A message from the mailbox.
+
+    Attributes:
+        camera: Name of its camera.
+        message: The message as it was put in.
+        arrival_ns: Steady clock when it was put in.
+    """
 
     camera: str
     message: MessageT
@@ -38,9 +44,16 @@ class _Slot(Generic[MessageT]):
 
 @dataclass
 class _Line:
-    """A camera's place in line: it may start again at `free_at` of virtual time, and was last served as number `last`.
+    """A camera's place in line, by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996).
 
-    Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) with a frame as the unit of service.
+    The unit of service is one frame.
+
+    Attributes:
+        weight: Turns of the camera for one turn of a camera of weight 1.
+        free_at: Virtual time from which on the camera may be served again.
+        last: Number of its last turn, counted over all cameras.
+        free_at_before: `free_at` before its last turn.
+        last_before: `last` before its last turn.
     """
 
     weight: float = 1.0
@@ -51,25 +64,26 @@ class _Line:
 
 
 class Mailbox(Generic[MessageT]):
-    """One slot a camera and fair turns: of equal weights, the camera that was served longest ago comes first.
+    """Holds one message for each camera and gives the cameras fair turns.
 
-    Where messages of all cameras wait, a camera of weight 2 has twice the turns of one of weight 1; a camera with
-    nothing waiting leaves its turns to the others and saves none up.
+    Among cameras of equal weight, the one that was served longest ago comes first. While messages of all cameras wait,
+    a camera of weight 2 gets twice the turns of a camera of weight 1. A camera without a message passes its turn on and
+    does not save it up.
 
-    Safe for any number of threads. Starts closed; `open` lets messages wait.
+    Safe for any number of threads. A new mailbox is closed: it drops messages until `open` is called.
 
     Attributes:
-        max_age_ms: messages that waited longer are dropped when their turn comes, 0 for no limit; may be changed.
-        lock: reentrant, guards all.
-        arrived: on that lock, notified when a message comes to wait or the mailbox is closed.
-        on_arrival: called under that lock when a message comes to wait, for a consumer that does not wait in `take`;
-            returns whether it woke an idle one.
+        max_age_ms: Messages that waited longer are dropped when their turn comes; 0 for no limit. May be changed.
+        lock: Reentrant lock that guards the whole mailbox.
+        arrived: Condition on `lock`, notified when a message starts to wait and when the mailbox is closed.
+        on_arrival: Callback for consumers that do not block in `take`, called under `lock` when a message starts to
+            wait. Returns True if it woke an idle consumer.
 
     Args:
-        cameras: their names.
-        max_age_ms: as the attribute says.
-        clock_ns: the steady clock.
-        weights: of cameras, positive; 1 unless given.
+        cameras: Names of the cameras.
+        max_age_ms: The first value of the attribute.
+        clock_ns: Returns the steady clock, nanoseconds.
+        weights: Positive weights by camera; 1 for cameras that are not in it.
     """
 
     def __init__(
@@ -93,10 +107,10 @@ class Mailbox(Generic[MessageT]):
             self.set_weight(camera, weight)
 
     def set_weight(self, camera: str, weight: float) -> None:
-        """Change how many turns a camera gets beside the others.
+        """Change how many turns a camera gets in relation to the others.
 
         Raises:
-            ValueError: a weight that is not positive.
+            ValueError: The weight is not positive.
         """
         if not weight > 0:
             raise ValueError(f"expected the weight of {camera} to be positive, got {weight}")
@@ -104,12 +118,12 @@ class Mailbox(Generic[MessageT]):
             self._lines[camera].weight = weight
 
     def open(self) -> None:
-        """Let messages wait from now on."""
+        """Keep messages from now on."""
         with self.lock:
             self._open = True
 
     def close(self) -> None:
-        """Drop what waits as `inactive`, and whatever comes until the next `open`; wakes the taker."""
+        """Drop all waiting messages as `inactive`, and new ones until the next `open`. Wakes the thread in `take`."""
         with self.lock:
             self._open = False
             for slot in self._slots.values():
@@ -119,13 +133,13 @@ class Mailbox(Generic[MessageT]):
             self.arrived.notify_all()
 
     def put(self, camera: str, message: MessageT) -> bool:
-        """Leave a message, replacing the one that waits; never blocks for longer than a lock.
+        """Put a message in. It replaces a waiting message of its camera. Blocks only for the lock.
 
         Returns:
-            Whether `on_arrival` woke an idle consumer.
+            True if `on_arrival` woke an idle consumer.
 
         Raises:
-            KeyError: a camera that the mailbox was not made for.
+            KeyError: The mailbox was not made for this camera.
         """
         arrival_ns = self._clock_ns()
         with self.lock:
@@ -142,16 +156,16 @@ class Mailbox(Generic[MessageT]):
             return self.on_arrival is not None and self.on_arrival()
 
     def count_lost(self, camera: str, count: int) -> None:
-        """Account for messages that were sent and never came here: received and dropped as `lost`."""
+        """Count messages that were sent but never arrived, as received and dropped for the reason `lost`."""
         with self.lock:
             slot = self._slots[camera]
             slot.received += count
             slot.dropped["lost"] = slot.dropped.get("lost", 0) + count
 
     def take(self, timeout_s: float | None = None) -> QueuedMessage[MessageT] | None:
-        """Wait for the next message in turn; None after `timeout_s` seconds, or at once when closed.
+        """Wait for the next message in turn. Return None after `timeout_s` seconds, or at once if closed.
 
-        The caller calls `published` or `dropped` for the message afterwards.
+        The caller must call `published` or `dropped` for the message afterwards.
         """
         with self.lock:
             deadline_ns = None if timeout_s is None else time.monotonic_ns() + int(timeout_s * 1e9)
@@ -168,11 +182,11 @@ class Mailbox(Generic[MessageT]):
     def take_next(
         self, leave: Container[str] = (), only: Callable[[MessageT], bool] | None = None
     ) -> QueuedMessage[MessageT] | None:
-        """Take the next message in turn if one waits.
+        """Take the next message in turn, or return None if no message waits.
 
         Args:
-            leave: cameras to leave alone.
-            only: tells of a message whether it may be taken; None: any.
+            leave: Cameras to skip.
+            only: Returns True for a message that may be taken. None allows all messages.
         """
         with self.lock:
             now_ns = self._clock_ns()
@@ -190,7 +204,7 @@ class Mailbox(Generic[MessageT]):
             return None
 
     def waits(self, leave: Container[str] = (), only: Callable[[MessageT], bool] | None = None) -> bool:
-        """Whether there is a message that `take_next` would look at."""
+        """Return whether a message waits that `take_next` would consider."""
         with self.lock:
             return any(
                 slot.queued is not None and camera not in leave and (only is None or only(slot.queued.message))
@@ -198,11 +212,15 @@ class Mailbox(Generic[MessageT]):
             )
 
     def is_too_old(self, queued: QueuedMessage[MessageT], now_ns: int) -> bool:
-        """Whether a message is past `max_age_ms` at this moment of the steady clock."""
+        """Return whether a message is older than `max_age_ms` at a time of the steady clock."""
         return self.max_age_ms > 0 and now_ns - queued.arrival_ns > self.max_age_ms * 1e6
 
     def give_up_for_newer(self, camera: str) -> bool:
-        """Drop a message that was taken as `replaced` and give its turn back, if a newer one of the camera waits."""
+        """Drop the message in progress as `replaced` if a newer one of its camera waits, and give its turn back.
+
+        Returns:
+            True if a newer message waits.
+        """
         with self.lock:
             slot, line = self._slots[camera], self._lines[camera]
             _check_in_progress(camera, slot)
@@ -214,7 +232,7 @@ class Mailbox(Generic[MessageT]):
             return True
 
     def published(self, camera: str) -> None:
-        """Account for a message that was taken: its results are out."""
+        """Count a message that was taken as published."""
         with self.lock:
             slot = self._slots[camera]
             _check_in_progress(camera, slot)
@@ -222,7 +240,7 @@ class Mailbox(Generic[MessageT]):
             slot.published += 1
 
     def dropped(self, camera: str, reason: str) -> None:
-        """Account for a message that was taken: it gave no result, for one of `DROP_REASONS`."""
+        """Count a message that was taken as dropped, for one of `DROP_REASONS`."""
         if reason not in DROP_REASONS:
             raise ValueError(f"expected a drop reason out of {DROP_REASONS}, got {reason!r}")
         with self.lock:
@@ -232,7 +250,7 @@ class Mailbox(Generic[MessageT]):
             _count(slot, reason)
 
     def counts(self) -> dict[str, FrameCounts]:
-        """A consistent snapshot by camera, in the order that the mailbox was made with."""
+        """Return a consistent snapshot by camera, in the order in which the cameras were given."""
         with self.lock:
             return {
                 camera: FrameCounts(

@@ -1,4 +1,4 @@
-"""SideThread: does for the newest of each camera what nobody must wait for, overlays and PNG masks."""
+"""SideThread: does slow work, such as overlays and PNG masks, outside the thread that runs the network."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ItemT = TypeVar("ItemT")
 
 
 class SideThread(Generic[ItemT]):
-    """Works on the newest item of each camera and drops those that come while it is busy.
+    """Works on the newest item of each camera. Items that arrive while it is busy replace the waiting one.
 
     Args:
-        name: of the thread, and of the work in warnings.
-        cameras: their names.
-        work: takes the camera and the item, in the thread.
-        warn: logs one sentence; of each camera only now and then.
+        name: Name of the thread, and of the work in warnings.
+        cameras: Names of the cameras.
+        work: Called in the thread with the camera and the item.
+        warn: Logs one sentence. It is called at most once per camera every few seconds.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class SideThread(Generic[ItemT]):
         self._closed = True
 
     def start(self) -> None:
-        """Begin to work on what is offered."""
+        """Start the thread."""
         self._closed = False
         self._mailbox.open()
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -49,28 +49,28 @@ class SideThread(Generic[ItemT]):
 
     @property
     def closed(self) -> bool:
-        """Whether it is stopped, or being stopped."""
+        """Whether the thread has been told to end."""
         return self._closed
 
     def close(self) -> None:
-        """Forget what waits and take no more; the thread ends after what it is at."""
+        """Drop the waiting items and accept no more. The thread ends after its current item."""
         self._closed = True
         self._mailbox.close()
 
     def stop(self, timeout_s: float) -> None:
-        """Forget what waits and end the thread."""
+        """Drop the waiting items and wait for the thread to end, `timeout_s` seconds at most."""
         self.close()
         if self._thread is not None:
             self._thread.join(timeout_s)
             self._thread = None
 
     def offer(self, camera: str, item: ItemT) -> None:
-        """Leave an item; never waits."""
+        """Leave an item for the thread. Never waits."""
         self._mailbox.put(camera, item)
 
     def _run(self) -> None:
         if hasattr(os, "setpriority"):
-            # On Linux the nice value belongs to the thread: pictures give way to perception.
+            # On Linux each thread has its own nice value: this work yields to perception.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while (queued := self._mailbox.take()) is not None:
             try:
