@@ -1,9 +1,9 @@
-"""LifecycleBond: the heartbeat by which a lifecycle manager, nav2's for one, sees that an active node is alive.
+"""LifecycleBond: the heartbeat that shows a lifecycle manager, such as nav2's, that an active node is alive.
 
-The protocol is that of bond_core: each side publishes bond/msg/Status on one topic, under an id that both know and an
-instance id of its own. The manager breaks off when it hears no heartbeat for its `bond_timeout`, or hears that the bond
-ended. Nodes of nav2 do not time out in turn, so this side only publishes: /bond carries the heartbeats of all managed
-nodes, and to receive them would cost the thread that receives camera images. `bond` is imported here alone.
+The protocol is that of bond_core: both sides publish bond/msg/Status on one topic, under a shared id and an instance id
+of their own. The manager breaks the bond if there is no heartbeat for `bond_timeout`, or if the node ends the bond.
+Like the nodes of nav2, this side has no timeout, so it only publishes. /bond carries the heartbeats of all managed
+nodes, and receiving them would take time from the thread that receives camera images. Only this module imports `bond`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # not in
 from rclpy.node import Node
 
 HEARTBEAT_PERIOD_S = 0.1
-"""As nodes of nav2 have it; a manager waits half of its `bond_timeout` for the first one."""
+"""The value of nav2's nodes. A manager waits for the first heartbeat for half of its `bond_timeout`."""
 
 HEARTBEAT_TIMEOUT_S = 4.0
-"""For people who read the topic; the manager goes by its own `bond_timeout`."""
+"""Information for people who read the topic. The manager uses its own `bond_timeout`."""
 
 
 class LifecycleBond:
-    """Heartbeats on the topic `bond` of the node's namespace, under the node's name, from `form` to `end`.
+    """Sends heartbeats on the topic `bond` of the node's namespace, under the node's name, from `form` to `end`.
 
     Args:
-        node: its executor sends the heartbeats, so that they stop where it hangs.
+        node: The node. Its executor sends the heartbeats, so that they stop if the executor hangs.
 
     Raises:
-        ImportError: the ROS 2 package bond is not installed.
+        ImportError: The ROS 2 package bond is not installed.
     """
 
     def __init__(self, node: Node) -> None:
@@ -44,13 +44,13 @@ class LifecycleBond:
         self._timer.cancel()  # rclpy of Humble starts every timer
 
     def form(self) -> None:
-        """Send heartbeats from now on, as a new instance."""
+        """Start to send heartbeats, under a new instance id."""
         self._instance_id = str(uuid.uuid4())
         self._beat()
         self._timer.reset()
 
     def end(self) -> None:
-        """Tell that the bond has ended, once; the publisher stays, so that the message gets through."""
+        """Publish once that the bond has ended. The publisher stays, so that the message is delivered."""
         if not self._timer.is_canceled():
             self._timer.cancel()
             self._publisher.publish(self._status(active=False))
@@ -71,11 +71,11 @@ class LifecycleBond:
 
 
 def lifecycle_bond(node: Node, *, is_managed: bool) -> LifecycleBond | None:
-    """Make the bond of a node where the package bond is installed.
+    """Make the bond of a node, or return None if the package bond is not installed.
 
     Args:
-        node: that a lifecycle manager may activate.
-        is_managed: say in the log if the package is missing: the manager may have to know.
+        node: A node that a lifecycle manager may activate.
+        is_managed: Log a missing package, because the manager may have to be configured for it.
     """
     try:
         return LifecycleBond(node)
@@ -86,6 +86,6 @@ def lifecycle_bond(node: Node, *, is_managed: bool) -> LifecycleBond | None:
                 "in nav2's lifecycle_manager"
             )
     except Exception:
-        # Without a bond a manager may refuse the node; without the node nothing is perceived.
+        # The node runs without a bond, although a manager may refuse it.
         node.get_logger().error(f"no bond with a lifecycle manager: {traceback.format_exc()}")
     return None

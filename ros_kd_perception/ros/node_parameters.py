@@ -49,7 +49,7 @@ TURN_WEIGHT = Declaration(
     maximum=100.0,
     read_only=False,
 )
-"""NAME.turn_weight of every camera."""
+"""Declaration of NAME.turn_weight, for every camera."""
 
 PARAMETERS: dict[str, Declaration] = {
     "model": Declaration(

@@ -1,4 +1,4 @@
-"""Start ROS 2 for one of the executables: its arguments, its signals, its middleware, its node."""
+"""Start ROS 2 in one of the executables: arguments, signals, middleware, node."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ NodeType = TypeVar("NodeType", bound=Node)
 
 
 class StartError(ValueError):
-    """ROS 2 cannot start with these arguments or in this environment; the text is one sentence."""
+    """ROS 2 cannot start with these arguments or in this environment. The text is one sentence."""
 
 
 def own_arguments(arguments: Sequence[str]) -> list[str]:
-    """Remove the ROS arguments.
+    """Return the command line without its ROS arguments.
 
     Args:
-        arguments: of the command line, its first word included.
+        arguments: The command line, with the name of the program.
 
     Raises:
-        StartError: the ROS arguments cannot be read.
+        StartError: The ROS arguments cannot be read.
     """
     try:
         return remove_ros_args(arguments)
@@ -41,30 +41,30 @@ def own_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def stop_at_signals() -> threading.Event:
-    """Make the event that SIGINT and SIGTERM set from now on, until the process has ended.
+    """Return an event that SIGINT and SIGTERM set until the process has ended.
 
-    Who presses Ctrl-C sends a signal to the whole process group, and a launch system sends another one. The second must
-    not kill a process that is ending: its shared memory would stay behind.
+    Ctrl-C sends a signal to the whole process group, and a launch system sends another one. The second signal must not
+    kill a process that is ending, because its shared memory would stay behind.
     """
     stop = threading.Event()
     for number in SIGNALS:
         signal.signal(number, lambda *_: stop.set())
-        # While the interpreter ends it takes its own handlers away, and the system's would kill the process.
+        # The interpreter removes its handlers while it ends, and the default handler would kill the process.
         atexit.register(signal.signal, number, signal.SIG_IGN)
     return stop
 
 
 def start_node(make: Callable[[], NodeType], arguments: Sequence[str] | None = None) -> NodeType:
-    """Give large images room, start ROS 2, make the node and log which settings of the middleware are in force.
+    """Start ROS 2 with room for large images, make the node and log the active settings of the middleware.
 
-    The caller calls `rclpy.try_shutdown` at the end. rclpy leaves the signals alone.
+    The caller must call `rclpy.try_shutdown` at the end. rclpy installs no signal handlers.
 
     Args:
-        make: the node.
-        arguments: of the command line; None for those of this process.
+        make: Makes the node.
+        arguments: The command line; None for that of this process.
 
     Raises:
-        StartError: ROS 2 does not start, or the node cannot have the name or the parameters that it is given.
+        StartError: ROS 2 does not start, or the name or the parameters of the node cannot be used.
     """
     settings = give_large_images_room(os.environ, shipped_file(FASTDDS_PROFILE))
     try:
@@ -74,7 +74,7 @@ def start_node(make: Callable[[], NodeType], arguments: Sequence[str] | None = N
         rclpy.try_shutdown()
         raise _start_error(error) from None
     log = node.get_logger()
-    # Two lines of code: rclpy refuses one line that logs at two severities.
+    # Two calls, because rclpy refuses to log at two severities from one line of code.
     if settings.may_lose_images:
         log.warning(settings.sentence)
     else:
@@ -83,7 +83,7 @@ def start_node(make: Callable[[], NodeType], arguments: Sequence[str] | None = N
 
 
 def _start_error(error: Exception) -> StartError:
-    # rclpy has no common class for arguments, files and names that it cannot use.
+    # rclpy has no common base class for these errors.
     sentence = " ".join(str(error).split()) or type(error).__name__
     if "logging directory" in sentence or "log directory" in sentence:
         sentence += "; set ROS_LOG_DIR to a folder that can be written to"

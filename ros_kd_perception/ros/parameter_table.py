@@ -1,4 +1,4 @@
-"""ParameterTable: declares the parameters on a node, keeps what is wrong with them, and reads them."""
+"""ParameterTable: declares the parameters on a node, checks them and reads them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
 
 
 class ParameterTable:
-    """Declares the table on a node, keeps what is wrong with it, and reads it.
+    """Declares all parameters on a node, checks them and reads them.
 
-    Overrides are checked here rather than by rclpy, whose exceptions would end the process: a wrong one is declared
-    with its default, and `read` refuses with a sentence until it is put right.
+    Overrides are checked here and not by rclpy, whose exceptions would end the process. A parameter with a wrong
+    override is declared with its default, and `read` raises an error until the parameter is set to a correct value.
 
     Args:
-        node: where they are declared.
-        on_change: told the names and new values of parameters that are set later, before they can be read.
+        node: The node.
+        on_change: Called with names and new values of parameters that are set later, before the node returns the new
+            values.
     """
 
     def __init__(self, node: Node, on_change: Callable[[Mapping[str, Any]], None]) -> None:
         self._node = node
         self._on_change = on_change
-        # Not public, but the same since Foxy; the public ways to see overrides raise on those of a wrong type.
+        # Not public, but unchanged since Foxy. The public ways to see overrides raise for a wrong type.
         self._overrides: Mapping[str, Parameter[Any]] = dict(getattr(node, "_parameter_overrides", {}))
         self._declarations = dict(PARAMETERS)
         self._problems: dict[str, str] = {}
@@ -57,21 +58,21 @@ class ParameterTable:
 
     @property
     def autostart(self) -> bool:
-        """Whether the node brings itself up."""
+        """Whether the node configures and activates itself."""
         return bool(self._get("autostart"))
 
     @property
     def model(self) -> str:
-        """Path of the model that is set, the shipped one where none is."""
+        """Path of the model; the shipped student if the parameter is empty."""
         return self._get("model") or str(shipped_file(SHIPPED_STUDENT))
 
     @property
     def diagnostics_period_s(self) -> float:
-        """Seconds between diagnostics."""
+        """Seconds between two messages on /diagnostics."""
         return float(self._get("diagnostics_period_s"))
 
     def unknown_overrides(self) -> list[str]:
-        """One sentence for each override that no parameter goes by, naming the nearest that one does."""
+        """Return one sentence for each override of an unknown parameter, with the nearest known name."""
         cameras = self._get("cameras")
         of_cameras = [
             name
@@ -86,10 +87,10 @@ class ParameterTable:
         ]
 
     def read(self) -> NodeParameters:
-        """All values, as they are now.
+        """Return the current values.
 
         Raises:
-            ParameterError: one of them cannot be used.
+            ParameterError: One of them cannot be used.
         """
         for problem in self._problems.values():
             raise ParameterError(problem)
@@ -149,12 +150,12 @@ class ParameterTable:
 
 
 def _sink_parameters(camera: str) -> dict[str, Declaration]:
-    """The parameters of all sinks that may be set for one camera alone."""
+    """Return the parameters of all sinks that may be set for one camera."""
     return {name: declaration for sink in SINKS for name, declaration in sink.camera_parameters(camera).items()}
 
 
 def _problem_with_file(name: str, path: str) -> str | None:
-    # Only where it is set by hand, at once; an override may name a file that comes before the node is configured.
+    # Not for overrides: such a file may appear before the node is configured.
     if not path or Path(path).is_file():
         return None
     return f"expected parameter {name} to be the path of an ONNX file, found none at {path[:200]!r}"

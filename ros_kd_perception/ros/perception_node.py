@@ -1,4 +1,4 @@
-"""The lifecycle node: parameters and transitions in, results and diagnostics out. The work is in `pipeline`."""
+"""The lifecycle node: parameters, transitions, diagnostics. The work is done in `pipeline`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from ros_kd_perception.system.orphaned_memory import remove_orphaned_segments
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 END_TIMEOUT_S = 3.0
-"""Callbacks take milliseconds; one that takes longer is left behind when the node ends."""
+"""Callbacks take milliseconds. The node does not wait longer for one when it ends."""
 
 SIGNAL_PERIOD_S = 0.5
-"""A signal is noticed after so long at the latest."""
+"""Longest time until a signal is noticed."""
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -40,14 +40,14 @@ SUCCESS, FAILURE, ERROR = (
 )
 
 MAX_REFUSAL_CHARACTERS = 300
-"""Of an error that nobody expected; its traceback is in the log."""
+"""Longest text of an unexpected error in diagnostics; its traceback is in the log."""
 
 
 class PerceptionNode(LifecycleNode):
-    """Runs a distilled student on every camera and publishes what it sees.
+    """Runs a distilled student on every camera and publishes its results.
 
-    configure opens, verifies and warms up the model and makes the publishers; activate subscribes; deactivate keeps
-    the model; cleanup lets go of it. Diagnostics are published in every state.
+    configure opens, verifies and warms up the model and makes the publishers. activate subscribes to the cameras,
+    deactivate unsubscribes and keeps the model, cleanup releases it. Diagnostics are published in every state.
     """
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -69,7 +69,7 @@ class PerceptionNode(LifecycleNode):
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Open, verify and warm up the model, make the publishers; FAILURE with a reason if anything is amiss."""
+        """Open, verify and warm up the model and make the publishers. Return FAILURE with a reason if that fails."""
         self._configuring_since_s = time.monotonic()
         try:
             self._pipeline = Pipeline(self, self._table.read(), self._given_up)
@@ -90,7 +90,7 @@ class PerceptionNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and perceive, and let a lifecycle manager hear that the node is alive."""
+        """Start to perceive frames, and form the bond with a lifecycle manager."""
         try:
             result = super().on_activate(state)
             self._configured().start()
@@ -103,7 +103,7 @@ class PerceptionNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and finish the frame in progress; the model stays ready."""
+        """Unsubscribe and finish the frame in progress. The model stays ready."""
         self._end_bond()
         try:
             if not self._configured().stop():
@@ -116,17 +116,17 @@ class PerceptionNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the model and of every topic."""
+        """Release the model and remove every topic."""
         self._release()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """As cleanup, from any state."""
+        """Release the model and remove every topic, from any state."""
         self._release()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After a transition that raised: back to unconfigured with nothing held."""
+        """Release everything after a transition that raised, and return to unconfigured."""
         try:
             self._release()
         except Exception:
@@ -135,19 +135,19 @@ class PerceptionNode(LifecycleNode):
         return super().on_error(state)
 
     def give_up_configure(self) -> None:
-        """End the trial of a model that is under way, and each one from now on; from another thread."""
+        """Cancel a model trial that is running, and all later ones. May be called from another thread."""
         self._ending.set()
 
     def finalize(self) -> None:
-        """Shut down from whatever state the node is in; nothing happens if it is finalized."""
+        """Shut down from any state. Does nothing if the node is already finalized."""
         try:
             self.trigger_shutdown()
         except RuntimeError:
-            # rclpy's error where no shutdown is possible; what state that is, it does not tell in public.
+            # rclpy raises this if no shutdown is possible, and has no public way to ask for the state.
             self._release()
 
     def _given_up(self) -> bool:
-        """Whether a trial is to end; asked all the while by the thread that would publish diagnostics otherwise."""
+        """Return whether a trial must end. Publish diagnostics meanwhile, because the trial blocks their timer."""
         now_s = time.monotonic()
         if now_s >= self._next_diagnostics_s:
             self._next_diagnostics_s = now_s + self._table.diagnostics_period_s
@@ -200,9 +200,11 @@ class PerceptionNode(LifecycleNode):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; exit status 0 then, 2 for ROS arguments that cannot be read.
+    """Run the node until SIGINT or SIGTERM.
 
-    1 if the executor's thread ends, so that `respawn` notices.
+    Returns:
+        Exit status: 0 after a signal, 1 if the executor's thread ended (so that `respawn` starts the node again), 2 if
+        ROS cannot start.
     """
     stop = stop_at_signals()
     freed_bytes = remove_orphaned_segments()
@@ -213,21 +215,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if freed_bytes:
         node.get_logger().info(f"freed {freed_bytes >> 20} MiB of shared memory that killed processes left behind")
-    # Compared in benchmarks/executors.py: EventsExecutor of rclpy 9.1.2 refuses guard conditions, and the threads of a
-    # MultiThreadedExecutor contend with the network's.
+    # benchmarks/executors.py compares executors. EventsExecutor of rclpy 9.1.2 refuses guard conditions, and the
+    # threads of a MultiThreadedExecutor compete with the network's thread.
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinning = threading.Thread(target=_spin, args=(executor, stop, node), name="executor", daemon=True)
     spinning.start()
-    # The main thread waits here because Python runs signal handlers nowhere else, and looks up now and then because a
-    # signal that another thread received does not wake it (seen while a reload started its child process).
+    # The main thread waits here because Python runs signal handlers only there. It wakes up regularly because a signal
+    # that another thread received does not wake it (seen while a reload started its child process).
     while spinning.is_alive() and not stop.wait(SIGNAL_PERIOD_S):
         pass
     lost = not stop.is_set()
     if lost:
-        node.get_logger().fatal("the executor has ended, nothing would be heard or told any more; the node ends")
+        node.get_logger().fatal("the executor has ended, so nothing is received or published any more; the node ends")
     node.give_up_configure()
-    # It waits for callbacks under way, and for one of them in vain where a reload has yet to answer: nobody spins then.
+    # With a timeout: shutdown waits for running callbacks, and that of a reload cannot end without a spinning executor.
     executor.shutdown(timeout_sec=END_TIMEOUT_S)
     spinning.join(END_TIMEOUT_S)
     node.finalize()
@@ -237,17 +239,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _spin(executor: SingleThreadedExecutor, stop: threading.Event, node: PerceptionNode) -> None:
-    # Not the bound method: rclpy refuses another severity from a line that has logged before, and the throttle's own
-    # line is that of every warning of this node.
+    # A lambda, because rclpy refuses two severities from one line of code, and the line in the throttle also logs the
+    # warnings of this node.
     throttle = WarningThrottle(lambda text: node.get_logger().error(text))
     while not stop.is_set():
         try:
             executor.spin()
         except Exception as error:
-            if stop.is_set():  # what is being shut down under it raises
+            if stop.is_set():  # the shutdown makes it raise
                 return
-            # A message that cannot be deserialised, say, or a request that rclpy's own services cannot read: one
-            # callback is lost, the node goes on. The pause is for what fails each time, short for the sake of cameras.
+            # For example a message that cannot be deserialised, or a request that rclpy's services cannot read. One
+            # callback is lost and the node goes on. The pause limits errors that repeat; it is short for the cameras.
             throttle.warn(type(error).__name__, f"a callback failed: {traceback.format_exc()}")
             stop.wait(0.01)
 

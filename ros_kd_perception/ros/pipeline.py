@@ -1,4 +1,4 @@
-"""Pipeline: everything that a configured node holds, from the model to the publishers."""
+"""Pipeline: everything that a configured node holds, from the subscriptions through the model to the sinks."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ STOP_TIMEOUT_S = 10.0
 
 
 class Pipeline:
-    """One verified model, one thread that runs it, and the topics of every camera.
+    """Holds one verified model, the thread that runs it, the cameras and the sinks.
 
     Args:
-        node: for topics, clock and log.
-        parameters: as read.
-        cancelled: asked while the model is tried; ends that when it says so.
+        node: The node, for topics, clock and log.
+        parameters: The parameters of the node.
+        cancelled: Polled while the model is tried; the trial ends when it returns True.
 
     Raises:
-        CandidateRefused: the model did not pass its trial, or that was cancelled.
-        ModelError: the model cannot be used.
-        ParameterError: a drivable class that the model does not have.
-        ImportError: a package is missing.
+        CandidateRefused: The model failed its trial, or the trial was cancelled.
+        ModelError: The model cannot be used.
+        ParameterError: A parameter does not fit the model, such as a drivable class that it does not have.
+        ImportError: A package is missing.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Pipeline:
         self._log = logger
         self._running = RunningModel.load(parameters.model, parameters, cancelled, tell_in_log(logger))
         self._score_threshold = parameters.score_threshold
-        self._model_lock = threading.Lock()  # a reload changes over in another thread
+        self._model_lock = threading.Lock()  # a reload switches models in another thread
         self._reload: ModelReload | None = None
         self._mailbox: Mailbox[Any] = Mailbox(
             parameters.cameras, parameters.max_age_ms, weights=parameters.turn_weights
@@ -72,7 +72,7 @@ class Pipeline:
             self._health,
             self._stamp_age,
             logger.warning,
-            # A GPU runs the network in less time than a JPEG takes to decode; a CPU needs its cores for the network.
+            # A GPU runs the network faster than one thread decodes a JPEG; a CPU needs its cores for the network.
             pool_size := min(len(parameters.cameras), 4) if self.model.provider.on_gpu else 1,
             pool_size,
             self.warm_up_ms,
@@ -81,16 +81,16 @@ class Pipeline:
 
     @property
     def model(self) -> OnnxModel:
-        """The one that runs."""
+        """The active model."""
         return self._running.model
 
     @property
     def warm_up_ms(self) -> float:
-        """The last run on an empty frame before it was let at real ones."""
+        """Duration of the last warm-up run of the active model, milliseconds."""
         return self._running.warm_up_ms
 
     def start(self) -> None:
-        """Subscribe, and perceive what comes."""
+        """Subscribe to the cameras and start to perceive frames."""
         self.worker.start()
         for sink in self._sinks:
             sink.start()
@@ -99,7 +99,7 @@ class Pipeline:
         self._active_since_ns = time.monotonic_ns()
 
     def stop(self) -> bool:
-        """Unsubscribe and finish the frame in progress, the model stays; False if the frame hangs."""
+        """Unsubscribe and finish the frame in progress. The model stays. Return False if the frame hangs."""
         self._active_since_ns = None
         for images in self._images.values():
             images.unsubscribe()
@@ -109,7 +109,7 @@ class Pipeline:
         return finished
 
     def destroy(self) -> None:
-        """Stop and take every topic off the graph."""
+        """Stop and remove every topic from the graph."""
         if self._reload is not None and not self._reload.cancel("the node lets go of its model", STOP_TIMEOUT_S):
             self._log.error("a reload of the model hangs and was left behind; restart the node")
         self.stop()
@@ -117,7 +117,7 @@ class Pipeline:
             sink.destroy()
 
     def change(self, values: Mapping[str, Any]) -> None:
-        """Take over new values of the parameters that may change while the node runs."""
+        """Apply new values of parameters that may change while the node runs."""
         if "max_age_ms" in values:
             self._mailbox.max_age_ms = values["max_age_ms"]
         for camera in self.parameters.cameras:
@@ -138,14 +138,14 @@ class Pipeline:
             sink.change(values)
 
     def begin_reload(self, path: str, done: Callable[[ReloadOutcome], object]) -> str | None:
-        """Begin to bring another model to where this one runs.
+        """Start to replace the active model.
 
         Args:
-            path: of its file.
-            done: told the outcome once, from another thread.
+            path: Path of the new model.
+            done: Called once with the outcome, from another thread.
 
         Returns:
-            None, or one sentence that says why it was not begun.
+            None, or one sentence that says why no reload was started.
         """
         with self._model_lock:
             if self._reload is not None and self._reload.outcome is None:
@@ -158,7 +158,7 @@ class Pipeline:
         return None
 
     def statuses(self) -> list[Status]:
-        """Health of the model and of every camera, now."""
+        """Return the current status of the model, of every camera and of the sinks."""
         now_ns, counts = time.monotonic_ns(), self._mailbox.counts()
         return [
             self._model_status(),
@@ -175,7 +175,7 @@ class Pipeline:
                 sink.check_model(candidate.model.contract)
         except ValueError as error:
             raise CandidateRefused(f"{candidate.path}: {error}") from None
-        # Held until the worker has let go of it, so that its memory is freed in the calling thread, not the worker's.
+        # Keep the old model until the worker has switched, so that this thread frees its memory and not the worker's.
         old = self._running
         swap = ModelSwap(candidate.perceiver, lambda: self._change_over(candidate))
         taken = self.worker.swap(swap, cancelled, STOP_TIMEOUT_S)

@@ -1,8 +1,8 @@
 """Play the camera topics of a bag on the ROS 2 graph in real time: `play_bag BAG`.
 
-Stands in for `ros2 bag play` where no ROS is installed, for one purpose: feeding cameras. Messages are published as
-they lie in the bag, never decoded, on their own topics, with /clock. The steady clock sets the pace. Playing begins
-with the first image of any camera, and a long gap without images is jumped (`playback_timeline`).
+It replaces `ros2 bag play` on machines without a ROS install, for camera topics only. Messages are published on their
+own topics as they are in the bag, without decoding, together with /clock. The steady clock sets the pace. Playing
+starts with the first image of any camera and skips long gaps without images (`playback_timeline`).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from ros_kd_perception.system.interruption import one_interrupt
 
 CLOCK_PERIOD_NS = 25_000_000
 MAX_CLOCK_NS = (1 << 31) * 1_000_000_000 - 1
-"""Latest time that a message holds, in 2038."""
+"""Latest time that a message can hold, in 2038."""
 LINGER_S = 0.5
-"""How long the publishers stay after the last message: with shared memory the sender owns what it has sent."""
+"""How long the publishers stay after the last message: in shared memory, the sender owns the messages it has sent."""
 
 _TYPES = {
     "sensor_msgs/msg/Image": Image,
@@ -45,23 +45,23 @@ _TYPES = {
 
 
 class NobodySubscribes(RuntimeError):
-    """The subscribers that were waited for did not come."""
+    """The expected subscribers did not appear in time."""
 
 
 class BagPlayer:
     """Publishes the camera messages of a bag when they are due.
 
     Args:
-        node: makes the publishers.
-        bag: an open bag.
-        options: how to play it.
-        traffic: where each camera message is written down as it is handed over, or None.
-        stop: ends the playing when set, from a signal handler for instance.
+        node: The node that publishes.
+        bag: The open bag.
+        options: How to play it.
+        traffic: Log of the published images, or None.
+        stop: Ends the playing when it is set, for example by a signal handler.
 
     Attributes:
-        sent: images that were published.
-        jumped: gaps that were jumped.
-        latest_ns: how long after it was due an image was published at most.
+        sent: Number of published images.
+        jumped: Number of gaps that were skipped.
+        latest_ns: Largest delay of an image after its due time, nanoseconds.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class BagPlayer:
         self.latest_ns = 0
 
     def play(self) -> None:
-        """Play until the end, or until stopped.
+        """Play until the end of the bag, or until stopped.
 
         Raises:
-            NobodySubscribes: a camera topic has no subscriber within the limit.
-            BagError: the bag cannot be read on, or nothing of a camera is in the part to be played.
+            NobodySubscribes: A camera topic has no subscriber within the limit.
+            BagError: The bag cannot be read any further, or the part to play has no images.
         """
         self._await_subscribers()
         self._play_once()
@@ -123,7 +123,7 @@ class BagPlayer:
             if self._stop.is_set():
                 return
             if message.topic in self._cameras and len(timeline.jumps) > jumps_before:
-                # The clock is set before the first image that goes by it, whose stamp would be of the future.
+                # Publish the time before the first image and after each jump, so that no stamp is in the future.
                 jumps_before = len(timeline.jumps)
                 self._tick(position_ns, timeline)
             if message.damage:
@@ -144,7 +144,7 @@ class BagPlayer:
         )
 
     def _placed_messages(self, timeline: PlaybackTimeline) -> Iterator[tuple[int, RawMessage]]:
-        """What is played, each message with its position on the timeline, nanoseconds."""
+        """Yield each message to play with its position on the timeline, nanoseconds."""
         offset_ns, duration_ns = round(self._options.start_offset_s * 1e9), round(self._options.duration_s * 1e9)
         first_ns = self._bag.first_image_ns + offset_ns if offset_ns else None
         if first_ns is not None:
@@ -157,7 +157,7 @@ class BagPlayer:
             yield position_ns, message
 
     def _camera_infos_before(self, first_ns: int) -> Iterator[RawMessage]:
-        """The first CameraInfo of each camera, for those that were recorded once, when the recorder started."""
+        """Yield the first CameraInfo of each camera, because some are recorded only once, at the start."""
         for topic in self._publishers.keys() - self._cameras.keys():
             for info in self._bag.raw_messages([topic]):
                 if info.log_time_ns < first_ns:
@@ -168,7 +168,7 @@ class BagPlayer:
         for number, jump in enumerate(jumps[self.jumped :], self.jumped + 1):
             if number <= MAX_TOLD_JUMPS:
                 print(jump, flush=True)
-        self.jumped = max(self.jumped, len(jumps))  # a second round jumps the same
+        self.jumped = max(self.jumped, len(jumps))  # a second round skips the same gaps
 
     def _wait_until(self, due_ns: int, started_ns: int, timeline: PlaybackTimeline) -> None:
         now_ns = time.monotonic_ns()
@@ -196,13 +196,13 @@ class BagPlayer:
         self.sent += 1
         if self._traffic:
             stamp_ns = 0
-            with suppress(ValueError):  # too short for a stamp: no subscriber can read it, and it was sent all the same
+            with suppress(ValueError):  # a message too short for a stamp is sent as it is
                 stamp_ns = stamp_ns_of(message.data)
             self._traffic.write(TrafficEntry(now_ns, "image", camera, stamp_ns))
 
 
 def cameras_of(bag: BagReader) -> dict[str, dict[str, str]]:
-    """Topic and image transport of each camera, for the launch file, whose interpreter may not have rosbags."""
+    """Return topic and image transport of each camera, for the launch file, whose Python may not have rosbags."""
     transports = {IMAGE: "raw", COMPRESSED_IMAGE: "compressed"}
     return {
         camera: {"topic": topic, "transport": transports[bag.camera_topics[topic]]}
@@ -211,7 +211,11 @@ def cameras_of(bag: BagReader) -> dict[str, dict[str, str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Play a bag; exit status 2 for a bag or an option that cannot be used, 1 for no subscribers, 130 for Ctrl-C."""
+    """Play a bag.
+
+    Returns:
+        Exit status: 0 at the end, 1 without subscribers, 2 if the bag or an option cannot be used, 130 after Ctrl-C.
+    """
     arguments = sys.argv if arguments is None else ["play_bag", *arguments]
     stop = stop_at_signals()
     try:
@@ -221,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parsed.wait_for_subscribers, not parsed.no_clock, parsed.keep_gaps,
         )  # fmt: skip
         with ExitStack() as stack:
-            with one_interrupt():  # a large bag is unpacked here, which looks at no event
+            with one_interrupt():  # unpacking a large bag does not check the event
                 bag = stack.enter_context(BagReader(parsed.bag, parse_camera_topics(parsed.camera)))
             for note in bag.notes:
                 print(f"play_bag: {note}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How `play_bag` plays: its options, and its command line."""
+"""The options of `play_bag` and its command line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class PlayOptions:
     """How a bag is played.
 
     Attributes:
-        rate: speed, 1 is the speed of the recording.
-        loop: start over at the end, stamps included, until interrupted.
-        start_offset_s: what is left out at the beginning, seconds of the recording's clock after the first image.
-        duration_s: how much is played from there, seconds at the speed of the recording; 0 is all.
-        reliability: what the publishers offer, `reliable` or `best_effort`.
-        depth: messages each publisher keeps.
-        wait_for_subscribers_s: how long to wait until somebody subscribes to every camera; 0 does not wait.
-        clock: publish /clock.
-        keep_gaps: play gaps without images in their full length.
+        rate: Speed; 1 is the speed of the recording.
+        loop: Start again at the end, with the same stamps, until interrupted.
+        start_offset_s: Part to leave out, seconds of the recording's clock after the first image.
+        duration_s: Part to play from there, seconds at the speed of the recording; 0 plays everything.
+        reliability: Reliability that the publishers offer, `reliable` or `best_effort`.
+        depth: Number of messages that each publisher keeps.
+        wait_for_subscribers_s: How long to wait until every camera topic has a subscriber; 0 does not wait.
+        clock: Publish /clock.
+        keep_gaps: Play gaps without images in full length.
     """
 
     rate: float = 1.0

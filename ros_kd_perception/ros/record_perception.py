@@ -1,8 +1,8 @@
-"""Record what the perception node publishes into a bag: `record_perception -o results.mcap --cameras front`.
+"""Record the results of the perception node into a bag: `record_perception -o results.mcap --cameras front`.
 
-Stands in for `ros2 bag record` where no ROS is installed, for the topics of the node. Messages are written as they
-arrive, never decoded. The file has a temporary name until it is complete; SIGINT or SIGTERM completes it, and so does
-whatever else ends the recording: a drive cannot be driven again.
+It replaces `ros2 bag record` on machines without a ROS install, for the topics of the node. Messages are written as
+they arrive, without decoding. The file has a temporary name until it is complete. SIGINT or SIGTERM completes it, and
+so does any error that ends the recording, because a drive cannot be repeated.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_a
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 QUEUE_MESSAGES = 256
-"""Messages that may wait for the disk: a quarter of a gigabyte of 1280x720 class maps, some fifteen seconds.
+"""Number of messages that may wait for the disk: 256 MB of 1280x720 class maps, about fifteen seconds.
 
-So many more may wait for the first /clock.
+The same number of messages may wait for the first /clock.
 """
 
 NODE_NAME = re.compile(r"(?=.{1,150}$)(/[A-Za-z_][A-Za-z0-9_]*)+")
-"""Fully qualified; with a camera and the kind of result behind it, a topic has at most 255 characters."""
+"""Full name of a node. Its length leaves room for camera and topic: a topic has at most 255 characters."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class RecordedTopic:
 
 
 def topics_of(perception: str, cameras: Sequence[str]) -> list[RecordedTopic]:
-    """All topics of a perception node.
+    """Return the topics of a perception node that are recorded.
 
     Args:
-        perception: fully qualified name of the node, such as `/perception`.
-        cameras: names of its cameras.
+        perception: Full name of the node, such as `/perception`.
+        cameras: Names of its cameras.
 
     Raises:
-        ValueError: names that no topic can have.
+        ValueError: A name cannot be part of a topic.
     """
     if not NODE_NAME.fullmatch(perception):
         raise ValueError(f"expected --perception to be a node's full name like /perception, got {perception[:80]!r}")
@@ -91,23 +91,23 @@ def topics_of(perception: str, cameras: Sequence[str]) -> list[RecordedTopic]:
 
 
 class NothingRecorded(RuntimeError):
-    """Not one message came, or none that a time came for."""
+    """No message arrived, or no time arrived for the messages."""
 
 
 class PerceptionRecorder:
-    """Subscribes to the topics and writes what comes; receiving never waits for the disk.
+    """Subscribes to the topics and writes their messages. Callbacks never wait for the disk.
 
     Args:
-        node: makes the subscriptions; its clock, /clock under `use_sim_time`, gives the bag's times.
-        writer: an open bag.
-        topics: what to record.
-        traffic: where each message is written down as it arrives, or None.
+        node: The node that subscribes. Its clock gives the times of the bag; under `use_sim_time` that is /clock.
+        writer: The open bag.
+        topics: The topics to record.
+        traffic: Log of the messages as they arrive, or None.
 
     Attributes:
-        failure: why the bag cannot be written any more.
-        lost: messages for which the disk was too slow.
-        untimed: messages that were lost, or are about to be, for no time has come on /clock.
-        unreadable: messages without a header.
+        failure: The error after which nothing more is written, or None.
+        lost: Number of messages that were lost because the disk was too slow.
+        untimed: Number of messages that have no time yet because /clock has not been received.
+        unreadable: Number of messages without a header.
     """
 
     def __init__(
@@ -134,16 +134,16 @@ class PerceptionRecorder:
         self._thread.start()
 
     def publishers_missing(self) -> list[str]:
-        """Topics that nobody publishes yet."""
+        """Return the topics without a publisher."""
         return [topic.topic for topic in self._topics if not self._node.count_publishers(topic.topic)]
 
     @property
     def recorded(self) -> int:
-        """Messages that are in the bag."""
+        """Number of messages in the bag."""
         return self._writer.messages
 
     def finish(self) -> None:
-        """Write what still waits; nothing happens the second time."""
+        """Write the messages that still wait. A second call does nothing."""
         if self._thread.is_alive():
             self._waiting.put(None)
             self._thread.join()
@@ -154,7 +154,7 @@ class PerceptionRecorder:
             try:
                 stamp_ns = stamp_ns_of(serialized)
             except ValueError:
-                # Raw messages come as they were sent, by whoever sends on this topic.
+                # Raw messages are not checked, so a short one may arrive.
                 self.unreadable += 1
                 return
             try:
@@ -172,7 +172,7 @@ class PerceptionRecorder:
             topic, log_time_ns, serialized = item
             if self.failure:
                 continue
-            if log_time_ns == 0:  # use_sim_time before the first /clock: these get the first time there is
+            if log_time_ns == 0:  # use_sim_time before the first /clock: these messages get its first time
                 self.untimed += 1
                 if len(early) < QUEUE_MESSAGES:
                     early.append((topic, serialized))
@@ -184,12 +184,12 @@ class PerceptionRecorder:
                 early.clear()
                 self._writer.write_raw(topic.topic, log_time_ns, serialized)
             except Exception as error:
-                # Whatever it is: the thread goes on, or nobody could be told any more.
+                # The thread goes on after any error, so that the main thread can report it.
                 self.failure = error
 
 
 def spin_until(stop: threading.Event, node: Node, recorder: PerceptionRecorder) -> None:
-    """Receive until stopped or the bag cannot be written; say once when every topic has a publisher."""
+    """Receive until stopped or the bag cannot be written. Print one line when every topic has a publisher."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     throttle = WarningThrottle(node.get_logger().error)
@@ -198,7 +198,7 @@ def spin_until(stop: threading.Event, node: Node, recorder: PerceptionRecorder) 
         try:
             executor.spin_once(timeout_sec=0.1)
         except Exception as error:
-            # A /clock before 1970, a message that cannot be deserialised: one callback is lost, the recording goes on.
+            # For example a /clock before 1970. One callback is lost and the recording goes on.
             throttle.warn(type(error).__name__, f"a callback failed: {traceback.format_exc()}")
             stop.wait(0.01)
         if not complete and not recorder.publishers_missing():
@@ -213,20 +213,20 @@ def record(
     """Record until stopped or the bag cannot be written any more.
 
     Returns:
-        The recorder after the bag was completed, with at least one message.
+        The recorder. The bag is complete and has at least one message.
 
     Raises:
-        NothingRecorded: there is no bag then.
-        ValueError, OSError: nothing can be written.
+        NothingRecorded: There is nothing to record, and so no bag.
+        ValueError, OSError: Nothing can be written.
     """
     with ExitStack() as stack:
         traffic = stack.enter_context(TrafficLog(parsed.traffic_log)) if parsed.traffic_log else None
         writer = stack.enter_context(BagWriter(parsed.output, irreplaceable=True))
-        # The recorder sends no images; with the settings for them it finds the player's /clock sooner, too.
+        # The recorder sends no images, but with the settings for large images it finds the player's /clock sooner.
         node = start_node(lambda: Node("record_perception", start_parameter_services=False), arguments)
         stack.callback(rclpy.try_shutdown)
         recorder = PerceptionRecorder(node, writer, topics, traffic)
-        stack.callback(recorder.finish)  # before the bag is completed, whatever happens
+        stack.callback(recorder.finish)  # runs before the bag is completed, also after an error
         spin_until(stop, node, recorder)
         recorder.finish()
         if not recorder.recorded:
@@ -254,7 +254,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Record until interrupted; exit status 2 when the output cannot be written (any more), 1 when nothing came."""
+    """Record until interrupted.
+
+    Returns:
+        Exit status: 0 after a signal, 1 if no message arrived, 2 if the bag cannot be written.
+    """
     arguments = sys.argv if arguments is None else ["record_perception", *arguments]
     stop = stop_at_signals()
     try:
@@ -263,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NothingRecorded as error:
         print(f"record_perception: {error}", file=sys.stderr)
         return 1
-    except (ValueError, OSError) as error:  # of which BagError and StartError are two
+    except (ValueError, OSError) as error:  # BagError and StartError are ValueErrors
         print(f"record_perception: {error}", file=sys.stderr)
         return 2
     print(summary(recorder, parsed.output), flush=True)
@@ -278,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summary(recorder: PerceptionRecorder, output: Path) -> str:
-    """One line: what was recorded and what was not."""
+    """Return one line with the numbers of recorded and lost messages."""
     parts = [f"recorded {recorder.recorded} messages in {output}"]
     if recorder.lost:
         parts.append(f"{recorder.lost} lost because the disk is too slow")

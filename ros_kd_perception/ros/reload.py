@@ -1,8 +1,7 @@
-"""ModelReload: brings a candidate to where the old model runs, without a frame being missed.
+"""ModelReload: replaces the model of a running node without missing a frame.
 
-A process of its own tries a candidate that is new; then a thread of this process opens it, verifies and warms it up at
-low priority, and hands it to the worker, which changes over between two frames. Whatever goes wrong, the old model runs
-on.
+A process of its own tries a new model. Then a thread of this process opens, verifies and warms it up at low priority
+and hands it to the worker, which switches between two frames. If anything goes wrong, the old model stays.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from ros_kd_perception.ros.running_model import RunningModel
 
 @dataclass(frozen=True)
 class ReloadOutcome:
-    """How a reload ended; `message` is one sentence either way."""
+    """The result of a reload; `message` is one sentence."""
 
     success: bool
     message: str
@@ -37,11 +36,12 @@ class ModelReload:
     """One reload, in a thread of its own.
 
     Args:
-        path: of the candidate.
-        parameters: device and so on, as the node was configured.
-        hand_over: gives the model to the worker and returns whether it has taken it; waits for the frame in progress.
-        done: told the outcome, once, from whichever thread it became known in.
-        tell: logs what of the candidate does not run as it was asked for.
+        path: Path of the new model.
+        parameters: Parameters with which the node was configured.
+        hand_over: Gives the model to the worker after the frame in progress. Returns False if the worker did not take
+            it.
+        done: Called once with the outcome, from any thread.
+        tell: Logs a report if the new model does not run where it was asked to.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class ModelReload:
         self._thread = threading.Thread(target=self._run, name="model reload", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def outcome(self) -> ReloadOutcome | None:
-        """None while it is under way."""
+        """The outcome; None while the reload runs."""
         return self._outcome
 
     def cancel(self, reason: str, timeout_s: float) -> bool:
-        """Leave the old model in place and end; False if the thread hangs, in a driver say."""
+        """End the reload and keep the old model. Return False if the thread hangs, for example in a driver."""
         self._cancelled.set()
         self._thread.join(timeout_s)
         self._finish(ReloadOutcome(False, f"cancelled, {reason}: the model stays as it was"))
@@ -113,11 +113,14 @@ class ModelReload:
 
 
 class ReloadService:
-    """Waits as a coroutine: the executor goes on with everything else, in a single thread, until the outcome is there.
+    """Offers the service `~/reload_model`.
+
+    The service callback is a coroutine, so the executor serves everything else until the reload has ended.
 
     Args:
-        node: that offers the service.
-        begin: begins a reload and is given whom to tell the outcome, from any thread, once; or returns at once why not.
+        node: The node that offers the service.
+        begin: Starts a reload. It gets a function to call once with the outcome, from any thread, and returns None; or
+            it returns a sentence that says why no reload was started.
     """
 
     def __init__(self, node: LifecycleNode, begin: Callable[[Callable[[ReloadOutcome], object]], str | None]) -> None:
@@ -125,10 +128,10 @@ class ReloadService:
         self._begin = begin
         self._lock = threading.Lock()
         self._answers: list[tuple[Future[Any], ReloadOutcome]] = []
-        # A group of its own: one that is mutually exclusive with the cameras would keep them waiting as well.
+        # A reentrant group, because cameras in a mutually exclusive group would wait for the reload.
         group = ReentrantCallbackGroup()
         self._service = node.create_service(Trigger, "~/reload_model", self._reload, callback_group=group)
-        # Futures are settled in the executor's thread, which this wakes up.
+        # This wakes the executor, whose thread sets the results of the futures.
         self._settled = node.create_guard_condition(self._settle, callback_group=group)
 
     async def _reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

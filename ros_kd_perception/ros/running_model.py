@@ -1,4 +1,4 @@
-"""RunningModel: a model that is ready for frames, with all that follows from its contract."""
+"""RunningModel: a model that is ready for frames, with its perceiver and its message builder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ros_kd_perception.system.priority import run_at_low_priority
 
 @dataclass(frozen=True)
 class RunningModel:
-    """What the worker exchanges between two frames.
+    """A model that is ready for frames. The worker switches from one to another between two frames.
 
     Attributes:
-        path: of the file.
-        model: verified.
-        perceiver: warmed up.
-        builder: of messages with the classes of the contract.
-        warm_up_ms: the last run on an empty frame.
+        path: Path of the model file.
+        model: The verified model.
+        perceiver: Runs the model; it is warmed up.
+        builder: Builds messages with the classes of the contract.
+        warm_up_ms: Duration of the last warm-up run, on an empty frame, milliseconds.
     """
 
     path: str
@@ -43,20 +43,19 @@ class RunningModel:
         *,
         low_priority: bool = False,
     ) -> RunningModel:
-        """Have a model tried in a process of its own, then open, verify and warm it up.
+        """Try a model in a process of its own, then open, verify and warm it up here.
 
         Args:
-            path: of the file.
-            parameters: the device and so on.
-            cancelled: asked while the other process tries it; ends that when it says so.
-            tell: logs what does not run as it was asked for.
-            low_priority: the trial and, on a CPU, the runs that verify and warm up give way to whatever else the
-                machine does.
+            path: Path of the model file.
+            parameters: Parameters of the node, for device and precision.
+            cancelled: Polled during the trial; the trial ends when it returns True.
+            tell: Logs a report if the model does not run where it was asked to.
+            low_priority: Run the trial and, on a CPU, verification and warm-up at the lowest priority.
 
         Raises:
-            CandidateRefused: it did not pass its trial, or that was cancelled.
-            ModelError: the model cannot be used.
-            ImportError: a message package is missing.
+            CandidateRefused: The model failed its trial, or the trial was cancelled.
+            ModelError: The model cannot be used.
+            ImportError: A message package is missing.
         """
         options = model_options(parameters)
         sha256 = try_model(path, options, cancelled, low_priority=low_priority)
@@ -70,12 +69,12 @@ class RunningModel:
         return running
 
     def set_score_threshold(self, value: float) -> None:
-        """Take over the parameter; negative stands for the threshold that the model was exported with."""
+        """Apply the parameter. A negative value stands for the threshold that the model was exported with."""
         exported = self.model.contract.detections.score_threshold
         self.perceiver.score_threshold = exported if value < 0 else value
 
     def values(self, parameters: NodeParameters) -> tuple[tuple[str, str], ...]:
-        """What diagnostics say of it."""
+        """Return keys and values for diagnostics."""
         model, contract, provider = self.model, self.model.contract, self.model.provider
         return (
             ("model", contract.name),
@@ -101,7 +100,7 @@ class RunningModel:
 
 
 def model_options(parameters: NodeParameters) -> dict[str, Any]:
-    """The arguments of `OnnxModel.open` that the parameters stand for."""
+    """Return the arguments of `OnnxModel.open` for the parameters."""
     return {
         "device": parameters.device,
         "precision": parameters.precision,
@@ -112,7 +111,7 @@ def model_options(parameters: NodeParameters) -> dict[str, Any]:
 
 
 def tell_in_log(log: Any) -> Callable[[ProviderReport], None]:
-    """Say in a node's log what does not run as it was asked for."""
+    """Return a function that logs where a model does not run as it was asked to."""
 
     def tell(report: ProviderReport) -> None:
         if report.fell_back:

@@ -1,1 +1,1 @@
-"""What the node subscribes to and publishes, one module a kind of topic."""
+"""What the node subscribes to and publishes, one module for each kind of topic. `sinks.py` lists the outputs."""

@@ -1,8 +1,8 @@
-"""LostMessages: how many messages of a topic a subscription never got, by the numbers that their publishers give them.
+"""LostMessages: counts the messages of a topic that a subscription never got, from their sequence numbers.
 
-Where a subscription keeps the last message only, the middleware replaces it while the executor is busy, and a best
-effort one loses what the transport loses. Fast DDS reports neither as a `message_lost` event, but every message carries
-the number that its publisher gave it.
+A subscription that keeps only the last message loses messages while the executor is busy, and a best-effort one loses
+those that the transport drops. Fast DDS reports neither as a `message_lost` event, but every message carries a sequence
+number of its publisher.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _MAX_PUBLISHERS = 16
 class LostMessages:
     """Counts gaps in the sequence numbers of each publisher.
 
-    What is lost before the first message that arrives of a publisher, or after its last, leaves no gap. Middleware
-    without sequence numbers leaves none, either.
+    Messages that are lost before the first one that arrives, or after the last one, leave no gap. Without sequence
+    numbers in the middleware there are no gaps at all.
 
     Args:
-        publishers: tells how many publishers the topic has; asked where messages do not say whose they are, for then
-            gaps can be told only while there is one.
+        publishers: Returns the number of publishers of the topic. It is called if messages do not name their publisher;
+            gaps are then counted only while there is one publisher.
     """
 
     def __init__(self, publishers: Callable[[], int]) -> None:
@@ -29,10 +29,11 @@ class LostMessages:
         self._newest: dict[bytes | None, int] = {}
 
     def before(self, info: Mapping[str, Any]) -> int:
-        """How many messages were lost between this one and the one before of the same publisher.
+        """Return how many messages were lost between this one and the previous one of the same publisher.
 
         Args:
-            info: what rclpy says of a message: `publication_sequence_number`, and from ROS 2 Kilted on `publisher_gid`.
+            info: Message information from rclpy: `publication_sequence_number` and, from ROS 2 Kilted on,
+                `publisher_gid`.
         """
         number = info.get("publication_sequence_number")
         if number is None:
@@ -41,9 +42,9 @@ class LostMessages:
         publisher = None if gid is None else bytes(gid["data"])
         newest = self._newest.pop(publisher, None)
         if publisher is None and newest is not None and number <= newest:
-            return 0  # another publisher, or one that was started anew: the next message tells
+            return 0  # another publisher, or a restarted one; the next message will show a gap
         if len(self._newest) >= _MAX_PUBLISHERS:
-            del self._newest[next(iter(self._newest))]  # the one that has been silent for longest
+            del self._newest[next(iter(self._newest))]  # the publisher that has been silent for the longest time
         self._newest[publisher] = number
         lost = max(0, number - newest - 1) if newest is not None else 0
         return 0 if lost and publisher is None and self._publishers() != 1 else lost

@@ -1,4 +1,4 @@
-"""TfMounting: where a camera is, asked of TF. tf2_ros is imported here alone, and only where a parameter wants it."""
+"""TfMounting: reads the mounting of a camera from TF. Only this module imports tf2_ros, and only if it is used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ros_kd_perception.free_space.ground_scan import CameraPose
 
 
 class TfMounting:
-    """Listens to /tf and /tf_static.
+    """Subscribes to /tf and /tf_static.
 
     Args:
-        node: whose executor hears them.
+        node: The node that subscribes; its executor runs the callbacks.
 
     Raises:
         ImportError: tf2_ros is not installed.
@@ -22,7 +22,7 @@ class TfMounting:
 
     def __init__(self, node: Node) -> None:
         try:
-            # Not at the start: a vehicle whose mountings are parameters does without.
+            # Not at the top of the file: vehicles with mountings in parameters do not need the package.
             import tf2_ros
         except ImportError as error:
             raise ImportError(
@@ -30,15 +30,19 @@ class TfMounting:
                 "ros-$ROS_DISTRO-tf2-ros-py or set scan.mounting: parameters"
             ) from None
         self._errors: tuple[type[Exception], ...] = (tf2_ros.TransformException,)
-        # Without the node: with it, it would offer a service that nobody takes down again.
+        # Without the node, because a buffer with a node offers a service that is never removed.
         self._buffer: Any = tf2_ros.Buffer()
         self._listener: Any = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
     def pose(self, frame_id: str, optical_frame_id: str) -> CameraPose:
-        """The newest pose of a camera in a frame whose z = 0 is the ground.
+        """Return the newest pose of a camera.
+
+        Args:
+            frame_id: Frame of the pose; its z = 0 is the ground.
+            optical_frame_id: Optical frame of the camera.
 
         Raises:
-            ValueError: TF does not know it, or not above the ground; one sentence.
+            ValueError: TF does not know the transform, or the camera is not above the ground. One sentence.
         """
         try:
             found = self._buffer.lookup_transform(frame_id, optical_frame_id, Time()).transform
@@ -52,5 +56,5 @@ class TfMounting:
         return CameraPose.from_transform((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
 
     def close(self) -> None:
-        """Stop listening."""
+        """Unsubscribe."""
         self._listener.unregister()
