@@ -90,10 +90,11 @@ ROS_WHEEL_PLATFORM = (
 
 # The runtime takes whatever a vehicle has, so its ranges are wide; training, tests and ROS wheels are pinned.
 EXTRAS = {
-    "cpu": ["onnxruntime>=1.16", "opencv-python-headless>=4.5.4"],
+    # simplejpeg has wheels for CPython 3.10 to 3.14 on x86-64 and on ARM.
+    "cpu": ["onnxruntime>=1.16", "opencv-python-headless>=4.5.4", "simplejpeg>=1.9"],
     # ONNX Runtime 1.27 and later want CUDA 13, 1.26 and earlier CUDA 12: see docs/vehicle.md. Before 1.24 or so none
     # tells what runs where, so that `require_gpu` refuses; it runs on without, under a warning.
-    "gpu": ["onnxruntime-gpu>=1.16", "opencv-python-headless>=4.5.4"],
+    "gpu": ["onnxruntime-gpu>=1.16", "opencv-python-headless>=4.5.4", "simplejpeg>=1.9"],
     # PyAV brings an H.264 encoder, which OpenCV's wheels do not; without it overlay videos play in no browser.
     "bag": ["PyYAML>=5.4", "av>=12", "rosbags==0.11.9", "tqdm>=4.60"],
     "ros": [f"{wheel}; {ROS_WHEEL_PLATFORM}" for wheel in ROS_WHEELS],

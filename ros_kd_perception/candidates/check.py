@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ros_kd_perception.candidates.memory_limit import limit_of_model, limited_memory
-from ros_kd_perception.images.decoder_warnings import standard_error
 from ros_kd_perception.system import child_processes
 
 TIMEOUT_S = 300.0
@@ -72,15 +71,13 @@ def check_in_child(
     """
     request = json.dumps({"path": path, "options": dict(options), "low_priority": low_priority}, allow_nan=False)
     try:
-        with standard_error() as errors:
-            child = subprocess.Popen(
-                [*child_processes.command("candidates.check"), request],
-                env=child_processes.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
+        child = subprocess.Popen(
+            [*child_processes.command("candidates.check"), request],
+            env=child_processes.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
     except OSError as error:
         raise CandidateRefused(f"expected to start a process that opens {path}, got: {error}") from None
     with child, limited_memory(child, limit_of_model(path, options.get("device", "auto"))) as memory:

@@ -22,7 +22,6 @@ import numpy as np
 
 from ros_kd_perception.candidates.agreement import Agreement, ClassNames, map_agreement, match_boxes
 from ros_kd_perception.candidates.memory_limit import limit_of_model, limited_memory
-from ros_kd_perception.images.decoder_warnings import standard_error
 from ros_kd_perception.structures import Detections, Frame, Perception, UInt8Array
 from ros_kd_perception.system import child_processes
 from ros_kd_perception.system.priority import be_first_when_memory_runs_out, lower_this_thread
@@ -54,14 +53,12 @@ class ShadowProcess:
         self.path = path
         self._closed = False
         try:
-            with standard_error() as errors:
-                self._child = subprocess.Popen(
-                    [*child_processes.command("candidates.shadow_process"), path],
-                    env=child_processes.environment(),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                )
+            self._child = subprocess.Popen(
+                [*child_processes.command("candidates.shadow_process"), path],
+                env=child_processes.environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
         except OSError as error:
             raise ShadowFailed(f"expected to start a process for the shadow model, got: {error}") from None
 

@@ -18,20 +18,21 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import cv2
 import numpy as np
 
-from ros_kd_perception.images.decoder_warnings import extra_bytes, hear_each
 from ros_kd_perception.images.jpeg_blocks import BlockTables, end_like_a_picture, huffman_table, ones_at_the_end
+from ros_kd_perception.images.jpeg_decoder import complaint_of, decode_jpeg, extra_bytes
 from ros_kd_perception.images.jpeg_scan import Scan, read_scan
+from ros_kd_perception.structures import BadFrame
+
+FEW_EXTRA_BYTES = 3
+"""So many bytes between a scan and the next marker are common to webcams and no sign of damage."""
 
 _STUFFED = re.compile(rb"\xff+\x00")
 # Put behind each segment. The decoder reads up to eight bytes ahead, and says nothing of those that it has read when it
 # comes to the marker; behind so many more it always says how many bytes it did not use.
 _PROBE = bytes(16)
-_FEW_EXTRA_BYTES = 3
 _ENOUGH_SEGMENTS, _ENOUGH_TAILS = 4, 3
 # A scan that was misread shortly before its end may not be in step with its codes yet: any block of an MCU may come
 # next, and begin a few bits on. A long tail is in step by its own end.
@@ -86,7 +87,7 @@ def extraneous_bytes_are_harmless(content: bytes) -> bool:
         if len(segments) >= _ENOUGH_TAILS and all(_ends_in_ones(scan, segment) for segment in segments):
             return True
         return all(_is_filler(scan, segment) for segment in segments)
-    except (cv2.error, struct.error, KeyError, ValueError):
+    except (BadFrame, struct.error, KeyError, ValueError):
         return False
 
 
@@ -101,17 +102,10 @@ def without_filler(content: bytes, count: int, marker: int) -> bytes | None:
 
 def _unused(scan: Scan) -> list[int] | None:
     """How many bytes of each segment its picture does not need; None for damage."""
-    # Nothing but the complaints is wanted, and a small grey picture is decoded in half the time.
     probes = [scan.file_of(data + _PROBE, mcus) for data, mcus in scan.segments]
-    heard = hear_each([partial(_decode, probe, cv2.IMREAD_REDUCED_GRAYSCALE_8) for probe in probes])
-    counts = [extra_bytes(complaints[0]) if complaints else None for _, complaints in heard]
+    counts = [extra_bytes(complaint_of(probe)) for probe in probes]
     unused = [found[0] - len(_PROBE) if found else -1 for found in counts]
     return unused if min(unused) >= 0 else None
-
-
-def _decode(content: bytes, flags: int) -> bytes:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    return b"" if image is None else image.tobytes()
 
 
 def _ends_in_ones(scan: Scan, segment: _Segment) -> bool:
@@ -120,15 +114,15 @@ def _ends_in_ones(scan: Scan, segment: _Segment) -> bool:
     if byte == 0xFF:
         return True
     probes = [segment.data + _PROBE, segment.with_last_byte(byte | (byte + 1)) + _PROBE]
-    with_zero, with_one = hear_each(
-        [partial(_decode, scan.file_of(probe, segment.mcus), cv2.IMREAD_COLOR) for probe in probes]
+    (image_of_zero, complaint_of_zero), (image_of_one, complaint_of_one) = (
+        decode_jpeg(scan.file_of(probe, segment.mcus)) for probe in probes
     )
-    return with_zero != with_one
+    return complaint_of_zero != complaint_of_one or not np.array_equal(image_of_zero, image_of_one)
 
 
 def _is_filler(scan: Scan, segment: _Segment) -> bool:
     tail = segment.tail
-    if len(tail) <= _FEW_EXTRA_BYTES or tail.count(tail[0]) == len(tail):
+    if len(tail) <= FEW_EXTRA_BYTES or tail.count(tail[0]) == len(tail):
         return True
     if len(tail) > _MAX_TAIL:
         return False

@@ -10,12 +10,12 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from ros_kd_perception.images.jpeg_header import BASELINE_FRAMES, END, SCAN, START, next_segment, write_segment
+
 _SEGMENT_END = re.compile(rb"\xff+([\xd0-\xd7])")
 _SCAN_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-_START, _END, _RESTART = b"\xff\xd8", b"\xff\xd9", b"\xff\xd0"
-_HUFFMAN_TABLES, _QUANTISATION_TABLES, _RESTART_INTERVAL, _SCAN = 0xC4, 0xDB, 0xDD, 0xDA
-_BASELINE_FRAMES = (0xC0, 0xC1)
-_WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
+_START, _END, _RESTART = bytes([0xFF, START]), bytes([0xFF, END]), b"\xff\xd0"
+_HUFFMAN_TABLES, _QUANTISATION_TABLES, _RESTART_INTERVAL = 0xC4, 0xDB, 0xDD
 _BLOCK_PX = 8
 # The decoder takes 40 microseconds at least for a segment; a picture of 1920x1080 has 8160 MCUs.
 _MAX_SEGMENTS = 8192
@@ -61,8 +61,8 @@ class Scan:
             (
                 _START,
                 self._frame_tables,
-                _segment(_RESTART_INTERVAL, struct.pack(">H", mcus)),
-                _segment(_BASELINE_FRAMES[1], self._frame[:1] + size + self._frame[5:]),
+                write_segment(_RESTART_INTERVAL, struct.pack(">H", mcus)),
+                write_segment(BASELINE_FRAMES[1], self._frame[:1] + size + self._frame[5:]),
                 self._scan_header,
                 data,
                 _RESTART,
@@ -85,19 +85,19 @@ def read_scan(content: bytes) -> Scan:
 
 def _read_scan(content: bytes) -> Scan:
     tables, frame_tables, frame, interval, marker, position = dict(_standard_tables()), b"", b"", 0, 0, 2
-    while marker != _SCAN:
-        marker, body, position = _next_segment(content, position)
+    while marker != SCAN:
+        marker, body, position = next_segment(content, position)
         if marker in (_HUFFMAN_TABLES, _QUANTISATION_TABLES):
-            frame_tables += _segment(marker, body)
+            frame_tables += write_segment(marker, body)
         if marker == _HUFFMAN_TABLES:
             tables.update(_split_tables(body))
-        elif marker in _BASELINE_FRAMES:
+        elif marker in BASELINE_FRAMES:
             frame = body
         elif marker == _RESTART_INTERVAL:
             (interval,) = struct.unpack(">H", body)
     mcus = _mcus(frame)[2]
     segments = _split_scan(content, position, mcus, interval or mcus)
-    return Scan(segments, _blocks(frame, body), tables, frame, frame_tables, _segment(_SCAN, body))
+    return Scan(segments, _blocks(frame, body), tables, frame, frame_tables, write_segment(SCAN, body))
 
 
 def _sampling(frame: bytes) -> dict[int, tuple[int, int]]:
@@ -125,21 +125,6 @@ def _blocks(frame: bytes, scan: bytes) -> list[tuple[TableKey, TableKey]]:
         across, down = sampling[component]
         blocks += [((0, chosen >> 4), (1, chosen & 15))] * (across * down)
     return blocks
-
-
-def _next_segment(content: bytes, position: int) -> tuple[int, bytes, int]:
-    """Marker, body and end of the next marker segment; bytes that stand before it are passed over."""
-    while True:
-        position = content.index(0xFF, position) + 1
-        marker = content[position]
-        if marker not in (0, 0xFF) and marker not in _WITHOUT_LENGTH:
-            (length,) = struct.unpack_from(">H", content, position + 1)
-            end = position + 1 + length
-            return marker, content[position + 3 : end], end
-
-
-def _segment(marker: int, body: bytes) -> bytes:
-    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
 
 
 def _split_scan(content: bytes, start: int, mcus: int, interval: int) -> list[tuple[bytes, int]]:
@@ -170,8 +155,8 @@ def _standard_tables() -> dict[TableKey, bytes]:
     content = bytes(cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1])
     tables: dict[TableKey, bytes] = {}
     marker, position = 0, 2
-    while marker != _SCAN:
-        marker, body, position = _next_segment(content, position)
+    while marker != SCAN:
+        marker, body, position = next_segment(content, position)
         if marker == _HUFFMAN_TABLES:
             tables.update(_split_tables(body))
     return tables

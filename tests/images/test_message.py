@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -290,6 +291,12 @@ def png_of(picture: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
+def refuse_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on a picture that is decoded fails the test."""
+    for module, function in ((simplejpeg, "decode_jpeg"), (cv2, "imdecode")):
+        monkeypatch.setattr(module, function, lambda *_, **__: pytest.fail("decoded"))
+
+
 def png_chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
@@ -400,7 +407,7 @@ def test_a_mosaic_too_small_to_interpolate_is_refused_in_a_file_too() -> None:
 
 @pytest.mark.parametrize("encoding", ["16UC1", "32FC1", "16SC1", "64FC1"])
 def test_depth_is_refused_in_a_file_as_in_a_raw_image(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    refuse_to_decode(monkeypatch)
     depth = png_of(np.full((24, 40), 1500, np.uint16))
     with pytest.raises(BadFrame) as raw:
         decode_image(image(encoding, noise(3, 64), 4))
@@ -438,7 +445,7 @@ def test_the_end_of_an_exif_thumbnail_is_not_the_end() -> None:
 def test_a_huge_claim_is_refused_before_anything_is_decoded(
     claim: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    refuse_to_decode(monkeypatch)
     assert claim[0] * claim[1] > MAX_PIXELS or max(claim) > 16384
     picture = smooth(24, 40)
     png, jpeg = png_of(picture), jpeg_of(picture)
@@ -499,7 +506,7 @@ def test_many_scans_of_many_pixels_are_refused_before_they_take_half_a_minute(mo
     frame = data.index(b"\xff\xc2")
     huge = data[: frame + 5] + struct.pack(">HH", 8192, 8192) + data[frame + 9 :]
     assert decode_compressed_image(compressed(data)).shape == (24, 40, 3)
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    refuse_to_decode(monkeypatch)
     assert reason_of(decode_compressed_image, compressed(huge)) == "too_large"
 
 
@@ -548,11 +555,8 @@ def test_a_frame_id_of_any_length_is_not_copied_into_every_box() -> None:
     assert reason_of(lambda m: frame_from_message("front", m), message) == "bad_data"
 
 
-def test_what_the_png_decoder_says_is_not_printed_for_every_frame(capfd: pytest.CaptureFixture[str]) -> None:
+def test_pixels_of_a_png_that_were_packed_wrongly_are_refused() -> None:
     data = png_of(smooth(24, 40))
-    profile = png_chunk(b"iCCP", b"")
-    assert decode_compressed_image(compressed(data[:33] + profile + data[33:], "png")).shape == (24, 40, 3)
     broken = png_chunk(b"IDAT", zlib.compress(b"\x09" * 24 * 121))  # no row filter has this number
     spoiled = data[:33] + broken + png_chunk(b"IEND", b"")
     assert reason_of(decode_compressed_image, compressed(spoiled, "png")) == "bad_data"
-    assert capfd.readouterr().err == ""

@@ -1,0 +1,112 @@
+"""The header of a JPEG: the marker segments that stand before its first scan."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from ros_kd_perception.structures import BadFrame
+
+START, END, SCAN = 0xD8, 0xD9, 0xDA
+BASELINE_FRAMES = (0xC0, 0xC1)
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
+_JFIF, _ADOBE = 0xE0, 0xEE
+_ADOBE_TRANSFORM = 11
+_SPECTRUM_OF_BASELINE = bytes([0, 63, 0])
+
+
+@dataclass(frozen=True)
+class FrameHeader:
+    """What the frame header claims, whatever follows it.
+
+    Attributes:
+        height: of the picture in pixels.
+        width: of the picture in pixels.
+        channels: number of components.
+        end: position in the file of the first byte behind this header.
+    """
+
+    height: int
+    width: int
+    channels: int
+    end: int
+
+
+def read_frame_header(content: bytes) -> FrameHeader:
+    """Read what the first frame header claims.
+
+    Raises:
+        BadFrame: `bad_data` for no frame header before the first scan, or a broken one.
+    """
+    marker, body, position = 0, b"", 2
+    try:
+        while marker not in _FRAMES:
+            marker, body, position = next_segment(content, position)
+            if marker in (END, SCAN):
+                raise ValueError(f"marker 0x{marker:x} before any")
+        height, width, channels = struct.unpack_from(">HHB", body, 1)
+    except (IndexError, ValueError, struct.error) as error:
+        raise BadFrame(
+            "bad_data", f"expected a JPEG frame header, got none that is whole in {len(content)} bytes: {error}"
+        ) from None
+    return FrameHeader(height, width, channels, position)
+
+
+def next_segment(content: bytes, position: int) -> tuple[int, bytes, int]:
+    """Read the next marker segment. Bytes that stand before it are passed over, as the decoder does.
+
+    Returns:
+        Its marker, its body, and the position of its end.
+
+    Raises:
+        IndexError: the file ends.
+        ValueError: there is no further marker.
+        struct.error: the file ends inside the length.
+    """
+    while True:
+        position = content.index(0xFF, position) + 1
+        marker = content[position]
+        if marker not in (0, 0xFF) and marker not in _WITHOUT_LENGTH:
+            (length,) = struct.unpack_from(">H", content, position + 1)
+            end = position + 1 + length
+            return marker, content[position + 3 : end], end
+
+
+def write_segment(marker: int, body: bytes) -> bytes:
+    """The bytes of a marker segment."""
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def with_tidy_header(content: bytes) -> bytes:
+    """Tidy a header, so that what the decoder complains of is not the header: it names the first fault of a file only.
+
+    Filler between two segments goes. A JFIF version or an Adobe transform that the decoder does not know, and a
+    spectrum in the scan of a baseline JPEG, are written as the decoder takes them.
+
+    Args:
+        content: a JPEG with a frame header.
+
+    Returns:
+        The same picture; equal to `content` where the header is tidy, or has no scan behind it.
+    """
+    channels = read_frame_header(content).channels
+    segments, marker, is_baseline, position = [content[:2]], 0, False, 2
+    try:
+        while marker != SCAN:
+            marker, body, position = next_segment(content, position)
+            is_baseline |= marker in BASELINE_FRAMES
+            segments.append(write_segment(marker, _tidy(marker, body, channels, is_baseline)))
+    except (IndexError, ValueError, struct.error):
+        return content
+    return b"".join(segments) + content[position:]
+
+
+def _tidy(marker: int, body: bytes, channels: int, is_baseline: bool) -> bytes:
+    if marker == _JFIF and body.startswith(b"JFIF\0"):
+        return body[:5] + b"\x01" + body[6:]
+    if marker == _ADOBE and body.startswith(b"Adobe") and body[_ADOBE_TRANSFORM : _ADOBE_TRANSFORM + 1] > b"\x02":
+        return body[:_ADOBE_TRANSFORM] + (b"\x02" if channels == 4 else b"\x01") + body[_ADOBE_TRANSFORM + 1 :]
+    if marker == SCAN and is_baseline:
+        return body[:-3] + _SPECTRUM_OF_BASELINE
+    return body
