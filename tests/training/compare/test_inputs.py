@@ -12,7 +12,7 @@ import torch
 from checkout import ROOT
 
 from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo
-from training.compare.compare import compare
+from training.compare import compare
 from training.compare.inputs import check_inputs, find_overlaps
 from training.compare.recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
 from training.config.reader import load_recipe, load_section
