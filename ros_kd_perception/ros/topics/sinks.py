@@ -12,7 +12,13 @@ from ros_kd_perception.ros.topics.shadow import ShadowTopic
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 
 # The order in which the sinks get a frame. The first decides whether it counts as published.
-SINKS: tuple[type[TopicSink], ...] = (ResultTopics, FreeSpaceTopics, FrameTimesTopics, PictureTopics, ShadowTopic)
+SINKS: tuple[type[TopicSink], ...] = (
+    ResultTopics,
+    FreeSpaceTopics,
+    FrameTimesTopics,
+    PictureTopics,
+    ShadowTopic,
+)
 
 
 def make_sinks(context: SinkContext) -> list[TopicSink]:
