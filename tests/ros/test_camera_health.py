@@ -20,7 +20,7 @@ ILLNESSES = {
     "incompatible": (Level.ERROR, "incompatible QoS"),
     "wrong_encoding": (Level.ERROR, "got 'rgb9'"),
     "bad_frames": (Level.ERROR, "bad_data"),
-    "backward_stamps": (Level.WARN, "a new time line counts"),
+    "backward_stamps": (Level.WARN, "a new time line begins"),
     "duplicated": (Level.WARN, "duplicate"),
     "frozen": (Level.WARN, "no bit of the picture has changed"),
     "changed_size": (Level.WARN, "160x96 to 80x48"),
