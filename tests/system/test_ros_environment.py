@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +27,12 @@ SOURCED = {
     "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA",
     "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1",
 }
+PICK = """
+import sys
+from ros_kd_perception.system.ros_environment import free_domain_id
+print(free_domain_id(), flush=True)
+sys.stdin.read()
+"""
 
 
 def test_nothing_of_a_sourced_ros_gets_through(tmp_path: Path) -> None:
@@ -55,3 +62,18 @@ def test_a_domain_in_use_is_not_picked(monkeypatch: pytest.MonkeyPatch) -> None:
         participant.bind(("", 7410 + 250 * first))
         with pytest.raises(OSError, match="free ROS_DOMAIN_ID"):
             free_domain_id()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="binds the ports that DDS uses on Linux")
+def test_a_domain_that_another_process_has_picked_is_not_picked_before_that_process_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", PICK], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        picked = int(other.stdout.readline())
+        monkeypatch.setattr(ros_environment, "DOMAIN_IDS", range(picked, picked + 1))
+        with pytest.raises(OSError, match="free ROS_DOMAIN_ID"):
+            free_domain_id()
+        other.communicate()
+    assert free_domain_id() == picked
+    assert free_domain_id() == picked, "the next pick of a process gives up the one before"
