@@ -263,6 +263,7 @@ def summary(observer: Observer, cameras: Sequence[str], seconds: float, rate_hz:
             for c in cameras
         },
         "rss_mib": {"at_half": round(first["rss_mib"], 1), "at_end": round(last["rss_mib"], 1)},
+        "own_mib": {"at_half": round(first["own_mib"], 1), "at_end": round(last["own_mib"], 1)},
         "open_files": {"at_half": first["files"], "at_end": last["files"]},
         "series": {
             "ages": {c: [(round(t, 3), round(v, 2)) for t, v in observer.ages[c] if t >= 0] for c in cameras},
@@ -344,8 +345,9 @@ def print_table(result: dict[str, Any]) -> None:
     print(f"  one turn of the cameras   {result['turn_ms']:8.1f} ms")
     print(f"  largest age p99 / turn    {result['age_p99_over_turn']:8.3f}")
     print(f"  slowest / fastest camera  {result['slowest_over_fastest']:8.3f}")
-    memory, files = result["rss_mib"], result["open_files"]
+    memory, own, files = result["rss_mib"], result["own_mib"], result["open_files"]
     print(f"  memory                    {memory['at_half']:8.1f} MiB at half time, {memory['at_end']} at the end")
+    print(f"  its own of that           {own['at_half']:8.1f} MiB at half time, {own['at_end']} at the end")
     print(f"  open files                {files['at_half']:8d} at half time, {files['at_end']} at the end")
 
 

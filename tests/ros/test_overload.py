@@ -38,7 +38,8 @@ def test_ages_stay_within_a_turn_rates_fall_evenly_and_memory_is_flat(tmp_path: 
     assert min(turns) >= 0.8 * max(turns) - 2, turns  # a few in all, on a busy machine
     changes = sum(before != after for before, after in pairwise(cameras_in_order))
     assert changes >= 0.8 * (len(cameras_in_order) - 1)  # never the same camera twice running, but for a lost message
-    memory, files = result["rss_mib"], result["open_files"]
+    # Without shared memory: the segments of the middleware fill up later on a busy machine.
+    memory, files = result["own_mib"], result["open_files"]
     assert memory["at_end"] - memory["at_half"] < 16
     assert files["at_end"] <= files["at_half"] + 2
     for camera, dropped in result["dropped"].items():
