@@ -128,6 +128,7 @@ EXTRAS = {
         "hypothesis==6.170.15",
         "mypy==2.4.1",
         "pytest==9.2.0",
+        "pytest-xdist==3.8.0",
         "ruff==0.17.5",
         "setuptools==79.0.1",
     ],

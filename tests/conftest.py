@@ -1,17 +1,24 @@
-"""Puts `support/` on the path, so that tests of every folder can import what is in it."""
+"""Markers, turns and caches of all tests; puts `support/` on the path, so that tests of every folder can import it."""
 
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+from markers import count_markers, left_out, mark_by_folder
+from turns import turn
 
 # Wall-clock limits fail on a machine that is busy with something else; what must be quick has a benchmark.
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
 
-sys.path.insert(0, str(Path(__file__).parent / "support"))
+LEFT_OUT = pytest.StashKey[Mapping[str, int]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +29,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="malformed messages that hypothesis and the publisher on the graph make; without it a few thousand",
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_by_folder(items)
+    items.sort(key=lambda item: item.get_closest_marker("alone") is None)  # while no worker waits for long
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    if items:
+        config = items[0].config
+        config.stash[LEFT_OUT] = Counter(config.stash.get(LEFT_OUT, {})) + count_markers(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if not _is_worker(item.config):
+        return (yield)
+    with turn(Path(item.config.option.basetemp).parent, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _is_worker(session.config):
+        session.config.workeroutput["left_out"] = dict(session.config.stash.get(LEFT_OUT, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Every worker collects all tests and leaves out the same; one that crashed brings no output."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if line := left_out(config.stash.get(LEFT_OUT, {})):
+        terminalreporter.write_line(line)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this process is a worker of pytest-xdist."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture(scope="session", autouse=True)

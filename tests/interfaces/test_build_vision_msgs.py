@@ -43,6 +43,7 @@ def test_every_definition_has_an_expected_hash() -> None:
     assert ours == {name for name in TYPE_HASHES if name.startswith("vision_msgs/")}
 
 
+@pytest.mark.graph
 def test_types_on_the_graph_are_those_of_the_original_packages(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PRINT_TYPE_HASHES, str(free_domain_id()), *TYPE_HASHES]
     environment = {**os.environ, "ROS_LOG_DIR": str(tmp_path), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}

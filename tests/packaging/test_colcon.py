@@ -77,6 +77,7 @@ def test_command_runs(workspace: Path, sourced: dict[str, str], name: str) -> No
     assert "usage" in outcome.stdout.lower()
 
 
+@pytest.mark.graph
 def test_node_runs_until_it_is_interrupted(workspace: Path, sourced: dict[str, str]) -> None:
     parameters = ("--ros-args", "-p", "autostart:=true", "-p", "model:=/no/such/student.onnx")
     node = subprocess.Popen(

@@ -137,12 +137,14 @@ def reports(tmp_path_factory: pytest.TempPathFactory, watch: TelemetryWatch) -> 
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", FIRST_PAGES)
 def test_blocks_of_a_page_run_in_order(first: str, reports: dict[str, Future[list[str]]]) -> None:
     failed = reports[first].result()
     assert not failed, "\n\n".join(failed)
 
 
+@pytest.mark.slow
 def test_what_they_run_sends_no_telemetry(reports: dict[str, Future[list[str]]], watch: TelemetryWatch) -> None:
     """Training, evaluation, export and replay, among others."""
     for report in reports.values():

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from checkout import copy_checkout
+from checkout import ROOT, copy_checkout
 
 SOURCED = {
     "PYTHONPATH": "/opt/ros/humble/lib/python3.10/site-packages",
@@ -75,3 +75,26 @@ def test_demo_installs_no_torch(checkout: Path) -> None:
 
     assert installed
     assert not [line for line in installed if "training" in line or "torch" in line]
+
+
+def test_compiled_modules_are_kept_whatever_the_shell_says(checkout: Path) -> None:
+    """Compiling torch and what it brings anew takes longer than most tests."""
+    outcome = make(checkout, "-s", "--eval=print-environment: ; @env", "print-environment", PYTHONDONTWRITEBYTECODE="1")
+
+    assert "PATH=" in outcome.stdout
+    assert "PYTHONDONTWRITEBYTECODE" not in outcome.stdout
+
+
+def test_each_target_runs_the_tests_that_it_names(checkout: Path) -> None:
+    def pytest_command(target: str) -> str:
+        (command,) = [line for line in make(checkout, "-n", target).stdout.splitlines() if " -m pytest" in line]
+        return command
+
+    assert pytest_command("check").endswith("-m 'not graph and not training and not slow' ")
+    assert pytest_command("test").endswith("-m 'not slow' ")
+    assert "not " not in pytest_command("test-all")
+
+
+def test_ci_leaves_out_no_test() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert [line for line in script.splitlines() if line.startswith("make test")] == ["make test-all"]

@@ -9,12 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from checkout import ROOT
 from without_gpu import FALLBACK, environment_without_gpu
 
 CAMERAS = 3
 
 
+@pytest.mark.alone
 def test_ages_stay_within_a_turn_rates_fall_evenly_and_memory_is_flat(tmp_path: Path) -> None:
     output, plot = tmp_path / "overload.json", tmp_path / "overload.svg"
     command = [sys.executable, "benchmarks/overload.py", "--seconds", "12", "--cameras", str(CAMERAS), "--rate", "30"]

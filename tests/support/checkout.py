@@ -5,7 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What git ignores, or what no build reads.
-LEFT_OUT = (".git", ".venv", "out", "build", "install", "log", "dist", "*.egg-info", "__pycache__", ".*_cache", "tests")
+LEFT_OUT = (
+    ".git", ".venv", "out", "build", "install", "log", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis",
+    "tests",
+)  # fmt: skip
 
 
 def copy_checkout(destination: Path) -> Path:
