@@ -107,6 +107,8 @@ EXTRAS = {
         "onnxscript==0.7.2",
         # Reads masks: OpenCV turns palettes into colours and spreads 1 to 4 bits.
         "pillow==13.0.0",
+        # Checks recipes, and writes their JSON schema and reference page.
+        "pydantic==2.14.3",
         # Quantiles of Student's t for the intervals of comparisons.
         "scipy==1.17.1",
         "tensorboard==2.21.0",

@@ -1,0 +1,58 @@
+"""The base of every section of a recipe: a pydantic model that refuses unknown keys and values of another type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import pydantic
+
+Section = TypeVar("Section", bound="Settings")
+
+
+def _path_of_text(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) and value and "\0" not in value else value
+
+
+# A path as a recipe writes it: text that is not empty.
+PathText = Annotated[Path, pydantic.BeforeValidator(_path_of_text, json_schema_input_type=str)]
+
+
+class Settings(
+    pydantic.BaseModel,
+    frozen=True,
+    extra="forbid",
+    strict=True,
+    allow_inf_nan=False,
+    use_attribute_docstrings=True,
+):
+    """A section of a recipe.
+
+    A subclass names its keys as annotated attributes, gives ranges with `pydantic.Field`, and describes each key in a
+    docstring below it. The JSON schema and docs/recipe_reference.md show these docstrings.
+
+        class Blur(Settings):
+            \"\"\"Blurs some images.\"\"\"
+
+            chance: float = Field(0.15, ge=0, le=1)
+            \"\"\"Chance that an image is blurred.\"\"\"
+
+    Values keep their type: "3" is not a number, 3.0 is not a whole number, "yes" is not a bool. NaN and infinity are
+    refused. Only a whole number may stand for a float, and a list for a tuple.
+    """
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _tuples_for_lists(cls, values: Any) -> Any:
+        """YAML has lists; settings hold tuples, which cannot be changed either."""
+        if not isinstance(values, dict):
+            return values
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+    def replace(self: Section, **changes: Any) -> Section:
+        """Return a copy with some values changed, checked like a new one.
+
+        Raises:
+            pydantic.ValidationError: A value is not valid, or does not fit the others.
+        """
+        return type(self).model_validate(dict(self) | changes)
