@@ -10,7 +10,7 @@ import torch
 from checkout import ROOT
 
 from training.__main__ import main
-from training.config.reader import load_recipe
+from training.recipe import load_recipe
 from training.run.train import train
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"

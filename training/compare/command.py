@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ros_kd_perception.system.output_paths import check_writable
 from training.compare.recipe import ComparisonRecipe, plan
-from training.config.reader import load_section
+from training.config.loading import load_settings
 from training.run.devices import add_devices
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train what is missing, score all, write the report; exit status 0."""
-    comparison = load_section(arguments.comparison, ComparisonRecipe, arguments.override)
+    comparison = load_settings(arguments.comparison, ComparisonRecipe, arguments.override)
     check_writable(comparison.output / comparison.name)
     runs = plan(comparison)
 

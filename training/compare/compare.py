@@ -15,15 +15,15 @@ from training.checkpoint import read_notes
 from training.compare.inputs import check_inputs, find_overlaps
 from training.compare.recipe import ComparisonRecipe, PlannedRun
 from training.compare.report import write_report
-from training.data.readers.base import FrameFolder
+from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
-from training.data.validation import check_scored
 from training.errors import CheckpointError, writing_to
 from training.evaluation.evaluate import evaluate, open_model, write_text
 from training.run.devices import check_devices
 from training.run.inputs import RunInputs
 from training.run.run_files import folder_of
 from training.run.train import train
+from training.run.validation_figures import check_scored
 
 Figures = dict[str, float | None]
 # By entry, name of the frames, seed and figure.

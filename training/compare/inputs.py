@@ -7,11 +7,10 @@ from pathlib import Path
 
 from training.checkpoint import INFO_KEY, load_student, read_checkpoint
 from training.compare.recipe import ComparisonRecipe, PlannedRun
-from training.config.reader import parse_recipe
-from training.config.recipe import Recipe, SourceRecipe
-from training.data.readers.base import select_frames
-from training.data.run_frames import RunFrames
+from training.data.readers.source import Source
 from training.errors import CheckpointError, DataError, RecipeError
+from training.recipe import Recipe, parse_noted_recipe
+from training.run.frames import RunFrames
 from training.run.inputs import RunInputs
 from training.run.lightning_module import StudentTraining
 
@@ -44,7 +43,7 @@ def find_overlaps(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> l
     Frames are the same where they are the same file.
     """
     trained_on: dict[str, set[Path]] = {}
-    listed: dict[SourceRecipe, set[Path]] = {}
+    listed: dict[Source, set[Path]] = {}
     for who, source in _sources(comparison, runs):
         if source not in listed:
             listed[source] = _files(source)
@@ -65,7 +64,7 @@ def _recipe_of_each(runs: Sequence[PlannedRun]) -> dict[str, Recipe]:
     return {planned.entry: planned.recipe for planned in runs}
 
 
-def _sources(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> Iterator[tuple[str, SourceRecipe]]:
+def _sources(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> Iterator[tuple[str, Source]]:
     """Who was, or will be, trained on which frames."""
     ahead = [comparison.teacher]
     for entry, recipe in _recipe_of_each(runs).items():
@@ -90,16 +89,14 @@ def _checkpoints_of(recipe: Recipe) -> list[str]:
 def _noted_recipe(checkpoint: Path) -> Recipe | None:
     """The recipe that a checkpoint was trained by; None where it is gone or of a version that wrote others."""
     try:
-        return parse_recipe(str(read_checkpoint(checkpoint)[INFO_KEY]["recipe"]))
+        return parse_noted_recipe(str(read_checkpoint(checkpoint)[INFO_KEY]["recipe"]))
     except (CheckpointError, RecipeError, KeyError, TypeError):
         return None
 
 
-def _files(source: SourceRecipe) -> set[Path]:
-    """The images of a source; none where its folder is not here, or is a bag, out of which nothing labelled comes."""
-    if source.kind == "bag":
-        return set()
+def _files(source: Source) -> set[Path]:
+    """Return the image files of a source; none if its folder is missing, or if its frames are not files."""
     try:
-        return {path.resolve() for path in select_frames(source)}
+        return {path.resolve() for path in source.image_files()}
     except DataError:
         return set()

@@ -1,69 +1,74 @@
-"""What a comparison is: its file, the runs that follow from it, and the budget that all of them share."""
+"""The recipe of a comparison, the runs that follow from it, and the budget that they share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
 
 from training.config.names import FOLDER_NAME_RULE, is_folder_name
-from training.config.reader import load_recipe
-from training.config.recipe import UNLABELED_KINDS, Recipe, SourceRecipe, check_input_size
+from training.config.network_input import check_input_size
+from training.config.settings import PathText, Settings
+from training.data.readers.registry import AnySource
 from training.errors import RecipeError
+from training.recipe import Recipe, load_recipe
 from training.run.run_files import last_checkpoint_of
 
-# What two recipes must have in common to be trained at one budget, and so must what they start from: a better start is
-# budget spent before. Sources and their shares are free, for entries may differ by the frames that only a teacher sees.
+# Keys that must agree for two recipes to have one budget. The initial weights are among them: a better start is budget
+# that was spent before. Sources and their shares may differ, since entries may differ by frames without labels.
 BUDGET_KEYS = ("size", "backbone", "epochs", "batch_size", "precision", "initial_weights", "trained_part")
 BUDGET_DATA_KEYS = ("samples_per_epoch", "crop_height", "crop_width")
 
 
-@dataclass(frozen=True)
-class ScoreRecipe:
-    """Frames to score on, under a name for the table."""
+class ScoreRecipe(Settings):
+    """Frames to score all runs on."""
 
     name: str
-    frames: SourceRecipe
+    """Name of the frames in the report."""
+    frames: AnySource
+    """Source of labelled frames."""
 
 
-@dataclass(frozen=True)
-class EntryRecipe:
-    """One way of training: a recipe file, and what is changed in it, as `--override` does."""
+class EntryRecipe(Settings):
+    """One way of training."""
 
     name: str
-    recipe: Path
+    """Name of the entry in the report, and of its runs with the seed after it."""
+    recipe: PathText
+    """Recipe file, relative to the working directory."""
     overrides: tuple[str, ...] = ()
+    """Changes of the recipe as `key=value`, like `--override`."""
 
 
-@dataclass(frozen=True)
-class ComparisonRecipe:
-    """What is compared.
-
-    Attributes:
-        name: also the name of the folder under `output`.
-        entries: ways of training; the first is the baseline that the others are held against.
-        seeds: every entry is trained once with each.
-        scores: frames that all are scored on; those of drives that no entry trained on say most.
-        teacher: checkpoint to score beside them; empty = none.
-        overrides: for all entries, such as fewer epochs.
-        input_height, input_width: network input for scoring.
-        threads: of inference while scoring.
-        output: folder of comparisons.
-    """
+class ComparisonRecipe(Settings):
+    """A comparison: several ways of training, each repeated with several seeds, at one budget."""
 
     name: str
+    """Name of the comparison, and of its folder under `output`."""
     entries: tuple[EntryRecipe, ...]
-    seeds: tuple[int, ...] = field(metadata={"low": 0, "high": 2**63 - 1})
+    """Ways of training; the others are compared with the first, the baseline."""
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**63 - 1)], ...]
+    """Every entry is trained once with each seed."""
     scores: tuple[ScoreRecipe, ...]
+    """Frames that all runs are scored on. Those of drives that no entry was trained on are the most telling."""
     teacher: str = ""
+    """Checkpoint of a teacher to score beside the runs; empty = none."""
     overrides: tuple[str, ...] = ()
-    input_height: int = field(default=384, metadata={"low": 32, "high": 8192})
-    input_width: int = field(default=640, metadata={"low": 32, "high": 8192})
-    threads: int = field(default=2, metadata={"low": 1, "high": 256})
-    output: Path = Path("out/compare")
+    """Changes of all entries as `key=value`, such as fewer epochs."""
+    input_height: Annotated[int, Field(ge=32, le=8192)] = 384
+    """Height of the network's input for scoring in pixels, a multiple of 32."""
+    input_width: Annotated[int, Field(ge=32, le=8192)] = 640
+    """Width of the network's input for scoring in pixels, a multiple of 32."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    """Threads of inference for scoring."""
+    output: PathText = Path("out/compare")
+    """Folder of comparisons."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check_names(self) -> ComparisonRecipe:
         names = [entry.name for entry in self.entries]
         if len(names) < 2 or len(set(names)) < len(names):
             raise RecipeError(f"entries must be at least two, of different names, got {names}")
@@ -74,18 +79,23 @@ class ComparisonRecipe:
             )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise RecipeError(f"seeds must be different whole numbers, at least one, got {list(self.seeds)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_scores(self) -> ComparisonRecipe:
         scored = [score.name for score in self.scores]
         if not scored or len(set(scored)) < len(scored):
             raise RecipeError(f"scores must name frames to score on, at least one, by different names, got {scored}")
-        without = [score.name for score in self.scores if score.frames.kind in UNLABELED_KINDS]
+        without = [score.name for score in self.scores if not score.frames.labeled]
         if without:
             raise RecipeError(f"scores must be of frames with labels, {', '.join(without)} has none; name others")
         check_input_size(self.input_height, self.input_width, "input_height and input_width")
+        return self
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One entry with one seed."""
+    """A run of one entry with one seed."""
 
     entry: str
     seed: int
@@ -93,15 +103,15 @@ class PlannedRun:
 
     @property
     def checkpoint(self) -> Path:
-        """Where its last weights are once it is finished."""
+        """The checkpoint that holds its last weights once it is finished."""
         return last_checkpoint_of(self.recipe)
 
 
 def plan(comparison: ComparisonRecipe) -> list[PlannedRun]:
-    """All runs, seed after seed, so that a comparison that is broken off has whole pairs.
+    """Return all runs, seed after seed: a comparison that is stopped then has scores of all entries for some seeds.
 
     Raises:
-        RecipeError: an entry's recipe is wrong, or its budget is not the baseline's.
+        RecipeError: The recipe of an entry is not valid, or its budget differs from that of the baseline.
     """
     recipes = {
         entry.name: load_recipe(entry.recipe, comparison.overrides + entry.overrides) for entry in comparison.entries
@@ -111,11 +121,12 @@ def plan(comparison: ComparisonRecipe) -> list[PlannedRun]:
     runs = []
     for seed in comparison.seeds:
         for name, recipe in recipes.items():
-            runs.append(PlannedRun(name, seed, replace(recipe, name=f"{name}_{seed}", seed=seed, output=output)))
+            runs.append(PlannedRun(name, seed, recipe.replace(name=f"{name}_{seed}", seed=seed, output=output)))
     return runs
 
 
 def _check_budgets(recipes: dict[str, Recipe]) -> None:
+    """Refuse entries with another budget than the first."""
     (baseline_name, baseline), *others = recipes.items()
     for name, recipe in others:
         for key, ours, theirs in _budget(baseline, recipe):
@@ -127,6 +138,7 @@ def _check_budgets(recipes: dict[str, Recipe]) -> None:
 
 
 def _budget(one: Recipe, other: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each key of the budget with its values in both recipes."""
     for key in BUDGET_KEYS:
         yield key, getattr(one, key), getattr(other, key)
     for key in BUDGET_DATA_KEYS:

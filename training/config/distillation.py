@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from training.config.settings import Settings
 
 # The places of a network that both sides have; see `training.networks.student.StudentFeatures`.
 FeaturePlace = Literal["p3", "p4", "p5", "segmentation"]
@@ -11,19 +15,18 @@ PyramidLevel = Literal["p3", "p4", "p5"]
 
 
 def _weight(default: float = 1.0) -> Any:
-    return field(default=default, metadata={"low": 0.0, "high": 1e6})
+    return Field(default, ge=0, le=1e6)
 
 
 def _temperature(default: float) -> Any:
-    return field(default=default, metadata={"low": 0.05, "high": 100.0})
+    return Field(default, ge=0.05, le=100)
 
 
 def _grid(default: int) -> Any:
-    return field(default=default, metadata={"low": 2, "high": 64})
+    return Field(default, ge=2, le=64)
 
 
-@dataclass(frozen=True)
-class TemperatureKl:
+class TemperatureKl(Settings):
     """Hinton et al., 2015: class probabilities of each pixel. `labeled_only`: leave void pixels out."""
 
     kind: Literal["temperature_kl"]
@@ -32,8 +35,7 @@ class TemperatureKl:
     labeled_only: bool = False
 
 
-@dataclass(frozen=True)
-class LogitMse:
+class LogitMse(Settings):
     """Squared difference of the class logits of each pixel."""
 
     kind: Literal["logit_mse"]
@@ -41,8 +43,7 @@ class LogitMse:
     labeled_only: bool = False
 
 
-@dataclass(frozen=True)
-class Dist:
+class Dist(Settings):
     """DIST (Huang et al., 2022): correlations of class probabilities across classes and across pixels."""
 
     kind: Literal["dist"]
@@ -53,8 +54,7 @@ class Dist:
     labeled_only: bool = False
 
 
-@dataclass(frozen=True)
-class StandardizedKl:
+class StandardizedKl(Settings):
     """Logit standardisation (Sun et al., 2024)."""
 
     kind: Literal["standardized_kl"]
@@ -63,8 +63,7 @@ class StandardizedKl:
     labeled_only: bool = False
 
 
-@dataclass(frozen=True)
-class DecoupledKl:
+class DecoupledKl(Settings):
     """DKD (Zhao et al., 2022): the labelled class against the rest, and the rest among themselves."""
 
     kind: Literal["decoupled_kl"]
@@ -74,8 +73,7 @@ class DecoupledKl:
     other_weight: float = _weight(2.0)
 
 
-@dataclass(frozen=True)
-class Hint:
+class Hint(Settings):
     """FitNets (Romero et al., 2015): the features themselves, through a 1x1 adapter."""
 
     kind: Literal["hint"]
@@ -83,8 +81,7 @@ class Hint:
     weight: float = _weight()
 
 
-@dataclass(frozen=True)
-class AttentionTransfer:
+class AttentionTransfer(Settings):
     """Zagoruyko & Komodakis, 2017: where the features are strong."""
 
     kind: Literal["attention_transfer"]
@@ -92,8 +89,7 @@ class AttentionTransfer:
     weight: float = _weight()
 
 
-@dataclass(frozen=True)
-class ChannelWise:
+class ChannelWise(Settings):
     """CWD (Shu et al., 2021): where each channel is strong. `at: logits` compares the class logits."""
 
     kind: Literal["channel_wise"]
@@ -102,8 +98,7 @@ class ChannelWise:
     temperature: float = _temperature(4.0)
 
 
-@dataclass(frozen=True)
-class Pearson:
+class Pearson(Settings):
     """PKD (Cao et al., 2022): features up to their scale, through a 1x1 adapter."""
 
     kind: Literal["pearson"]
@@ -111,8 +106,7 @@ class Pearson:
     weight: float = _weight()
 
 
-@dataclass(frozen=True)
-class PairwiseAffinity:
+class PairwiseAffinity(Settings):
     """SKD (Liu et al., 2019): which places of an image resemble each other, on a grid x grid pooling."""
 
     kind: Literal["pairwise_affinity"]
@@ -121,8 +115,7 @@ class PairwiseAffinity:
     grid: int = _grid(16)
 
 
-@dataclass(frozen=True)
-class DistanceRelation:
+class DistanceRelation(Settings):
     """RKD distance (Park et al., 2019): how far the images of a batch lie from each other."""
 
     kind: Literal["distance_relation"]
@@ -130,8 +123,7 @@ class DistanceRelation:
     weight: float = _weight()
 
 
-@dataclass(frozen=True)
-class AngleRelation:
+class AngleRelation(Settings):
     """RKD angle (Park et al., 2019): the angles of the triangles that the images of a batch make."""
 
     kind: Literal["angle_relation"]
@@ -139,8 +131,7 @@ class AngleRelation:
     weight: float = _weight()
 
 
-@dataclass(frozen=True)
-class CrossImageRelation:
+class CrossImageRelation(Settings):
     """CIRKD (Yang et al., 2022): which places of different images of a batch resemble each other."""
 
     kind: Literal["cross_image_relation"]
@@ -150,25 +141,22 @@ class CrossImageRelation:
     grid: int = _grid(8)
 
 
-@dataclass(frozen=True)
-class SoftClassification:
+class SoftClassification(Settings):
     """Class scores of every cell against the teacher's, in both detection branches; surer cells weigh more."""
 
     kind: Literal["soft_classification"]
     weight: float = _weight()
-    sharpness: float = field(default=2.0, metadata={"low": 0.0, "high": 8.0})
+    sharpness: float = Field(2.0, ge=0, le=8)
 
 
-@dataclass(frozen=True)
-class WeightedBoxIou:
+class WeightedBoxIou(Settings):
     """Boxes of every cell against the teacher's, by GIoU, weighted by the teacher's score, in both branches."""
 
     kind: Literal["weighted_box_iou"]
     weight: float = _weight()
 
 
-@dataclass(frozen=True)
-class ForegroundImitation:
+class ForegroundImitation(Settings):
     """Features where the teacher sees objects, through a 1x1 adapter."""
 
     kind: Literal["foreground_imitation"]
@@ -185,8 +173,7 @@ DetectionTermRecipe = SoftClassification | WeightedBoxIou
 TermRecipe = LogitTermRecipe | FeatureTermRecipe | RelationTermRecipe | DetectionTermRecipe
 
 
-@dataclass(frozen=True)
-class StageRecipe:
+class StageRecipe(Settings):
     """What changes from an epoch on; what is not given stays as it was.
 
     Attributes:
@@ -197,14 +184,13 @@ class StageRecipe:
         weights: of all terms, in their order.
     """
 
-    from_epoch: int = field(metadata={"low": 1})
-    hard_weight: float | None = field(default=None, metadata={"low": 0.0, "high": 1.0})
-    temperature_factor: float | None = field(default=None, metadata={"low": 0.05, "high": 20.0})
-    weights: tuple[float, ...] = field(default=(), metadata={"low": 0.0, "high": 1e6})
+    from_epoch: int = Field(ge=1)
+    hard_weight: float | None = Field(None, ge=0, le=1)
+    temperature_factor: float | None = Field(None, ge=0.05, le=20)
+    weights: tuple[Annotated[float, Field(ge=0, le=1e6)], ...] = ()
 
 
-@dataclass(frozen=True)
-class DistillationRecipe:
+class DistillationRecipe(Settings):
     """loss = hard_weight * (loss of the labels) + (1 - hard_weight) * sum of (weight * term).
 
     Attributes:
@@ -217,8 +203,8 @@ class DistillationRecipe:
     """
 
     teacher: str
-    terms: tuple[TermRecipe, ...]
-    hard_weight: float = field(default=0.5, metadata={"low": 0.0, "high": 1.0})
+    terms: tuple[Annotated[TermRecipe, Field(discriminator="kind")], ...]
+    hard_weight: float = Field(0.5, ge=0, le=1)
     stages: tuple[StageRecipe, ...] = ()
     cache: str = ""
 

@@ -7,6 +7,9 @@ from typing import Annotated, Any, TypeVar
 
 import pydantic
 
+from training.config.sentences import sentence_about
+from training.errors import RecipeError
+
 Section = TypeVar("Section", bound="Settings")
 
 
@@ -18,14 +21,7 @@ def _path_of_text(value: Any) -> Any:
 PathText = Annotated[Path, pydantic.BeforeValidator(_path_of_text, json_schema_input_type=str)]
 
 
-class Settings(
-    pydantic.BaseModel,
-    frozen=True,
-    extra="forbid",
-    strict=True,
-    allow_inf_nan=False,
-    use_attribute_docstrings=True,
-):
+class Settings(pydantic.BaseModel):
     """A section of a recipe.
 
     A subclass names its keys as annotated attributes, gives ranges with `pydantic.Field`, and describes each key in a
@@ -34,12 +30,16 @@ class Settings(
         class Blur(Settings):
             \"\"\"Blurs some images.\"\"\"
 
-            chance: float = Field(0.15, ge=0, le=1)
+            chance: Annotated[float, Field(ge=0, le=1)] = 0.15
             \"\"\"Chance that an image is blurred.\"\"\"
 
     Values keep their type: "3" is not a number, 3.0 is not a whole number, "yes" is not a bool. NaN and infinity are
     refused. Only a whole number may stand for a float, and a list for a tuple.
     """
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -49,10 +49,22 @@ class Settings(
             return values
         return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
+    @classmethod
+    def checked(cls: type[Section], content: Any) -> Section:
+        """Return the settings that a mapping of plain values describes.
+
+        Raises:
+            RecipeError: A key is unknown or missing, or a value is not valid or does not fit the others.
+        """
+        try:
+            return cls.model_validate(content)
+        except pydantic.ValidationError as error:
+            raise RecipeError(sentence_about(error, cls, content)) from None
+
     def replace(self: Section, **changes: Any) -> Section:
         """Return a copy with some values changed, checked like a new one.
 
         Raises:
-            pydantic.ValidationError: A value is not valid, or does not fit the others.
+            RecipeError: A value is not valid, or does not fit the others.
         """
-        return type(self).model_validate(dict(self) | changes)
+        return self.checked(dict(self) | changes)

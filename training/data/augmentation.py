@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_kd_perception.model.classes import SEGMENTATION_CLASSES, SEGMENTATION_ID_OF_DETECTION_ID, UNLABELED_ID
-from training.config.recipe import AugmentationRecipe
+from training.config.sections import AugmentationRecipe
 from training.data.photometry import vary_colors
 from training.data.sample import Sample
 

@@ -1,20 +1,22 @@
-"""What the labels of a folder hold, counted while its frames are checked."""
+"""Counts the labels of a folder while its frames are checked."""
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 class LabelCounts:
-    """Labelled pixels by segmentation class, and boxes by detection class.
+    """Counts labelled pixels by segmentation class, and boxes by detection class.
 
     Attributes:
-        pixels: pixels by name of the class; those without a class do not count.
-        boxes: boxes by name of the class.
+        pixels: Number of pixels by the name of their class. Void pixels do not count.
+        boxes: Number of boxes by the name of their class.
     """
 
     def __init__(self) -> None:
@@ -22,7 +24,9 @@ class LabelCounts:
         self.boxes = dict.fromkeys((info.name for info in DETECTION_CLASSES), 0)
 
     def add(self, mask: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-        """Count one frame: its mask, uint8 (h, w), and the labels of its boxes, (n,)."""
+        """Count one frame: its mask, uint8 (h, w), and the labels of its boxes, int64 (n,)."""
+        import cv2
+
         # A tenth of the time of np.bincount, which makes 64-bit numbers of all pixels first.
         by_id = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()
         for info in SEGMENTATION_CLASSES:
@@ -32,10 +36,10 @@ class LabelCounts:
 
     @property
     def any_pixels(self) -> bool:
-        """Whether a pixel has a class."""
+        """True if a pixel has a class."""
         return any(self.pixels.values())
 
     @property
     def any_boxes(self) -> bool:
-        """Whether there is a box."""
+        """True if there is a box."""
         return any(self.boxes.values())

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config.recipe import AugmentationRecipe
+from training.config.sections import AugmentationRecipe
 
 Image = NDArray[np.uint8]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,11 @@ class Sample:
     view: str = ""
 
     def __post_init__(self) -> None:
-        if self.image_bgr.ndim != 3 or self.image_bgr.shape[2] != 3 or self.image_bgr.dtype != np.uint8:
+        if self.image_bgr.ndim != 3 or self.image_bgr.shape[2] != 3 or self.image_bgr.dtype != "uint8":
             raise ValueError(
                 f"{self.name}: the image must be uint8 (h, w, 3), got {self.image_bgr.dtype} {self.image_bgr.shape}"
             )
-        if self.mask.shape != self.image_bgr.shape[:2] or self.mask.dtype != np.uint8:
+        if self.mask.shape != self.image_bgr.shape[:2] or self.mask.dtype != "uint8":
             raise ValueError(
                 f"{self.name}: the mask must be uint8 {self.image_bgr.shape[:2]} like the image, "
                 f"got {self.mask.dtype} {self.mask.shape}"

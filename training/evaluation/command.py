@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ros_kd_perception.model.onnx_file import read_model_file
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
-from training.config.recipe import SourceRecipe
-from training.data.readers.registry import open_source
+from training.data.readers.registry import BY_KIND, LABELED_KINDS, open_source, recognize
 from training.errors import CheckpointError
 from training.export.input_size import add_input_size
 
@@ -19,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("model", type=Path, help="a .ckpt of train, or an exported .onnx")
     parser.add_argument("data", type=Path, help="folder with images/ and masks/")
-    parser.add_argument("--kind", choices=("auto", "rendered", "camvid"), default="auto", help="auto: by boxes.json")
+    parser.add_argument(
+        "--kind", choices=("auto", *LABELED_KINDS), default="auto", help="reader; auto: by the files in the folder"
+    )
     parser.add_argument(
         "--include-drives", nargs="*", default=[], type=some_text, metavar="PREFIX", help="only frames named so"
     )
@@ -43,18 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         read_model_file(arguments.model)
     else:
         CheckpointError.check_file(arguments.model)
-    kind = arguments.kind
-    if kind == "auto":
-        kind = "rendered" if (arguments.data / "boxes.json").is_file() else "camvid"
-    source = open_source(
-        SourceRecipe(
-            kind,
-            arguments.data,
-            include_drives=tuple(arguments.include_drives),
-            exclude_drives=tuple(arguments.exclude_drives),
-            limit=arguments.limit,
-        )
-    )
+    kind = recognize(arguments.data) if arguments.kind == "auto" else arguments.kind
+    drives = {"include_drives": arguments.include_drives, "exclude_drives": arguments.exclude_drives}
+    settings = BY_KIND[kind].checked({"folder": arguments.data, "limit": arguments.limit, **drives})
+    source = open_source(settings)
 
     from ros_kd_perception.model.onnx_model import ModelError
     from training.evaluation.evaluate import PictureWriter, evaluate, open_model, table, write_text
@@ -72,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         "parameters": model.size.parameters,
         "multiply_accumulates": model.size.multiply_accumulates,
         "data": source.folder.name,
-        "boxes": "exact" if kind == "rendered" else "approximate: connected regions of the masks",
+        "boxes": "exact" if settings.exact_boxes else "approximate: connected regions of the masks",
         **evaluate(model, source, pictures),
     }
     print(table(results))

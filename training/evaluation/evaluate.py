@@ -20,8 +20,8 @@ from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import Detections, Perception
 from ros_kd_perception.system.output_paths import make_folder
 from training.checkpoint import load_student
-from training.config.recipe import check_input_size
-from training.data.readers.base import FrameFolder
+from training.config.network_input import check_input_size
+from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
 from training.errors import DataError, writing_to
 from training.evaluation.model_size import ModelSize, size_of_onnx, size_of_student

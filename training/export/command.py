@@ -16,7 +16,8 @@ from ros_kd_perception.model.letterbox import letterbox
 from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import UInt8Array
 from training.arguments import file_to_write, folder_name, number, whole_number
-from training.data.image_files import list_images, read_image
+from training.data.image_files import read_image
+from training.data.image_listing import list_images
 from training.errors import CheckpointError, DataError
 from training.export.input_size import add_input_size, choose_input_size, noted_validation
 from training.export.settings import ExportSettings

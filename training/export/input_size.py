@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from ros_kd_perception.model.contract import MAX_SIDE_PX
 from training.arguments import whole_number
-from training.config.reader import parse_recipe
-from training.config.recipe import ValidationRecipe
 from training.errors import CheckpointError, RecipeError
+from training.recipe import ValidationRecipe, parse_noted_recipe
 
 if TYPE_CHECKING:
     from training.checkpoint import CheckpointInfo
@@ -47,6 +46,6 @@ def choose_input_size(info: CheckpointInfo, height: int | None, width: int | Non
 def noted_validation(info: CheckpointInfo) -> ValidationRecipe | None:
     """How the recipe that a checkpoint notes validates; None where this version cannot read that recipe."""
     try:
-        return parse_recipe(info.recipe).validation
+        return parse_noted_recipe(info.recipe).validation
     except RecipeError:
         return None

@@ -16,7 +16,7 @@ from ros_kd_perception.model.contract import (
     InputSpec,
     ModelContract,
 )
-from training.config.recipe import MAX_DETECTIONS
+from training.config.network_input import MAX_DETECTIONS
 from training.networks.strides import SEGMENTATION_STRIDE
 
 # A share of few cells is less than one: this many may always differ on another provider, where classes are a tie.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.config.reader import suggestion
-from training.config.recipe import BackboneRecipe
+from training.config.sections import BackboneRecipe
+from training.config.sentences import suggestion
 from training.errors import RecipeError
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
-from training.config.recipe import Recipe
-from training.networks.auto_backbone import TransformersBackbone, build_backbone
+from training.networks.auto_backbone import TransformersBackbone
 from training.networks.backbone import Backbone
 from training.networks.blocks import fuse_blocks
 from training.networks.heads import DetectionBranch, DetectionOutputs, SegmentationHead
@@ -147,21 +145,3 @@ def build_student(
         return Student(backbone, backbone.widths, SIZES[size], segmentation_classes, detection_classes)
     own = Backbone(widths, SIZES[size].depths)
     return Student(own, widths[1:], SIZES[size], segmentation_classes, detection_classes)
-
-
-def build_recipe_student(recipe: Recipe, pretrained: bool = True) -> Student:
-    """The network that a recipe asks for, for the classes of ours.
-
-    Args:
-        recipe: of a student or a teacher.
-        pretrained: whether a backbone of the transformers library gets the weights that the recipe names.
-
-    Raises:
-        RecipeError: its backbone cannot be built, its weights cannot be had, or it takes no images of the sizes that
-            the recipe trains and validates on.
-    """
-    backbone = build_backbone(recipe.backbone, pretrained) if recipe.backbone else None
-    if backbone is not None:
-        backbone.check_size(min(recipe.batch_size, 2), recipe.data.crop_height, recipe.data.crop_width)
-        backbone.check_size(1, recipe.validation.input_height, recipe.validation.input_width)
-    return build_student(recipe.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES), backbone)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from training.config.reader import load_recipe
 from training.errors import writing_to
+from training.recipe import load_recipe
 from training.run.devices import add_devices, add_nodes
 from training.run.run_files import folder_of, open_run
 

@@ -16,7 +16,7 @@ from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLAS
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from training.checkpoint import INFO_KEY, CheckpointInfo, class_names, git_commit, load_weights_into
-from training.config.recipe import OptimizerRecipe, Recipe
+from training.config.sections import OptimizerRecipe
 from training.data.batch import Batch
 from training.data.sample import Sample
 from training.errors import CheckpointError
@@ -24,9 +24,11 @@ from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
 from training.evaluation.torch_model import TorchModel
 from training.export.settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
-from training.networks.student import Student, build_recipe_student
+from training.networks.student import Student
+from training.recipe import Recipe
 from training.run.ema import AveragedWeights
 from training.run.inputs import RunInputs
+from training.run.network import build_recipe_student
 from training.run.objective import build_objective
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 
-from training.config.recipe import Recipe
 from training.distillation.cache import OutputCache
 from training.distillation.loss import DistillationLoss
 from training.distillation.teacher import Teacher, check_teacher
 from training.losses import SupervisedLoss
 from training.networks.student import Student
+from training.recipe import Recipe
 
 
 def build_objective(recipe: Recipe, student: Student, data_fingerprint: str) -> SupervisedLoss | DistillationLoss:
@@ -51,14 +50,14 @@ def cache_growth(
 
 def _cache_key(recipe: Recipe, teacher: Teacher, data_fingerprint: str) -> str:
     """Digest of all that the outputs of a named view depend on: the teacher, the frames and how views are made."""
-    data = asdict(recipe.data)
+    data = recipe.data.model_dump(mode="json")
     unrelated = ("samples_per_epoch", "workers")
     parts = {
         "teacher": teacher.weights_sha256,
         "frames": data_fingerprint,
         "data": {name: value for name, value in data.items() if name not in unrelated},
-        "augmentation": asdict(recipe.augmentation),
+        "augmentation": recipe.augmentation.model_dump(),
         "seed": recipe.seed,
         "precision": recipe.precision,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()

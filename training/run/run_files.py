@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ros_kd_perception.system.output_paths import check_writable
-from training.config.recipe import Recipe
-from training.data.run_frames import RunFrames
 from training.errors import CheckpointError
+from training.recipe import Recipe
+from training.run.frames import RunFrames
 
 
 def folder_of(recipe: Recipe) -> Path:

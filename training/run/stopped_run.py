@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import CheckpointInfo, read_checkpoint, read_info
-from training.config.recipe import Recipe
-from training.data.run_frames import RunFrames
 from training.errors import CheckpointError
+from training.recipe import Recipe
+from training.run.frames import RunFrames
 from training.run.lightning_module import StudentTraining
 
 # What Lightning goes on from, besides the weights.

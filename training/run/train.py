@@ -13,13 +13,13 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ros_kd_perception.system.output_paths import make_folder
-from training.config.recipe import Recipe
-from training.data.data_module import DrivingData
-from training.data.run_frames import RunFrames
 from training.errors import RecipeError
+from training.recipe import Recipe
 from training.run.callbacks import DataClock, EpochLines, FolderLock, LastValidation
 from training.run.checkpoint_files import WholeCheckpoints, check_room
+from training.run.data_module import DrivingData
 from training.run.devices import check_devices, refused_devices
+from training.run.frames import RunFrames
 from training.run.lightning_module import StudentTraining
 from training.run.objective import cache_growth
 from training.run.run_files import folder_of, open_run

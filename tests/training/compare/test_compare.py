@@ -17,10 +17,20 @@ from training.checkpoint import INFO_KEY, read_checkpoint
 from training.compare.recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
 from training.compare.report import write_report
 from training.compare.statistics import difference, spread
-from training.config.recipe import SourceRecipe
+from training.data.readers.rendered import RenderedSource
+from training.data.readers.source import Source
+from training.data.readers.unlabeled import UnlabeledSource
 from training.errors import RecipeError
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
+
+
+def entry(name: str, *overrides: str, recipe: Path = RECIPE) -> EntryRecipe:
+    return EntryRecipe(name=name, recipe=recipe, overrides=overrides)
+
+
+def score(name: str, reader: type[Source] = RenderedSource) -> ScoreRecipe:
+    return ScoreRecipe(name=name, frames=reader(folder=Path("x")))
 
 
 def test_interval_is_that_of_a_paired_t_test() -> None:
@@ -128,9 +138,12 @@ def test_whole_comparison_and_nothing_is_done_twice(
 
 
 def test_seed_is_all_that_differs_between_runs_of_an_entry(rendered_samples: Path) -> None:
-    source = SourceRecipe("rendered", rendered_samples)
+    source = RenderedSource(folder=rendered_samples)
     comparison = ComparisonRecipe(
-        "x", (EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE)), (1, 2), (ScoreRecipe("s", source),)
+        name="x",
+        entries=(entry("a"), entry("b")),
+        seeds=(1, 2),
+        scores=(ScoreRecipe(name="s", frames=source),),
     )
     runs = plan(comparison)
     assert [(run.entry, run.recipe.seed) for run in runs] == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
@@ -142,42 +155,45 @@ def test_seed_is_all_that_differs_between_runs_of_an_entry(rendered_samples: Pat
     ("entries", "sentence"),
     [
         (
-            (EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("epochs=9",))),
+            (entry("a"), EntryRecipe(name="b", recipe=RECIPE, overrides=("epochs=9",))),
             "budget of a, epochs 2, got 9",
         ),
-        ((EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("data.samples_per_epoch=8",))), "samples_per_epoch 24"),
-        ((EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("size=m",))), "size s, got m"),
-        ((EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, ("initial_weights=x",))), "initial_weights none, got x"),
         (
-            tuple(
-                EntryRecipe(part, RECIPE, ("initial_weights=x", f"trained_part={part}"))
-                for part in ("all", "detection")
-            ),
+            (entry("a"), EntryRecipe(name="b", recipe=RECIPE, overrides=("data.samples_per_epoch=8",))),
+            "samples_per_epoch 24",
+        ),
+        ((entry("a"), EntryRecipe(name="b", recipe=RECIPE, overrides=("size=m",))), "size s, got m"),
+        (
+            (entry("a"), EntryRecipe(name="b", recipe=RECIPE, overrides=("initial_weights=x",))),
+            "initial_weights none, got x",
+        ),
+        (
+            tuple(entry(part, "initial_weights=x", f"trained_part={part}") for part in ("all", "detection")),
             "trained_part all, got detection",
         ),
-        ((EntryRecipe("a", RECIPE), EntryRecipe("a", RECIPE)), "different names"),
-        ((EntryRecipe("a", RECIPE), EntryRecipe("../b", RECIPE)), "become folders"),
-        ((EntryRecipe("a", RECIPE), EntryRecipe("b", Path("none.yaml"))), "none.yaml"),
+        ((entry("a"), entry("a")), "different names"),
+        ((entry("a"), entry("../b")), "become folders"),
+        ((entry("a"), entry("b", recipe=Path("none.yaml"))), "none.yaml"),
     ],
 )
 def test_unfair_comparison_is_refused(entries: tuple[EntryRecipe, ...], sentence: str) -> None:
-    with pytest.raises(RecipeError, match=sentence):
-        plan(ComparisonRecipe("x", entries, (1,), (ScoreRecipe("s", SourceRecipe("rendered", Path("x"))),)))
+    with pytest.raises(ValueError, match=sentence):
+        plan(ComparisonRecipe(name="x", entries=entries, seeds=(1,), scores=(score("s"),)))
 
 
 @pytest.mark.parametrize(
     ("scores", "more", "sentence"),
     [
-        ((ScoreRecipe("s", SourceRecipe("rendered", Path("x"))),) * 2, {}, r"different names, got \['s', 's'\]"),
-        ((ScoreRecipe("s", SourceRecipe("unlabeled", Path("x"))),), {}, "frames with labels, s has none"),
-        ((ScoreRecipe("s", SourceRecipe("rendered", Path("x"))),), {"input_height": 100}, "multiples of 32"),
+        ((score("s"),) * 2, {}, r"different names, got \['s', 's'\]"),
+        ((score("s", UnlabeledSource),), {}, "frames with labels, s has none"),
+        ((score("s"),), {"input_height": 100}, "multiples of 32"),
     ],
 )
 def test_scores_that_would_say_nothing_are_refused(
     scores: tuple[ScoreRecipe, ...], more: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(RecipeError, match=sentence):
-        ComparisonRecipe("x", (EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE)), (1,), scores, **more)
+    with pytest.raises(ValueError, match=sentence):
+        ComparisonRecipe(name="x", entries=(entry("a"), entry("b")), seeds=(1,), scores=scores, **more)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo
 from training.compare import compare
 from training.compare.inputs import check_inputs, find_overlaps
 from training.compare.recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
-from training.config.reader import load_recipe, load_section
-from training.config.recipe import Recipe, SourceRecipe
+from training.config.loading import load_settings
+from training.data.readers.rendered import RenderedSource
 from training.errors import CheckpointError
 from training.networks.student import build_student
+from training.recipe import Recipe, load_recipe
 from training.run.inputs import RunInputs
 
 TRAINING = ROOT / "training"
@@ -64,7 +65,7 @@ def test_run_is_finished_where_all_that_it_learnt_from_is_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = replace(load_recipe(RECIPE), output=tmp_path, name="entry_1")
+    recipe = load_recipe(RECIPE).replace(output=tmp_path, name="entry_1")
     planned = PlannedRun("entry", 1, recipe)
     write_checkpoint(planned.checkpoint, recipe, **notes)
     calls: list[str] = []
@@ -81,9 +82,16 @@ def test_run_is_finished_where_all_that_it_learnt_from_is_as_it_was(
 def smoke_comparison(samples: Path, *overrides: str, teacher: str = "", second: tuple[str, ...] = ()) -> Any:
     folders = [f"data.train.0.folder={samples}"]
     folders += [f"validation.{task}.folder={samples}" for task in ("segmentation", "detection")]
-    entries = (EntryRecipe("a", RECIPE), EntryRecipe("b", RECIPE, second))
-    scores = (ScoreRecipe("rendered", SourceRecipe("rendered", samples)),)
-    comparison = ComparisonRecipe("x", entries, (1, 2), scores, teacher, ("size=n", *folders, *overrides))
+    entries = (EntryRecipe(name="a", recipe=RECIPE), EntryRecipe(name="b", recipe=RECIPE, overrides=second))
+    scores = (ScoreRecipe(name="rendered", frames=RenderedSource(folder=samples)),)
+    comparison = ComparisonRecipe(
+        name="x",
+        entries=entries,
+        seeds=(1, 2),
+        scores=scores,
+        teacher=teacher,
+        overrides=("size=n", *folders, *overrides),
+    )
     return comparison, plan(comparison)
 
 
@@ -141,9 +149,9 @@ def checkout_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shipped(path: Path, *overrides: str) -> Any:
-    comparison = load_section(path, ComparisonRecipe, overrides)
-    entries = tuple(replace(entry, recipe=TRAINING.parent / entry.recipe) for entry in comparison.entries)
-    comparison = replace(comparison, entries=entries)
+    comparison = load_settings(path, ComparisonRecipe, overrides)
+    entries = tuple(entry.replace(recipe=TRAINING.parent / entry.recipe) for entry in comparison.entries)
+    comparison = comparison.replace(entries=entries)
     return comparison, plan(comparison)
 
 

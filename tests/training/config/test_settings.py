@@ -11,6 +11,7 @@ import pytest
 from pydantic import Field
 
 from training.config.settings import PathText, Settings
+from training.errors import RecipeError
 
 
 class Blur(Settings):
@@ -69,7 +70,7 @@ def test_settings_cannot_be_changed_but_copied_with_changes_that_are_checked() -
     with pytest.raises(pydantic.ValidationError):
         blur.chance = 0.1  # type: ignore[misc]
     assert blur.replace(chance=0.1) == Blur(chance=0.1)
-    with pytest.raises(pydantic.ValidationError):
+    with pytest.raises(RecipeError, match=r"^chance must be from 0 to 1, got 2\.0$"):
         blur.replace(chance=2.0)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.config.recipe import AugmentationRecipe
+from training.config.sections import AugmentationRecipe
 from training.data.augmentation import augment, cut, erase, flip, paste_rare
 from training.data.sample import Sample
 
@@ -36,7 +36,7 @@ def scene(seed: int = 0, height: int = 120, width: int = 160) -> Sample:
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_boxes_follow_their_pixels_through_crop_zoom_and_flip(seed: int) -> None:
-    recipe = replace(GEOMETRY_ONLY, visible_share_min=0.0)
+    recipe = GEOMETRY_ONLY.replace(visible_share_min=0.0)
     sample = augment(scene(seed), None, 96, 128, recipe, np.random.default_rng(seed))
     assert sample.image_bgr.shape == (96, 128, 3)
     cars = sample.mask == 8
@@ -73,7 +73,7 @@ def test_same_generator_same_sample_and_another_another() -> None:
 
 
 def test_colors_leave_labels_alone() -> None:
-    recipe = replace(AugmentationRecipe(noise=1, jpeg=1, shade=1), flip=0, scale_min=1, scale_max=1, aspect=0)
+    recipe = AugmentationRecipe(noise=1, jpeg=1, shade=1, flip=0, scale_min=1, scale_max=1, aspect=0)
     sample = scene()
     varied = augment(sample, None, 120, 160, recipe, np.random.default_rng(0))
     assert (varied.mask == sample.mask).all()

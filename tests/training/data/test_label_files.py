@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from training.__main__ import main
-from training.config.recipe import AugmentationRecipe, SourceRecipe
+from training.config.sections import AugmentationRecipe
 from training.data.augmentation import SOURCE_SIDE_MIN_PX, augment
-from training.data.readers.registry import open_source
+from training.data.readers.registry import BY_KIND, open_source
+from training.data.readers.source import Source
+from training.data.readers.unlabeled import UnlabeledSource
 from training.data.sample import Sample
 from training.errors import DataError
 from training.export.command import read_network_inputs
@@ -79,12 +81,12 @@ def turned_jpeg(picture: np.ndarray, orientation: int, xmp: bool = False) -> byt
     return content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
 
 
-def write_folder(folder: Path, mask_png: bytes, size: tuple[int, int] = (40, 64), kind: str = "camvid") -> SourceRecipe:
+def write_folder(folder: Path, mask_png: bytes, size: tuple[int, int] = (40, 64), kind: str = "camvid") -> Source:
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     (folder / "images" / "a.jpg").write_bytes(cv2.imencode(".jpg", np.full((*size, 3), 90, np.uint8))[1].tobytes())
     (folder / "masks" / "a.png").write_bytes(mask_png)
-    return SourceRecipe(kind, folder)
+    return BY_KIND[kind](folder=folder)
 
 
 def half_road(height: int = 40, width: int = 64) -> np.ndarray:
@@ -213,7 +215,7 @@ def test_frames_without_labels_are_taken_as_stored(tmp_path: Path, capsys: pytes
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.jpg").write_bytes(turned_jpeg(stored, 3))
     (tmp_path / "images" / "b.jpg").write_bytes(turned_jpeg(stored, 1))
-    sample = open_source(SourceRecipe("unlabeled", tmp_path))[0]
+    sample = open_source(UnlabeledSource(folder=tmp_path))[0]
     assert sample.image_bgr[5, 5, 0] > 200
     assert f"{tmp_path}: 1 of 2 images have an EXIF orientation" in capsys.readouterr().out
     # What an export is checked on, too, is what the vehicle would see.
@@ -229,9 +231,12 @@ def test_frames_without_labels_are_taken_as_stored(tmp_path: Path, capsys: pytes
             r"one image of the name a, there is a\.jpg too",
         ),
         (lambda f: (f / "masks/a.png").rename(f / "masks/A.png"), r"a\.jpg: expected its mask at .*is A\.png; rename"),
-        (lambda f: (f / "masks/a.png").rename(f / "masks/a_L.png"), r"very name of the image, there is a_L\.png"),
-        (lambda f: (f / "masks/a.png").rename(f / "masks/a.bmp"), r"a PNG of the very name.* there is a\.bmp"),
-        (lambda f: (f / "masks/a.png").rename(f / "a.png"), r"a PNG of the very name.* there is none"),
+        (
+            lambda f: (f / "masks/a.png").rename(f / "masks/a_L.png"),
+            r"exactly the name of the image, there is a_L\.png",
+        ),
+        (lambda f: (f / "masks/a.png").rename(f / "masks/a.bmp"), r"a PNG with exactly the name.* there is a\.bmp"),
+        (lambda f: (f / "masks/a.png").rename(f / "a.png"), r"a PNG with exactly the name.* there is none"),
         (lambda f: shutil.copy(f / "masks/a.png", f / "masks/a.PNG"), r"there is a\.PNG and a\.png"),
         (lambda f: (f / "masks").rename(f / "labels"), r"expected a folder with images/ and masks/"),
     ],
@@ -294,7 +299,7 @@ def test_pictures_of_other_kinds_are_said(tmp_path: Path, capsys: pytest.Capture
     recipe = write_folder(tmp_path, png(half_road()))
     cv2.imwrite(str(tmp_path / "images" / "b.bmp"), half_road())
     assert open_source(recipe).names == ["a"]
-    assert "1 pictures that are no .jpg or .png are left out, b.bmp first" in capsys.readouterr().out
+    assert "1 pictures that are not .jpg or .png are left out, b.bmp first" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from checkout import ROOT
 
-from training.config.recipe import SourceRecipe
-from training.data.readers.base import RenderedFolder
-from training.data.readers.camvid import CamVidFolder, boxes_from_regions
+from training.data.readers.camvid import CamVidFolder, CamVidSource
 from training.data.readers.registry import open_source
+from training.data.readers.rendered import RenderedFolder, RenderedSource
+from training.data.readers.source import Source
+from training.data.region_boxes import boxes_from_regions
 from training.errors import DataError
 
 # Where docs/training.md puts it, or in a folder beside the checkout.
@@ -25,13 +26,13 @@ needs_camvid = pytest.mark.skipif(
 )
 
 
-def write_camvid(folder: Path, masks: dict[str, np.ndarray]) -> SourceRecipe:
+def write_camvid(folder: Path, masks: dict[str, np.ndarray]) -> Source:
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     for name, mask in masks.items():
         cv2.imwrite(str(folder / "masks" / f"{name}.png"), mask)
         cv2.imwrite(str(folder / "images" / f"{name}.jpg"), np.full((*mask.shape, 3), 90, np.uint8))
-    return SourceRecipe("camvid", folder, box_weight=0.25)
+    return CamVidSource(folder=folder, box_weight=0.25)
 
 
 def test_void_of_camvid_is_ignored_and_boxes_surround_regions(tmp_path: Path) -> None:
@@ -61,17 +62,17 @@ def test_region_cut_by_a_thin_pole_is_one_box() -> None:
 def test_drives_are_chosen_by_prefix(tmp_path: Path) -> None:
     road = np.full((8, 8), 3, np.uint8)
     recipe = write_camvid(tmp_path, {"a_1": road, "a_2": road, "b_1": road})
-    without = SourceRecipe("camvid", recipe.folder, exclude_drives=("a",))
-    only = SourceRecipe("camvid", recipe.folder, include_drives=("a",), limit=1)
+    without = CamVidSource(folder=recipe.folder, exclude_drives=("a",))
+    only = CamVidSource(folder=recipe.folder, include_drives=("a",), limit=1)
     assert CamVidFolder(without).names == ["b_1"]
     assert CamVidFolder(only).names == ["a_1"]
     with pytest.raises(DataError, match="drive zz"):
-        CamVidFolder(SourceRecipe("camvid", recipe.folder, exclude_drives=("zz",)))
+        CamVidFolder(CamVidSource(folder=recipe.folder, exclude_drives=("zz",)))
 
 
 def test_rendered_folder_gives_the_boxes_of_its_file(rendered_samples: Path) -> None:
     entries = json.loads((rendered_samples / "boxes.json").read_text())
-    folder = open_source(SourceRecipe("rendered", rendered_samples))
+    folder = open_source(RenderedSource(folder=rendered_samples))
     assert len(folder) == len(entries) == 8
     for index, name in enumerate(folder.names):
         sample = folder[index]
@@ -113,7 +114,7 @@ def test_damaged_folder_is_refused_in_a_sentence(rendered_samples: Path, tmp_pat
     shutil.copytree(rendered_samples, folder)
     damage(folder)
     with pytest.raises(DataError, match=sentence) as error:
-        open_source(SourceRecipe("rendered", folder))
+        open_source(RenderedSource(folder=folder))
     assert "\n" not in str(error.value)
 
 
@@ -150,7 +151,7 @@ def test_undecodable_or_mismatched_image_is_refused_when_read(rendered_samples: 
     first.write_bytes(b"no image")
     overwrite_middle(third)
     cv2.imwrite(str(second), np.zeros((64, 64, 3), np.uint8))
-    source = RenderedFolder(SourceRecipe("rendered", folder))
+    source = RenderedFolder(RenderedSource(folder=folder))
     with pytest.raises(DataError, match="expected a whole JPEG"):
         source[0]
     with pytest.raises(DataError, match="Corrupt"):
@@ -162,18 +163,18 @@ def test_undecodable_or_mismatched_image_is_refused_when_read(rendered_samples: 
 def test_fingerprint_follows_the_labels(rendered_samples: Path, tmp_path: Path) -> None:
     folder = tmp_path / "samples"
     shutil.copytree(rendered_samples, folder)
-    before = RenderedFolder(SourceRecipe("rendered", folder)).fingerprint()
-    assert before == RenderedFolder(SourceRecipe("rendered", rendered_samples)).fingerprint()
+    before = RenderedFolder(RenderedSource(folder=folder)).fingerprint()
+    assert before == RenderedFolder(RenderedSource(folder=rendered_samples)).fingerprint()
     change_boxes(folder, [[5, 5, 50, 50]], [0])
-    with_other_boxes = RenderedFolder(SourceRecipe("rendered", folder)).fingerprint()
+    with_other_boxes = RenderedFolder(RenderedSource(folder=folder)).fingerprint()
     write_mask(folder, np.zeros((128, 192), np.uint8))
-    with_other_mask = RenderedFolder(SourceRecipe("rendered", folder)).fingerprint()
+    with_other_mask = RenderedFolder(RenderedSource(folder=folder)).fingerprint()
     assert len({before, with_other_boxes, with_other_mask}) == 3
 
 
 @needs_camvid
 def test_camvid_itself_reads_whole() -> None:
-    folder = open_source(SourceRecipe("camvid", CAMVID / "val"))
+    folder = open_source(CamVidSource(folder=CAMVID / "val"))
     assert len(folder) == 101
     sample = folder[0]
     assert sample.image_bgr.shape == (360, 480, 3)
@@ -184,6 +185,6 @@ def test_fingerprint_changes_with_an_image_alone(rendered_samples: Path, tmp_pat
     # Kept outputs of a teacher and scores of a comparison are found again by it.
     folder = tmp_path / "samples"
     shutil.copytree(rendered_samples, folder)
-    before = RenderedFolder(SourceRecipe("rendered", folder)).fingerprint()
+    before = RenderedFolder(RenderedSource(folder=folder)).fingerprint()
     cv2.imwrite(str(first_image(folder)), np.zeros((128, 192, 3), np.uint8))
-    assert RenderedFolder(SourceRecipe("rendered", folder)).fingerprint() != before
+    assert RenderedFolder(RenderedSource(folder=folder)).fingerprint() != before

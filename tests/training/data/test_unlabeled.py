@@ -17,13 +17,13 @@ from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from ros_kd_perception.bags.reader import BagReader, BagWriter, message_class
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
-from training.config.reader import parse_recipe
-from training.config.recipe import SourceRecipe
-from training.data.data_module import DrivingData
-from training.data.readers import unlabeled
-from training.data.readers.unlabeled import UnlabeledFolder, take_frames_out
-from training.data.run_frames import RunFrames
+from training.data import bag_frames
+from training.data.bag_frames import FrameChoice, take_frames_out
+from training.data.readers.unlabeled import UnlabeledFolder, UnlabeledSource
 from training.errors import DataError
+from training.recipe import parse_recipe
+from training.run.data_module import DrivingData
+from training.run.frames import RunFrames
 
 SIZE_PX = (192, 128)
 
@@ -53,7 +53,7 @@ def write_images(path: Path, images: list[np.ndarray], encoding: str = "bgr8") -
 
 
 def test_every_frame_of_every_camera_is_taken_out(drive: Path, tmp_path: Path) -> None:
-    folder = take_frames_out(SourceRecipe("bag", drive, change_min=0.0), tmp_path)
+    folder = take_frames_out(drive, FrameChoice(change_min=0.0), tmp_path)
     names = sorted(path.name for path in (folder / "images").iterdir())
     assert names == [f"{camera}_{number:07d}.jpg" for camera in ("front", "left") for number in range(6)]
     image = cv2.imread(str(folder / "images" / names[0]))
@@ -62,8 +62,8 @@ def test_every_frame_of_every_camera_is_taken_out(drive: Path, tmp_path: Path) -
 
 
 def test_topics_and_stride_choose(drive: Path, tmp_path: Path) -> None:
-    recipe = SourceRecipe("bag", drive, topics=("/left/image_raw",), stride=4, change_min=0.0)
-    names = sorted(path.stem for path in (take_frames_out(recipe, tmp_path) / "images").iterdir())
+    choice = FrameChoice(topics=("/left/image_raw",), stride=4, change_min=0.0)
+    names = sorted(path.stem for path in (take_frames_out(drive, choice, tmp_path) / "images").iterdir())
     assert names == ["topic_0_0000000", "topic_0_0000004"]
 
 
@@ -72,7 +72,7 @@ def test_waiting_car_gives_one_frame(tmp_path: Path) -> None:
     scene, other = (cv2.resize(rng.integers(0, 256, (9, 16, 3), np.uint8), SIZE_PX) for _ in range(2))
     noisy = [np.clip(scene + rng.normal(0, 6, scene.shape), 0, 255).astype(np.uint8) for _ in range(5)]
     bag = write_images(tmp_path / "waiting.mcap", [*noisy, other, other, scene])
-    folder = take_frames_out(SourceRecipe("bag", bag), tmp_path)
+    folder = take_frames_out(bag, FrameChoice(), tmp_path)
     assert sorted(path.stem for path in (folder / "images").iterdir()) == [
         "front_0000000", "front_0000005", "front_0000007",
     ]  # fmt: skip
@@ -81,7 +81,7 @@ def test_waiting_car_gives_one_frame(tmp_path: Path) -> None:
 def test_process_that_is_later_than_another_takes_what_that_took_out(
     drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe, write, pid = SourceRecipe("bag", drive), unlabeled._write_frames, os.getpid()
+    choice, write, pid = FrameChoice(), bag_frames._write_frames, os.getpid()
     folders: list[Path] = []
 
     def overtaken(*arguments: Any) -> Any:
@@ -89,23 +89,23 @@ def test_process_that_is_later_than_another_takes_what_that_took_out(
         if not folders:
             folders.append(tmp_path)  # the other one is not overtaken itself
             monkeypatch.setattr(os, "getpid", lambda: pid + 1)
-            folders.append(take_frames_out(recipe, tmp_path))
+            folders.append(take_frames_out(drive, choice, tmp_path))
             monkeypatch.setattr(os, "getpid", lambda: pid)
         return written
 
-    monkeypatch.setattr(unlabeled, "_write_frames", overtaken)
-    assert take_frames_out(recipe, tmp_path) == folders[1]
+    monkeypatch.setattr(bag_frames, "_write_frames", overtaken)
+    assert take_frames_out(drive, choice, tmp_path) == folders[1]
     assert [path.name for path in tmp_path.iterdir()] == [folders[1].name]
 
 
 def test_second_time_takes_what_is_there_until_the_choice_changes(drive: Path, tmp_path: Path) -> None:
-    recipe = SourceRecipe("bag", drive, change_min=0.0)
-    first = take_frames_out(recipe, tmp_path)
+    choice = FrameChoice(change_min=0.0)
+    first = take_frames_out(drive, choice, tmp_path)
     marker = first / "images" / "front_0000000.jpg"
     marker.unlink()
-    assert take_frames_out(recipe, tmp_path) == first
+    assert take_frames_out(drive, choice, tmp_path) == first
     assert not marker.exists()
-    assert take_frames_out(SourceRecipe("bag", drive, change_min=0.0, stride=2), tmp_path) != first
+    assert take_frames_out(drive, FrameChoice(change_min=0.0, stride=2), tmp_path) != first
 
 
 def test_frames_that_a_killed_recorder_left_in_its_log_are_taken_out_when_the_log_is_there(tmp_path: Path) -> None:
@@ -123,16 +123,15 @@ def test_frames_that_a_killed_recorder_left_in_its_log_are_taken_out_when_the_lo
             recorder.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES (1, ?, ?)", message)
         shutil.copy2(recording, tmp_path / "drive.db3")
         shutil.copy2(tmp_path / "recording.db3-wal", tmp_path / "log")
-    recipe = SourceRecipe("bag", tmp_path / "drive.db3", change_min=0.0)
     for frames in (1, 3):
-        folder = take_frames_out(recipe, tmp_path / "frames")
+        folder = take_frames_out(tmp_path / "drive.db3", FrameChoice(change_min=0.0), tmp_path / "frames")
         assert len(list((folder / "images").iterdir())) == frames
         if frames == 1:
             shutil.copy2(tmp_path / "log", tmp_path / "drive.db3-wal")
 
 
 def test_frames_without_labels_say_so(drive: Path, tmp_path: Path) -> None:
-    folder = UnlabeledFolder(SourceRecipe("unlabeled", take_frames_out(SourceRecipe("bag", drive), tmp_path)))
+    folder = UnlabeledFolder(UnlabeledSource(folder=take_frames_out(drive, FrameChoice(), tmp_path)))
     sample = folder[0]
     assert (sample.mask == 255).all()
     assert not sample.has_boxes
@@ -171,11 +170,11 @@ data:
 def test_bag_without_frames_is_one_sentence_and_leaves_nothing(make, sentence: str, tmp_path: Path) -> None:
     bag = make(tmp_path)
     with pytest.raises(DataError, match=sentence):
-        take_frames_out(SourceRecipe("bag", bag), tmp_path / "frames")
+        take_frames_out(bag, FrameChoice(), tmp_path / "frames")
     assert not list((tmp_path / "frames").glob("*"))
 
 
 def test_topic_that_is_not_in_the_bag_is_named(drive: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="/rear/image_raw"):
-        take_frames_out(SourceRecipe("bag", drive, topics=("/rear/image_raw",)), tmp_path)
+        take_frames_out(drive, FrameChoice(topics=("/rear/image_raw",)), tmp_path)
     assert not list(tmp_path.glob("*"))

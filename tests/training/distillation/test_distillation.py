@@ -25,8 +25,6 @@ from training.config.distillation import (
     TemperatureKl,
     balance_at,
 )
-from training.config.reader import load_recipe, parse_recipe
-from training.config.recipe import Recipe
 from training.data.batch import Batch
 from training.distillation.cache import from_arrays, to_arrays
 from training.distillation.loss import DistillationLoss
@@ -35,6 +33,7 @@ from training.distillation.terms import Comparison, build_term, channels_of
 from training.errors import CheckpointError, RecipeError
 from training.losses import SupervisedLoss
 from training.networks.student import build_student
+from training.recipe import Recipe, load_recipe, parse_recipe
 from training.run.objective import build_objective
 from training.run.train import train
 

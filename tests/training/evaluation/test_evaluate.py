@@ -16,8 +16,8 @@ from PIL import Image
 
 from ros_kd_perception.structures import Detections
 from training.__main__ import main
-from training.config.reader import load_recipe
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
+from training.recipe import load_recipe
 from training.run.train import train
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"

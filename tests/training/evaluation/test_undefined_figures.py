@@ -15,9 +15,9 @@ from checkout import ROOT
 from training.__main__ import main
 from training.checkpoint import load_student
 from training.compare.report import write_report
-from training.config.reader import load_recipe
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 from training.export.command import read_metrics
+from training.recipe import load_recipe
 from training.run.train import train
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"

@@ -18,8 +18,7 @@ from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from training.__main__ import main
 from training.checkpoint import load_student
-from training.config.reader import load_recipe
-from training.config.recipe import BackboneRecipe
+from training.config.sections import BackboneRecipe
 from training.errors import CheckpointError, RecipeError
 from training.evaluation.model_size import size_of_onnx, size_of_student
 from training.export.export import export_student
@@ -33,8 +32,10 @@ from training.networks.auto_backbone import (
     choose_stages,
     rebuild_backbone,
 )
-from training.networks.student import Student, build_recipe_student, build_student
+from training.networks.student import Student, build_student
+from training.recipe import load_recipe
 from training.run.lightning_module import split_by_decay
+from training.run.network import build_recipe_student
 from training.run.train import train
 
 HEIGHT, WIDTH = 64, 96
@@ -57,7 +58,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def backbone_of(architecture: str) -> TransformersBackbone:
     torch.manual_seed(0)
-    return build_backbone(BackboneRecipe(architecture, settings=SETTINGS[architecture]))
+    return build_backbone(BackboneRecipe(architecture=architecture, settings=SETTINGS[architecture]))
 
 
 def loss_of(student: Student, images: Tensor) -> Tensor:
@@ -221,7 +222,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pretrained_weights_and_their_configuration_are_taken(pretrained: Path) -> None:
     from safetensors.torch import load_file
 
-    recipe = BackboneRecipe("convnextv2", str(pretrained), {"drop_path_rate": 0.1})
+    recipe = BackboneRecipe(architecture="convnextv2", pretrained=str(pretrained), settings={"drop_path_rate": 0.1})
     backbone = build_backbone(recipe)
     assert backbone.widths == (8, 16, 16, 24)
     assert backbone.model.config.drop_path_rate == 0.1
@@ -235,7 +236,7 @@ def test_pretrained_weights_and_their_configuration_are_taken(pretrained: Path) 
 
 
 def test_configuration_rebuilds_the_same_network(pretrained: Path) -> None:
-    backbone = build_backbone(BackboneRecipe("convnextv2", str(pretrained))).eval()
+    backbone = build_backbone(BackboneRecipe(architecture="convnextv2", pretrained=str(pretrained))).eval()
     again = rebuild_backbone(backbone.configuration).eval()
     again.load_state_dict(backbone.state_dict())
     images = torch.rand(1, 3, HEIGHT, WIDTH)
@@ -246,21 +247,30 @@ def test_configuration_rebuilds_the_same_network(pretrained: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [
-        (BackboneRecipe("convnext_v2"), ["did you mean convnextv2?"]),
-        (BackboneRecipe("bert"), ["bert is not a network for images"]),
-        (BackboneRecipe("convnextv2", settings={"hidden_sizez": [8]}), ["hidden_sizez", "did you mean hidden_sizes?"]),
-        (BackboneRecipe("convnextv2", settings={"depths": "deep"}), ["depths", "expected a list"]),
-        (BackboneRecipe("convnextv2", settings={"hidden_sizes": [8]}), ["cannot build a convnextv2"]),
-        (BackboneRecipe("convnextv2", settings=CONVNEXT | {"num_channels": 1}), ["cannot be run on images"]),
-        (BackboneRecipe("timm_backbone"), ["timm_backbone cannot be run", "choose another"]),
-        (BackboneRecipe("timm_wrapper"), ["timm"]),
-        (BackboneRecipe("detr"), ["timm"]),
-        (BackboneRecipe("tipsv2"), ["tipsv2 cannot be run", "choose another"]),
-        (BackboneRecipe("voxtral_realtime_text"), ["voxtral_realtime_text cannot be run"]),
-        (BackboneRecipe("higgs_audio_v2_tokenizer"), ["higgs_audio_v2_tokenizer cannot be run"]),
-        (BackboneRecipe("sam2_video"), ["sam2_video cannot be run"]),
-        (BackboneRecipe("nougat"), ["expected a configuration of nougat"]),
-        (BackboneRecipe("convnextv2", "nobody/nothing"), ["nobody/nothing cannot be had", "leave it empty", "folder"]),
+        (BackboneRecipe(architecture="convnext_v2"), ["did you mean convnextv2?"]),
+        (BackboneRecipe(architecture="bert"), ["bert is not a network for images"]),
+        (
+            BackboneRecipe(architecture="convnextv2", settings={"hidden_sizez": [8]}),
+            ["hidden_sizez", "did you mean hidden_sizes?"],
+        ),
+        (BackboneRecipe(architecture="convnextv2", settings={"depths": "deep"}), ["depths", "expected a list"]),
+        (BackboneRecipe(architecture="convnextv2", settings={"hidden_sizes": [8]}), ["cannot build a convnextv2"]),
+        (
+            BackboneRecipe(architecture="convnextv2", settings=CONVNEXT | {"num_channels": 1}),
+            ["cannot be run on images"],
+        ),
+        (BackboneRecipe(architecture="timm_backbone"), ["timm_backbone cannot be run", "choose another"]),
+        (BackboneRecipe(architecture="timm_wrapper"), ["timm"]),
+        (BackboneRecipe(architecture="detr"), ["timm"]),
+        (BackboneRecipe(architecture="tipsv2"), ["tipsv2 cannot be run", "choose another"]),
+        (BackboneRecipe(architecture="voxtral_realtime_text"), ["voxtral_realtime_text cannot be run"]),
+        (BackboneRecipe(architecture="higgs_audio_v2_tokenizer"), ["higgs_audio_v2_tokenizer cannot be run"]),
+        (BackboneRecipe(architecture="sam2_video"), ["sam2_video cannot be run"]),
+        (BackboneRecipe(architecture="nougat"), ["expected a configuration of nougat"]),
+        (
+            BackboneRecipe(architecture="convnextv2", pretrained="nobody/nothing"),
+            ["nobody/nothing cannot be had", "leave it empty", "folder"],
+        ),
     ],
     ids=lambda value: value.architecture if isinstance(value, BackboneRecipe) else "",
 )
@@ -283,16 +293,22 @@ def test_a_backbone_that_takes_other_sizes_than_the_recipes_is_refused() -> None
 
 def test_weights_that_do_not_fit_are_refused(pretrained: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"is a convnextv2, but backbone\.architecture is resnet"):
-        build_backbone(BackboneRecipe("resnet", str(pretrained)))
+        build_backbone(BackboneRecipe(architecture="resnet", pretrained=str(pretrained)))
     with pytest.raises(RecipeError, match=r"lacks \d+ weights of the backbone"):
-        build_backbone(BackboneRecipe("convnextv2", str(pretrained), {"depths": [1, 1, 2, 1]}))
+        build_backbone(
+            BackboneRecipe(architecture="convnextv2", pretrained=str(pretrained), settings={"depths": [1, 1, 2, 1]})
+        )
     with pytest.raises(RecipeError, match="cannot be had"):
-        build_backbone(BackboneRecipe("convnextv2", str(pretrained), {"hidden_sizes": [8, 8, 8, 8]}))
+        build_backbone(
+            BackboneRecipe(
+                architecture="convnextv2", pretrained=str(pretrained), settings={"hidden_sizes": [8, 8, 8, 8]}
+            )
+        )
     # Pickled weights are not even looked at: to read them is to run them.
     (tmp_path / "config.json").write_bytes((pretrained / "config.json").read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(RecipeError, match=r"model\.safetensors"):
-        build_backbone(BackboneRecipe("convnextv2", str(tmp_path)))
+        build_backbone(BackboneRecipe(architecture="convnextv2", pretrained=str(tmp_path)))
 
 
 def test_run_on_another_backbone_leaves_a_checkpoint_that_stands_alone(

@@ -12,15 +12,14 @@ from checkout import ROOT
 from one_and_two_processes import EVERY_TERM
 from pretended_accelerator import DevicesMixed, OnAccelerator, move, pretended_accelerator
 
-from training.config.reader import load_recipe
-from training.config.recipe import Recipe
 from training.data.batch import Batch, collate
-from training.data.data_module import TrainingSet
-from training.data.run_frames import RunFrames
 from training.data.sampling import Draw
 from training.evaluation.torch_model import TorchModel
 from training.export.settings import ExportSettings
 from training.networks.student import build_student
+from training.recipe import Recipe, load_recipe
+from training.run.data_module import TrainingSet
+from training.run.frames import RunFrames
 from training.run.lightning_module import StudentTraining
 from training.run.train import train
 

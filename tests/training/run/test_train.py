@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ import training.run.train as train_module
 from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import INFO_KEY, digest_of_weights, load_student, load_weights_into, read_checkpoint
-from training.config.reader import load_recipe
-from training.config.recipe import OptimizerRecipe, Recipe
-from training.data.run_frames import RunFrames
+from training.config.sections import OptimizerRecipe
 from training.errors import CheckpointError, RecipeError
 from training.networks.student import build_student
+from training.recipe import Recipe, load_recipe
 from training.run.ema import AveragedWeights
+from training.run.frames import RunFrames
 from training.run.lightning_module import rate_share, split_by_decay
 from training.run.train import train
 
@@ -210,7 +209,7 @@ def test_run_starts_from_the_mean_of_several(finished_run: Path, rendered_sample
     recipe = smoke(
         rendered_samples, tmp_path, f"initial_weights=[{starts[0]}, {starts[1]}]", "optimizer.learning_rate=0"
     )
-    folder = train(replace(recipe, name="soup", epochs=1), accelerator="cpu")
+    folder = train(recipe.replace(name="soup", epochs=1), accelerator="cpu")
     found, info = load_student(folder / "checkpoints" / "last.ckpt")
     states = [load_student(start)[0].state_dict() for start in starts]
     moved = 0
@@ -229,7 +228,7 @@ def test_run_starts_from_the_mean_of_several(finished_run: Path, rendered_sample
 
 
 def test_the_mean_of_different_networks_is_refused(finished_run: Path, rendered_samples: Path, tmp_path: Path) -> None:
-    other = train(replace(smoke(rendered_samples, tmp_path, "size=n", "epochs=1"), name="n"), accelerator="cpu")
+    other = train(smoke(rendered_samples, tmp_path, "size=n", "epochs=1").replace(name="n"), accelerator="cpu")
     starts = [finished_run / "checkpoints/last.ckpt", other / "checkpoints/last.ckpt"]
     recipe = smoke(rendered_samples, tmp_path, f"initial_weights=[{starts[0]}, {starts[1]}]")
     with pytest.raises(CheckpointError, match=r"n/checkpoints/last\.ckpt: expected weights of the shapes that .* has"):

@@ -13,10 +13,9 @@ from checkout import ROOT
 
 from training.__main__ import main
 from training.checkpoint import read_checkpoint
-from training.config.reader import load_recipe
-from training.config.recipe import Recipe
 from training.errors import CheckpointError, RecipeError
 from training.networks.student import build_student
+from training.recipe import Recipe, load_recipe
 from training.run.callbacks import DataClock
 from training.run.lightning_module import StudentTraining, all_finite
 from training.run.train import train

@@ -61,7 +61,7 @@ from training.data.batch import Batch
 from training.distillation.terms import Comparison, build_term, channels_of
 from training.networks.heads import DetectionOutputs
 from training.networks.student import StudentFeatures, StudentOutputs
-from training.config.reader import parse_recipe
+from training.recipe import parse_recipe
 
 folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
@@ -146,8 +146,8 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
 
 def test_run_of_two_processes_notes_the_figures_that_one_finds(rendered_samples: Path, tmp_path: Path) -> None:
     from training.checkpoint import load_student
-    from training.config.recipe import SourceRecipe
     from training.data.readers.registry import open_source
+    from training.data.readers.rendered import RenderedSource
     from training.evaluation.evaluate import evaluate, open_model
 
     folders = [f"data.train.0.folder={rendered_samples}", f"output={tmp_path}", "size=n", "epochs=1"]
@@ -161,7 +161,7 @@ def test_run_of_two_processes_notes_the_figures_that_one_finds(rendered_samples:
     checkpoint = tmp_path / "student_s_smoke" / "checkpoints" / "last.ckpt"
     _, info = load_student(checkpoint)
     found = evaluate(
-        open_model(checkpoint, "ema", 128, 192, 1), open_source(SourceRecipe("rendered", rendered_samples, limit=2))
+        open_model(checkpoint, "ema", 128, 192, 1), open_source(RenderedSource(folder=rendered_samples, limit=2))
     )
     assert info.metrics["miou"] == pytest.approx(found["miou"], abs=1e-6)
     assert info.metrics["car_ap50"] == pytest.approx(found["detection"]["per_class"]["car"]["ap50"], abs=1e-6)

@@ -11,10 +11,10 @@ from checkout import ROOT
 from one_and_two_processes import by_one_and_by_two
 
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
-from training.config.reader import load_recipe
-from training.config.recipe import Recipe, SourceRecipe
 from training.data.readers.registry import open_source
+from training.data.readers.rendered import RenderedSource
 from training.evaluation.evaluate import evaluate, open_model
+from training.recipe import Recipe, load_recipe
 from training.run.train import train
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
@@ -30,10 +30,10 @@ import torch
 from pathlib import Path
 from torch import distributed, nn
 from training.data.batch import Batch
-from training.data.data_module import DrivingData
-from training.data.run_frames import RunFrames
+from training.run.data_module import DrivingData
+from training.run.frames import RunFrames
 from training.run.lightning_module import StudentTraining
-from training.config.reader import load_recipe
+from training.recipe import load_recipe
 
 folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
@@ -131,7 +131,7 @@ def test_distilled_run_of_two_processes_notes_the_figures_that_one_finds(
     checkpoint = tmp_path / "two" / "checkpoints" / "last.ckpt"
     _, info = load_student(checkpoint)
     scored = evaluate(
-        open_model(checkpoint, "ema", 128, 192, 1), open_source(SourceRecipe("rendered", rendered_samples, limit=2))
+        open_model(checkpoint, "ema", 128, 192, 1), open_source(RenderedSource(folder=rendered_samples, limit=2))
     )
     assert info.metrics["miou"] == pytest.approx(scored["miou"], abs=1e-6)
     assert info.teacher_sha256 == digest_of_weights(load_student(teacher_checkpoint)[0])

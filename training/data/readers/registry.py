@@ -1,30 +1,48 @@
-"""Which reader a recipe's `kind` of source stands for; needs no torch."""
+"""The table of readers. A reader is its file in this folder and its line in READERS."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Union
 
-from training.config.recipe import SourceRecipe
-from training.data.readers.base import FrameFolder, RenderedFolder
-from training.data.readers.camvid import CamVidFolder
-from training.data.readers.unlabeled import UnlabeledFolder, take_frames_out
+from pydantic import Field
 
-FOLDERS: dict[str, type[FrameFolder]] = {
-    "rendered": RenderedFolder,
-    "camvid": CamVidFolder,
-    "unlabeled": UnlabeledFolder,
-    "bag": UnlabeledFolder,
-}
+from training.data.readers.bag import BagSource
+from training.data.readers.camvid import CamVidSource
+from training.data.readers.rendered import RenderedSource
+from training.data.readers.source import Source
+from training.data.readers.unlabeled import UnlabeledSource
+
+if TYPE_CHECKING:
+    from training.data.readers.frame_folder import FrameFolder
+
+READERS: tuple[type[Source], ...] = (
+    RenderedSource,
+    CamVidSource,
+    UnlabeledSource,
+    BagSource,
+)
+BY_KIND: dict[str, type[Source]] = {reader.model_fields["kind"].default: reader for reader in READERS}
+LABELED_KINDS = tuple(kind for kind, reader in BY_KIND.items() if reader.labeled)
+
+if TYPE_CHECKING:
+    AnySource = Source
+else:
+    # What a recipe may name as a source: the settings of one of the readers, chosen by `kind`.
+    AnySource = Annotated[Union[READERS], Field(discriminator="kind")]  # noqa: UP007
 
 
-def open_source(recipe: SourceRecipe) -> FrameFolder:
-    """The reader of a recipe's source, everything about its files checked.
+def open_source(source: Source) -> FrameFolder:
+    """Open a source and check all of its files.
 
     Raises:
-        DataError: something is missing, broken or outside the class tables.
+        DataError: Something is missing, broken or outside the class tables.
     """
-    if recipe.kind == "bag":
-        recipe = replace(recipe, folder=take_frames_out(recipe))
-    folder = FOLDERS[recipe.kind](recipe)
+    folder = source.open()
     folder.check()
     return folder
+
+
+def recognize(folder: Path) -> str:
+    """Return the kind of labelled folder, by the files in it; the last labelled one of the table if none fits."""
+    return next((kind for kind in LABELED_KINDS if BY_KIND[kind].recognizes(folder)), LABELED_KINDS[-1])

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from training.config.recipe import Recipe
 from training.data.augmentation import augment
 from training.data.batch import Batch, collate
-from training.data.readers.base import FrameFolder
-from training.data.run_frames import RunFrames
+from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
 from training.data.sampling import Draw, EpochSampler
+from training.recipe import Recipe
+from training.run.frames import RunFrames
 
 _AUGMENTATION_STREAM = 1  # keeps the draws of augmentation apart from those of the sampler
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from training.config.recipe import Recipe, SourceRecipe
-from training.data.readers.base import FrameFolder
+from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
-from training.data.validation import check_something_to_learn, choose_figure
+from training.data.readers.source import Source
 from training.errors import DataError
+from training.recipe import Recipe
+from training.run.validation_figures import check_something_to_learn, choose_figure
 
 
 class RunFrames:
@@ -46,7 +47,7 @@ class RunFrames:
             )
 
 
-def _open_validation(recipe: SourceRecipe | None, required: bool) -> FrameFolder | None:
+def _open_validation(recipe: Source | None, required: bool) -> FrameFolder | None:
     if recipe is None:
         return None
     if not required and not recipe.folder.is_dir():

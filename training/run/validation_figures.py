@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.config.recipe import TASK_OF_FIGURE, ValidationRecipe
-from training.data.readers.base import FrameFolder
+from training.data.readers.frame_folder import FrameFolder
 from training.errors import DataError
+from training.recipe import TASK_OF_FIGURE, ValidationRecipe
 
 
 def choose_figure(settings: ValidationRecipe, opened: Sequence[FrameFolder | None]) -> str:

@@ -1,0 +1,127 @@
+"""The sections of a recipe that say how to train: augmentation, optimiser, weights of the losses, backbone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
+from training.config.settings import Settings
+from training.errors import RecipeError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0, le=4)]
+
+
+class AugmentationRecipe(Settings):
+    """Random changes of a frame, drawn again each time the frame is used. A chance is 0 for never and 1 for always."""
+
+    scale_min: Annotated[float, Field(ge=0.1, le=10)] = 0.5
+    """Smallest zoom. The zoom is drawn log-uniformly from `scale_min` to `scale_max`."""
+    scale_max: Annotated[float, Field(ge=0.1, le=10)] = 2.0
+    """Largest zoom."""
+    aspect: Share = 0.1
+    """Stretches the image: width over height is drawn log-uniformly from 1 / (1 + aspect) to 1 + aspect."""
+    flip: Share = 0.5
+    """Chance of a mirror image."""
+    brightness: Share = 0.12
+    """Largest shift of all values, as a share of full scale."""
+    contrast: Amount = 0.4
+    """The contrast is multiplied by a factor from 1 / (1 + contrast) to 1 + contrast."""
+    gamma: Amount = 0.3
+    """Gamma is drawn from 1 / (1 + gamma) to 1 + gamma."""
+    saturation: Amount = 0.5
+    """The saturation is multiplied by a factor from 1 / (1 + saturation) to 1 + saturation."""
+    gain: Amount = 0.12
+    """Each channel is multiplied by a factor of its own from 1 / (1 + gain) to 1 + gain (white balance)."""
+    hue_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    """Largest turn of the colour circle, in degrees."""
+    grey: Share = 0.03
+    """Chance of an image without colour."""
+    blur: Share = 0.15
+    """Chance of blur."""
+    noise: Share = 0.25
+    """Chance of sensor noise."""
+    jpeg: Share = 0.2
+    """Chance of JPEG artefacts."""
+    shade: Share = 0.3
+    """Chance of a shadow across the image."""
+    erase: Share = 0.0
+    """Chance that a rectangle of the image is erased."""
+    rare_paste: Share = 0.0
+    """Chance that objects of the rare classes are copied in from another frame of the same source."""
+    visible_share_min: Share = 0.3
+    """A box that keeps a smaller share of its area in the crop is dropped."""
+
+    @model_validator(mode="after")
+    def _check_scales(self) -> AugmentationRecipe:
+        if self.scale_min > self.scale_max:
+            raise RecipeError(
+                f"augmentation.scale_min {self.scale_min} is above augmentation.scale_max {self.scale_max}; swap them"
+            )
+        return self
+
+
+class OptimizerRecipe(Settings):
+    """AdamW. The learning rate rises over the first steps, then follows `schedule` to the end of the run."""
+
+    learning_rate: Annotated[float, Field(ge=0, le=1e3)] = 2e-3
+    """Learning rate after the warm-up."""
+    weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 0.02
+    """Decoupled weight decay."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    """Steps over which the learning rate rises from 0; at most half of the steps of the run."""
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    final_share: Share = 0.01
+    """Share of the learning rate that is left at the end of the run; `constant` does not fall."""
+    gradient_clip: Annotated[float, Field(ge=0, le=1e9)] = 5.0
+    """Longer gradients are shortened to this norm; 0 leaves all as they are."""
+    ema_decay: Share = 0.998
+    """Decay of the moving average of the weights, which is what is validated and exported."""
+
+
+class LossRecipe(Settings):
+    """Weights in the loss of the labels; see `training.losses.supervised.SupervisedLoss`."""
+
+    segmentation: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    """Weight of the segmentation."""
+    detection: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    """Weight of the detection."""
+    class_weights: tuple[Annotated[float, Field(ge=0, le=1e6)], ...] = ()
+    """Weight of each segmentation class, in the order of their ids; an empty list weighs all the same."""
+
+    @model_validator(mode="after")
+    def _check_class_weights(self) -> LossRecipe:
+        weights, classes = self.class_weights, len(SEGMENTATION_CLASSES)
+        if len(weights) not in (0, classes):
+            raise RecipeError(
+                f"loss.class_weights must be empty or name {classes} weights, one for each class, got {len(weights)}"
+            )
+        if weights and not any(weights):
+            raise RecipeError(
+                "loss.class_weights must have a weight above 0, all are 0; leave them empty for equal ones"
+            )
+        return self
+
+
+class BackboneRecipe(Settings):
+    """A backbone of the transformers library instead of our own; see `training.networks.auto_backbone`."""
+
+    architecture: str
+    """Model type that transformers' AutoConfig knows: `convnextv2`, `swin`, `resnet`, `dinov2` and others."""
+    pretrained: str = ""
+    """Name on the model hub, or a local folder with config.json and model.safetensors; empty starts at random."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """Keys of the architecture's configuration that differ from the pretrained ones, or from its defaults."""
+
+    @field_validator("settings")
+    @classmethod
+    def _check_settings(cls, settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        chosen = sorted(settings.keys() & {"out_features", "out_indices"})
+        if chosen:
+            raise RecipeError(
+                f"backbone.settings.{chosen[0]} follows from the strides that the neck needs; leave it out"
+            )
+        return settings

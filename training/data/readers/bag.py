@@ -1,0 +1,37 @@
+"""Frames without labels in a ROS 2 bag: they are taken out into a folder of images first."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from training.data.readers.source import Source
+from training.data.readers.unlabeled import UnlabeledFolder, UnlabeledSource
+
+
+class BagSource(Source):
+    """A ROS 2 bag, a file or a folder, for runs with a teacher. `folder` names the bag."""
+
+    labeled = False
+
+    kind: Literal["bag"] = "bag"
+    """A ROS 2 bag."""
+    topics: tuple[str, ...] = ()
+    """Image topics to take; an empty list takes those of all cameras in the bag."""
+    stride: Annotated[int, Field(ge=1)] = 1
+    """Look at every n-th frame of a camera."""
+    change_min: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Leave out a frame if a tiny grey picture of it differs by less than this from that of the last frame kept. The
+    difference is a mean over pixels; full scale is 1."""
+
+    def open(self) -> UnlabeledFolder:
+        """Take the frames out into a folder, unless it is there from before, and return its reader.
+
+        Raises:
+            DataError: There is no such bag or topic, no frame can be decoded, or nowhere to write.
+        """
+        from training.data.bag_frames import FrameChoice, take_frames_out
+
+        folder = take_frames_out(self.folder, FrameChoice(self.topics, self.stride, self.change_min))
+        return UnlabeledFolder(UnlabeledSource(folder=folder, limit=self.limit))

@@ -1,0 +1,108 @@
+"""What the settings of all readers have in common: where the frames are and which of them to take."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from training.config.settings import PathText, Settings
+from training.data.image_listing import list_images
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from training.data.readers.frame_folder import FrameFolder
+
+
+class Source(Settings):
+    """Settings of a reader; each reader derives its own and names its `kind`.
+
+    Attributes:
+        labeled: Whether the frames have labels. Only labelled frames can be validated or scored on.
+        exact_boxes: Whether the boxes are exact, or derived from masks.
+    """
+
+    labeled: ClassVar[bool] = True
+    exact_boxes: ClassVar[bool] = True
+
+    kind: str
+    """Which reader reads the frames."""
+    folder: PathText
+    """Folder of the frames, relative to the working directory."""
+    share: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    """Share of an epoch's samples that are drawn from here; the shares of all sources are scaled to sum to 1."""
+    limit: Annotated[int, Field(ge=0)] = 0
+    """Take only this many frames, the first ones; 0 takes all."""
+
+    @abstractmethod
+    def open(self) -> FrameFolder:
+        """Return the reader of the frames. Modules that decode images are imported here, not with the settings.
+
+        Raises:
+            DataError: Something is missing.
+        """
+
+    def image_files(self) -> list[Path]:
+        """Return the image files that the source takes, in name order; none where the frames are not files.
+
+        Raises:
+            DataError: The folder is missing, or nothing is left in it.
+        """
+        return []
+
+    @classmethod
+    def recognizes(cls, folder: Path) -> bool:
+        """Return whether a folder looks as if it were for this reader: how `evaluate` chooses without `--kind`."""
+        del folder
+        return False
+
+
+class FolderSource(Source):
+    """A folder with frames in images/, whose names begin with the drive."""
+
+    include_drives: tuple[str, ...] = ()
+    """Take only frames whose name starts with one of these; an empty list takes all."""
+    exclude_drives: tuple[str, ...] = ()
+    """Leave out frames whose name starts with one of these."""
+
+    def image_files(self) -> list[Path]:
+        """Return the files of images/ whose drive is taken, in name order.
+
+        Raises:
+            DataError: The folder or a drive is missing, two images have one name, or nothing is left.
+        """
+        if not (self.folder / "images").is_dir():
+            raise DataError(
+                f"{self.folder}: expected a folder with images/, there is none; correct the recipe's folder"
+            )
+        paths = list_images(self.folder / "images")
+        for path, following in pairwise(sorted(paths, key=lambda path: path.stem)):
+            if path.stem == following.stem:
+                raise DataError(
+                    f"{path}: expected one image of the name {path.stem}, there is {following.name} too; remove or "
+                    "rename one"
+                )
+        return self._of_chosen_drives(paths)
+
+    def _of_chosen_drives(self, paths: Sequence[Path]) -> list[Path]:
+        for drive in (*self.include_drives, *self.exclude_drives):
+            if not any(path.stem.startswith(drive) for path in paths):
+                raise DataError(
+                    f"{self.folder}: expected frames of drive {drive}, no name starts with it; correct the recipe"
+                )
+        included = [path for path in paths if path.stem.startswith(self.include_drives or "")]
+        chosen = [path for path in included if not (self.exclude_drives and path.stem.startswith(self.exclude_drives))]
+        if not chosen:
+            raise DataError(f"{self.folder}: include_drives and exclude_drives leave no frame; correct the recipe")
+        return chosen[: self.limit or None]
+
+
+class LabeledSource(FolderSource):
+    """A folder with images/ and masks/."""
+
+    box_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """How much the boxes of this source count in the loss; 0 ignores them."""

@@ -1,0 +1,255 @@
+"""A recipe: everything that a training run does, checked before anything slow starts.
+
+`Recipe` puts the sections together and checks what must fit between them. Sections are in `training.config`, readers of
+frames with their settings in `training.data.readers`, terms of distillation in `training.distillation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from training.config.distillation import DistillationRecipe
+from training.config.loading import load_settings, parse_settings
+from training.config.names import FOLDER_NAME_RULE, is_folder_name
+from training.config.network_input import check_input_size
+from training.config.sections import AugmentationRecipe, BackboneRecipe, LossRecipe, OptimizerRecipe
+from training.config.settings import PathText, Settings
+from training.config.yaml_text import read_yaml
+from training.data.readers.registry import BY_KIND, AnySource
+from training.errors import RecipeError
+
+STRIDE_PX = 32  # the coarsest stride of the network
+TASK_OF_FIGURE = {"miou": "segmentation", "car_ap50": "detection"}  # the frames that validation.best_by needs
+
+
+def _text_or_list(value: Any) -> str:
+    return "list" if isinstance(value, tuple) else "text"
+
+
+TextOrTexts = Annotated[
+    Annotated[str, Tag("text")] | Annotated[tuple[str, ...], Tag("list")], Discriminator(_text_or_list)
+]
+
+
+class DataRecipe(Settings):
+    """Training frames: where they come from, how many make an epoch, and the size of the crops."""
+
+    train: tuple[AnySource, ...]
+    """Sources of training frames."""
+    samples_per_epoch: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """Samples in an epoch; 0 = as many as there are frames."""
+    crop_height: Annotated[int, Field(ge=32, le=8192)] = 320
+    """Height of a crop in pixels, a multiple of 32."""
+    crop_width: Annotated[int, Field(ge=32, le=8192)] = 448
+    """Width of a crop in pixels, a multiple of 32."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 2
+    """Processes that prepare samples; 0 prepares them in the process of the training."""
+    views_per_frame: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Each frame is shown in this many augmented views, which come again in turn; 0 = a new view every time."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DataRecipe:
+        if self.crop_height % STRIDE_PX or self.crop_width % STRIDE_PX:
+            raise RecipeError(
+                f"data.crop_height and data.crop_width must be multiples of {STRIDE_PX}, the coarsest stride of the "
+                f"network, got {self.crop_height} x {self.crop_width}"
+            )
+        if sum(source.share for source in self.train) <= 0:
+            raise RecipeError("data.train needs at least one source with a share above 0")
+        return self
+
+
+class ValidationRecipe(Settings):
+    """Frames that are scored during training, with the moving average of the weights."""
+
+    segmentation: AnySource | None = None
+    """Source for the mean IoU; null = none."""
+    detection: AnySource | None = None
+    """Source for the average precision of cars at IoU 0.5; null = none."""
+    every_epochs: Annotated[int, Field(ge=1)] = 5
+    """Score after every n-th epoch, and always after the last."""
+    input_height: Annotated[int, Field(ge=32, le=8192)] = 384
+    """Height of the network's input in pixels, a multiple of 32. An export has it too, unless it asks for another."""
+    input_width: Annotated[int, Field(ge=32, le=8192)] = 640
+    """Width of the network's input in pixels, a multiple of 32."""
+    required: bool = True
+    """True refuses to train if a folder is missing; false prints a line and leaves the folder out."""
+    best_by: Literal["miou", "car_ap50"] = "miou"
+    """Figure that chooses the best checkpoint. If its folder is missing and not required, the other figure does."""
+
+    @model_validator(mode="after")
+    def _check_input_size(self) -> ValidationRecipe:
+        check_input_size(self.input_height, self.input_width, "validation.input_height and input_width")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> ValidationRecipe:
+        sources = {"segmentation": self.segmentation, "detection": self.detection}
+        for task, source in sources.items():
+            if source is not None and not source.labeled:
+                raise RecipeError(
+                    f"validation.{task} must be frames with labels to score against, got kind {source.kind}; name a "
+                    "labelled folder, or leave it out"
+                )
+        wanted = TASK_OF_FIGURE[self.best_by]
+        if any(sources.values()) and sources[wanted] is None:
+            other = next(figure for figure, task in TASK_OF_FIGURE.items() if task != wanted)
+            raise RecipeError(
+                f"validation.best_by is {self.best_by}, which comes from validation.{wanted}, and there is none; set "
+                f"validation.best_by to {other}, or add validation.{wanted}"
+            )
+        return self
+
+
+class Recipe(Settings):
+    """A training run."""
+
+    name: str
+    """Name of the run, and of its folder under `output`."""
+    data: DataRecipe
+    """Training frames."""
+    size: Literal["n", "s", "m", "l"] = "s"
+    """Size of backbone, neck and heads; with `backbone`, of neck and heads only."""
+    backbone: BackboneRecipe | None = None
+    """A backbone of the transformers library; null = our own."""
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    """Length of the run."""
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 12
+    """Samples in a batch on each device."""
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    """Precision of the arithmetic, as Lightning names it. `16-mixed` is for GPUs only."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Start of all random numbers. Those of a sample follow from the seed, the epoch and its place in the epoch."""
+    initial_weights: TextOrTexts = ""
+    """Checkpoint whose averaged weights the run starts from; those of a smaller size are grown. A list of checkpoints
+    that came from one start gives the mean of their weights (a model soup). Empty = random weights."""
+    trained_part: Literal["all", "detection"] = "all"
+    """`detection` trains only the one-to-one detection branch. The rest, with its running statistics, stays as it is in
+    `initial_weights`."""
+    output: PathText = Path("out/training")
+    """Folder of runs."""
+    augmentation: AugmentationRecipe = AugmentationRecipe()
+    """Random changes of the frames."""
+    validation: ValidationRecipe = ValidationRecipe()
+    """Frames that are scored during training."""
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    """Optimiser and learning rate."""
+    loss: LossRecipe = LossRecipe()
+    """Weights in the loss of the labels."""
+    distillation: DistillationRecipe | None = None
+    """The teacher and what is learnt from it; null = the run learns from labels only."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not is_folder_name(name):
+            raise RecipeError(f"name becomes a folder: expected {FOLDER_NAME_RULE}, got {name!r}")
+        return name
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Recipe:
+        if len(set(self.starts)) < len(self.starts) or "" in self.starts:
+            raise RecipeError(f"initial_weights must be different checkpoints, got {list(self.starts)}")
+        if self.trained_part != "all" and not self.starts:
+            raise RecipeError(f"trained_part {self.trained_part} needs initial_weights: the rest would stay random")
+        return self
+
+    @model_validator(mode="after")
+    def _check_distillation(self) -> Recipe:
+        if self.distillation is None:
+            return self
+        problems = self.distillation.problems(self.epochs)
+        if self.distillation.cache and not self.data.views_per_frame:
+            problems.append("distillation.cache needs data.views_per_frame above 0: without it, no view is shown twice")
+        if problems:
+            raise RecipeError("; ".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _check_something_to_learn(self) -> Recipe:
+        if self.distillation is not None:
+            return self
+        drawn_from = [source for source in self.data.train if source.share > 0]
+        if not any(source.labeled for source in drawn_from):
+            kinds = ", ".join(sorted({source.kind for source in drawn_from}))
+            raise RecipeError(
+                f"data.train has only frames without labels (kind {kinds}), from which nothing can be learnt without a "
+                "teacher; add a labelled source or a distillation section"
+            )
+        loss = self.loss
+        if not loss.detection and (self.trained_part == "detection" or not loss.segmentation):
+            raise RecipeError(
+                f"loss.segmentation {loss.segmentation} and loss.detection {loss.detection} leave nothing to "
+                f"learn where trained_part is {self.trained_part}; set one above 0"
+            )
+        return self
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """The checkpoints that the run starts from."""
+        if isinstance(self.initial_weights, tuple):
+            return self.initial_weights
+        return (self.initial_weights,) if self.initial_weights else ()
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML with every default written out; it reads back to an equal recipe."""
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return text
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of everything that the recipe says, independent of the layout of its file."""
+        return hashlib.sha256(self.to_yaml().encode()).hexdigest()
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from a YAML file.
+
+    Args:
+        path: A file like those in training/recipes/.
+        overrides: Changes as `key=value`, for example `epochs=3` or `data.train.0.folder=frames`.
+
+    Raises:
+        RecipeError: The file cannot be read, or a key or value is not valid.
+    """
+    return load_settings(Path(path), Recipe, overrides)
+
+
+def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
+    """Read a recipe from YAML text; see `load_recipe`. Errors begin with `where`."""
+    return parse_settings(text, Recipe, overrides, where)
+
+
+def parse_noted_recipe(text: str) -> Recipe:
+    """Read the recipe that a checkpoint notes.
+
+    Version 0.1.0 wrote the keys of all readers into every source; those that the reader of a source does not have never
+    had an effect and are left out.
+
+    Raises:
+        RecipeError: The text is not a recipe of this version.
+    """
+    try:
+        content = read_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"recipe: not valid YAML ({error})") from error
+    for source in _sources_in(content):
+        keys = BY_KIND[source["kind"]].model_fields if source.get("kind") in BY_KIND else source
+        for key in source.keys() - keys:
+            del source[key]
+    return Recipe.checked(content)
+
+
+def _sources_in(content: Any) -> list[dict[str, Any]]:
+    """Return the sections of a recipe's plain values that name sources."""
+    sections = content if isinstance(content, dict) else {}
+    data, validation = (sections.get(name) for name in ("data", "validation"))
+    train = data.get("train") if isinstance(data, dict) else None
+    scored = [validation.get(task) for task in TASK_OF_FIGURE.values()] if isinstance(validation, dict) else []
+    return [source for source in (*(train if isinstance(train, list) else ()), *scored) if isinstance(source, dict)]
