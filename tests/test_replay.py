@@ -298,7 +298,7 @@ def test_times_before_1970_are_refused_where_they_would_be_written(
         database.execute("INSERT INTO topics VALUES (1, '/front/image_raw', 'sensor_msgs/msg/Image', 'cdr', '', '')")
         database.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES (1, -5, ?)", (bytes(message),))
     sentence = refused(capsys, tmp_path, tmp_path / "drive.db3", "-o", tmp_path / "out.mcap", "--model", model)
-    assert "got one of -5 ns" in sentence
+    assert "got -5 ns" in sentence
 
 
 def test_a_bag_that_ends_badly_leaves_nothing(drive: Path, model: Path, tmp_path: Path) -> None:

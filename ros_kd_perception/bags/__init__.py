@@ -1,1 +1,1 @@
-"""Bags: read, ordered by time, written; MCAP and SQLite, packed or plain."""
+"""Reads and writes ROS 2 bags without ROS: MCAP and SQLite, compressed or not. Start with `reader`."""

@@ -1,4 +1,4 @@
-"""What a file holds, told by its first bytes: a name may say anything."""
+"""Recognises the format of a file by its first bytes, because its name may be wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 HEAD_BYTES = 512
-"""How much of a file `content_of` looks at; a tar archive shows only behind its first name."""
+"""Bytes of a file that `content_of` needs. The mark of a tar archive is at byte 257."""
 
 MCAP, SQLITE = "MCAP", "SQLite"
 
@@ -14,7 +14,7 @@ _FIRST_BYTES: tuple[tuple[str, int, bytes], ...] = (
     (MCAP, 0, b"\x89MCAP0\r\n"),
     (SQLITE, 0, b"SQLite format 3\x00"),
     ("zstd", 0, b"\x28\xb5\x2f\xfd"),
-    *(("zstd", 0, bytes([number]) + b"\x2a\x4d\x18") for number in range(0x50, 0x60)),  # begins with a skippable frame
+    *(("zstd", 0, bytes([number]) + b"\x2a\x4d\x18") for number in range(0x50, 0x60)),  # starts with a skippable frame
     ("LZ4", 0, b"\x04\x22\x4d\x18"),
     ("gzip", 0, b"\x1f\x8b"),
     ("bzip2", 0, b"BZh"),
@@ -35,36 +35,37 @@ _FIRST_BYTES: tuple[tuple[str, int, bytes], ...] = (
 _REMEDIES: Mapping[str, str] = {
     "bzip2": "unpack it with `bunzip2 -k`",
     "xz": "unpack it with `unxz -k`",
-    "a ZIP archive": "unpack it with `unzip` and give what comes out",
-    "a 7-Zip archive": "unpack it with `7z x` and give what comes out",
-    "a RAR archive": "unpack it with `unrar x` and give what comes out",
-    "a tar archive": "unpack it with `tar -xf` and give what comes out",
-    "a ROS 1 bag": "turn it into a ROS 2 bag with `rosbags-convert`",
-    "the metadata of a bag": "give the folder that it is in",
+    "a ZIP archive": "unpack it with `unzip` and give the unpacked bag",
+    "a 7-Zip archive": "unpack it with `7z x` and give the unpacked bag",
+    "a RAR archive": "unpack it with `unrar x` and give the unpacked bag",
+    "a tar archive": "unpack it with `tar -xf` and give the unpacked bag",
+    "a ROS 1 bag": "convert it to a ROS 2 bag with `rosbags-convert`",
+    "the metadata of a bag": "give the folder that contains it",
     "the log of an SQLite database": "give the .db3 file beside it",
     "a pointer of Git LFS": "fetch the file itself with `git lfs pull`",
-    "a web page": "download the bag again, signed in where its server asks for it",
+    "a web page": "download the bag again, after signing in if its server requires it",
 }
 
 
 def head_of(file: Path) -> bytes:
-    """The first `HEAD_BYTES` of a file, or all where it is shorter.
+    """Return the first `HEAD_BYTES` of a file, or the whole file if it is shorter.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: The file cannot be read.
     """
     with file.open("rb") as opened:
         return opened.read(HEAD_BYTES)
 
 
 def content_of(head: bytes) -> str:
-    """What begins with these bytes; empty if that is unknown.
+    """Return the format of a file that starts with these bytes.
 
     Args:
-        head: as `head_of` returns it.
+        head: The return value of `head_of`.
 
     Returns:
-        `MCAP`, `SQLITE`, a compression such as `zstd`, or words such as `a tar archive`.
+        `MCAP`, `SQLITE`, a compression such as `zstd`, or words such as `a tar archive`. Empty if the format is
+        unknown.
     """
     for content, offset, first_bytes in _FIRST_BYTES:
         if head[offset : offset + len(first_bytes)] == first_bytes:
@@ -73,9 +74,9 @@ def content_of(head: bytes) -> str:
 
 
 def what_it_is(head: bytes) -> str:
-    """The end of a sentence about a file that was expected to be a bag: what it is instead, and what to do."""
+    """Return what a file is instead of a bag and what to do, as the second half of an error sentence."""
     if not head:
         return "it is empty; record or copy it again"
     if content := content_of(head):
-        return f"it is {content}; {_REMEDIES.get(content, 'unpack it and give what comes out')}"
+        return f"it is {content}; {_REMEDIES.get(content, 'unpack it and give the unpacked bag')}"
     return f"it begins with {head[:16]!r}; record or copy it again, or give another file"

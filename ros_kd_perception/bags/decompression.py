@@ -1,4 +1,4 @@
-"""Decompress no more than was expected: a few kilobytes of zstd or LZ4 can claim to be, and become, many gigabytes."""
+"""Decompresses zstd, LZ4 and gzip up to a size limit, because a few kilobytes can expand to many gigabytes."""
 
 from __future__ import annotations
 
@@ -18,47 +18,55 @@ else:
     from backports import zstd
 
 _PIECE_BYTES = 1 << 20
-_FRAME_HEADER_BYTES = 18  # at most
+_FRAME_HEADER_BYTES = 18  # largest size of a zstd frame header
 _FILE_OPENERS: Mapping[str, Callable[..., Any]] = {"zstd": zstd.open, "LZ4": lz4.frame.open, "gzip": gzip.open}
-# Of gzip, BadGzipFile is an OSError: it is the content that is wrong, not the disk.
+# gzip.BadGzipFile is an OSError, although the content is wrong and not the disk.
 _DAMAGE = (zstd.ZstdError, EOFError, RuntimeError, zlib.error, gzip.BadGzipFile)
 
 FILE_COMPRESSIONS = tuple(_FILE_OPENERS)
-"""Compressions of whole files that `unpack_file_within` knows."""
+"""Compressions that `unpack_file_within` supports."""
 
 
 class ExceedsLimit(ValueError):
-    """The data becomes more than it may."""
+    """The decompressed data exceeds the limit."""
 
 
 def zstd_within(data: bytes, limit_bytes: int) -> bytes:
-    """Decompress zstd, one frame or several.
+    """Decompress one or more zstd frames.
 
     Raises:
-        ValueError: damaged, cut off, or more than `limit_bytes`.
+        ExceedsLimit: The result is larger than `limit_bytes`.
+        ValueError: The data is damaged or cut off.
     """
     return _within(zstd.ZstdDecompressor, data, limit_bytes)
 
 
 def lz4_within(data: bytes, limit_bytes: int) -> bytes:
-    """Decompress LZ4 frames.
+    """Decompress one or more LZ4 frames.
 
     Raises:
-        ValueError: damaged, cut off, or more than `limit_bytes`.
+        ExceedsLimit: The result is larger than `limit_bytes`.
+        ValueError: The data is damaged or cut off.
     """
     return _within(LZ4FrameDecompressor, data, limit_bytes)
 
 
 def unpack_file_within(compression: str, source: Path, target: Path, limit_bytes: int) -> int:
-    """Unpack a file, one of `FILE_COMPRESSIONS`, and return how many bytes it became.
+    """Decompress a file and return the size of the result in bytes.
+
+    Args:
+        compression: One of `FILE_COMPRESSIONS`.
+        source: The compressed file.
+        target: The file to write. After an error it holds the part written so far.
+        limit_bytes: Largest size of the result.
 
     Raises:
-        ExceedsLimit: it becomes more than `limit_bytes`; what was written until then is left in `target`.
-        ValueError: it is damaged or cut off.
-        OSError: one of the two files cannot be opened, read or written.
+        ExceedsLimit: The result is larger than `limit_bytes`.
+        ValueError: The file is damaged or cut off.
+        OSError: One of the two files cannot be opened, read or written.
     """
     if _declared_bytes(compression, source) > limit_bytes:
-        raise ExceedsLimit(f"expected at most {limit_bytes} bytes after decompression, it says to become more")
+        raise ExceedsLimit(f"expected at most {limit_bytes} bytes after decompression, its header declares more")
     size = 0
     with target.open("wb") as file:
         try:
@@ -74,11 +82,11 @@ def unpack_file_within(compression: str, source: Path, target: Path, limit_bytes
 
 
 def unpacked_head(compression: str, source: Path, count: int) -> bytes:
-    """The first bytes of what a compressed file becomes.
+    """Return the first `count` bytes of a compressed file's content.
 
     Raises:
-        ValueError: it is damaged or cut off before them.
-        OSError: it cannot be read.
+        ValueError: The file is damaged or cut off before that.
+        OSError: The file cannot be read.
     """
     try:
         with _FILE_OPENERS[compression](source, "rb") as packed:
@@ -88,14 +96,17 @@ def unpacked_head(compression: str, source: Path, count: int) -> bytes:
 
 
 def _declared_bytes(compression: str, source: Path) -> int:
-    """What the first zstd frame of a file says it becomes, so that no disk is filled first; 0 if it does not say."""
+    """Return the decompressed size that the first zstd frame of a file declares, or 0 if it declares none.
+
+    A file that is too large is then refused before it fills the disk.
+    """
     if compression != "zstd":
         return 0
     with source.open("rb") as file:
         try:
             return zstd.get_frame_info(file.read(_FRAME_HEADER_BYTES)).decompressed_size or 0
         except zstd.ZstdError:
-            return 0  # unpacking says what is wrong with it
+            return 0  # decompression will report the error
 
 
 def _within(new_decompressor: Callable[[], Any], data: bytes, limit_bytes: int) -> bytes:
@@ -111,6 +122,6 @@ def _within(new_decompressor: Callable[[], Any], data: bytes, limit_bytes: int) 
         if size > limit_bytes:
             raise ExceedsLimit(f"expected at most {limit_bytes} bytes after decompression, got more")
         if not frame.eof:
-            raise ValueError(f"expected whole compressed data, got {len(data)} bytes that are cut off")
+            raise ValueError(f"expected complete compressed data, got {len(data)} bytes that are cut off")
         data = frame.unused_data or b""
     return b"".join(parts)

@@ -1,6 +1,6 @@
-"""Which files belong to the bag that a user names, and in which order.
+"""Finds the files of a bag and their order.
 
-A metadata.yaml says that and no more: what a file is, is told by its content.
+A metadata.yaml gives the names and the order of the files. The format of a file comes from its content.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class FoundFiles:
     """The files of a bag.
 
     Attributes:
-        files: in the order of recording, at least one.
-        notes: sentences for the user about what was left out.
-        topics: with the number of messages that metadata.yaml says the files have; empty without it.
+        files: At least one file, in the order of recording.
+        notes: Sentences for the user about what is not read.
+        topics: Topics with the message counts from metadata.yaml. Empty without it.
     """
 
     files: Sequence[Path]
@@ -38,11 +38,11 @@ def find_bag_files(path: Path) -> FoundFiles:
     """Find the files of a bag.
 
     Args:
-        path: a file, or a folder of files with or without metadata.yaml.
+        path: A file, or a folder of files with or without metadata.yaml.
 
     Raises:
-        BagError: there is nothing, nothing of a bag, or not all of it.
-        OSError: a folder or its metadata.yaml cannot be read.
+        BagError: The path does not exist, there is no bag, or a file of the bag is missing.
+        OSError: The folder or its metadata.yaml cannot be read.
     """
     if not path.exists():
         raise BagError(f"expected a bag at {path}, found nothing; give a .mcap or .db3 file, or a rosbag2 folder")
@@ -57,7 +57,7 @@ def find_bag_files(path: Path) -> FoundFiles:
         stated = read_metadata(metadata)
     except ValueError as error:
         found = _all_in(path)
-        note = f"{metadata} cannot be used ({one_line(error)}); the bag files beside it are read"
+        note = f"{metadata} cannot be used ({one_line(error)}); all bag files beside it are read"
         return replace(found, notes=[note, *found.notes])
     return _named_in(path, stated)
 
@@ -70,11 +70,11 @@ def _named_in(folder: Path, stated: BagMetadata) -> FoundFiles:
         missing = [name for name, file in found.items() if file is None]
         raise BagError(
             f"expected the files that {folder / METADATA_FILE} names, missing: {_some(missing)}; put them beside it, "
-            f"or move {METADATA_FILE} elsewhere to read the bag files that are there: {_some([f.name for f in there])}"
+            f"or move {METADATA_FILE} elsewhere to read the bag files in the folder: {_some([f.name for f in there])}"
         )
     named = {_plain_name(file) for file in files}
     foreign = [file.name for file in there if _plain_name(file) not in named]
-    notes = [f"not read, for {METADATA_FILE} of {folder} does not name it: {_some(foreign)}"] if foreign else []
+    notes = [f"not read, because {METADATA_FILE} of {folder} does not name it: {_some(foreign)}"] if foreign else []
     return FoundFiles(files, notes, stated.topics)
 
 
@@ -85,15 +85,16 @@ def _all_in(folder: Path) -> FoundFiles:
         raise BagError(
             f"expected a {METADATA_FILE}, .mcap or .db3 in {folder}, found {_some(others)}; give the folder of a bag"
         )
-    # A recorder that is killed as it begins a file leaves it empty; a bag of one empty file is refused by its content.
+    # A recorder that is killed when it starts a file leaves it empty. If all files are empty, keep one, so that the
+    # check of its content refuses the bag.
     filled = [file for file in files if file.stat().st_size] or files[:1]
     empty = [file.name for file in files if file not in filled]
-    notes = [f"not read, for there is nothing in it: {_some(empty)} of {folder}"] if empty else []
+    notes = [f"not read, because it is empty: {_some(empty)} of {folder}"] if empty else []
     return FoundFiles(filled, notes)
 
 
 def _present(folder: Path, name: str) -> Path | None:
-    """The file of a name, or else the same file unpacked or packed; None where it is not there."""
+    """Return the named file, or else the same file decompressed or compressed. Return None if none of these exists."""
     plain = _plain_name(folder / name)
     candidates = [name, plain, *(plain + suffix for suffix in _PACKED_SUFFIXES)]
     return next((folder / candidate for candidate in candidates if (folder / candidate).is_file()), None)
@@ -104,9 +105,12 @@ def _plain_name(file: Path) -> str:
 
 
 def _bag_files_in(folder: Path) -> list[Path]:
-    """The bag files of a folder in the order of their numbers; of one that is there twice, the unpacked one."""
+    """Return the bag files of a folder, ordered by the numbers in their names.
+
+    If a file is there both compressed and decompressed, return the decompressed one.
+    """
     files: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):  # a plain name comes before the same with a suffix
+    for file in sorted(folder.iterdir()):  # a plain name sorts before the same name with a suffix
         if (match := _BAG_NAME.fullmatch(file.name)) and file.is_file():
             files.setdefault(match["plain"], file)
     # A split recording numbers its files: bag_10 comes after bag_9.

@@ -1,4 +1,4 @@
-"""DiskReserve: room on a disk that is held for the end of a file, so that the end fits when the disk is full."""
+"""DiskReserve: reserves disk space for the end of a file, so that the file can be completed on a full disk."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _STEP_BYTES = 1 << 20
 
 
 class DiskReserve:
-    """A file that takes up room until it is given up.
+    """Reserves disk space with a file, until `give_up` removes it.
 
     Args:
-        path: of the file, which is made; on the disk that it is about.
+        path: Path of the file, which is created. It must be on the disk whose space is reserved.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: The file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,10 +25,10 @@ class DiskReserve:
         self._held_bytes = 0
 
     def hold(self, size_bytes: int) -> None:
-        """Hold at least so much.
+        """Reserve at least `size_bytes` in total.
 
         Raises:
-            OSError: there is not so much left.
+            OSError: There is not enough space left.
         """
         if self._file is None or size_bytes <= self._held_bytes:
             return
@@ -38,7 +38,7 @@ class DiskReserve:
         self._held_bytes += more
 
     def give_up(self) -> None:
-        """Make the room free; nothing is held from then on."""
+        """Free the reserved space. Later calls of `hold` do nothing."""
         descriptor, self._file = self._file, None
         if descriptor is not None:
             with suppress(OSError):

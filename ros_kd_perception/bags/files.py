@@ -1,4 +1,4 @@
-"""From the path that a user gives to files that can be read as they are: unpacked, with their logs merged."""
+"""BagFiles: turns a path into files that can be read directly. Decompresses them and merges logs into a copy."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _COMMANDS = {"zstd": "zstd -d", "LZ4": "lz4 -d", "gzip": "gunzip -k"}
 
 @dataclass(frozen=True)
 class PlainFile:
-    """A file of a bag that can be read as it is, if it is one.
+    """A file of a bag that can be read directly. Its format has not been checked yet.
 
     Attributes:
-        given: the file that the user has.
-        path: what to read, the same file or a copy that is gone when the bag is closed.
-        state: of `path` when it was found, as `state_of` returns it.
+        given: The user's file.
+        path: The file to read: the same file, or a copy that is removed when the bag is closed.
+        state: Return value of `state_of` for `path` when it was found.
     """
 
     given: Path
@@ -40,27 +40,27 @@ class PlainFile:
     state: tuple[int, int]
 
     def has_changed(self) -> bool:
-        """Whether something wrote to it since it was found."""
+        """Return whether something has written to the file since it was found."""
         return not self.path.exists() or state_of(self.path) != self.state
 
 
 class BagFiles:
-    """The files of a bag in the order of recording, all readable until this is closed.
+    """The files of a bag in the order of recording. They are readable until this object is closed.
 
     Attributes:
-        files: at least one.
-        notes: sentences about what was left out or restored, for the user.
-        topics: with the number of messages that metadata.yaml says the files have; empty without it.
+        files: At least one file.
+        notes: Sentences for the user about what is not read or was restored.
+        topics: Topics with the message counts from metadata.yaml. Empty without it.
     """
 
     def __init__(self, path: Path) -> None:
-        """Find the files of a bag; unpack, and merge with its log, what cannot be read as it is.
+        """Find the files of a bag. Decompress them or merge their logs in a temporary copy if necessary.
 
         Args:
-            path: a bag file, packed or not, or a folder of them, with or without metadata.yaml.
+            path: A bag file, compressed or not, or a folder of bag files, with or without metadata.yaml.
 
         Raises:
-            BagError: no bag, a file that is missing or is something else, or no room for copies.
+            BagError: There is no bag, a file is missing or has another format, or there is no room for copies.
         """
         self._stack = ExitStack()
         self._folder: Path | None = None
@@ -105,17 +105,17 @@ class BagFiles:
             head = unpacked_head(compression, file, HEAD_BYTES)
             if content_of(head) not in (MCAP, SQLITE):
                 raise BagError(
-                    f"expected {file} to be an MCAP or SQLite file of ROS 2 in {compression}, {what_it_is(head)}"
+                    f"expected {file} to contain an MCAP or SQLite file of ROS 2 in {compression}, {what_it_is(head)}"
                 )
             size = unpack_file_within(compression, file, target, self._room_bytes)
         except ExceedsLimit:
-            by_hand = f"unpack it elsewhere with `{_COMMANDS[compression]}`"
+            by_hand = f"unpack the file elsewhere with `{_COMMANDS[compression]}`"
             raise self._no_room(f"{file} to unpack to", by_hand) from None
         except BagError:
             raise
         except ValueError as error:
             raise BagError(
-                f"expected {file} to be a whole {compression} file, got: {one_line(error)}; copy or record it again"
+                f"expected {file} to be a complete {compression} file, got: {one_line(error)}; copy or record it again"
             ) from None
         self._room_bytes -= size
         return target
@@ -139,12 +139,15 @@ class BagFiles:
 
     def _no_room(self, what: str, otherwise: str) -> BagError:
         return BagError(
-            f"expected {what} at most {self._room_bytes} bytes, what is left of half of the room in "
+            f"expected {what} at most {self._room_bytes} bytes, the rest of half of the free space in "
             f"{tempfile.gettempdir()}, it is more; set TMPDIR to a larger disk, or {otherwise}"
         )
 
     def _new_copy(self) -> Path:
-        """A new name in a folder that is removed with this; each in a folder of its own, for SQLite looks beside it."""
+        """Return a new path in the temporary folder, which is removed on `close`.
+
+        Each copy gets its own folder, because SQLite looks for logs beside a database.
+        """
         if self._folder is None:
             self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bag-")))
             self._room_bytes = shutil.disk_usage(self._folder).free // 2

@@ -1,8 +1,8 @@
-"""Find every message of an MCAP file, whether its indexes name it or not.
+"""Finds every message of an MCAP file, also messages that no index names.
 
-The specification leaves writers free: messages may lie outside of chunks, chunks without index, the summary may be
-absent. What the chunk index names is taken from there, what lies between is looked through record by record. Where
-the result does not agree with the statistics record, every chunk is read once.
+The specification allows messages outside chunks, chunks without an index and files without a summary. Chunks in the
+chunk index are taken from there, and the bytes between them are scanned record by record. If the result does not match
+the statistics record, every chunk is read once.
 """
 
 from __future__ import annotations
@@ -41,14 +41,21 @@ from ros_kd_perception.bags.mcap_records import (
 
 MAX_SUMMARY_BYTES = 1 << 29
 MAX_LOOSE_MESSAGES = 1 << 25
-"""Messages outside of chunks, all of whose places are kept in memory: 26 bytes each."""
+"""Limit on messages outside chunks. Their places are kept in memory, 26 bytes each."""
 
 _FOOTER_BYTES = 9 + 20 + len(MAGIC)
 
 
 @dataclass
 class LooseMessages:
-    """Messages outside of chunks: channel, log time, and offset and length of the record's content, bytes."""
+    """The messages outside chunks, as columns of equal length.
+
+    Attributes:
+        channels: Channel numbers.
+        times_ns: Log times.
+        offsets: Offset of each record's content in the file, in bytes.
+        lengths: Length of each record's content, in bytes.
+    """
 
     channels: array[int] = field(default_factory=lambda: array("H"))
     times_ns: array[int] = field(default_factory=lambda: array("Q"))
@@ -56,11 +63,9 @@ class LooseMessages:
     lengths: array[int] = field(default_factory=lambda: array("Q"))
 
     def add(self, file: BinaryIO, offset: int, length: int) -> None:
-        """Note the message whose record's content begins at `offset`."""
+        """Add the message whose record content begins at `offset`. The file must be positioned there."""
         if len(self.channels) >= MAX_LOOSE_MESSAGES:
-            raise ValueError(
-                f"expected at most {MAX_LOOSE_MESSAGES} messages outside of chunks, got more; write it with chunks"
-            )
+            raise ValueError(f"expected at most {MAX_LOOSE_MESSAGES} messages outside of chunks, got more; use chunks")
         channel, log_time_ns = read_message_head(read_exactly(file, min(length, MESSAGE_HEAD.size)))
         self.channels.append(channel)
         self.times_ns.append(log_time_ns)
@@ -68,7 +73,13 @@ class LooseMessages:
         self.lengths.append(length)
 
     def places(self, channels: Collection[int], start_ns: int, end_ns: int) -> Sequence[int]:
-        """Which messages are of these channels and of log times from `start_ns` to before `end_ns`, in their order."""
+        """Return the indexes of the messages of some channels in a time range, in the order of log times.
+
+        Args:
+            channels: Channel numbers.
+            start_ns: Earliest log time.
+            end_ns: Log time at which to stop, exclusive.
+        """
         if not self.channels or end_ns <= 0:
             return []
         times = np.frombuffer(self.times_ns, np.uint64)
@@ -81,13 +92,13 @@ class LooseMessages:
 
 @dataclass
 class Contents:
-    """What is in an MCAP file.
+    """The contents of an MCAP file.
 
     Attributes:
-        declared: schemas and channels.
-        chunks: in the order of the file; each knows how many messages of which channel it holds.
-        loose: messages outside of chunks.
-        stated: channel -> messages, as the statistics record says; empty without one.
+        declared: Schemas and channels.
+        chunks: Chunks in file order, each with its message counts by channel.
+        loose: Messages outside chunks.
+        stated: Channel -> number of messages according to the statistics record. Empty without one.
     """
 
     declared: Summary
@@ -96,33 +107,33 @@ class Contents:
     stated: Mapping[int, int] = field(default_factory=dict)
 
     def counts(self) -> Counter[int]:
-        """Channel -> messages."""
+        """Return channel -> number of messages."""
         counts = Counter(self.loose.channels)
         for chunk in self.chunks:
             counts.update(chunk.counts or {})
         return +counts
 
     def times_ns(self) -> tuple[int, int]:
-        """First and last log time; zeros without messages."""
+        """Return the first and last log time, or zeros without messages."""
         times = [time for chunk in self.chunks if chunk.counts for time in (chunk.start_ns, chunk.end_ns)]
         if self.loose.times_ns:
             times += (min(self.loose.times_ns), max(self.loose.times_ns))
         return min(times, default=0), max(times, default=0)
 
     def undeclared(self) -> int:
-        """How many messages belong to channels that are declared nowhere."""
+        """Return how many messages belong to undeclared channels."""
         counts = self.counts()
         unknown = {*counts, *self.stated} - self.declared.channels.keys()
         return sum(max(counts[channel], self.stated.get(channel, 0)) for channel in unknown)
 
 
 def find_contents(file: BinaryIO) -> Contents:
-    """Find what is in an MCAP file.
+    """Find the topics, chunks and messages of an MCAP file.
 
     Raises:
-        CutOff: the file does not end as MCAP files do.
-        Damaged: it has wrong bytes.
-        ValueError: it is beyond the limits.
+        CutOff: The end of the file is missing.
+        Damaged: The file has wrong bytes.
+        ValueError: The file exceeds a limit.
     """
     size = file.seek(0, os.SEEK_END)
     if size < len(MAGIC) + _FOOTER_BYTES:
@@ -133,10 +144,10 @@ def find_contents(file: BinaryIO) -> Contents:
     try:
         summary = _summary(file, summary_start, end, footer, crc) if summary_start else Summary()
     except Damaged:
-        summary = Summary()  # damaged; the messages may be whole
+        summary = Summary()  # the summary is damaged, but the messages may be intact
     try:
         contents = _survey(file, summary, end)
-    except Damaged:  # an index that names chunks where there are none
+    except Damaged:  # the index names chunks where there are none
         contents = _survey(file, replace(summary, chunks=[]), end)
     if not _is_confirmed(contents, summary.statistics):
         _read_all_chunks(file, contents)
@@ -146,16 +157,16 @@ def find_contents(file: BinaryIO) -> Contents:
 
 def _summary(file: BinaryIO, begin: int, end: int, footer: bytes, crc: int) -> Summary:
     if not len(MAGIC) <= begin <= end or end - begin > MAX_SUMMARY_BYTES:
-        raise Damaged(f"expected a summary of at most {MAX_SUMMARY_BYTES} bytes, got it from {begin} to {end}")
+        raise Damaged(f"expected a summary of at most {MAX_SUMMARY_BYTES} bytes, got one from byte {begin} to {end}")
     file.seek(begin)
     content = read_exactly(file, end - begin)
-    if crc and zlib.crc32(footer[:25], zlib.crc32(content)) != crc:  # up to the checksum itself
+    if crc and zlib.crc32(footer[:25], zlib.crc32(content)) != crc:  # the footer up to the checksum itself
         raise Damaged("the checksum of the summary is wrong")
     return read_summary(memoryview(content))
 
 
 def _survey(file: BinaryIO, summary: Summary, end: int) -> Contents:
-    """Take chunks from the index and look through what lies between them."""
+    """Take chunks from the index and scan the bytes between them."""
     contents = Contents(Summary(summary.schemas, summary.channels))
     position = len(MAGIC)
     for chunk in sorted({chunk.offset: chunk for chunk in summary.chunks}.values(), key=lambda chunk: chunk.offset):
@@ -179,7 +190,7 @@ def _walk(file: BinaryIO, contents: Contents, begin: int, end: int) -> None:
 
 
 def _is_confirmed(contents: Contents, statistics: Statistics | None) -> bool:
-    """Whether what was found without reading chunks is all there is."""
+    """Return whether the statistics confirm that the messages found without reading chunks are all messages."""
     if statistics is None or any(chunk.counts is None for chunk in contents.chunks):
         return not contents.chunks
     declared = contents.declared

@@ -1,7 +1,7 @@
-"""Read messages from an MCAP file in the order of their log times.
+"""McapFile: reads messages from an MCAP file in the order of their log times.
 
-Not by the package mcap: its reader (1.6.0) takes 4 of 8 messages where half of them stand outside of the chunks, holds
-nothing against the statistics, and unpacks LZ4 to any size.
+The PyPI package mcap is not used. Its reader (1.6.0) returns 4 of 8 messages if half of them are outside chunks, does
+not compare the result with the statistics record, and decompresses LZ4 to any size.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ _TIMES_END = 1 << 64
 
 
 class McapFile:
-    """An open MCAP file; the attributes are those of StorageFile.
+    """An open MCAP file. The attributes are those of StorageFile.
 
     Raises:
-        CutOff: the file does not end as MCAP files do.
-        Damaged: it has wrong bytes.
-        ValueError, OSError: it is beyond the limits, or cannot be read.
+        CutOff: The end of the file is missing.
+        Damaged: The file has wrong bytes.
+        ValueError: The file exceeds a limit.
+        OSError: The file cannot be read.
     """
 
     repair: ClassVar[str] = "`mcap recover`"
@@ -54,7 +55,7 @@ class McapFile:
         self.start_ns, self.end_ns = self._contents.times_ns()
 
     def messages(self, topic_ids: Collection[int], start_ns: int | None, end_ns: int | None) -> Iterator[StoredMessage]:
-        """See StorageFile."""
+        """Implement `StorageFile.messages`."""
         wanted = frozenset(topic_ids)
         begin = max(0, start_ns or 0)
         end = _TIMES_END if end_ns is None else min(end_ns, _TIMES_END)

@@ -1,7 +1,7 @@
-"""Records of MCAP files, from bytes to fields: https://mcap.dev/spec. Records of unknown kinds are passed over.
+"""Parses the records of MCAP files (https://mcap.dev/spec). Unknown kinds of records are skipped.
 
-Wrong bytes raise Damaged, records larger than the limits ValueError. Bytes of a text that are not UTF-8 are replaced: a
-name that is not asked for must not make a file unreadable.
+Wrong bytes raise Damaged, and records above the limits raise ValueError. Invalid UTF-8 in a text is replaced, so that
+the name of an unused topic does not make a file unreadable.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ MAGIC = b"\x89MCAP0\r\n"
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS, DATA_END = 2, 3, 4, 5, 6, 8, 11, 15
 
 MAX_CHUNK_BYTES = 1 << 30
-"""Of a chunk, compressed and decompressed; rosbag2 makes them of 768 KiB or of one message."""
+"""Limit on a chunk, compressed and decompressed. rosbag2 writes chunks of 768 KiB or of one message."""
 
 MAX_DECLARATION_BYTES = 1 << 26
-"""Of a schema, a channel and any other record that is not a message or a chunk."""
+"""Limit on a schema or channel record."""
 
 RECORD_HEAD = Struct("<BQ")
 MESSAGE_HEAD = Struct("<HIQQ")
@@ -40,7 +40,7 @@ _DECOMPRESSORS: Mapping[str, Callable[[bytes, int], bytes]] = {"zstd": zstd_with
 
 @dataclass(frozen=True)
 class Schema:
-    """A message type: its name, and the language that its definition is written in."""
+    """A message type: its name, and the language of its definition such as `ros2msg`."""
 
     name: str
     encoding: str
@@ -48,7 +48,13 @@ class Schema:
 
 @dataclass(frozen=True)
 class Channel:
-    """A topic, the number of its schema (0: it has none), and how its messages are serialised, such as `cdr`."""
+    """A topic.
+
+    Attributes:
+        schema_id: Number of its schema. 0 means that it has no schema.
+        topic: Name of the topic.
+        message_encoding: Serialisation of its messages, such as `cdr`.
+    """
 
     schema_id: int
     topic: str
@@ -57,14 +63,14 @@ class Channel:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Where a chunk lies, and what is known of its messages without reading it.
+    """The place of a chunk in the file, and what is known about its messages without reading it.
 
     Attributes:
-        offset: of its record in the file, bytes.
-        end: where the records that belong to it end, its message indexes included, bytes.
-        start_ns: smallest log time.
-        end_ns: largest log time.
-        counts: channel -> messages, as far as the message indexes say; None if nothing is known.
+        offset: Offset of its record in the file, in bytes.
+        end: End of its records including the message indexes, in bytes.
+        start_ns: Smallest log time.
+        end_ns: Largest log time.
+        counts: Channel -> number of messages according to the message indexes. None if unknown.
     """
 
     offset: int
@@ -76,7 +82,14 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the writer of the file says to have written: messages in all and by channel, first and last log time."""
+    """The statistics record: what the writer of the file says it has written.
+
+    Attributes:
+        message_count: Number of all messages.
+        start_ns: First log time.
+        end_ns: Last log time.
+        counts: Channel -> number of messages.
+    """
 
     message_count: int
     start_ns: int
@@ -86,7 +99,7 @@ class Statistics:
 
 @dataclass
 class Summary:
-    """What stands behind the messages; all of it may be absent."""
+    """The summary section after the messages. Every part of it may be missing."""
 
     schemas: dict[int, Schema] = field(default_factory=dict)
     channels: dict[int, Channel] = field(default_factory=dict)
@@ -94,7 +107,7 @@ class Summary:
     statistics: Statistics | None = None
 
     def declare(self, opcode: int, content: memoryview) -> None:
-        """Take over a schema or a channel; of several with one number the first counts."""
+        """Add a schema or a channel. If a number is declared more than once, the first declaration counts."""
         fields = _Fields(content)
         if opcode == SCHEMA:
             [number] = fields.numbers(_U16)
@@ -118,10 +131,10 @@ def read_summary(content: memoryview) -> Summary:
 
 
 def read_footer(content: bytes) -> tuple[int, int]:
-    """Where the summary section begins, 0 without one, and its CRC, 0 without one.
+    """Return the offset and the CRC of the summary section. Either is 0 if it is missing.
 
     Args:
-        content: the last 37 bytes of the file.
+        content: The last 37 bytes of the file.
     """
     if content[-len(MAGIC) :] != MAGIC:
         raise CutOff("its end is missing")
@@ -132,11 +145,11 @@ def read_footer(content: bytes) -> tuple[int, int]:
 
 
 def records_in(content: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Opcode and content of each record in memory, without copies."""
+    """Yield opcode and content of each record in memory. The contents are views, not copies."""
     position, end = 0, len(content)
     while position < end:
         if end - position < RECORD_HEAD.size:
-            raise Damaged(f"expected a record, got the {end - position} bytes that are left")
+            raise Damaged(f"expected a record, got only {end - position} bytes")
         opcode, length = RECORD_HEAD.unpack_from(content, position)
         position += RECORD_HEAD.size
         if opcode == 0 or length > end - position:
@@ -146,7 +159,7 @@ def records_in(content: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def walk_records(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Opcode, offset of the content and its length, of each record between two offsets; DataEnd is the last."""
+    """Yield opcode, content offset and content length of each record between two offsets. Stop after DataEnd."""
     position = begin
     while position < end:
         file.seek(position)
@@ -161,7 +174,7 @@ def walk_records(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, in
 
 
 def read_exactly(file: BinaryIO, count: int) -> bytes:
-    """Read so many bytes."""
+    """Read exactly `count` bytes. Raise Damaged if the file ends before."""
     data = file.read(count)
     if len(data) != count:
         raise Damaged(f"expected {count} more bytes before the end of the file, got {len(data)}")
@@ -169,7 +182,7 @@ def read_exactly(file: BinaryIO, count: int) -> bytes:
 
 
 def read_declaration(file: BinaryIO, offset: int, length: int) -> memoryview:
-    """Read the content of a record that is small in sound files."""
+    """Read the content of a schema or channel record, up to `MAX_DECLARATION_BYTES`."""
     if length > MAX_DECLARATION_BYTES:
         raise ValueError(f"expected schemas and channels of at most {MAX_DECLARATION_BYTES} bytes, got {length}")
     file.seek(offset)
@@ -177,7 +190,7 @@ def read_declaration(file: BinaryIO, offset: int, length: int) -> memoryview:
 
 
 def read_chunk(file: BinaryIO, chunk: Chunk) -> memoryview:
-    """Read the records of a chunk, decompressed, their checksum checked."""
+    """Read and decompress the records of a chunk and check their checksum."""
     offset = chunk.offset
     file.seek(offset)
     opcode, length = RECORD_HEAD.unpack(read_exactly(file, RECORD_HEAD.size))
@@ -201,7 +214,7 @@ def read_chunk(file: BinaryIO, chunk: Chunk) -> memoryview:
 def _check_chunk_size(size: int) -> None:
     if size > MAX_CHUNK_BYTES:
         raise ValueError(
-            f"expected chunks of at most {MAX_CHUNK_BYTES} bytes, got one of {size}; write the file with smaller ones"
+            f"expected chunks of at most {MAX_CHUNK_BYTES} bytes, got one of {size}; write the file with smaller chunks"
         )
 
 
@@ -209,9 +222,7 @@ def _decompress(compression: str, packed: memoryview, size: int) -> memoryview:
     if compression == "":
         return packed
     if compression not in _DECOMPRESSORS:
-        raise ValueError(
-            f"expected chunks of zstd, lz4 or no compression, got {compression[:40]!r}; write it with one of these"
-        )
+        raise ValueError(f"expected chunks of zstd, lz4 or no compression, got {compression[:40]!r}; use one of these")
     try:
         return memoryview(_DECOMPRESSORS[compression](bytes(packed), size))
     except ValueError as error:
@@ -219,7 +230,7 @@ def _decompress(compression: str, packed: memoryview, size: int) -> memoryview:
 
 
 def read_message_head(content: bytes | memoryview) -> tuple[int, int]:
-    """Channel and log time of a message, from the beginning of its record's content."""
+    """Return channel and log time of a message from the beginning of its record content."""
     if len(content) < MESSAGE_HEAD.size:
         raise Damaged(f"expected a message of at least {MESSAGE_HEAD.size} bytes, got {len(content)}")
     channel, _, log_time_ns, _ = MESSAGE_HEAD.unpack_from(content)
@@ -227,12 +238,12 @@ def read_message_head(content: bytes | memoryview) -> tuple[int, int]:
 
 
 def chunk_at(file: BinaryIO, offset: int, length: int) -> Chunk:
-    """A chunk that no index names, from the head of its record.
+    """Return a chunk that no index names, from the head of its record.
 
     Args:
-        file: of it.
-        offset: of the record's content.
-        length: of that content, bytes.
+        file: The MCAP file.
+        offset: Offset of the record's content.
+        length: Length of that content in bytes.
     """
     file.seek(offset)
     fields = _Fields(memoryview(read_exactly(file, min(length, _CHUNK_HEAD.size))))
@@ -241,7 +252,7 @@ def chunk_at(file: BinaryIO, offset: int, length: int) -> Chunk:
 
 
 class _Fields:
-    """Takes one field after the other from a record."""
+    """Reads the fields of a record one after the other."""
 
     def __init__(self, content: memoryview) -> None:
         self._content = content
@@ -273,7 +284,7 @@ def _chunk_of_index(fields: _Fields) -> Chunk:
     end = offset + length + index_length
     counts: dict[int, int] = {}
     for (begin, channel), (next_begin, _) in zip(begins, [*begins[1:], (end, 0)], strict=False):
-        # Of one message index record; whether the counts are right, the statistics will tell.
+        # Derive the count from the size of the message index record. The statistics record confirms it later.
         counts[channel] = max(0, next_begin - begin - _MESSAGE_INDEX_HEAD_BYTES) // _MESSAGE_INDEX_ENTRY_BYTES
     return Chunk(offset, end, start_ns, end_ns, counts)
 

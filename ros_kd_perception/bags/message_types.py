@@ -1,4 +1,4 @@
-"""Message types of bags and their serialisation, as rosbags has them, without ROS."""
+"""Provides message types and their serialisation through rosbags, without ROS."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 @dataclass(frozen=True)
 class RawMessage:
-    """One message as it lies in the bag.
+    """One serialised message of a bag.
 
     Attributes:
-        topic: its topic.
-        message_type: such as `sensor_msgs/msg/Image`.
-        log_time_ns: when it was recorded, nanoseconds.
-        data: CDR, with its four bytes of encapsulation.
-        damage: why `data` could not be unpacked and is as it lies in the bag; None if it is CDR.
+        topic: Name of the topic.
+        message_type: Type, such as `sensor_msgs/msg/Image`.
+        log_time_ns: Time of recording in nanoseconds.
+        data: CDR with its four bytes of encapsulation, or the stored bytes if `damage` is set.
+        damage: Why the stored bytes could not be decompressed. None if `data` is CDR.
     """
 
     topic: str
@@ -40,7 +40,10 @@ class RawMessage:
 
 @functools.cache
 def typestore() -> Typestore:
-    """Message types of ROS 2 Kilted and our vision_msgs; those of images are the same in every distribution."""
+    """Return the message types of ROS 2 Kilted and our vision_msgs.
+
+    The types of images are the same in every ROS 2 distribution.
+    """
     store = get_typestore(Stores.ROS2_KILTED)
     folder = resources.files("ros_kd_perception") / "interfaces" / "vision_msgs"
     for definition in sorted(folder.iterdir(), key=lambda file: file.name):
@@ -51,19 +54,20 @@ def typestore() -> Typestore:
 
 
 def rosbags_message_types() -> MessageTypes:
-    """The message classes of `rosbags`, for MessageBuilder and for BagWriter."""
+    """Return the message classes of `rosbags` for MessageBuilder and BagWriter."""
     return MessageTypes.from_lookup(message_class, lambda pixels: pixels.reshape(-1), lambda ranges: ranges)
 
 
 def message_class(name: str) -> Any:
-    """The class of a message type, such as `sensor_msgs/msg/Image`, made with all fields as keywords."""
+    """Return the class of a message type such as `sensor_msgs/msg/Image`. Construct it with all fields as keywords."""
     return typestore().types[name]
 
 
 def unpacked_message(message: RawMessage) -> RawMessage:
-    """The message without the zstd that a recorder with `--compression-mode message` put around it.
+    """Decompress a message that was recorded with `--compression-mode message`. Return other messages unchanged.
 
-    Its first bytes tell, where CDR has a zero. Only metadata.yaml names the mode, and a file is often without it.
+    The first byte decides: CDR starts with a zero, zstd does not. The mode itself is only in metadata.yaml, which is
+    often missing.
     """
     if bytes(message.data[: len(_ZSTD)]) != _ZSTD:
         return message
@@ -79,7 +83,7 @@ def decode_message(message: RawMessage) -> Any:
     """Deserialise a message into its `rosbags` class.
 
     Raises:
-        BadFrame: `bad_data` or `too_large`.
+        BadFrame: `too_large` if the message exceeds `MAX_MESSAGE_BYTES`, `bad_data` if it cannot be deserialised.
     """
     if message.damage:
         raise message.damage
@@ -91,7 +95,7 @@ def decode_message(message: RawMessage) -> Any:
     try:
         return typestore().deserialize_cdr(message.data, message.message_type)
     except Exception as error:
-        # The generated decoders trust lengths in the data and fail as those make them.
+        # The generated decoders trust the lengths in the data, so damaged data can raise any error.
         raise BadFrame(
             "bad_data", f"expected {message.topic} to hold a {message.message_type}, got: {one_line(error)}"
         ) from None

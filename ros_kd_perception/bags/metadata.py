@@ -1,4 +1,4 @@
-"""Read the metadata.yaml of a rosbag2 folder: its files, how they are compressed, what the recorder counted."""
+"""Reads the metadata.yaml of a rosbag2 folder: its files, their compression, and the recorder's message counts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ros_kd_perception.parameters.camera_names import BagTopic
 METADATA_FILE = "metadata.yaml"
 MAX_METADATA_BYTES = 1 << 26
 MAX_TEXT_CHARACTERS = 255
-"""Of a name of a file, topic or type; file systems have none that are longer."""
+"""Limit on the name of a file, topic or type. File systems allow no longer names."""
 
 
 @dataclass(frozen=True)
 class BagMetadata:
-    """What metadata.yaml says.
+    """The content of a metadata.yaml.
 
     Attributes:
-        files: names of the bag's files in order, without folders, each once.
-        topics: with the number of messages that the recorder counted.
+        files: Names of the bag's files in order, without folders and duplicates.
+        topics: Topics with the message counts of the recorder.
     """
 
     files: tuple[str, ...]
@@ -36,9 +36,9 @@ def read_metadata(path: Path) -> BagMetadata:
     """Read a metadata.yaml.
 
     Raises:
-        BagError: it says that messages are compressed in a way that we cannot undo.
-        ValueError: it is not the metadata of a bag.
-        OSError: it cannot be read.
+        BagError: The messages are compressed with an unknown format.
+        ValueError: The file is not the metadata of a bag.
+        OSError: The file cannot be read.
     """
     if path.stat().st_size > MAX_METADATA_BYTES:
         raise ValueError(f"expected at most {MAX_METADATA_BYTES} bytes, got more")
@@ -49,7 +49,7 @@ def read_metadata(path: Path) -> BagMetadata:
         raise
     except KeyError as error:
         raise ValueError(f"no {error}") from None
-    except Exception as error:  # of the YAML reader and of fields of another kind than expected
+    except Exception as error:  # errors of the YAML parser, or fields of an unexpected type
         raise ValueError(one_line(error)) from None
 
 
@@ -57,10 +57,11 @@ def _metadata(path: Path, content: Mapping[str, Any]) -> BagMetadata:
     compression = _text(content.get("compression_format")).lower()
     if _text(content.get("compression_mode")).lower() == "message" and compression != "zstd":
         raise BagError(
-            f"expected messages that are compressed with zstd, {path} says {compression!r}; `ros2 bag convert` the bag"
+            f"expected messages compressed with zstd, {path} says {compression!r}; convert the bag with "
+            "`ros2 bag convert`"
         )
-    # A bag keeps the name that its folder had when it was recorded; up to version 3 it stood in the paths. Without
-    # folders, a path leads nowhere else either.
+    # Up to version 3 the paths contain the folder's name at the time of recording, which may have changed. Dropping the
+    # folders also keeps a path from leading outside the bag.
     files = tuple(dict.fromkeys(PurePath(_text(file)).name for file in content["relative_file_paths"]))
     if not files:
         raise ValueError("it names no files")
@@ -74,7 +75,10 @@ def _topic(entry: Mapping[str, Any]) -> BagTopic:
 
 
 def _text(value: object) -> str:
-    """A text, or what YAML makes of one without quotes, such as a number. A few nested lists can be gigabytes."""
+    """Return a scalar as text, also one that YAML parsed as a number.
+
+    Refuse lists and mappings, because the text of a few nested ones can take gigabytes.
+    """
     if isinstance(value, (list, dict, set)) or (isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS):
         raise ValueError(f"expected texts of at most {MAX_TEXT_CHARACTERS} characters, got another value")
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Open one file of a bag by what is in it, and say what is wrong with it."""
+"""Opens one file of a bag according to its content, and turns failures into a BagError."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BEGINNINGS = ((b"\x89MCAP0\r\n", McapFile), (b"SQLite format 3\x00", SqliteFile
 
 
 def open_storage(file: PlainFile) -> StorageFile:
-    """Open an MCAP or SQLite file, whatever its name.
+    """Open an MCAP or SQLite file. Its name does not matter.
 
     Raises:
-        BagError: it is neither, damaged, cut off, beyond the limits, or cannot be read.
+        BagError: The file has another format, is damaged or cut off, exceeds a limit, or cannot be read.
     """
     given = file.given
     try:
@@ -34,30 +34,30 @@ def open_storage(file: PlainFile) -> StorageFile:
         raise BagError(f"expected {given} to be an MCAP or SQLite file of ROS 2, {what_it_is(head)}")
     try:
         opened = kind(file.path)
-    except Exception as error:  # whatever the damage makes of it
+    except Exception as error:  # a damaged file can raise any error
         raise unreadable(file, error, kind.repair) from None
     opened.path = given
     return opened
 
 
 def unreadable(file: PlainFile, error: Exception, repair: str = "") -> BagError:
-    """Say what is wrong with a file of a bag, and how to save what is whole of it.
+    """Return the error for a file of a bag that cannot be opened or read to its end.
 
     Args:
-        file: that cannot be opened or read on.
-        error: what came up.
-        repair: a command in backquotes.
+        file: The file.
+        error: The error while opening or reading.
+        repair: A command in backquotes that saves the intact part of the file.
     """
     path = file.given
     if isinstance(error, (CutOff, Damaged)) and file.has_changed():
         return being_written(path, "read")
     if isinstance(error, CutOff):
         return BagError(
-            f"expected {path} to be a whole bag, {error}: it was cut off or is still being recorded; repair it with "
+            f"expected {path} to be a complete bag, {error}: it was cut off or is still being recorded; repair it with "
             f"{repair}"
         )
     if isinstance(error, Damaged):
-        return BagError(f"expected {path} to be a sound bag, got: {one_line(error)}; repair it with {repair}")
+        return BagError(f"expected {path} to be an undamaged bag, got: {one_line(error)}; repair it with {repair}")
     if isinstance(error, PermissionError):
         return BagError(f"expected to read {path}, got: {error.strerror}; check its permissions")
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""Put messages of several chunks or files in the order of their log times."""
+"""Merges messages of several chunks or files in the order of their log times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ros_kd_perception.bags.mcap_records import MAX_CHUNK_BYTES
 from ros_kd_perception.bags.storage import StorageFile
 
 MAX_OPEN_BYTES = 2 * MAX_CHUNK_BYTES
-"""Of chunks that are in memory at the same time, because their log times overlap."""
+"""Memory for chunks that are open at the same time because their log times overlap."""
 
 
 class _Timed(Protocol):
@@ -25,11 +25,11 @@ MessageT = TypeVar("MessageT", bound=_Timed)
 
 @dataclass(frozen=True)
 class Part(Generic[MessageT]):
-    """Messages that are in order among themselves.
+    """Messages that are already in order, such as those of one chunk or one file.
 
     Attributes:
-        start_ns: no message of it is earlier.
-        open: gives its messages in order, and how many bytes of memory they hold until they are all taken.
+        start_ns: Lower bound of the log times.
+        open: Returns the messages in order, and how many bytes of memory they use until the last one is taken.
     """
 
     start_ns: int
@@ -37,13 +37,13 @@ class Part(Generic[MessageT]):
 
 
 def in_time_order(parts: Sequence[Part[MessageT]]) -> Iterator[MessageT]:
-    """Merge parts, each of which is opened when the first of its messages may be due.
+    """Merge parts in the order of log times. Open each part only when its first message may be next.
 
     Raises:
-        ValueError: parts that overlap hold more than `MAX_OPEN_BYTES`.
+        ValueError: Overlapping parts use more than `MAX_OPEN_BYTES`.
     """
     waiting = deque(sorted(parts, key=lambda part: part.start_ns))
-    # Next message of each open part: its time, the number of the part, the message, those behind it, bytes held.
+    # A heap of the open parts: time of the next message, number of the part, next message, messages after it, bytes.
     due: list[tuple[int, int, MessageT, Iterator[MessageT], int]] = []
     open_bytes = 0
     while waiting or due:
@@ -56,7 +56,7 @@ def in_time_order(parts: Sequence[Part[MessageT]]) -> Iterator[MessageT]:
             if open_bytes > MAX_OPEN_BYTES:
                 raise ValueError(
                     f"expected chunks one after the other, the log times of {len(due)} overlap, {open_bytes} bytes in "
-                    "all; sort the file by time with `mcap sort`"
+                    "total; sort the file by time with `mcap sort`"
                 )
         if due:
             _, number, message, messages, size = due[0]
@@ -69,16 +69,16 @@ def in_time_order(parts: Sequence[Part[MessageT]]) -> Iterator[MessageT]:
 
 
 def simultaneous(files: Sequence[StorageFile]) -> list[list[StorageFile]]:
-    """Put files of a bag whose log times overlap together, without those that have no messages.
+    """Group the files of a bag whose log times overlap. Files without messages are left out.
 
-    Files overlap that were written by several recorders, one for each camera for instance. Those of a split recording
+    Files from several recorders overlap, for example with one recorder for each camera. The files of a split recording
     may overlap by some messages.
 
     Args:
-        files: in the order of recording.
+        files: Files in the order of recording.
 
     Returns:
-        Groups in the order of their first files.
+        The groups, in the order of their first files.
     """
     groups: list[list[StorageFile]] = []
     for file in files:

@@ -1,6 +1,6 @@
-"""Read camera frames from ROS 2 bags, without ROS.
+"""BagReader: reads camera frames from ROS 2 bags, without ROS.
 
-Callers import everything about bags from here; what leads to the library `rosbags` stays behind this module.
+Other packages import everything about bags from here. The library `rosbags` is not visible outside of `bags/`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from ros_kd_perception.parameters.camera_names import (
 from ros_kd_perception.structures import BadFrame, Frame
 
 _LAST_IMAGES_NS = 1_000_000_000
-"""Of the bag's end, to look for the last image in; doubled while there is none."""
+"""Length of the bag's end that is first searched for the last image. It is doubled until an image is found."""
 
 __all__ = [
     "BagError",
@@ -68,14 +68,14 @@ __all__ = [
 
 
 class BagReader:
-    """An open bag: an MCAP or SQLite file, packed or not, or a rosbag2 folder, with or without its metadata.yaml.
+    """An open bag: an MCAP or SQLite file, compressed or not, or a rosbag2 folder, with or without metadata.yaml.
 
     Attributes:
-        path: as given.
-        notes: sentences for the user about what was left out or restored.
-        topics: every topic of the bag.
-        cameras: camera name -> image topic.
-        camera_topics: topic -> message type, of the cameras' images and of their camera_info; messages of another type
+        path: The path as given.
+        notes: Sentences for the user about what is not read or was restored.
+        topics: All topics of the bag.
+        cameras: Camera name -> image topic.
+        camera_topics: Topic -> message type, for the images and the CameraInfo of the cameras. Messages of another type
             on these topics are not read.
     """
 
@@ -83,11 +83,12 @@ class BagReader:
         """Open a bag and find its cameras.
 
         Args:
-            path: file or folder.
-            cameras: camera name -> topic; without any, every camera that `choose_cameras` finds.
+            path: A file or a folder.
+            cameras: Camera name -> topic. None or empty selects every camera that `choose_cameras` finds.
 
         Raises:
-            BagError: no such bag, unreadable or cut off, without messages, or without camera topics.
+            BagError: The bag does not exist, is unreadable, cut off or incomplete, or has no messages or no camera
+                topics.
         """
         self.path = Path(path)
         self._stack = ExitStack()
@@ -100,7 +101,7 @@ class BagReader:
                 self._files.append(open_storage(file))
                 self._stack.callback(self._files[-1].close)
             self.notes += tuple(
-                f"{file.path}: {file.undeclared} messages cannot be read, for it does not say of which topic they are"
+                f"{file.path}: {file.undeclared} messages cannot be read, because the file does not name their topic"
                 for file in self._files
                 if file.undeclared
             )
@@ -114,7 +115,7 @@ class BagReader:
             raise
 
     def _take_types_from_metadata(self) -> None:
-        """Give channels of an MCAP file that have no schema the types that metadata.yaml has for their topics."""
+        """Take the types of MCAP channels without a schema from metadata.yaml."""
         kinds = {topic.name: topic.message_type for topic in self._stated}
         for file in self._files:
             file.topics = tuple(
@@ -142,27 +143,27 @@ class BagReader:
         self.camera_topics = self._types_of(self.cameras.values(), (IMAGE, COMPRESSED_IMAGE))
         self.camera_topics |= self._types_of(map(camera_info_topic, self.cameras.values()), (CAMERA_INFO,))
         self.notes += tuple(
-            f"{topic.count} messages of {topic.name} are left out: expected {self.camera_topics[topic.name]} there, "
-            f"got {topic.message_type}"
+            f"{topic.count} messages of {topic.name} are not read: expected {self.camera_topics[topic.name]}, got "
+            f"{topic.message_type}"
             for topic in self.topics
             if topic.count and topic.name in self.camera_topics and not self._is_wanted(topic, [topic.name])
         )
 
     def _types_of(self, topics: Iterable[str], kinds: Collection[str]) -> dict[str, str]:
-        """Topic -> its type, of those that have one of these types; where it has two, that of most messages."""
+        """Return topic -> type for topics with one of these types. If both occur, take the one with more messages."""
         names = set(topics)
         found = [topic for topic in self.topics if topic.name in names and topic.message_type in kinds]
         return {topic.name: topic.message_type for topic in sorted(found, key=lambda topic: topic.count)}
 
     def _is_wanted(self, topic: BagTopic | StoredTopic, topics: Collection[str]) -> bool:
-        """Whether a topic is one of these; on a camera's topic, messages of another type are not."""
+        """Return whether to read a topic: it is one of `topics` and, for a camera's topic, has the camera's type."""
         return topic.name in topics and topic.message_type == self.camera_topics.get(topic.name, topic.message_type)
 
     def check_has_images(self) -> None:
-        """Refuse a bag whose cameras have no image.
+        """Refuse a bag without camera images.
 
         Raises:
-            BagError: that is so.
+            BagError: No camera has an image.
         """
         if not self.count(self.cameras.values()):
             topics = ", ".join(self.cameras.values())
@@ -170,44 +171,49 @@ class BagReader:
 
     @functools.cached_property
     def first_image_ns(self) -> int:
-        """Log time of the first image of any camera; cameras may start long after the recorder.
+        """Log time of the first image of any camera. Cameras may start long after the recorder.
 
         Raises:
-            BagError: no camera has an image, or the bag cannot be read.
+            BagError: No camera has an image, or the bag cannot be read.
         """
         self.check_has_images()
         return next(self.frames())[1].log_time_ns
 
     @functools.cached_property
     def last_image_ns(self) -> int:
-        """Latest log time of an image of any camera; cameras may end long before the recorder.
+        """Latest log time of an image of any camera. Cameras may end long before the recorder.
 
         Raises:
-            BagError: no camera has an image, or the bag cannot be read.
+            BagError: No camera has an image, or the bag cannot be read.
         """
         self.check_has_images()
         end_ns, length_ns = max(file.end_ns for file in self._files), _LAST_IMAGES_NS
-        while True:  # from the end backwards: all images of a bag may take minutes to read
+        while True:  # search backwards from the end, because reading all images may take minutes
             images = self.raw_messages(self.cameras.values(), end_ns - length_ns)
             if times_ns := [image.log_time_ns for image in images]:
                 return max(times_ns)
             length_ns *= 2
 
     def count(self, topics: Collection[str]) -> int:
-        """How many messages these topics have together."""
+        """Return the total number of messages on these topics."""
         return sum(topic.count for topic in self.topics if self._is_wanted(topic, topics))
 
     def raw_messages(
         self, topics: Collection[str], start_ns: int | None = None, end_ns: int | None = None
     ) -> Iterator[RawMessage]:
-        """Messages of some topics in the order of their log times, from `start_ns` to before `end_ns`.
+        """Yield the messages of some topics in the order of their log times.
 
-        Files whose times overlap are merged. Others are read one after the other, in the order of recording: their
-        times go back where the clock was set back between two files. `start_ns` applies up to the first message that
-        it lets through, so that such files are read whole.
+        Files with overlapping times are merged. Other files are read one after the other in the order of recording, so
+        log times go back if the clock was set back between two files.
+
+        Args:
+            topics: Names of the topics.
+            start_ns: Earliest log time. It applies only until the first message, so that files after a clock that was
+                set back are read completely. None means from the beginning.
+            end_ns: Log time at which to stop, exclusive. None means to the end.
 
         Raises:
-            BagError: the bag cannot be read on.
+            BagError: The bag is damaged or incomplete.
         """
         self._check_complete(topics)
         for files in self._simultaneous:
@@ -231,7 +237,7 @@ class BagReader:
             for topic_id, log_time_ns, data in file.messages(wanted, start_ns, end_ns):
                 topic, read = wanted[topic_id], read + 1
                 yield unpacked_message(RawMessage(topic.name, topic.message_type, log_time_ns, data))
-        except Exception as error:  # whatever the damage makes of it
+        except Exception as error:  # a damaged file can raise any error
             raise unreadable(self._found[file.path], error, file.repair) from None
         there = sum(topic.count for topic in wanted.values())
         if start_ns is None and end_ns is None and read < there:
@@ -240,7 +246,7 @@ class BagReader:
             raise lost(file.path, ", ".join(sorted(topic.name for topic in wanted.values())), there, read, file.repair)
 
     def _check_complete(self, topics: Collection[str]) -> None:
-        """Refuse to go on without messages of these topics that the bag says it has."""
+        """Refuse a bag that has fewer messages of these topics than it states."""
         for file in self._files:
             for topic in file.topics:
                 if self._is_wanted(topic, topics) and topic.stated is not None and topic.count < topic.stated:
@@ -251,13 +257,16 @@ class BagReader:
                 raise lost(self.path / METADATA_FILE, stated.name, stated.count, found, repair)
 
     def frames(self) -> Iterator[tuple[str, RawMessage]]:
-        """The cameras' images, undecoded, each with its camera's name, in the order of their log times."""
+        """Yield camera name and undecoded message of each image, in the order of log times."""
         camera_of = {topic: camera for camera, topic in self.cameras.items()}
         for message in self.raw_messages(camera_of):
             yield camera_of[message.topic], message
 
     def frames_and_camera_infos(self) -> Iterator[tuple[str, RawMessage]]:
-        """As `frames`, with each camera's CameraInfo among them; the first one comes before all frames."""
+        """Yield like `frames`, with the CameraInfo messages between the images.
+
+        The first CameraInfo of each camera is also yielded before all frames.
+        """
         camera_of = {topic: camera for camera, topic in self.cameras.items()}
         info_of = {camera_info_topic(topic): camera for camera, topic in self.cameras.items()}
         infos = {topic: camera for topic, camera in info_of.items() if topic in self.camera_topics}
@@ -284,15 +293,19 @@ class BagReader:
 def read_camera_frames(
     bag: BagReader, take_camera_info: Callable[[str, Any], None] | None = None
 ) -> Iterator[tuple[str, RawMessage, Frame | BadFrame]]:
-    """Every image of the bag's cameras: camera name, the message, and its frame or why it is none.
+    """Decode every image of the bag's cameras.
 
     Args:
-        bag: open.
-        take_camera_info: gets the camera's name and each CameraInfo as it comes, the first before all frames.
+        bag: An open bag.
+        take_camera_info: Called with camera name and message for each CameraInfo. The first CameraInfo of each camera
+            comes before all frames.
+
+    Yields:
+        Camera name, message, and the frame or the reason why it cannot be decoded.
     """
     for camera, message in bag.frames_and_camera_infos() if take_camera_info else bag.frames():
         if take_camera_info and message.message_type == CAMERA_INFO:
-            with suppress(BadFrame):  # as the node never sees what the middleware cannot deserialise
+            with suppress(BadFrame):  # the middleware drops undecodable messages, so a node never sees them either
                 take_camera_info(camera, decode_message(message))
             continue
         try:

@@ -1,7 +1,7 @@
-"""Read the stamp of a serialised message without deserialising the rest of it.
+"""Reads the stamp of a serialised message without deserialising the rest.
 
-Playing and recording move megabytes that nobody needs to look into: only the header's stamp is read, to tell which
-result belongs to which camera message.
+Playing and recording move megabytes a message. They need only the header's stamp, to match results with camera
+messages.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ def stamp_ns_of(serialized: bytes | memoryview) -> int:
     """Read the stamp of a CDR-serialised message whose first field is a std_msgs/Header.
 
     Args:
-        serialized: the message as it travels, encapsulation header included
-            (OMG DDS-RTPS 2.5, section 10.2.1.2: bit 0 of the second byte is set for little endian).
+        serialized: The message including its encapsulation header (OMG DDS-RTPS 2.5, section 10.2.1.2: bit 0 of the
+            second byte is set for little endian).
 
     Returns:
         Nanoseconds since the epoch of the stamp's clock.
 
     Raises:
-        ValueError: the message is too short to hold a stamp.
+        ValueError: The message is too short to hold a stamp.
     """
     if len(serialized) < _HEADER_AT + _STAMP_BYTES:
         raise ValueError(f"expected a message with a header (12 bytes at least), got {len(serialized)} bytes")

@@ -1,4 +1,4 @@
-"""Read messages from an SQLite file of rosbag2 in the order of their log times."""
+"""SqliteFile: reads messages from an SQLite file of rosbag2 in the order of their log times."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from ros_kd_perception.bags.sqlite_database import immutable_uri
 from ros_kd_perception.bags.storage import StoredMessage, StoredTopic, ros2_type
 
 _TIMES_END = (1 << 63) - 1
-# Of its first 100 bytes: page size, change counter, number of pages, change counter for which that number is right.
+# From the first 100 bytes: page size, change counter, number of pages, change counter at which that number was valid.
 _FILE_HEAD = Struct(">16sH6xII60xI4x")
 
 
 class SqliteFile:
-    """An open .db3 file; the attributes are those of StorageFile.
+    """An open .db3 file. The attributes are those of StorageFile.
 
-    Definitions of message types in it are not looked at.
+    The definitions of message types in the file are ignored.
 
     Raises:
-        CutOff: the file is shorter than it says.
-        Damaged: it has wrong bytes.
-        ValueError, OSError: it is the database of something else, or cannot be read.
+        CutOff: The file is shorter than its header says.
+        Damaged: The file has wrong bytes.
+        ValueError: The database is not a bag.
+        OSError: The file cannot be read.
     """
 
     repair: ClassVar[str] = "`sqlite3 FILE .recover | sqlite3 NEW.db3`"
@@ -35,9 +36,9 @@ class SqliteFile:
         _check_length(path)
         self._database = sqlite3.connect(immutable_uri(path), uri=True)
         try:
-            # The pages of large messages are read once each: kept, they only push each other out.
+            # Keep the page cache small: each page of a large message is read only once.
             self._database.execute("PRAGMA cache_size = -256")
-            # The name of a topic that is not read must not make a file unreadable.
+            # Replace invalid UTF-8, so that the name of an unused topic does not make the file unreadable.
             self._database.text_factory = lambda raw: raw.decode("utf-8", "replace")
             self._open()
         except sqlite3.Error as error:
@@ -51,8 +52,8 @@ class SqliteFile:
         tables = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not {"topics", "messages"} <= tables:
             raise ValueError(
-                f"expected the tables topics and messages, found {', '.join(sorted(tables)[:9]) or 'none'}; give the "
-                "database of a bag"
+                f"expected the tables topics and messages, found {', '.join(sorted(tables)[:9]) or 'no tables'}; give "
+                "the database of a bag"
             )
         counts = dict(self._database.execute("SELECT topic_id, count(*) FROM messages GROUP BY topic_id"))
         self.topics = tuple(
@@ -67,7 +68,7 @@ class SqliteFile:
         self.start_ns, self.end_ns = _integer(start_ns or 0), _integer(end_ns or 0)
 
     def messages(self, topic_ids: Collection[int], start_ns: int | None, end_ns: int | None) -> Iterator[StoredMessage]:
-        """See StorageFile."""
+        """Implement `StorageFile.messages`."""
         condition = f"topic_id IN ({','.join('?' * len(topic_ids))})"
         values = [*topic_ids]
         if start_ns is not None:
@@ -79,7 +80,7 @@ class SqliteFile:
         query = f"SELECT topic_id, timestamp, data FROM messages WHERE {condition} ORDER BY timestamp, id"
         try:
             for topic_id, log_time_ns, data in self._database.execute(query, values):
-                # A column of SQLite may hold anything. Of a view, rosbags takes the pixels without a copy.
+                # A column of SQLite may hold any type. A view lets rosbags use the pixels without a copy.
                 content = memoryview(data) if isinstance(data, bytes) else b""
                 yield StoredMessage(topic_id, _integer(log_time_ns), content)
         except sqlite3.Error as error:
@@ -91,7 +92,7 @@ class SqliteFile:
 
 
 def _error(error: sqlite3.Error) -> ValueError:
-    # Of what SQLite reports, only this class means wrong bytes; its subclasses mean that tables are others.
+    # Only DatabaseError itself means wrong bytes. Its subclasses mean that the tables are different from a bag's.
     return Damaged(str(error)) if type(error) is sqlite3.DatabaseError else ValueError(str(error))
 
 
@@ -102,7 +103,7 @@ def _integer(value: object) -> int:
 
 
 def _check_length(path: Path) -> None:
-    """SQLite itself may notice only where it reads what is missing."""
+    """Refuse a file that is shorter than its header says. SQLite itself notices only when it reads a missing page."""
     with path.open("rb") as file:
         head = file.read(_FILE_HEAD.size)
     size = path.stat().st_size
@@ -111,4 +112,4 @@ def _check_length(path: Path) -> None:
     _, page_size, changes, page_count, counted_at_change = _FILE_HEAD.unpack(head)
     stated = page_count * (page_size if page_size > 1 else 1 << 16)
     if changes == counted_at_change and stated > size:
-        raise CutOff(f"it says to have {stated} bytes and has {size}")
+        raise CutOff(f"it should have {stated} bytes and has {size}")

@@ -1,4 +1,4 @@
-"""One file of a bag: its topics, how many messages each has, and the messages in the order of their log times."""
+"""StorageFile: the interface of one file of a bag, with its topics, message counts and messages in time order."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
 NO_TYPE = "no type"
-"""Message type of a topic of which the file does not say it."""
+"""Message type of a topic if the file does not give it."""
 
 _CDR_DEFINITIONS = ("ros2msg", "ros2idl", "omgidl")
 
 
 class StoredMessage(NamedTuple):
-    """A message as it lies in a file: the number of its topic there, log time in nanoseconds, content."""
+    """A message as stored in a file.
+
+    Attributes:
+        topic_id: Number of its topic in this file.
+        log_time_ns: Time of recording in nanoseconds.
+        data: The stored bytes.
+    """
 
     topic_id: int
     log_time_ns: int
@@ -26,11 +32,11 @@ class StoredTopic:
     """A topic of a file.
 
     Attributes:
-        topic_id: its number in the file.
-        name: such as `/front/image_raw`.
-        message_type: such as `sensor_msgs/msg/Image`; with its encoding where that is not CDR.
-        count: messages that are in the file.
-        stated: messages that the file says are in it, or None if it says nothing.
+        topic_id: Number of the topic in this file.
+        name: Name, such as `/front/image_raw`.
+        message_type: Type, such as `sensor_msgs/msg/Image`, followed by the encoding if that is not CDR.
+        count: Number of messages that were found in the file.
+        stated: Number of messages according to the file. None if it does not state it.
     """
 
     topic_id: int
@@ -44,12 +50,12 @@ class StorageFile(Protocol):
     """An open file of a bag.
 
     Attributes:
-        repair: the command that saves what is whole of a damaged one.
-        path: of the file that the user has; what is read may be a copy of it.
-        topics: all that it declares.
-        undeclared: how many messages belong to none of them.
-        start_ns: log time of the first message, of any topic; 0 without messages.
-        end_ns: log time of the last.
+        repair: A command in backquotes that saves the intact part of a damaged file.
+        path: The user's file. The file that is read may be a copy of it.
+        topics: All topics that the file declares.
+        undeclared: Number of messages that belong to no declared topic.
+        start_ns: Log time of the first message of any topic. 0 without messages.
+        end_ns: Log time of the last message of any topic. 0 without messages.
     """
 
     repair: ClassVar[str]
@@ -60,11 +66,17 @@ class StorageFile(Protocol):
     end_ns: int
 
     def messages(self, topic_ids: Collection[int], start_ns: int | None, end_ns: int | None) -> Iterator[StoredMessage]:
-        """Messages of some topics in the order of their log times, from `start_ns` to before `end_ns`.
+        """Yield the messages of some topics in the order of their log times.
+
+        Args:
+            topic_ids: Numbers of the topics in this file.
+            start_ns: Earliest log time. None means from the beginning.
+            end_ns: Log time at which to stop, exclusive. None means to the end.
 
         Raises:
-            Damaged: the file has wrong bytes.
-            ValueError, OSError: it is beyond the limits, or cannot be read.
+            Damaged: The file has wrong bytes.
+            ValueError: The file exceeds a limit.
+            OSError: The file cannot be read.
         """
 
     def close(self) -> None:
@@ -72,19 +84,19 @@ class StorageFile(Protocol):
 
 
 def ros2_type(name: str, encoding: str, definition_encoding: str = "") -> str:
-    """The message type of a topic as ROS 2 writes it.
+    """Return the message type of a topic in the notation of ROS 2.
 
-    A type that we know is read by our own definition, so that of the bag is not looked at. Some writers name types as
-    ROS 1 does, `sensor_msgs/Image`, and mean those of ROS 2.
+    Some writers use the notation of ROS 1, `sensor_msgs/Image`, for ROS 2 types. Known types are decoded with our own
+    definitions, so the definition in the bag is not needed.
 
     Args:
-        name: as the file has it.
-        encoding: how messages are serialised, `cdr` for ROS 2.
-        definition_encoding: language of the file's definition of the type.
+        name: Name of the type in the file.
+        encoding: Serialisation of the messages, `cdr` for ROS 2.
+        definition_encoding: Language of the type's definition in the file.
 
     Returns:
-        Such as `sensor_msgs/msg/Image`; for another serialisation such as `sensor_msgs/Image in ros1`, which is no
-        type of ROS 2.
+        For example `sensor_msgs/msg/Image`. For another serialisation the text is not a ROS 2 type, for example
+        `sensor_msgs/Image in ros1`.
     """
     if encoding != "cdr" and not (encoding == "" and definition_encoding in _CDR_DEFINITIONS):
         return f"{name or NO_TYPE} in {encoding or 'an unknown encoding'}"

@@ -1,8 +1,8 @@
-"""Which message crossed the graph when, on the clock that all processes of one machine share.
+"""Logs when messages were sent and received, on a clock that all processes of one machine share.
 
-The player writes down when it handed each camera message over, the recorder when each result reached it. Both read
-CLOCK_MONOTONIC (`time.monotonic_ns`), which is the same in every process and is set by nobody, so that the difference
-of two lines is a latency, whatever /clock and the header stamps say.
+The player logs when it published each camera message, and the recorder when it received each result. Both use
+CLOCK_MONOTONIC (`time.monotonic_ns`), which is the same in all processes and is never set. The difference of two lines
+is therefore a latency, independent of /clock and of header stamps.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _COLUMNS = ("steady_ns", "kind", "camera", "stamp_ns")
 
 @dataclass(frozen=True)
 class TrafficEntry:
-    """One message that left or reached a process.
+    """One message that a process published or received.
 
     Attributes:
-        steady_ns: when, nanoseconds of CLOCK_MONOTONIC.
-        kind: what: `image`, `segmentation`, `detections`, `diagnostics` ...
-        camera: name of its camera, empty where it has none.
-        stamp_ns: stamp of its header.
+        steady_ns: Time of the event, nanoseconds of CLOCK_MONOTONIC.
+        kind: Kind of the message: `image`, `segmentation`, `detections`, `diagnostics` ...
+        camera: Name of its camera. Empty if it belongs to no camera.
+        stamp_ns: Stamp of its header.
     """
 
     steady_ns: int
@@ -34,7 +34,7 @@ class TrafficEntry:
 
 
 class TrafficLog:
-    """Write entries to a CSV file, each as it happens, so that another process can follow the file."""
+    """Writes entries to a CSV file, each one at once, so that another process can follow the file."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
@@ -59,10 +59,10 @@ class TrafficLog:
 
 
 def read_traffic(path: Path) -> Iterator[TrafficEntry]:
-    """Read a log, one that is still being written too: a line that is not complete yet is left out.
+    """Read a log, which may still be written to. An incomplete last line is left out.
 
     Raises:
-        ValueError: a complete line is not one of a traffic log.
+        ValueError: A complete line is not a line of a traffic log.
     """
     with path.open(encoding="utf-8", newline="") as file:
         lines = file.read().splitlines(keepends=True)

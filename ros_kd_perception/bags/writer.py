@@ -1,4 +1,4 @@
-"""Write bags that appear under their names only when they are complete."""
+"""BagWriter: writes bags that appear under their final name only when they are complete."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ros_kd_perception.system.output_paths import OutputPathError, check_folder,
 
 
 class BagWriter:
-    """Writes a bag that appears under its name only when it is complete.
+    """Writes a bag that appears under its final name only when it is complete.
 
-    A name that ends in `.mcap` becomes one file, a name without suffix a rosbag2 folder with its metadata.yaml. The
-    same messages give the same bytes. Leaving the `with` block by an exception leaves nothing behind, unless what is
-    written is `irreplaceable`.
+    A name that ends in `.mcap` gives one file, a name without suffix a rosbag2 folder with metadata.yaml. Equal
+    messages give equal bytes. An exception inside the `with` block leaves nothing behind, unless the bag is
+    `irreplaceable`.
 
     Attributes:
-        path: as given.
-        messages: how many were written.
+        path: The path as given.
+        messages: Number of messages written so far.
     """
 
     def __init__(
@@ -36,35 +36,36 @@ class BagWriter:
         """Start a bag.
 
         Args:
-            path: `.mcap` file or folder; missing parent folders are made, but none in the root of the file system.
-            compress: zstd, chunk by chunk: a class map shrinks to a hundredth, a noisy camera image hardly.
-            overwrite: replace an existing file when the new one is complete.
-            irreplaceable: what is written cannot be had again, so whatever happens after the first message, the bag is
-                completed with what there is; room on the disk is held for that.
+            path: An `.mcap` file or a folder. Missing parent folders are created, except directly in the root of the
+                file system.
+            compress: Compress each chunk with zstd. A class map shrinks to a hundredth, a noisy camera image hardly.
+            overwrite: Replace an existing file when the new one is complete.
+            irreplaceable: The messages cannot be recorded again. On an error after the first message, complete the bag
+                with the messages so far. Disk space is reserved for that.
 
         Raises:
-            BagError: another suffix, a name that is taken, or a folder that cannot be written to.
+            BagError: The suffix is wrong, the name is taken, or the folder cannot be written to.
         """
         self.path = Path(path)
         if self.path.suffix not in (".mcap", ""):
             raise BagError(f"expected a bag to be written to a .mcap file or a folder without suffix, got {self.path}")
         self._is_file = self.path.suffix == ".mcap"
         if self.path.exists() and not (overwrite and self._is_file and self.path.is_file()):
-            raise BagError(f"expected a name for the new bag that is free, {self.path} exists; choose another")
+            raise BagError(f"expected a free name for the new bag, {self.path} exists; choose another")
         self._connections: dict[str, Connection] = {}
         self._reserve: DiskReserve | None = None
         self.messages = 0
         self._file_bytes = 0  # after the last write that succeeded
-        self._written_bytes = self._largest_bytes = 0  # of messages
+        self._written_bytes = self._largest_bytes = 0  # all messages together, and the largest one
         try:
             check_folder(self.path.parent if self._is_file else self.path)
             self._new_parents = make_folder(self.path.parent)
             self._partial = Path(
                 tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".partial", dir=self.path.parent)
             )
-            # The name of a single file must not reach its metadata: the same messages give the same bytes.
+            # Give a single file a fixed internal name, so that equal messages give equal bytes.
             folder = self._partial / ("bag" if self._is_file else self.path.name)
-            # 9 has QoS in words, which ros2 bag of Humble cannot read; later ones read both.
+            # Version 9 writes QoS as words, which `ros2 bag` of Humble cannot read. Later distributions read both.
             self._writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
             if compress:
                 self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
@@ -77,34 +78,39 @@ class BagWriter:
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; choose another folder") from None
 
     def add_topic(self, topic: str, message_type: str, *, latched: bool = False) -> None:
-        """Declare a topic; a latched one is offered transient local, so that late subscribers of a player get it."""
+        """Declare a topic.
+
+        Args:
+            topic: Name of the topic.
+            message_type: Type, such as `sensor_msgs/msg/Image`.
+            latched: Record the QoS transient local, so that late subscribers to a bag player get the message too.
+        """
         self._connections[topic] = self._writer.add_connection(
             topic, message_type, typestore=typestore(), offered_qos_profiles=[_qos(latched)]
         )
 
     def write(self, topic: str, log_time_ns: int, message: Any, *, latched: bool = False) -> None:
-        """Write a message of `message_class`, declaring its topic with the first."""
+        """Write a message of a class from `message_class`. The first message declares its topic."""
         message_type = message.__msgtype__
         if topic not in self._connections:
             self.add_topic(topic, message_type, latched=latched)
         self.write_raw(topic, log_time_ns, typestore().serialize_cdr(message, message_type))
 
     def write_raw(self, topic: str, log_time_ns: int, data: bytes | memoryview) -> None:
-        """Write a serialised message of a declared topic.
+        """Write a serialised message to a declared topic.
 
         Raises:
-            BagError: a time that no bag can hold, or the disk is full or fails; of an irreplaceable bag nothing may be
-                written any more.
+            BagError: A bag cannot store the time, or the disk is full or fails. After that, do not write to an
+                irreplaceable bag again.
         """
         if not 0 <= log_time_ns < 1 << 64:
             raise BagError(
-                f"expected times of recording from 1970 to 2554, got one of {log_time_ns} ns on {topic}; correct the "
-                "times of the bag"
+                f"expected recording times from 1970 to 2554, got {log_time_ns} ns on {topic}; correct the times"
             )
         try:
             if self._reserve:
                 self._hold_room(len(data))
-            self.messages += 1  # it waits in memory even if the disk does not take what waited before it
+            self.messages += 1  # count it even if writing fails: the message stays in the chunk in memory
             self._writer.write(self._connections[topic], log_time_ns, data)
             if self._reserve:
                 self._file_bytes = self._file().tell()
@@ -112,10 +118,11 @@ class BagWriter:
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; make room and try again") from None
 
     def close(self) -> None:
-        """Complete the bag and give it its name.
+        """Complete the bag and give it its final name.
 
         Raises:
-            BagError: that is not possible. Nothing is left then; of an irreplaceable bag, what there is of it.
+            BagError: The bag cannot be completed. Nothing is left behind, except the written part of an irreplaceable
+                bag.
         """
         try:
             if self._reserve:
@@ -129,18 +136,18 @@ class BagWriter:
                 with suppress(OSError):
                     self._writer.abort()
                 raise BagError(
-                    f"expected to complete {self.path}, got: {error.strerror}; what could be written is in "
-                    f"{self._partial}, from where `mcap recover` may get it"
+                    f"expected to complete {self.path}, got: {error.strerror}; the written part is in {self._partial}, "
+                    "repair it with `mcap recover`"
                 ) from None
             self.abort()
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; make room and try again") from None
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def abort(self) -> None:
-        """Leave nothing behind."""
+        """Stop writing and remove everything that was written."""
         if self._reserve:
             self._reserve.give_up()
-        with suppress(OSError):  # what it cannot write while it closes is not wanted
+        with suppress(OSError):  # the bag is removed anyway, so a failed write does not matter
             self._writer.abort()
         shutil.rmtree(self._partial, ignore_errors=True)
         remove_if_empty(self._new_parents)
@@ -157,13 +164,13 @@ class BagWriter:
             self.abort()
 
     def _file(self) -> Any:
-        # Of rosbags' MCAP storage, which has no public name for it; the version is pinned.
+        # rosbags' MCAP storage has no public access to its file. The version of rosbags is pinned.
         storage: Any = self._writer.storage
         return storage.bio
 
     def _hold_room(self, message_bytes: int) -> None:
-        """For the chunk in memory, of a mebibyte and one message more, and the summary: an entry for each chunk."""
-        self._written_bytes += message_bytes + 64  # what MCAP adds to it
+        """Reserve space for the chunk in memory (a mebibyte plus one message) and the summary (an entry a chunk)."""
+        self._written_bytes += message_bytes + 64  # upper bound of what MCAP adds to a message
         self._largest_bytes = max(self._largest_bytes, message_bytes)
         assert self._reserve is not None
         topics = len(self._connections)
@@ -171,7 +178,7 @@ class BagWriter:
         self._reserve.hold((1 << 21) + 2 * self._largest_bytes + summary_bytes)
 
     def _cut_torn_end(self) -> None:
-        """Take back what was written of a chunk that did not fit; it is still in memory."""
+        """Remove a partly written chunk from the end of the file. Its messages are still in memory."""
         if self._file_bytes:
             file = self._file()
             file.flush()

@@ -1,4 +1,4 @@
-"""From a path to files that can be read: what a recorder or a disk left is read, or named for what it is."""
+"""Tests `BagFiles`: files left by a killed recorder or a full disk are read, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cdr(index: int) -> bytes:
 def write_bag(
     path: Path, plugin: StoragePlugin, count: int = 4, first: int = 0, mode: CompressionMode = CompressionMode.NONE
 ) -> Path:
-    """A rosbag2 folder with one camera."""
+    """Write a rosbag2 folder with one camera."""
     writer = Writer(path, version=8, storage_plugin=plugin)
     if mode != CompressionMode.NONE:
         writer.set_compression(mode, CompressionFormat.ZSTD)
@@ -65,7 +65,7 @@ def file_of(folder: Path) -> Path:
 
 
 def indices(path: Path) -> list[int]:
-    """The numbers of the frames that are read, in their order."""
+    """Return the numbers of the frames in the order in which they are read."""
     with BagReader(path) as bag:
         return [frame.stamp_ns - START_NS for _, _, frame in read_camera_frames(bag) if isinstance(frame, Frame)]
 
@@ -84,7 +84,7 @@ def refusal(path: Path) -> str:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where copies are made, to see what is left of them."""
+    """Redirect temporary copies to a folder in which a test can see what is left."""
     folder = tmp_path / "temporary #1"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -107,7 +107,7 @@ def test_compressed_messages_are_read_with_and_without_metadata(plugin: StorageP
     assert main([str(file), "-o", str(tmp_path / "out.mcap"), "--model", str(model), "--quiet"]) == 0
 
 
-def test_plain_and_compressed_messages_may_stand_side_by_side(tmp_path: Path) -> None:
+def test_plain_and_compressed_messages_can_be_mixed(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "drive.mcap") as bag:
         for topic in (TOPIC, "/left/image_raw"):
             bag.add_topic(topic, IMAGE)
@@ -117,7 +117,7 @@ def test_plain_and_compressed_messages_may_stand_side_by_side(tmp_path: Path) ->
     assert sorted(indices(tmp_path / "drive.mcap")) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_a_damaged_compressed_message_is_one_frame_lost(tmp_path: Path) -> None:
+def test_a_damaged_compressed_message_loses_one_frame(tmp_path: Path) -> None:
     packed = zstd.compress(cdr(1))
     with BagWriter(tmp_path / "drive.mcap") as bag:
         bag.add_topic(TOPIC, IMAGE)
@@ -134,9 +134,9 @@ def test_a_damaged_compressed_message_is_one_frame_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", list(PACKERS))
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
-def test_a_packed_file_alone(plugin: StoragePlugin, suffix: str, tmp_path: Path, temporary: Path) -> None:
+def test_a_single_compressed_file_is_read(plugin: StoragePlugin, suffix: str, tmp_path: Path, temporary: Path) -> None:
     plain = file_of(write_bag(tmp_path / "drive", plugin))
-    packed = tmp_path / (plain.name + suffix)  # without any, its name says nothing
+    packed = tmp_path / (plain.name + suffix)  # without a suffix the name does not show the compression
     packed.write_bytes(PACKERS[suffix](plain.read_bytes()))
     with BagReader(packed) as bag:
         assert len(list(bag.frames())) == 4
@@ -149,7 +149,7 @@ def test_a_packed_file_alone(plugin: StoragePlugin, suffix: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("with_metadata", [True, False])
-def test_a_split_recording_of_which_the_recorder_had_packed_a_part(with_metadata: bool, tmp_path: Path) -> None:
+def test_a_split_recording_with_some_compressed_files_is_read(with_metadata: bool, tmp_path: Path) -> None:
     folder = tmp_path / "drive"
     folder.mkdir()
     names = []
@@ -162,7 +162,7 @@ def test_a_split_recording_of_which_the_recorder_had_packed_a_part(with_metadata
         information = {"relative_file_paths": names, "topics_with_message_count": []}
         (folder / "metadata.yaml").write_text(yaml.safe_dump({"rosbag2_bagfile_information": information}))
     assert indices(folder) == [0, 1, 2, 3, 4, 5]
-    # Killed while it packed the first: both are there, and the packed one is not whole.
+    # The recorder was killed while it compressed the first file: both exist, and the compressed one is incomplete.
     (folder / "drive_1.db3").write_bytes(zstd.decompress((folder / "drive_1.db3.zstd").read_bytes()))
     if not with_metadata:
         (folder / "drive_1.db3.zstd").write_bytes(b"\x28\xb5\x2f\xfd")
@@ -170,7 +170,7 @@ def test_a_split_recording_of_which_the_recorder_had_packed_a_part(with_metadata
 
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
-def test_the_file_that_a_killed_recorder_had_just_begun_is_left_out(plugin: StoragePlugin, tmp_path: Path) -> None:
+def test_the_empty_file_of_a_killed_recorder_is_left_out(plugin: StoragePlugin, tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "drive", plugin)
     (folder / "metadata.yaml").unlink()
     last = folder / f"drive_1{file_of(folder).suffix}"
@@ -183,14 +183,14 @@ def test_the_file_that_a_killed_recorder_had_just_begun_is_left_out(plugin: Stor
 
 
 @pytest.mark.parametrize("cut", [4, 30, -4])
-def test_a_packed_file_that_is_not_whole(cut: int, tmp_path: Path, temporary: Path) -> None:
+def test_an_incomplete_compressed_file_is_refused(cut: int, tmp_path: Path, temporary: Path) -> None:
     packed = tmp_path / "drive.mcap.zstd"
     packed.write_bytes(zstd.compress(file_of(write_bag(tmp_path / "drive", StoragePlugin.MCAP)).read_bytes())[:cut])
-    assert "whole" in refusal(packed)
+    assert "complete" in refusal(packed)
     assert list(temporary.iterdir()) == []
 
 
-def test_files_that_would_fill_the_disk_are_not_unpacked(
+def test_files_that_would_fill_the_disk_are_not_decompressed(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = file_of(write_bag(tmp_path / "drive", StoragePlugin.MCAP)).read_bytes()
@@ -199,7 +199,7 @@ def test_files_that_would_fill_the_disk_are_not_unpacked(
     for part, pack in enumerate((zstd.compress, gzip.compress)):
         (folder / f"drive_{part}.mcap.zst").write_bytes(pack(content))
     usage = shutil.disk_usage(tmp_path)
-    for share, fits in ((4.5, True), (3, False), (1, False)):  # of half of which both must fit
+    for share, fits in ((4.5, True), (3, False), (1, False)):  # both files must fit into half of the free space
         enough = usage._replace(free=int(share * len(content)))
         monkeypatch.setattr(shutil, "disk_usage", lambda _, enough=enough: enough)
         if fits:
@@ -209,7 +209,7 @@ def test_files_that_would_fill_the_disk_are_not_unpacked(
         assert list(temporary.iterdir()) == []
 
 
-# --- what is no bag ---
+# --- files of other formats ---
 
 
 @pytest.mark.parametrize(
@@ -233,17 +233,19 @@ def test_files_that_would_fill_the_disk_are_not_unpacked(
         ("drive.mcap.zstd", zstd.compress(b"hello"), "begins with b'hello'"),
     ],
 )
-def test_what_is_no_bag_is_named(name: str, content: bytes, words: str, tmp_path: Path) -> None:
+def test_a_file_of_another_format_is_refused_with_its_format(
+    name: str, content: bytes, words: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(content)
     assert words in refusal(tmp_path / name)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "drive.mcap")
     assert "a device or a pipe" in refusal(tmp_path / "drive.mcap")
 
 
-def test_a_folder_of_bags_is_told_from_a_bag(tmp_path: Path) -> None:
+def test_a_folder_of_bags_is_refused(tmp_path: Path) -> None:
     write_bag(tmp_path / "monday", StoragePlugin.MCAP)
     assert "monday/" in refusal(tmp_path)
 
@@ -263,7 +265,9 @@ def changed_metadata(folder: Path, **changes: object) -> None:
     [["drive.db3"], ["old_name_of_the_folder/drive.db3"], ["drive.db3.zstd"], ["/data/drive.db3"], ["drive.db3"] * 2],
 )
 @pytest.mark.parametrize("stored", ["drive.db3", "drive.db3.zstd", "drive.db3.zst"])
-def test_a_file_is_found_under_what_metadata_calls_it(names: list[str], stored: str, tmp_path: Path) -> None:
+def test_a_file_is_found_if_its_name_differs_in_folder_or_compression_suffix(
+    names: list[str], stored: str, tmp_path: Path
+) -> None:
     folder = write_bag(tmp_path / "drive", StoragePlugin.SQLITE3)
     changed_metadata(folder, relative_file_paths=names, compression_mode="FILE", compression_format="zstd")
     content = (folder / "drive.db3").read_bytes()
@@ -273,7 +277,7 @@ def test_a_file_is_found_under_what_metadata_calls_it(names: list[str], stored: 
     assert notes_of(folder) == ""
 
 
-def test_files_that_metadata_names_and_are_not_there(tmp_path: Path) -> None:
+def test_missing_files_of_the_metadata_are_refused(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "drive", StoragePlugin.MCAP)
     changed_metadata(folder, relative_file_paths=["drive.mcap", "drive_1.mcap", "", ".."])
     sentence = refusal(folder)
@@ -283,16 +287,16 @@ def test_files_that_metadata_names_and_are_not_there(tmp_path: Path) -> None:
     assert indices(folder) == [0, 1, 2, 3]
 
 
-def test_files_that_metadata_does_not_name_are_said(tmp_path: Path) -> None:
+def test_files_that_metadata_does_not_name_are_noted(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "drive", StoragePlugin.MCAP)
     shutil.copy(folder / "drive.mcap", folder / "drive_1.mcap")
-    shutil.copy(folder / "drive.mcap", folder / "._drive.mcap")  # as macOS leaves them on other disks
+    shutil.copy(folder / "drive.mcap", folder / "._drive.mcap")  # macOS leaves files with such names on other disks
     assert indices(folder) == [0, 1, 2, 3]
     assert "drive_1.mcap" in notes_of(folder)
     assert "._drive.mcap" not in notes_of(folder)
 
 
-def test_messages_that_metadata_counts_and_the_files_have_not_are_missed(tmp_path: Path) -> None:
+def test_fewer_messages_than_metadata_counts_are_refused(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "drive", StoragePlugin.SQLITE3)
     with closing(sqlite3.connect(folder / "drive.db3")) as database:
         database.execute("DELETE FROM messages WHERE id > 2")
@@ -301,7 +305,7 @@ def test_messages_that_metadata_counts_and_the_files_have_not_are_missed(tmp_pat
     assert indices(folder / "drive.db3") == [0, 1]
 
 
-def test_names_in_metadata_that_are_no_texts_hide_no_frame_and_fill_no_memory(tmp_path: Path) -> None:
+def test_nested_lists_as_names_in_metadata_are_ignored_and_use_no_memory(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "drive", StoragePlugin.MCAP)
     bomb = "a0: &a0 [x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 30))
     for name in ("*a29", "[drive.mcap]", "x" * 300):
@@ -316,7 +320,7 @@ def test_names_in_metadata_that_are_no_texts_hide_no_frame_and_fill_no_memory(tm
     "text",
     ["", "a: [", "rosbag2_bagfile_information: 3", "rosbag2_bagfile_information: {version: 99}", "[1]", "\x00\xff"],
 )
-def test_metadata_that_is_broken_hides_no_frame(text: str, tmp_path: Path) -> None:
+def test_broken_metadata_is_ignored_and_all_frames_are_read(text: str, tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "drive", StoragePlugin.MCAP)
     (folder / "metadata.yaml").write_text(text)
     assert indices(folder) == [0, 1, 2, 3]
@@ -336,7 +340,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def open_recorder(file: Path, journal: str) -> sqlite3.Connection:
-    """A recorder's connection to a new database, in a journal mode of SQLite, that commits each message."""
+    """Open a new database like a recorder that commits each message, in one of SQLite's journal modes."""
     database = sqlite3.connect(file, isolation_level=None)
     database.execute(f"PRAGMA journal_mode={journal}")
     database.executescript(Sqlite3Writer.SQLITE_SCHEMA)
@@ -357,7 +361,7 @@ def record(database: sqlite3.Connection, numbers: range) -> None:
 
 
 def record_until_killed(file: Path, journal: str, statements: list[str]) -> None:
-    """Have another process execute statements one by one and end by SIGKILL."""
+    """Execute statements one by one in another process, which then ends itself with SIGKILL."""
     open_recorder(file, journal).close()
     lines = "\n".join([f"PRAGMA journal_mode={journal}", *statements])
     done = subprocess.run([sys.executable, "-c", RECORDER, file], input=lines, text=True, check=False, timeout=60)
@@ -370,7 +374,7 @@ def state_of(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
-    """A folder as a recorder leaves it that was killed with SIGKILL after its tenth frame, four of them in the file."""
+    """Leave a folder like a recorder that was killed after ten frames: four are in the file, six in the log."""
     folder = tmp_path / "killed"
     folder.mkdir()
     committed = [*inserts(range(4)), "PRAGMA wal_checkpoint(TRUNCATE)", *inserts(range(4, 10))]
@@ -378,7 +382,7 @@ def killed(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_a_killed_recorder_committed_to_its_log_is_read(killed: Path, temporary: Path) -> None:
+def test_frames_in_the_log_of_a_killed_recorder_are_read(killed: Path, temporary: Path) -> None:
     assert (killed / "drive.db3-wal").stat().st_size > 0
     before = state_of(killed)
     for path in (killed, killed / "drive.db3"):
@@ -388,13 +392,13 @@ def test_what_a_killed_recorder_committed_to_its_log_is_read(killed: Path, tempo
     assert list(temporary.iterdir()) == []
 
 
-def test_a_log_is_read_where_the_folder_has_metadata_and_the_file_is_a_link(killed: Path, tmp_path: Path) -> None:
+def test_a_log_is_read_beside_metadata_and_through_links(killed: Path, tmp_path: Path) -> None:
     information = {"relative_file_paths": ["drive.db3"], "topics_with_message_count": []}
     (killed / "metadata.yaml").write_text(yaml.safe_dump({"rosbag2_bagfile_information": information}))
     assert indices(killed) == list(range(10))
     (tmp_path / "latest.db3").symlink_to(killed / "drive.db3")
     assert indices(tmp_path / "latest.db3") == list(range(10))
-    links = tmp_path / "links"  # as git-annex and DVC keep files
+    links = tmp_path / "links"  # git-annex and DVC store files as links
     links.mkdir()
     for number, file in enumerate(sorted(killed.glob("drive.db3*"))):
         shutil.copy(file, tmp_path / f"content{number}")
@@ -403,7 +407,7 @@ def test_a_log_is_read_where_the_folder_has_metadata_and_the_file_is_a_link(kill
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM messages WHERE id > 300", "VACUUM"])
-def test_a_database_that_is_written_to_while_it_is_read(change: str, tmp_path: Path) -> None:
+def test_a_database_that_changes_while_it_is_read_is_refused(change: str, tmp_path: Path) -> None:
     file = tmp_path / "drive.db3"
     with closing(open_recorder(file, "MEMORY")) as recorder:
         recorder.execute("BEGIN")
@@ -421,7 +425,7 @@ def test_a_database_that_is_written_to_while_it_is_read(change: str, tmp_path: P
                 list(frames)
 
 
-def test_the_replay_of_a_killed_recording_says_what_it_read(
+def test_the_replay_of_a_killed_recording_notes_the_log(
     killed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = write_tiny_student(tmp_path / "tiny.onnx")
@@ -431,7 +435,9 @@ def test_the_replay_of_a_killed_recording_says_what_it_read(
     assert f"{'front':<20}{10:>8}{10:>11}" in said.out
 
 
-def test_a_log_for_whose_copy_there_is_no_room(killed: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_refused_if_there_is_no_room_for_the_copy(
+    killed: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(killed)._replace(free=4096)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     sentence = refusal(killed)
@@ -441,13 +447,13 @@ def test_a_log_for_whose_copy_there_is_no_room(killed: Path, temporary: Path, mo
 
 
 @pytest.mark.parametrize("content", [b"", bytes(32), b"not a log" * 1000])
-def test_a_log_without_anything_in_it(content: bytes, killed: Path) -> None:
+def test_a_log_without_data_is_ignored(content: bytes, killed: Path) -> None:
     (killed / "drive.db3-wal").write_bytes(content)
     assert indices(killed) == [0, 1, 2, 3]
-    assert ("nothing that was committed" in notes_of(killed)) == (len(content) > 32)
+    assert ("no committed data" in notes_of(killed)) == (len(content) > 32)
 
 
-def test_a_log_that_is_cut_off_gives_what_was_committed_before(killed: Path) -> None:
+def test_a_cut_off_log_gives_the_frames_committed_before(killed: Path) -> None:
     log = killed / "drive.db3-wal"
     log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
     found = indices(killed)
@@ -459,17 +465,21 @@ def test_the_log_of_another_database_is_refused(killed: Path, tmp_path: Path, te
     with closing(open_recorder(tmp_path / "other.db3", "WAL")) as database:
         record(database, range(100, 106))
         shutil.copy(tmp_path / "other.db3-wal", killed / "drive.db3-wal")
-    assert "does not fit it" in refusal(killed)
+    assert "does not match it" in refusal(killed)
     (killed / "drive.db3-wal").unlink()
     assert indices(killed) == [0, 1, 2, 3]
     assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("journal", ["DELETE", "PERSIST", "TRUNCATE"])
-def test_a_transaction_that_was_cut_off_is_rolled_back(journal: str, tmp_path: Path) -> None:
+def test_an_interrupted_transaction_is_rolled_back(journal: str, tmp_path: Path) -> None:
     folder = tmp_path / "drive"
     folder.mkdir()
-    cut_off = ["PRAGMA cache_size=1", "BEGIN", *inserts(range(6, 200))]  # so that pages of it reach the file
+    cut_off = [
+        "PRAGMA cache_size=1",
+        "BEGIN",
+        *inserts(range(6, 200)),
+    ]  # a small cache makes SQLite write uncommitted pages to the file
     record_until_killed(folder / "drive.db3", journal, [*inserts(range(6)), *cut_off])
     assert (folder / "drive.db3-journal").stat().st_size > 0
     before = state_of(folder)
@@ -478,11 +488,11 @@ def test_a_transaction_that_was_cut_off_is_rolled_back(journal: str, tmp_path: P
     assert state_of(folder) == before
 
 
-def test_a_recording_that_goes_on_is_read_as_far_as_it_was_committed(tmp_path: Path) -> None:
+def test_a_running_recording_is_read_up_to_its_last_commit(tmp_path: Path) -> None:
     with closing(open_recorder(tmp_path / "drive.db3", "WAL")) as database:
         record(database, range(3))
         assert indices(tmp_path / "drive.db3") == [0, 1, 2]
-        record(database, range(3, 5))  # the recorder was not disturbed
+        record(database, range(3, 5))  # the recorder can still write
         assert indices(tmp_path / "drive.db3") == [0, 1, 2, 3, 4]
     assert indices(tmp_path / "drive.db3") == [0, 1, 2, 3, 4]
     assert notes_of(tmp_path / "drive.db3") == ""
@@ -497,7 +507,7 @@ sys.stdin.read()
 """
 
 
-def test_a_database_in_the_middle_of_a_transaction_is_not_read(tmp_path: Path) -> None:
+def test_a_database_in_the_middle_of_a_transaction_is_refused(tmp_path: Path) -> None:
     file = file_of(write_bag(tmp_path / "drive", StoragePlugin.SQLITE3))
     command = [sys.executable, "-c", WRITER, str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as recorder:
@@ -508,7 +518,7 @@ def test_a_database_in_the_middle_of_a_transaction_is_not_read(tmp_path: Path) -
     assert indices(tmp_path / "drive") == [0, 1, 2, 3]
 
 
-def test_a_database_that_changes_while_it_is_copied_is_not_read(
+def test_a_database_that_changes_while_it_is_copied_is_refused(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copyfile
@@ -536,7 +546,7 @@ def plain_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "name",
     ["drive #3", "what?", "100%25done", "50%", "a b", "größe 漢字", "q?mode=memory&x=1", "a'b\"c", "-x"],
 )
-def test_any_path_of_a_database_is_read(name: str, plain_database: Path, tmp_path: Path) -> None:
+def test_a_database_with_any_name_is_read(name: str, plain_database: Path, tmp_path: Path) -> None:
     folder = tmp_path / name
     folder.mkdir()
     shutil.copy(plain_database, folder / f"{name}.db3")
@@ -546,14 +556,14 @@ def test_any_path_of_a_database_is_read(name: str, plain_database: Path, tmp_pat
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.text(st.characters(blacklist_characters="/\0", codec="utf-8"), min_size=1, max_size=12))
-def test_no_character_of_a_path_is_taken_for_another(name: str, plain_database: Path, tmp_path: Path) -> None:
+def test_special_characters_in_a_path_are_escaped(name: str, plain_database: Path, tmp_path: Path) -> None:
     file = tmp_path / f"n{name}.db3"
     shutil.copy(plain_database, file)
     assert indices(file) == [0, 1, 2, 3]
     file.unlink()
 
 
-def test_paths_that_are_relative_links_or_begin_with_two_slashes(
+def test_relative_paths_links_and_paths_with_two_leading_slashes_are_read(
     plain_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(plain_database.parent)

@@ -1,4 +1,4 @@
-"""Recordings that cannot be made again: whatever happens while they are written, what there is can be read."""
+"""Tests irreplaceable recordings: whatever fails while they are written, the messages so far can be read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def image(index: int) -> Any:
 
 
 def write_on_small_disk(folder: Path, kept: Path, extra: str = "") -> subprocess.CompletedProcess[str]:
-    """Write noise on a disk of 8 MiB of its own until it is full; what then lies there is copied to `kept`."""
+    """Write noise to a separate disk of 8 MiB until it is full, then copy all files on it to `kept`."""
     script = f"""
 import sys
 import numpy as np
@@ -38,7 +38,7 @@ with BagWriter(sys.argv[1] + "/out.mcap", irreplaceable=True) as out:
     {extra}
 print(out.messages)
 """
-    # A mount in a name space of its own, which only the superuser may make where users have none.
+    # Mount in a new mount namespace. Root is needed on machines without user namespaces.
     command = 'mount -t tmpfs -o size=8m tmpfs "$0" && "$1" -c "$2" "$0"; status=$?; cp -a "$0"/. "$3"; exit $status'
     for path in (folder, kept):
         path.mkdir()
@@ -66,7 +66,7 @@ def test_an_irreplaceable_bag_is_completed_on_a_full_disk(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["out.mcap"]
     with BagReader(tmp_path / "kept" / "out.mcap") as reader:
         frames = list(reader.raw_messages(["/front/image_raw"]))
-    # Of 8 MiB, two and a little are kept free for the end.
+    # A little more than 2 of the 8 MiB are reserved for the end.
     assert len(frames) == int(messages) > 100
     assert [frame.log_time_ns for frame in frames] == list(range(len(frames)))
     for index in (0, len(frames) // 2, len(frames) - 1):
@@ -75,8 +75,8 @@ def test_an_irreplaceable_bag_is_completed_on_a_full_disk(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("small_disks")
-def test_an_irreplaceable_bag_that_cannot_be_completed_is_left_where_it_can_be_repaired(tmp_path: Path) -> None:
-    """Somebody else takes the room that was kept free."""
+def test_an_irreplaceable_bag_that_cannot_be_completed_is_kept_for_repair(tmp_path: Path) -> None:
+    """Another program uses up the reserved space."""
     grab = "out._reserve.give_up(); open(sys.argv[1] + '/other', 'wb', 0).write(bytes(1 << 23))"
     outcome = write_on_small_disk(tmp_path / "disk", tmp_path / "kept", grab)
     assert outcome.returncode == 1

@@ -1,4 +1,4 @@
-"""Messages that a bag says to hold and does not, and failures of reading: numbers, and a remedy where there is one."""
+"""Tests bags that hold fewer messages than they state, and read errors: the sentence has both numbers and a remedy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def error_of(path: Path) -> str:
 
 
 def set_counts(folder: Path, front: int, depth: int) -> None:
-    """Have metadata.yaml say these numbers of messages."""
+    """Write these message counts into metadata.yaml."""
     metadata = folder / "metadata.yaml"
     counts = iter([front, depth])
     before, topics = metadata.read_text().split("topics_with_message_count")
@@ -51,9 +51,7 @@ def set_counts(folder: Path, front: int, depth: int) -> None:
 
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
-def test_fewer_frames_than_the_metadata_say_are_refused_with_both_numbers(
-    plugin: StoragePlugin, tmp_path: Path
-) -> None:
+def test_fewer_frames_than_metadata_states_are_refused_with_both_numbers(plugin: StoragePlugin, tmp_path: Path) -> None:
     folder = record(tmp_path / "drive", plugin)
     set_counts(folder, 8, 5)
     sentence = error_of(folder)
@@ -63,7 +61,7 @@ def test_fewer_frames_than_the_metadata_say_are_refused_with_both_numbers(
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
 @pytest.mark.parametrize("counts", [(3, 5), (0, 0), (5, 99)])
-def test_metadata_from_before_the_end_and_losses_of_other_topics_do_no_harm(
+def test_lower_counts_in_metadata_and_losses_on_other_topics_are_accepted(
     plugin: StoragePlugin, counts: tuple[int, int], tmp_path: Path
 ) -> None:
     folder = record(tmp_path / "drive", plugin)
@@ -72,7 +70,7 @@ def test_metadata_from_before_the_end_and_losses_of_other_topics_do_no_harm(
         assert len(list(read_camera_frames(bag))) == bag.count(["/front/image_raw"]) == 5
 
 
-def test_rows_that_were_deleted_from_a_database_are_missed(tmp_path: Path) -> None:
+def test_rows_deleted_from_a_database_are_refused(tmp_path: Path) -> None:
     folder = record(tmp_path / "drive", StoragePlugin.SQLITE3)
     with closing(sqlite3.connect(file_of(folder))) as database:
         database.execute("DELETE FROM messages WHERE timestamp > ?", (START_NS + 2,))
@@ -88,7 +86,7 @@ def change(file: Path, statement: str) -> None:
         database.commit()
 
 
-def test_rows_of_a_topic_that_is_not_there_are_said(tmp_path: Path) -> None:
+def test_rows_of_an_undeclared_topic_are_noted(tmp_path: Path) -> None:
     file = file_of(record(tmp_path / "drive", StoragePlugin.SQLITE3))
     change(file, "DELETE FROM topics WHERE name = '/front/depth'")
     with BagReader(file) as bag:
@@ -97,7 +95,7 @@ def test_rows_of_a_topic_that_is_not_there_are_said(tmp_path: Path) -> None:
     assert "5 messages cannot be read" in note
 
 
-def test_a_database_of_something_else(tmp_path: Path) -> None:
+def test_a_database_that_is_not_a_bag_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "history.db3"
     change(file, "CREATE TABLE visits (url TEXT)")
     sentence = error_of(file)
@@ -108,7 +106,7 @@ def test_a_database_of_something_else(tmp_path: Path) -> None:
     assert "no such column: data" in error_of(file)
 
 
-def test_rows_of_another_kind_than_the_columns_say(tmp_path: Path) -> None:
+def test_rows_with_values_of_another_type_are_handled(tmp_path: Path) -> None:
     file = file_of(record(tmp_path / "drive", StoragePlugin.SQLITE3))
     change(file, "UPDATE topics SET name = CAST(x'ff2f' AS TEXT), type = x'00' WHERE name = '/front/depth'")
     change(file, f"UPDATE messages SET data = 'text' WHERE topic_id = 1 AND timestamp = {START_NS}")
@@ -119,7 +117,7 @@ def test_rows_of_another_kind_than_the_columns_say(tmp_path: Path) -> None:
     assert "expected integers as times, got 'noon'" in error_of(file)
 
 
-def test_a_database_with_wrong_bytes(tmp_path: Path) -> None:
+def test_a_database_with_wrong_bytes_is_refused_with_a_remedy(tmp_path: Path) -> None:
     file = file_of(record(tmp_path / "drive", StoragePlugin.SQLITE3, frames=200))
     content = file.read_bytes()
     refused = 0
@@ -135,7 +133,7 @@ def test_a_database_with_wrong_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
-def test_a_file_that_may_not_be_read(plugin: StoragePlugin, tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_refused(plugin: StoragePlugin, tmp_path: Path) -> None:
     folder = record(tmp_path / "drive", plugin)
     file_of(folder).chmod(0)
     if os.access(file_of(folder), os.R_OK):

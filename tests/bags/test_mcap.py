@@ -1,4 +1,4 @@
-"""MCAP files of every layout: each frame that is there is read, in order and once, or the loss is said."""
+"""Tests MCAP files of every layout: each frame is read once and in order, or the loss is reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def builder(profile: str = "ros2") -> McapBuilder:
 
 
 def read(path: Path) -> list[int]:
-    """Log times of the front camera's frames as they are read, which are their stamps as well."""
+    """Return the log times of the front camera's frames in reading order. They equal the header stamps."""
     with BagReader(path, {"front": "/front/image_raw"}) as bag:
         count, found = bag.count(["/front/image_raw"]), list(read_camera_frames(bag))
     for _, stored, image in found:
@@ -54,7 +54,7 @@ def error_of(path: Path) -> str:
 
 
 def chunked(**options: bool) -> McapBuilder:
-    """Two chunks of two frames, with an unread topic among them."""
+    """Build two chunks of two frames each, mixed with messages of a topic that is not read."""
     out = builder()
     out.chunk(*frames(0, 1), *frames(2, number=OTHER), **options)
     return out.chunk(*frames(3, number=OTHER), *frames(4, 5), **options)
@@ -121,7 +121,7 @@ def test_every_frame_is_read_in_order_and_once(layout: str, summary: str, tmp_pa
     assert read(path) == [0, 1, 4, 5]
 
 
-def test_a_part_of_a_file_is_read_from_chunks_and_from_outside_of_them(tmp_path: Path) -> None:
+def test_a_time_range_is_read_from_chunks_and_from_outside_chunks(tmp_path: Path) -> None:
     out = builder().chunk(*frames(0, 5)).loose(*frames(3, 7, 4)).chunk(*frames(6, 2), compression="zstd")
     with BagReader(out.write(tmp_path / "drive.mcap")) as bag:
         assert (bag.first_image_ns, bag.last_image_ns) == (START_NS, START_NS + 7)
@@ -154,7 +154,7 @@ def test_any_mixture_of_layouts_is_read_in_order(tmp_path_factory: pytest.TempPa
         assert read(path) == sorted(expected)
 
 
-def test_an_index_that_names_chunks_where_there_are_none_is_not_followed(tmp_path: Path) -> None:
+def test_an_index_that_names_missing_chunks_is_ignored(tmp_path: Path) -> None:
     for damage in (3, -3, 1 << 40):
         out = chunked()
         index = bytearray(out.chunk_indexes[1])
@@ -164,7 +164,7 @@ def test_an_index_that_names_chunks_where_there_are_none_is_not_followed(tmp_pat
         assert read(out.write(tmp_path / "drive.mcap")) == [0, 1, 4, 5]
 
 
-def test_a_summary_whose_checksum_is_wrong_is_not_followed(tmp_path: Path) -> None:
+def test_a_summary_with_a_wrong_checksum_is_ignored(tmp_path: Path) -> None:
     out = chunked()
     summary = [*DECLARATIONS, *out.chunk_indexes, out.statistics({FRONT: 99})]
     path = out.write(tmp_path / "drive.mcap", summary, crc=True)
@@ -176,7 +176,7 @@ def test_a_summary_whose_checksum_is_wrong_is_not_followed(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("layout", ["chunks", "no message index", "no chunks", "outside after a chunk"])
-def test_fewer_frames_than_the_statistics_say_are_refused_with_both_numbers(layout: str, tmp_path: Path) -> None:
+def test_fewer_frames_than_the_statistics_state_are_refused_with_both_numbers(layout: str, tmp_path: Path) -> None:
     out = LAYOUTS[layout]()
     summary = [*DECLARATIONS, *out.chunk_indexes, out.statistics({FRONT: 7, OTHER: 2})]
     path = out.write(tmp_path / "drive.mcap", summary)
@@ -187,7 +187,7 @@ def test_fewer_frames_than_the_statistics_say_are_refused_with_both_numbers(layo
     assert "expected 9 messages, as its statistics say, found" in error_of(out.write(path, summary))
 
 
-def test_fewer_messages_of_a_topic_that_is_not_read_do_not_matter(tmp_path: Path) -> None:
+def test_missing_messages_of_an_unread_topic_are_accepted(tmp_path: Path) -> None:
     out = chunked()
     path = out.write(tmp_path / "drive.mcap", [*DECLARATIONS, *out.chunk_indexes, out.statistics({FRONT: 4, OTHER: 7})])
     assert read(path) == [0, 1, 4, 5]
@@ -195,22 +195,22 @@ def test_fewer_messages_of_a_topic_that_is_not_read_do_not_matter(tmp_path: Path
         list(bag.raw_messages({"/other/depth"}))
 
 
-def test_more_frames_than_the_statistics_say_are_read(tmp_path: Path) -> None:
+def test_more_frames_than_the_statistics_state_are_all_read(tmp_path: Path) -> None:
     out = chunked()
     path = out.write(tmp_path / "drive.mcap", [*DECLARATIONS, *out.chunk_indexes, out.statistics({FRONT: 1, OTHER: 0})])
     assert read(path) == [0, 1, 4, 5]
 
 
-def test_a_message_index_that_hides_frames_is_found_out_by_the_statistics(tmp_path: Path) -> None:
+def test_frames_missing_from_the_message_index_are_read_because_the_statistics_differ(tmp_path: Path) -> None:
     out = builder().chunk(*frames(0, 1)).chunk(*frames(4, number=OTHER), *frames(5))
     index = bytearray(out.chunk_indexes[1])
     assert index[9 + 36 : 9 + 38] == struct.pack("<H", OTHER)
-    index[9 + 36 + 10 : 9 + 36 + 12] = struct.pack("<H", OTHER)  # that of the front camera
+    index[9 + 36 + 10 : 9 + 36 + 12] = struct.pack("<H", OTHER)  # channel number in the front camera's message index
     out.chunk_indexes[1] = bytes(index)
     assert read(out.write(tmp_path / "drive.mcap")) == [0, 1, 5]
 
 
-def test_an_index_with_wrong_times_leaves_no_frame_out(tmp_path: Path) -> None:
+def test_an_index_with_wrong_times_loses_no_frame(tmp_path: Path) -> None:
     out = chunked()
     out.chunk_indexes = [index[:9] + bytes(16) + index[25:] for index in out.chunk_indexes]
     with BagReader(out.write(tmp_path / "drive.mcap")) as bag:
@@ -219,7 +219,7 @@ def test_an_index_with_wrong_times_leaves_no_frame_out(tmp_path: Path) -> None:
         assert [found.log_time_ns - START_NS for found in part] == [1, 4, 5]
 
 
-def test_a_cut_off_file_is_refused_with_its_remedy(tmp_path: Path) -> None:
+def test_a_cut_off_file_is_refused_with_a_remedy(tmp_path: Path) -> None:
     whole = LAYOUTS["outside between chunks"]().write(tmp_path / "whole.mcap").read_bytes()
     path = tmp_path / "cut.mcap"
     for length in (3, 8, 40, len(whole) // 2, len(whole) - 1):
@@ -239,14 +239,14 @@ def test_a_cut_off_file_is_refused_with_its_remedy(tmp_path: Path) -> None:
         (builder().add(b"\0" * 30), "opcode 0"),
     ],
 )
-def test_damage_is_said_with_its_remedy(out: McapBuilder, said: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_with_a_remedy(out: McapBuilder, said: str, tmp_path: Path) -> None:
     sentence = error_of(out.write(tmp_path / "drive.mcap", []))
     assert said in sentence
-    assert "to be a sound bag" in sentence
+    assert "to be an undamaged bag" in sentence
     assert "repair it with `mcap recover`" in sentence
 
 
-def test_messages_of_a_topic_that_is_not_declared_are_said(tmp_path: Path) -> None:
+def test_messages_of_an_undeclared_topic_are_noted(tmp_path: Path) -> None:
     path = builder().loose((9, START_NS, b"?")).chunk(*frames(0, 1), (8, START_NS, b"?")).write(tmp_path / "drive.mcap")
     assert read(path) == [0, 1]
     with BagReader(path) as bag:
@@ -262,7 +262,7 @@ def test_a_chunk_with_wrong_bytes_is_refused(tmp_path: Path) -> None:
     assert "the checksum of the chunk" in error_of(path)
 
 
-def test_an_unknown_compression_is_said_and_harms_only_those_who_read_it(tmp_path: Path) -> None:
+def test_an_unknown_compression_is_refused_only_if_its_chunk_is_read(tmp_path: Path) -> None:
     path = builder().chunk(frame(0)).chunk(frame(1), compression="lz4").write(tmp_path / "drive.mcap")
     path.write_bytes(path.read_bytes().replace(b"\3\0\0\0lz4", b"\3\0\0\0xyz"))
     sentence = error_of(path)
@@ -273,7 +273,9 @@ def test_an_unknown_compression_is_said_and_harms_only_those_who_read_it(tmp_pat
     assert read(path) == [0, 1]
 
 
-def test_what_is_beyond_the_limits_is_said_without_a_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_above_the_limits_is_refused_without_a_repair_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     overlapping = builder().chunk(*frames(0, 5)).chunk(*frames(1, 4)).write(tmp_path / "overlapping.mcap")
     outside = builder().loose(*frames(0, 1)).write(tmp_path / "outside.mcap")
     one_after_the_other = builder().chunk(*frames(0, 1)).chunk(*frames(4, 5)).write(tmp_path / "good.mcap")
@@ -287,7 +289,7 @@ def test_what_is_beyond_the_limits_is_said_without_a_repair(tmp_path: Path, monk
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_no_damage_does_worse_than_bag_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_any_damage_raises_bag_error_or_is_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.mcap"
     out = LAYOUTS[data.draw(st.sampled_from(["chunks", "no chunks", "outside between chunks", "zstd, lz4, none"]))]()
     content = bytearray(out.write(path, SUMMARIES[data.draw(st.sampled_from(["whole", "absent"]))](out)).read_bytes())

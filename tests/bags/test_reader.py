@@ -1,4 +1,4 @@
-"""Bags: what is written is read back, in every container, and whatever is wrong with one is said in a sentence."""
+"""Tests writing and reading bags in every container format, and the error sentences for faulty bags."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -74,7 +74,7 @@ def stamps_of(bag: BagReader) -> list[int]:
 
 @pytest.mark.parametrize("name", ["drive.mcap", "drive"])
 @pytest.mark.parametrize("compress", [True, False])
-def test_what_is_written_is_read_back(tmp_path: Path, name: str, compress: bool) -> None:
+def test_written_messages_are_read_back(tmp_path: Path, name: str, compress: bool) -> None:
     path = tmp_path / "new" / "folders" / name
     with BagWriter(path, compress=compress) as out:
         for index in range(40):  # more than one chunk
@@ -101,7 +101,7 @@ def test_the_same_messages_give_the_same_bytes_under_any_name(tmp_path: Path) ->
 
 @pytest.mark.parametrize("compression", [CompressionMode.NONE, CompressionMode.MESSAGE, CompressionMode.FILE])
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
-def test_folders_of_either_storage_and_their_bare_files(
+def test_folders_and_single_files_of_both_storages_are_read(
     tmp_path: Path, plugin: StoragePlugin, compression: CompressionMode
 ) -> None:
     folder = write_with_rosbags(tmp_path / "drive", plugin, compression)
@@ -118,8 +118,8 @@ def test_folders_of_either_storage_and_their_bare_files(
 
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
-def test_a_folder_whose_metadata_disagrees_with_its_file_about_qos(tmp_path: Path, plugin: StoragePlugin) -> None:
-    # As rosbag2 itself writes it: its own test bags do.
+def test_a_folder_whose_metadata_and_file_differ_in_qos_is_read(tmp_path: Path, plugin: StoragePlugin) -> None:
+    # rosbag2 writes these differences itself: its own test bags have them.
     folder = write_with_rosbags(tmp_path / "drive", plugin, CompressionMode.NONE)
     metadata = (folder / "metadata.yaml").read_text()
     offered = "offered_qos_profiles: []"
@@ -145,7 +145,7 @@ def test_a_split_recording_without_metadata_is_read_in_order(tmp_path: Path) -> 
         assert (bag.first_image_ns, bag.last_image_ns) == (START_NS, START_NS + 10)
 
 
-def test_a_part_of_a_bag_and_other_topics_can_be_read(tmp_path: Path) -> None:
+def test_a_time_range_and_other_topics_can_be_read(tmp_path: Path) -> None:
     info = message_class("sensor_msgs/msg/CameraInfo")
     region = message_class("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False)
     with BagWriter(tmp_path / "drive.mcap") as out:
@@ -169,7 +169,7 @@ def test_a_part_of_a_bag_and_other_topics_can_be_read(tmp_path: Path) -> None:
         assert again == part
 
 
-def test_a_message_that_cannot_be_decoded_is_a_bad_frame_and_not_the_end(tmp_path: Path) -> None:
+def test_an_undecodable_message_is_a_bad_frame_and_reading_continues(tmp_path: Path) -> None:
     good = bytes(typestore().serialize_cdr(image(0), IMAGE))
     broken = [b"", b"\x00", good[:30], good[:-200], good + bytes(50), b"\xff" * len(good), good[:4] + b"\xff" * 60]
     with BagWriter(tmp_path / "drive.mcap") as out:
@@ -186,7 +186,7 @@ def test_a_message_that_cannot_be_decoded_is_a_bad_frame_and_not_the_end(tmp_pat
 
 @settings(max_examples=300, deadline=None)
 @given(changes=st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=5), length=st.integers(0, 700))
-def test_no_serialised_message_does_worse_than_bad_frame(changes: list[tuple[int, int]], length: int) -> None:
+def test_any_damaged_message_raises_bad_frame_or_decodes(changes: list[tuple[int, int]], length: int) -> None:
     data = bytearray(typestore().serialize_cdr(image(0), IMAGE))
     for position, value in changes:
         data[position] = value
@@ -211,7 +211,7 @@ def test_latched_topics_are_offered_transient_local(tmp_path: Path) -> None:
     assert decode_message(message).class_map[0].class_name == "car"
 
 
-# --- what is wrong with a bag ---
+# --- faulty bags ---
 
 
 def error_of(path: Path, **cameras: str) -> str:
@@ -223,7 +223,7 @@ def error_of(path: Path, **cameras: str) -> str:
     return sentence
 
 
-def test_a_bag_that_is_not_there_or_not_a_bag(tmp_path: Path) -> None:
+def test_a_missing_bag_and_other_files_are_refused(tmp_path: Path) -> None:
     assert "found nothing" in error_of(tmp_path / "none.mcap")
     assert "metadata.yaml" in error_of(tmp_path)
     for suffix in (".mcap", ".db3", ".bag"):
@@ -243,7 +243,7 @@ def test_a_bag_that_is_not_there_or_not_a_bag(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
-def test_a_bag_that_is_cut_off(tmp_path: Path, plugin: StoragePlugin) -> None:
+def test_a_cut_off_bag_is_refused(tmp_path: Path, plugin: StoragePlugin) -> None:
     folder = write_with_rosbags(tmp_path / "drive", plugin, CompressionMode.NONE, count=30)
     [file] = [p for p in folder.iterdir() if p.suffix in (".mcap", ".db3")]
     whole = file.read_bytes()
@@ -256,7 +256,7 @@ def test_a_bag_that_is_cut_off(tmp_path: Path, plugin: StoragePlugin) -> None:
             assert f"repair it with {command}" in sentence
 
 
-def test_a_bag_whose_file_is_missing(tmp_path: Path) -> None:
+def test_a_bag_with_a_missing_file_is_refused(tmp_path: Path) -> None:
     folder = write_drive(tmp_path / "drive")
     (folder / "drive.mcap").unlink()
     assert "missing" in error_of(folder)
@@ -264,7 +264,7 @@ def test_a_bag_whose_file_is_missing(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_no_damage_to_a_bag_does_worse_than_bag_error(
+def test_any_damage_to_a_bag_raises_bag_error_or_is_read(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "damage"
@@ -283,7 +283,7 @@ def test_no_damage_to_a_bag_does_worse_than_bag_error(
         assert all(isinstance(frame, Frame | BadFrame) for _, _, frame in read_camera_frames(bag))
 
 
-def test_a_bag_without_messages_or_cameras(tmp_path: Path) -> None:
+def test_a_bag_without_messages_or_cameras_is_refused(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "empty.mcap") as out:
         out.add_topic("/front/image_raw", IMAGE)
     assert "holds none" in error_of(tmp_path / "empty.mcap")
@@ -299,7 +299,7 @@ def test_a_bag_without_messages_or_cameras(tmp_path: Path) -> None:
     assert "/front/image_raw, /left/image_raw" in error_of(tmp_path / "drive.mcap", rear="/rear/image_raw")
 
 
-# --- what is wrong with writing ---
+# --- failures of writing ---
 
 
 @pytest.mark.parametrize("name", ["new/deep/out.mcap", "new/deep/out", "out.mcap"])
@@ -315,7 +315,7 @@ def test_an_exception_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_bag_is_replaced_only_on_request_and_only_when_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_an_existing_bag_is_replaced_only_on_request_and_by_a_complete_bag(tmp_path: Path) -> None:
     path = write_drive(tmp_path / "out.mcap")
     before = path.read_bytes()
     with pytest.raises(BagError, match="exists"):
@@ -331,7 +331,7 @@ def test_an_existing_bag_is_replaced_only_on_request_and_only_when_the_new_one_i
         BagWriter(folder, overwrite=True)
 
 
-def test_names_that_cannot_be_written(tmp_path: Path) -> None:
+def test_names_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BagError, match="without suffix"):
         BagWriter(tmp_path / "out.db3")
     (tmp_path / "file").touch()
@@ -340,7 +340,7 @@ def test_names_that_cannot_be_written(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     device = Path("/dev/full")
     if not device.exists():
         pytest.skip("needs /dev/full, a disk that is always full")
@@ -381,7 +381,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         ("/images/front/compressed", "images_front"),
     ],
 )
-def test_a_camera_is_what_stands_before_image(topic: str, camera: str) -> None:
+def test_the_camera_name_is_the_part_before_image(topic: str, camera: str) -> None:
     kind = COMPRESSED if topic.endswith("compressed") else IMAGE
     assert choose_cameras([BagTopic(topic, kind, 1)], {}) == {camera: topic}
 
@@ -404,20 +404,20 @@ def test_one_topic_is_chosen_for_each_camera() -> None:
     assert choose_cameras(topics, wanted) == wanted
 
 
-def test_cameras_whose_names_follow_the_word_image_are_not_one() -> None:
+def test_cameras_named_after_the_word_image_stay_separate() -> None:
     names = ["/image_front", "/image_rear", "/image_rear/compressed", "/pair/image_left", "/pair/image_rect_right"]
     topics = [BagTopic(name, COMPRESSED if name.endswith("compressed") else IMAGE, 3) for name in names]
     expected = {"front": names[0], "rear": names[1], "pair_left": names[3], "pair_right": names[4]}
     assert choose_cameras(topics, {}) == expected
 
 
-def test_two_cameras_of_one_name_stay_two() -> None:
+def test_two_cameras_with_one_name_get_different_names() -> None:
     topics = [BagTopic("/a/b/image", IMAGE, 1), BagTopic("/a_b/image", IMAGE, 1)]
     assert choose_cameras(topics, {}) == {"a_b": "/a/b/image", "a_b_2": "/a_b/image"}
 
 
 @given(st.lists(st.text("abZ019_-/", min_size=1, max_size=8), min_size=1, max_size=4, unique=True))
-def test_whatever_topics_are_called_their_cameras_have_names_that_the_node_takes(parts: list[str]) -> None:
+def test_any_topic_gives_a_camera_name_that_the_node_accepts(parts: list[str]) -> None:
     topics = [BagTopic(f"/{part}/image_raw", IMAGE, 1) for part in parts]
     cameras = choose_cameras(topics, {})
     assert sorted(cameras.values()) == sorted(topic.name for topic in topics)
@@ -439,8 +439,8 @@ def test_camera_info_is_the_sibling_of_the_image() -> None:
     assert camera_info_topic("/pair/image_left") == "/pair/camera_info"
 
 
-def test_what_we_write_is_what_ros2_bag_of_humble_reads(tmp_path: Path) -> None:
-    """It takes `offered_qos_profiles` for a text, and the values in it for numbers; later ones read that too."""
+def test_ros2_bag_of_humble_can_read_our_qos(tmp_path: Path) -> None:
+    """Humble expects `offered_qos_profiles` to be a text with numbers in it. Later distributions can read that too."""
     write_small_bag(tmp_path / "folder")
     metadata = yaml.safe_load((tmp_path / "folder" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
     assert metadata["version"] <= 8

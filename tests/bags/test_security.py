@@ -1,4 +1,4 @@
-"""Bags that mean harm: they become no larger than they may, and lead nowhere outside their folder."""
+"""Tests malicious bags: they stay within the size limits and cannot open files outside their folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CODECS = {"zstd": (zstd.compress, zstd_within), "lz4": (lz4_compress, lz4_within
 
 
 def write_compressed(path: Path, mode: CompressionMode, data: bytes = b"") -> Path:
-    """A folder with one camera message: a small picture, or `data` as it is."""
+    """Write a folder with one camera message: a small picture, or the bytes `data`."""
     writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(mode, CompressionFormat.ZSTD)
     kind = "sensor_msgs/msg/Image"
@@ -57,7 +57,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("codec", list(CODECS))
-def test_a_bomb_takes_no_more_memory_than_its_limit(codec: str) -> None:
+def test_a_decompression_bomb_stays_within_the_memory_limit(codec: str) -> None:
     compress, within = CODECS[codec]
     bomb = compress(bytes(BOMB_BYTES))
     assert len(bomb) < MIB
@@ -70,20 +70,20 @@ def test_a_bomb_takes_no_more_memory_than_its_limit(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", list(CODECS))
-def test_sound_data_comes_back_and_damaged_data_does_not(codec: str) -> None:
+def test_intact_data_is_decompressed_and_damaged_data_refused(codec: str) -> None:
     compress, within = CODECS[codec]
     text = b"all of it" * 1000
     frames = compress(text) + compress(text)
     assert within(frames, 2 * len(text)) == 2 * text
     assert within(b"", 0) == b""
     for damaged in (frames[:-3], frames + b"?", b"no frame", compress(text)[:-1]):
-        with pytest.raises(ValueError):  # noqa: PT011  # what it says is the codec's
+        with pytest.raises(ValueError):  # noqa: PT011  # the codec writes the text
             within(damaged, 2 * len(text))
     with pytest.raises(ValueError, match="at most"):
         within(frames, 2 * len(text) - 1)
 
 
-def test_a_chunk_that_is_larger_than_it_says_is_refused(tmp_path: Path) -> None:
+def test_a_chunk_larger_than_its_declared_size_is_refused(tmp_path: Path) -> None:
     zeros = b"\x00\x01\x00\x00" + bytes(BOMB_BYTES)
     folder = write_compressed(tmp_path / "drive", CompressionMode.STORAGE, zeros)
     [file] = folder.glob("*.mcap")
@@ -98,13 +98,13 @@ def test_a_chunk_that_is_larger_than_it_says_is_refused(tmp_path: Path) -> None:
     file.write_bytes(content.replace(claim, struct.pack("<Q", 1000)))
 
     def read() -> None:
-        with pytest.raises(BagError, match=r"to be a sound bag, got: expected at most 1000 bytes"):
+        with pytest.raises(BagError, match=r"to be an undamaged bag, got: expected at most 1000 bytes"):
             read_all(file)
 
     assert peak_bytes(read) < 16 * MIB
 
 
-def test_a_chunk_that_says_to_be_huge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_with_a_huge_declared_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_small_bag(tmp_path / "drive.mcap", ("front",), 2)
     assert read_all(file) > 0
     monkeypatch.setattr(mcap_records, "MAX_CHUNK_BYTES", 1000)
@@ -112,7 +112,7 @@ def test_a_chunk_that_says_to_be_huge_is_refused(tmp_path: Path, monkeypatch: py
         read_all(file)
 
 
-def test_a_message_that_becomes_huge_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_is_huge_after_decompression_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_compressed(tmp_path / "drive", CompressionMode.MESSAGE, bytes(BOMB_BYTES))
     monkeypatch.setattr(message_types, "MAX_MESSAGE_BYTES", MIB)
 

@@ -1,4 +1,4 @@
-"""Bags of several files: merged by time where they overlap, one after the other where the clock was set back."""
+"""Tests bags of several files: overlapping files are merged by time, others are read one after the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ros_kd_perception.replay import main
 
 
 def tenths(camera: str, start_s: float = 0) -> list[tuple[str, float]]:
-    """Ten images, one in a tenth of a second."""
+    """Write ten images, a tenth of a second apart."""
     return [(camera, round(start_s + k / 10, 2)) for k in range(10)]
 
 
@@ -27,7 +27,7 @@ def write_files(folder: Path, **files: list[tuple[str, float]]) -> Path:
 
 
 def read(bag: Path, start_s: float | None = None) -> list[tuple[str, float]]:
-    """Camera and time of each image in the order of reading."""
+    """Return camera and time of each image in reading order."""
     start_ns = None if start_s is None else START_NS + round(start_s * 1e9)
     with BagReader(bag) as reader:
         names = {topic: camera for camera, topic in reader.cameras.items()}
@@ -35,7 +35,7 @@ def read(bag: Path, start_s: float | None = None) -> list[tuple[str, float]]:
         return [(names[image.topic], (image.log_time_ns - START_NS) / 1e9) for image in found]
 
 
-def test_files_of_one_camera_each_are_merged(tmp_path: Path) -> None:
+def test_files_with_one_camera_each_are_merged(tmp_path: Path) -> None:
     front, left = tenths("front"), tenths("left", 0.05)
     bag = write_files(tmp_path / "drive", front=front, left=left)
     assert read(bag) == sorted(front + left, key=lambda image: image[1])
@@ -55,7 +55,7 @@ def test_files_of_a_split_recording_may_overlap_by_some_messages(tmp_path: Path)
     assert read(bag) == [*sorted(first + second), *third]
 
 
-def test_a_file_is_opened_when_its_first_message_may_be_due() -> None:
+def test_a_file_is_opened_only_when_its_first_message_may_be_next() -> None:
     opened: list[int] = []
 
     def part(number: int) -> Part[RawMessage]:
@@ -71,13 +71,13 @@ def test_a_file_is_opened_when_its_first_message_may_be_due() -> None:
 
 
 @pytest.mark.parametrize("start_s", [None, 0.45, 0.5])
-def test_where_the_clock_was_set_back_the_files_keep_their_order(start_s: float | None, tmp_path: Path) -> None:
+def test_files_keep_their_order_if_the_clock_was_set_back(start_s: float | None, tmp_path: Path) -> None:
     first, second = tenths("front"), tenths("front", -3600)
     bag = write_files(tmp_path / "drive", drive_0=first, drive_1=second)
     assert read(bag, start_s) == [image for image in first if image[1] >= (start_s or 0)] + second
 
 
-def test_the_last_image_is_found_whatever_was_recorded_behind_it(tmp_path: Path) -> None:
+def test_the_last_image_is_found_before_a_long_recording_without_images(tmp_path: Path) -> None:
     bag = write_timed_bag(tmp_path / "drive.mcap", tenths("front"), recorder_s=500)
     with BagReader(bag) as reader:
         assert reader.last_image_ns == START_NS + 900_000_000

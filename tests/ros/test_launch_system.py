@@ -231,7 +231,7 @@ def test_a_recording_that_cannot_be_written_ends_the_replay(
     assert status == 1
     assert "record_perception-2 failed with status 2" in replay.said
     assert "Caught exception" not in replay.said
-    assert "expected a name for the new bag that is free" in replay.said
+    assert "expected a free name for the new bag" in replay.said
     assert "played" not in replay.said
     assert taken.read_text() == "precious"
 
