@@ -96,7 +96,7 @@ $(VENV)/.created:
 
 $(VENV)/.demo-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
 	@echo 'Installing the packages of the demo into $(VENV), about half a minute from a warm cache ...'
-	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros]'
+	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros,report]'
 	@touch $@
 
 $(VENV)/.messages-built: $(VENV)/.demo-installed $(MESSAGES)
@@ -107,7 +107,7 @@ $(VENV)/.test-installed: $(VENV)/.demo-installed
 	@echo 'Installing the packages of training and the tests, including torch, into $(VENV) ...'
 	@[ -z '$(TORCH_INDEX)' ] || $(PIP) install --no-compile --retries 0 -c constraints.txt -i '$(TORCH_INDEX)' torch 2>/dev/null \
 		|| echo 'Found no torch at $(TORCH_INDEX); using the default index.'
-	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros,training,test]'
+	@$(PIP) install --no-compile -c constraints.txt -e '.[cpu,bag,ros,report,training,test]'
 	@touch $@
 
 $(VENV)/.docs-installed: $(VENV)/.created setup.py setup.cfg constraints.txt

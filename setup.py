@@ -98,6 +98,8 @@ EXTRAS = {
     # PyAV brings an H.264 encoder, which OpenCV's wheels do not; without it overlay videos play in no browser.
     "bag": ["PyYAML>=5.4", "av>=12", "rosbags==0.11.9", "tqdm>=4.60"],
     "ros": [f"{wheel}; {ROS_WHEEL_PLATFORM}" for wheel in ROS_WHEELS],
+    # The plots of the demo's report and of the benchmarks.
+    "report": ["matplotlib>=3.5"],
     "training": [
         "PyYAML==6.0.3",
         "faster-coco-eval==1.8.0",

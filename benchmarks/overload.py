@@ -35,7 +35,6 @@ INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
 DIAGNOSTICS_PERIOD_S = 0.5
 START_TIMEOUT_S = 120.0
 FIRST_RATE_HZ = 1.0
-COLORS = ("#2f6fde", "#d9622b", "#2c9c5a", "#a44fc4", "#c9a227", "#1aa3a3", "#c43d5a", "#6b7280")
 
 
 def main() -> int:
@@ -292,41 +291,29 @@ def rate_series(samples: Sequence[dict[str, Any]], camera: str) -> dict[str, lis
 
 
 def drawing(result: dict[str, Any]) -> str:
-    """Ages, rates and memory over time, one under the other, as an SVG that needs no style sheet."""
-    from ros_kd_perception.drawing.plots import Series, lines, scatter
+    """Ages, rates and memory over time, one under the other, as SVG."""
+    from ros_kd_perception.drawing.plots import Series, document_svg, lines, scatter
 
     data = result["series"]
-    color = dict(zip(data["ages"], COLORS * 2, strict=False))
-    received = [Series(c, "#b6bcc6", data["rates"][c]["received"]) for c in data["rates"]]
-    published = [Series(c, color[c], data["rates"][c]["published"]) for c in data["rates"]]
-    plots = {
-        f"Age of results at publish; a turn of the cameras is {result['turn_ms']:.0f} ms": scatter(
-            [Series(c, color[c], points) for c, points in data["ages"].items()], "seconds", "age (ms)", {}
-        ),
-        "Images a second of each camera: sent to the node (grey), published (colours)": lines(
-            [*received, *published], "seconds", "images/s"
-        ),
-        "Memory of the node": lines([Series("rss", COLORS[0], data["rss_mib"])], "seconds", "RSS (MiB)"),
-    }
-    return stacked(plots, "".join(f'<tspan fill="{color[c]}" dx="12">{c}</tspan>' for c in data["ages"]))
+    color = {camera: f"C{index}" for index, camera in enumerate(data["ages"])}
+    ages = [Series(camera, color[camera], points) for camera, points in data["ages"].items()]
+    received = [Series(camera, "silver", rates["received"]) for camera, rates in data["rates"].items()]
+    published = [Series(camera, color[camera], rates["published"]) for camera, rates in data["rates"].items()]
 
+    def draw_ages(axes: Any) -> None:
+        scatter(axes, ages, "seconds", "age (ms)", {})
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncol=len(ages), frameon=False)
 
-def stacked(plots: dict[str, str], legend: str = "") -> str:
-    """Plots by title, one under the other, as an SVG that needs no style sheet; the legend is SVG too."""
-    from ros_kd_perception.drawing.plots import HEIGHT, WIDTH
-
-    title_px, parts, top = 26, [f'<text class="label" x="{WIDTH - 40}" y="18" text-anchor="end">{legend}</text>'], 0
-    for title, plot in plots.items():
-        parts.append(f'<text class="title" x="10" y="{top + 18}">{title}</text>')
-        parts.append(plot.replace("<svg ", f'<svg x="0" y="{top + title_px}" width="{WIDTH}" height="{HEIGHT}" ', 1))
-        top += title_px + HEIGHT
-    style = (
-        "text{font-family:sans-serif;fill:#374151}.title{font-size:15px;font-weight:600}.tick{font-size:11px}"
-        ".label{font-size:12px}.grid{stroke:#e5e7eb;fill:none}.axis{stroke:#6b7280;fill:none}"
-    )
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}" xmlns="http://www.w3.org/2000/svg">'
-        f'<style>{style}</style><rect width="{WIDTH}" height="{top}" fill="#fff"/>{"".join(parts)}</svg>\n'
+    return document_svg(
+        {
+            f"Age of results at publish; a turn of the cameras is {result['turn_ms']:.0f} ms": draw_ages,
+            "Images a second of each camera: sent to the node (grey), published (colours)": lambda axes: lines(
+                axes, [*received, *published], "seconds", "images/s"
+            ),
+            "Memory of the node": lambda axes: lines(
+                axes, [Series("rss", "C0", data["rss_mib"])], "seconds", "RSS (MiB)"
+            ),
+        }
     )
 
 

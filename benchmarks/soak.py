@@ -28,14 +28,12 @@ from typing import Any
 import numpy as np
 from device_option import add_device_option
 from overload import (
-    COLORS,
     INSIDE,
     ROOT,
     Observer,
     node_command,
     publish_images,
     run_on_own_graph,
-    stacked,
     wait_for_the_start,
     write,
 )
@@ -212,22 +210,22 @@ def summary(
 
 
 def drawing(result: dict[str, Any]) -> str:
-    """Memory and open files of the node over the whole run, the start of it included."""
-    from ros_kd_perception.drawing.plots import Series, lines
+    """Memory and open files of the node over the whole run, the start of it included, as SVG."""
+    from ros_kd_perception.drawing.plots import Series, document_svg, lines
 
     samples = result["series"]
     width = -(-len(samples) // MAX_POINTS)
     parts = [samples[first : first + width] for first in range(0, len(samples), width)]
 
-    def series(key: str, color: str) -> list[Series]:
-        return [Series(key, color, [(part[0]["at_s"] / 60, max(s[key] for s in part)) for part in parts])]
+    def draw(key: str, color: str, y_label: str) -> Any:
+        points = [(part[0]["at_s"] / 60, max(sample[key] for sample in part)) for part in parts]
+        return lambda axes: lines(axes, [Series(key, color, points)], "minutes", y_label)
 
-    restarts = f"{result['restarts']} camera restarts"
-    return stacked(
+    return document_svg(
         {
-            f"Memory that the node allocated, {restarts}": lines(series("own_mib", COLORS[0]), "minutes", "MiB"),
-            "With what it shares with the middleware": lines(series("rss_mib", COLORS[1]), "minutes", "RSS (MiB)"),
-            "Open files": lines(series("files", COLORS[2]), "minutes", "files"),
+            f"Memory that the node allocated, {result['restarts']} camera restarts": draw("own_mib", "C0", "MiB"),
+            "With what it shares with the middleware": draw("rss_mib", "C1", "RSS (MiB)"),
+            "Open files": draw("files", "C2", "files"),
         }
     )
 

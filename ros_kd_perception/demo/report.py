@@ -15,7 +15,7 @@ from ros_kd_perception.demo.drive_moments import Drive, Picture, choose_highligh
 from ros_kd_perception.demo.drive_pictures import FrameKey
 from ros_kd_perception.demo.drive_summary import REASONS
 from ros_kd_perception.demo.recorded_results import RecordedResult
-from ros_kd_perception.drawing import plots as svg_plots
+from ros_kd_perception.drawing import plots
 from ros_kd_perception.drawing.plots import Series
 from ros_kd_perception.model.contract import ClassInfo
 
@@ -47,7 +47,7 @@ def render_report(drive: Drive, jpegs: Mapping[FrameKey, bytes], hero_jpeg: byte
         table=_table(drive.summary),
         moments=_figures(choose_moments(drive), jpegs),
         highlights=_figures(choose_highlights(drive), jpegs),
-        class_legend=_legend((info.name, _css(info)) for info in classes),
+        class_legend=_legend((info.name, _hex(info)) for info in classes),
         camera_legend=_legend((camera, _series_color(index)) for index, camera in enumerate(drive.cameras)),
         drop_legend=_legend([("no result", "var(--bad)")]) if drive.summary["dropped"] else "",
         box_legend=_legend(
@@ -127,9 +127,12 @@ def _latency_plot(drive: Drive) -> str:
             for frame in drive.frames
             if frame.camera == camera and frame.latency_ms is not None
         ]
-        series.append(Series(camera, _series_color(index), points))
+        series.append(Series(camera, f"C{index % _SERIES_COLORS}", points))
     missing = [drive.seconds(frame) for frame in drive.frames if frame.latency_ms is None]
-    return svg_plots.scatter(series, "seconds of the drive", "latency, ms", {"no result": missing} if missing else {})
+    events = {"no result": missing} if missing else {}
+    return plots.page_svg(
+        lambda axes: plots.scatter(axes, series, "seconds of the drive", "latency, ms", events), "latency over time"
+    )
 
 
 def _histogram(drive: Drive) -> str:
@@ -137,7 +140,9 @@ def _histogram(drive: Drive) -> str:
     if not latencies_ms:
         return "<p>No frame was perceived.</p>"
     percentiles = {name: drive.summary["latency_ms"][name] for name in ("p50", "p95", "p99")}
-    return svg_plots.histogram(latencies_ms, percentiles, "latency, ms")
+    return plots.page_svg(
+        lambda axes: plots.histogram(axes, latencies_ms, percentiles, "latency, ms"), "histogram of the latency"
+    )
 
 
 def _rate_plot(drive: Drive) -> str:
@@ -155,8 +160,11 @@ def _rate_plot(drive: Drive) -> str:
         )
         rates = [float(np.count_nonzero((done_s > t - window_s) & (done_s <= t)) / window_s) for t in times_s]
         points = list(zip(times_s.tolist(), rates, strict=True))
-        series.append(Series(camera, _series_color(index), points))
-    return svg_plots.lines(series, "seconds of the drive", f"results/s, over {window_s:.1f} s")
+        series.append(Series(camera, f"C{index % _SERIES_COLORS}", points))
+    y_label = f"results/s, over {window_s:.1f} s"
+    return plots.page_svg(
+        lambda axes: plots.lines(axes, series, "seconds of the drive", y_label), "results each second over time"
+    )
 
 
 def _drops_plot(summary: Mapping[str, Any]) -> str:
@@ -165,7 +173,9 @@ def _drops_plot(summary: Mapping[str, Any]) -> str:
     meanings = "".join(
         f"<dt>{escape(reason)}</dt><dd>{escape(REASONS.get(reason, reason))}</dd>" for reason in summary["dropped"]
     )
-    return f"{svg_plots.bars(summary['dropped'])}<dl>{meanings}</dl>"
+    height_px = 20 + 30 * len(summary["dropped"])
+    bars = plots.page_svg(lambda axes: plots.bars(axes, summary["dropped"]), "frames by reason", height_px)
+    return f"{bars}<dl>{meanings}</dl>"
 
 
 def _shares_plot(drive: Drive) -> str:
@@ -176,7 +186,8 @@ def _shares_plot(drive: Drive) -> str:
         pixels = sum((r.pixels_by_class for r in drive.results.values() if r.camera == camera), np.zeros(256, np.int64))
         total = max(int(pixels.sum()), 1)
         rows[camera] = {info.name: float(pixels[info.id] / total) for info in (*classes, unlabeled)}
-    return svg_plots.shares(rows, {info.name: _css(info) for info in (*classes, unlabeled)})
+    colors = {info.name: _hex(info) for info in (*classes, unlabeled)}
+    return plots.page_svg(lambda axes: plots.shares(axes, rows, colors), "shares of classes", 20 + 42 * len(rows))
 
 
 def _boxes_plot(drive: Drive) -> str:
@@ -191,16 +202,18 @@ def _boxes_plot(drive: Drive) -> str:
             (second + 0.5, float(np.mean([np.count_nonzero(r.detections.labels == info.id) for r in results])))
             for second, results in sorted(windows.items())
         ]
-        series.append(Series(info.name, _series_color(index), points))
-    return svg_plots.lines(series, "seconds of the drive", "boxes in a frame")
+        series.append(Series(info.name, f"C{index % _SERIES_COLORS}", points))
+    return plots.page_svg(
+        lambda axes: plots.lines(axes, series, "seconds of the drive", "boxes in a frame"), "boxes over time"
+    )
 
 
 def _series_color(index: int) -> str:
     return f"var(--series-{index % _SERIES_COLORS})"
 
 
-def _css(info: ClassInfo) -> str:
-    return "rgb({} {} {})".format(*info.color_rgb)
+def _hex(info: ClassInfo) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*info.color_rgb)
 
 
 def _data_url(jpeg: bytes) -> str:

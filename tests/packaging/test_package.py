@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 ROSDEP_KEYS = {
     **dict.fromkeys(("backports", "compression", "lz4"), "python3-rosbags-pip"),  # rosbags brings its decompressors
     "cv2": "python3-opencv",
+    "matplotlib": "python3-matplotlib",
     "numpy": "python3-numpy",
     "onnxruntime": "python3-onnxruntime-pip",
     "rosbags": "python3-rosbags-pip",
@@ -110,6 +111,7 @@ def test_extras(metadata: email.message.Message) -> None:
         "gpu",
         "bag",
         "ros",
+        "report",
         "training",
         "test",
         "docs",
