@@ -20,7 +20,6 @@ from training.compare.statistics import difference, spread
 from training.data.readers.rendered import RenderedSource
 from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledSource
-from training.errors import RecipeError
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 
