@@ -36,6 +36,8 @@ RUNTIME_USERS = {"model.execution_provider", "model.session"}
 BAG_MODULES = {"bags.message_types", "bags.writer"}
 # What simplejpeg complains of is judged in the modules above it.
 JPEG_MODULE = "images.jpeg_decoder"
+# Matplotlib loads Pillow and is not on a vehicle; only the report of the demo is drawn with it.
+PLOTS_MODULE = "drawing.plots"
 # Rooms from the ground floor up. A room may import rooms of the floors below it, and nothing else of the house.
 FLOORS = {
     PACKAGE: (
@@ -135,6 +137,8 @@ def test_libraries_stay_where_they_belong(path: Path) -> None:
         assert "onnxruntime" not in found
     if name != f"{PACKAGE}.{JPEG_MODULE}":
         assert "simplejpeg" not in found
+    if name != f"{PACKAGE}.{PLOTS_MODULE}":
+        assert "matplotlib" not in found
     if name.removeprefix(f"{PACKAGE}.") not in RUNTIME_USERS:
         assert f"{PACKAGE}.{RUNTIME_MODULE}" not in GRAPH[name]
 
@@ -184,14 +188,25 @@ def test_no_import_cycles(module: str) -> None:
         assert module not in reached_from(imported), f"{module} and {imported} import each other"
 
 
+def draws_plots(module: str) -> bool:
+    return f"{PACKAGE}.{PLOTS_MODULE}" in reached_from(module)
+
+
+def test_only_the_demo_draws_plots() -> None:
+    drawing = {name for name in GRAPH if draws_plots(name) and not name.startswith(f"{PACKAGE}.demo")}
+
+    assert drawing == {f"{PACKAGE}.{PLOTS_MODULE}"}
+
+
 def test_everything_but_ros_imports_without_ros_and_training() -> None:
-    modules = [name for name in GRAPH if not name.startswith(f"{PACKAGE}.ros.") and name != f"{PACKAGE}.ros"]
+    modules = [name for name in GRAPH if name.split(".")[1:2] != ["ros"] and not draws_plots(name)]
 
     import_in_fresh_interpreter(modules, TRAINING_LIBRARIES | ROS_LIBRARIES | {"training"})
 
 
 def test_what_leads_to_no_model_and_no_bag_imports_without_their_libraries() -> None:
     heavy = {f"{PACKAGE}.{name}" for name in {RUNTIME_MODULE, *BAG_MODULES}}
+    heavy.add(f"{PACKAGE}.{PLOTS_MODULE}")
     modules = [name for name in GRAPH if not reached_from(name) & heavy and not name.startswith(f"{PACKAGE}.ros")]
 
     assert f"{PACKAGE}.images.message" in modules
