@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from training.config.distillation import DistillationRecipe
 from training.config.loading import load_settings, parse_settings
 from training.config.names import FOLDER_NAME_RULE, is_folder_name
 from training.config.network_input import check_input_size
@@ -22,6 +21,7 @@ from training.config.sections import AugmentationRecipe, BackboneRecipe, LossRec
 from training.config.settings import PathText, Settings
 from training.config.yaml_text import read_yaml
 from training.data.readers.registry import BY_KIND, AnySource
+from training.distillation.settings import DistillationRecipe
 from training.errors import RecipeError
 
 STRIDE_PX = 32  # the coarsest stride of the network

@@ -1,4 +1,4 @@
-"""What one process finds and what two find together, for tests of training; and every term that a teacher may have."""
+"""What one process finds and what two find together, for tests of training."""
 
 from __future__ import annotations
 
@@ -8,14 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from checkout import ROOT
-
-EVERY_TERM = """[{kind: temperature_kl}, {kind: temperature_kl, labeled_only: true},
-  {kind: logit_mse, labeled_only: true}, {kind: dist}, {kind: dist, labeled_only: true},
-  {kind: standardized_kl, labeled_only: true}, {kind: decoupled_kl}, {kind: hint, at: p4},
-  {kind: attention_transfer, at: p3}, {kind: channel_wise, at: logits}, {kind: channel_wise, at: p4},
-  {kind: pearson, at: p3}, {kind: pairwise_affinity, at: p4, grid: 4}, {kind: distance_relation, at: p4},
-  {kind: angle_relation, at: p4}, {kind: cross_image_relation, at: p4, grid: 4}, {kind: soft_classification},
-  {kind: weighted_box_iou}, {kind: foreground_imitation, at: p3}]"""
 
 
 def by_one_and_by_two(script: str, folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,93 +1,147 @@
 """Losses between feature maps of student and teacher, position by position or channel by channel.
 
-All take features [N, C, H, W] in any float type. The caller has brought both to one height and width and, where the
-channels are compared one by one, projected the student's to the teacher's number by a 1x1 adapter. All return a float32
-scalar, 0 with zero gradients for a batch without frames, and send gradients to the student alone.
+Where channels are compared one by one, a 1x1 convolution first brings the student's features to the teacher's number of
+channels. This adapter is trained with the student and is not exported. Every loss is 0 with zero gradients for a batch
+without frames, and sends gradients to the student only. In the formulas s and t are features of student and teacher.
 """
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn import functional
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from training.distillation.loss_math import comparable, divergence, in_float32, mean, pearson_distance, positive
+from training.distillation.base import Comparison, DistillationTerm, FeaturePlace, Temperature, Weight
+from training.distillation.lazy import functional, loss_math
 
-SMALLEST_ATTENTION = 1e-6  # length of an attention map; what is shorter comes from a layer that is silent
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from training.networks.student import StudentOutputs
+
+SMALLEST_ATTENTION = 1e-6  # length of an attention map; a shorter one comes from a layer that is silent
 
 
-@in_float32
-def hint(student: Tensor, teacher: Tensor) -> Tensor:
-    """(s - t)^2 (Romero et al., FitNets: Hints for Thin Deep Nets, 2015; without its half).
+class FeatureTerm(DistillationTerm):
+    """Compares the features of one place.
 
-    Mean over frames, channels and positions.
+    Attributes:
+        uses_adapter: Whether an adapter brings the student's features to the teacher's number of channels.
+    """
+
+    uses_adapter: ClassVar[bool] = True
+
+    at: FeaturePlace
+    """Where the features come from: p3, p4 and p5 are the pyramid's, of strides 8, 16 and 32; segmentation is the
+    segmentation head's, of stride 4."""
+    weight: Weight = 1.0
+
+    @abstractmethod
+    def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of two feature maps, float32 [N, C, H, W]."""
+
+    @property
+    def adapted_place(self) -> str | None:
+        """See `DistillationTerm.adapted_place`."""
+        return self.at if self.uses_adapter else None
+
+    def compare(self, seen: Comparison, adapter: nn.Module | None) -> Tensor:
+        """Compare the features of the place `at`, the student's after the adapter if there is one."""
+        student, teacher = features_at(seen.student, self.at), features_at(seen.teacher, self.at)
+        return self(adapter(student) if adapter else student, teacher)
+
+
+class Hint(FeatureTerm):
+    """The features themselves (Romero et al., FitNets: Hints for Thin Deep Nets, 2015).
+
+    (s - t)^2, without the half of the paper; mean over frames, channels and positions.
+
+        - {kind: hint, at: p4}
+    """
+
+    kind: Literal["hint"] = "hint"
+
+    def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """See the class."""
+        return loss_math.mean((student - teacher).square())
+
+
+class AttentionTransfer(FeatureTerm):
+    """Where the features are strong (Zagoruyko and Komodakis, Paying More Attention to Attention, 2017).
+
+    |a(s) / |a(s)| - a(t) / |a(t)||^2 with the attention map a(f) = mean of f^2 over channels, without beta / 2.
+    Summed over positions, mean over frames, 0..2. The authors' code takes the mean over positions, H W times less. The
+    numbers of channels may differ, so there is no adapter.
+
+        - {kind: attention_transfer, at: p3}
+    """
+
+    uses_adapter = False
+    may_differ = "C"
+
+    kind: Literal["attention_transfer"] = "attention_transfer"
+
+    def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """See the class."""
+        return loss_math.mean((_attention(student) - _attention(teacher)).square().sum(dim=1))
+
+
+class ChannelWise(FeatureTerm):
+    """Where each channel is strong (CWD; Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, 2021).
+
+    T^2 / C sum over channels of KL(softmax(t / T) || softmax(s / T)), each softmax over the H W positions of one
+    channel. Summed over positions, mean over channels and frames. The student learns where each channel responds, not
+    how much.
+
+        - {kind: channel_wise, at: logits, weight: 3.0}
+    """
+
+    kind: Literal["channel_wise"] = "channel_wise"
+    at: Literal["p3", "p4", "p5", "segmentation", "logits"]  # type: ignore[assignment]  # one place more
+    """Where the features come from, see `hint`; logits are the class logits of the segmentation, without an adapter."""
+    temperature: Temperature = 4.0
+    """T, divides the features."""
+
+    @property
+    def adapted_place(self) -> str | None:
+        """See `DistillationTerm.adapted_place`."""
+        return None if self.at == "logits" else self.at
+
+    def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """See the class."""
+        student, teacher = student.flatten(2) / self.temperature, teacher.flatten(2) / self.temperature
+        return self.temperature**2 * loss_math.mean(loss_math.divergence(student, teacher))
+
+
+class Pearson(FeatureTerm):
+    """Features up to the scale of each channel (PKD; Cao et al., PKD: General Distillation Framework for Object
+    Detectors via Pearson Correlation Coefficient, 2022).
+
+    1 - r of each channel, equal to half the mean squared difference of features standardised by channel. r is Pearson's
+    correlation over the positions of all frames of the batch; mean over channels, 0..2. Channels in which the teacher
+    does not vary (standard deviation below 1e-4) are left out.
+
+        - {kind: pearson, at: p4}
+    """
+
+    kind: Literal["pearson"] = "pearson"
+
+    def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """See the class."""
+        student, teacher = student.transpose(0, 1).flatten(1), teacher.transpose(0, 1).flatten(1)
+        return loss_math.pearson_distance(student, teacher, dealt_out="columns")
+
+
+def features_at(outputs: StudentOutputs, place: str) -> Tensor:
+    """Return the features of a place, float [N, C, H / stride, W / stride].
 
     Args:
-        student: features s [N, C, H, W], adapted to the teacher's channels.
-        teacher: features t, likewise.
-
-    Raises:
-        ValueError: for shapes that differ.
+        outputs: The outputs of a network.
+        place: A `FeaturePlace`, or `logits` for the class logits of the segmentation.
     """
-    student, teacher = comparable(student, teacher, "NCHW")
-    return mean((student - teacher).square())
-
-
-@in_float32
-def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
-    """|a(s) / |a(s)| - a(t) / |a(t)||^2 with the attention map a(f) = mean of f^2 over channels (Zagoruyko and
-    Komodakis, Paying More Attention to Attention, 2017; squared, without beta / 2).
-
-    Summed over positions, mean over frames, 0..2. The authors' code takes the mean over positions, H W times less.
-
-    Args:
-        student: features s [N, C, H, W] of any number of channels, no adapter needed.
-        teacher: features t, of the same N, H and W.
-
-    Raises:
-        ValueError: for shapes that differ in more than channels.
-    """
-    student, teacher = comparable(student, teacher, "NCHW", may_differ="C")
-    return mean((_attention(student) - _attention(teacher)).square().sum(dim=1))
-
-
-@in_float32
-def channel_wise(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 / C sum over channels of KL(softmax(t / T) || softmax(s / T)), each softmax over the H W positions of one
-    channel (CWD; Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, 2021).
-
-    Summed over positions, mean over channels and frames. It tells the student where each channel answers, not how much.
-
-    Args:
-        student: features, or logits, s [N, C, H, W], adapted to the teacher's channels.
-        teacher: features, or logits, t, likewise.
-        temperature: T, above 0.
-
-    Raises:
-        ValueError: for shapes that differ, or a temperature that is not above 0.
-    """
-    student, teacher = comparable(student, teacher, "NCHW")
-    student = student.flatten(2) / positive(temperature, "temperature")
-    return temperature**2 * mean(divergence(student, teacher.flatten(2) / temperature))
-
-
-@in_float32
-def pearson(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 - r of each channel (PKD; Cao et al., PKD: General Distillation Framework for Object Detectors via Pearson
-    Correlation Coefficient, 2022), equal to half the mean squared difference of features standardised by channel.
-
-    r is Pearson's correlation over the positions of all frames of the batch; mean over channels, 0..2. Channels in
-    which the teacher does not vary (standard deviation below 1e-4) are left out.
-
-    Args:
-        student: features s [N, C, H, W], adapted to the teacher's channels.
-        teacher: features t, likewise.
-
-    Raises:
-        ValueError: for shapes that differ.
-    """
-    student, teacher = comparable(student, teacher, "NCHW")
-    student, teacher = student.transpose(0, 1).flatten(1), teacher.transpose(0, 1).flatten(1)
-    return pearson_distance(student, teacher, dealt_out="columns")
+    if place == "logits":
+        return outputs.segmentation_logits
+    features: Tensor = getattr(outputs.features, place)
+    return features
 
 
 def _attention(features: Tensor) -> Tensor:

@@ -1,187 +1,210 @@
-"""Losses between the class logits of student and teacher, pixel by pixel.
+"""Losses between the class logits of student and teacher, pixel by pixel at stride 4.
 
-All take logits [N, C, H, W] of both sides in one shape, in any float type, and a mask bool [N, H, W], True for the
-pixels that count (None: all). All return a float32 scalar, 0 with zero gradients where no pixel counts, and send
-gradients to the student alone. Void pixels have no label but may well count here: the teacher has a view of them.
+Void pixels have no label but still count, unless `labeled_only` is set: the teacher has an opinion on them too. Every
+loss is 0 with zero gradients if no pixel counts, and sends gradients to the student only. In the formulas s and t are
+the logits of student and teacher, and T is the temperature.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from training.distillation.loss_math import comparable, divergence, in_float32, mean, pearson_distance, positive
+from training.distillation.base import Comparison, DistillationTerm, Temperature, Weight
+from training.distillation.lazy import functional, loss_math, torch
+from training.networks.strides import SEGMENTATION_STRIDE
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 SMALLEST_LOGIT_VARIANCE = 1e-6  # so that logits which are all the same can be standardised
 
 
-@in_float32
-def temperature_kl(student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
-    """T^2 KL(softmax(t / T) || softmax(s / T)) (Hinton et al., Distilling the Knowledge in a Neural Network, 2015).
+class LogitTerm(DistillationTerm):
+    """Compares the class logits of the pixels that count.
 
-    Summed over classes, mean over the pixels that count. T^2 keeps the size of the gradients as T changes (section 2).
-
-    Args:
-        student: logits s [N, C, H, W].
-        teacher: logits t, likewise.
-        temperature: T, above 0.
-        mask: bool [N, H, W], True for pixels that count.
-
-    Raises:
-        ValueError: for shapes that differ, or a temperature that is not above 0.
+    Attributes:
+        needs_labels: Whether the formula uses the label of a pixel. Pixels without a label do not count then.
     """
-    return _softened(*_pixels(student, teacher, mask), temperature)
+
+    needs_labels: ClassVar[bool] = False
+
+    weight: Weight = 1.0
+
+    @abstractmethod
+    def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of the P pixels that count.
+
+        Args:
+            student: Logits, float32 [P, C].
+            teacher: Logits, float32 [P, C].
+            labels: Class ids, integers [P]; ids outside 0..C-1 (255 = void) only where `needs_labels` is False.
+        """
+
+    def compare(self, seen: Comparison, adapter: nn.Module | None) -> Tensor:
+        """Compare the class logits of the segmentation."""
+        labels = labels_of_blocks(seen.batch.masks)
+        return self(seen.student.segmentation_logits, seen.teacher.segmentation_logits, labels)
+
+    def prepare(self, student: Tensor, teacher: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
+        """Take the pixels that count out of logits [N, C, H, W] and labels, integers [N, H, W].
+
+        Raises:
+            ValueError: The shapes do not fit together.
+        """
+        (labels,) = context
+        student, teacher = loss_math.comparable(student, teacher, self.axes, self.may_differ)
+        expected = [student.shape[0], *student.shape[2:]]
+        if list(labels.shape) != expected:
+            raise ValueError(
+                f"expected labels [N, H, W] = {expected}, as the logits, got {list(labels.shape)}: resize first"
+            )
+        pixels = (student.movedim(1, -1), teacher.movedim(1, -1), labels)
+        if self.needs_labels or getattr(self, "labeled_only", False):
+            # The others are dropped before the formula, so that they reach neither the value nor a gradient.
+            labelled = (labels >= 0) & (labels < student.shape[1])
+            return tuple(values[labelled] for values in pixels)
+        return tuple(values.flatten(0, 2) for values in pixels)
 
 
-@in_float32
-def logit_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(s - t)^2 of the logits (Ba and Caruana, Do Deep Nets Really Need to be Deep?, 2014; without its half).
+class TemperatureKl(LogitTerm):
+    """Class probabilities of each pixel (Hinton et al., Distilling the Knowledge in a Neural Network, 2015).
 
-    Mean over classes and over the pixels that count. The limit of `temperature_kl` at high temperatures, for logits of
-    zero mean, up to a factor (Hinton et al., 2015).
+    T^2 KL(softmax(t / T) || softmax(s / T)), summed over classes, mean over the pixels that count. T^2 keeps the size
+    of the gradients as T changes (section 2 of the paper).
 
-    Args:
-        student: logits s [N, C, H, W].
-        teacher: logits t, likewise.
-        mask: bool [N, H, W], True for pixels that count.
-
-    Raises:
-        ValueError: for shapes that differ.
+        - {kind: temperature_kl, temperature: 4.0}
     """
-    student_pixels, teacher_pixels = _pixels(student, teacher, mask)
-    return mean((student_pixels - teacher_pixels).square())
+
+    kind: Literal["temperature_kl"] = "temperature_kl"
+    temperature: Temperature = 2.0
+    """Divides the logits."""
+    labeled_only: bool = False
+    """Leave void pixels out."""
+
+    def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        return _softened(student, teacher, self.temperature)
 
 
-@in_float32
-def dist(
-    student: Tensor,
-    teacher: Tensor,
-    temperature: float,
-    mask: Tensor | None = None,
-    inter_weight: float = 1.0,
-    intra_weight: float = 1.0,
-) -> Tensor:
-    """DIST: T^2 (inter_weight (1 - r between classes) + intra_weight (1 - r within a class)) (Huang et al., Knowledge
-    Distillation from a Stronger Teacher, 2022; T^2 and the pixels of a batch as its instances as in the authors' code).
+class LogitMse(LogitTerm):
+    """Squared difference of the class logits of each pixel (Ba and Caruana, Do Deep Nets Really Need to be Deep?,
+    2014).
 
-    r is Pearson's correlation of softmax(s / T) and softmax(t / T): between classes it runs over the classes of a
-    pixel, mean over the pixels that count; within a class over the pixels of the batch that count, mean over classes.
-    Pixels and classes in which the teacher's probability does not vary (standard deviation below 1e-4) are left out of
-    their mean.
+    (s - t)^2, without the half of the paper; mean over classes and over the pixels that count. The limit of
+    `temperature_kl` at high temperatures, for logits of zero mean, up to a factor (Hinton et al., 2015).
 
-    Args:
-        student: logits s [N, C, H, W].
-        teacher: logits t, likewise.
-        temperature: T, above 0.
-        mask: bool [N, H, W], True for pixels that count.
-        inter_weight: of the correlation between classes.
-        intra_weight: of the correlation within a class.
-
-    Raises:
-        ValueError: for shapes that differ, or a temperature that is not above 0.
+        - {kind: logit_mse, weight: 0.1}
     """
-    student_pixels, teacher_pixels = _pixels(student, teacher, mask)
-    student_probability = (student_pixels / positive(temperature, "temperature")).softmax(dim=1)
-    teacher_probability = (teacher_pixels / temperature).softmax(dim=1)
-    inter = pearson_distance(student_probability, teacher_probability, dealt_out="rows")
-    intra = pearson_distance(student_probability.T, teacher_probability.T, dealt_out="columns")
-    return temperature**2 * (inter_weight * inter + intra_weight * intra)
+
+    kind: Literal["logit_mse"] = "logit_mse"
+    labeled_only: bool = False
+    """Leave void pixels out."""
+
+    def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        return loss_math.mean((student - teacher).square())
 
 
-@in_float32
-def standardized_kl(student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
-    """`temperature_kl` of logits whose mean and deviation over the classes of each pixel are taken out first (Sun et
-    al., Logit Standardization in Knowledge Distillation, 2024).
+class Dist(LogitTerm):
+    """Correlations of class probabilities across classes and across pixels (DIST; Huang et al., Knowledge Distillation
+    from a Stronger Teacher, 2022).
 
-    z becomes (z - mean(z)) / sqrt(mean((z - mean(z))^2)), so that a small student need not reach the size of the
-    teacher's logits, only their relations. Summed over classes, mean over the pixels that count, times T^2.
+    T^2 (inter_weight (1 - r between classes) + intra_weight (1 - r within a class)), where r is Pearson's correlation
+    of softmax(s / T) and softmax(t / T). Between classes it runs over the classes of a pixel; the mean is over the
+    pixels that count. Within a class it runs over the pixels of the batch that count; the mean is over classes. T^2 and
+    the pixels as instances are those of the authors' code. Pixels and classes in which the teacher's probability does
+    not vary (standard deviation below 1e-4) are left out of their mean.
 
-    Args:
-        student: logits s [N, C, H, W].
-        teacher: logits t, likewise.
-        temperature: T, above 0.
-        mask: bool [N, H, W], True for pixels that count.
-
-    Raises:
-        ValueError: for shapes that differ, or a temperature that is not above 0.
+        - {kind: dist, intra_weight: 2.0}
     """
-    student_pixels, teacher_pixels = _pixels(student, teacher, mask)
-    return _softened(_standardized(student_pixels), _standardized(teacher_pixels), temperature)
+
+    kind: Literal["dist"] = "dist"
+    temperature: Temperature = 1.0
+    """Divides the logits."""
+    inter_weight: Weight = 1.0
+    """Weight of the correlation between classes."""
+    intra_weight: Weight = 1.0
+    """Weight of the correlation within a class."""
+    labeled_only: bool = False
+    """Leave void pixels out."""
+
+    def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        student_probability = (student / self.temperature).softmax(dim=1)
+        teacher_probability = (teacher / self.temperature).softmax(dim=1)
+        inter = loss_math.pearson_distance(student_probability, teacher_probability, dealt_out="rows")
+        intra = loss_math.pearson_distance(student_probability.T, teacher_probability.T, dealt_out="columns")
+        return self.temperature**2 * (self.inter_weight * inter + self.intra_weight * intra)
 
 
-@in_float32
-def decoupled_kl(
-    student: Tensor,
-    teacher: Tensor,
-    labels: Tensor,
-    target_weight: float,
-    other_weight: float,
-    temperature: float,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """DKD: T^2 (target_weight TCKD + other_weight NCKD) (Zhao et al., Decoupled Knowledge Distillation, 2022).
+class StandardizedKl(LogitTerm):
+    """Class probabilities after the size of each pixel's logits is taken out (Sun et al., Logit Standardization in
+    Knowledge Distillation, 2024).
 
-    With p = softmax(z / T) and y the label, TCKD is the KL between (p_y, 1 - p_y) of teacher and student, and NCKD the
-    KL between their softmaxes over the classes other than y. Mean over the pixels that count and have a label.
-    With weights 1 and 1 - p_y of the teacher this is `temperature_kl`.
+    The formula of `temperature_kl` for (z - mean(z)) / sqrt(mean((z - mean(z))^2)), with means over the classes of a
+    pixel. A small student needs only the relations of the teacher's logits, not their size.
 
-    Args:
-        student: logits s [N, C, H, W], at least two classes.
-        teacher: logits t, likewise.
-        labels: integers [N, H, W]; pixels with ids below 0, or of C and above (255 = void), do not count.
-        target_weight: alpha of the paper.
-        other_weight: beta of the paper.
-        temperature: T, above 0.
-        mask: bool [N, H, W], True for pixels that count.
-
-    Raises:
-        ValueError: for shapes that differ, fewer than two classes, or a temperature that is not above 0.
+        - {kind: standardized_kl, temperature: 2.0}
     """
-    classes = student.shape[1] if student.ndim == 4 else 0
-    _check_map(labels, student, "labels")
-    labelled = (labels >= 0) & (labels < classes)
-    if mask is not None:
-        _check_mask(mask, student)
-        labelled = labelled & mask
-    student_pixels, teacher_pixels = _pixels(student, teacher, labelled)
-    if classes < 2:
-        raise ValueError(f"expected at least two classes to tell the label's from the others, got {classes}")
-    is_target = functional.one_hot(labels[labelled].long(), classes).bool()
-    student_target, student_other = _split(student_pixels / positive(temperature, "temperature"), is_target)
-    teacher_target, teacher_other = _split(teacher_pixels / temperature, is_target)
-    target_term = divergence(student_target, teacher_target)
-    other_term = divergence(student_other, teacher_other)
-    return temperature**2 * mean(target_weight * target_term + other_weight * other_term)
+
+    kind: Literal["standardized_kl"] = "standardized_kl"
+    temperature: Temperature = 2.0
+    """Divides the standardised logits."""
+    labeled_only: bool = False
+    """Leave void pixels out."""
+
+    def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        return _softened(_standardized(student), _standardized(teacher), self.temperature)
 
 
-def _pixels(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The pixels that count, float32 [P, C]; taken out first, so that no other can reach value or gradient."""
-    student, teacher = comparable(student, teacher, "NCHW")
-    student, teacher = student.movedim(1, -1), teacher.movedim(1, -1)
-    if mask is None:
-        return student.flatten(0, 2), teacher.flatten(0, 2)
-    _check_mask(mask, student.movedim(-1, 1))
-    return student[mask], teacher[mask]
+class DecoupledKl(LogitTerm):
+    """The labelled class against the rest, and the rest among themselves (DKD; Zhao et al., Decoupled Knowledge
+    Distillation, 2022).
+
+    T^2 (target_weight TCKD + other_weight NCKD), mean over the pixels that have a label. With p = softmax(z / T) and y
+    the label, TCKD is the KL between (p_y, 1 - p_y) of teacher and student, and NCKD the KL between their softmaxes
+    over the classes other than y. With weights 1 and 1 - p_y of the teacher this is `temperature_kl`.
+
+        - {kind: decoupled_kl, other_weight: 4.0}
+    """
+
+    needs_labels = True
+
+    kind: Literal["decoupled_kl"] = "decoupled_kl"
+    temperature: Temperature = 2.0
+    """Divides the logits."""
+    target_weight: Weight = 1.0
+    """Weight of TCKD, alpha in the paper."""
+    other_weight: Weight = 2.0
+    """Weight of NCKD, beta in the paper."""
+
+    def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """See the class.
+
+        Raises:
+            ValueError: There are fewer than two classes.
+        """
+        classes = student.shape[1]
+        if classes < 2:
+            raise ValueError(f"expected at least two classes to tell the label's from the others, got {classes}")
+        is_target = functional.one_hot(labels.long(), classes).bool()
+        student_target, student_other = _split(student / self.temperature, is_target)
+        teacher_target, teacher_other = _split(teacher / self.temperature, is_target)
+        target_term = loss_math.divergence(student_target, teacher_target)
+        other_term = loss_math.divergence(student_other, teacher_other)
+        return self.temperature**2 * loss_math.mean(self.target_weight * target_term + self.other_weight * other_term)
 
 
-def _check_mask(mask: Tensor, logits: Tensor) -> None:
-    _check_map(mask, logits, "mask")
-    if mask.dtype != torch.bool:
-        raise ValueError(f"expected a mask of bool, got {mask.dtype}: compare it with what should count")
+def labels_of_blocks(masks: Tensor) -> Tensor:
+    """Return the label of the pixel in the middle of each block of the logits, int64 [N, H / 4, W / 4]."""
+    middle = SEGMENTATION_STRIDE // 2
+    return masks[:, middle::SEGMENTATION_STRIDE, middle::SEGMENTATION_STRIDE].long()
 
 
-def _check_map(pixels: Tensor, logits: Tensor, name: str) -> None:
-    expected = [logits.shape[0], *logits.shape[2:]]
-    if list(pixels.shape) != expected:
-        raise ValueError(
-            f"expected {name} [N, H, W] = {expected}, as the logits, got {list(pixels.shape)}: resize first"
-        )
-
-
-def _softened(student_pixels: Tensor, teacher_pixels: Tensor, temperature: float) -> Tensor:
-    student_pixels = student_pixels / positive(temperature, "temperature")
-    return temperature**2 * mean(divergence(student_pixels, teacher_pixels / temperature))
+def _softened(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    return temperature**2 * loss_math.mean(loss_math.divergence(student / temperature, teacher / temperature))
 
 
 def _standardized(pixels: Tensor) -> Tensor:
@@ -190,6 +213,6 @@ def _standardized(pixels: Tensor) -> Tensor:
 
 
 def _split(pixels: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of "the label's class or another", [P, 2], and of the others among themselves, [P, C - 1]."""
+    """Return the logits of "the label's class or another", [P, 2], and of the other classes, [P, C - 1]."""
     others = pixels[~is_target].view(len(pixels), pixels.shape[1] - 1)
     return torch.stack([pixels[is_target], others.logsumexp(dim=1)], dim=1), others

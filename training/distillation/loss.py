@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from training.config.distillation import DistillationRecipe, balance_at
 from training.data.batch import Batch
+from training.distillation.base import Comparison, DistillationTerm
+from training.distillation.feature_losses import features_at
+from training.distillation.settings import DistillationRecipe, balance_at
 from training.distillation.teacher import Teacher
-from training.distillation.terms import Comparison, build_term, channels_of
 from training.losses import SupervisedLoss
 from training.networks.student import StudentOutputs
+
+PLACES = ("p3", "p4", "p5", "segmentation", "logits")
+
+
+class Term(nn.Module):
+    """A term of a recipe and the adapter that it trains, if it needs one."""
+
+    def __init__(
+        self, settings: DistillationTerm, student_channels: Mapping[str, int], teacher_channels: Mapping[str, int]
+    ) -> None:
+        """Build the adapter; channels are by place, see `channels_of`."""
+        super().__init__()
+        self.settings = settings
+        self.adapter: nn.Module | None = None
+        place = settings.adapted_place
+        if place is not None:
+            self.adapter = nn.Conv2d(student_channels[place], teacher_channels[place], kernel_size=1)
+
+    def forward(self, seen: Comparison, temperature_factor: float) -> Tensor:
+        """Return the value of the term, its temperature multiplied by `temperature_factor`."""
+        settings = self.settings.with_temperature_factor(temperature_factor)
+        return settings.compare(seen, self.adapter)
 
 
 class DistillationLoss(nn.Module):
@@ -35,7 +59,7 @@ class DistillationLoss(nn.Module):
         self._teacher = teacher
         self.teacher_sha256 = teacher.weights_sha256
         student, taught_by = (channels_of(outputs) for outputs in examples)
-        self.terms = nn.ModuleList(build_term(term, student, taught_by) for term in recipe.terms)
+        self.terms = nn.ModuleList(Term(term, student, taught_by) for term in recipe.terms)
         self.names = [f"soft_{number}_{term.kind}" for number, term in enumerate(recipe.terms)]
 
     def cache_growth(self, views: int, pixels_per_view: int) -> tuple[Path, int] | None:
@@ -51,3 +75,8 @@ class DistillationLoss(nn.Module):
             # Also where the weight is 0: several devices wait for the gradient of every parameter.
             weighed[name] = (1 - balance.hard_weight) * weight * term(seen, balance.temperature_factor)
         return weighed
+
+
+def channels_of(outputs: StudentOutputs) -> dict[str, int]:
+    """Return the number of channels of each place."""
+    return {place: int(features_at(outputs, place).shape[1]) for place in PLACES}

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from training.distillation.detection_losses import (
-    foreground_imitation,
-    soft_classification,
+    ForegroundImitation,
+    SoftClassification,
+    WeightedBoxIou,
     teacher_foreground,
-    weighted_box_iou,
 )
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -38,8 +38,11 @@ SCORES = torch.rand(FRAMES, CELLS, generator=torch.Generator().manual_seed(8))
 FOREGROUND = torch.rand(FRAMES, 1, 3, 4, generator=torch.Generator().manual_seed(9)).square()
 SHARPNESS = 1.5
 
+soft_classification = SoftClassification(sharpness=SHARPNESS)
+weighted_box_iou = WeightedBoxIou()
+foreground_imitation = ForegroundImitation(at="p3")
 LOSSES: dict[str, Loss] = {
-    "soft_classification": lambda s, t: soft_classification(s, t, SHARPNESS),
+    "soft_classification": soft_classification,
     "weighted_box_iou": lambda s, t: weighted_box_iou(s, t, SCORES.to(s.device)),
     "foreground_imitation": lambda s, t: foreground_imitation(s, t, FOREGROUND.to(s.device)),
 }
@@ -135,7 +138,7 @@ def test_classification_equals_the_loop_for_any_size(
 ) -> None:
     student, teacher = draw(seed, (frames, cells, classes)), draw(seed + 1, (frames, cells, classes)) + teacher_shift
     expected = by_loop("soft_classification", student, teacher)
-    assert float(soft_classification(student, teacher, SHARPNESS)) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert float(soft_classification(student, teacher)) == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -152,7 +155,7 @@ def test_neither_the_teacher_nor_its_weights_get_a_gradient(name: str) -> None:
     student, teacher = (side.requires_grad_() for side in sides(name))
     weights = [SCORES.clone().requires_grad_(), FOREGROUND.clone().requires_grad_()]
     loss = {
-        "soft_classification": lambda: soft_classification(student, teacher, SHARPNESS),
+        "soft_classification": lambda: soft_classification(student, teacher),
         "weighted_box_iou": lambda: weighted_box_iou(student, teacher, weights[0]),
         "foreground_imitation": lambda: foreground_imitation(student, teacher, weights[1]),
     }[name]
@@ -168,7 +171,7 @@ def test_every_score_is_pulled_to_the_teachers(seed: int, sharpness: float) -> N
     """The weight changes how strongly, never where to: with a gradient of its own it could."""
     shape = (FRAMES, CELLS, CLASSES)
     student, teacher = draw(seed, shape), draw(seed + 1, shape)
-    _, gradient = value_and_gradient(lambda s, t: soft_classification(s, t, sharpness), student, teacher)
+    _, gradient = value_and_gradient(SoftClassification(sharpness=sharpness), student, teacher)
     assert (gradient.sign() == (student - teacher).sign()).all()
 
 
@@ -176,8 +179,8 @@ def test_easy_background_hardly_counts_and_what_the_teacher_sees_does() -> None:
     teacher = torch.full((1, 2, 1), -9.0)
     teacher[0, 0] = 3.0
     student = torch.full((1, 2, 1), -4.0)  # misses the object by far, and is not quite sure of the background
-    _, sharp = value_and_gradient(lambda s, t: soft_classification(s, t, 2.0), student, teacher)
-    _, plain = value_and_gradient(lambda s, t: soft_classification(s, t, 0.0), student, teacher)
+    _, sharp = value_and_gradient(SoftClassification(sharpness=2.0), student, teacher)
+    _, plain = value_and_gradient(SoftClassification(sharpness=0.0), student, teacher)
     assert float(sharp[0, 0].abs()) > 0.9 * float(plain[0, 0].abs())
     assert float(sharp[0, 1].abs()) < 0.001 * float(plain[0, 1].abs())
 
@@ -263,9 +266,9 @@ def test_half_precision_and_big_values_under_autocast(name: str, dtype: torch.dt
 def test_shapes_that_differ_are_refused_in_one_sentence() -> None:
     student, teacher = sides("soft_classification")
     with pytest.raises(ValueError, match=r"got \[2, 7, 3\] and \[2, 7, 2\]: take both from the same frames and levels"):
-        soft_classification(student, teacher[..., :2], 2.0)
-    with pytest.raises(ValueError, match="expected a sharpness of at least 0, got -1"):
-        soft_classification(student, teacher, -1)
+        soft_classification(student, teacher[..., :2])
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        SoftClassification(sharpness=-1)
     with pytest.raises(ValueError, match=r"expected student and teacher \[N, A, 4\]"):
         weighted_box_iou(draw_boxes(1), draw_boxes(2)[:, :5], SCORES)
     with pytest.raises(ValueError, match=r"a score for each, got \[2, 7, 3\] and \[2, 7\]"):

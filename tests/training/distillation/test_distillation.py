@@ -13,23 +13,20 @@ import numpy as np
 import pytest
 import torch
 from checkout import ROOT
+from distillation_terms import EVERY_TERM, EVERY_TERM_COUNT
 
 from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
-from training.config.distillation import (
-    CrossImageRelation,
-    DistillationRecipe,
-    ForegroundImitation,
-    StageRecipe,
-    TemperatureKl,
-    balance_at,
-)
 from training.data.batch import Batch
+from training.distillation.base import Comparison
 from training.distillation.cache import from_arrays, to_arrays
-from training.distillation.loss import DistillationLoss
+from training.distillation.detection_losses import ForegroundImitation
+from training.distillation.logit_losses import TemperatureKl
+from training.distillation.loss import DistillationLoss, Term, channels_of
+from training.distillation.relation_losses import CrossImageRelation
+from training.distillation.settings import DistillationRecipe, StageRecipe, balance_at
 from training.distillation.teacher import Teacher, check_teacher
-from training.distillation.terms import Comparison, build_term, channels_of
 from training.errors import CheckpointError, RecipeError
 from training.losses import SupervisedLoss
 from training.networks.student import build_student
@@ -41,11 +38,6 @@ RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 NAMES = tuple(entry.name for entry in SEGMENTATION_CLASSES)
 TERMS = """[{kind: temperature_kl}, {kind: channel_wise, at: p3, weight: 0.5}, {kind: pearson, at: p4},
   {kind: pairwise_affinity, at: p3, grid: 4}, {kind: soft_classification}, {kind: weighted_box_iou}]"""
-EVERY_TERM = """[{kind: temperature_kl, labeled_only: true}, {kind: logit_mse}, {kind: dist}, {kind: standardized_kl},
-  {kind: decoupled_kl}, {kind: hint, at: p5}, {kind: attention_transfer, at: p3}, {kind: channel_wise, at: logits},
-  {kind: channel_wise, at: segmentation}, {kind: pearson, at: p4}, {kind: pairwise_affinity, at: p4, grid: 4},
-  {kind: distance_relation, at: p5}, {kind: angle_relation, at: p5}, {kind: cross_image_relation, at: p4, grid: 4},
-  {kind: soft_classification}, {kind: weighted_box_iou}, {kind: foreground_imitation, at: p3}]"""
 
 
 def recipe_for(samples: Path, output: Path, *overrides: str) -> Recipe:
@@ -257,9 +249,12 @@ def test_outputs_survive_half_precision(teacher_checkpoint: Path, batch: Batch) 
 def test_stages_change_the_balance_from_their_epoch_on() -> None:
     recipe = DistillationRecipe(
         teacher="t.ckpt",
-        terms=(TemperatureKl("temperature_kl", weight=2.0), TemperatureKl("temperature_kl", weight=1.0)),
+        terms=(TemperatureKl(weight=2.0), TemperatureKl(weight=1.0)),
         hard_weight=0.5,
-        stages=(StageRecipe(2, hard_weight=0.8), StageRecipe(4, temperature_factor=1.5, weights=(0.0, 3.0))),
+        stages=(
+            StageRecipe(from_epoch=2, hard_weight=0.8),
+            StageRecipe(from_epoch=4, temperature_factor=1.5, weights=(0.0, 3.0)),
+        ),
     )
     assert [balance_at(recipe, epoch).hard_weight for epoch in range(6)] == [0.5, 0.5, 0.8, 0.8, 0.8, 0.8]
     assert [balance_at(recipe, epoch).temperature_factor for epoch in (0, 3, 4)] == [1.0, 1.0, 1.5]
@@ -297,7 +292,7 @@ def test_section_reads_back_equal() -> None:
     text = f"name: x\n{data}\ndistillation: {{teacher: t, terms: {EVERY_TERM}}}"
     recipe = parse_recipe(text)
     assert recipe.distillation is not None
-    assert len(recipe.distillation.terms) == 17
+    assert len(recipe.distillation.terms) == EVERY_TERM_COUNT
     assert parse_recipe(recipe.to_yaml()) == recipe
 
 
@@ -362,15 +357,12 @@ def test_stage_multiplies_each_temperature(batch: Batch) -> None:
     student, teacher = (build_student("n", 11, 4)(batch.images.float() / 255) for _ in range(2))
     seen, channels = Comparison(student, teacher, batch), channels_of(student)
     for whole, halved in (
-        (TemperatureKl("temperature_kl", temperature=4.0), TemperatureKl("temperature_kl", temperature=2.0)),
-        (
-            CrossImageRelation("cross_image_relation", "p3", temperature=0.2),
-            CrossImageRelation("cross_image_relation", "p3", temperature=0.1),
-        ),
+        (TemperatureKl(temperature=4.0), TemperatureKl(temperature=2.0)),
+        (CrossImageRelation(at="p3", temperature=0.2), CrossImageRelation(at="p3", temperature=0.1)),
     ):
-        found = build_term(whole, channels, channels)(seen, 0.5)
-        torch.testing.assert_close(found, build_term(halved, channels, channels)(seen, 1.0))
-        assert not torch.isclose(found, build_term(whole, channels, channels)(seen, 1.0))
+        found = Term(whole, channels, channels)(seen, 0.5)
+        torch.testing.assert_close(found, Term(halved, channels, channels)(seen, 1.0))
+        assert not torch.isclose(found, Term(whole, channels, channels)(seen, 1.0))
 
 
 def test_foreground_is_where_the_one_to_many_branch_sees_objects(batch: Batch) -> None:
@@ -379,7 +371,7 @@ def test_foreground_is_where_the_one_to_many_branch_sees_objects(batch: Batch) -
     many, one = teacher.detection_one_to_many, teacher.detection
     assert many is not None
     lit, dark = (replace(one, class_logits=tuple(torch.full_like(x, y) for x in one.class_logits)) for y in (9.0, -30))
-    term = build_term(ForegroundImitation("foreground_imitation", "p3"), channels_of(student), channels_of(teacher))
+    term = Term(ForegroundImitation(at="p3"), channels_of(student), channels_of(teacher))
     around = replace(teacher, detection=dark, detection_one_to_many=lit)
     cells = replace(teacher, detection=lit, detection_one_to_many=dark)
     alone = replace(teacher, detection=lit, detection_one_to_many=None)

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.distillation.feature_losses import attention_transfer, channel_wise, hint, pearson
+from training.distillation.feature_losses import AttentionTransfer, ChannelWise, Hint, Pearson
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 SHAPE = (2, 5, 3, 4)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 LOSSES: dict[str, Loss] = {
-    "hint": hint,
-    "attention_transfer": attention_transfer,
-    "channel_wise": lambda s, t: channel_wise(s, t, 2.5),
-    "pearson": pearson,
+    "hint": Hint(at="p3"),
+    "attention_transfer": AttentionTransfer(at="p3"),
+    "channel_wise": ChannelWise(at="p3", temperature=2.5),
+    "pearson": Pearson(at="p3"),
 }
 
 
@@ -118,7 +118,7 @@ def test_value_equals_the_loop_for_any_size(name: str, seed: int, scale: float, 
 
 def test_attention_transfer_takes_a_student_of_fewer_channels() -> None:
     student, teacher = draw(1, (2, 3, 3, 4)), draw(2, (2, 8, 3, 4))
-    assert float(attention_transfer(student, teacher)) == pytest.approx(
+    assert float(LOSSES["attention_transfer"](student, teacher)) == pytest.approx(
         by_loop("attention_transfer", student, teacher), rel=1e-5
     )
 
@@ -147,6 +147,7 @@ def per_channel(seed: int, low: float, high: float) -> Tensor:
 def test_pearson_ignores_positive_affine_changes_of_each_channel(seed: int) -> None:
     student, teacher = draw(seed), draw(seed + 1)
     scale, shift = per_channel(seed, 0.2, 20.0), per_channel(seed + 1, -30.0, 30.0)
+    pearson = LOSSES["pearson"]
     plain = pearson(student, teacher)
     torch.testing.assert_close(pearson(scale * student + shift, teacher), plain, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(pearson(student, scale * teacher + shift), plain, rtol=1e-3, atol=1e-4)
@@ -157,17 +158,18 @@ def test_pearson_ignores_positive_affine_changes_of_each_channel(seed: int) -> N
 @given(st.integers(0, 2**16), st.floats(0.1, 20.0))
 def test_what_the_attention_and_the_channel_loss_ignore(seed: int, scale: float) -> None:
     student, teacher = draw(seed), draw(seed + 1)
+    attention_transfer, channel_wise = LOSSES["attention_transfer"], LOSSES["channel_wise"]
     attention = attention_transfer(student, teacher)
     torch.testing.assert_close(attention_transfer(-scale * student, teacher), attention, rtol=1e-4, atol=1e-6)
     shift = per_channel(seed, -5.0, 5.0)
     torch.testing.assert_close(
-        channel_wise(student + shift, teacher, 2.0), channel_wise(student, teacher, 2.0), rtol=1e-4, atol=1e-5
+        channel_wise(student + shift, teacher), channel_wise(student, teacher), rtol=1e-4, atol=1e-5
     )
 
 
 def test_channel_wise_keeps_the_size_of_gradients_as_the_temperature_rises() -> None:
     sizes = [
-        float(value_and_gradient(lambda s, t, T=high: channel_wise(s, t, T), draw(1), draw(2))[1].norm())  # noqa: N803
+        float(value_and_gradient(ChannelWise(at="p3", temperature=high), draw(1), draw(2))[1].norm())
         for high in (20.0, 80.0)
     ]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
@@ -176,7 +178,7 @@ def test_channel_wise_keeps_the_size_of_gradients_as_the_temperature_rises() -> 
 def test_pearson_leaves_out_channels_in_which_the_teacher_is_silent() -> None:
     student, teacher = draw(1), draw(2)
     teacher[:, [1, 3]] = 7.0
-    heard = [0, 2, 4]
+    heard, pearson = [0, 2, 4], LOSSES["pearson"]
     value, gradient = value_and_gradient(pearson, student, teacher)
     torch.testing.assert_close(value, pearson(student[:, heard], teacher[:, heard]))
     assert (gradient[:, [1, 3]] == 0).all()
@@ -228,5 +230,5 @@ def test_shapes_that_differ_are_refused_in_one_sentence(name: str) -> None:
 
 
 def test_channel_wise_refuses_a_temperature_of_zero() -> None:
-    with pytest.raises(ValueError, match="expected a temperature above 0, got 0"):
-        channel_wise(draw(1), draw(2), 0)
+    with pytest.raises(ValueError, match=r"greater than or equal to 0\.05"):
+        ChannelWise(at="p3", temperature=0)

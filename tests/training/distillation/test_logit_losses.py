@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.distillation.logit_losses import decoupled_kl, dist, logit_mse, standardized_kl, temperature_kl
+from training.distillation.logit_losses import DecoupledKl, Dist, LogitMse, LogitTerm, StandardizedKl, TemperatureKl
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 SHAPE = (2, 5, 3, 4)
@@ -31,13 +31,30 @@ CLASSES, VOID = SHAPE[1], 255
 LABELS = torch.randint(0, CLASSES + 1, (SHAPE[0], *SHAPE[2:]), generator=torch.Generator().manual_seed(6))
 LABELS = torch.where(LABELS < CLASSES, LABELS, VOID)
 
-LOSSES: dict[str, Loss] = {
-    "temperature_kl": lambda s, t, m: temperature_kl(s, t, 3.0, m),
-    "logit_mse": logit_mse,
-    "dist": lambda s, t, m: dist(s, t, 1.5, m, inter_weight=0.7, intra_weight=2.0),
-    "standardized_kl": lambda s, t, m: standardized_kl(s, t, 2.0, m),
-    "decoupled_kl": lambda s, t, m: decoupled_kl(s, t, LABELS.to(s.device), 1.2, 0.4, 2.0, m),
+TERMS: dict[str, LogitTerm] = {
+    "temperature_kl": TemperatureKl(temperature=3.0),
+    "logit_mse": LogitMse(),
+    "dist": Dist(temperature=1.5, inter_weight=0.7, intra_weight=2.0),
+    "standardized_kl": StandardizedKl(temperature=2.0),
+    "decoupled_kl": DecoupledKl(target_weight=1.2, other_weight=0.4, temperature=2.0),
 }
+
+
+def masked(term: LogitTerm, labels: Tensor = LABELS) -> Loss:
+    """A loss of the pixels that a mask lets count, all of them without one: void labels take the others out."""
+
+    def loss(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
+        seen = labels.to(student.device)
+        if mask is None:
+            return term(student, teacher, seen)
+        if isinstance(term, DecoupledKl):
+            return term(student, teacher, torch.where(mask, seen, VOID))
+        return term.model_copy(update={"labeled_only": True})(student, teacher, torch.where(mask, 0, VOID))
+
+    return loss
+
+
+LOSSES: dict[str, Loss] = {name: masked(term) for name, term in TERMS.items()}
 
 
 # The formulas once more, for lists of pixels in float64, by loops.
@@ -174,27 +191,18 @@ def test_nothing_to_compare_costs_nothing(name: str) -> None:
     assert value == 0
     assert (gradient == 0).all()
     no_frames = torch.zeros(0, *SHAPE[1:])
-    if name != "decoupled_kl":
-        assert value_and_gradient(LOSSES[name], no_frames, no_frames, None)[0] == 0
-    else:
-        labels = LABELS[:0]
-        assert (
-            value_and_gradient(lambda s, t, m: decoupled_kl(s, t, labels, 1, 1, 2.0), no_frames, no_frames, None)[0]
-            == 0
-        )
+    assert value_and_gradient(masked(TERMS[name], LABELS[:0]), no_frames, no_frames, None)[0] == 0
 
 
 def test_void_labels_are_left_out_and_all_void_costs_nothing() -> None:
     student, teacher = draw(1), draw(2)
     for void in (VOID, CLASSES, -1):
         labels = torch.where(LABELS == VOID, void, LABELS)
-        loss = decoupled_kl(student, teacher, labels, 1.2, 0.4, 2.0)
+        loss = TERMS["decoupled_kl"](student, teacher, labels)
         assert float(loss) == pytest.approx(by_loop("decoupled_kl", student, teacher, None), rel=1e-5)
-    assert decoupled_kl(student, teacher, LABELS.to(torch.uint8), 1.2, 0.4, 2.0) == loss
+    assert TERMS["decoupled_kl"](student, teacher, LABELS.to(torch.uint8)) == loss
     all_void = torch.full_like(LABELS, VOID)
-    value, gradient = value_and_gradient(
-        lambda s, t, m: decoupled_kl(s, t, all_void, 1.2, 0.4, 2.0, m), student, teacher, None
-    )
+    value, gradient = value_and_gradient(masked(TERMS["decoupled_kl"], all_void), student, teacher, None)
     assert value == 0
     assert (gradient == 0).all()
 
@@ -207,17 +215,20 @@ def test_decoupled_kl_is_the_kl_where_its_weights_are_the_teachers() -> None:
             at = (slice(0, 1), slice(None), slice(row, row + 1), slice(column, column + 1))
             label = torch.tensor([[[2]]])
             other_weight = 1 - float((teacher[at] / 2).softmax(dim=1)[0, 2])
-            decoupled = decoupled_kl(student[at], teacher[at], label, 1.0, other_weight, 2.0)
-            torch.testing.assert_close(decoupled, temperature_kl(student[at], teacher[at], 2.0))
+            decoupled = DecoupledKl(target_weight=1.0, other_weight=other_weight, temperature=2.0)
+            plain = TemperatureKl(temperature=2.0)
+            torch.testing.assert_close(
+                decoupled(student[at], teacher[at], label), plain(student[at], teacher[at], label)
+            )
 
 
 def test_dist_ignores_positive_affine_changes_of_the_probabilities() -> None:
     """Across the classes of a pixel: p and a p + b, with b such that the sum stays one, are the same relation."""
     probability = draw(1).softmax(dim=1)
     flattened = 0.3 * probability + 0.7 / CLASSES
-    value = dist(flattened.log(), probability.log(), 1.0)
+    value = Dist()(flattened.log(), probability.log(), LABELS)
     assert float(value) == pytest.approx(0, abs=1e-5)
-    assert float(dist(probability.log(), (1 - probability).log(), 1.0)) > 1
+    assert float(Dist()(probability.log(), (1 - probability).log(), LABELS)) > 1
 
 
 def test_dist_leaves_out_what_the_teacher_does_not_tell_apart() -> None:
@@ -225,9 +236,9 @@ def test_dist_leaves_out_what_the_teacher_does_not_tell_apart() -> None:
     undecided = torch.zeros(LABELS.shape, dtype=torch.bool)
     undecided[:, 0] = True
     teacher = teacher.masked_fill(undecided[:, None], 0.5)
-    only_inter = dist(student, teacher, 1.0, inter_weight=1.0, intra_weight=0.0)
-    torch.testing.assert_close(only_inter, dist(student, teacher, 1.0, ~undecided, 1.0, 0.0))
-    value, gradient = value_and_gradient(lambda s, t, m: dist(s, t, 1.0), student, torch.zeros(SHAPE), None)
+    only_inter = masked(Dist(inter_weight=1.0, intra_weight=0.0))
+    torch.testing.assert_close(only_inter(student, teacher, None), only_inter(student, teacher, ~undecided))
+    value, gradient = value_and_gradient(masked(Dist()), student, torch.zeros(SHAPE), None)
     assert value == 0
     assert (gradient == 0).all()
 
@@ -236,9 +247,10 @@ def test_dist_leaves_out_what_the_teacher_does_not_tell_apart() -> None:
 @given(st.integers(0, 2**16), st.floats(0.2, 20.0), st.floats(-30.0, 30.0))
 def test_standardized_kl_ignores_positive_affine_changes_of_the_logits(seed: int, scale: float, shift: float) -> None:
     student, teacher = draw(seed), draw(seed + 1)
-    plain = standardized_kl(student, teacher, 2.0)
-    torch.testing.assert_close(standardized_kl(scale * student + shift, teacher, 2.0), plain, rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(standardized_kl(student, scale * teacher + shift, 2.0), plain, rtol=1e-3, atol=1e-5)
+    term = TERMS["standardized_kl"]
+    plain = term(student, teacher, LABELS)
+    torch.testing.assert_close(term(scale * student + shift, teacher, LABELS), plain, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(term(student, scale * teacher + shift, LABELS), plain, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["temperature_kl", "decoupled_kl"])
@@ -246,8 +258,8 @@ def test_temperature_keeps_the_size_of_gradients(name: str) -> None:
     """At high T the gradient tends to (s - t) / C of centred logits (Hinton et al., eq. 4), whatever T is."""
     student, teacher = draw(1), draw(2)
     at: dict[str, Callable[[float], Loss]] = {
-        "temperature_kl": lambda temperature: lambda s, t, m: temperature_kl(s, t, temperature),
-        "decoupled_kl": lambda temperature: lambda s, t, m: decoupled_kl(s, t, LABELS, 1.0, 1.0, temperature),
+        "temperature_kl": lambda temperature: masked(TemperatureKl(temperature=temperature)),
+        "decoupled_kl": lambda temperature: masked(DecoupledKl(other_weight=1.0, temperature=temperature)),
     }
     sizes = [float(value_and_gradient(at[name](high), student, teacher, None)[1].norm()) for high in (20.0, 80.0)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
@@ -287,20 +299,17 @@ def test_shapes_that_differ_are_refused_in_one_sentence(name: str) -> None:
         LOSSES[name](draw(1), draw(2, (2, 5, 6, 4)), None)
     with pytest.raises(ValueError, match="project channels by a 1x1 adapter"):
         LOSSES[name](draw(1), draw(2, (2, 7, 3, 4)), None)
-    with pytest.raises(ValueError, match=r"expected mask \[N, H, W\] = \[2, 3, 4\]"):
-        LOSSES[name](draw(1), draw(2), torch.ones(2, 6, 8, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"expected a mask of bool, got torch\.uint8"):
-        LOSSES[name](draw(1), draw(2), torch.ones(2, 3, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"expected labels \[N, H, W\] = \[2, 3, 4\].*, got \[2, 6, 8\]"):
+        TERMS[name](draw(1), draw(2), torch.zeros(2, 6, 8, dtype=torch.int64))
 
 
 def test_bad_arguments_are_refused_in_one_sentence() -> None:
     student, teacher = draw(1), draw(2)
-    for loss in (temperature_kl, dist, standardized_kl):
-        with pytest.raises(ValueError, match="expected a temperature above 0, got 0"):
-            loss(student, teacher, 0)
-    with pytest.raises(ValueError, match="expected a temperature above 0, got -1"):
-        decoupled_kl(student, teacher, LABELS, 1, 1, -1)
+    for term in (TemperatureKl, Dist, StandardizedKl, DecoupledKl):
+        for temperature in (0, -1):
+            with pytest.raises(ValueError, match=rf"temperature\n.*or equal to 0\.05 .*input_value={temperature}"):
+                term(temperature=temperature)
     with pytest.raises(ValueError, match=r"expected labels \[N, H, W\] = \[2, 3, 4\]"):
-        decoupled_kl(student, teacher, LABELS[:, :2], 1, 1, 2.0)
+        TERMS["decoupled_kl"](student, teacher, LABELS[:, :2])
     with pytest.raises(ValueError, match="expected at least two classes"):
-        decoupled_kl(student[:, :1], teacher[:, :1], LABELS, 1, 1, 2.0)
+        TERMS["decoupled_kl"](student[:, :1], teacher[:, :1], LABELS)

@@ -13,24 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.distillation.relation_losses import (
-    angle_relation,
-    cross_image_relation,
-    distance_relation,
-    pairwise_affinity,
-)
+from training.distillation.relation_losses import AngleRelation, CrossImageRelation, DistanceRelation, PairwiseAffinity
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 FRAMES = 4
 MAP, EMBEDDING = (FRAMES, 5, 6, 4), (FRAMES, 5)
-GRID = (3, 2)  # each cell the mean of 2 x 2 positions
+GRID = 2  # each cell the mean of 3 x 2 positions
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 LOSSES: dict[str, Loss] = {
-    "pairwise_affinity": lambda s, t: pairwise_affinity(s, t, GRID),
-    "distance_relation": distance_relation,
-    "angle_relation": angle_relation,
-    "cross_image_relation": lambda s, t: cross_image_relation(s, t, 0.4, GRID),
+    "pairwise_affinity": PairwiseAffinity(at="p3", grid=GRID),
+    "distance_relation": DistanceRelation(at="p3"),
+    "angle_relation": AngleRelation(at="p3"),
+    "cross_image_relation": CrossImageRelation(at="p3", temperature=0.4, grid=GRID),
 }
 SHAPES = {name: EMBEDDING if name in ("distance_relation", "angle_relation") else MAP for name in LOSSES}
 
@@ -53,9 +48,9 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def cells_of(features: np.ndarray) -> list[np.ndarray]:
-    """Means over 2 x 2 positions, row by row."""
-    rows, columns = range(0, features.shape[1], 2), range(0, features.shape[2], 2)
-    return [features[:, y : y + 2, x : x + 2].mean(axis=(1, 2)) for y in rows for x in columns]
+    """Means over 3 x 2 positions, row by row."""
+    rows, columns = range(0, features.shape[1], 3), range(0, features.shape[2], 2)
+    return [features[:, y : y + 3, x : x + 2].mean(axis=(1, 2)) for y in rows for x in columns]
 
 
 def huber(difference: float) -> float:
@@ -157,7 +152,7 @@ def test_equal_relations_cost_nothing_and_pull_nowhere(name: str) -> None:
 
 def test_relations_of_frames_ignore_where_the_origin_is() -> None:
     student, teacher = draw(1, EMBEDDING), draw(2, EMBEDDING)
-    for loss in (distance_relation, angle_relation):
+    for loss in (LOSSES["distance_relation"], LOSSES["angle_relation"]):
         torch.testing.assert_close(loss(student + 3.0, teacher), loss(student, teacher - 5.0), rtol=1e-4, atol=1e-6)
 
 
@@ -175,28 +170,27 @@ def test_cross_image_relation_relates_frames_and_affinity_does_not() -> None:
     turn = torch.linalg.qr(draw(3, (student.shape[1], student.shape[1]))).Q
     teacher = student.clone()
     teacher[0] = torch.einsum("dc,chw->dhw", turn, student[0])
-    assert float(pairwise_affinity(student, teacher, GRID)) < 1e-6
-    assert float(cross_image_relation(student, teacher, 0.4, GRID)) > 0.05
+    assert float(LOSSES["pairwise_affinity"](student, teacher)) < 1e-6
+    assert float(LOSSES["cross_image_relation"](student, teacher)) > 0.05
 
 
 def test_a_grid_as_large_as_the_map_or_larger_leaves_it_as_it_is() -> None:
     student, teacher = sides("pairwise_affinity")
     spread_student, spread_teacher = (
-        side.repeat_interleave(2, 2).repeat_interleave(2, 3) for side in (student, teacher)
+        side.repeat_interleave(3, 2).repeat_interleave(2, 3) for side in (student, teacher)
     )
-    for grid in ((6, 4), (100, 100)):
-        value = pairwise_affinity(student, teacher, grid)
+    for grid in (6, 64):
+        value = PairwiseAffinity(at="p3", grid=grid)(student, teacher)
         assert float(value) == pytest.approx(by_loop("pairwise_affinity", spread_student, spread_teacher), rel=1e-5)
-    torch.testing.assert_close(
-        cross_image_relation(student, teacher, 0.4, (6, 4)), cross_image_relation(student, teacher, 0.4, (9, 9))
-    )
+    as_large, larger = (CrossImageRelation(at="p3", grid=grid)(student, teacher) for grid in (6, 9))
+    torch.testing.assert_close(as_large, larger)
 
 
 def test_memory_is_bounded_by_the_grid() -> None:
     """Every position of these maps with every other would be 2e10 numbers."""
     student, teacher = draw(1, (2, 2, 400, 360)), draw(2, (2, 2, 400, 360))
-    assert math.isfinite(float(pairwise_affinity(student, teacher, (8, 8))))
-    assert math.isfinite(float(cross_image_relation(student, teacher, 0.1, (8, 8))))
+    assert math.isfinite(float(PairwiseAffinity(at="p3", grid=8)(student, teacher)))
+    assert math.isfinite(float(CrossImageRelation(at="p3", grid=8)(student, teacher)))
 
 
 @pytest.mark.parametrize(
@@ -253,8 +247,8 @@ def test_shapes_that_differ_are_refused_in_one_sentence(name: str) -> None:
 
 
 def test_bad_arguments_are_refused_in_one_sentence() -> None:
-    student, teacher = sides("cross_image_relation")
-    with pytest.raises(ValueError, match="expected a temperature above 0, got 0"):
-        cross_image_relation(student, teacher, 0, GRID)
-    with pytest.raises(ValueError, match="expected a grid of at least one row and column, got 0 x 4"):
-        pairwise_affinity(student, teacher, (0, 4))
+    with pytest.raises(ValueError, match=r"greater than or equal to 0\.05"):
+        CrossImageRelation(at="p3", temperature=0)
+    for term in (PairwiseAffinity, CrossImageRelation):
+        with pytest.raises(ValueError, match="greater than or equal to 2"):
+            term(at="p3", grid=0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from checkout import ROOT
-from one_and_two_processes import EVERY_TERM
+from distillation_terms import EVERY_TERM
 from pretended_accelerator import DevicesMixed, OnAccelerator, move, pretended_accelerator
 
 from training.data.batch import Batch, collate

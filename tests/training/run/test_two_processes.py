@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT
-from one_and_two_processes import EVERY_TERM, by_one_and_by_two
+from distillation_terms import EVERY_TERM, EVERY_TERM_COUNT
+from one_and_two_processes import by_one_and_by_two
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 
@@ -58,7 +59,8 @@ import training
 import torch
 from torch import distributed
 from training.data.batch import Batch
-from training.distillation.terms import Comparison, build_term, channels_of
+from training.distillation.base import Comparison
+from training.distillation.loss import Term, channels_of
 from training.networks.heads import DetectionOutputs
 from training.networks.student import StudentFeatures, StudentOutputs
 from training.recipe import parse_recipe
@@ -107,7 +109,7 @@ recipe = parse_recipe(data + f"distillation: {{teacher: t, terms: {open(folder +
 gradients = {}
 for number, settings in enumerate(recipe.distillation.terms):
     torch.manual_seed(number)
-    term = build_term(settings, channels_of(student), channels_of(teacher))
+    term = Term(settings, channels_of(student), channels_of(teacher))
     leaves = [x.requires_grad_() for x in every_tensor(student)] + list(term.parameters())
     value = term(Comparison(part(student, mine), part(teacher, mine), batch), 1.0)
     found = torch.autograd.grad(value, leaves, allow_unused=True)
@@ -127,7 +129,7 @@ os._exit(0)
 def test_every_distillation_term_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     (tmp_path / "terms.yaml").write_text(EVERY_TERM)
     one, two = by_one_and_by_two(SOFT_GRADIENTS, tmp_path, "gradients")
-    assert len(one) == 19
+    assert len(one) == EVERY_TERM_COUNT
     for name, value in one.items():
         assert float(value.norm()) > 0, name
         assert float((two[name] - value).norm() / value.norm()) < 1e-4, name

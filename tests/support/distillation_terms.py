@@ -1,0 +1,37 @@
+"""Every term that a teacher may have, as YAML: the example of each class of the table, and other settings of them.
+
+Tests that take EVERY_TERM include a new term as soon as it is in the table.
+"""
+
+from __future__ import annotations
+
+import re
+
+from training.distillation.base import DistillationTerm
+from training.distillation.table import TERMS
+
+OTHER_SETTINGS = (
+    *(f"{{kind: {kind}}}" for kind in ("temperature_kl", "logit_mse", "dist", "standardized_kl")),
+    *(f"{{kind: {kind}, labeled_only: true}}" for kind in ("temperature_kl", "logit_mse", "dist", "standardized_kl")),
+    "{kind: hint, at: p5}",
+    "{kind: channel_wise, at: segmentation}",
+    "{kind: channel_wise, at: p4}",
+    "{kind: pearson, at: p3}",
+    "{kind: pairwise_affinity, at: p4, grid: 4}",
+    "{kind: distance_relation, at: p4}",
+    "{kind: angle_relation, at: p4}",
+    "{kind: cross_image_relation, at: p4, grid: 4}",
+    "{kind: soft_classification, sharpness: 0}",
+    "{kind: foreground_imitation, at: p4}",
+)
+
+
+def example_of(term: type[DistillationTerm]) -> str:
+    """Return the line of a recipe that the docstring of a term shows."""
+    found = re.findall(r"^ *- (\{kind: .*\})$", term.__doc__ or "", re.MULTILINE)
+    assert len(found) == 1, f"expected one line '- {{kind: ...}}' in the docstring of {term.__name__}, got {found}"
+    return str(found[0])
+
+
+EVERY_TERM = f"[{', '.join([*map(example_of, TERMS), *OTHER_SETTINGS])}]"
+EVERY_TERM_COUNT = len(TERMS) + len(OTHER_SETTINGS)

@@ -1,0 +1,38 @@
+"""Modules for the formulas of losses, each imported when a formula uses it for the first time.
+
+The class of a loss is also its section of a recipe. A recipe is read in a fraction of a second; torch takes seconds to
+load. Files with losses therefore import torch and the modules that build on it from here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["across_processes", "boxes", "functional", "heads", "loss_math", "torch"]
+
+
+class LazyModule:
+    """Stands for a module and imports it when an attribute is read."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)
+
+
+if TYPE_CHECKING:  # For mypy and editors these are the modules themselves.
+    import torch
+    from torch.nn import functional
+
+    from training.distillation import loss_math
+    from training.losses import across_processes, boxes
+    from training.networks import heads
+else:
+    torch = LazyModule("torch")
+    functional = LazyModule("torch.nn.functional")
+    loss_math = LazyModule("training.distillation.loss_math")
+    across_processes = LazyModule("training.losses.across_processes")
+    boxes = LazyModule("training.losses.boxes")
+    heads = LazyModule("training.networks.heads")

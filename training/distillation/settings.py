@@ -1,0 +1,94 @@
+"""The distillation section of a recipe: the teacher, the terms with their weights, and stages.
+
+The keys of a term are in the class of the term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from training.config.settings import Settings
+from training.distillation.base import Weight
+from training.distillation.table import AnyTerm
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class StageRecipe(Settings):
+    """Changes from an epoch on. Keys that are left out keep their value."""
+
+    from_epoch: Annotated[int, Field(ge=1)]
+    """First epoch of the stage; the first epoch of a run is 0."""
+    hard_weight: Share | None = None
+    """Share of the loss of the labels."""
+    temperature_factor: Annotated[float, Field(ge=0.05, le=20.0)] | None = None
+    """Multiplies the temperature of every term that has one. The temperatures of two terms mean different things, so
+    there is no single temperature for all."""
+    weights: tuple[Weight, ...] = ()
+    """Weights of all terms, in their order."""
+
+
+class DistillationRecipe(Settings):
+    """A teacher, and what the student learns from it.
+
+    loss = hard_weight * (loss of the labels) + (1 - hard_weight) * sum of (weight * term).
+    """
+
+    teacher: str
+    """Checkpoint of `python -m training train`; its averaged weights teach."""
+    terms: tuple[AnyTerm, ...]
+    """What is compared."""
+    hard_weight: Share = 0.5
+    """Share of the loss of the labels; 1 ignores the teacher."""
+    stages: tuple[StageRecipe, ...] = ()
+    """Changes by epoch, in rising order; empty keeps everything constant."""
+    cache: str = ""
+    """Folder that keeps the teacher's outputs, so that the teacher sees each view only once; empty keeps none. Needs
+    `data.views_per_frame`, since endless views never come again."""
+
+    def problems(self, epochs: int) -> list[str]:
+        """Return sentences about keys that do not fit each other, or a run of `epochs` epochs; empty if all fit."""
+        found = []
+        if not self.teacher.strip():
+            found.append("distillation.teacher must name a checkpoint, got an empty text")
+        if not self.terms:
+            found.append("distillation.terms needs at least one term")
+        starts = [stage.from_epoch for stage in self.stages]
+        if starts != sorted(set(starts)):
+            found.append(f"distillation.stages must have rising from_epoch, got {starts}")
+        for number, stage in enumerate(self.stages):
+            if stage.from_epoch >= epochs:
+                found.append(
+                    f"distillation.stages.{number}.from_epoch must be below epochs, {epochs}, or the stage never "
+                    f"begins, got {stage.from_epoch}; the first epoch is 0"
+                )
+            if stage.weights and len(stage.weights) != len(self.terms):
+                found.append(
+                    f"distillation.stages.{number}.weights must name {len(self.terms)} weights, one for each term, "
+                    f"got {len(stage.weights)}"
+                )
+        return found
+
+
+@dataclass(frozen=True)
+class Balance:
+    """The weights of one epoch: share of the labels' loss, weight of each term, factor of every temperature."""
+
+    hard_weight: float
+    weights: tuple[float, ...]
+    temperature_factor: float
+
+
+def balance_at(recipe: DistillationRecipe, epoch: int) -> Balance:
+    """Return the balance of an epoch, with all stages up to it applied in turn."""
+    hard_weight, factor = recipe.hard_weight, 1.0
+    weights = tuple(term.weight for term in recipe.terms)
+    for stage in recipe.stages:
+        if stage.from_epoch <= epoch:
+            hard_weight = hard_weight if stage.hard_weight is None else stage.hard_weight
+            factor = factor if stage.temperature_factor is None else stage.temperature_factor
+            weights = stage.weights or weights
+    return Balance(hard_weight, weights, factor)
