@@ -35,6 +35,7 @@ else:
 
 IMAGE = "sensor_msgs/msg/Image"
 TOPIC = "/front/image_raw"
+TAR = b"drive/".ljust(257, b"\0") + b"ustar"
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".zstd": zstd.compress, ".zst": zstd.compress, ".lz4": lz4.frame.compress, ".gz": gzip.compress, "": zstd.compress,
 }  # fmt: skip
@@ -221,9 +222,9 @@ def test_files_that_would_fill_the_disk_are_not_decompressed(
         ("drive.mcap.xz", b"\xfd7zXZ\x00\x00", "unxz"),
         ("drive.zip", b"PK\x03\x04....", "unzip"),
         ("drive.mcap", b"PK\x03\x04....", "unzip"),
-        ("drive.tar", b"drive/".ljust(257, b"\0") + b"ustar", "tar -xf"),
-        ("drive.tar.gz", gzip.compress(b"drive/".ljust(257, b"\0") + b"ustar"), "in gzip, it is a tar archive"),
-        ("drive.mcap.zst", zstd.compress(gzip.compress(b"")), "in zstd, it is gzip"),
+        ("drive.tar", TAR, "tar -xf"),
+        ("drive.tar.gz", gzip.compress(TAR, mtime=0), "in gzip, it is a tar archive"),
+        ("drive.mcap.zst", zstd.compress(gzip.compress(b"", mtime=0)), "in zstd, it is gzip"),
         ("drive.mcap", b"version https://git-lfs.github.com/spec/v1\noid ...", "git lfs pull"),
         ("drive.mcap", b"<!DOCTYPE html><html>", "a web page"),
         ("metadata.yaml", b"rosbag2_bagfile_information:\n  version: 5\n", "give the folder"),
