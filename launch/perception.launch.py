@@ -2,11 +2,11 @@
 
     ros2 launch ros_kd_perception perception.launch.py camera_topics:='{front: /front_camera/image_raw}'
 
-Arguments that are left empty keep what the parameter file says. The node activates itself (its parameter `autostart`)
-rather than on events from here: so it comes back to active when `respawn` restarts it, and needs no service call to get
-through while a vehicle's graph is still forming. With `autostart:=false` a lifecycle manager takes over.
+Arguments that are left empty do not change the parameter file's values. The node activates itself (its parameter
+`autostart`), without events from the launch system. So it returns to active when `respawn` restarts it, and depends on
+no service call while the graph of a vehicle is still forming. With `autostart:=false` a lifecycle manager activates it.
 
-`ros2 launch` ends with status 1 if the node failed, unless `respawn` restarted it. What else is launched goes on.
+`ros2 launch` ends with status 1 if the node failed, unless `respawn` restarted it. Other processes keep running.
 """
 
 from pathlib import Path
@@ -31,13 +31,13 @@ from ros_kd_perception.system.launch_exit_status import report_failure, report_f
 
 PACKAGE = "ros_kd_perception"
 DEVICES = ("auto", "tensorrt", "cuda", "cpu")
-# `use_sim_time:=True` is a common spelling.
+# Also in the spelling of Python, as `use_sim_time:=True` is common.
 FLAG = ("true", "false", "True", "False")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the arguments; what they say becomes a node in `start_node`."""
+    """Describe the arguments. `start_node` makes the node from them."""
     share = FindPackageShare(PACKAGE)
     return LaunchDescription(
         [
@@ -69,10 +69,10 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Turn the arguments into the node, and look at how it ends.
+    """Make the node from the arguments, and report how it ends.
 
     Raises:
-        LaunchArgumentError: an argument that nothing can be made of, or a parameter file that is not there.
+        LaunchArgumentError: An argument cannot be used, or the parameter file does not exist.
     """
     given = context.launch_configurations
     params_file = Path(given["params_file"]).expanduser()

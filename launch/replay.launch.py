@@ -2,12 +2,12 @@
 
     ros2 launch ros_kd_perception replay.launch.py bag:=/data/drive.mcap
 
-The cameras are found in the bag; `camera_topics:='{front: /front_camera/image_raw}'` chooses and names them otherwise.
-With `record:=results.mcap` the node's results are recorded, at the bag's times. The arguments of perception.launch.py
-are taken too. All ends with the bag unless `loop` or `keep_running` is set.
+The cameras are those of the bag. `camera_topics:='{front: /front_camera/image_raw}'` chooses and names them explicitly.
+With `record:=results.mcap` the node's results are recorded, with the times of the bag. The arguments of
+perception.launch.py are accepted, too. Everything ends with the bag unless `loop` or `keep_running` is set.
 
-`ros2 launch` ends with status 0 if every process ended well, at the end of the bag or at Ctrl-C. It ends with 1 if one
-failed, and an error names that one with its own exit status. The launch system has no other status.
+`ros2 launch` ends with status 0 if every process ended well, at the end of the bag or after Ctrl-C. It ends with 1 if a
+process failed; an error names the process and its exit status. The launch system has no other status.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.system.launch_exit_status import report_early_end, report_failure
 
 FLAG = ["true", "false", "True", "False"]
-# What the node may still need for the last frames of a bag.
+# Time for the node to perceive the last frames of a bag.
 LAST_FRAMES_S = 2.0
 RECORDER_IS_READY = b"recording: every topic has a publisher"
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the arguments, the node, and the player that starts once the cameras are known."""
+    """Describe the arguments, the node, and the player, which starts when the cameras are known."""
     perception = Path(__file__).with_name("perception.launch.py")
     return LaunchDescription(
         [
@@ -77,30 +77,32 @@ def generate_launch_description() -> LaunchDescription:
 def find_cameras(context: LaunchContext) -> None:
     """Set camera_topics, and image_transport unless it is given, from the topics of the bag.
 
-    The player tells them: it runs in the environment that has rosbags, which launch's own interpreter may not.
+    The player lists the topics. It runs in the environment that has rosbags, which the launch system's may not have.
 
     Raises:
-        RuntimeError: no such bag, damaged, or without the cameras.
+        RuntimeError: The bag does not exist, is damaged, or does not have the cameras.
     """
     given = context.launch_configurations
     player = ExecutableInPackage(package="ros_kd_perception", executable="play_bag").perform(context)
     chosen = _chosen(camera_topics(given["camera_topics"]))
-    told = subprocess.run(
+    listing = subprocess.run(
         [player, str(Path(given["bag"]).expanduser()), *chosen, "--list-cameras"],
         capture_output=True,
         text=True,
         check=False,
     )
-    if told.returncode:
-        raise RuntimeError(told.stderr.strip().removeprefix("play_bag: ") or f"{player} ended with {told.returncode}")
-    cameras = json.loads(told.stdout)
+    if listing.returncode:
+        raise RuntimeError(
+            listing.stderr.strip().removeprefix("play_bag: ") or f"{player} ended with {listing.returncode}"
+        )
+    cameras = json.loads(listing.stdout)
     given["camera_topics"] = yaml.safe_dump({camera: found["topic"] for camera, found in cameras.items()})
     transports = {camera: found["transport"] for camera, found in cameras.items()}
     given.setdefault("image_transport", yaml.safe_dump(transports))
 
 
 def start_recorder_and_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Play what `find_cameras` found; a recorder must hear the node first, lest it miss results."""
+    """Start the player, after the recorder if there is one: it must be connected before the first results."""
     given = context.launch_configurations
     ending = Ending()
     player = _player(context)
@@ -130,23 +132,23 @@ def _record_and_play(
         _on_exit(recorder, report_failure, [ending.now("the recording has ended")]),
         RegisterEventHandler(OnProcessIO(target_action=recorder, on_stdout=listen)),
         recorder,
-        # If the node does not come up, the player says so.
+        # Start the player in any case: it reports a node that does not come up.
         TimerAction(period=wait_s, actions=[OpaqueFunction(function=play_once)]),
     ]
 
 
 class Ending:
-    """Shuts everything down, once: at a second Shutdown event launch_ros raises an exception."""
+    """Shuts everything down once. launch_ros raises an exception at a second Shutdown event."""
 
     def __init__(self) -> None:
         self._begun = False
 
     def now(self, reason: str) -> OpaqueFunction:
-        """Make an action that shuts everything down unless that is under way."""
+        """Make an action that shuts everything down, unless a shutdown has started."""
         return OpaqueFunction(function=self._begin, args=[reason])
 
     def after(self, delay_s: float, reason: str) -> TimerAction:
-        """Make an action like `now` with a delay."""
+        """Make an action that shuts everything down after a delay, unless a shutdown has started."""
         return TimerAction(period=delay_s, actions=[self.now(reason)])
 
     def _begin(self, context: LaunchContext, reason: str) -> list[LaunchDescriptionEntity]:
@@ -161,7 +163,7 @@ def _on_exit(
     report: Callable[[ProcessExited, LaunchContext], None],
     actions: Sequence[LaunchDescriptionEntity],
 ) -> RegisterEventHandler:
-    """Report how a process ended; then the actions, unless everything shuts down already."""
+    """Report how a process ended, then run the actions, unless a shutdown has started."""
 
     def handle(exited: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
         report(exited, context)
@@ -175,7 +177,7 @@ def _is_perception_node(process: Action) -> bool:
 
 
 def _player(context: LaunchContext) -> Node:
-    """The player, with the Fast DDS settings: it sends the large images."""
+    """Make the player, with the Fast DDS settings for large images."""
     given = context.launch_configurations
     chosen = _chosen(camera_topics(given["camera_topics"]))
     options = ["--rate", given["rate"], "--wait-for-subscribers", given["wait_for_node_s"]]

@@ -49,7 +49,7 @@ class SideThread(Generic[ItemT]):
 
     @property
     def closed(self) -> bool:
-        """Whether the thread has been told to end."""
+        """Whether the thread must end."""
         return self._closed
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Every test here has a ROS graph to itself: an own domain, own log folder, processes that end with it."""
+"""Give every test here a ROS graph of its own: its own domain and log folder, and processes that end with it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def student(tiny_student: Path) -> Path:
-    """The shipped student; the tiny one where none is shipped yet."""
+    """The shipped student, or the tiny one if no student is shipped yet."""
     shipped = ROOT / "models" / "student.onnx"
     return shipped if shipped.is_file() else tiny_student
 
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The environment of a graph of its own, in force in the test's process, too."""
+    """Environment of a graph of its own. It is also set in the process of the test."""
     profile = ROOT / "config" / "fastdds_large_images.xml"
     variables = isolated_environment(os.environ, profile, tmp_path / "log")
     variables["PYTHONPATH"] = str(ROOT)
@@ -50,7 +50,7 @@ def bond_messages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def with_bond(environment: dict[str, str], bond_messages: Path) -> dict[str, str]:
-    """The environment of a machine that has the package bond installed."""
+    """Environment of a machine with the package bond installed."""
     return with_bond_messages(environment, bond_messages)
 
 
@@ -71,7 +71,7 @@ def peer(context: Context) -> Iterator[Peer]:
 
 @pytest.fixture
 def start_node(environment: dict[str, str], tmp_path: Path, tiny_student: Path) -> Iterator[StartNode]:
-    """Start a node process; quick diagnostics, the tiny student and autostart unless told otherwise."""
+    """Start a node process. Defaults are frequent diagnostics, the tiny student and autostart."""
     with ExitStack() as stack:
 
         def start(*more: str, **parameters: Any) -> NodeProcess:

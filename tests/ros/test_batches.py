@@ -1,4 +1,4 @@
-"""Frames of several cameras in one run of the network, as on a GPU; the CPU is told to do so here."""
+"""Frames of several cameras in one run of the network, as on a GPU. Here the CPU is made to run batches."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Rig:
         return ready
 
     def batch(self, stamp: int) -> list[ReadyFrame]:
-        """One picture a camera, each of another size."""
+        """One picture for each camera, each of a different size."""
         return [
             self.ready(camera, image_message(camera_picture(60 + 20 * i, 100 + 30 * i, seed=stamp + i), T0 + stamp))
             for i, camera in enumerate(CAMERAS)
@@ -151,12 +151,12 @@ def test_the_network_takes_what_is_ready_beside_the_frame_in_turn_and_waits_for_
     rig.mailbox.put("front", image_message(camera_picture(), T0 + 1))
     first = preparer.take()
     assert first is not None
-    assert preparer.take_batch(2) == []  # nobody else has sent anything
+    assert preparer.take_batch(2) == []  # no other camera has sent a frame
     for camera in ("left", "right"):
         rig.mailbox.put(camera, image_message(camera_picture(), T0 + 2))
     also: list[ReadyFrame] = []
     deadline = time.monotonic() + 60
-    while len(also) < 2:  # the pool prepares them while the first one is at the network
+    while len(also) < 2:  # the pool prepares them while the network is busy with the first one
         also += preparer.take_batch(2 - len(also))
         assert time.monotonic() < deadline
         time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""The benchmarks of the node's cost run as their docstrings say; how fast it is, a quiet machine has to tell."""
+"""The benchmarks of the node's cost run as their docstrings say. Figures need a quiet machine and are not tested."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BENCHMARKS = sorted(
 
 
 def run_on_gpu_that_is_not_there(script: str, *more: str | Path) -> str:
-    """Run a benchmark with a device that it has to hand on to its model or node, which say what runs instead."""
+    """Run a benchmark with a device that the machine lacks. Its model or node must report what runs instead."""
     command = [sys.executable, f"benchmarks/{script}", *map(str, more), "--device", "cuda"]
     environment = environment_without_gpu()
     outcome = subprocess.run(
@@ -66,7 +66,7 @@ def test_cpu_time_of_the_idle_and_the_busy_node(tiny_student: Path, tmp_path: Pa
     assert busy["received"] > 0
     assert busy["network_percent"] > 0
     assert busy["own_ms_per_received_frame"] > 0
-    # Idle threads of ours wait without a timeout; the executor wakes up for the diagnostics, once a second.
+    # Idle threads wait without a timeout. Only the executor wakes up, once a second for the diagnostics.
     for state in (inactive, waiting):
         assert not {"perception", "preparation 0", "overlay", "PNG mask"} & set(state["wake_ups_per_s"]), state
     assert waiting["wake_ups_per_s"].get("executor", 0) < 5

@@ -1,4 +1,4 @@
-"""Cameras of one node, each ill in its own way: each is told by state, level and message, and recovers by itself."""
+"""Cameras of one node with different faults: diagnostics report state, level and message, and each camera recovers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ILLNESSES = {
     "unusable_frame_id": (Level.WARN, "'/front cam' starts with a slash; tf2 expects"),
     "future_stamps": (Level.WARN, "stamp_ahead"),
 }
-"""Cameras are called as the state that they are to be in."""
+"""Each camera has the name of the state that it must be in."""
 
 PICTURES = [camera_picture(seed=seed) for seed in range(7)]
 SMALL = [camera_picture(48, 80, seed=seed) for seed in range(7)]
@@ -49,14 +49,14 @@ class Street:
         }
 
     def heal(self) -> None:
-        """Start the camera that was missing, and replace the one that could not be heard."""
+        """Start the missing camera, and replace the one with an incompatible QoS."""
         self.ill = False
         self.peer.node.destroy_publisher(self.publishers["incompatible"])
         for camera in ("missing", "incompatible"):
             self.publishers[camera] = self.peer.publisher(Image, f"/{camera}/image_raw", RELIABLE)
 
     def step(self) -> None:
-        """Publish, give the node time, and note what it says."""
+        """Publish, give the node time, and keep the statuses that it reports."""
         self.number += 1
         for camera, publisher in self.publishers.items():
             message = self._ill_message(camera) if self.ill else self._message()
@@ -108,18 +108,18 @@ def test_every_illness_of_a_camera_is_told_and_heals_without_a_restart(peer: Pee
 
         peer.until(step_and_look, what, timeout_s=60)
 
-    step_until(lambda: all(camera in street.seen[camera] for camera in ILLNESSES), "every illness is told")
+    step_until(lambda: all(camera in street.seen[camera] for camera in ILLNESSES), "every fault is reported")
     for camera, (level, words) in ILLNESSES.items():
         step_until(lambda c=camera, at=level: street.seen[c][c][0] == at, f"{camera} is of level {level}")
-        step_until(lambda c=camera, said=words: said in street.seen[c][c][1], f"{camera} says {words}")
-    # A pause of this test's own may look like silence.
+        step_until(lambda c=camera, text=words: text in street.seen[c][c][1], f"{camera} says {words}")
+    # A pause of the test itself may look like a silent camera.
     assert set(street.seen["healthy"]) <= {"", "waiting", "ok", "overloaded", "silent"}
     assert peer.drops("duplicated").get("duplicate", 0) > 0
 
     street.heal()
     step_until(lambda: all(peer.value(c, "state") == "ok" for c in (*ILLNESSES, "healthy")), "every camera is well")
     assert all(peer.status(camera).level[0] == Level.OK for camera in ILLNESSES)
-    # Two drops for the jump back; healing is a jump forward, which costs nothing.
+    # The jump back costs two frames. Healing is a jump forward, which costs none.
     assert peer.drops("backward_stamps")["stamp_backwards"] == 2
     assert peer.value("changed_size", "size") == "160x96"
     for camera in ILLNESSES:
@@ -144,10 +144,10 @@ def test_times_of_every_frame_are_on_the_debug_topics(peer: Peer, start_node: An
     def send_and_look() -> bool:
         number = len(peer.received[f"{base}/processing_time_ms"])
         front.publish(image_message(PICTURES[number % 7], time.time_ns() - 2 * 10**9))
-        left.publish(image_message(PICTURES[number % 7], 10**9 + number))  # of another clock: its age cannot be told
+        left.publish(image_message(PICTURES[number % 7], 10**9 + number))  # another clock: no age
         peer.spin_for(0.05)
-        heard = [name for name in names if peer.received[name]]
-        return len(heard) == 5 and len(peer.received[f"{base}/processing_time_ms"]) > 4
+        received = [name for name in names if peer.received[name]]
+        return len(received) == 5 and len(peer.received[f"{base}/processing_time_ms"]) > 4
 
     peer.until(send_and_look, "times of both cameras arrive")
     assert all(message.data > 0 for name in names for message in peer.received[name])

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: its own processes on a graph of its own, short and small."""
+"""The demo as a user runs it, with its own processes on its own graph, but short and small."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZE = (180, 320)
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    # What a sourced ROS of another kind leaves in a shell; the demo must not care.
+    # Variables that another sourced ROS leaves in a shell. They must not affect the demo.
     sourced = {
         "ROS_DOMAIN_ID": "77",
         "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp",
@@ -67,7 +67,7 @@ def processes_that_mention(text: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> tuple[Path, str]:
-    """Output folder and terminal text of one good run over two cameras, on the CPU although CUDA was asked for."""
+    """Output folder and terminal text of a successful run with two cameras, on the CPU although CUDA was requested."""
     folder = tmp_path_factory.mktemp("demo")
     bag = write_small_bag(folder / "drive.mcap", ("front", "left"), frames=24, rate_hz=6, size=SIZE)
     output = folder / "out" / "demo"
@@ -137,7 +137,7 @@ def test_report_needs_nothing_but_itself(drive: tuple[Path, str]) -> None:
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     assert "url(" not in page
     assert page.count("<svg") >= 4
-    assert "$" not in re.sub(r"base64,[^\"]*", "", page)  # every place of the template is filled
+    assert "$" not in re.sub(r"base64,[^\"]*", "", page)  # every placeholder of the template is filled
 
 
 def test_an_earlier_demo_is_replaced_and_a_compressed_bag_will_do(
@@ -167,7 +167,7 @@ def test_cameras_that_start_long_after_the_recorder_and_pause_for_an_hour(tmp_pa
         "--bag", bag, "--model", tiny_student, "--output", tmp_path / "demo", "--duration-s", "4"
     )  # fmt: skip
     assert status == 0, errors
-    # 1.9 s, the second that is left of the hour, and 1.1 s.
+    # 1.9 s, one second that remains of the hour's gap, and 1.1 s.
     assert "the first 4 s, 31 of 41 images" in text
     assert "left has no image in this part" in text
     assert "60.0 min without a frame of any camera after 1.9 s" in text

@@ -1,6 +1,6 @@
-"""The demo where shared memory is scarce: smaller segments, or a refusal that names what to give.
+"""The demo with little shared memory: it uses smaller segments, or refuses to start and names the size that it needs.
 
-`docker run` gives a container 64 MiB of /dev/shm. Here it is a tmpfs of a size in a mount namespace of its own.
+`docker run` gives a container 64 MiB of /dev/shm. These tests mount a tmpfs in their own mount namespace.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IMAGE_BYTES = 1280 * 720 * 3
 
 
 def in_mount_namespace(prepare: str, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a shell line that changes mounts, then a command, where only they see the change."""
+    """Run a shell line that changes mounts, then a command, in a mount namespace of their own."""
     return subprocess.run(
         ["unshare", "--mount", "sh", "-c", f'{prepare} && exec "$@"', "sh", *command],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
@@ -41,12 +41,12 @@ def mounts_allowed() -> None:
 
 @pytest.fixture(scope="module")
 def drive(mounts_allowed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Large images, but no more of them than any machine perceives."""
+    """Large images, but so few that any machine can perceive them."""
     return write_small_bag(tmp_path_factory.mktemp("bag") / "drive.mcap", frames=6, rate_hz=2, size=(720, 1280))
 
 
 def demo(prepare: str, drive: Path | None, model: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    """Run the demo of a drive, or of a rendered one."""
+    """Run the demo on a drive, or on a rendered one."""
     command = [sys.executable, "-m", "ros_kd_perception.demo", "--model", model, "--output", output]
     return in_mount_namespace(prepare, [*map(str, command), *(["--bag", str(drive)] if drive else [])])
 
@@ -98,7 +98,7 @@ def test_nothing_is_rendered_where_there_is_too_little(
 
 
 def test_segments_grow_with_the_images_and_shrink_with_the_room(tmp_path: Path) -> None:
-    assert segment_bytes(IMAGE_BYTES, tmp_path) == 32 << 20  # a disk has room enough
+    assert segment_bytes(IMAGE_BYTES, tmp_path) == 32 << 20  # a disk has enough room
     large = 3840 * 2160 * 3
     assert segment_bytes(large, tmp_path) == 5 * large
     with pytest.raises(NoSharedMemory, match=r"expected \d{9,} MB"):

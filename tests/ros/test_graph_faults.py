@@ -1,4 +1,4 @@
-"""Nodes that are killed, nodes of one name, a clock that jumps back, parameters set to nonsense: on a real graph."""
+"""Killed nodes, duplicate node names, a clock that jumps back and invalid parameter values, on a real graph."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ PICTURE = camera_picture()
 def test_a_node_that_was_killed_is_back_on_the_same_graph(
     peer: Peer, start_node: Any, environment: dict[str, str], capfd: Any
 ) -> None:
-    """As a vehicle's supervisor, or `respawn` of the launch file, has it: SIGKILL, then the same command again."""
-    del environment["FASTDDS_DEFAULT_PROFILES_FILE"]  # half a megabyte is left behind rather than 32
+    """SIGKILL, then the same command again, as a supervisor or `respawn` of the launch file does it."""
+    del environment["FASTDDS_DEFAULT_PROFILES_FILE"]  # the killed process leaves 0.5 MB of shared memory, not 32 MB
     peer.listen_to_results("front")
     node = start_node()
     publisher = peer.matched_publisher(Image, "/front/image_raw")
@@ -81,21 +81,21 @@ def test_two_nodes_of_one_name_are_told_of_until_one_is_gone(peer: Peer, start_n
     first = start_node()
     peer.until(lambda: peer.status("node").level[0] == Level.OK, "one is fine")
     start_node()
-    peer.until(lambda: peer.status("node").level[0] == Level.WARN, "two are told")
+    peer.until(lambda: peer.status("node").level[0] == Level.WARN, "the duplicate is reported")
     assert "2 nodes are called /perception" in peer.status("node").message
     assert first.end() == 0
     peer.until(lambda: peer.status("node").level[0] == Level.OK, "one is fine again")
 
 
 def test_a_clock_that_jumps_back_costs_two_frames(peer: Peer, start_node: Any) -> None:
-    """A bag that starts over: /clock and stamps fall back together, by more and by less than the clocks' tolerance."""
+    """A looped bag: /clock and stamps jump back together, by more and by less than the tolerance between the clocks."""
     peer.listen_to_results("front")
     node = start_node(use_sim_time=True, max_stamp_age_ms=500.0)
     publisher = peer.matched_publisher(Image, "/front/image_raw")
     clock = peer.matched_publisher(Clock, "/clock")
 
     def run_from(start_ns: int) -> None:
-        """Time goes on from there until some frames of it are perceived: the first alone may have been wrong."""
+        """Advance the time from there until some frames are perceived. A single frame may count as a wrong stamp."""
         now_ns = start_ns
         while sum(start_ns <= stamp_ns(mask) < start_ns + 3600 * 10**9 for mask in peer.results("front")) < 4:
             now_ns += 50 * 10**6
@@ -109,7 +109,7 @@ def test_a_clock_that_jumps_back_costs_two_frames(peer: Peer, start_node: Any) -
     lost = 0
     for start_ns in (T0 + 7200 * 10**9, T0, T0 - 5 * 10**9):
         run_from(start_ns)
-        peer.until(lambda lost=lost: peer.drops("front").get("stamp_backwards", 0) >= lost, "the drops are told")
+        peer.until(lambda lost=lost: peer.drops("front").get("stamp_backwards", 0) >= lost, "the drops are reported")
         assert peer.drops("front").get("stamp_backwards", 0) == lost
         lost += 2
     assert "too_old" not in peer.drops("front")
@@ -160,7 +160,7 @@ def test_no_parameter_takes_nonsense_while_the_node_runs(peer: Peer, start_node:
             assert "\n" not in answer.reason
             tried += 1
     assert tried > 100
-    assert set_parameter(peer, "cameras", ["front", "rear"]).successful is False  # read-only, sound as it is
+    assert set_parameter(peer, "cameras", ["front", "rear"]).successful is False  # valid, but read-only
     assert values() == before
     publisher = peer.matched_publisher(Image, "/front/image_raw")
     peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + n), "front")
@@ -168,7 +168,7 @@ def test_no_parameter_takes_nonsense_while_the_node_runs(peer: Peer, start_node:
 
 
 def unreadable_request(peer: Peer) -> Callable[[], object]:
-    """What sends the node's own service a value of no type that there is."""
+    """Return a function that sends the node's parameter service a value of a type that does not exist."""
     client = peer.node.create_client(SetParameters, "/perception/set_parameters")
     peer.until(client.service_is_ready, "the service is there")
     parameter = ParameterMessage(name="max_age_ms", value=ParameterValue(type=99))
@@ -176,14 +176,14 @@ def unreadable_request(peer: Peer) -> Callable[[], object]:
 
 
 def test_requests_that_the_client_library_cannot_read_stop_nothing(peer: Peer, start_node: Any) -> None:
-    """They raise in rclpy's own service and get no answer; the log tells of them now and then."""
+    """These requests raise in rclpy's own service and get no answer. The log reports them at a limited rate."""
     peer.listen_to_results("front")
     node = start_node()
     publisher = peer.matched_publisher(Image, "/front/image_raw")
     ask = unreadable_request(peer)
     for _ in range(50):
         ask()
-    peer.until(lambda: "a callback failed" in node.log, "the log tells of it")
+    peer.until(lambda: "a callback failed" in node.log, "the failure is logged")
     peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + n), "front")
     assert set_parameter(peer, "max_age_ms", 400.0).successful
     assert node.log.count("Traceback") <= 3
@@ -193,7 +193,7 @@ def test_requests_that_the_client_library_cannot_read_stop_nothing(peer: Peer, s
 def test_requests_that_cannot_be_read_and_frames_that_are_dropped_are_both_told(
     peer: Peer, start_node: Any, drop_first: bool
 ) -> None:
-    """rclpy refuses one line of code to log at two severities, which took the thread with it that told second."""
+    """rclpy refuses two severities from one line of code. The exception ended the thread that logged second."""
     peer.listen_to_results("front")
     node = start_node()
     publisher = peer.matched_publisher(Image, "/front/image_raw")
@@ -201,16 +201,18 @@ def test_requests_that_cannot_be_read_and_frames_that_are_dropped_are_both_told(
     malformed = image_message(PICTURE, T0)
     malformed.encoding = "rgb9"
 
-    def told(text: str, send: Callable[[], object]) -> bool:
-        send()  # again and again: the first may come before both ends have found each other
+    def logged(text: str, send: Callable[[], object]) -> bool:
+        send()  # repeat it: the first one may be sent before both ends are connected
         peer.spin_for(0.1)
         return text in node.log
 
     def drop() -> None:
-        peer.until(lambda: told("dropped a frame of front", lambda: publisher.publish(malformed)), "the drop is told")
+        peer.until(
+            lambda: logged("dropped a frame of front", lambda: publisher.publish(malformed)), "the drop is logged"
+        )
 
     def request() -> None:
-        peer.until(lambda: told("a callback failed", ask), "the log tells of it")
+        peer.until(lambda: logged("a callback failed", ask), "the failure is logged")
 
     for step in (drop, request) if drop_first else (request, drop):
         step()

@@ -1,4 +1,4 @@
-"""Large images between processes whose environment has no settings for the middleware, as under `ros2 run`."""
+"""Large images between processes without middleware settings in their environment, as under `ros2 run`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ros_kd_perception.system.shipped_files import FASTDDS_PROFILE
 FRAMES = 24
 RATE_HZ = 8
 SIZES = {"kitti": (375, 1242), "hd": (720, 1280)}
-# Counts best-effort images until their publisher has come and gone.
+# Counts best-effort images until their publisher has appeared and disappeared.
 LISTENER = """
 import collections, json, sys, time
 import rclpy
@@ -40,7 +40,7 @@ print(json.dumps(received))
 
 @pytest.fixture
 def unset(environment: dict[str, str]) -> dict[str, str]:
-    """A graph of its own, without settings for large images."""
+    """Environment of a graph of its own, without settings for large images."""
     return {name: value for name, value in environment.items() if not name.startswith(("FASTDDS_", "FASTRTPS_"))}
 
 
@@ -69,16 +69,16 @@ def test_a_bag_of_large_images_arrives_without_loss_as_best_effort(unset: dict[s
     options = ("--reliability", "best_effort", "--wait-for-subscribers", "30")
 
     with start(unset, "-m", "ros_kd_perception.ros.play_bag", bag, *options) as player:
-        said = player.communicate(timeout=60)[0]
+        printed = player.communicate(timeout=60)[0]
     received = listener.communicate(timeout=60)[0]
 
-    assert player.returncode == 0, said
-    assert f"{FASTDDS_PROFILE}\n" in said
-    assert received == f'{{"{topics[0]}": {FRAMES}, "{topics[1]}": {FRAMES}}}\n', said
+    assert player.returncode == 0, printed
+    assert f"{FASTDDS_PROFILE}\n" in printed
+    assert received == f'{{"{topics[0]}": {FRAMES}, "{topics[1]}": {FRAMES}}}\n', printed
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "sentence"),
     [
         ({}, f"Fast DDS has room for large images: FASTDDS_DEFAULT_PROFILES_FILE=.*{FASTDDS_PROFILE}"),
         ({"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}, "keeps the settings .* FASTDDS_BUILTIN_TRANSPORTS=UDPv4"),
@@ -90,7 +90,7 @@ def test_a_bag_of_large_images_arrives_without_loss_as_best_effort(unset: dict[s
     "executable", [("perception_node",), ("record_perception", "-o", "results.mcap", "--cameras", "a")]
 )
 def test_the_log_tells_which_settings_are_in_force(
-    executable: tuple[str, ...], settings: dict[str, str], told: str, unset: dict[str, str], tmp_path: Path
+    executable: tuple[str, ...], settings: dict[str, str], sentence: str, unset: dict[str, str], tmp_path: Path
 ) -> None:
     command = ["-m", f"ros_kd_perception.ros.{executable[0]}", *executable[1:]]
     process = subprocess.Popen(
@@ -107,4 +107,4 @@ def test_the_log_tells_which_settings_are_in_force(
     finally:
         process.terminate()
         process.communicate(timeout=60)
-    assert re.search(told, first)
+    assert re.search(sentence, first)

@@ -1,4 +1,4 @@
-"""The launch files run by the real launch system, where one is installed: it is not on PyPI."""
+"""The launch files under the real launch system, if one is installed. It is not on PyPI."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ sys.exit(service.run())
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A colcon workspace, for the launch system finds packages nowhere else."""
+    """A colcon workspace, because the launch system finds packages only there."""
     workspace = tmp_path_factory.mktemp("workspace")
     copy_checkout(workspace / "src" / "ros_kd_perception")
     environment = os.environ | {"AMENT_PREFIX_PATH": sys.prefix}
@@ -57,7 +57,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Launched:
-    """A launch file that runs; what it and its processes say is kept."""
+    """Runs a launch file and keeps the output of all its processes."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -67,12 +67,12 @@ class Launched:
         self._thread.start()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         with self._changed:
             return "".join(self._lines)
 
     def wait_for(self, pattern: str, times: int = 1) -> list[str]:
-        """Wait until it has said this so many times; return what the pattern matched."""
+        """Wait until the output has this many matches of a pattern, and return them."""
         with self._changed:
             enough = self._changed.wait_for(
                 lambda: len(re.findall(pattern, "".join(self._lines))) >= times, timeout=TIMEOUT_S
@@ -81,12 +81,12 @@ class Launched:
             return re.findall(pattern, "".join(self._lines))
 
     def interrupt(self) -> int:
-        """End it as Ctrl-C does and return its exit status."""
+        """Send SIGINT, as Ctrl-C does, and return the exit status."""
         self.process.send_signal(signal.SIGINT)
         return self.until_end()
 
     def until_end(self) -> int:
-        """Wait for its end and return its exit status."""
+        """Wait for the end and return the exit status."""
         status = self.process.wait(TIMEOUT_S)
         self._thread.join(TIMEOUT_S)
         return status
@@ -103,7 +103,7 @@ class Launched:
 def launched(workspace: Path, environment: dict[str, str], launch_file: str, *arguments: str) -> Iterator[Launched]:
     prefixes = [str(workspace / "install" / "ros_kd_perception"), sys.prefix]
     own = {"AMENT_PREFIX_PATH": os.pathsep.join(prefixes), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    # Without the profile that the processes are to choose.
+    # Without a profile, so that the processes must choose one.
     inherited = {name: value for name, value in environment.items() if name != "FASTDDS_DEFAULT_PROFILES_FILE"}
     command = [sys.executable, "-c", RUN_LAUNCH_FILE, str(ROOT / "launch" / launch_file), *arguments]
     process = subprocess.Popen(
@@ -147,7 +147,7 @@ def test_a_killed_node_is_relaunched_with_its_names_topics_and_transports(
             received.clear()
         deadline_s = time.monotonic() + TIMEOUT_S
         while not all(masks.values()):
-            assert time.monotonic() < deadline_s, f"no results: {node.said}"
+            assert time.monotonic() < deadline_s, f"no results: {node.output}"
             stamp_ns += 1
             raw.publish(image_message(camera_picture(), stamp_ns))
             jpeg.publish(compressed_message(camera_picture(), stamp_ns, ".jpg"))
@@ -167,8 +167,8 @@ def test_a_killed_node_is_relaunched_with_its_names_topics_and_transports(
         assert second_pid != first_pid
         answer = peer.call(GetState, "/robot/perception/get_state", GetState.Request())
         assert answer.current_state.label == "active"
-        assert node.interrupt() == 0, node.said
-    assert "process has finished cleanly" in node.said
+        assert node.interrupt() == 0, node.output
+    assert "process has finished cleanly" in node.output
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["raw", "compressed"])
@@ -184,17 +184,17 @@ def test_replay_plays_the_cameras_of_a_bag_records_the_results_and_ends(
     ) as replay:
         status = replay.until_end()
 
-    assert status == 0, replay.said
-    assert "ERROR" not in replay.said
-    assert "perception]: active" in replay.said
-    assert "played 32 images" in replay.said
-    assert replay.said.count("process has finished cleanly") == (3 if record else 2), replay.said
+    assert status == 0, replay.output
+    assert "ERROR" not in replay.output
+    assert "perception]: active" in replay.output
+    assert "played 32 images" in replay.output
+    assert replay.output.count("process has finished cleanly") == (3 if record else 2), replay.output
     if record:
         with BagReader(output, {"front": "/robot/perception/front/segmentation"}) as results:
             counts = {topic.name.removeprefix("/robot/perception/"): topic.count for topic in results.topics}
             assert counts["front/segmentation"] == counts["front/detections"] > 0
             assert counts["left/segmentation/label_info"] == 1
-            # By the bag's clock, not by that of the wall.
+            # Times of the bag's clock, not of the system clock.
             assert START_NS - 10**9 < results.first_image_ns <= results.last_image_ns < START_NS + 60 * 10**9
 
 
@@ -209,9 +209,9 @@ def test_a_replay_that_is_interrupted_completes_its_recording_and_ends_well(
     with launched(workspace, environment, "replay.launch.py", *arguments) as replay:
         replay.wait_for("playing front")
         peer.until(lambda: len(peer.results("front")) >= 5, "the node gives results", TIMEOUT_S)
-        assert replay.interrupt() == 0, replay.said
+        assert replay.interrupt() == 0, replay.output
 
-    assert "Caught exception" not in replay.said
+    assert "Caught exception" not in replay.output
     with BagReader(output, {"front": "/perception/front/segmentation"}) as results:
         assert results.last_image_ns > results.first_image_ns
 
@@ -229,10 +229,10 @@ def test_a_recording_that_cannot_be_written_ends_the_replay(
         status = replay.until_end()
 
     assert status == 1
-    assert "record_perception-2 failed with status 2" in replay.said
-    assert "Caught exception" not in replay.said
-    assert "expected a free name for the new bag" in replay.said
-    assert "played" not in replay.said
+    assert "record_perception-2 failed with status 2" in replay.output
+    assert "Caught exception" not in replay.output
+    assert "expected a free name for the new bag" in replay.output
+    assert "played" not in replay.output
     assert taken.read_text() == "precious"
 
 
@@ -250,8 +250,8 @@ def test_a_node_that_dies_ends_the_replay(
         status = replay.until_end()
 
     assert status == 1
-    assert "perception_node-1 failed with signal SIGKILL" in replay.said
-    assert "Caught exception" not in replay.said
+    assert "perception_node-1 failed with signal SIGKILL" in replay.output
+    assert "Caught exception" not in replay.output
 
 
 def test_a_replay_without_subscribers_fails_and_its_node_may_go_on(
@@ -262,7 +262,7 @@ def test_a_replay_without_subscribers_fails_and_its_node_may_go_on(
 
     with launched(workspace, environment, "replay.launch.py", *arguments) as replay:
         replay.wait_for("play_bag-2 failed with status 1")
-        assert "[perception_node-1]: process has" not in replay.said
+        assert "[perception_node-1]: process has" not in replay.output
         assert replay.interrupt() == 1
 
 
@@ -274,9 +274,9 @@ def test_a_profile_of_the_environment_holds_under_launch_files(
     arguments = (f"bag:={bag}", f"model:={tiny_student}")
 
     with launched(workspace, environment | {PROFILE_VARIABLE: profile}, "replay.launch.py", *arguments) as replay:
-        assert replay.until_end() == 0, replay.said
+        assert replay.until_end() == 0, replay.output
 
-    assert len(re.findall(rf"FASTDDS_DEFAULT_PROFILES_FILE={profile}", replay.said)) == 2, replay.said
+    assert len(re.findall(rf"FASTDDS_DEFAULT_PROFILES_FILE={profile}", replay.output)) == 2, replay.output
 
 
 @pytest.mark.parametrize(
@@ -296,4 +296,4 @@ def test_what_cannot_start_fails(
     with launched(workspace, environment, launch_file, argument.format(folder=tmp_path)) as start:
         assert start.until_end() == 1
 
-    assert why in start.said
+    assert why in start.output

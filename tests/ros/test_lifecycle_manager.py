@@ -1,4 +1,4 @@
-"""The node under a lifecycle manager of nav2's ways, with a bond and without."""
+"""The node under a lifecycle manager that behaves like nav2's, with and without a bond."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOND_TIMEOUT_S = 4.0  # nav2's default
 
 
 class ManagerProcess:
-    """The stand-in as a process of its own: one line in, lines out."""
+    """The stand-in for the manager, in a process of its own that reads and writes lines."""
 
     def __init__(self, environment: dict[str, str], bond_timeout_s: float) -> None:
         command = [sys.executable, str(STAND_IN), str(bond_timeout_s), "perception"]
@@ -57,7 +57,7 @@ StartManaged = Callable[..., NodeProcess]
 
 @pytest.fixture
 def start_managed(tmp_path: Path, tiny_student: Path) -> Iterator[StartManaged]:
-    """Start a node that waits for its manager."""
+    """Start a node that waits for a lifecycle manager."""
     with ExitStack() as stack:
 
         def start(environment: dict[str, str], **parameters: Any) -> NodeProcess:

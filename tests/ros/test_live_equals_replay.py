@@ -1,4 +1,4 @@
-"""What the node published for a frame is what a replay writes for it: same model, same pixels, same numbers."""
+"""The node publishes for a frame exactly what a replay writes for it: the same pixels and the same numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(module: str, *arguments: object) -> None:
 
 
 def results_by_frame(path: Path) -> dict[tuple[str, int, int], Any]:
-    """Segmentation and detections by topic and stamp."""
+    """Return segmentation and detections by topic and stamp."""
     found = {}
     topics = {f"/perception/{camera}/{kind}" for camera in CAMERAS for kind in ("segmentation", "detections")}
     with BagReader(path, {"front": "/perception/front/segmentation"}) as bag:
@@ -59,7 +59,7 @@ def test_live_and_replayed_results_are_equal_to_the_bit(tmp_path: Path, compress
 
     from_node, from_replay = results_by_frame(live / "perception.mcap"), results_by_frame(replayed)
     assert len(from_replay) == 3 * len(CAMERAS) * 2
-    # A busy machine may lose a frame; what came through must be equal.
+    # A busy machine may lose a frame. All others must be equal.
     assert len(from_node) >= len(from_replay) / 2
     assert set(from_node) <= set(from_replay)
     for key, lived in from_node.items():

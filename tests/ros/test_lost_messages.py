@@ -1,4 +1,4 @@
-"""Frames that the middleware replaced or lost are counted, for every message says which of its publisher's it is."""
+"""Frames that the middleware replaced or lost are counted, by the sequence numbers of the messages."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_ever_new_publishers_take_no_memory() -> None:
 
 
 def test_every_frame_that_is_sent_is_counted(peer: Peer, start_node: Any) -> None:
-    """As fast as they go: what is not perceived is dropped, be it in the middleware."""
+    """Send as fast as possible. Every frame is perceived or dropped, also those that the middleware loses."""
     start_node(max_age_ms=0.0)
     publisher = peer.matched_publisher(Image, "/front/image_raw")
     sent = 0
@@ -69,8 +69,8 @@ def test_every_frame_that_is_sent_is_counted(peer: Peer, start_node: Any) -> Non
         peer.spin_for(0.3)
         return sent - peer.count("front", "received")
 
-    # Before the node hears the first frame it cannot know of any.
-    peer.until(lambda: uncounted() == uncounted(), "the node hears the camera")
+    # The node cannot count lost frames before the first one that it receives.
+    peer.until(lambda: uncounted() == uncounted(), "the node receives the camera")
     before = uncounted()
     for _ in range(5):
         send(100)

@@ -1,4 +1,4 @@
-"""Twenty thousand malformed messages and what becomes of them: none does worse than a drop, and each is counted."""
+"""Twenty thousand malformed messages: none does more harm than a dropped frame, and every one is counted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Messages(ResultSink):
 
 
 def counts_after(number: int, model_path: Path, warnings: list[str]) -> dict[str, FrameCounts]:
-    """Send so many messages of each camera through mailbox, decoder, network and message builder."""
+    """Send `number` messages of each camera through mailbox, decoder, network and message builder."""
     model = OnnxModel.open(model_path, device="cpu", intra_op_threads=1)
     mailbox: Mailbox[Any] = Mailbox(list(MAKERS))
     worker = PerceptionWorker(
@@ -87,10 +87,10 @@ def test_each_of_twenty_thousand_is_published_or_dropped_for_a_reason(
         assert count.received == count.published + sum(count.dropped.values())
         assert "failed" not in count.dropped, warnings
         assert len(count.dropped) >= 6, f"{camera}: the messages are too much alike: {count.dropped}"
-    # Throttled: one for each camera and reason every few seconds, however many there are.
+    # Warnings are throttled to one for each camera and reason every few seconds.
     assert len(warnings) < 500
     assert [text for text in warnings if len(text) > 700 or "\n" in text] == []
-    assert capfd.readouterr().err == ""  # nor do the decoders print what they think of each
+    assert capfd.readouterr().err == ""  # the decoders print nothing either
 
 
 def test_no_message_that_hypothesis_finds_does_worse(request: pytest.FixtureRequest) -> None:
@@ -114,9 +114,9 @@ def test_no_message_that_hypothesis_finds_does_worse(request: pytest.FixtureRequ
     decode()
 
 
-# A camera driver gone mad: `python THIS_FILE NUMBER` publishes so many messages of each kind, then says so.
+# A broken camera driver: `python THIS_FILE NUMBER` publishes NUMBER messages of each kind, then prints a line.
 def to_ros(kind: Any, fields: SimpleNamespace) -> Any:
-    """The rclpy message with these fields."""
+    """Return the rclpy message with these fields."""
     message = kind(**{name: value for name, value in vars(fields).items() if name not in ("header", "data")})
     message.header.stamp.sec, message.header.stamp.nanosec = fields.header.stamp.sec, fields.header.stamp.nanosec
     message.header.frame_id = fields.header.frame_id
@@ -165,7 +165,7 @@ def test_a_publisher_of_malformed_messages_on_the_graph(
         peer.until(lambda name=name: peer.count(name, "waiting") == 0, "all is worked off")
         received, drops = peer.count(name, "received"), peer.drops(name)
         print(f"{name}: {received} of {number} received, {peer.count(name, 'published')} published, dropped {drops}")
-        assert received > number // 10  # of a queue of one message many are lost, and those nobody received
+        assert received > number // 10  # a queue of one message loses many, and lost messages do not count as received
         assert received == peer.count(name, "published") + sum(drops.values())
         assert "failed" not in drops
     assert node.alive

@@ -1,4 +1,4 @@
-"""Bad messages, dead and silent cameras, odd clocks: counted by reason, said in diagnostics, and survived."""
+"""Bad messages, dead and silent cameras, wrong clocks: the node counts them by reason, reports them and goes on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def with_data(message: Any, data: bytes) -> Any:
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG with a sound header of this size and next to no pixels."""
+    """Return a PNG with a valid header of this size and almost no pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -93,7 +93,7 @@ def test_every_malformed_message_is_counted_by_reason_and_the_node_goes_on(peer:
 
     def provoke(camera: str, what: str, reason: str, send: Callable[[], None]) -> None:
         before = peer.drops(camera).get(reason, 0)
-        for _ in range(20):  # best effort: a message may get lost on a busy machine
+        for _ in range(20):  # best effort: a busy machine may lose a message
             send()
             peer.spin_for(0.15)
             if peer.drops(camera).get(reason, 0) > before:
@@ -126,7 +126,7 @@ def test_every_malformed_message_is_counted_by_reason_and_the_node_goes_on(peer:
     warnings = [line for line in node.log.splitlines() if "dropped a frame" in line]
     reasons = {reason for reason, _ in (*BAD_IMAGES.values(), *BAD_COMPRESSED.values())}
     refused = sum(count for camera in ("front", "rear") for count in peer.drops(camera).values())
-    assert len(reasons) <= len(warnings) < refused  # one for each camera and reason now and then, not for each frame
+    assert len(reasons) <= len(warnings) < refused  # throttled by camera and reason
     assert node.end() == 0
     assert "Traceback" not in node.log
 
@@ -135,12 +135,12 @@ def test_a_looped_bag_goes_on_after_its_jump_back(peer: Peer, start_node: Any) -
     peer.listen_to_results("front")
     start_node()
     publisher = peer.matched_publisher(Image, "/front/image_raw")
-    for second in range(1000, 1004):  # the first stamp alone may have been wrong
+    for second in range(1000, 1004):  # a single first frame may count as a wrong stamp
         start_ns = T0 + second * 10**9
         peer.send_until_result(publisher, lambda n, start_ns=start_ns: image_message(PICTURE, start_ns + n), "front")
     mask = peer.send_until_result(publisher, lambda n: image_message(PICTURE, T0 + n * 10**7), "front")
     assert stamp_ns(mask) < T0 + 10**12
-    peer.until(lambda: peer.drops("front").get("stamp_backwards") == 2, "two drops are told")
+    peer.until(lambda: peer.drops("front").get("stamp_backwards") == 2, "two drops are reported")
 
 
 CAMERA = """
@@ -163,7 +163,7 @@ while True:
 
 def test_a_killed_camera_is_an_error_until_it_is_back(peer: Peer, start_node: Any, environment: dict[str, str]) -> None:
     node = start_node(silence_timeout_ms=400.0)
-    # Without the profile: a process that is killed leaves its shared memory behind, half a megabyte rather than 32.
+    # Without the profile, a killed process leaves 0.5 MB of shared memory behind and not 32 MB.
     small = {name: value for name, value in environment.items() if name != "FASTDDS_DEFAULT_PROFILES_FILE"}
 
     def start_camera() -> subprocess.Popen[bytes]:
@@ -173,12 +173,12 @@ def test_a_killed_camera_is_an_error_until_it_is_back(peer: Peer, start_node: An
     try:
         peer.until(lambda: peer.count("front", "published") > 5 and level(peer, "front") == Level.OK, "it runs")
         camera.kill()
-        peer.until(lambda: level(peer, "front") == Level.ERROR, "the death is told")
+        peer.until(lambda: level(peer, "front") == Level.ERROR, "the death is reported")
         assert peer.status("front").message.startswith("nothing for 0.")
         before = peer.count("front", "published")
         camera.wait()
         camera = start_camera()
-        peer.until(lambda: level(peer, "front") == Level.OK, "the recovery is told")
+        peer.until(lambda: level(peer, "front") == Level.OK, "the recovery is reported")
         assert peer.count("front", "published") > before
         assert node.alive
     finally:
@@ -206,7 +206,7 @@ def test_what_keeps_a_camera_silent_is_told(peer: Peer, start_node: Any) -> None
 
 @pytest.mark.parametrize("with_clock", [True, False])
 def test_the_limit_on_stamp_ages_goes_by_the_ros_clock(peer: Peer, start_node: Any, with_clock: bool) -> None:
-    """With /clock, old stamps are dropped; without, the limit suspends itself and says that use_sim_time is missing."""
+    """With /clock, old stamps are dropped. Without it, the limit is suspended and a warning names use_sim_time."""
     peer.listen_to_results("front")
     node = start_node(use_sim_time=with_clock, max_stamp_age_ms=100.0)
     publisher = peer.matched_publisher(Image, "/front/image_raw")
@@ -215,7 +215,7 @@ def test_the_limit_on_stamp_ages_goes_by_the_ros_clock(peer: Peer, start_node: A
         now = Clock()
         now.clock.sec = T0 // 10**9
         numbers = itertools.count()
-        while not peer.value("front", "stamp_age_ms.p50"):  # the first image may be there before the first /clock
+        while not peer.value("front", "stamp_age_ms.p50"):  # the first image may arrive before the first /clock
             clock.publish(now)
             publisher.publish(image_message(PICTURE, T0 - 50 * 10**6 + next(numbers)))
             peer.spin_for(0.05)
@@ -234,7 +234,7 @@ def test_the_limit_on_stamp_ages_goes_by_the_ros_clock(peer: Peer, start_node: A
 
 
 def test_a_stamp_of_the_future_is_refused_and_what_follows_is_not(peer: Peer, start_node: Any) -> None:
-    """Of a camera that goes by this machine's clock, as a live one does."""
+    """Stamps of the future from a camera that uses the clock of this machine, as a live camera does."""
     peer.listen_to_results("front")
     start_node()
     publisher = peer.matched_publisher(Image, "/front/image_raw", RELIABLE)
@@ -244,7 +244,7 @@ def test_a_stamp_of_the_future_is_refused_and_what_follows_is_not(peer: Peer, st
 
     for _ in range(4):
         peer.send_until_result(publisher, live, "front")
-    while not peer.drops("front").get("stamp_ahead"):  # best effort: the first may be lost
+    while not peer.drops("front").get("stamp_ahead"):  # best effort: the first one may be lost
         publisher.publish(image_message(PICTURE, time.time_ns() + 7200 * 10**9))
         peer.spin_for(0.1)
         peer.send_until_result(publisher, live, "front")
@@ -291,14 +291,14 @@ def test_a_device_that_is_not_there_is_an_error_though_the_node_runs(peer: Peer,
         pytest.skip("CUDA is there")
     node = start_node(device="cuda")
     peer.until_active()
-    peer.until(lambda: level(peer, "model") == Level.ERROR, "the fallback is told")
+    peer.until(lambda: level(peer, "model") == Level.ERROR, "the fallback is reported")
     sentence = "CUDAExecutionProvider was asked for, CPUExecutionProvider runs"
     assert sentence in peer.status("model").message
     assert sentence in node.log
 
 
 def test_noise_of_any_kind_leaves_the_node_alive(peer: Peer, start_node: Any) -> None:
-    """Random sizes, steps, encodings and data, as fast as they go."""
+    """Random sizes, steps, encodings and data, as fast as possible."""
     random = np.random.default_rng(0)
     node = start_node()
     publisher = peer.matched_publisher(Image, "/front/image_raw")

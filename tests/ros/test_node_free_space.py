@@ -1,4 +1,4 @@
-"""Free space and scans on a real graph: what the node publishes, what a replay writes, and what diagnostics say."""
+"""Free space and scans on a real graph: messages of the node, messages of a replay, and diagnostics."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_diagnostics_say_why_there_is_no_scan_and_it_recovers(peer: Peer, start_
         peer.until(send_and_look, f"the scan's status is {text!r}", timeout_s=2 * TIMEOUT_S)
 
     until_status("no message on /front/camera_info yet")
-    # Nobody subscribes at first: what it says is of the newest frame all the same.
+    # There is no subscriber at first, but the status must show the newest frame.
     until_status("calibrate the camera", lambda: camera_info(focal_px=0.0))
     assert peer.status("front scan").level == b"\x02"
     until_status("expected class maps of 80x48", lambda: camera_info(80, 48))
@@ -152,7 +152,7 @@ def test_diagnostics_say_why_there_is_no_scan_and_it_recovers(peer: Peer, start_
     until_status("sees from", camera_info)
     until_status("got 'homemade'", lambda: CameraInfo(width=160, height=96, distortion_model="homemade"))
     until_status("sees from", camera_info)
-    # Through all of it every image gave a mask.
+    # Every image gave a mask throughout the test.
     assert not {r for r in peer.drops("front") if r not in ("replaced", "lost", "too_old")}
 
 
@@ -193,7 +193,7 @@ def test_refusals_to_configure(peer: Peer, start_node: Any, more: tuple[str, ...
 
 
 def test_a_mounting_from_tf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """tf2_ros is not on PyPI: a stand-in with its names and the real messages; the real one was not run."""
+    """tf2_ros is not on PyPI, so this uses a stand-in with the real messages. The real package is not tested."""
 
     class TransformError(Exception):
         pass
@@ -203,7 +203,7 @@ def test_a_mounting_from_tf(monkeypatch: pytest.MonkeyPatch) -> None:
             self.known: dict[tuple[str, str], TransformStamped] = {}
 
         def lookup_transform(self, target_frame: str, source_frame: str, time: Any) -> TransformStamped:
-            assert time.nanoseconds == 0  # the newest
+            assert time.nanoseconds == 0  # asks for the newest transform
             try:
                 return self.known[target_frame, source_frame]
             except KeyError:
@@ -224,7 +224,7 @@ def test_a_mounting_from_tf(monkeypatch: pytest.MonkeyPatch) -> None:
     transform = TransformStamped()
     move, turn = transform.transform.translation, transform.transform.rotation
     move.x, move.y, move.z = 1.6, 0.1, 1.45
-    # The optical frame of a camera that looks straight ahead: rpy (-90, 0, -90) degrees.
+    # Optical frame of a camera that looks straight ahead: roll, pitch, yaw are (-90, 0, -90) degrees.
     turn.x, turn.y, turn.z, turn.w = -0.5, 0.5, -0.5, 0.5
     buffers[0].known["base_footprint", "front_optical_frame"] = transform
     pose = tf.pose("base_footprint", "front_optical_frame")

@@ -1,4 +1,4 @@
-"""Transitions, signals, and refusals to configure, of the real node on a real graph."""
+"""Transitions, signals and refusals to configure, with the real node on a real graph."""
 
 from __future__ import annotations
 
@@ -104,13 +104,13 @@ def children_of(process: int) -> list[str]:
 def test_diagnostics_go_on_while_a_model_is_tried(peer: Peer, start_node: Any, tmp_path: Path) -> None:
     path = write_tiny_student(tmp_path / "slow.onnx", change_graph=compute_for_long)
     start_node(model=path)
-    told: list[str] = []
+    messages: list[str] = []
 
     def tells() -> bool:
         message = peer.status("model").message
-        if message.startswith("configuring: the model is tried") and message not in told:
-            told.append(message)
-        return len(told) > 2  # of different seconds
+        if message.startswith("configuring: the model is tried") and message not in messages:
+            messages.append(message)
+        return len(messages) > 2  # from different seconds
 
     peer.until(tells, "it tells that it is configuring")
 
@@ -121,7 +121,7 @@ def test_a_network_that_hangs_stays_an_error_after_it_was_deactivated(
     node = make_node()
     assert node.trigger_configure() == SUCCESS
     assert node.trigger_activate() == SUCCESS
-    monkeypatch.setattr(node._pipeline, "stop", lambda: False)  # a driver that does not come back cannot be had
+    monkeypatch.setattr(node._pipeline, "stop", lambda: False)  # stands for a driver that hangs
     assert node.trigger_deactivate() == ERROR
     monkeypatch.undo()
     (status,) = node._statuses()
@@ -152,7 +152,7 @@ def test_ros_arguments_that_cannot_be_read_are_one_sentence(start_node: Any, tmp
         assert "Traceback" not in node.log
 
 
-# From here on the node runs in this process, for speed: the same class, on a graph just as real.
+# From here on the node runs in the process of the test, for speed. Class and graph are the real ones.
 
 
 @pytest.fixture
@@ -169,12 +169,12 @@ def make_node(context: Context, tiny_student: Path) -> Iterator[Callable[..., Pe
             return node
 
         yield make
-    # Now rather than at some later test's time, when the context is gone that these nodes belong to.
+    # Collect garbage now and not during a later test, when the context of these nodes no longer exists.
     gc.collect()
 
 
 def refusal(node: PerceptionNode, capfd: pytest.CaptureFixture[str]) -> str:
-    """Try to configure, and return the one sentence that says why not."""
+    """Try to configure, and return the sentence of the refusal."""
     assert node.trigger_configure() == FAILURE
     assert node._state_machine.current_state[1] == "unconfigured"
     logged = [line for line in capfd.readouterr().err.splitlines() if "cannot configure" in line]

@@ -1,4 +1,4 @@
-"""The overhead benchmark runs as its docstring says; its marks are for a quiet machine and are not asserted here."""
+"""The overhead benchmark runs as its docstring says. Its limits need a quiet machine and are not tested here."""
 
 from __future__ import annotations
 

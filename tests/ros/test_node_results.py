@@ -1,4 +1,4 @@
-"""From camera messages to results, on a real graph with the node as its own process."""
+"""From camera messages to results, with a node process on a real graph."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_the_node_publishes_is_what_the_perceiver_says(peer: Peer, start_no
             ("segmentation", builder.segmentation_labels()),
             ("detections", builder.detection_labels()),
         ):
-            late = Peer(peer.node.context)  # joins long after the labels were published
+            late = Peer(peer.node.context)  # subscribes long after the labels were published
             topic = f"/perception/front/{table}/label_info"
             late.listen(LabelInfo, topic, LATCHED)
             late.until(lambda late=late, topic=topic: late.received[topic], "labels come")
@@ -73,7 +73,7 @@ def test_a_camera_that_floods_takes_nothing_from_the_other(peer: Peer, start_nod
     peer.until(send_and_count, "both cameras are perceived", timeout_s=60)
     peer.until(lambda: all(peer.count(c, "waiting") == 0 for c in publishers), "all is worked off")
     published = {camera: peer.count(camera, "published") for camera in publishers}
-    # All that it sent, or as many as the other.
+    # All of its frames, or as many as the other camera's.
     assert published["rear"] >= min(0.9 * peer.count("rear", "received"), 0.6 * published["front"])
     for camera in publishers:
         assert peer.count(camera, "received") == published[camera] + sum(peer.drops(camera).values())
@@ -94,7 +94,7 @@ def test_compressed_images_for_one_camera_and_raw_ones_for_another(peer: Peer, s
     assert [(mask.width, mask.height) for mask in masks] == [(160, 96)] * 2
     if suffix == ".png":
         np.testing.assert_array_equal(pixels[0], pixels[1])
-    assert len(np.unique(pixels[1])) > 2  # a picture came through, not a plain area
+    assert len(np.unique(pixels[1])) > 2  # the mask has content, not a single class
 
 
 @pytest.mark.parametrize("reliability", ["best_effort", "reliable"])

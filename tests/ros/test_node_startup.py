@@ -1,4 +1,4 @@
-"""What the executables say where ROS 2 does not start, and how they end."""
+"""Messages and exit statuses of the executables if ROS 2 cannot start."""
 
 from __future__ import annotations
 

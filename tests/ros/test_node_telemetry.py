@@ -1,4 +1,4 @@
-"""A node that tries a model, runs it and compares it with a shadow leaves no telemetry and looks no host up."""
+"""A node that tries a model, runs it and compares it with a shadow writes no telemetry and looks up no host."""
 
 from __future__ import annotations
 

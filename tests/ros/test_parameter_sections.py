@@ -1,4 +1,4 @@
-"""Sections of a parameter file: the replay takes those that the node itself would take."""
+"""Sections of a parameter file: the replay uses the same ones as the node."""
 
 from __future__ import annotations
 

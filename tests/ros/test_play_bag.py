@@ -44,7 +44,7 @@ def listen_to_all(peer: Peer) -> None:
 
 
 def play(peer: Peer, process: subprocess.Popen[str]) -> str:
-    """Receive until the player has ended; returns what it printed."""
+    """Receive until the player has ended, and return what it printed."""
     peer.until(lambda: process.poll() is not None, "the player ends")
     output, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -70,7 +70,7 @@ def test_plays_what_lies_in_the_bag_in_its_order_and_never_early(
     assert {c.kind for c in sent} == {"image"}
     for entry in sent:
         due_ns = sent[0].steady_ns + entry.stamp_ns - START_NS
-        assert entry.steady_ns >= due_ns - 30_000_000  # the first one itself may have been that late
+        assert entry.steady_ns >= due_ns - 30_000_000  # the first one may have been late itself
 
 
 def test_clock_follows_the_bag(peer: Peer, environment: dict[str, str], tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_rate_and_part(peer: Peer, environment: dict[str, str], tmp_path: Path) 
     assert not peer.received["/clock"]
     sent = list(read_traffic(log))
     assert {c.camera for c in sent} == {"f"}
-    assert 0.4 <= (sent[-1].steady_ns - sent[0].steady_ns) / 1e9 < 0.9  # at the bag's own speed it is 0.9 s
+    assert 0.4 <= (sent[-1].steady_ns - sent[0].steady_ns) / 1e9 < 0.9  # at the speed of the recording it takes 0.9 s
 
 
 def test_loop_until_interrupted(peer: Peer, environment: dict[str, str], tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_cameras_alone_tell_the_time_and_absurd_gaps_are_jumped(
     sentences: list[str],
 ) -> None:
     first_s = min(second for _, second in images)
-    old_s = max(TO_1970, first_s - 3600)  # the recorder, and a CameraInfo that it got when it started
+    old_s = max(TO_1970, first_s - 3600)  # start of the recorder, with a CameraInfo
     bag = write_timed_bag(tmp_path / "drive.mcap", images, recorder_s=old_s, camera_info_s=old_s)
     log = tmp_path / "sent.csv"
     listen_to_all(peer)
@@ -206,9 +206,9 @@ def test_the_cameras_alone_tell_the_time_and_absurd_gaps_are_jumped(
     assert len(sent_s) == len(expected_s)
     assert all(sent - due > -0.05 for sent, due in zip(sent_s, expected_s, strict=True))
     assert sent_s[-1] < expected_s[-1] + 5
-    told = [line for line in output.splitlines() if line.startswith("jumping")]
-    assert len(told) == bool(sentences)
-    assert all(sentence in told[0] for sentence in sentences)
+    jumps = [line for line in output.splitlines() if line.startswith("jumping")]
+    assert len(jumps) == bool(sentences)
+    assert all(sentence in jumps[0] for sentence in sentences)
     assert len(peer.received["/front/camera_info"]) == 1
     clocks_ns = [m.clock.sec * 10**9 + m.clock.nanosec for m in peer.received["/clock"]]
     times_ns = [START_NS + round(second * 1e9) for _, second in images]
@@ -227,7 +227,7 @@ def test_gaps_can_be_kept_and_a_part_is_counted_from_the_first_image(
     assert [stamp_ns(m) - START_NS for m in peer.received[FRONT]] == [
         *(k * 100_000_000 for k in range(5, 10)), 10_950_000_000, 11_050_000_000,
     ]  # fmt: skip
-    assert len(peer.received["/front/camera_info"]) == 1  # it was recorded once, before the part
+    assert len(peer.received["/front/camera_info"]) == 1  # it was recorded once, before the part that is played
 
     play(peer, start(environment, str(bag), *part, "--keep-gaps", "--rate", "20", "--traffic-log", str(log)))
     assert len(seconds_sent(log)) == 5
@@ -301,16 +301,16 @@ def test_what_cannot_be_played_is_one_sentence(
     process = start(environment, *(argument.format(bag=bag, cut=cut) for argument in arguments))
     _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 2
-    *logged, said = errors.splitlines()
-    assert said.startswith("play_bag: ")
-    assert all(line.startswith("[INFO]") for line in logged)  # which settings the middleware has
-    assert sentence in said
+    *logged, sentence_line = errors.splitlines()
+    assert sentence_line.startswith("play_bag: ")
+    assert all(line.startswith("[INFO]") for line in logged)  # the settings of the middleware
+    assert sentence in sentence_line
 
 
 def test_the_clock_is_ahead_of_the_first_image_behind_a_gap(
     peer: Peer, environment: dict[str, str], tmp_path: Path, start_node: Any
 ) -> None:
-    """Else a node that goes by that clock takes its stamp for one of the future."""
+    """Otherwise a node that uses /clock sees a stamp of the future."""
     times_s = [start_s + k / 10 for start_s in (0.0, 70.0, 140.0) for k in range(8)]
     bag = write_timed_bag(tmp_path / "drive.mcap", [("front", time_s) for time_s in times_s])
     start_node(use_sim_time=True)

@@ -35,7 +35,7 @@ TOPICS = {
 
 
 class Publisher:
-    """Publishes on the topics of a perception node, as one would."""
+    """Publishes on the topics of a perception node in its place."""
 
     def __init__(self, peer: Peer) -> None:
         self.publishers = {topic: peer.publisher(kind, topic, qos) for topic, (kind, qos) in TOPICS.items()}
@@ -293,7 +293,7 @@ def test_a_full_disk_ends_the_recording_and_keeps_what_was_recorded(
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     kept.mkdir()
-    # Half a disk of eight mebibytes is somebody else's from the start.
+    # Half of the disk of 8 MiB is occupied from the start.
     script = (
         'mount -t tmpfs -o size=8m tmpfs "$0" || exit 77; head -c 3000000 /dev/zero > "$0/other"; "$@"; status=$?; '
         f'cp "$0"/*.mcap {kept}; exit $status'

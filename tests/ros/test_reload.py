@@ -1,4 +1,4 @@
-"""~/reload_model on a real graph: the swap under load, refusals, and every state that a reload can meet."""
+"""~/reload_model on a real graph: the switch under load, refusals, and a reload in every state of the node."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PERIOD_S = 0.1
 
 @pytest.fixture
 def other_student(tmp_path: Path) -> Path:
-    """A student of another name, class name and score threshold, which has not been tried yet."""
+    """Write a student with another name, class name and score threshold that has not been tried yet."""
     sky, *rest = SEGMENTATION_CLASSES
     classes = (replace(sky, name="other sky"), *rest)
     spec = ClassMapSpec(CONTRACT.class_map.stride, CONTRACT.class_map.unlabeled_id, classes)
@@ -46,7 +46,7 @@ def set_model(peer: Peer, path: Path | str) -> Any:
 
 
 class Reload:
-    """A call that is not waited for."""
+    """A service call whose answer arrives later."""
 
     def __init__(self, peer: Peer) -> None:
         self._client = peer.node.create_client(Trigger, "/perception/reload_model")
@@ -72,7 +72,7 @@ def reload(peer: Peer) -> Trigger.Response:
 
 
 class Camera:
-    """Publishes at a rate from the peer's executor and knows when results came."""
+    """Publishes at a fixed rate from the peer's executor and keeps the arrival times of results."""
 
     def __init__(self, peer: Peer, name: str = "front") -> None:
         self._publisher = peer.matched_publisher(Image, f"/{name}/image_raw")
@@ -105,7 +105,7 @@ def test_another_model_takes_over_under_load_without_a_gap_and_label_info_follow
     with start_node() as node:
         camera = Camera(peer)
         peer.until(lambda: len(camera.result_times) > 30, "results come")
-        assert len(peer.results("front", "detections")[-1].detections) == 3  # of scores 0.9, 0.8, 0.7; 0.6 lies outside
+        assert len(peer.results("front", "detections")[-1].detections) == 3  # 0.9, 0.8, 0.7; 0.6 lies outside
         assert set_model(peer, other_student).successful
         started = camera.result_times[-1]
         answer = reload(peer)
@@ -116,10 +116,10 @@ def test_another_model_takes_over_under_load_without_a_gap_and_label_info_follow
         peer.until(lambda: len(camera.result_times) > after + 10, "results come from the new model")
         gap, before = camera.longest_gap_s(started), camera.longest_gap_s(until=started)
         print(f"longest gap between results: {before * 1e3:.0f} ms, {gap * 1e3:.0f} ms around a swap of {took_s:.1f} s")
-        # What a quiet machine keeps is in docs/models_on_a_vehicle.md; a busy one is measured against itself.
+        # docs/models_on_a_vehicle.md has the figures of a quiet machine. Here, the run is compared with itself.
         assert gap < max(3 * before + 0.3, took_s / 2)
         assert label_names(peer)[-1][0] == "other sky"
-        assert len(peer.results("front", "detections")[-1].detections) == 2  # those over its own threshold of 0.75
+        assert len(peer.results("front", "detections")[-1].detections) == 2  # boxes above its threshold, 0.75
         peer.until(lambda: peer.value("model", "model") == "other", "diagnostics tell the new model")
         assert peer.value("model", "path") == str(other_student)
         assert peer.value("model", "last_reload") == answer.message
@@ -142,9 +142,9 @@ def test_threads_of_the_new_session_run_at_full_priority(peer: Peer, start_node:
         assert set_model(peer, other_student).successful
         before = len(os.listdir(f"/proc/{node.process.pid}/task"))
         assert reload(peer).success
-        # A thread that verified the model at low priority may take a while to be let end.
+        # The low-priority thread that verified the model may need a while to end.
         peer.until(lambda: not lowered(), "no thread is at low priority")
-        # The old session's threads are gone, the new one's are there.
+        # The threads of the old session have ended, those of the new one run.
         peer.until(lambda: len(os.listdir(f"/proc/{node.process.pid}/task")) == before, "as many threads as before")
 
 
@@ -180,7 +180,7 @@ def test_bad_candidates_are_refused_with_the_reason_and_the_old_model_runs_on(
         peer.until(lambda: "refused, the old model runs on" in peer.status("model").message, "diagnostics say so")
         assert peer.status("model").level == b"\x01"
         assert peer.value("model", "path") == str(tiny_student)
-        assert set_model(peer, "").successful  # the shipped student, of another input size
+        assert set_model(peer, "").successful  # the shipped student, which has another input size
         assert reload(peer).success
         before = len(camera.result_times)
         peer.until(lambda: len(camera.result_times) > before + 2, "the shipped student runs")
@@ -193,7 +193,7 @@ def test_two_at_once_are_one_and_a_refusal(peer: Peer, start_node: Any, other_st
     with start_node():
         peer.until_active()
         assert set_model(peer, other_student).successful
-        calls = Reload(peer), Reload(peer)  # of two clients, so that either may come first
+        calls = Reload(peer), Reload(peer)  # from two clients, so that either may be first
         peer.until(lambda: all(call.done for call in calls), "both are answered", 120)
         refused, done = sorted((call.answer for call in calls), key=lambda answer: answer.success)
         assert not refused.success
@@ -218,13 +218,13 @@ def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path
         assert set_model(peer, untried).successful
 
         call = Reload(peer)
-        assert peer.change_state(Transition.TRANSITION_DEACTIVATE)  # in the middle of it
+        assert peer.change_state(Transition.TRANSITION_DEACTIVATE)  # while the reload runs
         peer.until(lambda: call.done, "it is answered", 120)
         assert call.answer.success
         assert peer.change_state(Transition.TRANSITION_ACTIVATE)
         peer.until(lambda: peer.value("model", "model") == "tiny", "diagnostics tell the new model")
 
-        # Its trial is under way for longer than diagnostics take to say so.
+        # The trial takes longer than the period of the diagnostics.
         untried = write_tiny_student(tmp_path / "third.onnx", change_metadata={"made_for": f"{tmp_path} as well"})
         assert set_model(peer, untried).successful
         call = Reload(peer)
@@ -240,7 +240,7 @@ def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path
         last = write_tiny_student(tmp_path / "last.onnx", change_metadata={"made_for": f"{tmp_path} at last"})
         assert set_model(peer, last).successful
         Reload(peer)
-        assert node.end() == 0  # with a reload under way
+        assert node.end() == 0  # while a reload runs
         assert "Traceback" not in node.log
 
 

@@ -1,4 +1,4 @@
-"""A shadow model on the real graph: figures out, results untouched, failures told and not retried."""
+"""A shadow model on a real graph: it publishes figures, changes no results, and its failure is reported once."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def test_a_shadow_is_compared_and_gives_way_and_its_failure_is_told_once(
         bad = tmp_path / "bad.onnx"
         bad.write_bytes(write_tiny_student(bad).read_bytes()[:-400])
         assert set_shadow(peer, bad).successful
-        peer.until(lambda: "to be an ONNX model" in peer.status("shadow").message, "the refusal is told", 120)
+        peer.until(lambda: "to be an ONNX model" in peer.status("shadow").message, "the refusal is reported", 120)
         assert peer.status("shadow").level == b"\x01"
         before = len(peer.results("front"))
         peer.until(lambda: len(peer.results("front")) > before + 5, "the active model runs on")
-        assert node.log.count("no shadow:") == 1  # and nothing is retried
+        assert node.log.count("no shadow:") == 1  # it is not started again
 
         assert set_shadow(peer, tiny_student).successful
         before = len(agreements)
         peer.until(lambda: len(agreements) > before, "it is compared again", 120)
-        for _ in range(5):  # the same once more, in the midst of comparisons
+        for _ in range(5):  # set the same model again during comparisons
             assert set_shadow(peer, tiny_student).successful
             before = len(agreements)
             peer.until(lambda before=before: len(agreements) > before, "it is compared again", 120)

@@ -1,4 +1,4 @@
-"""The soak run, short: cameras come and go, memory and files of the node do not grow, every image is accounted for."""
+"""A short soak run: cameras restart, memory and open files of the node do not grow, every image is counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from without_gpu import FALLBACK, environment_without_gpu
 def test_memory_and_files_are_flat_and_every_image_is_accounted_for(tmp_path: Path, tiny_student: Path) -> None:
     output = tmp_path / "soak.json"
     command = [sys.executable, "benchmarks/soak.py", "--model", str(tiny_student), "--seconds", "20", "--rate", "3"]
-    # One leaked mask in five would still show: there are some 240, of 0.9 MiB each.
+    # One leaked mask in five would exceed the limit: there are about 240 masks of 0.9 MiB.
     command += ["--restart-every", "5", "--max-growth-mib", "48", "--json", str(output), "--device", "cuda"]
     outcome = subprocess.run(
         command, cwd=ROOT, env=environment_without_gpu(), capture_output=True, text=True, timeout=280, check=False

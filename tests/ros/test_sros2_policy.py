@@ -1,4 +1,4 @@
-"""The SROS 2 policy against the graph interface of a node that runs: all that it does is allowed, nothing else is."""
+"""The SROS 2 policy against the interface of a running node: it allows everything that the node uses, and no more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RULES = {("topics", "publish"), ("topics", "subscribe"), ("services", "reply")}
 
 
 def expressions() -> dict[str, list[str]]:
-    """Full names by what may be done with them, as sros2 makes them of names of a profile."""
+    """Return the full names for each permission, resolved as sros2 resolves the names of a profile."""
     [profile] = ElementTree.parse(POLICY).getroot().findall("enclaves/enclave/profiles/profile")
     namespace = profile.attrib["ns"].rstrip("/")
     private = f"{namespace}/{profile.attrib['node']}"
@@ -36,7 +36,7 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(
     peer: Peer, start_node: Any, environment: dict[str, str], with_bond: dict[str, str]
 ) -> None:
     environment.update(with_bond)
-    # All that adds a topic or a service.
+    # Every option that adds a topic or a service.
     options = {"left.image_transport": "compressed", "front.scan.enabled": True, "front.mounting.height_m": 1.5}
     start_node(cameras=["front", "left"], use_sim_time=True, **options)
     peer.until_active()

@@ -1,4 +1,4 @@
-"""Header stamps against the ROS clock: too old, of the future, and of an age that cannot be told."""
+"""Header stamps against the ROS clock: too old, in the future, and of unknown age."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOW_S = 1_700_000_000.0
 
 
 class Camera:
-    """Shows stamps, in seconds relative to the clock, to a `StampAge`."""
+    """Passes stamps, in seconds relative to the clock, to a `StampAge`."""
 
     def __init__(self, max_age_ms: float = 0.0, drops_unknown: bool = False) -> None:
         self.warnings: list[str] = []
@@ -39,7 +39,7 @@ def test_a_clock_of_few_ticks_makes_no_stamp_one_of_the_future() -> None:
 
 
 def test_a_clock_that_stands_makes_no_stamp_one_of_the_future() -> None:
-    """A bag that is played at twice its speed with one tick of /clock a second, and a camera whose clock runs away."""
+    """A bag that is played at double speed with one /clock message per second, and a camera whose clock drifts."""
     assert Camera().show(*(n / 10 for n in range(-5, 40))) == [""] * 45
 
 
@@ -56,7 +56,7 @@ def test_a_camera_whose_clock_is_set_ahead_goes_on_after_two_frames() -> None:
 
 @pytest.mark.parametrize("apart_s", [-1e8, -3600.0, 3600.0])
 def test_stamps_of_another_clock_are_not_judged_by_this_one(apart_s: float) -> None:
-    """A bag played without /clock: whether a stamp is right only the others can tell."""
+    """A bag that is played without /clock: a stamp can only be compared with the others."""
     assert Camera().show(*(apart_s + n for n in range(5))) == [""] * 5
 
 

@@ -1,4 +1,4 @@
-"""The thread that owns the network, without a graph around it: it outlives whatever one frame does to it."""
+"""The worker thread without a ROS graph: no frame and no sink can end it."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_stamps_of_another_clock_suspend_the_limit_with_one_warning(tiny_student
 def test_stamps_ahead_of_the_clock_suspend_the_limit_for_no_age_can_be_told(tiny_student: Path) -> None:
     rig = Rig(tiny_student, stamp_age_ms=100)
     rig.now_ns = T0
-    rig.process(image_message(camera_picture(), T0 + 90 * 10**6))  # as far as a slow /clock may lag
+    rig.process(image_message(camera_picture(), T0 + 90 * 10**6))  # as far behind as a slow /clock may be
     assert not rig.health.stamp_limit_suspended
     rig.process(image_message(camera_picture(), T0 + 6 * 10**9))
     assert rig.health.stamp_limit_suspended
@@ -216,14 +216,14 @@ def test_a_limit_that_applies_again_is_not_called_suspended_though_the_frame_is_
 
 
 def test_stamps_that_leap_do_not_flood_the_log() -> None:
-    said: list[str] = []
+    warnings: list[str] = []
     now_ns = T0
-    stamp_age = StampAge(200.0, lambda: now_ns, said.append)
+    stamp_age = StampAge(200.0, lambda: now_ns, warnings.append)
     started_s = time.monotonic()
     for frame in range(300):
         now_ns += 33_333_333
         for camera in ("front", "rear"):
             stamp_age.check(camera, now_ns + (15 * 10**9 if frame % 6 == 5 else 0))
     periods = 1 + (time.monotonic() - started_s) // WARNING_PERIOD_S
-    # Both kinds of both cameras.
-    assert 4 <= len(said) <= 4 * periods
+    # Two kinds of warnings for each of two cameras.
+    assert 4 <= len(warnings) <= 4 * periods

@@ -1,4 +1,4 @@
-"""Frames are prepared while the network is busy: newest first, in order, each accounted for."""
+"""Frames are prepared while the network is busy: the newest one of each camera, in turn, and every one is counted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOREVER_MS = 1e9
 
 
 def message(number: int, encoding: str = "bgr8") -> SimpleNamespace:
-    """What an image message is made of; its stamp is its number."""
+    """Stand-in for an image message. Its stamp is its number."""
     stamp = SimpleNamespace(sec=0, nanosec=number)
     return SimpleNamespace(
         header=SimpleNamespace(stamp=stamp, frame_id="optical"),
@@ -50,7 +50,7 @@ def perceiver(tmp_path_factory: pytest.TempPathFactory) -> Perceiver:
 
 
 class Rig:
-    """A preparer at work; the test is the network's thread."""
+    """A running preparer. The test takes the place of the network's thread."""
 
     def __init__(self, perceiver: Perceiver, **settings: float) -> None:
         self.mailbox: Mailbox[SimpleNamespace] = Mailbox(CAMERAS, settings.pop("max_age_ms", 0.0))
@@ -107,18 +107,18 @@ def test_the_next_frame_is_made_ready_while_the_network_is_busy(start: Callable[
     rig.mailbox.put("left", message(2))
     until(lambda: rig.in_progress() == 1)
     rig.mailbox.put("right", message(3))
-    assert rig.mailbox.counts()["right"].waiting == 1  # one ahead is enough
+    assert rig.mailbox.counts()["right"].waiting == 1  # only one frame is prepared ahead
     assert [rig.take().queued.camera for _ in range(2)] == ["left", "right"]
 
 
 def test_preparation_waits_for_the_end_of_the_run_and_then_takes_the_newest(start: Callable[..., Rig]) -> None:
     rig = start(expected_run_ms=FOREVER_MS)
     rig.mailbox.put("front", message(1))
-    rig.take()  # an idle network waits for nothing
+    rig.take()  # an idle network gets a frame at once
     for number in (2, 3, 4):
         rig.mailbox.put("front", message(number))
     assert rig.in_progress() == 0
-    assert rig.take().prepared.frame.stamp_ns == 4  # a run that ends early waits for no due time either
+    assert rig.take().prepared.frame.stamp_ns == 4  # a run that ends early gets the next frame at once, too
     assert rig.dropped() == {"replaced": 2}
 
 
@@ -189,7 +189,7 @@ def test_an_idle_network_prepares_only_what_takes_no_longer_than_a_handover(
     until(lambda: rig.preparer._idle)
     image = message(1, encoding)
     image.height, image.width, image.step, image.data = height, width, width * 3, bytes(height * width * 3)
-    assert rig.mailbox.put("front", image) is quick  # only then somebody waits for the interpreter
+    assert rig.mailbox.put("front", image) is quick  # only an idle consumer is woken
     network.join(30)
     assert threads == ["network" if quick else "preparation 0"]
 
@@ -203,7 +203,7 @@ def test_nobody_is_woken_while_the_network_is_busy(start: Callable[..., Rig]) ->
 
 def test_cameras_whose_frames_join_a_batch_are_prepared_for_the_next(start: Callable[..., Rig]) -> None:
     rig = start(threads=3, ahead=3)
-    rig.preparer._preparations_ns.append(10**9)  # as if it took long: no frame gives way to a newer one here
+    rig.preparer._preparations_ns.append(10**9)  # a long one: no frame is replaced by a newer one
     for camera in CAMERAS:
         rig.mailbox.put(camera, message(1, "rgb8"))
     until(lambda: len(rig.preparer._ready) == len(CAMERAS))
@@ -211,9 +211,9 @@ def test_cameras_whose_frames_join_a_batch_are_prepared_for_the_next(start: Call
         rig.mailbox.put(camera, message(2, "rgb8"))
     rig.take()
     until(lambda: len(rig.preparer._ready) == len(CAMERAS))
-    time.sleep(0.05)  # the pool has looked at the other two in vain: there is a frame of each already
+    time.sleep(0.05)  # the pool skips the other two cameras: each has a frame already
     assert len(rig.preparer.take_batch(2)) == 2
-    # Nothing arrives any more and the run goes on: they are made ready all the same.
+    # No more messages arrive and the run continues. Their frames must still be prepared.
     until(lambda: len(rig.preparer._ready) == len(CAMERAS))
 
 

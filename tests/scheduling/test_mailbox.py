@@ -1,4 +1,4 @@
-"""The mailbox: newest wins, turns are fair, and every message is accounted for."""
+"""The mailbox: it keeps the newest message, gives fair turns and counts every message."""
 
 import threading
 from collections import Counter
@@ -13,7 +13,7 @@ from ros_kd_perception.structures import DROP_REASONS
 
 
 class Clock:
-    """A steady clock that the test moves."""
+    """A steady clock that the test advances."""
 
     def __init__(self) -> None:
         self.now_ns = 1_000
@@ -50,16 +50,16 @@ def test_turns_are_fair_when_one_camera_floods() -> None:
             mailbox.put("left", str(turn))
         if turn % 10 == 0:
             mailbox.put("rear", str(turn))
-        if turn % 3 == 0:  # the taker is three times too slow
+        if turn % 3 == 0:  # the consumer is three times too slow
             queued = mailbox.take(0)
             assert queued is not None
             served[queued.camera] += 1
-    assert served["rear"] == 30  # all of the slow camera's frames get through
+    assert served["rear"] == 30  # every frame of the slow camera is served
     assert abs(served["front"] - served["left"]) <= 1
 
 
 def serve(mailbox: Mailbox[str], turns: int, *cameras: str) -> Counter[str]:
-    """Who is served how often while all of the given cameras always have something waiting."""
+    """Count the turns of each camera while messages of all given cameras always wait."""
     served: Counter[str] = Counter()
     for turn in range(turns):
         for camera in cameras:
@@ -89,7 +89,7 @@ def test_a_camera_saves_no_turns_up_while_it_is_silent() -> None:
 
 @pytest.mark.parametrize(("cameras", "rate_hz", "run_ms"), [(4, 30, 60), (3, 10, 50), (6, 60, 8), (2, 15, 400)])
 def test_overload_keeps_ages_within_a_turn_and_rates_even(cameras: int, rate_hz: int, run_ms: int) -> None:
-    """Events of one simulated minute: cameras out of step with each other, a taker that is always busy."""
+    """Yield the events of a simulated minute: cameras with different phases, and a consumer that is always busy."""
     clock, names = Clock(), [f"camera{number}" for number in range(cameras)]
     mailbox = open_mailbox(*names, clock=clock)
     period_ns, run_ns = 10**9 // rate_hz, run_ms * 10**6
@@ -219,7 +219,7 @@ def test_mistakes_of_the_caller_are_errors() -> None:
 
 
 class EveryMessageIsAccountedFor(RuleBasedStateMachine):
-    """Any order of calls keeps the books balanced."""
+    """Checks that the counts are consistent after any order of calls."""
 
     cameras = ("front", "left", "right")
 
@@ -243,7 +243,7 @@ class EveryMessageIsAccountedFor(RuleBasedStateMachine):
     def take(self) -> None:
         queued = self.mailbox.take(0)
         if queued is not None:
-            assert queued.message == self.sent[queued.camera] - 1  # the newest of its camera
+            assert queued.message == self.sent[queued.camera] - 1  # the newest one of its camera
             assert self.clock.now_ns - queued.arrival_ns <= 50_000_000
             self.taken.append(queued.camera)
 
