@@ -24,7 +24,7 @@ from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.health.watch import CameraWatch, picture_sample
 from ros_kd_perception.messages.builder import MessageBuilder
-from ros_kd_perception.messages.topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
+from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver

@@ -8,7 +8,7 @@ from typing import Any
 from checkout import ROOT
 from ros_graph import Peer
 
-from ros_kd_perception.messages.topics import FRAME_TOPICS, LABEL_TOPICS
+from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS
 
 TOPIC_ROW = re.compile(r"^\| `~/<camera>/([^`]+)` \| (\w+)/(\w+) \|", re.MULTILINE)
 

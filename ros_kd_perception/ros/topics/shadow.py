@@ -124,13 +124,17 @@ class ShadowTopic(TopicSink):
             return [Status(Level.OK, "shadow", "off, for shadow_share is 0", values=tuple(values))]
         if not agreements:
             return [Status(Level.OK, "shadow", "nothing compared yet", values=tuple(values))]
+        return [self._summary(agreements, values)]
+
+    def _summary(self, agreements: list[Agreement], values: list[tuple[str, str]]) -> Status:
         shares = [a.class_map_agreement for a in agreements]
         active, shadow, matched = (
             sum(getattr(a, name) for a in agreements) for name in ("active_boxes", "shadow_boxes", "matched_boxes")
         )
         overlap = sum(a.mean_iou * a.matched_boxes for a in agreements if a.mean_iou is not None)
         latencies = [a.inference_ms for a in agreements]
-        values += [
+        values = [
+            *values,
             ("class_map_agreement.p50", f"{np.percentile(shares, 50):.4f}"),
             ("class_map_agreement.p5", f"{np.percentile(shares, 5):.4f}"),
             ("active_boxes", str(active)),
@@ -144,7 +148,7 @@ class ShadowTopic(TopicSink):
             f"{self._model_name} agrees with the active model in {np.mean(shares):.1%} of the pixels, {matched} of its "
             f"{shadow} boxes match {active} active ones"
         )
-        return [Status(Level.OK, "shadow", text, values=tuple(values))]
+        return Status(Level.OK, "shadow", text, values=tuple(values))
 
     def _compare(self, camera: str, item: _Item) -> None:
         frame, perception, names = item
