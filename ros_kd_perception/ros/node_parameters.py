@@ -44,7 +44,7 @@ class NodeParameters:
 
 TURN_WEIGHT = Declaration(
     1.0,
-    "Turns that the camera gets for one of a camera of weight 1 while frames of all cameras wait.",
+    "Turns of the camera for one turn of a camera of weight 1, while frames of all cameras wait.",
     minimum=0.01,
     maximum=100.0,
     read_only=False,
@@ -54,70 +54,70 @@ TURN_WEIGHT = Declaration(
 PARAMETERS: dict[str, Declaration] = {
     "model": Declaration(
         "",
-        "Path of the student to run, an .onnx file exported by this project; empty: the student that is installed with "
-        "the package. Read when the node is configured and when ~/reload_model is called.",
+        "Path of the student to run, an .onnx file exported by this project; empty for the student that is installed "
+        "with the package. Read when the node is configured and when ~/reload_model is called.",
         read_only=False,
         is_file=True,
     ),
     "cameras": Declaration(
         ["front"],
-        "Names of the cameras. For each the node subscribes to NAME/image_raw, or NAME/image_raw/compressed, to be "
-        "remapped at launch.",
+        "Names of the cameras. The node subscribes to NAME/image_raw, or NAME/image_raw/compressed, for each. Remap "
+        "these topics at launch.",
     ),
     "image_transport": Declaration(
         "raw",
         "raw for sensor_msgs/Image, compressed for sensor_msgs/CompressedImage (JPEG or PNG); NAME.image_transport "
-        "says otherwise for one camera.",
+        "sets it for one camera.",
         choices=TRANSPORTS,
     ),
     "image_reliability": Declaration(
         "best_effort",
-        "QoS that is asked of camera publishers: best_effort takes any, reliable has lost packets sent again.",
+        "Reliability of the camera subscriptions: best_effort matches every publisher, reliable repeats lost packets.",
         choices=("best_effort", "reliable"),
     ),
-    "device": Declaration("auto", "What runs the network: auto is CUDA where it works, else the CPU.", choices=DEVICES),
+    "device": Declaration("auto", "What runs the network: auto is CUDA if it works, else the CPU.", choices=DEVICES),
     "precision": Declaration(
-        "auto", "Precision that the network must run in; auto is as exported.", choices=PRECISIONS
+        "auto", "Precision of the network; auto is the precision of the exported file.", choices=PRECISIONS
     ),
-    "require_gpu": Declaration(False, "Refuse to configure where the network would run on the CPU."),
+    "require_gpu": Declaration(False, "Refuse to configure if the network would run on the CPU."),
     "intra_op_threads": Declaration(
         0, "Threads that one run of the network may use; 0 lets ONNX Runtime choose.", minimum=0, maximum=256
     ),
     "score_threshold": Declaration(
         -1.0,
-        "Boxes with a lower score are left out, 0..1; negative: the threshold that the model was exported with.",
+        "Boxes with a lower score are left out, 0..1; negative for the threshold that the model was exported with.",
         minimum=-1.0,
         maximum=1.0,
         read_only=False,
     ),
     "max_age_ms": Declaration(
         500.0,
-        "Frames that waited longer for their turn are dropped, milliseconds since arrival by the steady clock; 0: "
-        "never.",
+        "Frames that waited longer for their turn are dropped, milliseconds of the steady clock since arrival; 0 for "
+        "no limit.",
         minimum=0.0,
         maximum=60_000.0,
         read_only=False,
     ),
     "max_stamp_age_ms": Declaration(
         0.0,
-        "Frames whose header stamp is older are dropped, milliseconds of the ROS clock; 0: never. Cannot be "
-        "applied while stamps and clock are more than 10 s apart, as with a bag played without /clock; "
-        "stamp_age_unknown says what then.",
+        "Frames whose header stamp is older are dropped, milliseconds of the ROS clock; 0 for no limit. The limit "
+        "cannot be applied while stamps and clock are more than 10 s apart, as with a bag played without /clock; see "
+        "stamp_age_unknown.",
         minimum=0.0,
         maximum=10_000.0,
         read_only=False,
     ),
     "stamp_age_unknown": Declaration(
         "publish",
-        "What becomes of frames to which max_stamp_age_ms cannot be applied, because stamps and clock are more than "
-        "10 s apart or stamps are ahead: publish them under a warning, or drop them as stale. No effect without that "
+        "What to do with frames to which max_stamp_age_ms cannot be applied, because stamps and clock are more than "
+        "10 s apart or stamps are ahead: publish them with a warning, or drop them as stale. No effect without the "
         "limit.",
         choices=("publish", "drop"),
         read_only=False,
     ),
     "silence_timeout_ms": Declaration(
         2000.0,
-        "A camera that delivers nothing for longer is an ERROR in /diagnostics.",
+        "A camera that sends nothing for longer is an ERROR in /diagnostics.",
         minimum=100.0,
         maximum=600_000.0,
         read_only=False,
@@ -125,8 +125,6 @@ PARAMETERS: dict[str, Declaration] = {
     "diagnostics_period_s": Declaration(
         1.0, "Seconds of the steady clock between messages on /diagnostics.", minimum=0.05, maximum=60.0
     ),
-    "autostart": Declaration(
-        False, "Configure and activate the node as soon as it runs, for use without a launch file."
-    ),
+    "autostart": Declaration(False, "Configure and activate the node when it starts, without a lifecycle manager."),
     **{name: declaration for sink in SINKS for name, declaration in sink.parameters.items()},
 }

@@ -1,4 +1,4 @@
-"""ShadowTopic: runs a share of the frames through a second model as well, and publishes how far the two agree."""
+"""ShadowTopic: runs a second model on a share of the frames and publishes how far it agrees with the active one."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _Item = tuple[Frame, Perception, ClassNames]
 class ShadowTopic(TopicSink):
     """Publishes `~/shadow/agreement`: how far a second model agrees with the active one.
 
-    Off while `shadow_model` is empty or `shadow_share` is 0. The thread that runs the network only leaves references
-    here. Frames that come while the shadow is busy are not compared. A shadow that was refused or died stays off until
+    It is off while `shadow_model` is empty or `shadow_share` is 0. The network thread only passes references on. Frames
+    that arrive while the shadow is busy are not compared. A shadow that was refused or died stays off until
     `shadow_model` is set again.
     """
 
@@ -40,15 +40,15 @@ class ShadowTopic(TopicSink):
     parameters: ClassVar[Mapping[str, Declaration]] = {
         "shadow_model": Declaration(
             "",
-            "Path of a second student that sees a share of the frames at the lowest priority, on the CPU; only how far "
-            "it agrees with the active one is published, on ~/shadow/agreement and /diagnostics. Empty: none.",
+            "Path of a second student that runs on a share of the frames, on the CPU at the lowest priority. Its "
+            "agreement with the active one is published on ~/shadow/agreement and /diagnostics. Empty for no shadow.",
             read_only=False,
             is_file=True,
         ),
         "shadow_share": Declaration(
             0.1,
-            "Share of each camera's frames that shadow_model sees, 0..1; frames that come while it is busy are left "
-            "out.",
+            "Share of each camera's frames that shadow_model gets, 0..1. Frames that arrive while it is busy are "
+            "left out.",
             minimum=0.0,
             maximum=1.0,
             read_only=False,
@@ -68,7 +68,7 @@ class ShadowTopic(TopicSink):
         self._process: ShadowProcess | None = None
         self._model_name = ""  # of the model that is open
         self._problem = ""
-        self._setting = 0  # counts how often the shadow was set
+        self._setting = 0  # how often `shadow_model` was set
         self._agreements: deque[Agreement] = deque(maxlen=_REMEMBERED)
         self._compared = 0
 
@@ -90,7 +90,8 @@ class ShadowTopic(TopicSink):
         if "shadow_share" in values:
             self._share = values["shadow_share"]
         if "shadow_model" in values:
-            self._setting += 1  # first: the comparison under way fails, and that is not a problem of the new shadow
+            # First: a running comparison fails from now on, and that must not count against the new shadow.
+            self._setting += 1
             self._model = values["shadow_model"]
             self._problem, self._compared = "", 0
             self._agreements.clear()
@@ -121,7 +122,7 @@ class ShadowTopic(TopicSink):
         if self._problem:
             return [Status(Level.WARN, "shadow", self._problem, values=tuple(values))]
         if not self._share:
-            return [Status(Level.OK, "shadow", "off, for shadow_share is 0", values=tuple(values))]
+            return [Status(Level.OK, "shadow", "off, because shadow_share is 0", values=tuple(values))]
         if not agreements:
             return [Status(Level.OK, "shadow", "nothing compared yet", values=tuple(values))]
         return [self._summary(agreements, values)]
