@@ -31,12 +31,11 @@ class FrameTimesTopics(TopicSink):
 
     def publish(self, result: FrameResult) -> None:
         """Publish the times of a frame. There is no latency if stamps and clock are not comparable."""
-        times = result.times
-        values = (times.processing_ms, times.stamp_age_ms)
-        for pair in self._pairs[result.frame.camera]:
-            for publisher, value in zip(pair, values, strict=True):
-                if value is not None and publisher.get_subscription_count():
-                    publisher.publish(Float64(data=value))
+        for processing, latency in self._pairs[result.frame.camera]:
+            if processing.get_subscription_count():
+                processing.publish(Float64(data=result.times.processing_ms))
+            if latency.get_subscription_count() and (age_ms := result.times.stamp_age_ms) is not None:
+                latency.publish(Float64(data=age_ms))
 
     def _pair(self, base: str) -> tuple[LifecyclePublisher[Float64], LifecyclePublisher[Float64]]:
         return self.publisher(Float64, f"{base}/{PROCESSING}", _QOS), self.publisher(Float64, f"{base}/{LATENCY}", _QOS)
