@@ -156,7 +156,7 @@ class PerceptionNode(LifecycleNode):
 
     def _configured(self) -> Pipeline:
         if self._pipeline is None:
-            raise RuntimeError("expected a configured node, there is no model; configure it first")
+            raise RuntimeError("expected a configured node, got one without a model; configure it first")
         return self._pipeline
 
     def _end_bond(self) -> None:
@@ -185,7 +185,7 @@ class PerceptionNode(LifecycleNode):
 
     def _begin_reload(self, done: Callable[[ReloadOutcome], object]) -> str | None:
         if self._pipeline is None:
-            return "expected a configured node, it is not; configure it, which opens the model that is set"
+            return "expected a configured node, got one without a model; configure it, which opens the model"
         return self._pipeline.begin_reload(self._table.model, done)
 
     def _statuses(self) -> list[Status]:

@@ -150,8 +150,8 @@ class Pipeline:
         with self._model_lock:
             if self._reload is not None and self._reload.outcome is None:
                 return (
-                    f"expected one reload at a time, that of {self._reload.path} is under way; call again when it has "
-                    "answered"
+                    f"expected one reload at a time, the reload of {self._reload.path} is still running; call again "
+                    "when it has ended"
                 )
             self._reload = ModelReload(path, self.parameters, self._hand_over, done, tell_in_log(self._log))
             self._reload.start()
@@ -191,7 +191,7 @@ class Pipeline:
             try:
                 sink.change_model(candidate.model.contract, candidate.builder)
             except Exception:
-                self._log.error(f"{sink.name} stay those of the old model: {traceback.format_exc()}")
+                self._log.error(f"failed to switch {sink.name} to the new model: {traceback.format_exc()}")
 
     def _model_status(self) -> Status:
         running, reload = self._running, self._reload

@@ -1,4 +1,4 @@
-"""ResultTopics: the mask and the boxes of every frame, and which id is which class."""
+"""ResultTopics: the mask and the boxes of every frame, and the names of their classes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ros_kd_perception.scheduling.result_sink import FrameResult
 class ResultTopics(TopicSink):
     """Publishes `~/<camera>/segmentation` and `~/<camera>/detections`, each with its latched `label_info`.
 
-    It is the first sink: a frame counts as published when these messages are out. They are built whether or not
-    anybody subscribes, because they are what the node is for.
+    This is the first sink: a frame counts as published when these messages are handed to the middleware. They are built
+    for every frame, also without a subscriber.
     """
 
     name = "segmentation and detections"
@@ -37,7 +37,7 @@ class ResultTopics(TopicSink):
         self._publish_labels()
 
     def publish(self, result: FrameResult) -> None:
-        """Build both messages of a frame, then hand them to the middleware."""
+        """Build both messages of a frame, then publish them."""
         perception = result.perception
         segmentation = self.builder.segmentation(perception)
         detections = self.builder.detections(perception)
