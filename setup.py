@@ -122,6 +122,7 @@ EXTRAS = {
     ],
     "release": ["build==1.6.1", "setuptools==79.0.1"],
     "docs": [
+        "mermaidx==0.10.1",  # for the mermaid.js in it, which draws the diagrams in a reader's browser
         "mkdocs==1.6.1",
         "mkdocs-material==9.8.2",
         "mkdocstrings-python==2.0.11",

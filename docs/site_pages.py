@@ -2,13 +2,14 @@
 
 MkDocs takes its pages from one folder, but a forge shows README, CONTRIBUTING and the model card where they stand in
 the checkout. These hooks add them under the same paths. They also add the files that pages link to, such as recipes,
-and one page of API reference for each package.
+one page of API reference for each package, and the script that draws diagrams.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from importlib.resources import files as files_of
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -18,6 +19,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 PAGES_OUTSIDE_DOCS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "models/README.md")
 CHANGELOG = "CHANGELOG.rst"
+MERMAID = "assets/javascripts/mermaid.js"
 PACKAGES = ("ros_kd_perception", "training")
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
 _RST_TITLE = re.compile(r"^\^+\n(.+)\n\^+$", re.MULTILINE)
@@ -47,7 +49,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for package in PACKAGES
         for name, content in _reference_of(package).items()
     ]
-    return Files([*of_theme, *of_checkout, changelog, *reference])
+    mermaid = File.generated(config, MERMAID, abs_src_path=str(files_of("mermaidx") / "assets" / "mermaid.js"))
+    return Files([*of_theme, *of_checkout, changelog, *reference, mermaid])
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -58,6 +61,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return posixpath.relpath(target, posixpath.dirname(page.file.src_uri)) + (link["anchor"] or "")
 
     return _LINK.sub(in_site, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Load mermaid.js from the site on pages with diagrams; the theme would fetch it from another server."""
+    if 'class="mermaid"' not in html:
+        return html
+    return f'<script src="{posixpath.relpath(MERMAID, posixpath.dirname(page.file.dest_uri))}"></script>\n{html}'
 
 
 def _wings(package: str) -> list[str]:

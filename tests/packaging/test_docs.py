@@ -107,6 +107,8 @@ def check_python(words: list[str]) -> None:
         check_options(words[2:], "-m", words[1])
     else:
         assert words[1] in ("pip", "venv", "colcon", "pytest")
+        for path in (word for word in words if word.startswith("tests/")):
+            assert (ROOT / path).is_file(), f"{path} is no file"
 
 
 def check_pip(words: list[str]) -> None:
