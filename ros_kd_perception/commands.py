@@ -13,6 +13,7 @@ from ros_kd_perception.system.missing_package import MissingPackage
 
 _INSTALL_EXTRAS = "install ros_kd_perception with its extras [cpu,bag], or its dependencies with rosdep"
 _INSTALL_ROS = "source a ROS 2 installation, or install ros_kd_perception with its extras [cpu,bag,ros]"
+_INSTALL_DEMO = "in a checkout run `make demo`, or install ros_kd_perception with its extras [cpu,bag,ros,report]"
 
 
 def perception_node() -> int:
@@ -42,7 +43,7 @@ def render_drive() -> int:
 
 def demo() -> int:
     """Run the live demo; return the exit status."""
-    return _run("demo", "ros_kd_perception.demo.command", _INSTALL_ROS)
+    return _run("demo", "ros_kd_perception.demo.command", _INSTALL_DEMO)
 
 
 def _run(command: str, module: str, remedy: str) -> int:

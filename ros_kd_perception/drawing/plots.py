@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
+from ros_kd_perception.system.missing_package import MissingPackage
+
 try:
     from matplotlib import rc_context, rcParams
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise ImportError(
+    raise MissingPackage(
         "expected Matplotlib, which draws the plots, found none; install ros_kd_perception's extra [report]"
     ) from error
 

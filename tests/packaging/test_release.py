@@ -199,6 +199,7 @@ def test_wheel_replays_a_bag_outside_of_the_checkout(environment: Path) -> None:
         ("perception_node", "rclpy", "source a ROS 2 installation"),
         ("play_bag", "rclpy", "source a ROS 2 installation"),
         ("record_perception", "rclpy", "source a ROS 2 installation"),
+        ("demo", "cv2", "run `make demo`"),
     ],
 )
 def test_command_without_its_extras_says_what_to_install(
