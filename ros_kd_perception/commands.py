@@ -1,6 +1,6 @@
-"""Start the installed commands; a package that is not installed ends them in one sentence.
+"""Start the installed commands. If a package is missing, they end with one sentence.
 
-The executables that pip and colcon install call the functions below. A command is imported inside its function, so that
+The executables that pip and colcon install call the functions below. Each function imports its command itself, so that
 a missing package is reported and not left as a traceback.
 """
 

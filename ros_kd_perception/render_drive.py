@@ -1,4 +1,4 @@
-"""`render_drive`: renders a sample drive into a bag, or training samples into a folder."""
+"""Render a sample drive into a bag, or training samples into a folder."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-o", "--output", type=Path, help="bag to write: a .mcap file or a folder")
     made.add_argument("--samples", type=Path, metavar="DIR", help="write training samples into this new folder instead")
     made.add_argument("--count", type=int, default=100, help="number of training samples")
-    made.add_argument("--seed", type=int, default=0, help="decides the street; base seed of training samples")
+    made.add_argument("--seed", type=int, default=0, help="seed of the street; base seed of training samples")
     made.add_argument("--weather", choices=WEATHERS, default="day")
     made.add_argument("--duration-s", type=float, default=20.0)
     made.add_argument("--rate-hz", type=float, default=5.0, help="frames per second of each camera")
     made.add_argument("--size", type=_size, help="WIDTHxHEIGHT in pixels; 1280x720, 640x360 for samples")
-    made.add_argument("--cameras", nargs="+", choices=("front", "left", "right"), help="which cameras; all without it")
+    made.add_argument(
+        "--cameras", nargs="+", choices=("front", "left", "right"), help="cameras to render; default: all"
+    )
     made.add_argument("--compressed", action="store_true", help="JPEG CompressedImage instead of Image")
     made.add_argument("--force", action="store_true", help="replace an existing .mcap file")
-    made.add_argument("--processes", type=int, default=2, help="worker processes; the result does not depend on it")
+    made.add_argument("--processes", type=int, default=2, help="number of worker processes; does not change the result")
     return made
 
 
 def _write_bag(options: argparse.Namespace) -> None:
-    # rosbags is an extra that training samples do without.
+    # Training samples do not need the extra rosbags.
     from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 
     cameras = default_cameras(*(options.size or (1280, 720)))
@@ -54,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = parser().parse_args(arguments)
     if (options.output is None) == (options.samples is None):
-        print("render_drive: name either a bag with -o or a folder with --samples", file=sys.stderr)
+        print(
+            "render_drive: expected either -o with a bag or --samples with a folder; name one of them", file=sys.stderr
+        )
         return 2
     try:
         if options.samples is not None:

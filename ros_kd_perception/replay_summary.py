@@ -1,4 +1,4 @@
-"""What became of the frames of a replay: perceived, dropped by reason, and how long they took."""
+"""Count the frames of a replay: perceived with their latency, or dropped by reason."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ PERCENTILES = (50, 95, 99)
 
 @dataclass
 class CameraCount:
-    """Frames of one camera: milliseconds of each that was perceived, drops by reason."""
+    """Counts of one camera: the milliseconds of each perceived frame, and drops by reason."""
 
     latencies_ms: list[float] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
 
     @property
     def frames(self) -> int:
-        """All of them."""
+        """Number of all frames."""
         return len(self.latencies_ms) + self.dropped.total()
 
 
 class ReplaySummary:
-    """Counts by camera.
+    """Counts of frames by camera.
 
     Args:
-        cameras: their names, in the order of the table.
-        provider: what runs the network, in words.
+        cameras: Names of the cameras, in the order of the table.
+        provider: Execution provider of the network, in words.
     """
 
     def __init__(self, cameras: Sequence[str], provider: str) -> None:
@@ -38,12 +38,12 @@ class ReplaySummary:
 
     @property
     def frames(self) -> int:
-        """All frames so far."""
+        """Number of all frames so far."""
         return sum(count.frames for count in self.cameras.values())
 
     @property
     def perceived(self) -> int:
-        """Frames with results."""
+        """Number of frames with results."""
         return sum(len(count.latencies_ms) for count in self.cameras.values())
 
     def count_perceived(self, camera: str, latency_ms: float) -> None:
@@ -51,17 +51,17 @@ class ReplaySummary:
         self.cameras[camera].latencies_ms.append(latency_ms)
 
     def count_dropped(self, camera: str, reason: str) -> bool:
-        """Count a frame without; returns whether it is the camera's first for this reason."""
+        """Count a frame without results. Return whether it is the camera's first one with this reason."""
         self.cameras[camera].dropped[reason] += 1
         return self.cameras[camera].dropped[reason] == 1
 
     def reasons(self) -> str:
-        """Drops of all cameras by reason, most frequent first, `none` where there are none."""
+        """Return the drops of all cameras by reason, most frequent first; `none` if there are none."""
         total: Counter[str] = sum((count.dropped for count in self.cameras.values()), Counter())
         return _reasons(total)
 
     def table(self) -> str:
-        """A table for people, one line a camera, and below it what ran the network."""
+        """Return a table as text: one line for each camera, and the execution provider below it."""
         percentiles = "".join(f"{f'p{p}':>7}" for p in PERCENTILES)
         lines = [f"{'camera':<20}{'frames':>8}{'perceived':>11}{'dropped':>9}{percentiles} ms  reasons"]
         for camera, count in self.cameras.items():

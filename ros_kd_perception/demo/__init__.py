@@ -1,1 +1,1 @@
-"""The live demo: a drive played to the node, recorded, and reported on. Start reading at `command.py`."""
+"""The live demo: play a drive to the node, record the results, write a report. Start reading at `command.py`."""

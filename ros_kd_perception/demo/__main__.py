@@ -1,4 +1,4 @@
-"""`python -m ros_kd_perception.demo`."""
+"""Entry point of `python -m ros_kd_perception.demo`."""
 
 import sys
 

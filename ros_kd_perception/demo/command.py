@@ -1,8 +1,8 @@
-"""The whole chain on one screen: `python -m ros_kd_perception.demo`, or `make demo`.
+"""The demo command: `python -m ros_kd_perception.demo`, or `make demo`.
 
-Renders a drive, or takes a bag, plays it in real time to the perception node on a real ROS 2 graph, records what comes
-out, and writes a report, a video, the recording and a summary. All or nothing: the output folder appears complete, and
-whatever is interrupted or fails leaves neither files nor processes behind.
+It renders a drive, or takes a bag, and plays it in real time to the perception node on a real ROS 2 graph. It records
+the results and writes a report, a video, the recording and a summary. The output folder appears only when it is
+complete. A demo that fails or is interrupted leaves neither files nor processes behind.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
 DEFAULT_PLAY_S = 60.0
 DEFAULT_RENDER_S = 20.0
 RENDERED_RATE_HZ = 5.5
-"""Frames each second of each of three cameras: 16.5 in all, which two cores hold with the player, the recorder and
-whatever else the machine does beside the node."""
+"""Rate of each of three cameras: 16.5 frames a second in all. Two cores can run the node at this rate together with the
+player, the recorder and the rest of the machine."""
 RENDERED_IMAGE_BYTES = max(3 * camera.width_px * camera.height_px for camera in default_cameras())
 
 GOOD_SHARE, LEAST_SHARE = 0.9, 0.5
-"""Shares of the frames: with fewer than the first perceived the demo says why, with fewer than the second it fails."""
+"""Shares of perceived frames. Below the first the demo explains why, below the second it fails."""
 
 EXIT_FEW_PERCEIVED = 3
 DESCRIPTIONS = {
-    "report.html": "open this: pictures, plots, figures",
-    "overlay.mp4": "the drive with what the student saw",
-    "perception.mcap": "what the node published, for Foxglove or ros2 bag",
+    "report.html": "start here: pictures, plots, figures",
+    "overlay.mp4": "the drive with the student's output drawn over it",
+    "perception.mcap": "the node's messages, for Foxglove or ros2 bag",
     "summary.json": "the figures",
 }
 
@@ -60,16 +60,16 @@ _STARTED_S = time.monotonic()
 
 
 class DemoRefused(ValueError):
-    """Something asked for that cannot or must not be done; the text is one sentence."""
+    """An option cannot be used, or must not be; the text is one sentence."""
 
 
 def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Do it all; returns the summary.
+    """Run the whole demo and return its summary.
 
     Raises:
-        BagError, CandidateRefused, ModelError, DemoRefused: something given cannot be used; nothing was written.
-        NoSharedMemory: images of this size cannot be handed over here; nothing was written.
-        ChildFailed: the node, the player or the recorder failed; nothing was written.
+        BagError, CandidateRefused, ModelError, DemoRefused: An input cannot be used. Nothing was written.
+        NoSharedMemory: There is too little shared memory for images of this size. Nothing was written.
+        ChildFailed: The node, the player or the recorder failed. Nothing was written.
     """
     output = Path(parsed.output)
     if not 0 <= parsed.duration_s <= LONGEST_PART_S:
@@ -83,7 +83,7 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
     plan = _plan(parsed, Path(parsed.bag), model_path) if parsed.bag else None
     with _work_folder(output) as work:
         if plan is None:
-            segment_bytes(RENDERED_IMAGE_BYTES)  # too little is said before the drive is rendered
+            segment_bytes(RENDERED_IMAGE_BYTES)  # refuses too little shared memory before the drive is rendered
             drive = work / "drive.mcap"
             _say(f"rendering a drive of {parsed.render_s:g} s, three cameras")
             _render(drive, parsed)
@@ -93,7 +93,7 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
             names = DriveNames(f"{plan.bag.name}, perceived live", f"bag {plan.bag.resolve()}")
         _say(f"playing {plan.images} frames of {', '.join(plan.cameras)} to the perception node")
         run_live_drive(plan, LiveFiles(work))
-        _say("drawing what it saw")
+        _say("drawing the results")
         results = work / "results"
         results.mkdir()
         summary = write_outputs(plan, LiveFiles(work), model, names, results)
@@ -141,16 +141,17 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
 
 
 def threads_for_the_network() -> int:
-    """Half of the cores: the others are for player, recorder and the rest of the machine.
+    """Return the number of threads for the network: half of the cores.
 
-    Threads of one network run wait for each other, so that one which is not scheduled holds up all. On two cores that
-    three other jobs keep busy, one thread perceived 7.5 to 11 frames/s and two 3 to 4.
+    The other half is for the player, the recorder and the rest of the machine. The threads of one run wait for each
+    other, so one thread that is not scheduled delays all. On two cores with three other busy jobs, one thread perceived
+    7.5 to 11 frames/s and two threads 3 to 4.
     """
     return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def _check_replaceable(output: Path) -> None:
-    """Refuse to replace a folder that holds anything but a demo's output."""
+    """Refuse to replace a folder that contains anything but the output of a demo."""
     if not output.exists():
         return
     foreign = (
@@ -165,7 +166,7 @@ def _check_replaceable(output: Path) -> None:
 
 @contextmanager
 def _work_folder(output: Path) -> Iterator[Path]:
-    """A folder beside the output, on the same disk so that results can be renamed; gone afterwards whatever happens."""
+    """Provide a folder beside the output, on the same disk so that results can be renamed. Always remove it again."""
     check_folder(output)
     try:
         new_parents = make_folder(output.absolute().parent)
@@ -178,7 +179,7 @@ def _work_folder(output: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        remove_if_empty(new_parents)  # the output is in them if all went well
+        remove_if_empty(new_parents)  # they contain the output if the demo succeeded
 
 
 def _replace(results: Path, output: Path, aside: Path) -> None:
@@ -186,7 +187,7 @@ def _replace(results: Path, output: Path, aside: Path) -> None:
         if output.exists():
             output.rename(aside)
         results.rename(output)
-    except BaseException:  # Ctrl-C between the two, above all
+    except BaseException:  # for example Ctrl-C between the two renames
         if aside.exists() and not output.exists():
             aside.rename(output)
         raise
@@ -197,7 +198,7 @@ def _say(text: str) -> None:
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """The summary as lines of text, one a camera and one for all."""
+    """Return the summary as lines of text: one for each camera and one for all."""
     columns = ("camera", "sent", "perceived", "dropped", "frames/s", "p50 ms", "p95 ms", "p99 ms")
     rows = [columns]
     for name, part in [*summary["cameras"].items(), ("all", summary)]:
@@ -222,22 +223,22 @@ def summary_table(summary: Mapping[str, Any]) -> str:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="demo", description="A drive through the perception node, live, with a report."
+        prog="demo", description="Run a drive through the perception node, live, and write a report."
     )
-    parser.add_argument("--output", default="out/demo", metavar="FOLDER", help="an earlier demo there is replaced")
-    parser.add_argument("--bag", metavar="BAG", help="play this bag (.mcap, .db3 or rosbag2 folder), render nothing")
+    parser.add_argument("--output", default="out/demo", metavar="FOLDER", help="replaces the output of an earlier demo")
+    parser.add_argument("--bag", metavar="BAG", help="play this bag (.mcap, .db3 or rosbag2 folder); render nothing")
     parser.add_argument("--camera", action="append", default=[], metavar="NAME=TOPIC", help="play only these cameras")
     parser.add_argument(
-        "--duration-s", type=float, default=DEFAULT_PLAY_S, metavar="S", help="longest part of a bag to play; 0 is all"
+        "--duration-s", type=float, default=DEFAULT_PLAY_S, metavar="S", help="longest part of a bag to play; 0: all"
     )
-    parser.add_argument("--model", metavar="ONNX", help="student to run instead of the one that comes with the package")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="what runs the network")
-    parser.add_argument("--require-gpu", action="store_true", help="refuse to run on the CPU, even a part of it")
+    parser.add_argument("--model", metavar="ONNX", help="student to run; default: the one that comes with the package")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="execution provider of the network")
+    parser.add_argument("--require-gpu", action="store_true", help="refuse to run any part of the network on the CPU")
     parser.add_argument(
         "--render-s", type=float, default=DEFAULT_RENDER_S, metavar="S", help="length of a rendered drive"
     )
-    parser.add_argument("--seed", type=int, default=7, help="of a rendered drive")
-    parser.add_argument("--weather", choices=WEATHERS, default="day", help="of a rendered drive")
+    parser.add_argument("--seed", type=int, default=7, help="seed of a rendered drive")
+    parser.add_argument("--weather", choices=WEATHERS, default="day", help="weather of a rendered drive")
     return parser.parse_args(arguments)
 
 
@@ -245,11 +246,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo.
 
     Returns:
-        Exit status: 0, 1 for a failure on the way, 2 for a bag, model or option that cannot be used or too little
-        shared memory, 3 where fewer than half of the frames were perceived (the results are written), 130 for Ctrl-C.
+        Exit status: 0; 1 if a step failed; 2 if a bag, model or option cannot be used or there is too little shared
+        memory; 3 if fewer than half of the frames were perceived (the results are written); 130 for Ctrl-C.
     """
     parsed = parse_arguments(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up like Ctrl-C
     try:
         summary = run_demo(parsed)
     except KeyboardInterrupt:
@@ -274,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _why_so_few(summary: Mapping[str, Any]) -> str:
-    """What most of the frames were lost by."""
+    """Explain why most of the missing frames were lost."""
     limit = LEAST_SHARE if summary["perceived_share"] < LEAST_SHARE else GOOD_SHARE
     reason, count = max(summary["dropped"].items(), key=lambda item: item[1])
     slow = reason in ("replaced", "too_old")

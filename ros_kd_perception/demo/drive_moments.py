@@ -1,4 +1,4 @@
-"""A drive as the report tells it, and the moments of it that are worth a picture."""
+"""The content of a report: a drive, and the moments of it that are shown as pictures."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ros_kd_perception.drawing.mosaic import left_to_right
 from ros_kd_perception.model.contract import ModelContract
 
 MOMENTS = 4
-"""Times along the drive of which every camera's picture is shown."""
+"""Number of times along the drive at which the report shows the picture of every camera."""
 
 LOW_SCORE = 0.5
 
 
 @dataclass(frozen=True)
 class Drive:
-    """All that a report tells.
+    """The content of a report.
 
     Attributes:
-        title: headline.
-        subtitle: a sentence below it.
-        facts: name and text of each line of the last section.
-        summary: as in summary.json.
-        frames: every frame that was sent, in the order sent.
-        results: what was recorded.
-        contract: names and colours of the classes.
+        title: Headline.
+        subtitle: Sentence below the headline.
+        facts: Name and text of each line of the last section.
+        summary: Content of summary.json.
+        frames: Every frame that was sent, in the order of sending.
+        results: Recorded results by camera and stamp.
+        contract: Names and colours of the classes.
     """
 
     title: str
@@ -44,24 +44,24 @@ class Drive:
 
     @property
     def cameras(self) -> list[str]:
-        """Cameras in the order of their first frames."""
+        """Names of the cameras, in the order of their first frames."""
         return list(self.summary["cameras"])
 
     def seconds(self, frame: DrivenFrame) -> float:
-        """When a frame was sent, seconds after the first."""
+        """Return when a frame was sent, in seconds after the first frame."""
         return (frame.sent_ns - self.frames[0].sent_ns) / 1e9
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the report that is yet to be drawn: which frame, and what stands below it."""
+    """A picture that the report needs: its frame and its caption."""
 
     key: FrameKey
     caption: str
 
 
 def choose_moments(drive: Drive) -> list[Picture]:
-    """Choose, at a few times along the drive, the frame of each camera that is nearest; row by row."""
+    """Choose, for a few times along the drive, the nearest frame of each camera; row by row."""
     with_results = [frame for frame in drive.frames if frame.latency_ms is not None]
     if not with_results:
         return []
@@ -78,7 +78,7 @@ def choose_moments(drive: Drive) -> list[Picture]:
 
 
 def choose_highlights(drive: Drive) -> list[Picture]:
-    """Choose the slowest and the fastest frame, the one with most boxes and the one with most unsure boxes."""
+    """Choose the slowest and the fastest frame, the one with most boxes, and the one with most low-score boxes."""
     seen = [(frame, drive.results[frame_key(frame)]) for frame in drive.frames if frame_key(frame) in drive.results]
     timed = [(frame, frame.latency_ms) for frame, _ in seen if frame.latency_ms is not None]
     if not timed:
@@ -105,7 +105,7 @@ def choose_highlights(drive: Drive) -> list[Picture]:
 
 
 def frame_key(frame: DrivenFrame) -> FrameKey:
-    """What results of a frame are found by."""
+    """Return the key of a frame's results: camera and stamp."""
     return frame.camera, frame.stamp_ns
 
 

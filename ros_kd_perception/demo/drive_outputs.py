@@ -1,4 +1,4 @@
-"""Turn a finished live drive into what people look at: summary.json, overlay.mp4, report.html."""
+"""Write the output of a finished live drive: summary.json, overlay.mp4, report.html, perception.mcap."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MIN_VIDEO_RATE, MAX_VIDEO_RATE = 10, 30
 
 @dataclass(frozen=True)
 class DriveNames:
-    """How the report calls things: its headline, and where the frames came from."""
+    """Names that the report uses: the headline, and the source of the frames."""
 
     title: str
     source: str
@@ -43,18 +43,18 @@ def write_outputs(
     """Write the four files of `OUTPUT_FILES` into an empty folder.
 
     Args:
-        plan: what was driven.
-        files: what came of it; the recording is moved, not copied.
-        model: what the node ran.
-        names: for the report.
-        folder: takes the files.
+        plan: The drive that was played.
+        files: Files of the live run. The recording is moved, not copied.
+        model: The model that the node ran.
+        names: Names for the report.
+        folder: Folder that the files are written to.
 
     Returns:
         The summary.
 
     Raises:
-        BagError: nothing was perceived, or the bag or the recording cannot be read.
-        VideoError: no room for the video.
+        BagError: No frame was perceived, or the bag or the recording cannot be read.
+        VideoError: There is no room for the video.
     """
     frames = match_results(read_traffic(files.sent), read_traffic(files.received))
     mosaic = Mosaic(left_to_right(plan.cameras))
@@ -64,10 +64,10 @@ def write_outputs(
     summary = summarise(frames, read_node_report(recording.last_diagnostics))
     if not summary["perceived"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items()) or "no frames sent"
-        raise BagError(f"expected frames of {plan.bag} to be perceived, none was: {reasons}; look at its image topics")
+        raise BagError(f"expected frames of {plan.bag} to be perceived, none was: {reasons}; check its image topics")
     drive = _drive(plan, model, names, summary, frames, recording)
     jpegs, hero_jpeg = _draw(plan, drive, mosaic, folder / "overlay.mp4")
-    hero_caption = "All cameras at one moment; tints are classes of the segmentation, boxes carry label and score."
+    hero_caption = "All cameras at one moment. Tints show classes of the segmentation, boxes show label and score."
     (folder / "report.html").write_text(render_report(drive, jpegs, hero_jpeg, hero_caption), encoding="utf-8")
     shutil.move(files.recording, folder / "perception.mcap")
     full_summary = {**summary, "drive": dict(drive.facts)}
@@ -94,8 +94,8 @@ def _drive(
         "Execution provider": f"{summary['fallback'] or summary['provider']}, {plan.intra_op_threads} thread"
         f"{'s' * (plan.intra_op_threads > 1)} a network run",
         "Machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
-        "Processes": "player, perception node and recorder, each a process of its own on a ROS 2 graph, with raised "
-        "priority where the user may raise it",
+        "Processes": "player, perception node and recorder run as separate processes on a ROS 2 graph, with raised "
+        "priority if the user may raise it",
         "Measured": str(summary["measured"]),
     }
     subtitle = (
@@ -121,7 +121,7 @@ def _draw(plan: LivePlan, drive: Drive, mosaic: Mosaic, video_path: Path) -> tup
 
 
 def _hero(drive: Drive, pictures: Sequence[Picture]) -> FrameKey | None:
-    """The fullest frame of the camera that stands large, away from the ends, with results in every tile if possible."""
+    """Choose the frame with most boxes of the large tile, not near the ends, with results in every tile if possible."""
     large = Mosaic(left_to_right(drive.cameras)).ahead
     latest: dict[str, bool] = {}
     candidates: list[tuple[bool, int, FrameKey]] = []

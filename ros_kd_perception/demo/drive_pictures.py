@@ -19,19 +19,19 @@ from ros_kd_perception.playback_timeline import PlaybackTimeline, played_part
 from ros_kd_perception.structures import BadFrame, UInt8Array
 
 FrameKey = tuple[str, int]
-"""Camera and stamp in nanoseconds."""
+"""Camera, and stamp in nanoseconds."""
 
 
 @dataclass(frozen=True)
 class DrawnFrame:
-    """One camera frame, drawn.
+    """A drawn camera frame.
 
     Attributes:
-        key: camera and stamp.
-        position_ns: when it was played, nanoseconds after the first frame.
-        image_bgr: uint8, as the camera saw it.
-        picture_bgr: uint8, fits the camera's tile of the mosaic; the overlay is on it if there is a result.
-        result: what was recorded for it, None for nothing.
+        key: Camera and stamp.
+        position_ns: When it was played, nanoseconds after the first frame.
+        image_bgr: The camera image, uint8 `[height, width, 3]`.
+        picture_bgr: The picture for the camera's tile of the mosaic, uint8; with the overlay if there is a result.
+        result: The recorded result. None if there is no result.
     """
 
     key: FrameKey
@@ -45,9 +45,9 @@ class PictureAlbum:
     """Keeps JPEGs of chosen frames while a drive is drawn.
 
     Args:
-        wanted: frames to keep.
-        contract: names and colours of the classes.
-        width: of the kept pictures, pixels; drawn in this size, so that labels stay readable.
+        wanted: Keys of the frames to keep.
+        contract: Names and colours of the classes.
+        width: Width of the kept pictures, pixels. They are drawn in this size, so that labels stay readable.
     """
 
     def __init__(self, wanted: Collection[FrameKey], contract: ModelContract, width: int = 512) -> None:
@@ -57,7 +57,7 @@ class PictureAlbum:
         self.jpegs: dict[FrameKey, bytes] = {}
 
     def keep(self, drawn: DrawnFrame) -> None:
-        """Keep a frame if it is wanted."""
+        """Keep a frame if it is one of the wanted frames."""
         if drawn.key in self._wanted:
             height, width = drawn.image_bgr.shape[:2]
             size = (max(1, round(height * self._width / width)), self._width)
@@ -74,11 +74,11 @@ def draw_frames(
     """Draw every frame of a bag that can be decoded, in the order of the bag.
 
     Args:
-        bag: the drive.
-        duration_s: seconds that were played; 0 is all.
-        results: what was recorded, shrunk to the mosaic's tiles.
-        contract: names and colours of the classes.
-        mosaic: gives the size of each camera's pictures.
+        bag: The drive.
+        duration_s: Seconds that were played; 0 means all.
+        results: Recorded results, shrunk to the tiles of the mosaic.
+        contract: Names and colours of the classes.
+        mosaic: Gives the size of each camera's pictures.
     """
     camera_of = {topic: camera for camera, topic in bag.cameras.items()}
     for position_ns, raw in played_part(bag.raw_messages(camera_of), duration_s, PlaybackTimeline()):
@@ -98,7 +98,7 @@ def _draw(
     try:
         frame = frame_from_message(camera, decode_message(raw))
     except BadFrame:
-        return None  # the node has dropped it too, and counted it
+        return None  # the node has also dropped and counted it
     key = (camera, frame.stamp_ns)
     result = results.get(key)
     if result is not None and result.source_size != frame.image_bgr.shape[:2]:
@@ -124,21 +124,21 @@ def write_overlay_video(
     hero: FrameKey | None,
     album: PictureAlbum,
 ) -> bytes:
-    """Write all cameras side by side in real time, and keep the pictures that the report wants.
+    """Write all cameras side by side in real time, and keep the pictures that the report needs.
 
-    At any moment of the video each tile shows its camera's latest frame.
+    At any moment of the video, each tile shows its camera's latest frame.
 
     Args:
-        frames: drawn frames in the order of playing.
-        captions: a line for the corner of a frame's tile.
-        mosaic: where the cameras go.
-        video: takes the pictures.
-        frames_per_second: of the video.
-        hero: the frame at which the whole mosaic is kept.
-        album: keeps single frames.
+        frames: Drawn frames in the order of playing.
+        captions: Text in the corner of each frame's tile.
+        mosaic: Gives the place of each camera.
+        video: Takes the pictures.
+        frames_per_second: Frame rate of the video.
+        hero: The frame at which the whole mosaic is kept.
+        album: Keeps single frames.
 
     Returns:
-        JPEG of the mosaic at `hero`, or of the last one.
+        JPEG of the mosaic at `hero`, or of the last mosaic.
     """
     hero_jpeg = b""
     next_ns, period_ns = 0, 1_000_000_000 // frames_per_second
@@ -155,6 +155,6 @@ def write_overlay_video(
 
 
 def jpeg_of(picture_bgr: UInt8Array, quality: int = 82) -> bytes:
-    """Compress a picture."""
+    """Compress a picture as JPEG."""
     _, data = cv2.imencode(".jpg", picture_bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
     return bytes(np.asarray(data).tobytes())

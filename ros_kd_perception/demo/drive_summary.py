@@ -1,4 +1,4 @@
-"""Account for every frame of a live drive: perceived and how late, or dropped and why."""
+"""Account for every frame of a live drive: perceived with its latency, or dropped for a reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ros_kd_perception.bags.traffic_log import TrafficEntry
 
 NOT_DELIVERED = "not_delivered"
-"""Dropped, but not by the node: the camera message, or one of its two results, never reached its reader."""
+"""A frame that is missing without a drop in the node: its message, or one of its two results, did not arrive."""
 
 REASONS = {
     "lost": "lost on its way to the node, or a newer frame came before the node took it",
@@ -32,27 +32,27 @@ REASONS = {
     "failed": "the network failed on it",
     NOT_DELIVERED: "the image or one of its results was lost between the processes",
 }
-"""What the reasons mean, for people."""
+"""What each drop reason means."""
 
 _DROPPED = "dropped."
 
 MEASURED = (
-    "latency_ms runs from the player's hand-over of a camera message to the ROS graph until the recorder has received "
-    "both results of that frame, segmentation and detections, on one steady clock; it holds the transport there and "
-    "back, the wait for the frame's turn, decoding and inference. dropped comes from the node's last diagnostics; "
-    f"{NOT_DELIVERED} is what was sent but neither perceived nor dropped by the node"
+    "latency_ms is measured on one steady clock: it starts when the player hands a camera message to the ROS graph and "
+    "ends when the recorder has received both results of that frame, segmentation and detections. It includes the "
+    "transport there and back, the wait for the frame's turn, decoding and inference. dropped comes from the node's "
+    f"last diagnostics; {NOT_DELIVERED} counts frames that were sent but neither perceived nor dropped by the node"
 )
 
 
 @dataclass(frozen=True)
 class DrivenFrame:
-    """One camera message that was sent.
+    """A camera message that was sent.
 
     Attributes:
-        camera: its camera.
-        stamp_ns: stamp of its header.
-        sent_ns: when it was handed over, CLOCK_MONOTONIC.
-        latency_ms: until both its results were received, None when one never was.
+        camera: Name of its camera.
+        stamp_ns: Stamp of its header.
+        sent_ns: When it was handed to the ROS graph, CLOCK_MONOTONIC.
+        latency_ms: Time until both of its results were received. None if one never arrived.
     """
 
     camera: str
@@ -63,12 +63,12 @@ class DrivenFrame:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What the node says about itself.
+    """What the node reports about itself.
 
     Attributes:
-        provider: execution provider that really ran.
-        dropped: number of dropped frames by reason, for each camera.
-        fallback: why it is not the provider that was asked for; empty if it is.
+        provider: Execution provider that really ran.
+        dropped: Number of dropped frames for each camera and reason.
+        fallback: Why this is not the provider that was asked for; empty if it is.
     """
 
     provider: str
@@ -77,10 +77,10 @@ class NodeReport:
 
 
 def read_node_report(diagnostics: Any) -> NodeReport:
-    """Read the counts out of the node's diagnostics.
+    """Read the provider and the drop counts from the node's diagnostics.
 
     Args:
-        diagnostics: a diagnostic_msgs/DiagnosticArray of the node, None when none was recorded.
+        diagnostics: A diagnostic_msgs/DiagnosticArray of the node. None if none was recorded.
     """
     provider, fallback, dropped = "unknown", "", {}
     for status in diagnostics.status if diagnostics is not None else ():
@@ -98,14 +98,14 @@ def read_node_report(diagnostics: Any) -> NodeReport:
 def match_results(sent: Iterable[TrafficEntry], received: Iterable[TrafficEntry]) -> list[DrivenFrame]:
     """Find the two results of each camera message by camera and stamp.
 
-    Frames of one camera with equal stamps get the results in the order in which these came.
+    Frames of one camera with equal stamps get their results in the order of arrival.
 
     Args:
-        sent: the player's log.
-        received: the recorder's log.
+        sent: The player's log.
+        received: The recorder's log.
 
     Returns:
-        One entry for each image sent, in the order sent.
+        One entry for each image that was sent, in the order of sending.
     """
     arrivals: dict[tuple[str, str, int], deque[int]] = defaultdict(deque)
     for entry in received:
@@ -124,13 +124,13 @@ def match_results(sent: Iterable[TrafficEntry], received: Iterable[TrafficEntry]
 
 
 def summarise(frames: Sequence[DrivenFrame], report: NodeReport) -> dict[str, Any]:
-    """Sum a drive up, in all and per camera, for `summary.json`.
+    """Summarise a drive, in all and for each camera, for `summary.json`.
 
-    In every part `sent == perceived + sum(dropped.values())`.
+    Every part satisfies `sent == perceived + sum(dropped.values())`.
 
     Args:
-        frames: every frame that was sent.
-        report: the node's own counts at the end.
+        frames: Every frame that was sent.
+        report: The node's own counts at the end.
     """
     cameras = list(dict.fromkeys(frame.camera for frame in frames))
     parts = {}
@@ -146,7 +146,10 @@ def summarise(frames: Sequence[DrivenFrame], report: NodeReport) -> dict[str, An
 
 
 def _account(frames: Sequence[DrivenFrame], node_dropped: Mapping[str, int]) -> dict[str, int]:
-    """Explain every frame without results, first by what the node says; its counts may hold other senders' frames."""
+    """Assign each frame without results to a drop reason of the node, as far as its counts go.
+
+    The node's counts may also contain frames of other senders.
+    """
     unexplained = sum(frame.latency_ms is None for frame in frames)
     dropped = {}
     for reason, count in sorted(node_dropped.items(), key=lambda item: -item[1]):
@@ -177,7 +180,7 @@ def _part(frames: Sequence[DrivenFrame], dropped: Mapping[str, int], provider: s
 
 
 def latency_percentiles(latencies_ms: Sequence[float]) -> dict[str, float | None]:
-    """Median, 95th and 99th percentile and the extremes, milliseconds; None of each when there is no latency."""
+    """Return p50, p95, p99, minimum and maximum in milliseconds; None for each if there is no latency."""
     if not latencies_ms:
         return dict.fromkeys(("p50", "p95", "p99", "min", "max"))
     p50, p95, p99 = np.percentile(latencies_ms, (50, 95, 99))

@@ -23,30 +23,31 @@ from ros_kd_perception.system.shipped_files import shipped_file
 
 NODE_NAME = "/perception"
 START_LIMIT_S = 60.0
-"""For configuring and activating the node: opening a model is slow where a busy machine or a GPU builds engines."""
+"""Limit for configuring and activating the node. Opening a model is slow on a busy machine, or if an engine is built.
+"""
 
 DIAGNOSTICS_LIMIT_S = 10.0
 
 URGENCY = 10
-"""On a vehicle perception has the processor before anything that can wait, and so it has here where the user is root.
-With six other jobs on two cores 75 % of the frames are perceived with it, 20 to 27 % without."""
+"""How much the niceness is lowered if the user may do so. On a vehicle, perception also runs before work that can wait.
+With six other jobs on two cores, 75 % of the frames are perceived with it and 20 to 27 % without."""
 
 
 @dataclass(frozen=True)
 class LivePlan:
-    """What is to be driven.
+    """The drive to play, and how to run the node.
 
     Attributes:
-        bag: the drive.
-        cameras: camera name -> its topic in the bag.
-        message_types: topic -> message type.
-        images: how many images will be played.
-        duration_s: seconds of the bag to play, 0 for all.
-        model: the student.
-        device: for the node's parameter of that name.
-        require_gpu: for the node's parameter of that name.
-        intra_op_threads: for the node's parameter of that name.
-        segment_bytes: of the shared memory that each of the three processes sends its messages in.
+        bag: The drive.
+        cameras: Topic in the bag of each camera.
+        message_types: Message type of each topic.
+        images: Number of images that will be played.
+        duration_s: Seconds of the bag to play; 0 plays all.
+        model: The student.
+        device: Value of the node's parameter.
+        require_gpu: Value of the node's parameter.
+        intra_op_threads: Value of the node's parameter.
+        segment_bytes: Size of the shared memory segment of each of the three processes.
     """
 
     bag: Path
@@ -63,13 +64,13 @@ class LivePlan:
 
 @dataclass(frozen=True)
 class LiveFiles:
-    """Where a live drive leaves what came of it, and its logs."""
+    """Paths of the files that a live drive writes: results and logs."""
 
     folder: Path
 
     @property
     def recording(self) -> Path:
-        """Bag of what the node published."""
+        """Bag with the messages of the node."""
         return self.folder / "perception.mcap"
 
     @property
@@ -88,16 +89,16 @@ class LiveFiles:
         return self.folder / "fastdds.xml"
 
     def log(self, name: str) -> Path:
-        """What a process printed."""
+        """Return the path of the log of a process."""
         return self.folder / f"{name}.log"
 
 
 def run_live_drive(plan: LivePlan, files: LiveFiles) -> None:
-    """Start the node and the recorder, play the bag, wait for the last results, end everything.
+    """Start the node and the recorder, play the bag, wait for the last results, and stop all processes.
 
     Raises:
-        ChildFailed: a process failed or was not ready in time.
-        BagError: the player cannot read the bag to its end.
+        ChildFailed: A process failed or was not ready in time.
+        BagError: The player cannot read the bag to its end.
     """
     profile = write_profile(shipped_file("config/fastdds_large_images.xml"), files.fastdds_profile, plan.segment_bytes)
     environment = isolated_environment(os.environ, profile, files.folder / "ros_logs")
@@ -135,7 +136,7 @@ def _node_command(plan: LivePlan, files: LiveFiles) -> list[str]:
         "cameras": list(plan.cameras),
         **{camera: {"image_transport": "compressed"} for camera in sorted(compressed)},
     }
-    # Whatever stands in a path, JSON quotes it so that YAML reads it back.
+    # JSON quotes any character of a path so that YAML reads it back.
     parameter_file = files.folder / "node_parameters.yaml"
     parameter_file.write_text(json.dumps({"/**": {"ros__parameters": parameters}}, allow_nan=False), encoding="utf-8")
     command = [*_module("perception_node"), "--ros-args", "--params-file", str(parameter_file)]
@@ -171,7 +172,7 @@ def _is_active(node: ChildProcess) -> bool:
 
 
 def _follow(player: ChildProcess, others: Sequence[ChildProcess], files: LiveFiles, images: int) -> None:
-    """Show a progress bar until the player ends, as long as the others live."""
+    """Show a progress bar until the player ends. Fail as soon as another process ends."""
     with tqdm(total=images, unit="frame", desc="playing in real time", leave=False, disable=None) as bar:
         while player.exit_status is None:
             for other in others:

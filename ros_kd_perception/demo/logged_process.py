@@ -1,4 +1,4 @@
-"""A child process with a log, that can be waited for, and that never outlives its parent."""
+"""A child process that writes a log, can be waited for, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ _TAIL_BYTES = 64 * 1024
 
 
 class ChildFailed(RuntimeError):
-    """A child process ended, or did not get ready; the text ends with the last lines of its log."""
+    """A child process ended, or was not ready in time; the text ends with the last lines of its log."""
 
 
 class ChildProcess:
-    """One child in a process group of its own, writing to a log file; leaving the context ends it.
+    """A child process that writes to a log file. Leaving the context stops it.
 
-    A group of its own keeps the terminal's Ctrl-C away from it: the parent decides who ends when.
+    It runs in a process group of its own, so the terminal's Ctrl-C does not reach it: the parent decides which process
+    ends when.
 
     Args:
-        name: what to call it in errors.
-        command: program and arguments.
-        environment: its whole environment.
-        log: file for its standard output and error.
-        urgency: how much its niceness is lowered, where the user may do so (elsewhere it is as nice as any).
+        name: Name of the process in errors.
+        command: Program and arguments.
+        environment: All of its environment variables.
+        log: File for its standard output and standard error.
+        urgency: How much its niceness is lowered. Ignored if the user may not do so.
     """
 
     def __init__(
@@ -60,14 +61,14 @@ class ChildProcess:
 
     @property
     def exit_status(self) -> int | None:
-        """Exit status, None while it runs."""
+        """Exit status; None while it runs."""
         return self._process.poll()
 
     def wait_for(self, condition: Callable[[], bool], what: str, limit_s: float) -> None:
-        """Wait until a condition holds, as long as the process runs.
+        """Wait until a condition holds while the process runs.
 
         Raises:
-            ChildFailed: it ended first, or `limit_s` is over.
+            ChildFailed: The process ended first, or `limit_s` has passed.
         """
         give_up = time.monotonic() + limit_s
         while not condition():
@@ -78,11 +79,11 @@ class ChildProcess:
             time.sleep(0.05)
 
     def wait_for_line(self, text: str, limit_s: float) -> None:
-        """Wait until its log holds a text."""
+        """Wait until its log contains a text."""
         self.wait_for(lambda: text in self.tail(), f"its log said {text!r}", limit_s)
 
     def stop(self, limit_s: float = 10.0) -> int:
-        """End it: ask, insist, force. Returns the exit status."""
+        """Stop the process with SIGINT, then SIGTERM, then SIGKILL. Return its exit status."""
         for number, patience_s in ((signal.SIGINT, limit_s), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
             if self._process.poll() is not None:
                 break
@@ -94,16 +95,18 @@ class ChildProcess:
         return self._process.wait()
 
     def tail(self, lines: int = 1000) -> str:
-        """Last lines of its log."""
+        """Return the last lines of its log."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
         return "\n".join(text.splitlines()[-lines:])
 
     def failure(self, sentence: str) -> ChildFailed:
-        """Make an error out of what happened and the last lines of the log."""
+        """Return an error with a sentence and the last lines of the log."""
         log = self.tail(15).strip()
-        return ChildFailed(f"the {self.name} {sentence}" + (f"; it said last:\n{log}" if log else ", without a word"))
+        return ChildFailed(
+            f"the {self.name} {sentence}" + (f"; end of its log:\n{log}" if log else "; its log is empty")
+        )
 
     def _signal_group(self, number: signal.Signals) -> None:
         try:
@@ -113,7 +116,10 @@ class ChildProcess:
 
 
 def _prepare(urgency: int) -> None:
-    """Run in the child before its program: die with the parent, and heed SIGINT even if the parent's shell does not."""
+    """Prepare the child before its program starts.
+
+    It ends with its parent, and reacts to SIGINT even if the parent ignores it.
+    """
     signal_when_parent_ends(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if urgency:

@@ -1,4 +1,4 @@
-"""What the demo will play of a bag: how many images, with which gaps jumped, and how large."""
+"""Find out what the demo will play of a bag: number and size of the images, and gaps that are skipped."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ros_kd_perception.structures import BadFrame
 
 @dataclass(frozen=True)
 class PlayedImages:
-    """The images that are played.
+    """The images that will be played.
 
     Attributes:
-        count: how many.
-        jumps: gaps between them that are jumped.
-        largest_message_bytes: of all that is sent, masks of the images included.
-        absent: cameras without an image among them.
+        count: Number of images.
+        jumps: Gaps between them that are skipped.
+        largest_message_bytes: Size of the largest message that is sent, including masks of the images.
+        absent: Cameras without an image among them.
     """
 
     count: int
@@ -28,14 +28,14 @@ class PlayedImages:
 
 
 def look_at_images(bag: BagReader, duration_s: float) -> PlayedImages:
-    """Go through the images that will be played, without decoding them but for the first of each camera.
+    """Read the images that will be played. Decode only the first one of each camera.
 
     Args:
-        bag: open.
-        duration_s: seconds of playing; 0 is all.
+        bag: An open bag.
+        duration_s: Seconds of playing; 0 means all.
 
     Raises:
-        BagError: the bag cannot be read on.
+        BagError: The bag cannot be read to its end.
     """
     timeline = PlaybackTimeline()
     count = jumps = largest = 0
@@ -43,7 +43,7 @@ def look_at_images(bag: BagReader, duration_s: float) -> PlayedImages:
     for _, message in played_part((message for _, message in bag.frames()), duration_s, timeline):
         count, jumps = count + 1, len(timeline.jumps)
         largest = max(largest, len(message.data))
-        if message.topic not in topics:  # of an image that is a small JPEG, the mask is large
+        if message.topic not in topics:  # a small JPEG may have a large mask
             topics.add(message.topic)
             largest = max(largest, _mask_bytes(message))
     absent = [camera for camera, topic in bag.cameras.items() if topic not in topics]
@@ -54,5 +54,5 @@ def _mask_bytes(message: RawMessage) -> int:
     try:
         height, width = frame_from_message("", decode_message(message)).image_bgr.shape[:2]
     except BadFrame:
-        return 0  # the node drops it and sends none
+        return 0  # the node drops such a frame and sends no mask
     return int(height * width)

@@ -1,4 +1,4 @@
-"""Read back what a perception node published, out of the bag that it was recorded in."""
+"""Read the results of a perception node from the bag in which they were recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ros_kd_perception.bags.reader import BagError, BagReader, RawMessage, decod
 from ros_kd_perception.structures import Detections, Float32Array, Int32Array, Perception, Timing, UInt8Array
 
 Size = tuple[int, int]
-"""Height and width, pixels."""
+"""Height and width in pixels."""
 
 _TIMING_UNKNOWN = Timing(0.0, 0.0, 0.0)
 _UNCERTAINTY_UNKNOWN = np.zeros((1, 1), np.float32)
@@ -22,19 +22,19 @@ _UNCERTAINTY_UNKNOWN = np.zeros((1, 1), np.float32)
 
 @dataclass(frozen=True)
 class RecordedResult:
-    """Both results of one frame, at the size that pictures of it will have.
+    """Both results of one frame, shrunk to the size of its picture.
 
-    A minute of full-size class maps is gigabytes; shrunk and as PNG it is some megabytes.
+    Full-size class maps of a minute take gigabytes. Shrunk and stored as PNG, they take some megabytes.
 
     Attributes:
-        camera: as in the topic names.
-        stamp_ns: header stamp.
-        frame_id: header frame.
-        source_size: of the camera image.
-        picture_size: of the shrunk image.
-        class_map_png: the shrunk class map.
-        pixels_by_class: int32 `[256]`, how many pixels of the shrunk class map each id has.
-        detections: in pixels of the shrunk image.
+        camera: Name of the camera, as in the topic names.
+        stamp_ns: Header stamp.
+        frame_id: Header frame.
+        source_size: Size of the camera image.
+        picture_size: Size of the shrunk image.
+        class_map_png: The shrunk class map.
+        pixels_by_class: Number of pixels of the shrunk class map for each id, int32 `[256]`.
+        detections: Boxes in pixels of the shrunk image.
     """
 
     camera: str
@@ -47,7 +47,7 @@ class RecordedResult:
     detections: Detections
 
     def perception(self, size: Size) -> Perception:
-        """As a perception of the image in a size of at most `picture_size`."""
+        """Return the result as a perception of the image at a size of at most `picture_size`."""
         class_map = cv2.imdecode(np.frombuffer(self.class_map_png, np.uint8), cv2.IMREAD_GRAYSCALE)
         found = self.detections
         detections = Detections(found.boxes_xyxy * _scale(self.picture_size, size), found.scores, found.labels)
@@ -64,7 +64,7 @@ class RecordedResult:
 
 @dataclass(frozen=True)
 class Recording:
-    """All that was recorded: results by camera and stamp, and the last diagnostics, None if there were none."""
+    """The content of a recording: results by camera and stamp, and the last diagnostics (None if there were none)."""
 
     results: dict[tuple[str, int], RecordedResult]
     last_diagnostics: Any
@@ -73,17 +73,17 @@ class Recording:
 def read_recording(
     path: Path, perception: str, cameras: Collection[str], picture_size: Callable[[str, Size], Size]
 ) -> Recording:
-    """Read a recording whole.
+    """Read a whole recording.
 
     Args:
-        path: the bag.
-        perception: name of the node, such as `/perception`.
-        cameras: its cameras.
-        picture_size: size to shrink results to, from the camera and the size of its images.
+        path: The bag.
+        perception: Name of the node, for example `/perception`.
+        cameras: Names of its cameras.
+        picture_size: Returns the size to shrink results to, from the camera and the size of its images.
 
     Raises:
-        BagError: unreadable, or a message in it is.
-        BadFrame: a message in it cannot be decoded.
+        BagError: The bag or a message in it cannot be read.
+        BadFrame: A message in it cannot be decoded.
     """
     masks = {camera: f"{perception}/{camera}/segmentation" for camera in cameras}
     boxes = {f"{perception}/{camera}/detections": camera for camera in cameras}
@@ -105,7 +105,7 @@ def read_recording(
                 results[camera, stamp_ns] = _shrink(camera, stamp_ns, message, picture_size)
     for key in list(results):
         if key not in arrays:
-            del results[key]  # half a result is none
+            del results[key]  # a mask without boxes is no result
         else:
             results[key] = _with_detections(results[key], arrays[key])
     return Recording(results, decode_message(last_diagnostics) if last_diagnostics else None)
@@ -143,7 +143,7 @@ def _with_detections(result: RecordedResult, array: Any) -> RecordedResult:
 
 
 def _nearest(class_map: UInt8Array, size: Size) -> UInt8Array:
-    """Resize by taking the pixel nearest to the middle of each new one."""
+    """Resize a class map: each new pixel takes the old pixel nearest to its centre."""
     rows, columns = (
         (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, class_map.shape, strict=True)
     )
@@ -151,6 +151,6 @@ def _nearest(class_map: UInt8Array, size: Size) -> UInt8Array:
 
 
 def _scale(old: Size, new: Size) -> Float32Array:
-    """Factors for boxes xyxy."""
+    """Return the factors that scale boxes xyxy from one size to another."""
     scale_y, scale_x = new[0] / old[0], new[1] / old[1]
     return np.array([scale_x, scale_y, scale_x, scale_y], np.float32)

@@ -27,10 +27,10 @@ def render_report(drive: Drive, jpegs: Mapping[FrameKey, bytes], hero_jpeg: byte
     """Fill in the page.
 
     Args:
-        drive: what it tells.
-        jpegs: the pictures that `choose_moments` and `choose_highlights` asked for; those missing are left out.
-        hero_jpeg: the large picture at the top.
-        hero_caption: what stands below it.
+        drive: Content of the report.
+        jpegs: Pictures chosen by `choose_moments` and `choose_highlights`. Missing ones are left out.
+        hero_jpeg: Large picture at the top.
+        hero_caption: Text below it.
 
     Returns:
         HTML without references to other files or hosts.
@@ -191,7 +191,7 @@ def _shares_plot(drive: Drive) -> str:
 
 
 def _boxes_plot(drive: Drive) -> str:
-    """Mean number of boxes in a frame by class, over windows of a second, all cameras together."""
+    """Plot the mean number of boxes in a frame by class, over windows of one second and all cameras."""
     windows: dict[int, list[RecordedResult]] = {}
     for frame in drive.frames:
         if (result := drive.results.get(frame_key(frame))) is not None:

@@ -1,4 +1,4 @@
-"""How large the demo's shared memory segments may be: as large as fit, or the demo is refused."""
+"""Choose the size of the demo's shared memory segments: as large as fit. Refuse the demo if too little is free."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from ros_kd_perception.system.orphaned_memory import SHARED_MEMORY
 from ros_kd_perception.system.segment_room import NoSharedMemory, fitting_segment_bytes, free_bytes, room_bytes
 
 PROCESSES = 3
-"""Node, player and recorder: each has a segment of its own."""
+"""Node, player and recorder. Each has a segment of its own."""
 
 USUAL_SEGMENT_BYTES = 32 << 20
 SEGMENT_IMAGES, LEAST_SEGMENT_IMAGES = 5, 2
-"""How many of the largest images a segment should hold, and how few it may where there is no room.
+"""Number of the largest images that a segment should hold, and the smallest number if there is no more room.
 
-Of twelve 3840x2160 images, 24.9 MB each, at 3 Hz, 8 were perceived with segments of one image, 10 with 1.3 and 2, 11
-with 5. Of ninety 1280x720 images at 30 Hz in all, 86 to 88 with segments of 3 to 16 MiB and 90 with 32.
+Of twelve 3840x2160 images (24.9 MB each) at 3 Hz, 8 were perceived with segments of one image, 10 with 1.3 and 2, and
+11 with 5. Of ninety 1280x720 images at 30 Hz in all, 86 to 88 were perceived with segments of 3 to 16 MiB, and 90 with
+32 MiB.
 """
 
 _SEGMENT_SIZE = re.compile(r"(?<=<segment_size>)\d+(?=</segment_size>)")
 
 
 def segment_bytes(largest_message_bytes: int, folder: Path = SHARED_MEMORY) -> int:
-    """Choose the size of each segment by what is free.
+    """Choose the size of each segment from the free memory.
 
     Args:
-        largest_message_bytes: of the camera messages and of the masks.
-        folder: where shared memory is.
+        largest_message_bytes: Size of the largest camera message or mask.
+        folder: Folder of the shared memory.
 
     Raises:
-        NoSharedMemory: there is none, or too little; the text is one sentence with what to do.
+        NoSharedMemory: There is none, or too little; the text is one sentence with what to do.
     """
     wanted = max(USUAL_SEGMENT_BYTES, SEGMENT_IMAGES * largest_message_bytes)
     least = LEAST_SEGMENT_IMAGES * largest_message_bytes
@@ -40,17 +41,17 @@ def segment_bytes(largest_message_bytes: int, folder: Path = SHARED_MEMORY) -> i
         raise NoSharedMemory(_sentence(least, str(error))) from None
     fitting = fitting_segment_bytes(free, PROCESSES)
     if fitting < least:
-        raise NoSharedMemory(_sentence(least, f"{free / 1e6:.0f} MB of it are free"))
+        raise NoSharedMemory(_sentence(least, f"only {free / 1e6:.0f} MB are free"))
     return min(wanted, fitting)
 
 
 def write_profile(usual: Path, path: Path, segment_size_bytes: int) -> Path:
-    """Write Fast DDS settings with segments of another size.
+    """Write Fast DDS settings with another segment size.
 
     Args:
-        usual: the settings that come with the package.
-        path: of the new file.
-        segment_size_bytes: of each process.
+        usual: The settings that come with the package.
+        path: Path of the new file.
+        segment_size_bytes: Size of the segment of each process.
     """
     text, count = _SEGMENT_SIZE.subn(str(segment_size_bytes), usual.read_text(encoding="utf-8"))
     assert count == 1, f"{usual} has {count} segment sizes"
@@ -62,6 +63,6 @@ def _sentence(least_bytes: int, found: str) -> str:
     needed_bytes = PROCESSES * room_bytes(least_bytes)
     return (
         f"expected {needed_bytes / 1e6:.0f} MB or more of shared memory for images of this size, but {found}; "
-        f"give a container more with --shm-size={2 * needed_bytes / 1e6:.0f}m, or the machine's own with --ipc=host, "
+        f"give a container more with --shm-size={2 * needed_bytes / 1e6:.0f}m, or use --ipc=host, "
         "or play a bag of smaller images"
     )

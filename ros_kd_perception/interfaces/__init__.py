@@ -1,1 +1,1 @@
-"""Wire definitions restated here for places without a ROS install, and the builder that turns them into support."""
+"""Message definitions for machines without a ROS install, and the builder that makes Python packages of them."""

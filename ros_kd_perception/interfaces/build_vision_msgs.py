@@ -1,10 +1,10 @@
-"""Build `vision_msgs` for a virtual environment whose ROS 2 comes from PyPI, where that package is missing.
+"""Build `vision_msgs` for a virtual environment whose ROS 2 comes from PyPI, which does not have this package.
 
-`python -m ros_kd_perception.interfaces.build_vision_msgs` runs the code generators of the installed ROS wheels over the
-definitions beside this file and compiles what they write with gcc, without CMake, into one extension module. Type
-hashes and wire format are those of the original package, so any other ROS 2 machine understands the messages.
+`python -m ros_kd_perception.interfaces.build_vision_msgs` runs the code generators of the installed ROS wheels on the
+definitions beside this file. It compiles their output with gcc, without CMake, into one extension module. Type hashes
+and wire format equal those of the original package, so any other ROS 2 machine understands the messages.
 
-It does nothing where the result is up to date or another vision_msgs (of a sourced ROS install, say) can be imported.
+It does nothing if the result is up to date, or if another vision_msgs can be imported (for example of a ROS install).
 """
 
 import contextlib
@@ -26,9 +26,9 @@ import numpy as np
 
 PACKAGE = "vision_msgs"
 DEFINITIONS = Path(__file__).with_name(PACKAGE)
-# Marks the package as ours and says what it was built from; a vision_msgs without it is left alone.
+# Marks the package as ours and names what it was built from. A vision_msgs without this file is not changed.
 RECORD_NAME = "built_by_ros_kd_perception.json"
-# Packages whose messages ours hold, with those that these hold in turn.
+# Packages whose messages ours contain, directly or through other messages.
 DEPENDENCIES = ("builtin_interfaces", "std_msgs", "geometry_msgs", "service_msgs")
 GENERATOR_WHEELS = (
     "ros-rosidl-adapter",
@@ -44,7 +44,7 @@ GENERATOR_WHEELS = (
     "ros-std-msgs",
     "numpy",
 )
-# What the middleware asks for: how to serialise a message, and (to announce its type to others) what fields it has.
+# Needed by the middleware: to serialise a message, and to announce the fields of its type to others.
 TYPE_SUPPORTS = ("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c")
 MODULE_NAME = f"{PACKAGE}_s__rosidl_typesupport_c.so"
 CHECK = """
@@ -59,7 +59,7 @@ for name in dir(vision_msgs.msg):
 
 
 class BuildError(RuntimeError):
-    """The messages cannot be built here; the message is one sentence that says what to do."""
+    """The messages cannot be built here; the text is one sentence with what to do."""
 
 
 def build() -> str:
@@ -69,12 +69,12 @@ def build() -> str:
         One line that says what was done.
 
     Raises:
-        BuildError: no virtual environment, a missing wheel, compiler or header, or a step that failed.
+        BuildError: There is no virtual environment, a wheel, compiler or header is missing, or a step failed.
     """
     if sys.prefix == sys.base_prefix:
         raise BuildError(
             f"expected the Python of a virtual environment but {sys.executable} is the system's; create one with "
-            "`python3 -m venv .venv`, or install ros-<distribution>-vision-msgs where ROS comes from apt"
+            "`python3 -m venv .venv`, or install ros-<distribution>-vision-msgs if ROS comes from apt"
         )
     installed = Path(sysconfig.get_path("platlib")) / PACKAGE
     elsewhere = _importable_from()
@@ -90,7 +90,7 @@ def build() -> str:
         generated = _generate(work)
         _compile(generated, work, built)
         (built / RECORD_NAME).write_text(json.dumps({"fingerprint": fingerprint}) + "\n", encoding="utf-8")
-        # LD_BIND_NOW: a symbol that no library supplies must fail here and not at the first message.
+        # LD_BIND_NOW: a missing symbol must fail here and not at the first message.
         _run([sys.executable, "-c", CHECK], environment={"PYTHONPATH": str(built.parent), "LD_BIND_NOW": "1"})
         if installed.exists():
             installed.rename(work / "replaced")
@@ -100,7 +100,7 @@ def build() -> str:
 
 
 def main() -> int:
-    """Build and report on one line; the exit status is 1 where that was impossible."""
+    """Build, and report in one line; the exit status is 1 if the build failed."""
     try:
         print(build())
     except BuildError as error:
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def _importable_from() -> Path | None:
-    """The folder that `import vision_msgs` would use now."""
+    """Return the folder that `import vision_msgs` would use now."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None:
         return None
@@ -123,7 +123,7 @@ def _library_links() -> list[Path]:
 
 
 def _link_libraries(module: Path) -> None:
-    """Have the middleware, which looks for one library a kind of type support, find the one that holds both."""
+    """Link both names of type-support libraries that the middleware looks for to the one library that we build."""
     for link in _library_links():
         link.unlink(missing_ok=True)
         link.symlink_to(os.path.relpath(module, link.parent))
@@ -143,7 +143,7 @@ def _definition_files() -> list[Path]:
 
 
 def _fingerprint() -> str:
-    """SHA-256 over everything that the result depends on: definitions, this builder, wheels, interpreter."""
+    """Return the SHA-256 of everything that the result depends on: definitions, this builder, wheels, interpreter."""
     digest = hashlib.sha256(f"{sys.version} {sysconfig.get_config_var('EXT_SUFFIX')}".encode())
     for path in [Path(__file__), *_definition_files()]:
         content = path.read_bytes()
@@ -172,7 +172,7 @@ def _compiler(variable: str, candidates: tuple[str, ...]) -> str:
 
 
 def _require_compilers() -> tuple[str, str]:
-    """The C and the C++ compiler."""
+    """Return the C and the C++ compiler."""
     compilers = _compiler("CC", ("gcc", "cc")), _compiler("CXX", ("g++", "c++"))
     header = _python_header()
     if not header.is_file():
@@ -188,7 +188,7 @@ def _python_header() -> Path:
 
 
 def _generate(work: Path) -> Path:
-    """Run the generators one after the other and return the folder that is an include path to all they wrote."""
+    """Run the generators one after the other. Return the folder with their output, which is also an include path."""
     from rosidl_adapter.msg import convert_msg_to_idl
     from rosidl_generator_c import generate_c
     from rosidl_generator_py import generate_py
@@ -227,7 +227,7 @@ def _generate(work: Path) -> Path:
 
 
 def _arguments(work: Path, package: Path, generator: str) -> str:
-    """Write the argument file that every rosidl generator takes and return its path."""
+    """Write the argument file that every rosidl generator reads, and return its path."""
     source = work / "source"
     names = [path.stem for path in _definition_files()]
     arguments = {
@@ -252,7 +252,7 @@ def _share(package: str) -> Path:
 
 
 def _write_visibility_header(generator: str, package: Path) -> None:
-    """Fill in the header of export macros, which the original build leaves to CMake."""
+    """Write the header of export macros. In the original build CMake does this."""
     name = f"{generator}__visibility_control.h"
     template = (_share(generator) / "resource" / f"{name}.in").read_text(encoding="utf-8")
     text = template.replace("@PROJECT_NAME_UPPER@", PACKAGE.upper()).replace("@PROJECT_NAME@", PACKAGE)
@@ -260,11 +260,11 @@ def _write_visibility_header(generator: str, package: Path) -> None:
 
 
 def _compile(generated: Path, work: Path, built: Path) -> None:
-    """Compile every generated source, two or more at once, and link them into one extension module in `built`."""
+    """Compile every generated source, at least two at a time, and link them into one extension module in `built`."""
     c_compiler, cxx_compiler = _require_compilers()
     include = Path(sys.prefix) / "include"
     include_flags = [f"-I{path}" for path in (generated, sysconfig.get_paths()["include"], np.get_include())]
-    # The wheels lay their headers out as include/<package>/<package>/...
+    # The headers of the wheels are in include/<package>/<package>/...
     include_flags += [f"-isystem{path}" for path in [include, *sorted(include.glob("*"))] if path.is_dir()]
     flags = ["-O1", "-fPIC", "-fvisibility=hidden", f'-DROS_PACKAGE_NAME="{PACKAGE}"', *include_flags, "-c"]
     objects = work / "objects"
@@ -285,9 +285,9 @@ def _compile(generated: Path, work: Path, built: Path) -> None:
 
 
 def _joined_sources(package: Path, work: Path) -> list[Path]:
-    """Join the sources of a kind, so that the compiler reads their headers once: a third of the time.
+    """Join the sources of a kind, so that the compiler reads their headers once. This takes a third of the time.
 
-    The descriptions stay apart, for each repeats static names of the others.
+    The descriptions stay separate, because each defines the same static names.
     """
     sources = sorted([*package.rglob("*.c"), *package.rglob("*.cpp")])
     joined = []
@@ -301,7 +301,7 @@ def _joined_sources(package: Path, work: Path) -> list[Path]:
 
 
 def _libraries() -> list[str]:
-    """Linker flags for the wheels' libraries; Python itself supplies its own symbols when it loads the module."""
+    """Return the linker flags for the wheels' libraries. Python itself has its own symbols when it loads the module."""
     folder = Path(sys.prefix) / "lib"
     kinds = ("rosidl_generator_c", "rosidl_generator_py", "rosidl_typesupport_c", *TYPE_SUPPORTS)
     names = [f"lib{package}__{kind}.so" for package in DEPENDENCIES for kind in kinds]

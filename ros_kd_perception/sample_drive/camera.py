@@ -1,4 +1,4 @@
-"""Pinhole cameras on a car: where they sit, what they see of the world, and their CameraInfo."""
+"""Pinhole cameras on a car: their mounting, their projection, and their CameraInfo."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def unit(vector: Array) -> Array:
 
 @dataclass(frozen=True)
 class CarPose:
-    """Where the car that carries the cameras stands: a point on the ground below its rear axle and its attitude."""
+    """Pose of the car that carries the cameras: a point on the ground below its rear axle, and its attitude."""
 
     x_m: float
     y_m: float
@@ -136,7 +136,7 @@ class CameraModel:
 
 
 def default_cameras(width_px: int = 1280, height_px: int = 720) -> tuple[CameraModel, ...]:
-    """Return the front, left and right cameras of the sample car, scaled to the size asked for."""
+    """Return the front, left and right cameras of the sample car, scaled to the requested size."""
     scale = width_px / 1280.0
     return (
         CameraModel("front", width_px, height_px, 880.0 * scale, 1.6, 0.0, 1.45, 0.0, 0.03, 0.0),
@@ -164,7 +164,7 @@ def random_camera(rng: np.random.Generator, width_px: int, height_px: int) -> Ca
 
 
 def camera_named(cameras: Sequence[CameraModel], name: str) -> CameraModel:
-    """Return the camera of that name, or raise KeyError with the names that exist."""
+    """Return the camera with a name, or raise KeyError with the existing names."""
     for camera in cameras:
         if camera.name == name:
             return camera

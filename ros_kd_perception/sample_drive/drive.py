@@ -1,4 +1,4 @@
-"""A drive through a sample street: ask for a camera and a time, get the picture with its exact masks and boxes."""
+"""A drive through a sample street: render the picture of a camera at a time, with its exact masks and boxes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ _DETECTION_ID_OF_SEGMENTATION_ID = {segment: label for label, segment in SEGMENT
 
 @dataclass(frozen=True)
 class RenderedView:
-    """One frame and its truth.
+    """A rendered frame and its exact labels.
 
-    image_bgr uint8 (h, w, 3); class_map uint8 (h, w), segmentation class ids, 255 unlabeled; boxes_xyxy float32
-    (n, 4), pixels, the right and lower edge exclusive; labels int32 (n,), detection class ids; instance_ids int32
-    (n,), the same for the same object in every camera and at every time; identities int32 (h, w), the id buffer that
-    class map and boxes were read from.
+    Attributes:
+        image_bgr: uint8 (h, w, 3).
+        class_map: Segmentation class ids, uint8 (h, w); 255 is unlabeled.
+        boxes_xyxy: float32 (n, 4), pixels; the right and lower edges are exclusive.
+        labels: Detection class ids, int32 (n,).
+        instance_ids: int32 (n,); one object has the same id in every camera and at every time.
+        identities: The id buffer from which class map and boxes were read, int32 (h, w).
     """
 
     image_bgr: NDArray[np.uint8]
@@ -42,16 +45,16 @@ class RenderedView:
 
 
 class SampleDrive:
-    """A car with cameras on its way through a street that a seed decides entirely.
+    """A car with cameras that drives through a street. The seed determines the whole street.
 
     Args:
-        seed: Not negative; the same seed, weather and cameras give the same bytes, in any process and order.
+        seed: Not negative. The same seed, weather and cameras give the same bytes, in any process and order.
         weather: One of WEATHERS.
-        duration_s: How long the street must last.
-        cameras: By default front, left and right at 1280x720.
+        duration_s: Duration of the drive that the street must be long enough for.
+        cameras: Default: front, left and right at 1280x720.
 
     Raises:
-        ValueError: Unknown weather, negative seed or a duration outside 0..600 s.
+        ValueError: The weather is unknown, the seed is negative, or the duration is outside 0..600 s.
     """
 
     def __init__(
@@ -75,15 +78,15 @@ class SampleDrive:
         return camera_named(self.cameras, camera_name).pose(self.world.car_pose(time_s))
 
     def render(self, camera_name: str, time_s: float) -> RenderedView:
-        """Render what a camera sees at a time of 0 to `duration_s`.
+        """Render the view of a camera at a time from 0 to `duration_s`.
 
-        A box is the extent of an object's visible pixels. It is left out when it is lower than 1.2 % of the image
-        (at least 6 px) or narrower than 3 px, or when less than 20 % of the pixels that the object would cover inside
-        the image are visible. The class map keeps those pixels.
+        A box is the extent of an object's visible pixels. It is left out if it is lower than 1.2 % of the image (at
+        least 6 px) or narrower than 3 px, or if less than 20 % of the object's pixels inside the image are visible. The
+        class map keeps those pixels.
 
         Raises:
-            KeyError: No camera of that name.
-            ValueError: A time outside the drive.
+            KeyError: There is no camera with that name.
+            ValueError: The time is outside the drive.
         """
         if not 0.0 <= time_s <= self.duration_s:
             raise ValueError(f"expected a time of 0..{self.duration_s:g} s in this drive, got {time_s:g} s")

@@ -1,4 +1,4 @@
-"""Writes a sample drive as a bag: an image and a CameraInfo per camera and tick, all cameras at the same stamps."""
+"""Write a sample drive as a bag: an image and a CameraInfo for each camera and tick, with equal stamps in a tick."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_RATE_HZ = 1000
 
 @dataclass(frozen=True)
 class DrivePlan:
-    """What to render: the street, how long, how often, by which cameras."""
+    """What to render: the street, the duration, the rate and the cameras."""
 
     seed: int
     weather: str
@@ -36,28 +36,28 @@ class DrivePlan:
 
     @property
     def times_s(self) -> list[float]:
-        """When each tick is, seconds since the start; at least one."""
+        """Return the time of each tick in seconds since the start; at least one."""
         return [index / self.rate_hz for index in range(max(round(self.duration_s * self.rate_hz), 1))]
 
 
 def write_drive(
     path: Path, plan: DrivePlan, compressed: bool = False, processes: int = 2, overwrite: bool = False
 ) -> None:
-    """Render a drive into a bag; the same plan gives the same bytes whatever the number of processes.
+    """Render a drive into a bag. The same plan gives the same bytes for any number of processes.
 
-    Topics are `/<camera>/image_raw` (or `/<camera>/image_raw/compressed`, JPEG) and `/<camera>/camera_info`, frame
-    ids `<camera>_optical_frame`, stamps and log times count from 2025-10-24T10:00:00Z.
+    Topics are `/<camera>/image_raw` (or `/<camera>/image_raw/compressed`, JPEG) and `/<camera>/camera_info`. Frame ids
+    are `<camera>_optical_frame`. Stamps and log times count from 2025-10-24T10:00:00Z.
 
     Args:
-        path: A `.mcap` file or a folder that does not exist yet.
+        path: A `.mcap` file, or a folder that does not exist yet.
         plan: What to render.
         compressed: Write CompressedImage instead of Image (bgr8).
-        processes: Worker processes, at least 1.
+        processes: Number of worker processes, at least 1.
         overwrite: Replace an existing file when the new one is complete.
 
     Raises:
         BagError: The bag cannot be written.
-        ValueError: A plan or a number of processes that cannot be.
+        ValueError: The plan or the number of processes is out of range.
     """
     if processes < 1 or not plan.cameras or not 0 < plan.rate_hz <= MAX_RATE_HZ or not 0 < plan.duration_s <= 600:
         raise ValueError(
@@ -116,7 +116,7 @@ def _rendered(
 
 
 class _Worker:
-    """The drive that this process renders, set once by the pool's initializer."""
+    """The drive that this process renders. The pool's initializer sets it once."""
 
     drive: SampleDrive
     compressed: bool

@@ -1,4 +1,4 @@
-"""How far it truly is to the end of the road, from the geometry of a street and without any camera."""
+"""Exact ranges to the end of the road, from the geometry of a street and without any camera."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SHIFT = 4  # cv2 takes polygon corners in sixteenths of a pixel
 
 @dataclass(frozen=True)
 class TrueRanges:
-    """For each direction, float64 (n,) metres from below the rear axle, inf beyond the greatest range.
+    """Exact ranges for each direction, float64 (n,), metres from below the rear axle; inf beyond the greatest range.
 
     Attributes:
-        road_m: to the first place that is not road, whatever stands on it.
-        actor_m: to the first place that is below a vehicle or person.
+        road_m: Range to the first place that is not road, whatever stands on it.
+        actor_m: Range to the first place below a vehicle or person.
     """
 
     road_m: Array
@@ -35,10 +35,10 @@ def true_ranges(
 
     Args:
         world: The street.
-        time_s: When.
-        angles_rad: Float64 (n,), counter-clockwise from straight ahead.
-        range_max_m: How far to look.
-        resolution_m: Side of the plan's squares; the ranges are so exact.
+        time_s: Time in the drive.
+        angles_rad: Directions counter-clockwise from straight ahead, float64 (n,).
+        range_max_m: Greatest range.
+        resolution_m: Side of the plan's squares, and so the resolution of the ranges.
     """
     car = world.car_pose(time_s)
     cells = 2 * int(range_max_m / resolution_m) + 3
@@ -73,7 +73,7 @@ def to_vehicle(points: Array, car: CarPose) -> Array:
 
 
 def pose_in_vehicle(pose: CameraPose, car: CarPose) -> CameraPose:
-    """An optical frame, with how the car leans, in the frame of `to_vehicle`."""
+    """Return an optical frame in the frame of `to_vehicle`, with the lean of the car."""
     return CameraPose(to_vehicle(pose.position[None], car)[0], pose.rotation @ rotation_z(car.heading_rad))
 
 

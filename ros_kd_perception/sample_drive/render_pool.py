@@ -1,4 +1,4 @@
-"""Worker processes for rendering that leave an interrupt to their parent and the other core to their sibling."""
+"""Worker processes for rendering. They leave Ctrl-C to their parent, and each uses a single core."""
 
 from __future__ import annotations
 

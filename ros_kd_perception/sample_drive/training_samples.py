@@ -1,4 +1,4 @@
-"""Writes rendered frames as a folder of training samples: images, masks and boxes."""
+"""Write rendered frames as a folder of training samples: images, masks and boxes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DURATION_S = 6.0
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One street's worth of samples, numbered from `first` on."""
+    """The samples of one street, numbered from `first` on."""
 
     folder: Path
     base_seed: int
@@ -39,20 +39,20 @@ class SampleRequest:
 def write_samples(folder: Path, count: int, size_px: tuple[int, int], base_seed: int = 0, processes: int = 2) -> None:
     """Render `count` samples into a new folder.
 
-    It holds `images/NNNNNN.jpg`, `masks/NNNNNN.png` (class ids, 255 void) and `boxes.json`
-    ({stem: {boxes_xyxy, labels, seed, weather}}). Every four samples share a street, each has its own camera, time
-    and street side. Sample N depends on the base seed and N only. The folder appears when it is complete.
+    The folder has `images/NNNNNN.jpg`, `masks/NNNNNN.png` (class ids, 255 is void) and `boxes.json` ({stem:
+    {boxes_xyxy, labels, seed, weather}}). Four samples in a row share a street; each has its own camera, time and
+    street side. Sample N depends on the base seed and N only. The folder gets its name when it is complete.
 
     Args:
-        folder: Must not exist.
+        folder: Path of the folder; it must not exist.
         count: Number of samples, at least 1.
         size_px: Width and height.
-        base_seed: Streets of different base seeds are different.
-        processes: Worker processes, at least 1.
+        base_seed: Different base seeds give different streets.
+        processes: Number of worker processes, at least 1.
 
     Raises:
-        FileExistsError: The folder is there already.
-        ValueError: A count or number of processes below 1, or the folder would be made in the root.
+        FileExistsError: The folder exists.
+        ValueError: The count or the number of processes is below 1, or the folder would be created in the root.
     """
     if count < 1 or processes < 1:
         raise ValueError(f"expected at least one sample and one process, got {count} and {processes}")
@@ -87,7 +87,7 @@ def _run(requests: list[SampleRequest], count: int, processes: int) -> dict[str,
 def render_street(request: SampleRequest) -> dict[str, Any]:
     """Render and write the samples of one street; return their entries of boxes.json."""
     street = request.first // FRAMES_PER_SEED
-    # Streets of one base seed never meet those of another: up to a million streets each.
+    # Two base seeds never share a street: each has its own million of streets.
     seed = request.base_seed * 1_000_000 + street
     rng = np.random.default_rng([seed, 0xCA3E])
     weather = str(rng.choice(WEATHERS, p=_WEATHER_SHARES))

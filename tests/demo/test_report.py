@@ -1,4 +1,4 @@
-"""The report and what it is made of: pictures at the right size, numbers in the right place, plots that are XML."""
+"""Test the report and its parts: size of the pictures, place of the numbers, plots that are valid XML."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CAMERAS = ("front", "left")
 
 
 def perception(camera: str, stamp_ns: int, boxes: int = 2, size: tuple[int, int] = SIZE) -> Perception:
-    """Left half road, right half sky; boxes of 32x18 px in a row, the last with a low score."""
+    """Make a result: left half road, right half sky; boxes of 32x18 px in a row, the last with a low score."""
     class_map = np.full(size, 3, np.uint8)
     class_map[:, size[1] // 2 :] = 0
     corners = np.array([[8 + 40 * i, 10, 40 + 40 * i, 28] for i in range(boxes)], np.float32).reshape(-1, 4)
@@ -62,7 +62,7 @@ def drive_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drive(drive_bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Drive:
-    """Sixteen frames; the sixth has no result, the eighth is slow, the tenth full of boxes."""
+    """Drive of sixteen frames: the sixth has no result, the eighth is slow, the tenth has many boxes."""
     stamps = [
         (camera, START_NS + k * 250_000_000 + i * 125_000_000) for k in range(8) for i, camera in enumerate(CAMERAS)
     ]
@@ -82,7 +82,7 @@ def drive(drive_bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Drive:
 def test_results_are_shrunk_with_their_boxes(tmp_path: Path) -> None:
     path = write_results(tmp_path / "results.mcap", [perception("front", 5), perception("front", 6)], without_boxes=1)
     recording = read_recording(path, "/perception", ["front"], fit)
-    assert list(recording.results) == [("front", 6)]  # half a result is none
+    assert list(recording.results) == [("front", 6)]  # a mask without boxes is no result
     result = recording.results["front", 6]
     assert (result.source_size, result.picture_size) == (SIZE, (45, 80))
     np.testing.assert_allclose(result.detections.boxes_xyxy, [[4, 5, 20, 14], [24, 5, 40, 14]], atol=1e-5)

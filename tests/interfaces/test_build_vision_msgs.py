@@ -1,4 +1,4 @@
-"""The vision_msgs that we restate and build: same types on the wire as the original, and built without harm."""
+"""Test the vision_msgs that we define and build: types equal to the original on the wire, builds that break nothing."""
 
 import importlib
 import json

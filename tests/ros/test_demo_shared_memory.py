@@ -62,10 +62,10 @@ def test_64_mib_as_in_docker_are_enough_for_720p(drive: Path, tiny_student: Path
 @pytest.mark.parametrize(
     ("prepare", "found"),
     [
-        ("mount -t tmpfs -o size=16m tmpfs /dev/shm", "17 MB of it are free"),
+        ("mount -t tmpfs -o size=16m tmpfs /dev/shm", "17 MB are free"),
         (
             "mount -t tmpfs -o size=64m tmpfs /dev/shm && head -c 56000000 /dev/zero > /dev/shm/somebody_elses",
-            "11 MB of it are free",
+            "11 MB are free",
         ),
         ("mount -t tmpfs -o ro,size=64m tmpfs /dev/shm", "/dev/shm cannot be written to"),
         ("mount -t tmpfs -o size=64m tmpfs /dev", "/dev/shm cannot be written to"),

@@ -1,4 +1,4 @@
-"""The renderer's truth: masks, boxes, geometry and repeatability."""
+"""Test the labels of the renderer: masks, boxes, geometry, and equal results in every run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_boxes_are_the_extents_of_what_is_visible(drive, views):
 
 
 def test_mostly_hidden_objects_get_no_box_but_keep_their_pixels():
-    """A car behind a van: visible pixels below the share leave the boxes, not the mask."""
+    """A car behind a van whose visible share is too small has no box, but the mask keeps its pixels."""
     from ros_kd_perception.sample_drive.canvas.canvas import Canvas, Face
 
     drive = SampleDrive(3, "day", 4.0, default_cameras(*SIZE))
@@ -97,7 +97,7 @@ def test_every_weather_renders_the_same_street(weather):
     day = SampleDrive(5, "day", 2.0, [camera]).render("front", 1.0)
     view = SampleDrive(5, weather, 2.0, [camera]).render("front", 1.0)
     assert view.image_bgr.std() > 8
-    # Weather changes what the leaves and lamps look like, not where the street is.
+    # Weather changes the look of leaves and lamps, not the street.
     assert np.mean(view.class_map == day.class_map) > 0.97
 
 
@@ -113,7 +113,7 @@ def test_weathers_differ_as_they_should():
 
 
 def test_a_point_of_the_world_projects_where_geometry_says():
-    """By hand: 10 m ahead, 2 m left, on the ground, seen from 1.5 m above the axle with f = 500 px."""
+    """Computed by hand: 10 m ahead, 2 m left, on the ground, seen from 1.5 m above the axle with f = 500 px."""
     camera = CameraModel("c", 641, 361, 500.0, forward_m=0.0, height_m=1.5, pitch_rad=0.0)
     pose = camera.pose(CarPose(100.0, 50.0, np.pi / 2))
     point = np.array([[98.0, 60.0, 0.0]])  # the car heads along +y, so left is -x
@@ -124,14 +124,14 @@ def test_a_point_of_the_world_projects_where_geometry_says():
     assert to_left.project(to_left.pose(CarPose(100.0, 50.0, np.pi / 2)).to_camera(point))[0][0] > 220
     right_down = replace(camera, roll_rad=0.1)
     _, y = right_down.project(right_down.pose(CarPose(100.0, 50.0, np.pi / 2)).to_camera(point))[0]
-    assert y > 255  # the camera's right side sinks, so what is on its left sinks in the picture
+    assert y > 255  # the right side of the camera is lower, so points on its left are lower in the picture
     matrix = camera.intrinsic_matrix
     assert np.allclose(matrix, [[500, 0, 320], [0, 500, 180], [0, 0, 1]])
     assert np.allclose(camera.projection_matrix, np.hstack([matrix, np.zeros((3, 1))]))
 
 
 def test_the_road_is_where_the_road_is(drive, views):
-    """Points of the own lane, clear of other cars, are road; no road or pavement is above the horizon."""
+    """Points of the own lane without other cars are road, and no road or pavement is above the horizon."""
     camera, view = drive.cameras[0], views["front"]
     pose = drive.camera_pose("front", 1.5)
     here = drive.world.ego.along(1.5)
@@ -151,7 +151,7 @@ def test_the_road_is_where_the_road_is(drive, views):
 
 
 def test_cameras_see_one_world_at_one_time():
-    """Two cameras at one place, one turned: a homography takes the one's masks to the other's."""
+    """Two cameras at one place differ by a rotation, so a homography maps the masks of one to the other."""
     ahead = CameraModel("ahead", 480, 270, 330.0, 1.6, 0.0, 1.45, 0.0, 0.02)
     aside = replace(ahead, name="aside", yaw_rad=0.35)
     drive = SampleDrive(8, "day", 4.0, [ahead, aside])
@@ -162,7 +162,7 @@ def test_cameras_see_one_world_at_one_time():
     moved = cv2.warpPerspective(first.class_map, between, size, flags=cv2.INTER_NEAREST, borderValue=254)
     valid = moved != 254
     assert valid.mean() > 0.4
-    # Trees turn their picture to each camera, and borders shift by a pixel.
+    # The picture of a tree turns to each camera, and borders shift by a pixel.
     assert np.mean(moved[valid] == second.class_map[valid]) > 0.93
     shared = set(first.instance_ids) & set(second.instance_ids)
     assert shared

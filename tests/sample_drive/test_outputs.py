@@ -1,4 +1,4 @@
-"""What render_drive writes: bags and training samples, the same from any number of processes."""
+"""Test the output of render_drive: bags and training samples, equal for any number of processes."""
 
 from __future__ import annotations
 

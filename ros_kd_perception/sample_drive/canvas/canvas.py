@@ -1,4 +1,4 @@
-"""What a frame is painted on: colours, an instance-id buffer and a depth buffer that always agree on the outlines."""
+"""The canvas of a frame: colours, an instance-id buffer and a depth buffer with identical outlines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ Color = tuple[float, float, float]
 class Face(NamedTuple):
     """A flat polygon of one colour: world points float64 (n, 3), metres, and BGR 0..255.
 
-    Without a colour it covers, in masks, what one sees through: the gaps between a bicycle's spokes.
+    A face without a colour covers only masks. It stands for gaps that one sees through, for example between the spokes
+    of a bicycle.
     """
 
     points: Array
@@ -55,11 +56,13 @@ def _fixed_point(points_px: Array) -> NDArray[np.int32]:
 
 @dataclass
 class Canvas:
-    """The buffers of one frame and the only ways to paint on them.
+    """The buffers of one frame, and the methods that paint on them.
 
-    image_bgr uint8 (h, w, 3); ids int32 (h, w), 0 where nothing was painted; nearness float32 (h, w), 1 / depth of
-    standing things in 1/m, 0 where there are none (the ground is not in it). `painted_px` counts for each id how many
-    pixels inside the image it would cover with nothing in front of it.
+    Attributes:
+        image_bgr: uint8 (h, w, 3).
+        ids: int32 (h, w), 0 where nothing was painted.
+        nearness: 1 / depth of standing objects, float32 (h, w), 1/m; 0 where there are none. The ground is not in it.
+        painted_px: Number of pixels inside the image that each id would cover with nothing in front of it.
     """
 
     camera: CameraModel
@@ -91,7 +94,7 @@ class Canvas:
         return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
     def ground_polygon(self, points_camera: Array, color_bgr: Color, identity: int) -> None:
-        """Paint a polygon (n, 3) that lies on the ground, over whatever is there."""
+        """Paint a polygon (n, 3) that lies on the ground, over everything that is there."""
         points_px = self.project(points_camera)
         if self.box_of(points_px) is None:
             return
@@ -100,12 +103,12 @@ class Canvas:
         cv2.fillPoly(self.ids, corners, identity, cv2.LINE_8, _SHIFT)
 
     def solid(self, faces: Sequence[Face], identity: int, depth_m: float | None = None) -> None:
-        """Paint the faces of one small object in their order; what stands nearer than its middle hides it.
+        """Paint the faces of one small object in their order. Objects that are nearer than its middle hide it.
 
         Args:
-            faces: Polygons, the later over the earlier.
-            identity: Id written where any face covers.
-            depth_m: Distance along the optical axis used for hiding; by default the middle of the object.
+            faces: Polygons. Later ones cover earlier ones.
+            identity: Id that is written where any face covers.
+            depth_m: Distance along the optical axis that decides what hides it. Default: the middle of the object.
         """
         if not faces:
             return
@@ -159,7 +162,7 @@ class Canvas:
         np.copyto(nearness, value, where=visible)
 
     def quad(self, panel: Panel) -> None:
-        """Paint a panel, hidden pixel by pixel by what stands nearer."""
+        """Paint a panel. Each pixel is hidden by nearer objects."""
         corners_camera = self.pose.to_camera(panel.corners)
         points_px = self.project(corners_camera)
         box = self.box_of(points_px)
@@ -193,7 +196,7 @@ class Canvas:
         self._claim(claimed, in_front, self.ids[y0:y1, x0:x1], nearness, panel.identity, inverse_depth)
 
     def _plane_nearness(self, corners_camera: Array, box: tuple[int, int, int, int]) -> NDArray[np.float32]:
-        """1 / depth of the plane at each pixel of a box; affine in the pixel, as for every plane."""
+        """Return 1 / depth of the plane at each pixel of a box; this is affine in the pixel for every plane."""
         x0, y0, x1, y1 = box
         normal = cross(corners_camera[1] - corners_camera[0], corners_camera[3] - corners_camera[0])
         offset = float(normal @ corners_camera[0])
@@ -222,7 +225,7 @@ class Canvas:
 
 
 def _soil(image: NDArray[np.uint8], cover: NDArray[np.uint8]) -> None:
-    """Take the flatness off a painted object, in place: lighter towards the sky, darker below, blotchy all over."""
+    """Make a painted object less flat, in place: lighter towards the sky, darker below, with blotches all over."""
     height, width = cover.shape
     if height < 10 or width < 3:
         return
@@ -239,7 +242,7 @@ def _blotches() -> NDArray[np.float32]:
 
 
 def box_of_id(ids: NDArray[np.int32], identity: int) -> tuple[int, int, int, int, int] | None:
-    """Return x0, y0, x1, y1 (exclusive) and the pixel count of an id, or None when it is nowhere."""
+    """Return x0, y0, x1, y1 (exclusive) and the pixel count of an id, or None if it is not in the buffer."""
     found = ids == identity
     rows = np.flatnonzero(found.any(axis=1))
     if len(rows) == 0:

@@ -1,4 +1,4 @@
-"""Seamless noise pictures that everything else takes its grain, stains and clouds from."""
+"""Seamless noise pictures, the source of all grain, stains and clouds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def seamless_noise(rng: np.random.Generator, size_px: int, cells: int, octaves: 
         rng: Source of the lattice values.
         size_px: Edge of the square.
         cells: Lattice cells along the edge of the coarsest octave.
-        octaves: Each doubles the cells and has 0.6 times the height of the one before.
+        octaves: Number of octaves. Each has twice the cells and 0.6 times the height of the one before.
     """
     total = np.zeros((size_px, size_px), np.float32)
     height = 1.0
@@ -34,7 +34,7 @@ def seamless_noise(rng: np.random.Generator, size_px: int, cells: int, octaves: 
 
 
 def stains(rng: np.random.Generator, height_px: int, width_px: int, cell_px: float) -> NDArray[np.float32]:
-    """Return smooth blotches, float32 (height_px, width_px), about -1..1; cheap, with no seamless edge."""
+    """Return smooth blotches, float32 (height_px, width_px), about -1..1; quick to make, but not seamless."""
     rows, columns = max(int(height_px / cell_px), 1) + 2, max(int(width_px / cell_px), 1) + 2
     lattice: Any = rng.uniform(-1.0, 1.0, (rows, columns)).astype(np.float32)
     return np.asarray(cv2.resize(lattice, (width_px, height_px), interpolation=cv2.INTER_CUBIC), np.float32)

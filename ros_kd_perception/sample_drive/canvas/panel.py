@@ -16,11 +16,10 @@ from ros_kd_perception.sample_drive.camera import Array
 
 @dataclass(frozen=True)
 class Texture:
-    """A BGR picture with optional coverage, in halving sizes so that far copies do not shimmer.
+    """A BGR picture with optional coverage, stored in halving sizes so that distant copies do not shimmer.
 
-    `levels` uint8 (h, w, 3); `alphas` uint8 (h, w), what shows in the image; `masks` uint8 (h, w), what counts as the
-    object (a tree crown or a railing includes the gaps that a person labelling it would include). Empty tuples mean
-    opaque.
+    `levels` uint8 (h, w, 3); `alphas` uint8 (h, w), the visible coverage; `masks` uint8 (h, w), the pixels that count
+    as the object (a person who labels a tree crown or a railing includes its gaps). Empty tuples mean opaque.
     """
 
     levels: tuple[NDArray[np.uint8], ...]
@@ -31,7 +30,7 @@ class Texture:
     def build(
         cls, bgr: NDArray[np.uint8], alpha: NDArray[np.uint8] | None = None, mask: NDArray[np.uint8] | None = None
     ) -> Texture:
-        """Build the halving levels; `mask` defaults to `alpha`."""
+        """Build the halving sizes; `mask` defaults to `alpha`."""
         return cls(
             _pyramid(bgr),
             _pyramid(alpha) if alpha is not None else (),
@@ -39,16 +38,16 @@ class Texture:
         )
 
     def lit(self, gain: float) -> Texture:
-        """Return it brighter or darker, saturating."""
+        """Return the texture brighter or darker, saturating."""
         levels = tuple(np.asarray(cv2.convertScaleAbs(level, alpha=gain), np.uint8) for level in self.levels)
         return Texture(levels, self.alphas, self.masks)
 
 
 class Panel:
-    """A textured parallelogram in the world, whose picture is drawn when it is first seen.
+    """A textured parallelogram in the world. Its picture is drawn when it is first visible.
 
-    `origin` is the lower left corner, `right` and `up` the edges from it, float64 (3,), metres; `outward` the unit
-    normal of the side that shows, or None when both do; `identity` what it writes into the id buffer.
+    `origin` is the lower left corner, `right` and `up` are the edges from it, float64 (3,), metres; `outward` is the
+    unit normal of the visible side, or None if both sides are visible; `identity` is written into the id buffer.
     """
 
     def __init__(
@@ -67,16 +66,16 @@ class Panel:
 
     @cached_property
     def texture(self) -> Texture:
-        """What is stretched over it."""
+        """The texture that is stretched over the panel."""
         return self._draw()
 
     @property
     def middle(self) -> Array:
-        """Its centre, float64 (3,)."""
+        """Centre of the panel, float64 (3,)."""
         return np.asarray(self.corners.mean(axis=0))
 
     def faces_eye(self, eye: Array) -> bool:
-        """Tell whether the eye is on the side that shows."""
+        """Return whether the eye is on the visible side."""
         return self.outward is None or float((eye - self.origin) @ self.outward) > 0.02
 
 

@@ -1,1 +1,1 @@
-"""From a street to one frame: ground, sky, shadows, the scene and its sensor."""
+"""Render one frame of a street: ground, sky, shadows, the scene and the sensor."""

@@ -1,4 +1,4 @@
-"""Paints the ground of a frame: flat patches, then grain, wear, puddles and shadows seen through every pixel."""
+"""Paint the ground of a frame: flat patches, then grain, wear, puddles and shadows for every pixel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TILE_PX = 512
 
 
 class GroundPainter:
-    """Holds what the ground of one world looks like up close and from afar."""
+    """Paints the ground of one world, near and far."""
 
     def __init__(self, world: World, rng: np.random.Generator) -> None:
         self.world = world
@@ -62,7 +62,7 @@ class GroundPainter:
             canvas.ground_polygon(polygon, patches.colors_bgr[index], patches.class_ids[index] + 1)
 
     def _grain(self, canvas: Canvas, nearness: NDArray[np.float32], top: int) -> NDArray[np.float32]:
-        """Look up how much lighter or darker each pixel's spot on the ground is than its patch."""
+        """Return how much lighter or darker each pixel's spot on the ground is than its patch."""
         x, y, depth = _ground_places(canvas, nearness, top)
         both = _lookup(self.detail, x, y, _FINE_TILE_M)
         # Blotches are soft: a quarter of the pixels is enough.

@@ -1,4 +1,4 @@
-"""Paints a whole frame of a world: sky, ground, houses, then everything else from far to near."""
+"""Paint a whole frame of a world: sky, ground, houses, then everything else from far to near."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ros_kd_perception.sample_drive.street.world import POLE, TREE, UNLABELED_ID
 from ros_kd_perception.sample_drive.things.furniture import Bin, Pole
 from ros_kd_perception.sample_drive.things.people import Person
 
-# What is farther is smaller than a few pixels, or hidden by the street.
+# Objects beyond this distance are smaller than a few pixels, or hidden by the street.
 FAR_M, CAR_FAR_M, PERSON_FAR_M = 190.0, 130.0, 90.0
 _UP = np.array([0.0, 0.0, 1.0])
 Steps = list[tuple[float, Callable[[], None]]]
 
 
 class ScenePainter:
-    """Paints the frames of one world; keeps nothing between frames but pictures that depend on the world alone."""
+    """Paints the frames of one world. Between frames it keeps only pictures that depend on the world alone."""
 
     def __init__(self, world: World, rng: np.random.Generator) -> None:
         self.world = world
@@ -55,7 +55,7 @@ class ScenePainter:
         return np.maximum(ground_nearness, canvas.nearness)
 
     def _seen(self, canvas: Canvas, places: Array, margin_m: float) -> list[tuple[int, float]]:
-        """Return index and depth of the places that may be in the picture."""
+        """Return index and depth of the places that may be visible in the picture."""
         if len(places) == 0:
             return []
         points = canvas.pose.to_camera(places)

@@ -1,4 +1,4 @@
-"""What the air, the lens and the sensor do to a frame once everything is painted."""
+"""Apply the effects of air, lens and sensor to a painted frame."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Image = NDArray[np.uint8]
 
 
 def through_air(image_bgr: Image, nearness: NDArray[np.float32], is_sky: NDArray[np.bool_], weather: Weather) -> Image:
-    """Fade things into the colour of the horizon with their distance (Koschmieder's law).
+    """Fade objects into the colour of the horizon with their distance (Koschmieder's law).
 
     Args:
         image_bgr: uint8 (h, w, 3).
         nearness: 1 / depth, float32 (h, w), 1/m.
-        is_sky: Pixels that are sky, which the haze is already in; bool (h, w).
+        is_sky: Pixels that show the sky, whose colour already contains the haze; bool (h, w).
         weather: Gives the extinction per metre and the colour of the air.
     """
     left = np.exp(np.float32(-weather.haze_per_m) / np.maximum(nearness, np.float32(1 / 400)))
@@ -31,7 +31,7 @@ def through_air(image_bgr: Image, nearness: NDArray[np.float32], is_sky: NDArray
 
 
 class Sensor:
-    """One camera's lens and sensor under one weather."""
+    """Lens and sensor of one camera in one weather."""
 
     def __init__(self, camera: CameraModel, weather: Weather, rng: np.random.Generator) -> None:
         self.camera, self.weather = camera, weather
@@ -50,13 +50,13 @@ class Sensor:
         self.motion = float(rng.uniform(0.0, 1.0))
 
     def expose(self, image_bgr: Image, pose: CameraPose, velocity: Array, rng: np.random.Generator) -> Image:
-        """Turn a painted frame into a photograph of it, uint8 (h, w, 3).
+        """Turn a painted frame into a photograph, uint8 (h, w, 3).
 
         Args:
             image_bgr: The painted frame.
-            pose: Of the camera; where the sun stands in the picture follows from it.
-            velocity: Of the camera in the world, m/s, float64 (3,).
-            rng: Of this frame.
+            pose: Pose of the camera; it decides where the sun is in the picture.
+            velocity: Velocity of the camera in the world, m/s, float64 (3,).
+            rng: Random numbers of this frame.
         """
         image = self._motion_blur(image_bgr, pose.rotation @ velocity)
         if self.weather.rain > 0:
@@ -82,12 +82,12 @@ class Sensor:
         return light
 
     def _motion_blur(self, image_bgr: Image, velocity_camera: Array) -> Image:
-        """Smear a frame as a short exposure on a moving car does: outwards from the point it moves to."""
+        """Blur a frame like a short exposure on a moving car: outwards from the point that the car moves to."""
         exposure_s = 0.006 * self.motion
         ahead = velocity_camera[2] * exposure_s
         sideways = velocity_camera[0] * exposure_s
         matrix = self.camera.intrinsic_matrix
-        # Everything is taken to be at 8 m: nearer things smear more in truth, farther ones less.
+        # Assumes a distance of 8 m: in truth nearer objects blur more and farther ones less.
         grow = 1.0 + ahead / 8.0
         shift = -sideways / 8.0 * self.camera.focal_px
         if abs(grow - 1) * self.camera.width_px < 0.6 and abs(shift) < 0.6:
@@ -99,7 +99,7 @@ class Sensor:
         return np.asarray(cv2.addWeighted(image_bgr, 0.5, moved, 0.5, 0.0), np.uint8)
 
     def _rain(self, image_bgr: Image, rng: np.random.Generator) -> Image:
-        """Draw falling drops as short bright streaks and a few drops on the lens."""
+        """Draw falling drops as short bright streaks, and a few drops on the lens."""
         height, width = image_bgr.shape[:2]
         streaks = image_bgr.copy()
         count = int(260 * self.weather.rain)
@@ -121,7 +121,7 @@ class Sensor:
         return np.asarray(image, np.uint8)
 
     def _flare(self, pose: CameraPose) -> Any:
-        """Veil the picture around the sun, or a little everywhere when it is just outside."""
+        """Brighten the picture around the sun, or slightly everywhere if the sun is just outside."""
         sun = pose.rotation @ self.weather.to_sun
         size = (self.camera.height_px // 8 + 1, self.camera.width_px // 8 + 1)
         if sun[2] <= 0.05:

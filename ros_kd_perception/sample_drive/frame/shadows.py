@@ -1,4 +1,4 @@
-"""Outlines the shadows on the ground: what blocks the sun, and the darkness below cars and people."""
+"""Compute the outlines of shadows on the ground: cast by objects in the sun, and below cars and people."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ros_kd_perception.sample_drive.things.buildings import Building
 from ros_kd_perception.sample_drive.things.vehicles import Car
 
 Shadow = tuple[Array, float]
-_SUNNY = 0.2  # below this share of direct sun nothing casts an outline
+_SUNNY = 0.2  # below this share of direct sun, shadows have no outline
 _UP = np.array([0.0, 0.0, 1.0])
 
 
 def shadows_of(world: World, time_s: float) -> list[Shadow]:
-    """Return polygons float64 (n, 3) on the ground with the share of light they take, 0..1, near the car."""
+    """Return polygons float64 (n, 3) on the ground near the car, each with the share of light that it takes, 0..1."""
     light, here = world.weather.light, world.seen_from(time_s)
     is_sunny = light.sun_gain > _SUNNY
     from_sun = light.sun_gain * max(float(light.to_sun[2]), 0.1) / max(light.gain(_UP), 1e-6)
@@ -38,7 +38,7 @@ def shadows_of(world: World, time_s: float) -> list[Shadow]:
         foot, height_m = _footprint(actor, actor.heading_rad(world.path, time_s))
         if is_sunny:
             shadows.append((_cast(foot + position, height_m * 0.9, fall), strength))
-        # Even under a grey sky little light gets below a car.
+        # Even under a grey sky, little light gets below a car.
         shadows += [(foot * 1.08 + position, 0.45), (foot * 0.94 + position, 0.68)]
     return shadows
 

@@ -1,4 +1,4 @@
-"""Paints the sky and what closes the horizon."""
+"""Paint the sky and the skyline on the horizon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TILE_PX = 512
 
 
 class SkyPainter:
-    """Holds the clouds and the skyline of one world."""
+    """Paints the clouds and the skyline of one world."""
 
     def __init__(self, weather: Weather, rng: np.random.Generator) -> None:
         self.weather = weather
@@ -33,7 +33,7 @@ class SkyPainter:
         return np.asarray(np.clip(heights - heights.mean() + rng.uniform(5, 9), 1.5, 20))
 
     def paint(self, canvas: Canvas, time_s: float) -> None:
-        """Fill the whole image with sky, then stand the skyline on the horizon."""
+        """Fill the whole image with sky, then put the skyline on the horizon."""
         canvas.ids[:] = SKY + 1
         camera, to_world = canvas.camera, canvas.pose.rotation.T
         # Clouds and gradients are soft: a quarter of the resolution is enough.

@@ -1,1 +1,1 @@
-"""The street of a seed: road, weather, layout and what moves on it."""
+"""Build the street of a seed: road, weather, layout, and everything that moves on it."""

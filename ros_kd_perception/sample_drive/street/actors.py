@@ -1,4 +1,4 @@
-"""Who moves through the street, and where each one is at a time."""
+"""The vehicles and people of a street, and their places at any time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ros_kd_perception.sample_drive.things.vehicles import Car
 
 @dataclass(frozen=True)
 class Motion:
-    """A way along the road: uniform with a slow swing, and from `start_s` on a walk across it."""
+    """A motion along the road: uniform with a slow swing. From `start_s` on, also a walk across the road."""
 
     along_m: float
     across_m: float
@@ -40,7 +40,7 @@ class Motion:
         return max(moved, self.end_across_m) if self.across_m_per_s < 0 else moved
 
     def speed_m_per_s(self, time_s: float) -> float:
-        """Return how fast it goes right now."""
+        """Return the current speed."""
         step = 0.05
         along = (self.along(time_s + step) - self.along(time_s)) / step
         across = (self.across(time_s + step) - self.across(time_s)) / step
@@ -49,7 +49,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class Actor:
-    """A vehicle, pedestrian or bicyclist on its way; `class_id` is the segmentation class."""
+    """A moving vehicle, pedestrian or bicyclist; `class_id` is the segmentation class."""
 
     looks: Car | Person
     class_id: int
@@ -63,7 +63,7 @@ class Actor:
         return path.place(self.motion.along(time_s), self.motion.across(time_s), self.up_m)
 
     def heading_rad(self, path: RoadPath, time_s: float) -> float:
-        """Return where its front points."""
+        """Return the direction of its front."""
         here, next_step = self.motion.across(time_s), self.motion.across(time_s + 0.05)
         turn = np.sign(next_step - here) * np.pi / 2
         return float(path.heading_rad(self.motion.along(time_s)) + (turn if turn else self.heading_offset_rad))

@@ -1,4 +1,4 @@
-"""Builds the street of a seed: its course, then the ground, then what stands on it, then who is in it."""
+"""Build the street of a seed: its course, then the ground, then the objects on it, then the vehicles and people."""
 
 from __future__ import annotations
 

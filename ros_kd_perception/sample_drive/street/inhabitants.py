@@ -1,4 +1,4 @@
-"""Puts cars, pedestrians and bicyclists into a street."""
+"""Put cars, pedestrians and bicyclists into a street."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ros_kd_perception.sample_drive.things.vehicles import Car
 
 
 def populate(rng: np.random.Generator, world: World, along: tuple[float, float], duration_s: float) -> None:
-    """Put everybody who moves or parks into the street."""
+    """Put all moving and parked actors into the street."""
     density = float(rng.choice([0.4, 1.0, 1.8]))
     _own_lane(rng, world)
     _oncoming(rng, world, along, density)
@@ -104,7 +104,7 @@ def _walkers(rng: np.random.Generator, world: World, along: tuple[float, float],
 
 
 def _crossers(rng: np.random.Generator, world: World, duration_s: float) -> None:
-    """People who cross the road, either well before the car is there or after it has passed."""
+    """Add people who cross the road, well before the car is there or after it has passed."""
     reach = world.section.half_road_m + 1.0
     for crossing in world.crossings:
         arrival_s = crossing.along_m / max(world.ego.along_m_per_s, 1.0)

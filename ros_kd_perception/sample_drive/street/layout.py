@@ -1,4 +1,4 @@
-"""Lines a street with rows of houses, gardens and trees."""
+"""Line a street with rows of houses, gardens and trees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KIND_SHARES = (0.34, 0.28, 0.12, 0.16, 0.1)
 
 @dataclass
 class Layout:
-    """Fills a world; holds what the steps share."""
+    """Fills a world with buildings and plants; holds the state that the steps share."""
 
     rng: np.random.Generator
     world: World
@@ -57,11 +57,11 @@ class Layout:
             self.side_street(junction, main, lit)
 
     def outer_m(self, side: float) -> float:
-        """Distance of the pavement's far edge from the centre line."""
+        """Return the distance of the pavement's far edge from the centre line."""
         return self.world.section.half_road_m + self.world.section.pavement_m(side)
 
     def mouths(self, side: float, margin_m: float) -> list[tuple[float, float]]:
-        """Stretches along a side that side streets take."""
+        """Return the stretches along a side that side streets take."""
         return [
             (j.along_m - j.width_m / 2 - margin_m, j.along_m + j.width_m / 2 + margin_m)
             for j in self.world.junctions
@@ -72,7 +72,7 @@ class Layout:
         self, start: tuple[float, float], end: tuple[float, float], height_m: float, texture: Texture, class_id: int,
         up_m: float = 0.0,
     ) -> None:  # fmt: skip
-        """Stand a panel between two places (along, across)."""
+        """Put an upright panel between two places (along, across)."""
         left = self.world.path.place(start[0], start[1], up_m)
         right = self.world.path.place(end[0], end[1], up_m)
         self.world.panels.append(Panel(left, right - left, _UP * height_m, lambda: texture, class_id + 1))

@@ -1,4 +1,4 @@
-"""Everything painted or laid on the ground: tarmac, repairs, kerbs, pavements, lane lines, stop lines, crossings."""
+"""Everything that is painted or laid on the ground: tarmac, repairs, kerbs, pavements, lines, crossings."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _side_street(
 def _wheel_tracks(
     rng: np.random.Generator, paver: Paver, section: CrossSection, along: tuple[float, float], road: Array
 ) -> None:
-    """Polish or darken the lanes where wheels run, in two soft steps."""
+    """Polish or darken the lanes where wheels roll, in two soft steps."""
     gain = rng.uniform(0.94, 1.07)
     for lane in (-section.lane_m / 2, section.lane_m / 2):
         for wheel in (-0.75, 0.75):

@@ -1,4 +1,4 @@
-"""The street's course and cross-section: where a place along and across it lies in the world, and how it is paved."""
+"""Course and cross-section of the street: where a place along and across it is in the world, and how it is paved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STEP_M = 1.0
 
 
 class RoadPath:
-    """A centre line of gentle bends. `along_m` runs with it, `across_m` is positive to the left."""
+    """A centre line with gentle bends. `along_m` is measured along it, `across_m` is positive to the left."""
 
     def __init__(self, rng: np.random.Generator, start_m: float, end_m: float) -> None:
         self.start_m = start_m
@@ -53,13 +53,13 @@ class Junction:
     length_m: float = 90.0
 
     def holds(self, along_m: float, margin_m: float = 0.0) -> bool:
-        """Tell whether a place along the road lies in its mouth."""
+        """Return whether a place along the road is in the mouth of the side street."""
         return abs(along_m - self.along_m) < self.width_m / 2 + margin_m
 
 
 @dataclass(frozen=True)
 class CrossSection:
-    """Widths of the street, metres; `drive_side` is +1 where one drives on the left."""
+    """Widths of the street, metres; `drive_side` is +1 where traffic drives on the left."""
 
     lane_m: float
     edge_m: float
@@ -71,11 +71,11 @@ class CrossSection:
 
     @property
     def half_road_m(self) -> float:
-        """Distance from the centre line to either kerb."""
+        """Return the distance from the centre line to either kerb."""
         return self.lane_m + self.edge_m
 
     def pavement_m(self, side: float) -> float:
-        """Width of the pavement on a side (+1 left, -1 right)."""
+        """Return the width of the pavement on a side (+1 left, -1 right)."""
         return self.pavement_left_m if side > 0 else self.pavement_right_m
 
     @classmethod
@@ -99,7 +99,7 @@ class CrossSection:
 
 @dataclass
 class GroundPatches:
-    """Flat polygons of the ground in painting order, corners in one array so that a frame transforms them at once."""
+    """Flat polygons of the ground in painting order, with all corners in one array that a frame transforms at once."""
 
     _points: list[Array] = field(default_factory=list)
     colors_bgr: list[Color] = field(default_factory=list)
@@ -113,7 +113,7 @@ class GroundPatches:
         self.class_ids.append(class_id)
 
     def packed(self) -> tuple[Array, NDArray[np.int64]]:
-        """Return all corners float64 (n, 3) and where each polygon starts, int64 (polygons + 1,)."""
+        """Return all corners float64 (n, 3), and the first corner of each polygon, int64 (polygons + 1,)."""
         starts = np.concatenate([[0], np.cumsum([len(points) for points in self._points])])
         return np.concatenate(self._points), starts.astype(np.int64)
 
@@ -149,7 +149,7 @@ class Paver:
     def kerb(
         self, along: tuple[float, float], across_m: float, color: Iterable[float], gaps: Iterable[tuple[float, float]]
     ) -> None:
-        """Stand the kerb's face upright along the edge of the road."""
+        """Add the upright face of the kerb along the edge of the road."""
         for start, end in free_stretches(along, gaps):
             edges = np.linspace(start, end, max(int(np.ceil((end - start) / self.chunk_m)), 1) + 1)
             for a, b in pairwise(edges):
@@ -159,7 +159,7 @@ class Paver:
 
 
 def free_stretches(along: tuple[float, float], gaps: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return what is left of a stretch once the gaps are taken out, in order."""
+    """Return the rest of a stretch without the gaps, in order."""
     stretches, start = [], along[0]
     for gap_start, gap_end in sorted(gaps):
         if gap_start > start:

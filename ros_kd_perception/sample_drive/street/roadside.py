@@ -1,4 +1,4 @@
-"""Decides where lamps, signs, bollards, bins, railings and traffic lights stand."""
+"""Place lamps, signs, bollards, bins, railings and traffic lights."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _PLATE_COLORS = (
 
 
 class Roadside:
-    """Puts things along the pavements of a layout."""
+    """Puts objects along the pavements of a layout."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout, self.world, self.rng = layout, layout.world, layout.rng
 
     def put_up(self) -> None:
-        """Put up everything."""
+        """Add all objects."""
         self.lamps()
         self.signs()
         self.guard_rails()
@@ -55,7 +55,7 @@ class Roadside:
         arm: float = 0.0,
         stripes: bool = False,
     ) -> Array:
-        """Set up a pole and return its foot; its arm, if any, reaches over the road."""
+        """Add a pole and return its foot; its arm, if any, reaches over the road."""
         base = _POLE_COLORS[self.rng.integers(len(_POLE_COLORS))]
         drawn = scaled(base, self.rng.uniform(0.7, 1.2))
         foot = self.world.path.place(along, across, KERB_M)
@@ -64,7 +64,7 @@ class Roadside:
         return foot
 
     def lamps(self) -> None:
-        """Set lamp posts along both sides or one."""
+        """Add lamp posts along one side or both."""
         pitch, height = self.rng.uniform(22, 38), self.rng.uniform(5.0, 9.5)
         radius = self.rng.uniform(0.055, 0.1)
         sides = ([1.0, -1.0], [1.0], [-1.0])[self.rng.choice(3, p=[0.6, 0.2, 0.2])]
@@ -78,7 +78,7 @@ class Roadside:
                     )
 
     def signs(self) -> None:
-        """Set sign posts, bollards, boards and bins along the pavements."""
+        """Add sign posts, bollards, boards and bins along the pavements."""
         for side in (1.0, -1.0):
             along = self.layout.along[0] + self.rng.uniform(0, 15)
             while along < self.layout.along[1]:
@@ -109,7 +109,10 @@ class Roadside:
             self._plate(foot, height - size - 0.3, below, size * 0.8, self._facing(along, side))
 
     def _facing(self, along: float, side: float) -> Array:
-        """Signs of the own side face the car, those of the other side mostly the oncoming traffic."""
+        """Return the direction of a sign.
+
+        A sign on the car's side faces the car. A sign on the other side faces mostly the oncoming traffic.
+        """
         own = side == self.world.section.drive_side or self.rng.random() < 0.4
         heading = self.world.path.heading_rad(along) + (np.pi if own else 0.0) + self.rng.normal(0, 0.12)
         if self.rng.random() < 0.1:
@@ -133,7 +136,7 @@ class Roadside:
                 self.pole(float(along), across, 1.0, 0.075, color=color)
 
     def guard_rails(self) -> None:
-        """Stand pedestrian railings at some corners and crossings."""
+        """Add pedestrian railings at some corners and crossings."""
         rails = foliage.railings(self.rng, 2.0, 1.05).lit(self.layout.light.gain(_UP) * 0.85)
         ends = (1.0, -1.0)
         spots = [(j.along_m + e * (j.width_m / 2 + 2), j.side, e) for j in self.world.junctions for e in ends]
@@ -151,7 +154,7 @@ class Roadside:
                 self.layout.upright((a, across), (b, across), 1.05, rails, FENCE, KERB_M)
 
     def traffic_lights(self) -> None:
-        """Set lights at the crossings that have them, globes at the others."""
+        """Add traffic lights at the crossings that have them, and globes at the others."""
         for crossing in self.world.crossings:
             # Green when the car gets there: the drive does not stop.
             arrival_s = crossing.along_m / self.world.ego.along_m_per_s

@@ -1,4 +1,4 @@
-"""The weathers: where the light comes from, what the sky looks like and how far one sees."""
+"""The weathers: direction of the light, appearance of the sky, and visibility."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ros_kd_perception.sample_drive.canvas.shapes import Light
 
 @dataclass(frozen=True)
 class Weather:
-    """The light and air of one drive. Colours are BGR 0..255, gains multiply what a surface reflects."""
+    """The light and air of one drive. Colours are BGR 0..255; gains multiply the light that a surface reflects."""
 
     name: str
     sun_elevation_rad: float
@@ -35,7 +35,7 @@ class Weather:
 
     @property
     def to_sun(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        """Unit vector to the sun in the world, float64 (3,)."""
+        """Return the unit vector to the sun in the world, float64 (3,)."""
         flat = np.cos(self.sun_elevation_rad)
         return np.array(
             [flat * np.cos(self.sun_azimuth_rad), flat * np.sin(self.sun_azimuth_rad), np.sin(self.sun_elevation_rad)]
@@ -43,7 +43,7 @@ class Weather:
 
     @property
     def light(self) -> Light:
-        """The light as surfaces receive it."""
+        """Return the light that reaches surfaces."""
         return Light(self.to_sun, self.sun_gain, self.sky_gain, self.lit_windows > 0.1)
 
 
@@ -51,7 +51,7 @@ WEATHERS = ("day", "dusk", "fog", "rain", "low_sun")
 
 
 def draw_weather(rng: np.random.Generator, name: str) -> Weather:
-    """Choose one day of a named weather; raises ValueError for a name not in WEATHERS."""
+    """Choose one day of a named weather; raise ValueError for a name that is not in WEATHERS."""
     if name not in WEATHERS:
         raise ValueError(f"expected a weather of {', '.join(WEATHERS)}, got {name!r}")
     draw = {"day": _day, "dusk": _dusk, "fog": _fog, "rain": _rain, "low_sun": _low_sun}[name]
@@ -61,7 +61,10 @@ def draw_weather(rng: np.random.Generator, name: str) -> Weather:
 
 
 def _day(rng: np.random.Generator, azimuth: float, noise: float, blur: float) -> Weather:
-    """Sunny, broken or overcast; an overcast sky is often burnt out, as it is in most cameras' street pictures."""
+    """Choose a sunny, broken or overcast day.
+
+    An overcast sky is often overexposed, as in most pictures of street cameras.
+    """
     if rng.random() < 0.55:
         level = float(rng.uniform(205, 275))
         cloud = level * float(rng.uniform(0.86, 1.0))
@@ -165,7 +168,7 @@ def _rain(rng: np.random.Generator, azimuth: float, noise: float, blur: float) -
 
 
 def _low_sun(rng: np.random.Generator, azimuth: float, noise: float, blur: float) -> Weather:
-    # Towards the sun or away from it, seldom across: this is the case that dazzles a camera.
+    # Mostly towards the sun or away from it, because this dazzles a camera.
     azimuth = float(rng.choice([0.0, np.pi], p=[0.7, 0.3]) + rng.normal(0, 0.35))
     return Weather(
         name="low_sun",

@@ -1,4 +1,4 @@
-"""One street of one seed: everything that stands, lies and moves in it."""
+"""The street of one seed: everything that stands, lies and moves in it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ros_kd_perception.sample_drive.things.buildings import Building
 from ros_kd_perception.sample_drive.things.furniture import Bin, Pole, Sign
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
-# In the id buffer: 0 nothing, class id + 1 for things that are not told apart, then the instances.
+# Values of the id buffer: 0 for nothing, class id + 1 for objects without instances, then the instances.
 UNLABELED_IDENTITY = 20
 FIRST_INSTANCE = 100
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree that always turns its picture to the camera."""
+    """A tree whose picture always turns to the camera."""
 
     position: Array
     height_m: float
@@ -71,14 +71,14 @@ class World:
         return table
 
     def actor_places(self, time_s: float) -> Array:
-        """Return where the feet or wheels of all actors are, float64 (actors, 3), in the order of `actors`."""
+        """Return the places of the feet or wheels of all actors, float64 (actors, 3), in the order of `actors`."""
         actors = list(self.actors.values())
         along = np.array([actor.motion.along(time_s) for actor in actors])
         across = np.array([actor.motion.across(time_s) for actor in actors])
         return self.path.place(along, across, np.array([actor.up_m for actor in actors]))
 
     def car_pose(self, time_s: float) -> CarPose:
-        """Return where the car with the cameras is; it leans a little with the road's unevenness."""
+        """Return the pose of the car with the cameras; it leans a little with the unevenness of the road."""
         along, across = self.ego.along(time_s), self.ego.across(time_s) + 0.12 * np.sin(0.31 * time_s)
         x, y, _ = self.path.place(along, across)
         pitch = 0.0035 * np.sin(2.3 * time_s) + 0.0018 * np.sin(7.1 * time_s + 1.0)

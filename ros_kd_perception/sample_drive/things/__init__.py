@@ -1,1 +1,1 @@
-"""What stands or moves beside the road: buildings, trees, furniture, people, vehicles."""
+"""Objects beside and on the road: buildings, trees, furniture, people, vehicles."""

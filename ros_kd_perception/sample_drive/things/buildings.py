@@ -20,7 +20,7 @@ _UP = np.array([0.0, 0.0, 1.0])
 
 @dataclass
 class Building:
-    """One house. Its pictures are drawn when it is first seen, from its own seed, so the order does not matter.
+    """A house. Its pictures are drawn from its own seed when it is first visible, so the order does not matter.
 
     `left` and `right` are the ends of its front as seen from the street, float64 (3,).
     """
@@ -47,7 +47,7 @@ class Building:
 
     @property
     def width_m(self) -> float:
-        """Length of its front."""
+        """Return the length of its front."""
         return float(np.linalg.norm(self.right - self.left))
 
     @property
@@ -76,7 +76,7 @@ class Building:
 
     @cached_property
     def panels(self) -> list[Panel]:
-        """All its faces."""
+        """Return all faces of the house."""
         back = -self._outward * self.depth_m
         along, up = self.right - self.left, _UP * self.height_m
 
@@ -133,7 +133,7 @@ class Building:
 
 @dataclass(frozen=True)
 class StreetKind:
-    """What sort of houses stand along a stretch."""
+    """The kind of houses along a stretch."""
 
     name: str
     storeys: tuple[int, int]

@@ -33,7 +33,7 @@ SHOP_COLORS: tuple[Color, ...] = (
 
 @dataclass(frozen=True)
 class FacadeStyle:
-    """What neighbouring houses of one kind share."""
+    """The style that neighbouring houses of one kind share."""
 
     wall_bgr: Color
     trim_bgr: Color
@@ -162,7 +162,7 @@ def front(
         rng: Source of every choice.
         width_m: Width of the front.
         height_m: Height of the wall up to the eaves.
-        style: What it shares with its neighbours.
+        style: Style that it shares with its neighbours.
         has_shop: Whether the ground floor is a shop.
         lit: Share of the windows with a light behind them, 0..1.
     """

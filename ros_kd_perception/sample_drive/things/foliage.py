@@ -1,4 +1,4 @@
-"""Pictures of trees, bushes, hedges and railings, with what shows and what counts as the object."""
+"""Pictures of trees, bushes, hedges and railings, each with its visible coverage and its object mask."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def bare_tree(rng: np.random.Generator, size_px: int = 384) -> Texture:
 
 
 def hedge(rng: np.random.Generator, width_m: float, height_m: float, ragged: float) -> Texture:
-    """Draw a hedge or a row of bushes; `ragged` 0..1 says how uneven its top is."""
+    """Draw a hedge or a row of bushes; `ragged` 0..1 is the unevenness of its top."""
     height, width = max(int(height_m * 28), 24), max(int(width_m * 28), 24)
     picture = _leafy_colors(rng, height, width, LEAF_COLORS[rng.integers(len(LEAF_COLORS))])
     top = 0.04 + 0.5 * ragged * np.clip(
@@ -110,7 +110,7 @@ def hedge(rng: np.random.Generator, width_m: float, height_m: float, ragged: flo
 
 
 def railings(rng: np.random.Generator, width_m: float, height_m: float) -> Texture:
-    """Draw a fence of bars or mesh: one sees through it, its mask is the whole panel."""
+    """Draw a fence of bars or mesh. It is transparent, but its mask is the whole panel."""
     scale = 48
     height, width = max(int(height_m * scale), 16), max(int(width_m * scale), 16)
     color = np.array(((30, 32, 34), (60, 90, 40), (150, 155, 158), (205, 208, 210), (70, 40, 30))[rng.integers(5)])

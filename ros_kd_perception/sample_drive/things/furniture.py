@@ -1,4 +1,4 @@
-"""What stands on a pavement: lamp posts, bollards, signs, traffic lights, bins."""
+"""Objects on a pavement: lamp posts, bollards, signs, traffic lights, bins."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _outline(kind: str, size_m: float) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True)
 class Bin:
-    """A litter bin: in no class of the student, so its pixels are unlabeled."""
+    """A litter bin. It belongs to no class of the student, so its pixels are unlabeled."""
 
     position: Array
     height_m: float

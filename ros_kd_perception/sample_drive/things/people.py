@@ -20,7 +20,7 @@ TROUSERS: tuple[Color, ...] = ((30, 28, 28), (80, 58, 42), (60, 50, 46), (95, 11
 
 @dataclass(frozen=True)
 class Person:
-    """One person's looks."""
+    """The appearance of one person."""
 
     height_m: float
     width: float
@@ -54,11 +54,11 @@ class Person:
         """Return the faces of the person on foot, far limbs first.
 
         Args:
-            position: Where the feet are, float64 (3,).
-            heading_rad: Where the person goes.
-            phase_rad: Of the stride; a person who stands has a constant phase near 0.
-            light: On the scene.
-            eye: Of the camera.
+            position: Place of the feet, float64 (3,).
+            heading_rad: Direction of walking.
+            phase_rad: Phase of the stride; a standing person has a constant phase near 0.
+            light: Light on the scene.
+            eye: Position of the camera.
         """
         figure = _Figure(self, position, heading_rad, light, eye)
         scale = self.height_m / 1.72
@@ -87,7 +87,7 @@ class Person:
         return figure.faces
 
     def cycling(self, position: Array, heading_rad: float, phase_rad: float, light: Light, eye: Array) -> list[Face]:
-        """Return the faces of the person on a bicycle; the wheels count as filled, as a labeller would fill them."""
+        """Return the faces of the person on a bicycle. The wheels count as filled, as a labeller would label them."""
         figure = _Figure(self, position, heading_rad, light, eye)
         figure.bicycle(self.shoes_bgr)
         hip, shoulder = figure.at(-0.22, 0.0, 0.98), figure.at(0.16, 0.0, 1.42)
@@ -183,7 +183,7 @@ class _Figure:
             rim, hub = wheel_disc(centre, self.left, 0.34, 20), wheel_disc(centre, self.left, 0.305, 20)
             self.faces.append(Face(rim, None))
             self.faces.append(Face(np.concatenate([rim, rim[:1], hub[:1], hub[::-1]]), tyre))
-            # Seen end on the disc has no width, but a tyre does.
+            # Seen from its edge the disc has no width, but a tyre has.
             self.faces.append(Face(limb(self.at(x, 0, 0.04), self.at(x, 0, 0.64), 0.022, 0.022, self.eye), tyre))
         crank, saddle, head, front = (
             self.at(0, 0, 0.3),

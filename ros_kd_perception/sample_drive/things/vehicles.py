@@ -56,7 +56,7 @@ _SHARES = (0.2, 0.36, 0.14, 0.11, 0.12, 0.025, 0.025, 0.02)
 
 @dataclass(frozen=True)
 class Car:
-    """One vehicle's looks."""
+    """The appearance of one vehicle."""
 
     shape: CarShape
     paint_bgr: Color
@@ -117,7 +117,7 @@ class _CarModel:
     def _ring(self, z: float, inset: float) -> Array:
         """Return the body's outline at a height, float64 (12, 3), counter-clockwise from the front right.
 
-        The corners are cut; points 3, 4, 9 and 10 are where the cabin begins and ends.
+        The corners are cut. The cabin begins and ends at points 3, 4, 9 and 10.
         """
         shape = self.car.shape
         x, y = shape.length_m / 2 - inset, shape.width_m / 2 - inset
@@ -228,7 +228,7 @@ class _CarModel:
             self._patch(-1.0, (inner * 1.15, outer), (bumper + 0.1, bumper + 0.3), tail, lamps or brakes)
 
     def _cabin(self) -> None:
-        """Stand the cabin on the body: pillars and roof in the car's colour, glass let into each side."""
+        """Add the cabin: pillars and roof in the car's colour, glass in each side."""
         shape, paint = self.car.shape, self.car.paint_bgr
         low_y, high_y = shape.width_m / 2 - 0.09, shape.width_m / 2 - shape.roof_inset_m
         z0, z1 = shape.belt_m, shape.height_m
