@@ -1,8 +1,8 @@
 """`python -m training COMMAND`: train, evaluate, compare or export students.
 
-Help, recipes and paths that are wrong are answered within a second or two: this module, the module `command` of each
-wing and the reading of recipes load neither torch nor what builds on it. A command imports those where its work begins,
-after all that can be checked without them.
+Help, and errors in recipes and paths, take a second or two at most: this module, the module `command` of each wing and
+the reading of recipes do not load torch or packages that depend on it. A command imports them after all checks that do
+not need them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ DESCRIPTION = "Train, evaluate, compare or export students."
 COMMANDS = {
     "train": ("training.run.command", "train a student by a recipe"),
     "evaluate": ("training.evaluation.command", "score a checkpoint or an exported file on labelled frames"),
-    "compare": ("training.compare.command", "train several ways over several seeds and say what it was worth"),
+    "compare": ("training.compare.command", "train several recipes over several seeds and report the differences"),
     "export": ("training.export.command", "write a checkpoint's student as one ONNX file"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; exit status 2 and one sentence on standard error where its input is wrong or the disk full."""
+    """Run a command. Return exit status 2, with one sentence on standard error, for wrong input or a full disk."""
     words = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(prog="python -m training", description=DESCRIPTION)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

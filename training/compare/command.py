@@ -1,4 +1,4 @@
-"""`python -m training compare FILE`: train several ways over several seeds and say what each was worth."""
+"""`python -m training compare FILE`: train several recipes over several seeds and report the differences."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from training.run.devices import add_devices
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("comparison", type=Path, help="a file of training/comparisons/")
-    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of it")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change one of its keys")
     add_devices(parser)
 
 

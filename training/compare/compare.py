@@ -1,7 +1,7 @@
-"""Several ways of training at one budget over several seeds, and what each was worth.
+"""Run a comparison: train several recipes with one budget over several seeds, and score them.
 
-Every run of the comparison is an ordinary run in its own folder: finished ones are taken as they are, broken-off ones
-are gone on with, so that a comparison can be stopped and started at any time.
+Every run of the comparison is an ordinary run in a folder of its own. Finished runs are reused and stopped runs are
+resumed, so a comparison can be stopped and started at any time.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from training.run.train import train
 from training.run.validation_figures import check_scored
 
 Figures = dict[str, float | None]
-# By entry, name of the frames, seed and figure.
+# Indexed by entry, name of the frames, seed and figure.
 FiguresOfRuns = dict[str, dict[str, dict[int, Figures]]]
 
 
 def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: str, devices: str) -> None:
-    """Train what is missing, score all, write the report."""
+    """Train the missing runs, score all, and write the report."""
     check_devices(accelerator, devices)
     inputs = check_inputs(comparison, runs)
     warnings = find_overlaps(comparison, runs)
@@ -54,16 +54,16 @@ def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: s
 
 
 def finish(planned: PlannedRun, inputs: RunInputs, accelerator: str, devices: str) -> None:
-    """Train a run to its end: from the start, from where it stopped, or not at all."""
+    """Train a run to its end: from the start or from its checkpoint. Do nothing if it is finished."""
     resume, anew = None, False
     if planned.checkpoint.is_file():
         notes = read_notes(planned.checkpoint)
-        # A run of another recipe, or with other files behind the same recipe, is none of this comparison.
+        # A run of another recipe, or with changed files behind the same recipe, does not belong to this comparison.
         changed = (
             ["another recipe"] if notes.get("recipe_sha256") != planned.recipe.sha256 else inputs.differences(notes)
         )
         if changed:
-            print(f"{planned.checkpoint} was trained with {' and '.join(changed)} than now: the run is done anew")
+            print(f"{planned.checkpoint} was trained with {' and '.join(changed)} than now: the run starts again")
             anew = True
         elif notes.get("epoch") == planned.recipe.epochs:
             print("finished before")
@@ -75,7 +75,7 @@ def finish(planned: PlannedRun, inputs: RunInputs, accelerator: str, devices: st
 
 
 def score_runs(comparison: ComparisonRecipe, runs: list[PlannedRun], frames: dict[str, FrameFolder]) -> FiguresOfRuns:
-    """Figures by entry, name of the frames and seed."""
+    """Return the figures by entry, name of the frames and seed."""
     figures: FiguresOfRuns = {}
     for planned in runs:
         for name, folder in frames.items():
@@ -85,14 +85,14 @@ def score_runs(comparison: ComparisonRecipe, runs: list[PlannedRun], frames: dic
 
 
 def score_teacher(comparison: ComparisonRecipe, frames: dict[str, FrameFolder]) -> dict[str, Figures]:
-    """The teacher's figures by name of the frames; empty without a teacher."""
+    """Return the teacher's figures by name of the frames; empty without a teacher."""
     if not comparison.teacher:
         return {}
     return {name: _score(comparison, Path(comparison.teacher), folder) for name, folder in frames.items()}
 
 
 def _score(comparison: ComparisonRecipe, checkpoint: Path, frames: FrameFolder) -> Figures:
-    """Figures of a checkpoint, kept beside the comparison so that no frame is scored twice."""
+    """Return the figures of a checkpoint. They are cached beside the comparison, so that no frame is scored twice."""
     key = hashlib.sha256(checkpoint.read_bytes())
     key.update(f"{frames.fingerprint()} {comparison.input_height}x{comparison.input_width}".encode())
     path = comparison.output / comparison.name / "scores" / f"{key.hexdigest()[:24]}.json"
@@ -109,7 +109,10 @@ def _score(comparison: ComparisonRecipe, checkpoint: Path, frames: FrameFolder) 
 
 
 def figures_of(results: dict[str, Any]) -> Figures:
-    """What is compared, all 0..1: `miou`, and `ap50` over all and of each class; None where the labels yield none."""
+    """Return the figures to compare, all 0..1.
+
+    They are `miou`, and `ap50` over all classes and of each class. A figure that the labels cannot yield is None.
+    """
     detection = results["detection"]
     figures = {"miou": results["miou"], "ap50": detection["ap50"]}
     return figures | {f"{name}_ap50": entry["ap50"] for name, entry in detection["per_class"].items()}

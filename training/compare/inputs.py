@@ -1,4 +1,4 @@
-"""What is looked at before the first run of a comparison: whether all of them can be run, and what they learn from."""
+"""Check a comparison before its first run: whether all runs can start, and whether scored frames were trained on."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from training.run.lightning_module import StudentTraining
 
 
 def check_inputs(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> dict[str, RunInputs]:
-    """Open all that the entries learn from and build each of them once, teacher and start included.
+    """Open all data of the entries and build each entry once, including teacher and start.
 
     Returns:
-        By entry, what its runs learn from.
+        The inputs of the runs by entry.
 
     Raises:
-        CheckpointError, DataError, RecipeError: what would otherwise have ended the comparison hours later.
+        CheckpointError, DataError, RecipeError: An error that would otherwise end the comparison hours later.
     """
     if comparison.teacher:
         load_student(comparison.teacher)
-    fingerprints: dict[object, str] = {}  # most entries share their data, and reading them takes a while
+    fingerprints: dict[object, str] = {}  # most entries share their data, which take time to read
     inputs = {}
     for entry, recipe in _recipe_of_each(runs).items():
         data = (recipe.data, recipe.validation)
@@ -37,10 +37,10 @@ def check_inputs(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> di
 
 
 def find_overlaps(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> list[str]:
-    """A sentence for every set of scored frames that something in the comparison was trained on.
+    """Return a sentence for every set of scored frames that a network of the comparison was trained on.
 
-    Teachers and starts are followed back as far as their checkpoints are here and note the recipe that trained them.
-    Frames are the same where they are the same file.
+    Teachers and starts are followed back as far as their checkpoints exist and contain the recipe that trained them.
+    Two frames are the same if they are the same file.
     """
     trained_on: dict[str, set[Path]] = {}
     listed: dict[Source, set[Path]] = {}
@@ -82,12 +82,12 @@ def _sources(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> Iterat
 
 
 def _checkpoints_of(recipe: Recipe) -> list[str]:
-    """What a run starts from and is taught by."""
+    """Return the checkpoints from which a run starts and learns."""
     return [*recipe.starts, recipe.distillation.teacher if recipe.distillation else ""]
 
 
 def _noted_recipe(checkpoint: Path) -> Recipe | None:
-    """The recipe that a checkpoint was trained by; None where it is gone or of a version that wrote others."""
+    """Return the recipe in a checkpoint; None if the file is missing or this version cannot read its recipe."""
     try:
         return parse_noted_recipe(str(read_checkpoint(checkpoint)[INFO_KEY]["recipe"]))
     except (CheckpointError, RecipeError, KeyError, TypeError):

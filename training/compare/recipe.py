@@ -71,7 +71,7 @@ class ComparisonRecipe(Settings):
     def _check_names(self) -> ComparisonRecipe:
         names = [entry.name for entry in self.entries]
         if len(names) < 2 or len(set(names)) < len(names):
-            raise RecipeError(f"entries must be at least two, of different names, got {names}")
+            raise RecipeError(f"expected at least two entries with different names, got {names}; add or rename entries")
         unfit = [name for name in (self.name, *names) if not is_folder_name(name)]
         if unfit:
             raise RecipeError(

@@ -1,4 +1,4 @@
-"""The report of a comparison: a table for the terminal and for documents, JSON, and a picture."""
+"""The report of a comparison: a table for terminal and documents, JSON, and a picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.evaluation.evaluate import write_bytes, write_text
 
 SHOWN = ("miou", "ap50", "car_ap50")
 
-# By entry, name of the frames, and figure.
+# Indexed by entry, name of the frames, and figure.
 Spreads = dict[str, dict[str, dict[str, Spread]]]
 
 
@@ -27,11 +27,11 @@ def write_report(folder: Path, title: str, scores: list[str], results: Mapping[s
     """Write report.md, report.json and report.png into `folder`.
 
     Args:
-        folder: of the comparison.
-        title: its name.
-        scores: names of the frames, in the order of the report.
+        folder: Folder of the comparison.
+        title: Name of the comparison.
+        scores: Names of the frames, in the order of the report.
         results: `entries`: figures by entry, frames and seed; `teacher`: figures by frames, or empty; `warnings`:
-            sentences that stand above all figures. A figure of None is one that the labels of the frames cannot yield.
+            sentences for the top of the report. A figure of None is one that the labels cannot yield.
 
     Returns:
         The text of report.md.
@@ -56,7 +56,7 @@ def _yielded(figures: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _spreads(by_seed: Mapping[int, Mapping[str, float | None]]) -> dict[str, Spread]:
-    """Of the figures that every seed has."""
+    """Return the spread of each figure that every seed has."""
     yielded = [_yielded(figures) for figures in by_seed.values()]
     shared = set.intersection(*map(set, yielded))
     return {name: spread([figures[name] for figures in yielded]) for name in sorted(shared)}
@@ -103,7 +103,7 @@ def _signed(share: float) -> str:
 
 
 def _picture(scores: list[str], spreads: Spreads, teacher: Mapping[str, Mapping[str, float]]) -> bytes:
-    """Every seed as a dot, means as bars, the teacher as a line; one panel for each figure and frames."""
+    """Draw each seed as a dot, each mean as a bar, the teacher as a line; one panel for each figure and each score."""
     figures = [
         figure
         for figure in SHOWN

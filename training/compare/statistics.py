@@ -1,4 +1,4 @@
-"""What several seeds say about two ways of training: means, spreads, intervals, and whether a difference is real."""
+"""Statistics over seeds: means, deviations, confidence intervals, and whether a difference is beyond the noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one figure over seeds: mean, standard deviation (NaN for one seed), values by seed."""
+    """One figure over seeds: mean, standard deviation (NaN for one seed), and values by seed."""
 
     mean: float
     deviation: float
@@ -26,9 +26,9 @@ class Difference:
     """Candidate minus baseline, seed by seed.
 
     Attributes:
-        mean: of the differences.
-        low, high: ends of the confidence interval of the mean (Student's t); NaN for one seed.
-        recovered: share of the gap between baseline and teacher; NaN where there is no teacher or it is not ahead.
+        mean: Mean of the differences.
+        low, high: Ends of the confidence interval of the mean (Student's t); NaN for one seed.
+        recovered: Share of the gap between baseline and teacher; NaN without a teacher, or if it is not ahead.
     """
 
     mean: float
@@ -37,7 +37,7 @@ class Difference:
     recovered: float
 
     def verdict(self) -> str:
-        """One line for those who read nothing else."""
+        """Return the result in one line."""
         if math.isnan(self.low):
             return "one seed: this says nothing about the noise"
         if self.high < 0:
@@ -48,19 +48,19 @@ class Difference:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and standard deviation (n - 1) of one figure over seeds."""
+    """Return mean and standard deviation (n - 1) of one figure over seeds."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
     return Spread(float(np.mean(values)), deviation, tuple(values))
 
 
 def difference(candidate: Spread, baseline: Spread, teacher: float | None) -> Difference:
-    """Compare values of the same seeds in the same order, as pairs: what a seed does to both cancels out.
+    """Compare values of the same seeds in the same order as pairs, so that the effect of a seed cancels out.
 
     Raises:
-        ValueError: different numbers of seeds.
+        ValueError: The numbers of seeds differ.
     """
     if len(candidate.values) != len(baseline.values):
-        raise ValueError(f"expected as many seeds of both, got {len(candidate.values)} and {len(baseline.values)}")
+        raise ValueError(f"expected the same number of seeds, got {len(candidate.values)} and {len(baseline.values)}")
     pairs = np.subtract(candidate.values, baseline.values)
     mean = float(pairs.mean())
     half = math.nan

@@ -15,31 +15,41 @@ from training.export.input_size import add_input_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("model", type=Path, help="a .ckpt of train, or an exported .onnx")
     parser.add_argument("data", type=Path, help="folder with images/ and masks/")
     parser.add_argument(
         "--kind", choices=("auto", *LABELED_KINDS), default="auto", help="reader; auto: by the files in the folder"
     )
     parser.add_argument(
-        "--include-drives", nargs="*", default=[], type=some_text, metavar="PREFIX", help="only frames named so"
+        "--include-drives",
+        nargs="*",
+        default=[],
+        type=some_text,
+        metavar="PREFIX",
+        help="only frames of these drives",
     )
     parser.add_argument(
-        "--exclude-drives", nargs="*", default=[], type=some_text, metavar="PREFIX", help="no frames named so"
+        "--exclude-drives",
+        nargs="*",
+        default=[],
+        type=some_text,
+        metavar="PREFIX",
+        help="no frames of these drives",
     )
-    parser.add_argument("--limit", type=whole_number(0), default=0, help="first so many frames, 0 = all")
-    parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="of a checkpoint")
+    parser.add_argument("--limit", type=whole_number(0), default=0, help="number of frames, from the first on; 0 = all")
+    parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="which weights of a checkpoint")
     add_input_size(parser)
-    parser.add_argument("--threads", type=whole_number(1, MAX_THREADS), default=2, help="of inference on a CPU")
+    parser.add_argument("--threads", type=whole_number(1, MAX_THREADS), default=2, help="threads of inference on a CPU")
     parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all figures")
     parser.add_argument(
-        "--pictures", type=folder_to_write, metavar="FOLDER", help="write what was seen beside the labels"
+        "--pictures", type=folder_to_write, metavar="FOLDER", help="write pictures of outputs beside labels"
     )
     parser.add_argument("--picture-count", type=whole_number(1), default=12)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate; exit status 0, or 2 with one sentence where the input is wrong."""
+    """Evaluate. Return exit status 0, or 2 with one sentence if the input is wrong."""
     if arguments.model.suffix == ".onnx":
         read_model_file(arguments.model)
     else:

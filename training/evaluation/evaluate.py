@@ -35,7 +35,7 @@ MARGIN_PX = 4
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """What is evaluated: either kind behind the same Perceiver."""
+    """The model to evaluate: a checkpoint or an exported file, both run by the same Perceiver."""
 
     perceiver: Perceiver
     contract: ModelContract
@@ -47,22 +47,23 @@ def open_model(path: Path, weights: str, height: int | None, width: int | None, 
     """Open a checkpoint (.ckpt) or an exported student (.onnx).
 
     Args:
-        path: of either.
-        weights: of a checkpoint, `ema` or `trained`.
-        height: of a checkpoint's network input in pixels; None = as its recipe validates. A file has its own.
-        width: of it.
-        threads: of inference on the CPU.
+        path: Path of the file.
+        weights: Which weights of a checkpoint: `ema` or `trained`.
+        height: Height of the network input for a checkpoint, in pixels. None: the validation size of its recipe. An
+            exported file has its own size.
+        width: Width, like `height`.
+        threads: Number of threads of inference on the CPU.
 
     Raises:
-        CheckpointError, ModelError: it is not one; the message says what to do.
-        RecipeError: no network can have such an input.
-        DataError: its classes are not those of the labels.
+        CheckpointError, ModelError: The file is not a checkpoint or model; the message says what to do.
+        RecipeError: No network can have an input of this size.
+        DataError: Its classes are not those of the labels.
     """
     if path.suffix == ".onnx":
         onnx_model = OnnxModel.open(path, device="cpu", intra_op_threads=threads)
         own = onnx_model.contract.input
         if (height or own.height, width or own.width) != (own.height, own.width):
-            raise ModelError(f"{path} has an input of {own.width}x{own.height}; leave --height and --width out")
+            raise ModelError(f"{path} has a fixed input of {own.width}x{own.height}; leave --height and --width out")
         model = EvaluatedModel(
             Perceiver(onnx_model, SCORE_FLOOR), onnx_model.contract, size_of_onnx(path), "ONNX Runtime, CPU"
         )
@@ -90,7 +91,7 @@ def _check_classes(contract: ModelContract, path: Path) -> None:
 
 
 def evaluate(model: EvaluatedModel, source: FrameFolder, pictures: PictureWriter | None = None) -> dict[str, Any]:
-    """Score all frames of a source; see `FrameScorer.results` for the figures."""
+    """Score all frames of a source. `FrameScorer.results` describes the figures."""
     model.perceiver.warm_up()
     scorer = FrameScorer(model.contract)
     for number in tqdm(range(len(source)), desc="evaluating", unit="frame", disable=None):
@@ -102,7 +103,7 @@ def evaluate(model: EvaluatedModel, source: FrameFolder, pictures: PictureWriter
 
 
 class PictureWriter:
-    """Writes every so-manieth frame: what the model saw on the left, the labels on the right."""
+    """Writes every n-th frame: the model's output on the left, the labels on the right."""
 
     def __init__(self, folder: Path, frames: int, count: int) -> None:
         self.folder = folder
@@ -110,7 +111,7 @@ class PictureWriter:
         make_folder(folder)
 
     def write(self, number: int, sample: Sample, perception: Perception, contract: ModelContract) -> None:
-        """Write a frame's picture if it is its turn."""
+        """Write the picture of a frame if it is one of those."""
         if number % self._every:
             return
         seen = _above_threshold(perception, contract)
@@ -145,7 +146,7 @@ def _above_threshold(perception: Perception, contract: ModelContract) -> Percept
 
 
 def table(results: dict[str, Any]) -> str:
-    """The figures for reading."""
+    """Return the figures as a table for people."""
     detection = results["detection"]
     height, width = results["input"]
     lines = [
@@ -170,17 +171,17 @@ def table(results: dict[str, Any]) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share 0..1 in percent; a dash for None."""
+    """Return a share 0..1 in percent; a dash for None."""
     return "-" if share is None else f"{100 * share:.2f}"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a complete file, or no file if writing fails."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a complete file, or no file if writing fails."""
     with writing_to(path):
         make_folder(path.parent)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

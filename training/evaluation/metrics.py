@@ -28,13 +28,13 @@ class DetectionMetrics:
     def update(
         self, found: Detections, boxes_xyxy: NDArray[np.float32], labels: NDArray[np.int64], score_threshold: float
     ) -> None:
-        """Count one frame.
+        """Add one frame.
 
         Args:
-            found: with scores down to nearly 0, as average precision needs them.
-            boxes_xyxy: true boxes, float32 (n, 4).
-            labels: true class ids, (n,).
-            score_threshold: duplicates are counted among detections at or above it.
+            found: Detections with scores down to nearly 0, because average precision needs them.
+            boxes_xyxy: True boxes, float32 (n, 4).
+            labels: True class ids, (n,).
+            score_threshold: Duplicates are counted among detections with at least this score.
         """
         image_id = len(self._images) + 1
         self._images.append({"id": image_id})
@@ -59,14 +59,16 @@ class DetectionMetrics:
         self._repeated_outputs += int(repeated.any(axis=0).sum())
 
     def results(self) -> dict[str, Any]:
-        """AP (mean over IoU 0.5..0.95), AP50, counts and duplicates.
+        """Return AP (mean over IoU 0.5..0.95), AP50, counts and duplicates.
 
         Returns:
-            `per_class`: name -> {`ap`, `ap50`, `boxes`}, None where no true box of the class exists; `ap`, `ap50`:
-            means over the classes that have boxes; `detections`: outputs above the score threshold;
-            `duplicate_pair_share`: of all pairs of same-class detections of a frame, those with IoU over 0.7;
-            `duplicate_detection_share`: detections that repeat a better one of their class, of all detections. A mean
-            or share of nothing is None.
+            `per_class`: name -> {`ap`, `ap50`, `boxes`}, None for a class without true boxes; `ap`, `ap50`: means over
+            the
+            classes that have boxes; `detections`: number of outputs above the score threshold; `duplicate_pair_share`:
+            share of
+            the pairs of same-class detections in a frame that have an IoU over 0.7; `duplicate_detection_share`: share
+            of the
+            detections that repeat a better one of their class. A mean or share over nothing is None.
         """
         precision = self._precision()
         per_class: dict[str, dict[str, float | int | None]] = {}
@@ -86,7 +88,7 @@ class DetectionMetrics:
         }
 
     def _precision(self) -> NDArray[np.float64]:
-        """Precision [IoU threshold, recall level, class] by COCO's rules, 100 detections a frame, all sizes."""
+        """Return the precision [IoU threshold, recall level, class] by COCO's rules: 100 detections a frame, any size."""
         if not self._truth or not self._found:
             return np.zeros((10, 101, len(self.class_names)))
         categories = [{"id": label, "name": name} for label, name in enumerate(self.class_names)]
@@ -110,18 +112,18 @@ def _silent(*words: object) -> None:
 
 
 class SegmentationMetrics:
-    """Counts pixels by true and predicted class; pixels whose truth is not a class do not count.
+    """Counts pixels by true and predicted class. Pixels whose true value is not a class do not count.
 
     A prediction outside the classes counts as a miss.
     """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        # One column more: predictions that are none of the classes.
+        # One more column, for predictions outside the classes.
         self.confusion = np.zeros((classes, classes + 1), np.int64)
 
     def update(self, predicted: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
-        """Count one frame; both uint8 of one shape, class ids."""
+        """Add one frame: two arrays of class ids, uint8, of one shape."""
         if predicted.shape != truth.shape:
             raise ValueError(f"a class map of {predicted.shape} cannot be scored against a mask of {truth.shape}")
         valid = truth < self.classes
@@ -131,18 +133,21 @@ class SegmentationMetrics:
         self.confusion += np.bincount(pairs, minlength=self.classes * columns).reshape(self.classes, columns)
 
     def iou(self) -> NDArray[np.float64]:
-        """Intersection over union of each class, 0..1; NaN for one that is neither there nor predicted."""
+        """Return the intersection over union of each class, 0..1; NaN for a class without pixels.
+
+        A class has no pixels if it neither occurs nor is predicted.
+        """
         hits = np.diag(self.confusion).astype(np.float64)
         union = self.confusion.sum(axis=1) + self.confusion[:, : self.classes].sum(axis=0) - hits
         iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(self.classes, np.nan), where=union > 0)
         return iou
 
     def mean_iou(self) -> float | None:
-        """Mean over the classes that occur; None where no pixel was counted."""
+        """Return the mean over the classes that occur; None if no pixel was counted."""
         iou = self.iou()
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else None
 
     def pixel_accuracy(self) -> float | None:
-        """Share of labelled pixels that are right; None where no pixel was counted."""
+        """Return the share of labelled pixels with the right class; None if no pixel was counted."""
         total = self.confusion.sum()
         return float(np.diag(self.confusion).sum() / total) if total else None

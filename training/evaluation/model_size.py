@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of what is deployed."""
+"""Count parameters and multiply-accumulates of the deployed network."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from ros_kd_perception.model.onnx_model import ModelError
 from training.networks.student import Student
 
-# Operators whose constant inputs are weights; what Gather, Resize and the like hold is geometry.
+# Operators whose constant inputs are weights. The constants of Gather, Resize and similar operators are geometry.
 WEIGHTED_OPERATORS = {"Conv", "Gemm", "MatMul", "Add", "Mul", "LayerNormalization", "BatchNormalization", "Concat"}
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Of one frame at the network's input size.
+    """Size of the network, for one frame of the network's input size.
 
-    Multiply-accumulates are those of convolutions and linear layers. In our own family all the rest together is under a
-    hundredth; attention's products of activations are not counted.
+    The multiply-accumulates are those of convolutions and linear layers. In our own family all other operations
+    together are less than a hundredth of that. The products of activations in attention are not counted.
     """
 
     parameters: int
@@ -30,14 +30,14 @@ class ModelSize:
 
 
 def size_of_student(student: Student, height: int, width: int) -> ModelSize:
-    """Count a fused student."""
+    """Return the size of a student with fused layers."""
     total = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
         del inputs
         assert isinstance(module, (nn.Conv2d, nn.Linear))
-        # A kernel applies once for each value that comes out.
+        # A kernel is applied once for each output value.
         total += output.numel() * module.weight[0].numel()
 
     hooks = [m.register_forward_hook(count) for m in student.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
@@ -51,10 +51,10 @@ def size_of_student(student: Student, height: int, width: int) -> ModelSize:
 
 
 def size_of_onnx(path: Path) -> ModelSize:
-    """Count an exported file, which may hold less than its network: the exporter leaves out what no output needs.
+    """Return the size of an exported file. It may be smaller than the network: the exporter removes unused parts.
 
     Raises:
-        ModelError: a layer's work depends on more than the size of the input.
+        ModelError: The work of a layer depends on more than the size of the input.
     """
     graph = _for_one_frame(onnx.load(str(path))).graph
     weights = {item.name: tuple(item.dims) for item in graph.initializer if item.dims}
@@ -77,17 +77,17 @@ def size_of_onnx(path: Path) -> ModelSize:
 
 
 def _is_plain(node: onnx.NodeProto) -> bool:
-    """Whether a Gemm's weights are [in, out]."""
+    """Return whether the weights of a Gemm are [in, out]."""
     return node.op_type == "Gemm" and not any(item.name == "transB" and item.i for item in node.attribute)
 
 
 def _for_one_frame(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its shapes known for a batch of one, as far as they can be derived."""
+    """Return the model with its shapes for a batch of one, as far as they can be inferred."""
     batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*model.graph.input, *model.graph.value_info):
         for side in value.type.tensor_type.shape.dim:
             if side.dim_param == batch:
                 side.dim_value = 1
-            elif side.dim_param:  # an expression of the batch, which is derived anew
+            elif side.dim_param:  # an expression of the batch size, which is inferred again
                 side.Clear()
     return onnx.shape_inference.infer_shapes(model, data_prop=True)

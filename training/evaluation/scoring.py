@@ -1,4 +1,4 @@
-"""Run a Perceiver over labelled frames and score what it says."""
+"""Run a Perceiver on labelled frames and score its results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.data.sample import Sample
 from training.errors import CheckpointError
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 
-# Average precision ranks all detections; those under the threshold of the contract count too, down to this score.
+# Average precision ranks all detections, also those below the threshold of the contract, down to this score.
 SCORE_FLOOR = 0.01
 
 
@@ -23,10 +23,10 @@ class FrameScorer:
     """Scores perceptions against samples, at the size of the source frames.
 
     Attributes:
-        contract: of the model; names the classes and gives the threshold for duplicates.
-        segmentation: counts so far.
-        detection: counts so far.
-        times_ms: inference time of each frame.
+        contract: Contract of the model, with its classes and the score threshold for duplicates.
+        segmentation: Counts of pixels so far.
+        detection: Detections and true boxes so far.
+        times_ms: Inference time of each frame.
     """
 
     contract: ModelContract
@@ -39,15 +39,15 @@ class FrameScorer:
         self.detection = DetectionMetrics([info.name for info in self.contract.detections.classes])
 
     def score(self, perceiver: Perceiver, sample: Sample) -> Perception:
-        """Perceive one frame and count it; give the Perceiver a score threshold of SCORE_FLOOR.
+        """Perceive one frame and add it. The Perceiver must have the score threshold SCORE_FLOOR.
 
         Raises:
-            CheckpointError: the network's outputs are not finite.
+            CheckpointError: The network's outputs contain NaN or infinity.
         """
         try:
             perception = perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0]
         except DivergedOutput as error:
-            raise CheckpointError(f"{sample.name}: {error}; where it is being trained, lower the rate") from error
+            raise CheckpointError(f"{sample.name}: {error}; in training, lower the rate") from error
         self.segmentation.update(perception.class_map, sample.mask)
         threshold = self.contract.detections.score_threshold
         self.detection.update(perception.detections, sample.boxes_xyxy, sample.labels, threshold)
@@ -55,7 +55,7 @@ class FrameScorer:
         return perception
 
     def results(self) -> dict[str, Any]:
-        """All figures, shares 0..1; a figure of what does not occur is None."""
+        """Return all figures; shares are 0..1, and a figure of something that does not occur is None."""
         iou = self.segmentation.iou()
         classes = self.contract.class_map.classes
         return {

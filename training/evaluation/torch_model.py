@@ -1,4 +1,4 @@
-"""A student in torch that the vehicle's Perceiver can run: evaluation then sees what the vehicle would."""
+"""A torch student that the vehicle's Perceiver can run, so that evaluation uses the code of the vehicle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.networks.student import Student
 
 
 class TorchModel:
-    """Stands in for an OnnxModel: the same contract and outputs, run by torch on the student's device."""
+    """Takes the place of an OnnxModel: the same contract and outputs, run by torch on the student's device."""
 
     contract: ModelContract
     max_batch = 1
@@ -22,12 +22,12 @@ class TorchModel:
         self.contract = settings.contract()
         self.device = next(student.parameters()).device
         deployed = DeployedStudent(student, settings.height, settings.width, settings.max_detections)
-        self.deployed = deployed.eval().to(self.device)  # its constants are made on the CPU
+        self.deployed = deployed.eval().to(self.device)  # its constants are created on the CPU
 
     @torch.inference_mode()
     def run(self, images: UInt8Array) -> NetworkOutputs:
-        """Run the network on uint8 [N, H, W, 3] network inputs."""
-        # Lightning validates in the precision that it trains in; what is exported runs in float32.
+        """Run the network on network inputs, uint8 [N, H, W, 3]."""
+        # Lightning validates in the training precision, but the exported file runs in float32.
         with torch.autocast(self.device.type, enabled=False):
             outputs = self.deployed(torch.from_numpy(images).to(self.device))
         return NetworkOutputs(*(output.cpu().numpy() for output in outputs))

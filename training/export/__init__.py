@@ -1,1 +1,1 @@
-"""From a checkpoint to one ONNX file that holds its contract, checked against torch."""
+"""Export a checkpoint as one ONNX file with its contract, compared with torch."""

@@ -1,4 +1,4 @@
-"""`python -m training export CHECKPOINT -o FILE.onnx`: a checkpoint's student as one file that a vehicle can run."""
+"""`python -m training export CHECKPOINT -o FILE.onnx`: write a checkpoint's student as one file for a vehicle."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ from training.export.settings import ExportSettings
 if TYPE_CHECKING:
     from training.checkpoint import CheckpointInfo
 
-# Rendered, so that no licensed frame enters a file; of three kinds, so that more than one part of the network works.
-# Clear weather: film grain and rain do not compress, and all frames must fit into 2 MiB.
+# Rendered, because a file must not contain licensed frames. Three kinds, so that they use more parts of the network.
+# In clear weather, because sensor noise and rain do not compress, and all frames must fit into 2 MiB.
 GOLDEN_VIEWS = ((11, "day", "front", 4.0), (23, "dusk", "left", 9.0), (37, "fog", "right", 2.0))
 PARITY_FRAMES = 16
 MAX_METRICS_BYTES = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Add the arguments of the command."""
     defaults = ExportSettings()
     parser.add_argument("checkpoint", type=Path, help="a .ckpt of python -m training train")
     parser.add_argument("-o", "--output", type=file_to_write, required=True, metavar="FILE.onnx")
-    parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="averaged weights, or the last")
+    parser.add_argument(
+        "--weights", choices=("ema", "trained"), default="ema", help="averaged weights, or the last ones"
+    )
     parser.add_argument("--name", type=folder_name, default=defaults.name)
     parser.add_argument("--version", type=folder_name, default=defaults.version)
     add_input_size(parser)
@@ -48,16 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frames",
         type=Path,
         metavar="FOLDER",
-        help="real frames to check the export on; default: those that the recipe validates on, where they are there",
+        help="real frames to check the export on; default: the validation frames of the recipe, if they exist",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export; exit status 0, or 2 with one sentence where the input is wrong or parity fails."""
+    """Export. Return exit status 0, or 2 with one sentence if the input is wrong or parity fails."""
     CheckpointError.check_file(arguments.checkpoint)
     metrics = read_metrics(arguments.metrics) if arguments.metrics else None
     if arguments.frames:
-        list_images(arguments.frames)  # refuses a folder without any
+        list_images(arguments.frames)  # refuses a folder without images
 
     from training.checkpoint import load_student
     from training.export.export import export_student
@@ -80,20 +82,20 @@ def run(arguments: argparse.Namespace) -> int:
         real = read_network_inputs(folder, settings.height, settings.width) if folder else []
         golden = render_network_inputs(settings.height, settings.width)
         report = export_student(student, arguments.output, settings, golden, real)
-    except ValueError as error:  # of the contract, the frames, parity or the file
+    except ValueError as error:  # from the contract, the frames, parity or the file
         print(f"error: {error}", file=sys.stderr)
         return 2
     where = f"{len(real)} frames of {folder}" if real else "no real frames, for none were given or found"
     print(f"parity with the trained network, on {len(golden)} rendered frames and {where}:\n{report.table()}")
     validation = noted_validation(info)
     if validation and (height, width) != (validation.input_height, validation.input_width):
-        print("the input size is another than that of the recipe's validation, whose figures the checkpoint notes")
+        print("the figures of the checkpoint are those of the recipe's validation size, not of this input size")
     print(f"{arguments.output}, for an input of {width}x{height}: {arguments.output.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
 def provenance(info: CheckpointInfo) -> dict[str, Any]:
-    """Where the weights come from, as the contract names it."""
+    """Return the origin of the weights, as it is written into the contract."""
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "recipe_sha256": info.recipe_sha256,
@@ -105,11 +107,11 @@ def provenance(info: CheckpointInfo) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """The figures of an evaluation.
+    """Read the figures of an evaluation.
 
     Raises:
-        DataError: not a JSON object, or too large for the metadata of a model.
-        OSError: it cannot be read.
+        DataError: The file is not a JSON object, or it is too large for the metadata of a model.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         content = file.read(MAX_METRICS_BYTES + 1)
@@ -117,7 +119,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
         raise DataError(f"expected figures of at most {MAX_METRICS_BYTES} bytes in {path}; give the JSON of evaluate")
     try:
         metrics = json.loads(content)
-        json.dumps(metrics, allow_nan=False)  # Python reads NaN and 1e999, which the contract's JSON cannot hold
+        json.dumps(metrics, allow_nan=False)  # Python reads NaN and 1e999, which are not allowed in the contract's JSON
     except (ValueError, RecursionError) as error:
         raise DataError(f"expected {path} to be JSON, got {error}; give the JSON of evaluate") from None
     if not isinstance(metrics, dict):
@@ -126,7 +128,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def validation_images(info: CheckpointInfo) -> Path | None:
-    """The folder of frames that the checkpoint's recipe validates its segmentation on, if it is on this machine."""
+    """Return the folder of segmentation validation frames of the checkpoint's recipe, if it is on this machine."""
     validation = noted_validation(info)
     source = validation.segmentation if validation else None
     folder = source.folder / "images" if source else None
@@ -134,10 +136,10 @@ def validation_images(info: CheckpointInfo) -> Path | None:
 
 
 def read_network_inputs(folder: Path, height: int, width: int) -> list[UInt8Array]:
-    """Up to PARITY_FRAMES frames spread evenly over a folder of JPEG and PNG files, letterboxed.
+    """Return up to PARITY_FRAMES letterboxed frames, spread evenly over a folder of JPEG and PNG files.
 
     Raises:
-        DataError: none there, or one cannot be read.
+        DataError: There is no image, or one cannot be read.
     """
     paths = list_images(folder)
     chosen = np.unique(np.linspace(0, len(paths) - 1, PARITY_FRAMES).round().astype(int))
@@ -145,7 +147,7 @@ def read_network_inputs(folder: Path, height: int, width: int) -> list[UInt8Arra
 
 
 def render_network_inputs(height: int, width: int) -> list[UInt8Array]:
-    """Rendered frames, letterboxed; the same on every call."""
+    """Return rendered frames, letterboxed; the same ones on every call."""
     return [
         _letterboxed(SampleDrive(seed, weather).render(camera, time_s).image_bgr, height, width)
         for seed, weather, camera, time_s in GOLDEN_VIEWS

@@ -1,4 +1,4 @@
-"""Export a student as one self-describing ONNX file; nothing is written unless it says what the network says."""
+"""Export a student as one self-describing ONNX file. Nothing is written unless the file agrees with the network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.networks.auto_backbone import TransformersBackbone
 from training.networks.deployed import DeployedStudent
 from training.networks.student import Student
 
-# 18 is the oldest that torch's exporter writes by itself; TensorRT 8.6 and ONNX Runtime 1.14 read it.
+# 18 is the oldest version that torch's exporter writes itself. TensorRT 8.6 and ONNX Runtime 1.14 read it.
 OPSET = 18
 INTERMEDIATE_REPRESENTATION = 8
 OUTPUT_NAMES = ("class_map", "boxes", "scores", "labels", "uncertainty")
@@ -40,16 +40,17 @@ def export_student(
     """Write `student` to `output_path`.
 
     Args:
-        student: as trained; it is left as it is.
-        output_path: replaced only when everything has passed.
-        settings: what goes into the contract.
-        golden_images_bgr: network inputs, uint8 [H, W, 3], that go into the file as far as they fit, from the first
-            on; never of licensed data.
-        parity_images_bgr: network inputs to compare on besides the golden ones.
+        student: The trained student; it is not changed.
+        output_path: Path of the file. An existing file is replaced only after all checks have passed.
+        settings: Values for the contract.
+        golden_images_bgr: Network inputs, uint8 [H, W, 3]. As many as fit go into the file, from the first on. They
+            must not come from licensed data.
+        parity_images_bgr: More network inputs for the comparison.
 
     Raises:
-        ParityError: the file does not say what the network says; nothing is written.
-        ValueError: settings that make no contract, no golden images, or a first one that is too large for a file.
+        ParityError: The outputs of the file differ from those of the network. Nothing is written.
+        ValueError: The settings do not make a valid contract, there are no golden images, or the first one is too
+            large.
     """
     contract = settings.contract()
     student = student.eval()
@@ -62,10 +63,10 @@ def export_student(
         report = measure_parity(student, model, [*golden_images_bgr, *parity_images_bgr])
         if report.failures():
             raise ParityError(
-                f"expected the export to say what the network says, but {', '.join(report.failures())}, on "
+                f"expected the export to agree with the network, but {', '.join(report.failures())}, on "
                 f"{report.frames} frames; {output_path} was not written; install the versions of torch, onnx, "
-                "onnxscript and onnxruntime that setup.py names and export again, and report it with the checkpoint if "
-                "it is refused then, too"
+                "onnxscript and onnxruntime that setup.py names and export again; if it is refused again, report "
+                "it with the checkpoint"
             )
         golden = [golden_frame(model, image) for image in golden_images_bgr]
         _save(graph, temporary, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden_text(golden)})
@@ -77,13 +78,13 @@ def export_student(
 
 
 def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
-    """The fused student as an ONNX model without metadata.
+    """Return the student with fused layers as an ONNX model without metadata.
 
     Raises:
-        ValueError: torch cannot express its backbone, one of the transformers library, in ONNX.
+        ValueError: torch cannot express its backbone, from the transformers library, in ONNX.
     """
     deployed = DeployedStudent(student, settings.height, settings.width, settings.max_detections).cpu()
-    # Two frames: a batch of one would be taken for a constant.
+    # Two frames, because the exporter takes a batch of one for a constant.
     example = torch.zeros(2, settings.height, settings.width, 3, dtype=torch.uint8)
     try:
         with _quiet_exporter():
@@ -97,7 +98,7 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
                 dynamic_shapes={"images": {0: torch.export.Dim("N")}},
                 verbose=False,
             )
-    except Exception as error:  # the exporter's errors have no common class
+    except Exception as error:  # the exporter's errors have no common base class
         if not isinstance(student.backbone, TransformersBackbone):
             raise
         architecture = student.backbone.configuration["model_type"]
@@ -116,7 +117,7 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
 
 
 def golden_frame(model: OnnxModel, image_bgr: UInt8Array) -> GoldenFrame:
-    """What `model` says of a network input, of its boxes those that count by default."""
+    """Return a network input with the model's output, including the boxes above the score threshold."""
     outputs = model.run(np.ascontiguousarray(image_bgr[None]))
     counts = outputs.scores[0] >= model.contract.detections.score_threshold
     detections = Detections(outputs.boxes_xyxy[0][counts], outputs.scores[0][counts], outputs.labels[0][counts])
@@ -124,10 +125,10 @@ def golden_frame(model: OnnxModel, image_bgr: UInt8Array) -> GoldenFrame:
 
 
 def golden_text(frames: Sequence[GoldenFrame]) -> str:
-    """Metadata with as many of the frames as a file may hold: of a large network input that is one or two.
+    """Return the metadata with as many frames as fit; for a large network input this is one or two.
 
     Raises:
-        ValueError: the first alone is too large, or there are none.
+        ValueError: The first frame alone is too large, or there are no frames.
     """
     for count in range(len(frames), 1, -1):
         with contextlib.suppress(ValueError):
@@ -141,7 +142,7 @@ def _save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> No
 
 
 def _strip_source_paths(model: onnx.ModelProto) -> None:
-    """The exporter notes for every node where in whose home directory it came from; that is nobody's business."""
+    """Remove source paths: the exporter writes for every node the path in the home directory where it was defined."""
     for item in (model, *model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph):
         item.ClearField("doc_string")
         item.ClearField("metadata_props")
@@ -149,7 +150,7 @@ def _strip_source_paths(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """The exporter warns of torchvision's absence and of its own internals; nobody who exports can act on either."""
+    """Hide warnings of the exporter about torchvision and its own internals, which a user cannot act on."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Parity: does an exported student say on real frames what the network that was trained says?"""
+"""Parity: compare the outputs of an exported student with those of the trained network on real frames."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ros_kd_perception.structures import UInt8Array
 from training.export.parity_reference import SCORE_ROUNDING, Reference
 from training.networks.student import Student, StudentOutputs
 
-_NO_CELL = 1e6  # cost of a row without a cell: above that of any number of cells that need not be there
+_NO_CELL = 1e6  # cost of a row without a cell; higher than the cost of any number of optional cells
 
 
 class ParityError(ValueError):
-    """An export that does not say what its network says, or a network that says nothing."""
+    """The outputs of an export differ from those of its network, or the network's outputs are not finite."""
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Counts over all frames of what differs; what differs by rounding alone counts as equal.
+    """Counts of differences over all frames. Differences within rounding do not count.
 
     Attributes:
-        frames: compared.
-        wrong_cells: cells of the class map that name a class which the network gives less than another.
-        foreign_rows: rows of boxes, scores and labels that no cell of the network gives, or that repeat one.
-        missing_rows: cells of the network that belong among the rows by their score and are not there.
-        unordered_rows: rows whose score is above that of the row before.
-        wrong_blocks: values of the uncertainty that are others.
-        tied_cells: cells of the class map that differ where the network itself is undecided; they are no fault.
+        frames: Number of compared frames.
+        wrong_cells: Cells of the class map with a class to which the network gives less than to another class.
+        foreign_rows: Rows of boxes, scores and labels that match no cell of the network, or that repeat a row.
+        missing_rows: Cells of the network whose score is high enough for a row, but which have no row.
+        unordered_rows: Rows with a higher score than the row before.
+        wrong_blocks: Values of the uncertainty that differ.
+        tied_cells: Cells of the class map that differ where the network itself is undecided. They are not errors.
     """
 
     frames: int
@@ -45,7 +45,7 @@ class ParityReport:
     tied_cells: int = 0
 
     def failures(self) -> list[str]:
-        """What is wrong, in words; empty when the export is good."""
+        """Return the differences in words; empty if the export is good."""
         checks = [
             (self.wrong_cells, "cells of the class map name another class"),
             (self.foreign_rows, "boxes with their scores and labels are those of no cell"),
@@ -56,7 +56,7 @@ class ParityReport:
         return [f"{count} {words}" for count, words in checks if count]
 
     def table(self) -> str:
-        """The counts, one a line."""
+        """Return the counts as text, one in a line."""
         rows = [
             ("frames", self.frames),
             ("class map cells that differ", self.wrong_cells),
@@ -69,19 +69,20 @@ class ParityReport:
         return "\n".join(f"  {name:32}{count}" for name, count in rows)
 
     def __add__(self, other: ParityReport) -> ParityReport:
-        """The counts of both together."""
+        """Return the sums of the counts of both reports."""
         return ParityReport(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
 
 
 @torch.no_grad()
 def measure_parity(student: Student, model: OnnxModel, images_bgr: Sequence[UInt8Array]) -> ParityReport:
-    """Run both on network inputs, uint8 [H, W, 3], and compare.
+    """Run both on network inputs, uint8 [H, W, 3], and compare the outputs.
 
-    The reference is the student as trained: branches unfused, scale not folded, every cell decoded.
+    The reference is the student as it was trained: with unfused branches and separate scale, and with every cell
+    decoded.
 
     Raises:
-        ValueError: no images.
-        ParityError: the student gives NaN or infinity.
+        ValueError: There are no images.
+        ParityError: The outputs of the student contain NaN or infinity.
     """
     if not images_bgr:
         raise ValueError("parity needs at least one frame to compare on, got none; give a folder of frames")
@@ -125,10 +126,10 @@ def _compare(reference: Reference, found: NetworkOutputs) -> ParityReport:
 
 
 def _compare_rows(reference: Reference, found: NetworkOutputs) -> tuple[int, int]:
-    """The rows that are no cell's, and the cells that should be a row's and are none's.
+    """Return the number of rows without a cell, and of required cells without a row.
 
-    Ranks of nearly equal scores may change places, so that rows are not held against ranks: each row is given a cell of
-    its own that can have made it. Cells that must be among the rows are given first.
+    Rows with nearly equal scores may change their order, so a row is not compared with the row of the same rank.
+    Instead, each row is assigned to one cell that can have produced it. Cells that require a row are assigned first.
     """
     rows = zip(found.boxes_xyxy[0], found.scores[0], found.labels[0], strict=True)
     fits = np.stack([reference.cells_of(box, float(score), int(label)) for box, score, label in rows])
@@ -140,7 +141,7 @@ def _compare_rows(reference: Reference, found: NetworkOutputs) -> tuple[int, int
 
 
 def _assign(fits: NDArray[np.bool_], required: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of the largest matching within `fits`, of those one with the most required columns."""
+    """Return rows and columns of a largest matching within `fits` that has the most required columns."""
     cost = np.where(fits, np.where(required, 0.0, 1.0), _NO_CELL)
     row, column = linear_sum_assignment(cost)
     matched = fits[row, column]

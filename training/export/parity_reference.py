@@ -1,4 +1,4 @@
-"""What a trained network says of one frame, and which other answers are the same up to rounding."""
+"""The reference for parity: the outputs of a trained network for one frame, with tolerances for rounding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.networks.student import StudentOutputs
 Float64Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# Two orders of summation differ by 1e-6 of the largest logit, measured from size n to l; a fault of 1 % by 1e-2.
+# Two orders of summation differ by 1e-6 of the largest logit (measured, sizes n to l). An error of 1 % gives 1e-2.
 RELATIVE_TOLERANCE = 1e-4
 # Runtimes compute the sigmoid to about 1e-7, whatever the score.
 SCORE_ROUNDING = 1e-6
@@ -25,20 +25,20 @@ SCORE_ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Reference:
-    """What the network says of one frame, of every cell, with the tolerances that follow from it.
+    """The network's output for every cell of one frame, with tolerances.
 
-    A tolerance is a share of the largest logit of its kind, for rounding grows with what is summed. A cell has two
-    values for each class, the lowest and the highest that rounding can make of its logit: they differ where the cell
-    and a neighbour are a tie, of which one is pushed down.
+    A tolerance is a share of the largest logit of its kind, because rounding grows with the values that are summed.
+    Each cell has two values for each class: the lowest and the highest logit that rounding can produce. They differ
+    clearly where a cell and a neighbour are a tie, because one of the two is suppressed.
 
     Attributes:
         segmentation_logits: [classes, H / 4, W / 4].
-        segmentation_tolerance: in logits.
+        segmentation_tolerance: Tolerance in logits.
         uncertainty: [H / 32, W / 32].
-        lowest, highest: class logits of each detection cell, [A, classes].
-        class_tolerance: in logits.
+        lowest, highest: Class logits of each detection cell, [A, classes].
+        class_tolerance: Tolerance in logits.
         boxes_xyxy: [A, 4], input pixels.
-        box_tolerance_px: [A]; coarse cells have larger ones.
+        box_tolerance_px: Tolerance of each cell's box, [A]; it is larger for coarse cells.
     """
 
     segmentation_logits: Float64Array
@@ -67,12 +67,12 @@ class Reference:
             highest=_numpy(highest[0]),
             class_tolerance=class_tolerance,
             boxes_xyxy=_numpy(decode_clipped_boxes(distance_logits, cells, limit)),
-            # The distance is at most a stride times its logit; the corner adds the rounding of its coordinate.
+            # The distance is at most one stride times its logit. The corner adds the rounding of its coordinate.
             box_tolerance_px=strides * _tolerance(distance_logits) + 1e-6 * max(height, width),
         )
 
     def wrong_cells(self, class_map: NDArray[Any]) -> BoolArray:
-        """Where a class map [H / 4, W / 4] names a class that the network gives less than another, ties left out."""
+        """Return where a class map [H / 4, W / 4] has a class with a lower logit than another class; no ties."""
         classes = len(self.segmentation_logits)
         named = np.minimum(class_map, classes - 1)
         logit = np.take_along_axis(self.segmentation_logits, named[None].astype(np.int64), axis=0)[0]
@@ -80,12 +80,12 @@ class Reference:
         return np.asarray((margin > self.segmentation_tolerance) | (class_map != named))
 
     def wrong_blocks(self, uncertainty: NDArray[Any]) -> BoolArray:
-        """Where an uncertainty [H / 32, W / 32] is another than the network's."""
+        """Return where an uncertainty [H / 32, W / 32] differs from the network's."""
         close = np.abs(self.uncertainty - uncertainty) <= self.segmentation_tolerance  # False for NaN
         return np.asarray(~close)
 
     def cells_of(self, box_xyxy: NDArray[Any], score: float, label: int) -> BoolArray:
-        """The cells that can have given a row, [A]: with its box and its score, where its label can be the best."""
+        """Return the cells, [A], that can have produced a row, by its box, its score and its label."""
         if not 0 <= label < self.lowest.shape[1]:
             return np.zeros(len(self.lowest), np.bool_)
         low, high, least = self.lowest[:, label], self.highest[:, label], self._least()
@@ -96,11 +96,11 @@ class Reference:
         return np.asarray(fits & (off_px <= self.box_tolerance_px))
 
     def cells_above(self, score: float) -> BoolArray:
-        """The cells [A] whose best score is above `score`, however rounding goes."""
+        """Return the cells, [A], whose best score is above `score` for any rounding."""
         return np.asarray(expit(self._least() - self.class_tolerance) - SCORE_ROUNDING > score)
 
     def _least(self) -> Float64Array:
-        """The logit that the best class of each cell has at least, [A]."""
+        """Return the lowest logit that the best class of each cell can have, [A]."""
         return np.asarray(self.lowest.max(axis=1))
 
     def _scores_like(self, logits: Float64Array, score: float) -> BoolArray:

@@ -1,4 +1,4 @@
-"""What an export can be asked for; read by commands before torch is loaded."""
+"""Settings of an export. Commands read them before torch is loaded."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from ros_kd_perception.model.contract import (
 from training.config.network_input import MAX_DETECTIONS
 from training.networks.strides import SEGMENTATION_STRIDE
 
-# A share of few cells is less than one: this many may always differ on another provider, where classes are a tie.
+# Of a small class map, the allowed share is less than one cell. This many cells may always differ on another provider,
+# because classes can be a tie.
 GOLDEN_TIED_CELLS = 4
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What the contract says that the network itself does not know.
+    """Values of the contract that the network itself does not determine.
 
     Attributes:
-        height, width: of the network input in pixels, multiples of 32.
-        max_detections: rows of `boxes`.
-        score_threshold: which of them count by default, 0..1.
-        provenance, metrics: copied into the contract as they are.
+        height, width: Size of the network input in pixels, multiples of 32.
+        max_detections: Number of rows of `boxes`.
+        score_threshold: Rows with at least this score count by default, 0..1.
+        provenance, metrics: Copied into the contract unchanged.
     """
 
     name: str = "student"
@@ -46,7 +47,7 @@ class ExportSettings:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def contract(self) -> ModelContract:
-        """The contract of an fp32 export."""
+        """Return the contract of an fp32 export."""
         return ModelContract(
             name=self.name,
             version=self.version,

@@ -1,4 +1,4 @@
-"""Comparisons over seeds: the statistics by hand, and a whole comparison of tiny runs."""
+"""Test comparisons over seeds: the statistics by hand, and a whole comparison of tiny runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def score(name: str, reader: type[Source] = RenderedSource) -> ScoreRecipe:
 
 
 def test_interval_is_that_of_a_paired_t_test() -> None:
-    # By hand: differences 1, 2, 3; mean 2, deviation 1; t(0.975, 2 degrees) = 4.302653.
+    # Computed by hand: differences 1, 2, 3; mean 2, deviation 1; t(0.975, 2 degrees) = 4.302653.
     found = difference(spread([2.0, 4.0, 6.0]), spread([1.0, 2.0, 3.0]), teacher=6.0)
     half = 4.302653 / math.sqrt(3)
     assert (found.mean, found.recovered) == (2.0, 0.5)
@@ -59,7 +59,7 @@ def test_gap_is_not_recovered_where_the_teacher_is_not_ahead() -> None:
 
 
 def test_different_numbers_of_seeds_are_no_pairs() -> None:
-    with pytest.raises(ValueError, match="as many seeds"):
+    with pytest.raises(ValueError, match="same number of seeds"):
         difference(spread([0.1, 0.2]), spread([0.1]), None)
 
 
@@ -122,7 +122,7 @@ def test_whole_comparison_and_nothing_is_done_twice(
     said = capsys.readouterr().out
     assert "| slow | miou |" in said
     assert said.count("WARNING: 2 of the 2 frames of rendered are frames that entry slow was trained on") == 2
-    # A run that was broken off is trained again, and one of other data; finished ones are not.
+    # A stopped run and a run with other data are trained again; finished ones are not.
     (folder / "runs" / "fast_4" / "checkpoints" / "last.ckpt").unlink()
     other = folder / "runs" / "slow_3" / "checkpoints" / "last.ckpt"
     content = read_checkpoint(other)
@@ -130,7 +130,7 @@ def test_whole_comparison_and_nothing_is_done_twice(
     torch.save(content, other)
     checkpoints[other] = other.stat().st_mtime_ns
     assert main(["compare", str(path), "--accelerator", "cpu"]) == 0
-    assert "was trained with other training data than now: the run is done anew" in capsys.readouterr().out
+    assert "was trained with other training data than now: the run starts again" in capsys.readouterr().out
     changed = {file.parts[-3] for file, when in checkpoints.items() if file.stat().st_mtime_ns != when}
     assert changed == {"fast_4", "slow_3"}
     assert (folder / "report.json").read_text() == first

@@ -1,4 +1,4 @@
-"""What a comparison looks at before its first run, and which runs of before it takes as they are."""
+"""Test the checks of a comparison before its first run, and which earlier runs it reuses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INPUTS = RunInputs("data", "teacher", "start")
 
 
 def write_checkpoint(path: Path, recipe: Recipe, classes: int = 0, **notes: Any) -> Path:
-    """As a run leaves it; with weights of an untrained student where `classes` are given."""
+    """Write a checkpoint as a run leaves it; with weights of an untrained student if `classes` is given."""
     network = build_student(recipe.size, classes, 4).state_dict() if classes else {}
     info = CheckpointInfo(recipe.size, recipe.to_yaml(), recipe.sha256, "data", recipe.epochs, "", {})
     content = {
@@ -47,7 +47,7 @@ def write_checkpoint(path: Path, recipe: Recipe, classes: int = 0, **notes: Any)
         ({"teacher_sha256": "teacher", "initial_weights_sha256": "start"}, None, "finished before"),
         ({"teacher_sha256": "teacher"}, None, "finished before"),  # an earlier version did not note the start
         ({"teacher_sha256": "teacher", "epoch": 1}, "resumed", ""),
-        ({"teacher_sha256": "retrained"}, "anew", "was trained with another teacher than now: the run is done anew"),
+        ({"teacher_sha256": "retrained"}, "anew", "was trained with another teacher than now: the run starts again"),
         ({"teacher_sha256": "retrained", "epoch": 1}, "anew", "another teacher than now"),
         (
             {"data_sha256": "other", "initial_weights_sha256": "other"},
@@ -137,7 +137,7 @@ def make_frames(folder: Path, *names: str) -> None:
 
 @pytest.fixture
 def checkout_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the shipped recipes find their frames and checkpoints, named as the real ones, with nothing in them."""
+    """A checkout with empty frames and checkpoints where the shipped recipes expect them, under their real names."""
     monkeypatch.chdir(tmp_path)
     make_frames(Path("data/camvid/train"), "0001TP_1", "0001TP_2", "0006R0_1", "0016E5_1")
     make_frames(Path("data/camvid/val"), "0016E5_2")

@@ -1,4 +1,4 @@
-"""Metrics against plain computation, and the command on a checkpoint and on its export."""
+"""Test the metrics against plain computation, and the command on a checkpoint and on its export."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_duplicates_are_same_class_pairs_above_the_threshold() -> None:
         (1, 0, 41, 40, 0.8, 0),  # repeats the first
         (80, 0, 120, 40, 0.7, 0),
         (0, 0, 40, 40, 0.6, 1),  # another class
-        (2, 0, 42, 40, 0.2, 0),  # under the threshold
+        (2, 0, 42, 40, 0.2, 0),  # below the threshold
     )
     metrics.update(found, *truth(), score_threshold=0.3)
     results = metrics.results()
@@ -126,7 +126,7 @@ def test_checkpoint_and_its_export_score_the_same(
     ours, theirs = results
     assert theirs["miou"] == pytest.approx(ours["miou"], abs=1e-4)
     assert theirs["multiply_accumulates"] == ours["multiply_accumulates"]
-    # The export folds what the fused student still carries apart, so it may have a few numbers less.
+    # The export folds more than the fused student does, so it may have slightly fewer parameters.
     assert theirs["parameters"] == pytest.approx(ours["parameters"], rel=0.01)
     assert ours["frames"] == 8
     pictures = sorted((tmp_path / "pictures1").iterdir())

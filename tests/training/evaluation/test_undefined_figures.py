@@ -1,4 +1,4 @@
-"""Figures that labels cannot yield: refused before training where they are asked for, and nowhere a number."""
+"""Figures that the labels cannot yield: refused before training if `best_by` needs them, and otherwise never a number."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CAR, PEDESTRIAN = 0, 1
 def write_frames(
     folder: Path, frames: int = 4, void: int = 0, labels: tuple[int, ...] = (CAR,), with_boxes: bool = True
 ) -> Path:
-    """Frames of which the first `void` have no labelled pixel, each with a box for each of `labels`."""
+    """Write frames: the first `void` without labelled pixels, each with one box for each of `labels`."""
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     boxes = {}
@@ -87,7 +87,7 @@ def test_validation_that_cannot_yield_its_figure_is_refused_before_training(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # The training frames are half labelled, half void, which is well.
+    # Half of the training frames are labelled and half are void, which is valid.
     learnt, frames = write_frames(tmp_path / "train", void=2), write_frames(tmp_path / "val", 8, void, labels)
     given = overrides(learnt, tmp_path / "out", *validation_by(best_by, frames, frames, limit))
     assert train_command(*given) == 2
@@ -130,7 +130,7 @@ def test_nothing_to_learn_is_refused_without_a_teacher(tmp_path: Path, capsys: p
 
 @pytest.fixture(scope="module")
 def half_blind_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its detection frames are void and hold pedestrians alone."""
+    """A run whose detection frames are void and have pedestrians only."""
     folder = tmp_path_factory.mktemp("half_blind")
     learnt = write_frames(folder / "train")
     blind = write_frames(folder / "blind", void=4, labels=(PEDESTRIAN,))

@@ -1,4 +1,4 @@
-"""Export: the contract to the letter, parity that can fail, and no file where it does."""
+"""Test the export: every field of the contract, parity that can fail, and no file if it fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SETTINGS = ExportSettings(
 
 
 def pictures(count: int, seed: int) -> list[UInt8Array]:
-    """Network inputs with edges in them."""
+    """Return network inputs with edges."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
     return [np.ascontiguousarray(image.repeat(8, 0).repeat(8, 1)) for image in images]
@@ -53,7 +53,7 @@ def pictures(count: int, seed: int) -> list[UInt8Array]:
 
 @pytest.fixture(scope="module")
 def student() -> Student:
-    """A small student whose normalisation has seen pictures, with class logits that differ between classes."""
+    """A small student whose normalisation has seen pictures, and whose class logits differ between classes."""
     torch.manual_seed(0)
     network = build_student("n", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES)).train()
     images = torch.from_numpy(np.stack(pictures(6, seed=1))).permute(0, 3, 1, 2).float() / 255
@@ -245,7 +245,7 @@ def test_command(
     assert set(contract.provenance) == {"recipe_sha256", "data_sha256", "teacher", "git_commit", "created"}
     assert contract.provenance["teacher"] == "none"
     assert command.provenance(replace(info, teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
-    # The last stage of a student may learn from labels alone; it was taught all the same.
+    # The last stage of a student may use labels alone; an earlier stage had a teacher.
     assert command.provenance(replace(info, earlier_teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
 
 
@@ -254,7 +254,7 @@ SMOKE_RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 
 @pytest.fixture(scope="module")
 def smoke_checkpoint(rendered_samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smoke recipe as it is shipped, but for its folders."""
+    """Checkpoint of the shipped smoke recipe with other folders."""
     output = tmp_path_factory.mktemp("runs")
     words = ["train", str(SMOKE_RECIPE), "--accelerator", "cpu", "--override", f"output={output}"]
     for place in ("data.train.0", "validation.segmentation", "validation.detection"):
@@ -268,10 +268,10 @@ def test_a_student_of_few_steps_is_exported_opened_and_evaluated(
     size: list[str], smoke_checkpoint: Path, rendered_samples: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "student.onnx"
-    # Nothing that it sees is sure yet: at this threshold the golden frames hold boxes all the same.
+    # Its scores are still low; with this threshold the golden frames contain boxes.
     assert main(["export", str(smoke_checkpoint), "-o", str(path), "--score-threshold", "0.02", *size]) == 0
     model = OnnxModel.open(path, device="cpu")
-    expected = (64, 96) if size else (128, 192)  # of the recipe's validation
+    expected = (64, 96) if size else (128, 192)  # the validation size of the recipe
     assert (model.contract.input.height, model.contract.input.width) == expected
     assert model.golden is not None
     assert model.golden.within(model.contract.golden)

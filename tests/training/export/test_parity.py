@@ -1,4 +1,4 @@
-"""Parity: a correct export of any student passes, whatever ties there are, and every fault of an export is refused."""
+"""Test parity: a correct export of any student passes, with any ties, and every error of an export is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class DeployedInTorch:
-    """The fused network as parity sees a file: what is wrong in its arithmetic shows without a runtime."""
+    """The fused network with the interface of an exported file, so that errors in its arithmetic show without a
+    runtime.
+    """
 
     def __init__(
         self, deployed: DeployedStudent, change: Callable[[Outputs], Sequence[Tensor]] = lambda outputs: outputs
@@ -48,14 +50,14 @@ def compare(
 
 
 def pictures(height: int, width: int, seed: int) -> list[UInt8Array]:
-    """One with edges; one without, on which all cells but those of the border are a tie."""
+    """Return two pictures: one with edges, and one without, on which all cells except the border are ties."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
     return [np.ascontiguousarray(blocks.repeat(8, 0).repeat(8, 1)), np.full((height, width, 3), 114, np.uint8)]
 
 
 def random_student(seed: int, size: str, spread: float, distance_bias: float) -> Student:
-    """A student after a few frames; `spread` sets its detection branch apart from its flat start."""
+    """Return a student after a few frames; `spread` moves its detection branch away from its flat start."""
     torch.manual_seed(seed)
     network = build_student(size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES)).train()
     images = torch.from_numpy(np.stack(pictures(64, 96, seed))).permute(0, 3, 1, 2).float() / 255
@@ -74,7 +76,7 @@ def random_student(seed: int, size: str, spread: float, distance_bias: float) ->
     seed=st.integers(0, 10_000),
     size=st.sampled_from(("n", "n", "n", "s")),
     spread=st.sampled_from((0.0, 0.01, 0.1, 0.5)),
-    distance_bias=st.sampled_from((-8.0, 0.0, 4.0)),  # boxes of no width, of three cells, of the whole input
+    distance_bias=st.sampled_from((-8.0, 0.0, 4.0)),  # boxes of zero width, of three cells, of the whole input
     size_px=st.sampled_from(SIZES_PX),
     rows=st.integers(1, 100),
 )
@@ -97,7 +99,7 @@ def convolutions(deployed: DeployedStudent) -> list[nn.Conv2d]:
 
 @torch.no_grad()
 def spoil(convolution: nn.Conv2d, fault: str) -> None:
-    """What a wrong fold or a wrong order of axes makes of a convolution."""
+    """Change a convolution like a wrong fold or a wrong order of axes would."""
     weight, bias = convolution.weight, convolution.bias
     assert bias is not None
     if fault == "scale":
@@ -148,7 +150,7 @@ def test_cells_in_another_order_are_refused(student: Student) -> None:
 
 
 def rows_taken(indices: list[int]) -> Callable[[Outputs], Sequence[Tensor]]:
-    """Other rows of boxes, scores and labels than the best, or in another order."""
+    """Return other rows of boxes, scores and labels than the best ones, or another order."""
     return lambda outputs: (
         outputs[0],
         outputs[1][:, indices],
