@@ -88,7 +88,7 @@ class DetectionMetrics:
         }
 
     def _precision(self) -> NDArray[np.float64]:
-        """Return the precision [IoU threshold, recall level, class] by COCO's rules: 100 detections a frame, any size."""
+        """Return COCO's precision `[IoU threshold, recall level, class]`: 100 detections a frame, any size."""
         if not self._truth or not self._found:
             return np.zeros((10, 101, len(self.class_names)))
         categories = [{"id": label, "name": name} for label, name in enumerate(self.class_names)]

@@ -1,4 +1,4 @@
-"""Figures that the labels cannot yield: refused before training if `best_by` needs them, and otherwise never a number."""
+"""Figures that the labels cannot yield are refused before training if `best_by` needs them, and are never a number."""
 
 from __future__ import annotations
 
