@@ -53,7 +53,7 @@ FLOORS = {
     ),
     "training": (
         {"errors"},
-        {"config"},
+        {"config", "whole_files"},
         {"arguments", "data", "networks"},
         {"losses", "checkpoint"},
         {"distillation"},
@@ -62,6 +62,7 @@ FLOORS = {
         {"evaluation"},
         {"run"},
         {"compare"},
+        {"schema"},
         {"__main__"},
     ),
 }

@@ -240,8 +240,8 @@ def parse_noted_recipe(text: str) -> Recipe:
     except ValueError as error:
         raise RecipeError(f"recipe: not valid YAML ({error})") from error
     for source in _sources_in(content):
-        keys = BY_KIND[source["kind"]].model_fields if source.get("kind") in BY_KIND else source
-        for key in source.keys() - keys:
+        reader = BY_KIND.get(str(source.get("kind")))
+        for key in source.keys() - reader.model_fields if reader else ():
             del source[key]
     return Recipe.checked(content)
 

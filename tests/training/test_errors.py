@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import training.evaluation.evaluate
 from training import __main__ as command_line
 from training.errors import sentence_about, writing_to
 from training.evaluation import command as evaluate_command
+from training.whole_files import write_text
 
 
 def no_space() -> OSError:
@@ -26,7 +26,7 @@ def test_full_disk_while_figures_are_written_is_one_sentence(
         raise no_space()
 
     def write_figures(arguments: object) -> int:
-        training.evaluation.evaluate.write_text(tmp_path / "figures.json", "{}")
+        write_text(tmp_path / "figures.json", "{}")
         return 0
 
     monkeypatch.setattr(Path, "write_bytes", fill)

@@ -18,12 +18,13 @@ from training.compare.report import write_report
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.errors import CheckpointError, writing_to
-from training.evaluation.evaluate import evaluate, open_model, write_text
+from training.evaluation.evaluate import evaluate, open_model
 from training.run.devices import check_devices
 from training.run.inputs import RunInputs
 from training.run.run_files import folder_of
 from training.run.train import train
 from training.run.validation_figures import check_scored
+from training.whole_files import write_text
 
 Figures = dict[str, float | None]
 # Indexed by entry, name of the frames, seed and figure.

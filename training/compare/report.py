@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from training.compare.statistics import CONFIDENCE, Difference, Spread, difference, spread
-from training.evaluation.evaluate import write_bytes, write_text
+from training.whole_files import write_bytes, write_text
 
 SHOWN = ("miou", "ap50", "car_ap50")
 

@@ -63,7 +63,7 @@ def _expectation(place: Place, error: Mapping[str, Any]) -> str:
     if kind == "literal_error":
         names = place.allowed
         return f"must be one of {', '.join(names)}, got {shown(value)}{suggestion(value, names)}"
-    if error["loc"][-1] == "[key]":
+    if error["loc"][-1:] == ("[key]",):
         return f"is a key, which must be text, got {shown(value)}; put it in quotes"
     is_too_large = kind == "float_type" and isinstance(value, int) and not isinstance(value, bool)
     if kind in _OUT_OF_RANGE or is_too_large:

@@ -12,6 +12,7 @@ from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some
 from training.data.readers.registry import BY_KIND, LABELED_KINDS, open_source, recognize
 from training.errors import CheckpointError
 from training.export.input_size import add_input_size
+from training.whole_files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(settings)
 
     from ros_kd_perception.model.onnx_model import ModelError
-    from training.evaluation.evaluate import PictureWriter, evaluate, open_model, table, write_text
+    from training.evaluation.evaluate import PictureWriter, evaluate, open_model, table
 
     try:
         model = open_model(arguments.model, arguments.weights, arguments.height, arguments.width, arguments.threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,12 +22,13 @@ from training.checkpoint import load_student
 from training.config.network_input import check_input_size
 from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
-from training.errors import DataError, writing_to
+from training.errors import DataError
 from training.evaluation.model_size import ModelSize, size_of_onnx, size_of_student
 from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
 from training.evaluation.torch_model import TorchModel
 from training.export.input_size import choose_input_size
 from training.export.settings import ExportSettings
+from training.whole_files import write_bytes
 
 MARGIN_PX = 4
 
@@ -173,20 +173,3 @@ def table(results: dict[str, Any]) -> str:
 def percent(share: float | None) -> str:
     """Return a share 0..1 in percent; a dash for None."""
     return "-" if share is None else f"{100 * share:.2f}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a complete file, or no file if writing fails."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a complete file, or no file if writing fails."""
-    with writing_to(path):
-        make_folder(path.parent)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)

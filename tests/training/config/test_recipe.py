@@ -10,8 +10,9 @@ import pytest
 from checkout import ROOT
 
 from training.config.sections import BackboneRecipe
+from training.data.readers.bag import BagSource
 from training.errors import RecipeError
-from training.recipe import load_recipe, parse_recipe
+from training.recipe import load_recipe, parse_noted_recipe, parse_recipe
 
 TRAINING = ROOT / "training"
 RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))
@@ -74,6 +75,32 @@ def test_recipes_of_the_repository_look_for_frames_where_the_documentation_puts_
         ("initial_weights=3", "initial_weights must be text, got 3"),
         ("initial_weights=[3]", "initial_weights.0 must be text, got 3"),
         ("data=3", "data must hold keys with values"),
+        ("data.train.0=3", "data.train.0 must hold keys with values, got 3"),
+        ("data.train=3", "data.train must be a list, got 3"),
+        ("data.train=[{folder: x}]", "key data.train.0.kind is missing; valid are"),
+        ("data.train.0.stride=2", "data.train.0.stride does not apply to kind rendered, only to bag; remove it from"),
+        ("data.train.0.strid=2", "unknown key data.train.0.strid; valid are kind, folder"),
+        ("data.train.0.limits=2", "unknown key data.train.0.limits; did you mean limit?"),
+        (
+            "data.train=[{kind: bag, folder: x, box_weight: 1}]",
+            "data.train.0.box_weight does not apply to kind bag, only to camvid, rendered",
+        ),
+        ("validation.segmentation={kind: camvid, folder: x, topics: []}", "segmentation.topics does not apply to kind"),
+        ("validation.required='true'", "validation.required must be true or false, got 'true'"),
+        ("validation.required=1", "validation.required must be true or false, got 1"),
+        ("epochs='3'", "epochs must be a whole number, got '3'"),
+        ("epochs=3.0", "epochs must be a whole number, got 3.0"),
+        ("optimizer.learning_rate='0.1'", "optimizer.learning_rate must be a number, got '0.1'"),
+        ("loss.class_weights.0=x", "loss.class_weights must be a list, got {'0': 'x'}"),
+        ("loss.class_weights=[1, x]", "loss.class_weights.1 must be a number, got 'x'"),
+        ("loss.class_weights=[-1]", "loss.class_weights.0 must be from 0 to 1000000, got -1"),
+        ("data.train.0.include_drives=[0001TP, 6]", "data.train.0.include_drives.1 must be text, got 6"),
+        ("distillation={teacher: t, terms: [{kind: dis}]}", "distillation.terms.0.kind must be one of"),
+        ("distillation={teacher: t, terms: [{kind: hint}]}", "key distillation.terms.0.at is missing"),
+        (
+            "distillation={teacher: t, terms: [{kind: hint, at: p4, temperature: 2}]}",
+            "distillation.terms.0.temperature does not apply to kind hint, only to",
+        ),
         ("epochs=" + "9" * 400, "epochs must be from 1 to 1000000, got 999"),
         ("optimizer.learning_rate=" + "9" * 400, "optimizer.learning_rate must be from 0 to 1000, got 999"),
         ("optimizer.learning_rate=0x" + "f" * 5000, "numbers of at most 400 characters"),
@@ -111,6 +138,39 @@ def test_overrides_reach_nested_keys_and_numbers_without_a_dot() -> None:
     assert recipe.optimizer.learning_rate == 1e-3
     assert recipe.data.train[0].share == 2.0
     assert recipe.size == "n"
+
+
+def test_numbers_with_an_exponent_and_no_dot_are_numbers_everywhere() -> None:
+    # YAML 1.1 reads them as text. A drive such as 0016E5 stays text.
+    overrides = ["loss.class_weights=[" + "1e0, " * 10 + "5e-1]", "data.train.0.include_drives=[0016E5]"]
+    recipe = parse_recipe(SMALL, [*overrides, "data.train.0.share=2E+1"])
+    assert recipe.loss.class_weights == (1.0,) * 10 + (0.5,)
+    assert recipe.data.train[0].share == 20.0
+    assert recipe.to_yaml() == parse_recipe(recipe.to_yaml()).to_yaml()
+    assert "0016E5" in recipe.to_yaml()
+
+
+def test_the_recipe_of_a_checkpoint_may_have_the_keys_of_all_readers() -> None:
+    # Version 0.1.0 wrote every key of every reader into every source.
+    recipe = parse_recipe(SMALL, ["validation.segmentation={kind: camvid, folder: x}"])
+    keys = ", box_weight: 1.0, topics: [], stride: 1, change_min: 0.01"
+    bag = ", {kind: bag, folder: x, share: 0, include_drives: [], box_weight: 1.0}"
+    noted = SMALL.replace(
+        "- {kind: rendered, folder: somewhere}", f"[{{kind: rendered, folder: somewhere{keys}}}{bag}]"
+    )
+    noted += f"validation: {{segmentation: {{kind: camvid, folder: x{keys}}}, detection: null}}\n"
+    read = parse_noted_recipe(noted)
+    assert read.data.train[0] == recipe.data.train[0]
+    assert read.data.train[1] == BagSource(folder=Path("x"), share=0)
+    assert read.validation == recipe.validation
+    with pytest.raises(RecipeError, match="topics does not apply to kind rendered"):
+        parse_recipe(noted)
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "a: [", "data: 3", "data: {train: [3, {kind: [x]}]}", "validation: [1]"])
+def test_what_a_checkpoint_notes_is_refused_like_any_recipe(text: str) -> None:
+    with pytest.raises(RecipeError):
+        parse_noted_recipe(text)
 
 
 def test_a_run_starts_from_none_one_or_several_checkpoints() -> None:

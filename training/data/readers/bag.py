@@ -6,17 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from training.config.settings import PathText
 from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledFolder, UnlabeledSource
 
 
 class BagSource(Source):
-    """A ROS 2 bag, a file or a folder, for runs with a teacher. `folder` names the bag."""
+    """A ROS 2 bag, for runs with a teacher. Its frames are taken out into a folder of out/frames/ first."""
 
     labeled = False
 
     kind: Literal["bag"] = "bag"
     """A ROS 2 bag."""
+    folder: PathText
+    """The bag, a file or a folder, relative to the working directory."""
     topics: tuple[str, ...] = ()
     """Image topics to take; an empty list takes those of all cameras in the bag."""
     stride: Annotated[int, Field(ge=1)] = 1

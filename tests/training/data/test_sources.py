@@ -1,0 +1,68 @@
+"""The table of readers: each kind of source has its own keys, and opens its own reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from ros_kd_perception.sample_drive.camera import default_cameras
+from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
+from training.data.readers.bag import BagSource
+from training.data.readers.camvid import CamVidFolder, CamVidSource
+from training.data.readers.registry import BY_KIND, LABELED_KINDS, AnySource, open_source, recognize
+from training.data.readers.rendered import RenderedFolder, RenderedSource
+from training.data.readers.unlabeled import UnlabeledSource
+
+EVERY_SOURCE = {"kind", "folder", "share", "limit"}
+FOLDERS = EVERY_SOURCE | {"include_drives", "exclude_drives"}
+
+
+def test_each_kind_has_its_own_keys() -> None:
+    assert {kind: set(source.model_fields) for kind, source in BY_KIND.items()} == {
+        "rendered": FOLDERS | {"box_weight"},
+        "camvid": FOLDERS | {"box_weight"},
+        "unlabeled": FOLDERS,
+        "bag": EVERY_SOURCE | {"topics", "stride", "change_min"},
+    }
+    assert LABELED_KINDS == ("rendered", "camvid")
+
+
+@pytest.mark.parametrize("kind", sorted(BY_KIND))
+def test_a_section_of_a_recipe_becomes_the_settings_of_its_kind(kind: str) -> None:
+    source = TypeAdapter(AnySource).validate_python({"kind": kind, "folder": "frames"})
+    assert type(source) is BY_KIND[kind]
+    assert (source.kind, source.folder) == (kind, Path("frames"))
+
+
+def test_a_folder_is_recognized_by_its_files(rendered_samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    assert recognize(rendered_samples) == "rendered"
+    assert recognize(tmp_path) == "camvid"
+    assert recognize(tmp_path / "missing") == "camvid"
+
+
+def test_each_kind_opens_its_reader(rendered_samples: Path) -> None:
+    rendered = open_source(RenderedSource(folder=rendered_samples, box_weight=0.5))
+    regions = open_source(CamVidSource(folder=rendered_samples))
+    images = open_source(UnlabeledSource(folder=rendered_samples, limit=3))
+    assert isinstance(rendered, RenderedFolder)
+    assert isinstance(regions, CamVidFolder)
+    assert (rendered[0].box_weight, regions[0].box_weight, images[0].box_weight) == (0.5, 1.0, 1.0)
+    assert (len(rendered), len(images)) == (8, 3)
+    assert not images[0].has_boxes
+    np.testing.assert_array_equal(images[0].image_bgr, rendered[0].image_bgr)
+
+
+def test_a_bag_becomes_a_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_drive(Path("drive.mcap"), DrivePlan(5, "day", 1.0, 2.0, default_cameras(96, 64)[:1]), processes=1)
+    source = BagSource(folder=Path("drive.mcap"), change_min=0.0, limit=1)
+    folder = open_source(source)
+    assert folder.names == ["front_0000000"]
+    assert folder.folder.parent == Path("out/frames")
+    assert cv2.imread(str(folder.folder / "images" / "front_0000000.jpg")).shape == (64, 96, 3)
+    assert source.image_files() == []
