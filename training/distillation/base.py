@@ -46,6 +46,7 @@ class DistillationTerm(Settings):
 
         class Hint(FeatureTerm):
             kind: Literal["hint"] = "hint"
+            \"\"\"FitNets: the features themselves.\"\"\"
 
             def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
                 return loss_math.mean((student - teacher).square())

@@ -34,6 +34,7 @@ class DetectionTerm(DistillationTerm):
     """
 
     weight: Weight = 1.0
+    """Weight in the sum of all terms."""
 
     @abstractmethod
     def cells(self, student: DetectionOutputs, teacher: DetectionOutputs) -> tuple[Tensor, ...]:
@@ -47,7 +48,7 @@ class DetectionTerm(DistillationTerm):
 
 
 class SoftClassification(DetectionTerm):
-    """Class scores of every cell against the teacher's, in both branches; cells with a sure teacher weigh more.
+    """Compares the class scores of every cell, in both branches; cells with a sure teacher weigh more.
 
     w (BCE(p_s, p_t) - BCE(p_t, p_t)) where p is the sigmoid of a logit and w = p_t + (1 - p_t) |p_t - p_s|^sharpness.
     Summed over cells and classes, divided by the sum over cells of the teacher's highest score, at least 1.
@@ -64,8 +65,9 @@ class SoftClassification(DetectionTerm):
     axes = "NAK"
 
     kind: Literal["soft_classification"] = "soft_classification"
+    """Class scores of each cell."""
     sharpness: Annotated[float, Field(ge=0.0, le=8.0)] = 2.0
-    """gamma of the papers; 0 counts all cells and classes alike."""
+    """Exponent of the weight, gamma in the papers; 0 gives all cells and classes the same weight."""
 
     def cells(self, student: DetectionOutputs, teacher: DetectionOutputs) -> tuple[Tensor, ...]:
         """Return the class logits [N, A, K] of both, K classes with a sigmoid each."""
@@ -82,7 +84,7 @@ class SoftClassification(DetectionTerm):
 
 
 class WeightedBoxIou(DetectionTerm):
-    """Boxes of every cell against the teacher's, by GIoU, weighted by the teacher's score, in both branches.
+    """Compares the boxes of every cell by GIoU, weighted by the teacher's score, in both branches.
 
     1 - GIoU of a cell's two boxes, times the teacher's highest class score there (GIoU: Rezatofighi et al., Generalized
     Intersection over Union, 2019). Summed over cells, divided by the sum of the scores, at least 1.
@@ -93,6 +95,7 @@ class WeightedBoxIou(DetectionTerm):
     axes = "NA4"
 
     kind: Literal["weighted_box_iou"] = "weighted_box_iou"
+    """Boxes of each cell."""
 
     def cells(self, student: DetectionOutputs, teacher: DetectionOutputs) -> tuple[Tensor, ...]:
         """Return the boxes xyxy of both, input pixels [N, A, 4], and the teacher's highest class scores [N, A]."""
@@ -120,8 +123,8 @@ class WeightedBoxIou(DetectionTerm):
 
 
 class ForegroundImitation(DistillationTerm):
-    """Features where the teacher sees objects, through a 1x1 adapter (Wang et al., Distilling Object Detectors with
-    Fine-grained Feature Imitation, 2019).
+    """Compares features where the teacher sees objects, through a 1x1 adapter (Wang et al., Distilling Object Detectors
+    with Fine-grained Feature Imitation, 2019).
 
     m (s - t)^2 with a map m of the teacher's highest class score in each cell. Mean over channels, summed over
     positions and frames, divided by the sum of m, at least 1. In the paper m is 0 or 1, from anchors near objects, and
@@ -131,9 +134,11 @@ class ForegroundImitation(DistillationTerm):
     """
 
     kind: Literal["foreground_imitation"] = "foreground_imitation"
+    """Features at objects."""
     at: PyramidLevel
     """Pyramid level of the features and of the cells, of stride 8, 16 or 32."""
     weight: Weight = 1.0
+    """Weight in the sum of all terms."""
 
     @property
     def adapted_place(self) -> str | None:

@@ -31,9 +31,10 @@ class FeatureTerm(DistillationTerm):
     uses_adapter: ClassVar[bool] = True
 
     at: FeaturePlace
-    """Where the features come from: p3, p4 and p5 are the pyramid's, of strides 8, 16 and 32; segmentation is the
-    segmentation head's, of stride 4."""
+    """Where the features come from: levels p3, p4 and p5 of the pyramid have strides 8, 16 and 32, the features of the
+    segmentation head stride 4."""
     weight: Weight = 1.0
+    """Weight in the sum of all terms."""
 
     @abstractmethod
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class FeatureTerm(DistillationTerm):
 
 
 class Hint(FeatureTerm):
-    """The features themselves (Romero et al., FitNets: Hints for Thin Deep Nets, 2015).
+    """Compares the features themselves (Romero et al., FitNets: Hints for Thin Deep Nets, 2015).
 
     (s - t)^2, without the half of the paper; mean over frames, channels and positions.
 
@@ -59,6 +60,7 @@ class Hint(FeatureTerm):
     """
 
     kind: Literal["hint"] = "hint"
+    """FitNets: the features themselves."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See the class."""
@@ -66,7 +68,7 @@ class Hint(FeatureTerm):
 
 
 class AttentionTransfer(FeatureTerm):
-    """Where the features are strong (Zagoruyko and Komodakis, Paying More Attention to Attention, 2017).
+    """Compares where the features are strong (Zagoruyko and Komodakis, Paying More Attention to Attention, 2017).
 
     |a(s) / |a(s)| - a(t) / |a(t)||^2 with the attention map a(f) = mean of f^2 over channels, without beta / 2.
     Summed over positions, mean over frames, 0..2. The authors' code takes the mean over positions, H W times less. The
@@ -79,6 +81,7 @@ class AttentionTransfer(FeatureTerm):
     may_differ = "C"
 
     kind: Literal["attention_transfer"] = "attention_transfer"
+    """AT: where features are strong."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See the class."""
@@ -86,7 +89,8 @@ class AttentionTransfer(FeatureTerm):
 
 
 class ChannelWise(FeatureTerm):
-    """Where each channel is strong (CWD; Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, 2021).
+    """Compares where each channel is strong (CWD; Shu et al., Channel-wise Knowledge Distillation for Dense Prediction,
+    2021).
 
     T^2 / C sum over channels of KL(softmax(t / T) || softmax(s / T)), each softmax over the H W positions of one
     channel. Summed over positions, mean over channels and frames. The student learns where each channel responds, not
@@ -96,10 +100,11 @@ class ChannelWise(FeatureTerm):
     """
 
     kind: Literal["channel_wise"] = "channel_wise"
+    """CWD: where each channel is strong."""
     at: Literal["p3", "p4", "p5", "segmentation", "logits"]  # type: ignore[assignment]  # one place more
-    """Where the features come from, see `hint`; logits are the class logits of the segmentation, without an adapter."""
+    """Where the features come from, one of the places of `hint`, or the class logits, which need no adapter."""
     temperature: Temperature = 4.0
-    """T, divides the features."""
+    """T, divides the features; a higher one spreads each channel more evenly."""
 
     @property
     def adapted_place(self) -> str | None:
@@ -113,8 +118,8 @@ class ChannelWise(FeatureTerm):
 
 
 class Pearson(FeatureTerm):
-    """Features up to the scale of each channel (PKD; Cao et al., PKD: General Distillation Framework for Object
-    Detectors via Pearson Correlation Coefficient, 2022).
+    """Compares features, ignoring the scale of each channel (PKD; Cao et al., PKD: General Distillation Framework for
+    Object Detectors via Pearson Correlation Coefficient, 2022).
 
     1 - r of each channel, equal to half the mean squared difference of features standardised by channel. r is Pearson's
     correlation over the positions of all frames of the batch; mean over channels, 0..2. Channels in which the teacher
@@ -124,6 +129,7 @@ class Pearson(FeatureTerm):
     """
 
     kind: Literal["pearson"] = "pearson"
+    """PKD: features up to their scale."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See the class."""

@@ -30,6 +30,7 @@ class LogitTerm(DistillationTerm):
     needs_labels: ClassVar[bool] = False
 
     weight: Weight = 1.0
+    """Weight in the sum of all terms."""
 
     @abstractmethod
     def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -68,7 +69,8 @@ class LogitTerm(DistillationTerm):
 
 
 class TemperatureKl(LogitTerm):
-    """Class probabilities of each pixel (Hinton et al., Distilling the Knowledge in a Neural Network, 2015).
+    """Compares the softened class probabilities of each pixel (Hinton et al., Distilling the Knowledge in a Neural
+    Network, 2015).
 
     T^2 KL(softmax(t / T) || softmax(s / T)), summed over classes, mean over the pixels that count. T^2 keeps the size
     of the gradients as T changes (section 2 of the paper).
@@ -77,8 +79,9 @@ class TemperatureKl(LogitTerm):
     """
 
     kind: Literal["temperature_kl"] = "temperature_kl"
+    """Softened class probabilities of each pixel."""
     temperature: Temperature = 2.0
-    """Divides the logits."""
+    """Divides the logits; a higher one makes the class probabilities softer."""
     labeled_only: bool = False
     """Leave void pixels out."""
 
@@ -88,8 +91,7 @@ class TemperatureKl(LogitTerm):
 
 
 class LogitMse(LogitTerm):
-    """Squared difference of the class logits of each pixel (Ba and Caruana, Do Deep Nets Really Need to be Deep?,
-    2014).
+    """Compares the class logits of each pixel (Ba and Caruana, Do Deep Nets Really Need to be Deep?, 2014).
 
     (s - t)^2, without the half of the paper; mean over classes and over the pixels that count. The limit of
     `temperature_kl` at high temperatures, for logits of zero mean, up to a factor (Hinton et al., 2015).
@@ -98,6 +100,7 @@ class LogitMse(LogitTerm):
     """
 
     kind: Literal["logit_mse"] = "logit_mse"
+    """Class logits of each pixel."""
     labeled_only: bool = False
     """Leave void pixels out."""
 
@@ -107,8 +110,9 @@ class LogitMse(LogitTerm):
 
 
 class Dist(LogitTerm):
-    """Correlations of class probabilities across classes and across pixels (DIST; Huang et al., Knowledge Distillation
-    from a Stronger Teacher, 2022).
+    """Compares class probabilities by their correlations across classes and across pixels.
+
+    DIST; Huang et al., Knowledge Distillation from a Stronger Teacher, 2022.
 
     T^2 (inter_weight (1 - r between classes) + intra_weight (1 - r within a class)), where r is Pearson's correlation
     of softmax(s / T) and softmax(t / T). Between classes it runs over the classes of a pixel; the mean is over the
@@ -120,8 +124,9 @@ class Dist(LogitTerm):
     """
 
     kind: Literal["dist"] = "dist"
+    """DIST: correlations of class probabilities."""
     temperature: Temperature = 1.0
-    """Divides the logits."""
+    """Divides the logits; a higher one makes the class probabilities softer."""
     inter_weight: Weight = 1.0
     """Weight of the correlation between classes."""
     intra_weight: Weight = 1.0
@@ -139,7 +144,7 @@ class Dist(LogitTerm):
 
 
 class StandardizedKl(LogitTerm):
-    """Class probabilities after the size of each pixel's logits is taken out (Sun et al., Logit Standardization in
+    """Compares class probabilities of logits that are standardised pixel by pixel (Sun et al., Logit Standardization in
     Knowledge Distillation, 2024).
 
     The formula of `temperature_kl` for (z - mean(z)) / sqrt(mean((z - mean(z))^2)), with means over the classes of a
@@ -149,6 +154,7 @@ class StandardizedKl(LogitTerm):
     """
 
     kind: Literal["standardized_kl"] = "standardized_kl"
+    """Class probabilities from standardised logits."""
     temperature: Temperature = 2.0
     """Divides the standardised logits."""
     labeled_only: bool = False
@@ -160,8 +166,9 @@ class StandardizedKl(LogitTerm):
 
 
 class DecoupledKl(LogitTerm):
-    """The labelled class against the rest, and the rest among themselves (DKD; Zhao et al., Decoupled Knowledge
-    Distillation, 2022).
+    """Compares the probability of the labelled class, and those of the other classes among themselves.
+
+    DKD; Zhao et al., Decoupled Knowledge Distillation, 2022.
 
     T^2 (target_weight TCKD + other_weight NCKD), mean over the pixels that have a label. With p = softmax(z / T) and y
     the label, TCKD is the KL between (p_y, 1 - p_y) of teacher and student, and NCKD the KL between their softmaxes
@@ -173,8 +180,9 @@ class DecoupledKl(LogitTerm):
     needs_labels = True
 
     kind: Literal["decoupled_kl"] = "decoupled_kl"
+    """DKD: the labelled class and the other classes apart."""
     temperature: Temperature = 2.0
-    """Divides the logits."""
+    """Divides the logits; a higher one makes the class probabilities softer."""
     target_weight: Weight = 1.0
     """Weight of TCKD, alpha in the paper."""
     other_weight: Weight = 2.0

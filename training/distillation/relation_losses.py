@@ -45,7 +45,7 @@ class FrameRelation(FeatureTerm):
 
 
 class PairwiseAffinity(CellRelation):
-    """Which places of an image resemble each other (SKD, its pair-wise term; Liu et al., Structured Knowledge
+    """Compares which places of an image resemble each other (SKD, its pair-wise term; Liu et al., Structured Knowledge
     Distillation for Semantic Segmentation, 2019).
 
     (a(s) - a(t))^2 of the cosine affinities between the cells of a frame; mean over all ordered pairs of cells and over
@@ -55,8 +55,9 @@ class PairwiseAffinity(CellRelation):
     """
 
     kind: Literal["pairwise_affinity"] = "pairwise_affinity"
+    """SKD: resemblance of the places of an image."""
     grid: GridSide = 16
-    """Rows and columns of cells that a map is averaged to; a smaller map stays as it is."""
+    """Rows and columns of cells that a map is averaged to; a smaller map is not averaged."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See the class."""
@@ -66,7 +67,8 @@ class PairwiseAffinity(CellRelation):
 
 
 class DistanceRelation(FrameRelation):
-    """How far the images of a batch are from each other (RKD-D; Park et al., Relational Knowledge Distillation, 2019).
+    """Compares the distances between the images of a batch (RKD-D; Park et al., Relational Knowledge Distillation,
+    2019).
 
     Huber(d(s) - d(t)) of the Euclidean distances between frames, each divided by their mean. The Huber loss is squared
     and halved up to a difference of 1, linear beyond. Mean over all pairs of two frames. (The authors' code also counts
@@ -76,6 +78,7 @@ class DistanceRelation(FrameRelation):
     """
 
     kind: Literal["distance_relation"] = "distance_relation"
+    """RKD-D: distances between images."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See the class."""
@@ -87,7 +90,7 @@ class DistanceRelation(FrameRelation):
 
 
 class AngleRelation(FrameRelation):
-    """The angles of the triangles that the images of a batch make (RKD-A; Park et al., Relational Knowledge
+    """Compares the angles of the triangles that the images of a batch make (RKD-A; Park et al., Relational Knowledge
     Distillation, 2019).
 
     Huber(cos(s) - cos(t)) of the angles that three frames i, j, k make at j. Mean over all ordered triples of three
@@ -98,6 +101,7 @@ class AngleRelation(FrameRelation):
     """
 
     kind: Literal["angle_relation"] = "angle_relation"
+    """RKD-A: angles between images."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See the class."""
@@ -114,8 +118,8 @@ class AngleRelation(FrameRelation):
 
 
 class CrossImageRelation(CellRelation):
-    """Which places of different images of a batch resemble each other (CIRKD, its mini-batch pixel-to-pixel term; Yang
-    et al., Cross-Image Relational Knowledge Distillation for Semantic Segmentation, 2022).
+    """Compares which places of different images of a batch resemble each other (CIRKD, its mini-batch pixel-to-pixel
+    term; Yang et al., Cross-Image Relational Knowledge Distillation for Semantic Segmentation, 2022).
 
     KL(softmax(r(t) / T) || softmax(r(s) / T)), where r are the cosines of one cell with all cells of one frame. Summed
     over the cells of the other frame, mean over cells and over all N^2 ordered pairs of frames, a frame with itself
@@ -126,10 +130,11 @@ class CrossImageRelation(CellRelation):
     """
 
     kind: Literal["cross_image_relation"] = "cross_image_relation"
+    """CIRKD: resemblance of places in different images."""
     temperature: Temperature = 0.1
-    """T, divides the cosines; 0.1 is the authors'."""
+    """T, divides the cosines. The authors use 0.1."""
     grid: GridSide = 8
-    """Rows and columns of cells that a map is averaged to; a smaller map stays as it is."""
+    """Rows and columns of cells that a map is averaged to; a smaller map is not averaged."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See the class."""
