@@ -1,4 +1,4 @@
-"""The option `--device` of the benchmarks beside this file."""
+"""The option `--device` of the benchmarks in this folder."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever is installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, not an installed package
 
 
 def add_device_option(parser: argparse.ArgumentParser, default: str, published: str = "cpu") -> None:
-    """Let the user choose where the network runs.
+    """Add the option that selects the execution provider of the network.
 
     Args:
-        parser: gets the option.
-        default: the device without the option.
-        published: the device that the figures of the docs were made with.
+        parser: Parser that gets the option.
+        default: Device if the option is not given.
+        published: Device for which the docs give figures.
     """
     from ros_kd_perception.model.onnx_model import DEVICES
 
@@ -23,5 +23,5 @@ def add_device_option(parser: argparse.ArgumentParser, default: str, published: 
         "--device",
         choices=DEVICES,
         default=default,
-        help=f"where the network runs ({default}; the figures of the docs are those of {published})",
+        help=f"execution provider of the network ({default}; the docs have figures of {published})",
     )

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Which executor and which network threads: latency, lost frames and CPU time of the node with each.
+"""Compare executors and network threads: latency, lost frames and CPU time of the node with each.
 
-For each executor, the node and a camera that publishes 1280x720 bgr8 are processes of their own on a graph of their
-own. A frame is lost that was sent and never reached a callback; one that the node replaces by a newer one because the
-network is busy is not. Refused is one that came after a newer one, say. The callback to publish time begins when the
-callback runs, so an executor that calls late shows in the time from the header stamp only.
+For each executor, the node and a camera that publishes 1280x720 bgr8 run as separate processes on a graph of their own.
+A frame counts as lost if it was sent and never reached a callback. A frame that the node replaces by a newer one,
+because the network is busy, is not lost. A frame counts as refused if the node drops it, for example because it came
+after a newer one. The time from callback to publish starts when the callback runs, so an executor that calls late shows
+only in the time from the header stamp.
 
-The threads of the network are measured bare, in this process and in turns, on the CPU whatever the device: one that
-spins after its work answers the next run sooner and takes the core from everybody else meanwhile.
+The threads of the network are measured without a node, in this process and in turns, on the CPU for any device. A
+thread that spins after its work answers the next run sooner, and meanwhile takes the core from all others.
 
 Usage: python benchmarks/executors.py [--model MODEL.onnx] [--device DEVICE] [--executor NAME ...] [--seconds S]
        [--rate HZ] [--json OUT]
@@ -29,8 +30,8 @@ from node_process import EXECUTORS, INSIDE, ROOT, Usage, node_and_camera, run_on
 
 SETTLE_S = 1.0
 NETWORK_THREADS = 2
-TAIL_S = 0.02  # after a run, so that what spins on is counted
-SETTLE_S = 0.5  # before a turn: what spins on from the turn before would take a core from it
+TAIL_S = 0.02  # after a run, so that threads that continue to spin are counted
+SETTLE_S = 0.5  # before a turn, because threads that still spin after the turn before would take a core from it
 TURNS = 4
 WAITING = {
     "spin": {},
@@ -40,7 +41,7 @@ WAITING = {
 
 
 def main() -> int:
-    """Parse the command line, and measure in a process whose ROS environment is its own."""
+    """Parse the command line, and measure in a process with a ROS environment of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
     add_device_option(parser, "cpu")
@@ -70,7 +71,7 @@ def main() -> int:
 
 
 def measure_executor(model: Path, device: str, name: str, seconds: float, rate_hz: float) -> dict[str, Any]:
-    """One node with one executor: what arrived, when its results went out, and what that cost."""
+    """Run one node with one executor; return the messages received, the publish times and the CPU time."""
     with node_and_camera(model, device, name) as (node, camera):
         node.ask("activate")
         camera.ask("wait")
@@ -84,7 +85,7 @@ def measure_executor(model: Path, device: str, name: str, seconds: float, rate_h
     return {
         "provider": figures["provider"],
         "sent": sent,
-        # At the edges of the measurement one frame more or less may be under way.
+        # At the start and end of the measurement, one frame more or less may be in progress.
         "lost": max(0, sent - figures["received"]),
         "published": figures["published"],
         "refused": sum(count for reason, count in figures["dropped"].items() if reason not in ("replaced", "lost")),
@@ -96,7 +97,7 @@ def measure_executor(model: Path, device: str, name: str, seconds: float, rate_h
 
 
 def measure_network_threads(model: Path, seconds: float) -> dict[str, Any]:
-    """Two threads of the network that wait in different ways, each for `seconds`, in turns."""
+    """Run two threads of the network that wait in different ways, each for `seconds`, in turns."""
     from ros_kd_perception.model.onnx_runtime import onnxruntime
 
     sessions = {}
@@ -134,7 +135,7 @@ def measure_network_threads(model: Path, seconds: float) -> dict[str, Any]:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """Print the figures as a person reads them."""
+    """Print the figures as a table."""
     print(f"{result['model']}, one network thread, 1280x720 bgr8, {result['rate_hz']:g} Hz for {result['seconds']:g} s")
     head = f"{'callback to publish':>20} ms{'stamp to publish':>19} ms{'CPU':>10}{'its own':>9}"
     print(f"\n  {'executor':<16}{'sent':>6}{'lost':>6}{'refused':>9}{head}")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The copies of a frame and of its mask that the node makes, from the camera's message to what it publishes.
+"""List the copies of a frame and of its mask that the node makes, from the camera's message to the published messages.
 
-Each step runs alone, again and again, with the memory of a real one: `copied` tells by looking whether its result lies
-in new memory, and the bytes are those that it writes. What it costs is the least of many, in CPU time of the thread;
-one plain copy of as many bytes stands beside it.
+Each step runs alone many times, with the memory of a real step. `copied` checks whether its result is in new memory,
+and the bytes are those that it writes. The cost is the least CPU time of the thread over all runs. For comparison, the
+table has a plain copy of the same number of bytes.
 
 Usage: python benchmarks/frame_copies.py [--model MODEL.onnx] [--device DEVICE] [--repeats N] [--json OUT]
 """
@@ -28,11 +28,11 @@ from node_process import HEIGHT, ROOT, WIDTH, write_whole
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what it does, the bytes it writes, whether those are new memory, and CPU milliseconds.
+    """One step: its work, the bytes that it writes, whether they are in new memory, and CPU milliseconds.
 
     Attributes:
-        copies: how many times it writes them.
-        plain_copy_ms: of so many bytes, once.
+        copies: How many times it writes the bytes.
+        plain_copy_ms: Time of one plain copy of these bytes.
     """
 
     name: str
@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
     add_device_option(parser, "cpu")
-    parser.add_argument("--repeats", type=int, default=200, help="of each step (200)")
+    parser.add_argument("--repeats", type=int, default=200, help="repeats of each step (200)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures here")
     arguments = parser.parse_args()
     if not arguments.model.is_file() or arguments.repeats < 1:
@@ -145,7 +145,7 @@ def _step(name: str, when: str, copied: bool, copies: int, size: int, repeats: i
 
 
 def _least_ms(work: Callable[[], object], repeats: int) -> float:
-    """Least CPU time of this thread; the first run is left out, for it allocates."""
+    """Return the least CPU time of this thread. The first run is left out, because it allocates memory."""
     work()
     least_ns = None
     for _ in range(repeats):
@@ -158,7 +158,7 @@ def _least_ms(work: Callable[[], object], repeats: int) -> float:
 
 
 def print_table(steps: list[Step], provider: str) -> None:
-    """Print the figures as a person reads them."""
+    """Print the figures as a table."""
     print(f"one frame of {WIDTH}x{HEIGHT} bgr8; least CPU time of each step alone, one thread")
     print(f"  network: {provider}\n")
     print(f"  {'step':<42}{'writes':>16}{'CPU':>12}{'plain copy':>14}   when")

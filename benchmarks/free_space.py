@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""How far free space on the ground is from the truth, and what it costs: exact masks and the student's, of one street.
+"""Compare the free space on the ground with the truth, for exact masks and the student's masks, and measure its cost.
 
-Renders a drive, finds the ranges of every camera's scan from the renderer's exact mask and from the mask of a student,
-and compares both with the street's geometry. Ranges that end at a kerb are compared with the kerb; those that end at a
-vehicle or person with the nearest place below it. The mounting is the camera's; the car leans as it drives.
+The benchmark renders a drive. It finds the ranges of every camera's scan from the renderer's exact mask and from the
+mask of a student, and compares both with the geometry of the street. Ranges that end at a kerb are compared with the
+kerb; ranges that end at a vehicle or person, with the nearest place below it. The mounting is that of the camera; the
+car leans while it drives.
 
 Usage: python benchmarks/free_space.py [--model MODEL.onnx] [--device DEVICE] [--frames N] [--max-gap-px N]
        [--picture OUT.png]
@@ -44,9 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
     add_device_option(parser, "cpu")
-    parser.add_argument("--seed", type=int, default=2, help="of the street (2)")
-    parser.add_argument("--frames", type=int, default=6, help="of each camera, two seconds apart (6)")
-    parser.add_argument("--max-gap-px", type=int, default=0, help="as the parameter free_space.max_gap_px (0)")
+    parser.add_argument("--seed", type=int, default=2, help="seed of the street (2)")
+    parser.add_argument("--frames", type=int, default=6, help="frames of each camera, two seconds apart (6)")
+    parser.add_argument("--max-gap-px", type=int, default=0, help="value of the parameter free_space.max_gap_px (0)")
     parser.add_argument("--picture", type=Path, help="also draw the first frame of the front camera here")
     options = parser.parse_args()
     if not 1 <= options.frames <= 100 or not options.model.is_file():
@@ -58,7 +59,7 @@ def main() -> int:
 
 
 def print_error_model() -> None:
-    """What the formulas of docs/free_space.md give for the front camera of the sample car."""
+    """Print the results of the formulas in docs/free_space.md for the front camera of the sample car."""
     height_m, focal_px = 1.45, 880.0
     print(f"error model: camera at {height_m} m, f = {focal_px:g} px")
     print("  range  one pixel  one cell (8 px)  0.5 deg of pitch  slope up 1 %  bumper 0.2 m up")
@@ -72,13 +73,13 @@ def print_error_model() -> None:
 
 
 def calibration_of(camera: CameraModel) -> Calibration:
-    """As the drive's CameraInfo says it."""
+    """Return the calibration in the drive's CameraInfo."""
     k = camera.intrinsic_matrix
     return Calibration(camera.width_px, camera.height_px, k[0, 0], k[1, 1], k[0, 2], k[1, 2])
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Drive, compare, print."""
+    """Render the drive, compare the ranges, print the tables."""
     drive = SampleDrive(options.seed, "day", 2.0 * options.frames)
     model = OnnxModel.open(options.model, device=options.device, intra_op_threads=1)
     perceiver = Perceiver(model)
@@ -117,8 +118,11 @@ def keep_errors(
     exact: np.ndarray,
     truth: TrueRanges,
 ) -> None:
-    """Keep true range and error of every beam, by what truly ends it; what lies before the image begins is no error."""
-    # Where the exact mask's range agrees with the kerb's, the kerb is what ends it; elsewhere somebody is in between.
+    """Store true range and error of every beam by the object that truly ends it.
+
+    Beams that end before the image begins are left out.
+    """
+    # If the exact mask's range agrees with the kerb's, the beam ends at the kerb; otherwise something is in between.
     told = np.isfinite(exact) & np.isfinite(truth.road_m)
     gap_m = np.where(told, exact, 1e6) - np.where(told, truth.road_m, 0.0)
     at_kerb = (truth.road_m < truth.actor_m) & (np.abs(gap_m) < 0.1 * truth.road_m + 0.3)
@@ -130,7 +134,7 @@ def keep_errors(
 
 
 def timed(work: Callable[[], object]) -> list[float]:
-    """Milliseconds of each of many runs."""
+    """Return the milliseconds of each of many runs."""
     durations = []
     for _ in range(TIMED_RUNS):
         started = time.perf_counter()
@@ -142,7 +146,7 @@ def timed(work: Callable[[], object]) -> list[float]:
 def print_tables(
     errors: dict[tuple[str, str], list[np.ndarray]], costs: dict[str, list[float]], model: OnnxModel
 ) -> None:
-    """Errors by what ends the beam, by mask and by distance; costs."""
+    """Print the errors by end of the beam, mask and distance, and the costs."""
     print(f"\nrange minus true range, m, {model.contract.name} {model.contract.version}, all cameras")
     print(f"  network: {model.provider.what_runs}")
     print("  ends at             mask            true range  beams  median   5 %    95 %   too far by > 10 %")

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What a change of the model costs the results in between, and what a shadow model costs the active one.
+"""Measure the gap in the results when the model changes, and the cost of a shadow model for the active one.
 
-The real node in a process of its own, on a real ROS 2 graph of its own; a second process is a camera that publishes one
-rendered 1280x720 bgr8 frame at a rate, this one listens. Figures count only on a machine that does nothing else.
+The real node runs in a process of its own, on a real ROS 2 graph of its own. A second process is a camera that
+publishes one rendered 1280x720 bgr8 frame at a fixed rate; this process listens. Run it on a machine that does nothing
+else.
 
-swap:    calls ~/reload_model again and again, in turn for two students, and prints the longest time between two results
-         around each swap, beside that of as long a time without.
-shadow:  prints the time from camera frame to result with and without a shadow model, in turn.
+swap:    calls ~/reload_model repeatedly, alternating between two students. Prints the longest time between two results
+         around each swap, and for comparison in an equally long time without a swap.
+shadow:  prints the time from camera frame to result, alternating between runs with and without a shadow model.
 
 Usage: python benchmarks/model_changes.py swap [--device DEVICE] [--rate HZ] [--swaps N] [--json OUT]
        python benchmarks/model_changes.py shadow [--device DEVICE] [--rate HZ] [--seconds S] [--share 0..1] [--json OUT]
@@ -40,19 +41,19 @@ ROUNDS = 4
 
 
 def main() -> int:
-    """Parse the command line, and measure in a process whose ROS environment is its own."""
+    """Parse the command line, and measure in a process with a ROS environment of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     jobs = parser.add_subparsers(dest="job", required=True)
     for job in (jobs.add_parser("swap"), jobs.add_parser("shadow")):
         job.add_argument("--model", type=Path, default=STUDENT, help="student that runs")
-        job.add_argument("--other", type=Path, default=STUDENT, help="student that takes over, or that is the shadow")
+        job.add_argument("--other", type=Path, default=STUDENT, help="student to swap in, or the shadow")
         add_device_option(job, "auto")
         job.add_argument("--rate", type=float, default=30.0, help="frames a second (30)")
-        job.add_argument("--threads", type=int, default=1, help="of the network, 0: ONNX Runtime chooses (1)")
+        job.add_argument("--threads", type=int, default=1, help="threads of the network, 0: ONNX Runtime chooses (1)")
         job.add_argument("--json", type=Path, help="also write the figures here")
-    jobs.choices["swap"].add_argument("--swaps", type=int, default=10, help="how many (10)")
-    jobs.choices["shadow"].add_argument("--seconds", type=float, default=20.0, help="of each of the turns (20)")
-    jobs.choices["shadow"].add_argument("--share", type=float, default=1.0, help="of the frames (1.0)")
+    jobs.choices["swap"].add_argument("--swaps", type=int, default=10, help="number of swaps (10)")
+    jobs.choices["shadow"].add_argument("--seconds", type=float, default=20.0, help="length of each turn (20)")
+    jobs.choices["shadow"].add_argument("--share", type=float, default=1.0, help="share of the frames (1.0)")
     arguments = parser.parse_args()
     if INSIDE not in os.environ:
         return run_on_own_graph()
@@ -66,18 +67,18 @@ def main() -> int:
 
 
 def run_on_own_graph() -> int:
-    """Run this script again with a domain of its own, no traffic beyond this machine, and room for large images."""
+    """Run this script again with a ROS domain of its own, without network traffic, and with room for large images."""
     from ros_kd_perception.system.ros_environment import isolated_environment
 
     with tempfile.TemporaryDirectory() as log_folder:
         environment = isolated_environment(os.environ, ROOT / "config" / "fastdds_large_images.xml", Path(log_folder))
-        # No folder to remember models in: every swap is then that of a new one, which is tried first.
+        # Without a cache folder every swap is one to a new model, which is tried first.
         environment |= {INSIDE: "1", "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": os.devnull}
         return subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode
 
 
 def publish_at(rate_hz: float, image_bytes: bytes, height: int, width: int) -> None:
-    """Second process: a camera, its stamps are the steady clock."""
+    """Run the second process: a camera whose stamps are the steady clock."""
     import array
 
     import rclpy
@@ -85,7 +86,7 @@ def publish_at(rate_hz: float, image_bytes: bytes, height: int, width: int) -> N
     from rclpy.signals import SignalHandlerOptions
     from sensor_msgs.msg import Image
 
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # it is to end at once when it is told
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # a signal must end it at once
     node = rclpy.create_node("camera")
     publisher = node.create_publisher(Image, "front/image_raw", qos_profile_sensor_data)
     message = Image(height=height, width=width, encoding="bgr8", step=width * 3)
@@ -100,7 +101,7 @@ def publish_at(rate_hz: float, image_bytes: bytes, height: int, width: int) -> N
 
 
 class Listener:
-    """Keeps when each result came and how old its frame was, and asks the node for things."""
+    """Stores when each result came and how old its frame was, and calls services of the node."""
 
     def __init__(self) -> None:
         import rclpy
@@ -113,7 +114,7 @@ class Listener:
         self._executor.add_node(self.node)
         self.results: list[tuple[float, float]] = []  # steady clock, milliseconds from the camera's stamp
         self.node.create_subscription(Detection2DArray, "/perception/front/detections", self._keep, 50)
-        self.provider = ""  # that runs the node's network, or why it is not the one that was asked for
+        self.provider = ""  # runs the node's network; or why it is not the one that was asked for
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_provider, 10)
 
     def _keep(self, message: Any) -> None:
@@ -140,7 +141,7 @@ class Listener:
         self.until(lambda: time.monotonic() >= end_s)
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
-        """Ask and wait for the answer."""
+        """Call a service and wait for the response."""
         client = self.node.create_client(kind, name)
         self.until(client.service_is_ready)
         future = client.call_async(request)
@@ -163,17 +164,17 @@ class Listener:
                 raise ValueError(answer.reason)
 
     def gap_ms(self, start_s: float, end_s: float) -> float:
-        """The longest time between two results of an interval."""
+        """Return the longest time between two results in an interval."""
         times = [at_s for at_s, _ in self.results if start_s <= at_s <= end_s]
         return max((b - a) * 1e3 for a, b in itertools.pairwise(times))
 
     def ages_ms(self, start_s: float, end_s: float) -> list[float]:
-        """From camera frame to result, of the results of an interval."""
+        """Return the times from camera frame to result, for the results of an interval."""
         return [age for at_s, age in self.results if start_s <= at_s <= end_s]
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Bring camera and node up, and do the job."""
+    """Start camera and node, and run the job."""
     import rclpy
 
     from ros_kd_perception.sample_drive import SampleDrive
@@ -209,7 +210,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def swap(listener: Listener, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The longest gap around each swap, beside an equally long time without one."""
+    """Measure the longest gap around each swap, and in an equally long time without one."""
     from std_srvs.srv import Trigger
 
     gaps_ms, quiet_ms, took_s = [], [], []
@@ -236,7 +237,7 @@ def swap(listener: Listener, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def shadow(listener: Listener, arguments: argparse.Namespace) -> dict[str, Any]:
-    """From camera frame to result, without and with a shadow, in turn."""
+    """Measure from camera frame to result, alternating without and with a shadow."""
     ages_ms: dict[str, list[float]] = {"without": [], "with": []}
     for _ in range(ROUNDS):
         for turn, share in (("without", 0.0), ("with", arguments.share)):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""CPU time of the node: configured, active without frames, and at 30 Hz; and what wakes its threads up.
+"""Measure the node's CPU time while configured, active without frames, and at 30 Hz, and what wakes its threads.
 
-The node and a camera that publishes 1280x720 bgr8 are processes of their own on a graph of their own. CPU time is the
-kernel's account of the node's process, that of the network the CPU time of the one thread that runs it; what is left is
-the node's own: the middleware, rclpy, decoding, letterboxing, messages and diagnostics.
+The node and a camera that publishes 1280x720 bgr8 run as separate processes on a graph of their own. CPU time is the
+kernel's figure for the node's process. The network's CPU time is that of the one thread that runs it. The rest is the
+node's own: middleware, rclpy, decoding, letterboxing, messages and diagnostics.
 
 Usage: python benchmarks/node_cpu.py [--model MODEL.onnx] [--device DEVICE] [--seconds S] [--rate HZ]
        [--json OUT]
@@ -27,7 +27,7 @@ SETTLE_S = 1.0
 
 
 def main() -> int:
-    """Parse the command line, and measure in a process whose ROS environment is its own."""
+    """Parse the command line, and measure in a process with a ROS environment of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
     add_device_option(parser, "cpu")
@@ -54,7 +54,7 @@ def measure(model: Path, device: str, seconds: float, rate_hz: float) -> dict[st
         node.ask("activate")
         camera.ask("wait")
         states["active, no frames"] = _state(node, seconds)
-        # The first frames find cold code and fresh memory.
+        # The first frames run with cold code and fresh memory.
         camera.ask("publish", rate_hz, SETTLE_S)
         states[f"active, {rate_hz:g} Hz"] = _state(node, seconds, camera, rate_hz)
         node.ask("deactivate")
@@ -96,7 +96,7 @@ def _state(node: Child, seconds: float, camera: Child | None = None, rate_hz: fl
 
 
 def _name_of(process_id: int, thread: int) -> str:
-    """The kernel's name of a thread that Python did not start: the middleware names its own."""
+    """Return the kernel's name of a thread that Python did not start; the middleware names its threads."""
     try:
         return Path("/proc", str(process_id), "task", str(thread), "comm").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
@@ -104,7 +104,7 @@ def _name_of(process_id: int, thread: int) -> str:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """Print the figures as a person reads them."""
+    """Print the figures as a table."""
     seconds = result["seconds"]
     print(f"{result['model']}, one camera of 1280x720 bgr8, one network thread; % of one core over {seconds} s")
     print(f"  network: {result['provider']}")

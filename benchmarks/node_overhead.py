@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What the node costs beside its network: camera callback to messages handed to publish, over bare `session.run`.
+"""Measure the node's overhead: from the camera callback to handing messages to publish, over bare `session.run`.
 
-The real node runs in this process on a real ROS 2 graph of its own; a second process publishes one rendered 1280x720
-bgr8 frame at a time. After each frame the same session is run bare, twice, on the same network input, in the thread
-that ran the frame, so that all see the same machine: another thread has another core, whose caches are another's.
-One thread, fp32, full-size mask, a score threshold that lets at least so many boxes pass. Median of five repeats.
+The real node runs in this process on a real ROS 2 graph of its own. A second process publishes one rendered 1280x720
+bgr8 frame at a time. After each frame the same session runs bare, twice, on the same network input and in the same
+thread, so that all runs have the same conditions; another thread could run on another core with other caches. One
+thread, fp32, full-size mask, and a score threshold that lets at least the given number of boxes pass. The result is the
+median of five repeats.
 
-Two runs of a network never take equally long, and what one differs from the other counts as overhead, or as the
-opposite. So the difference of the two bare runs is printed as well, and the node's own share: its time without that of
-its own run.
+Two runs of a network never take equally long, and their difference counts as overhead or as its opposite. So the
+benchmark also prints the difference of the two bare runs, and the node's own share: its time minus that of its own run.
 
 Usage: python benchmarks/node_overhead.py [--model MODEL.onnx] [--device DEVICE] [--boxes N] [--frames N]
        [--json OUT] [--check]
@@ -44,14 +44,14 @@ STAGES = ("wait for threads", "decode", "letterbox", "network", "back to source"
 
 
 def main() -> int:
-    """Parse the command line, and measure in a process whose ROS environment is its own."""
+    """Parse the command line, and measure in a process with a ROS environment of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
     add_device_option(parser, "cpu")
-    parser.add_argument("--boxes", type=int, default=20, help="at least so many a frame (20); 100 is every row")
-    parser.add_argument("--frames", type=int, default=60, help="frames a repeat (60)")
+    parser.add_argument("--boxes", type=int, default=20, help="least number of boxes in a frame (20); 100 is every row")
+    parser.add_argument("--frames", type=int, default=60, help="frames in a repeat (60)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--check", action="store_true", help="exit status 1 beyond the marks, for a quiet machine")
+    parser.add_argument("--check", action="store_true", help="exit status 1 beyond the limits, for a quiet machine")
     arguments = parser.parse_args()
     if arguments.frames < 1 or not arguments.model.is_file():
         parser.error(f"expected a model file and at least one frame, got {arguments.model} and {arguments.frames}")
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def run_on_own_graph() -> int:
-    """Run this script again with a domain of its own, no traffic beyond this machine, and room for large images."""
+    """Run this script again with a ROS domain of its own, without network traffic, and with room for large images."""
     from ros_kd_perception.system.ros_environment import isolated_environment
 
     with tempfile.TemporaryDirectory() as log_folder:
@@ -79,7 +79,7 @@ def run_on_own_graph() -> int:
 
 
 def publish_on_request(connection: Connection, image_bytes: bytes, height: int, width: int) -> None:
-    """Second process: publish one frame with the stamp that comes through the pipe, until None comes."""
+    """Run the second process: publish one frame with the stamp that comes through the pipe, until None comes."""
     import array
 
     import rclpy
@@ -102,13 +102,13 @@ def publish_on_request(connection: Connection, image_bytes: bytes, height: int, 
 
 
 class Stopwatch:
-    """Durations by name, in milliseconds, of methods that it wraps."""
+    """Milliseconds that wrapped methods take, by name."""
 
     def __init__(self) -> None:
         self.durations_ms: dict[str, list[float]] = defaultdict(list)
 
     def wrap(self, owner: Any, method: str, name: str) -> None:
-        """Have each call of `owner.method` timed."""
+        """Time each call of `owner.method`."""
         inner: Callable[..., Any] = getattr(owner, method)
 
         def timed(*arguments: Any, **keywords: Any) -> Any:
@@ -122,7 +122,7 @@ class Stopwatch:
 
 
 def measure(model_path: Path, device: str, frames: int, boxes: int) -> dict[str, Any]:
-    """Bring the node up, alternate its frames with bare runs, and sum up."""
+    """Start the node, alternate its frames with bare runs, and summarise."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.parameter import Parameter
@@ -169,13 +169,13 @@ def _score_of_box(number: int, image_bgr: Any, perceiver: Any) -> float:
     [perception] = perceiver.perceive([Frame("front", 1, "", image_bgr)])
     scores = np.sort(perception.detections.scores)[::-1]
     if len(scores) < number:
-        raise SystemExit(f"expected at least {number} boxes, the model gives {len(scores)}; ask for less of --boxes")
+        raise SystemExit(f"expected at least {number} boxes, the model gives {len(scores)}; give fewer --boxes")
     return float(scores[number - 1])
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """Milliseconds of each frame: camera callback to publish, of which its own run, and two bare runs after it."""
+    """Milliseconds of each frame: camera callback to publish, its own run within that, two bare runs after it."""
 
     node_ms: np.ndarray
     network_ms: np.ndarray
@@ -184,7 +184,7 @@ class Repeat:
 
 
 class _Probe:
-    """Listens inside the pipeline: when a frame is handed over, and how long each stage took."""
+    """Observes the pipeline: when a frame is handed to publish, and how long each stage took."""
 
     def __init__(self, pipeline: Any) -> None:
         from ros_kd_perception.scheduling import frame_preparer
@@ -225,13 +225,13 @@ class _Probe:
         pipeline._health["front"].record = record_and_note
 
     def forget(self) -> None:
-        """Start counting anew, after the warm-up."""
+        """Clear all figures after the warm-up."""
         for values in (self.total_ms, self.process_ms, self.timings, self.boxes, self.bare_ms):
             values.clear()
         self.stopwatch.durations_ms.clear()
 
     def stages_ms(self) -> dict[str, float]:
-        """Median of each stage."""
+        """Return the median of each stage."""
         durations = self.stopwatch.durations_ms
         stages = {
             "wait for threads": np.array(self.total_ms) - np.array(self.process_ms),
@@ -287,7 +287,7 @@ def _summary(repeats: list[Repeat], probe: _Probe, frames: int) -> dict[str, Any
 
 
 def beyond_marks(result: dict[str, Any]) -> list[str]:
-    """A sentence for each figure that is beyond its mark."""
+    """Return a sentence for each figure that is beyond its limit."""
     overhead_ms = result["overhead_ms"]
     figures = {
         "ratio": result["overhead_ratio"],
@@ -302,7 +302,7 @@ def beyond_marks(result: dict[str, Any]) -> list[str]:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """Print the figures as a person reads them."""
+    """Print the figures as a table."""
     print(f"{result['model']}: 1280x720 bgr8, {result['boxes']} boxes or more, one thread")
     print(f"  network: {result['provider']}")
     print(f"  {result['repeats']} repeats of {result['frames']} frames, each beside a bare run; medians\n")

@@ -1,7 +1,7 @@
-"""The node and a camera, each a process on a graph of its own, for the benchmarks beside this file.
+"""Run the node and a camera as separate processes on a graph of their own, for the benchmarks in this folder.
 
-The node runs as `perception_node` does, one thread that spins and a main thread that waits; what it did comes back
-through a pipe, and what it used is the kernel's account of its process.
+The node runs like `perception_node`: one thread that spins, and a main thread that waits. Its figures come back through
+a pipe; its CPU time is the kernel's figure for its process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EXECUTORS = {
 
 
 def run_on_own_graph() -> int:
-    """Run this script again with a domain of its own, no traffic beyond this machine, and room for large images."""
+    """Run this script again with a ROS domain of its own, without network traffic, and with room for large images."""
     from ros_kd_perception.system.ros_environment import isolated_environment
 
     with tempfile.TemporaryDirectory() as log_folder:
@@ -46,7 +46,7 @@ def run_on_own_graph() -> int:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a whole file or none."""
+    """Write a complete file, or no file if writing fails."""
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
@@ -54,7 +54,7 @@ def write_whole(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process has used since it began: CPU seconds, and how often each of its threads woke up."""
+    """Resources that a process has used since its start: CPU seconds, and wake-ups of each thread."""
 
     at_s: float
     cpu_s: float
@@ -62,7 +62,7 @@ class Usage:
 
     @classmethod
     def of(cls, process_id: int) -> Usage:
-        """Read /proc (proc(5)): fields 14 and 15 of stat, and the switches that a thread made of its own accord."""
+        """Read /proc (proc(5)): fields 14 and 15 of stat, and the voluntary context switches of each thread."""
         folder = Path("/proc", str(process_id))
         fields = folder.joinpath("stat").read_text().rpartition(")")[2].split()
         cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -70,14 +70,14 @@ class Usage:
         for thread in folder.joinpath("task").iterdir():
             try:
                 status = thread.joinpath("status").read_text()
-            except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            except (FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
                 continue
             wake_ups[int(thread.name)] = int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
         return cls(time.monotonic(), cpu_s, wake_ups)
 
 
 class Child:
-    """A process of ours at the other end of a pipe."""
+    """A child process at the other end of a pipe."""
 
     def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -118,7 +118,7 @@ class Child:
 
 @contextmanager
 def node_and_camera(model: Path, device: str, executor: str = "single") -> Iterator[tuple[Child, Child]]:
-    """A configured node, inactive as yet, and a camera that is silent as yet."""
+    """Start a configured, inactive node and a camera that does not publish yet."""
     node = Child(serve_node, str(model), device, executor)
     try:
         camera = Child(serve_camera)
@@ -131,7 +131,11 @@ def node_and_camera(model: Path, device: str, executor: str = "single") -> Itera
 
 
 def serve_camera(pipe: Connection) -> None:
-    """Camera process: `wait` for a subscription, `publish` so many Hz for so many seconds and answer how many."""
+    """Run the camera process.
+
+    It answers `wait` when it has a subscription. For `publish` it publishes at a rate for some seconds and returns the
+    number of images.
+    """
     import array
 
     import rclpy
@@ -163,7 +167,7 @@ def serve_camera(pipe: Connection) -> None:
 
 
 def serve_node(pipe: Connection, model: str, device: str, executor_name: str) -> None:
-    """Node process: `activate`, `deactivate`, and `figures` of what happened since the last `figures`."""
+    """Run the node process. It answers `activate`, `deactivate`, and `figures` since the last `figures`."""
     import rclpy
     from rclpy.callback_groups import ReentrantCallbackGroup
     from rclpy.parameter import Parameter
@@ -176,13 +180,13 @@ def serve_node(pipe: Connection, model: str, device: str, executor_name: str) ->
     if executor_name == "multi_reentrant":
         node._default_callback_group = ReentrantCallbackGroup()
     if executor_name.startswith("events"):
-        # It takes no node that has one ("Guard conditions not supported"); `~/reload_model` would not answer without.
+        # It refuses a node with a guard condition, which `~/reload_model` needs ("Guard conditions not supported").
         for guard in list(node.guards):
             node.destroy_guard_condition(guard)
     executor, spin = _make_executor(executor_name)
     executor.add_node(node)
     spinning = threading.Thread(target=spin, name="executor", daemon=True)
-    # Whoever makes a topic while EventsExecutor spins in another thread hangs in waking it up (rclpy 9.1.2).
+    # A thread that creates a topic while EventsExecutor spins in another thread hangs (rclpy 9.1.2).
     late = executor_name.startswith("events")
     if not late:
         spinning.start()
@@ -233,7 +237,7 @@ def _make_executor(name: str) -> tuple[Any, Callable[[], None]]:
 
 
 class _Record:
-    """Listens inside the node: times of published frames, and the CPU time of the thread that runs the network."""
+    """Observes the node: times of published frames, and the CPU time of the thread that runs the network."""
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
@@ -259,7 +263,7 @@ class _Record:
         pipeline._health["front"].record = record_and_note
 
     def figures(self) -> dict[str, Any]:
-        """Of the time since the last call."""
+        """Return the figures since the last call."""
         before, self._counts = self._counts, self._now()
         since = self._counts.since(before)
         figures = {

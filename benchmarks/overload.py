@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""More images than the machine can run: ages stay bounded by a turn of the cameras, rates fall evenly, memory is flat.
+"""Send more images than the machine can run. Ages must stay below one round of the cameras, and memory constant.
 
-The node is a process, every camera is another and publishes rendered 1280x720 bgr8 images, more and more of them during
-the first half and `--rate` a second from then on. Ages are those at publish, from the header stamp, as the node tells
-them on `~/debug/<camera>/pipeline_latency_ms`; memory and files are the kernel's figures of the node's process.
+The node is one process. Every camera is another process that publishes rendered 1280x720 bgr8 images: at a rising rate
+in the first half, and at `--rate` a second in the second half. Ages are measured at publish, from the header stamp; the
+node publishes them on `~/debug/<camera>/pipeline_latency_ms`. Memory and open files are the kernel's figures for the
+node's process.
 
 Usage: python benchmarks/overload.py [--model MODEL.onnx] [--device DEVICE] [--seconds S] [--cameras N] [--rate HZ]
        [--threads N] [--json OUT] [--plot OUT.svg]
@@ -38,14 +39,16 @@ FIRST_RATE_HZ = 1.0
 
 
 def main() -> int:
-    """Parse the command line, and measure in a process whose ROS environment is its own."""
+    """Parse the command line, and measure in a process with a ROS environment of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
     add_device_option(parser, "auto")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the measurement (60)")
-    parser.add_argument("--cameras", type=int, default=4, help="how many (4)")
-    parser.add_argument("--rate", type=float, default=30.0, help="images a second of each camera in the end (30)")
-    parser.add_argument("--threads", type=int, default=0, help="of one run of the network (0: ONNX Runtime chooses)")
+    parser.add_argument("--cameras", type=int, default=4, help="number of cameras (4)")
+    parser.add_argument(
+        "--rate", type=float, default=30.0, help="images a second of each camera in the second half (30)"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="threads of a network run (0: ONNX Runtime chooses)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="write ages, rates and memory over time as SVG")
     arguments = parser.parse_args()
@@ -65,7 +68,7 @@ def main() -> int:
 
 
 def run_on_own_graph() -> int:
-    """Run this script again with a domain of its own, no traffic beyond this machine, and room for large images."""
+    """Run this script again with a ROS domain of its own, without network traffic, and with room for large images."""
     from ros_kd_perception.system.ros_environment import isolated_environment
 
     with tempfile.TemporaryDirectory() as log_folder:
@@ -74,14 +77,14 @@ def run_on_own_graph() -> int:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a whole file or none."""
+    """Write a complete file, or no file if writing fails."""
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
 def publish_images(camera: str, seed: int, rate_hz: float, start: Any, ramp_s: float) -> None:
-    """A camera process: publish with rising rate after `start` is set, until SIGTERM."""
+    """Run a camera process: publish at a rising rate after `start` is set, until SIGTERM."""
     import array
 
     import rclpy
@@ -101,7 +104,7 @@ def publish_images(camera: str, seed: int, rate_hz: float, start: Any, ramp_s: f
     start.wait()
     began = due = time.monotonic()
     while True:
-        message.data[0] = (message.data[0] + 1) % 256  # no two pictures are alike
+        message.data[0] = (message.data[0] + 1) % 256  # every picture differs from the one before
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
         publisher.publish(message)
         share = min(1.0, (time.monotonic() - began) / ramp_s)
@@ -110,7 +113,7 @@ def publish_images(camera: str, seed: int, rate_hz: float, start: Any, ramp_s: f
 
 
 class Observer:
-    """Keeps what the node tells of itself, with seconds since the start of the measurement."""
+    """Stores what the node publishes about itself, with seconds since the start of the measurement."""
 
     def __init__(self, node: Any, cameras: Sequence[str], node_pid: int) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
@@ -158,7 +161,7 @@ class Observer:
     def _memory_mib(self) -> dict[str, float]:
         status = (self._process / "status").read_text(encoding="utf-8")
         fields = dict(line.split(":", 1) for line in status.splitlines())
-        # The other part is files and the middleware's shared memory, whose segments fill up to their size and no more.
+        # The rest is files and the middleware's shared memory, whose segments fill up to their fixed size.
         return {
             "rss_mib": int(fields["VmRSS"].split()[0]) / 1024,
             "own_mib": int(fields["RssAnon"].split()[0]) / 1024,
@@ -171,7 +174,7 @@ class Observer:
 def measure(
     command: Callable[[Sequence[str]], list[str]], seconds: float, count: int, rate_hz: float
 ) -> dict[str, Any]:
-    """Start the node for so many cameras, and these; listen for as long as asked, and sum up."""
+    """Start the node and its cameras, listen for the given time, and summarise."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
@@ -203,14 +206,14 @@ def measure(
 
 
 def node_command(model: Path, device: str, cameras: Sequence[str], threads: int) -> list[str]:
-    """The node as a user would run it, but for quicker diagnostics."""
+    """Return the command of the node as a user would run it, but with more frequent diagnostics."""
     parameters = {
         "model": str(model),
         "device": device,
         "cameras": f"[{', '.join(cameras)}]",
         "intra_op_threads": str(threads),
         "autostart": "true",
-        "max_age_ms": "0.0",  # turns alone are to bound the ages
+        "max_age_ms": "0.0",  # only the turns of the cameras limit the ages
         "diagnostics_period_s": str(DIAGNOSTICS_PERIOD_S),
     }
     arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
@@ -231,7 +234,7 @@ def wait_for_the_start(executor: Any, node: Any, observer: Observer, cameras: Se
 
 
 def summary(observer: Observer, cameras: Sequence[str], seconds: float, rate_hz: float) -> dict[str, Any]:
-    """The figures of the second half, in which the rate stays the same, and what the plot is drawn from."""
+    """Return the figures of the second half, in which the rate is constant, and the data of the plot."""
     half_s = seconds / 2
     held = [sample for sample in observer.samples if sample["at_s"] >= half_s and all(c in sample for c in cameras)]
     if len(held) < 2 or not all(any(at_s >= half_s for at_s, _ in observer.ages[c]) for c in cameras):
@@ -273,13 +276,13 @@ def summary(observer: Observer, cameras: Sequence[str], seconds: float, rate_hz:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99 and the largest."""
+    """Return p50, p95, p99 and the largest value."""
     marks = np.percentile(values, [50, 95, 99, 100])
     return {name: round(float(mark), 1) for name, mark in zip(("p50", "p95", "p99", "max"), marks, strict=True)}
 
 
 def rate_series(samples: Sequence[dict[str, Any]], camera: str) -> dict[str, list[tuple[float, float]]]:
-    """Images a second over time, received and published, each over the last 2 s."""
+    """Return images a second over time, received and published, each over the last 2 s."""
     known = [sample for sample in samples if sample["at_s"] >= 0 and camera in sample]
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for index, now in enumerate(known):
@@ -291,7 +294,7 @@ def rate_series(samples: Sequence[dict[str, Any]], camera: str) -> dict[str, lis
 
 
 def drawing(result: dict[str, Any]) -> str:
-    """Ages, rates and memory over time, one under the other, as SVG."""
+    """Return a plot of ages, rates and memory over time, one below the other, as SVG."""
     from ros_kd_perception.drawing.plots import Series, document_svg, lines, scatter
 
     data = result["series"]
@@ -318,7 +321,7 @@ def drawing(result: dict[str, Any]) -> str:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """Print the figures as a person reads them."""
+    """Print the figures as a table."""
     print(f"{result['model']}: {result['cameras']} cameras x {result['rate_hz']:g} images/s of 1280x720 bgr8")
     print(f"  network: {result['provider']}")
     print(f"  second half of {result['seconds']:g} s; {'overloaded' if result['overloaded'] else 'NOT overloaded'}\n")

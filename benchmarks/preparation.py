@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What it gains and costs to decode and letterbox in a pool, beside doing so in the thread that runs the network.
+"""Compare decoding and letterboxing in a pool with doing so in the thread that runs the network.
 
-One camera sends 1280x720 images, as bgr8, JPEG and PNG, faster than the network runs. Each way in turns, one thread;
-no ROS graph. Medians of
+One camera sends 1280x720 images as bgr8, JPEG and PNG, faster than the network runs. The two ways alternate, with one
+thread and without a ROS graph. The table has medians of
 
-  waits  how long the network's thread waits from the end of one run to the start of the next
-  age    of the image when the run starts, since its arrival
-  idle   from arrival to the start of a run where the network has nothing else to do; the pool hands JPEG and PNG over
+  waits  time that the network's thread waits from the end of one run to the start of the next
+  age    time since the arrival of the image when the run starts
+  idle   time from arrival to the start of a run if the network is idle; the pool hands JPEG and PNG over
 
 Usage: python benchmarks/preparation.py [--model MODEL.onnx] [--device DEVICE] [--images N] [--json OUT]
 """
@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
     add_device_option(parser, "cpu")
-    parser.add_argument("--images", type=int, default=15, help="of each way, format and round (15)")
+    parser.add_argument("--images", type=int, default=15, help="images of each way, format and round (15)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
     arguments = parser.parse_args()
     if arguments.images < 2 or not arguments.model.is_file():
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def messages() -> dict[str, SimpleNamespace]:
-    """One rendered image as each kind of message."""
+    """Return one rendered image as each kind of message."""
     from ros_kd_perception.sample_drive import SampleDrive
 
     image = SampleDrive(seed=1, weather="day").render("front", 5.0).image_bgr
@@ -77,7 +77,7 @@ def messages() -> dict[str, SimpleNamespace]:
 
 
 class OwnThread:
-    """Takes a message and prepares it, all in the thread of the caller."""
+    """Takes and prepares messages in the thread of the caller."""
 
     def __init__(self, perceiver: Any) -> None:
         from ros_kd_perception.scheduling.mailbox import Mailbox
@@ -98,12 +98,12 @@ class OwnThread:
         return queued, self._perceiver.prepare(frame, self._buffer)
 
     def close(self) -> None:
-        """Nothing waits any more."""
+        """Do nothing: no thread waits."""
         self.mailbox.close()
 
 
 class Pool:
-    """The same by the node's FramePreparer."""
+    """Prepares messages with the node's FramePreparer."""
 
     def __init__(self, perceiver: Any) -> None:
         from ros_kd_perception.scheduling.frame_preparer import FramePreparer
@@ -120,13 +120,13 @@ class Pool:
         return ready.queued, ready.prepared
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._preparer.close()
         self._preparer.join(10)
 
 
 def measure(model: Any, images: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Each way and format in turns, so that all see the same machine."""
+    """Measure each way and format in turns, so that all have the same conditions."""
     from ros_kd_perception.perceiver import Perceiver
 
     perceiver = Perceiver(model)
@@ -158,7 +158,7 @@ def measure_busy(source: Any, message: Any, perceiver: Any, images: int, figures
 
     camera = threading.Thread(target=send)
     camera.start()
-    for index in range(images + 2):  # the first two tell the pool how long a run takes
+    for index in range(images + 2):  # the pool learns the length of a run from the first two
         began = time.perf_counter()
         queued, prepared = source.take()
         taken, age_ms = time.perf_counter(), (time.monotonic_ns() - queued.arrival_ns) / 1e6
@@ -173,7 +173,7 @@ def measure_busy(source: Any, message: Any, perceiver: Any, images: int, figures
 
 
 def measure_idle(source: Any, message: Any, images: int, figures: dict[str, list[float]]) -> None:
-    """One image at a time, from its arrival to its being ready."""
+    """Prepare one image at a time; measure from its arrival until it is ready."""
     if source.mailbox.waits() or source.mailbox.counts()["front"].in_progress:
         source.take()
         source.mailbox.published("front")

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""A long run of the node with cameras that come and go: memory and open files stay flat, every image is accounted for.
+"""Run the node for a long time with cameras that come and go. Memory must stay constant and every image accounted for.
 
-The node is a process, each camera is another and publishes rendered 1280x720 bgr8 images at a steady rate. Again and
-again one camera is ended and started anew, and a subscriber to its overlay comes or goes. Memory and files are the
-kernel's figures of the node's process; `its own` is what it allocated, without the middleware's shared memory, which
-fills up to its size of 32 MiB a process. Exit status 1 where its own or files grow or images are unaccounted for.
+The node is one process. Each camera is another process that publishes rendered 1280x720 bgr8 images at a constant rate.
+Repeatedly one camera is stopped and started again, and a subscriber to its overlay comes or goes. Memory and open files
+are the kernel's figures for the node's process. `its own` is the memory that the process allocated, without the
+middleware's shared memory, which fills up to its size of 32 MiB a process. The exit status is 1 if its own memory or
+the number of open files grows, or if images are unaccounted for.
 
 Usage: python benchmarks/soak.py [--model MODEL.onnx] [--device DEVICE] [--seconds S] [--cameras N] [--rate HZ]
        [--restart-every S] [--json OUT] [--plot OUT.svg]
@@ -38,20 +39,20 @@ from overload import (
     write,
 )
 
-WARM_UP_SHARE = 0.2  # of the run: allocators and the middleware fill their pools
+WARM_UP_SHARE = 0.2  # share of the run in which allocators and the middleware fill their pools
 MAX_GROWTH_MIB = 16.0
 MAX_GROWTH_FILES = 2
-MAX_POINTS = 400  # of a line in the plot, each the highest of its part of the run
-IN_HAND = 3  # images of a camera that wait, are made ready or are being perceived
+MAX_POINTS = 400  # points of a line in the plot; each is the highest value of its part of the run
+IN_HAND = 3  # images of a camera that may wait, be prepared or be perceived at one time
 
 
 def main() -> int:
-    """Parse the command line, and run in a process whose ROS environment is its own."""
+    """Parse the command line, and run in a process with a ROS environment of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
     add_device_option(parser, "auto")
     parser.add_argument("--seconds", type=float, default=600.0, help="length of the run (600)")
-    parser.add_argument("--cameras", type=int, default=4, help="how many (4)")
+    parser.add_argument("--cameras", type=int, default=4, help="number of cameras (4)")
     parser.add_argument("--rate", type=float, default=5.0, help="images a second of each camera (5)")
     parser.add_argument("--restart-every", type=float, default=20.0, metavar="S", help="seconds between restarts (20)")
     parser.add_argument(
@@ -59,7 +60,7 @@ def main() -> int:
         type=float,
         default=MAX_GROWTH_MIB,
         metavar="M",
-        help=f"of memory ({MAX_GROWTH_MIB:g}); in a short run the first images of every camera still fill pools",
+        help=f"limit for memory ({MAX_GROWTH_MIB:g}); in a short run every camera's first images still fill pools",
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="write memory and open files over time as SVG")
@@ -88,7 +89,7 @@ def main() -> int:
 
 
 class Cameras:
-    """One process for each camera, and now and then a subscriber to its overlay."""
+    """One process for each camera, and at times a subscriber to its overlay."""
 
     def __init__(self, names: Sequence[str], rate_hz: float, node: Any) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -103,7 +104,7 @@ class Cameras:
         self.restarts = 0
 
     def restart_one(self) -> None:
-        """End the camera that has run for longest and start it anew; its overlay is looked at, or no longer."""
+        """Stop the camera that has run longest and start it again; add or remove a subscriber to its overlay."""
         from sensor_msgs.msg import Image
 
         name = self._turns.pop(0)
@@ -118,7 +119,7 @@ class Cameras:
             self._overlays[name] = self._node.create_subscription(Image, topic, lambda _: None, 1)
 
     def close(self) -> None:
-        """End them all."""
+        """Stop all cameras."""
         for name in self._processes:
             self._end(name)
 
@@ -141,7 +142,7 @@ def soak(
     restart_every_s: float,
     max_growth_mib: float,
 ) -> dict[str, Any]:
-    """Run node and cameras for as long as asked, and sum up."""
+    """Run node and cameras for the given time, and summarise."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
@@ -183,7 +184,7 @@ def soak(
 def summary(
     samples: Sequence[dict[str, Any]], names: Sequence[str], seconds: float, restarts: int, max_growth_mib: float
 ) -> dict[str, Any]:
-    """The figures after warming up: medians of the first and the last quarter, and what is wrong with them."""
+    """Return the figures after warming up, medians of the first and the last quarter, and all failures."""
     warm = [s for s in samples if s["at_s"] >= WARM_UP_SHARE * seconds and all(name in s for name in names)]
     if len(warm) < 4:
         raise SystemExit("expected diagnostics of every camera throughout; run for longer")
@@ -195,13 +196,13 @@ def summary(
         highest = max(s[key] for s in warm)
         slope = float(np.polyfit([s["at_s"] / 3600 for s in warm], [s[key] for s in warm], 1)[0])
         figures[key] = {"first_quarter": at_start, "last_quarter": at_end, "highest": highest, "an_hour": slope}
-        # Without what is in hand at the moment of a sample, which a busy machine has more of.
+        # The lowest values exclude work in progress at the moment of a sample, of which a busy machine has more.
         figures[key]["least"] = [min(s[key] for s in part) for part in (first, last)]
         if at_end - at_start > limit:
             figures["failures"].append(f"{key} grew from {at_start:.1f} to {at_end:.1f}, by more than {limit:g}")
     figures["counts"] = {name: warm[-1][name] for name in names}
     for name, counts in figures["counts"].items():
-        missing = 2 * counts["received"] - sum(counts.values())  # received itself is among the counts
+        missing = 2 * counts["received"] - sum(counts.values())  # counts includes received itself
         if not 0 <= missing <= IN_HAND:
             figures["failures"].append(f"{name}: {missing} images unaccounted for")
         if not counts["published"]:
@@ -210,7 +211,7 @@ def summary(
 
 
 def drawing(result: dict[str, Any]) -> str:
-    """Memory and open files of the node over the whole run, the start of it included, as SVG."""
+    """Return a plot of memory and open files over the whole run, including its start, as SVG."""
     from ros_kd_perception.drawing.plots import Series, document_svg, lines
 
     samples = result["series"]
@@ -231,7 +232,7 @@ def drawing(result: dict[str, Any]) -> str:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """Print what was found."""
+    """Print the results."""
     print(
         f"{result['seconds']:.0f} s, {result['cameras']} cameras at {result['rate_hz']:g} Hz, "
         f"{result['restarts']} camera restarts, {result['model']}\n"

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train what is missing, score all, write the report; exit status 0."""
+    """Train the missing runs, score all, write the report; return exit status 0."""
     comparison = load_settings(arguments.comparison, ComparisonRecipe, arguments.override)
     check_writable(comparison.output / comparison.name)
     runs = plan(comparison)

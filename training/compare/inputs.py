@@ -65,7 +65,7 @@ def _recipe_of_each(runs: Sequence[PlannedRun]) -> dict[str, Recipe]:
 
 
 def _sources(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> Iterator[tuple[str, Source]]:
-    """Who was, or will be, trained on which frames."""
+    """Yield who was, or will be, trained on which frames."""
     ahead = [comparison.teacher]
     for entry, recipe in _recipe_of_each(runs).items():
         yield from ((f"entry {entry}", source) for source in recipe.data.train if source.share > 0)

@@ -85,7 +85,7 @@ class ComparisonRecipe(Settings):
     def _check_scores(self) -> ComparisonRecipe:
         scored = [score.name for score in self.scores]
         if not scored or len(set(scored)) < len(scored):
-            raise RecipeError(f"scores must name frames to score on, at least one, by different names, got {scored}")
+            raise RecipeError(f"scores must have at least one entry, with different names, got {scored}")
         without = [score.name for score in self.scores if not score.frames.labeled]
         if without:
             raise RecipeError(f"scores must be of frames with labels, {', '.join(without)} has none; name others")

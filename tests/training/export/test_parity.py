@@ -25,8 +25,9 @@ Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class DeployedInTorch:
-    """The fused network with the interface of an exported file, so that errors in its arithmetic show without a
-    runtime.
+    """The fused network with the interface of an exported file.
+
+    Errors in its arithmetic show without a runtime.
     """
 
     def __init__(
