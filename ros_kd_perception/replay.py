@@ -1,8 +1,8 @@
 """Perceive every frame of a bag, without ROS: `replay_bag IN -o OUT`.
 
-The same perceiver and the same messages as in the node, so that a bag shows what the vehicle would have seen. Results
-are written on the node's topics with the stamps of their frames. No frame is dropped for want of time, so the same bag
-and model give the same bytes every time.
+The replay uses the perceiver and the messages of the node, so a bag shows the results of the vehicle. Results are
+written on the node's topics with the stamps of their frames. No frame is dropped for lack of time, so the same bag and
+model give the same bytes every time.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ EXIT_UNUSABLE, EXIT_INTERRUPTED = 2, 130
 
 
 class BagReplay:
-    """Perceives the frames of a bag one after the other and writes what the node would have published.
+    """Perceives the frames of a bag one after the other and writes the messages that the node would have published.
 
     Args:
-        perceiver: with its model.
-        writer: gets the results.
-        cameras: camera names of the bag.
-        video: gets the overlays, or None.
-        finder: of free space, or None for none.
+        perceiver: Runs the model.
+        writer: Takes the results.
+        cameras: Names of the bag's cameras.
+        video: Takes the overlays; None for no video.
+        finder: Finds the free space; None for no free space.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class BagReplay:
         """Perceive one frame and write its results, or count why it cannot be perceived.
 
         Args:
-            camera: whose frame.
-            log_time_ns: when it was recorded; the results get the same.
-            frame: the frame, or why its message is none.
+            camera: Name of the camera.
+            log_time_ns: When the frame was recorded; the results get the same time.
+            frame: The frame, or why its message is not a frame.
         """
         self._write_labels_once(log_time_ns)
         try:
@@ -89,7 +89,7 @@ class BagReplay:
             self._drop(camera, error.reason, str(error))
             return None
         except Exception as error:
-            # As in the node: whatever the network raised, this frame is lost, the next may do.
+            # Like the node, drop this frame after any error of the network; the next frame may work.
             self._drop(camera, "failed", f"{type(error).__name__}: {str(error)[:200]}")
             return None
         outputs = PerceivedFrame(perception, self._builder, self._finder)
@@ -100,7 +100,7 @@ class BagReplay:
         return perception
 
     def calibrate(self, camera: str, camera_info: Any) -> None:
-        """Take over a CameraInfo; scans of the camera are written from then on, or no more if it is unusable."""
+        """Use a CameraInfo. Scans of the camera are written from then on; an unusable CameraInfo ends them."""
         if self._finder is None or camera not in self._finder.parameters.scans:
             return
         try:
@@ -139,10 +139,11 @@ class BagReplay:
 
 
 def replay_bag(options: argparse.Namespace) -> ReplaySummary:
-    """Do what the command line says; the options are those of `parse_arguments`.
+    """Run a replay with the options of `parse_arguments`.
 
     Raises:
-        BagError, CandidateRefused, ModelError, VideoError, ValueError: with one sentence; nothing is written then.
+        BagError, CandidateRefused, ModelError, VideoError, ValueError: The text is one sentence. Nothing is written
+            then.
     """
     _check_outputs(options)
     with ExitStack() as stack:
@@ -192,27 +193,27 @@ def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], mode
     for camera, scan in parameters.scans.items():
         if scan.pose is None:
             raise ValueError(
-                f"expected {path} to say how {camera} is mounted, got scan.mounting: tf, which a replay does not know; "
+                f"expected {path} to have the mounting of {camera}, got scan.mounting: tf, which a replay has not; "
                 f"set scan.mounting: parameters and {camera}.mounting.height_m and so on"
             )
     return FreeSpaceFinder(parameters, model.contract)
 
 
 def frames_per_second(bag: BagReader) -> float:
-    """Rate of the bag's fastest camera at its start, while it has images."""
+    """Return the rate of the bag's fastest camera at its start, while it has images."""
     return max(images_per_second(bag.raw_messages([topic])) for topic in bag.cameras.values())
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
     bag, output = options.bag.resolve(), options.output.resolve()
     if bag == output or bag in output.parents:
-        raise ValueError(f"expected an output apart from the input {options.bag}, got {options.output}")
+        raise ValueError(f"expected an output that differs from the input {options.bag}, got {options.output}")
     check_free(options.output, replace=options.force and options.output.suffix == ".mcap")
     check_folder(options.output.parent if options.output.suffix else options.output)
     if options.overlay:
         check_free(options.overlay, replace=options.force)
     if options.overlay and not options.overlay.resolve().parent.is_dir():
-        raise ValueError(f"expected the folder of {options.overlay} to exist, it does not; make it first")
+        raise ValueError(f"expected the folder of {options.overlay} to exist, it does not; create it first")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -231,37 +232,40 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--camera", action="append", default=[], metavar="NAME=TOPIC", help="perceive only these cameras; repeatable"
     )
-    parser.add_argument("--overlay", type=Path, metavar="MP4", help="video of the frames with what was seen in them")
+    parser.add_argument("--overlay", type=Path, metavar="MP4", help="write a video of the frames with their results")
     parser.add_argument(
-        "--params-file", type=Path, metavar="YAML", help="the node's; its free-space and scan topics are written, too"
+        "--params-file",
+        type=Path,
+        metavar="YAML",
+        help="the node's; also writes free space and scans",
     )
     parser.add_argument(
         "--node",
         metavar="NAME",
-        help="node whose settings are taken from a --params-file of several, as /car1/perception",
+        help="node of a --params-file with several nodes whose settings apply, for example /car1/perception",
     )
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs")
-    parser.add_argument("--require-gpu", action="store_true", help="refuse to run on the CPU, even a part of it")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto is that of the model file")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="execution provider of the network")
+    parser.add_argument("--require-gpu", action="store_true", help="refuse to run any part of the network on the CPU")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: that of the model file")
     parser.add_argument(
-        "--score-threshold", type=float, metavar="S", help="leave boxes under it out, 0..1; default: the model's"
+        "--score-threshold", type=float, metavar="S", help="drop boxes with a lower score, 0..1; default: the model's"
     )
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the network on a CPU; 0 is all cores")
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="stop after so many frames; 0 is all")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="network threads on a CPU; 0: all cores")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="stop after this many frames; 0: all frames")
     parser.add_argument("--force", action="store_true", help="replace existing output files")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         parser.error(f"expected a --score-threshold from 0 to 1, got {options.score_threshold}")
     if options.node is not None and options.params_file is None:
-        parser.error("expected a --params-file with --node, whose settings the node has")
+        parser.error("expected a --params-file together with --node; give the file that has the node's settings")
     if options.threads < 0 or options.limit < 0:
         parser.error("expected --threads and --limit of 0 or more")
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Replay a bag; exit status 2 and one sentence for what cannot be used, 130 when interrupted."""
+    """Replay a bag. Return 0; 2 with one sentence if an input cannot be used; 130 when interrupted."""
     options = parse_arguments(arguments)
     try:
         with one_interrupt():

@@ -1,4 +1,4 @@
-"""Markers, turns and caches of all tests; puts `support/` on the path, so that tests of every folder can import it."""
+"""Markers, turns and caches of all tests. Puts `support/` on the path, so that tests in every folder can import it."""
 
 import sys
 from collections import Counter
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from markers import count_markers, left_out, mark_by_folder
 from turns import turn
 
-# Wall-clock limits fail on a machine that is busy with something else; what must be quick has a benchmark.
+# Wall-clock limits fail on a busy machine. Benchmarks measure what must be quick.
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
 
@@ -31,10 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the markers
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_by_folder(items)
-    items.sort(key=lambda item: item.get_closest_marker("alone") is None)  # while no worker waits for long
+    items.sort(key=lambda item: item.get_closest_marker("alone") is None)  # first, while no worker waits for long
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
@@ -58,7 +58,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Every worker collects all tests and leaves out the same; one that crashed brings no output."""
+    """Take the counts of a worker. All workers collect the same tests; a worker that crashed has no output."""
     node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
@@ -68,13 +68,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _is_worker(config: pytest.Config) -> bool:
-    """Whether this process is a worker of pytest-xdist."""
+    """Return whether this process is a worker of pytest-xdist."""
     return hasattr(config, "workerinput")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Models that pass here are not remembered among the user's."""
+    """Keep models that pass in the tests out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -1,4 +1,4 @@
-"""Topics that are not read decide nothing: whatever their types and definitions are, the cameras are read."""
+"""Topics that are not read have no effect: with any types and definitions, the cameras are read."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write_mcap(
 
 @functools.cache
 def recorded_db3() -> tuple[bytes, str]:
-    """A database with two images, and its metadata.yaml."""
+    """Return a database with two images, and its metadata.yaml."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "drive"
         with Writer(folder, version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
@@ -107,7 +107,7 @@ def write_db3(
 
 
 def beside_metadata(file: Path) -> Path:
-    """The folder of a file, with the metadata.yaml that rosbag2 would write."""
+    """Return the folder of a file, with the metadata.yaml that rosbag2 would write."""
     folder = file.parent / "folder"
     write_db3(folder, ("", ""))
     (folder / "drive.db3").unlink()

@@ -1,4 +1,4 @@
-"""Who may import what: the vehicle without training, ROS in one folder, every other runtime in one file."""
+"""Import rules: no training on a vehicle, ROS in one folder, and every other library in one place."""
 
 import ast
 import re
@@ -26,19 +26,19 @@ ROS_LIBRARIES = {
     "launch", "launch_ros", "lifecycle_msgs", "rcl_interfaces", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs",
     "tf2_ros", "vision_msgs",
 }  # fmt: skip
-# Used where they are installed, imported when it comes to that: the fallback for rare encodings, the share directory.
+# Optional packages, imported only when they are needed, for example for rare encodings or the share directory.
 LOOKED_FOR = {"cv_bridge", "ament_index_python", "bond", "tf2_ros"}
-# Turns telemetry off before it imports ONNX Runtime; the two that use it open a session, and run it. `onnx_model`
-# verifies it and is what everybody else uses.
+# RUNTIME_MODULE turns telemetry off before it imports ONNX Runtime. Its two users open and run sessions. All other
+# modules use `onnx_model`.
 RUNTIME_MODULE = "model.onnx_runtime"
 RUNTIME_USERS = {"model.execution_provider", "model.session"}
-# Serialisation and writing of bags; `bags.reader` is what everybody else imports.
+# Serialisation and writing of bags. All other modules use `bags.reader`.
 BAG_MODULES = {"bags.message_types", "bags.writer"}
-# What simplejpeg complains of is judged in the modules above it.
+# The modules that import it judge the errors of simplejpeg.
 JPEG_MODULE = "images.jpeg_decoder"
-# Matplotlib loads Pillow and is not on a vehicle; only the report of the demo is drawn with it.
+# Matplotlib is not on a vehicle; only the report of the demo uses it.
 PLOTS_MODULE = "drawing.plots"
-# Rooms from the ground floor up. A room may import rooms of the floors below it, and nothing else of the house.
+# Rooms (wings and top-level modules) from the ground floor up. A room imports only rooms of the floors below it.
 FLOORS = {
     PACKAGE: (
         {"structures", "playback_timeline", "system", "interfaces"},
@@ -93,7 +93,7 @@ def sources(folder: str) -> list[Path]:
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, ast.stmt]]:
-    """Every module that a file imports anywhere, with the statement that does."""
+    """Yield every module that a file imports anywhere, with the import statement."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -114,7 +114,7 @@ GRAPH = {module_name(path): {name for name, _ in imports_of(path)} for path in s
 
 
 def reached_from(module: str) -> set[str]:
-    """The modules of the package that importing one of them can lead to, itself included."""
+    """Return the modules of the package that importing one of them can lead to, including itself."""
     reached: set[str] = set()
     waiting = [module]
     while waiting:
@@ -242,7 +242,7 @@ def test_files_are_loaded_without_running_what_they_hold(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", [PACKAGE, "training", "benchmarks"])
 def test_what_is_written_as_json_is_json(folder: str) -> None:
-    # Python writes NaN and Infinity, which JSON does not have: other readers refuse the whole file.
+    # Python writes NaN and Infinity, which are not JSON, so other readers refuse the whole file.
     for path in sources(folder):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.dumps", "json.dump"):

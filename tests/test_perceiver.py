@@ -86,7 +86,7 @@ def test_of_a_frame_on_which_the_network_diverged_nothing_is_said(tmp_path, name
 
 def test_a_class_map_that_hides_divergence_is_not_believed(tmp_path):
     path = write_tiny_student(tmp_path / "nan.onnx", change_graph=diverge_on_black)
-    perceiver = Perceiver(OnnxModel.open(path, device="cpu"))  # its golden frames are sound
+    perceiver = Perceiver(OnnxModel.open(path, device="cpu"))  # its golden frames pass
     assert len(perceiver.perceive([frame(64, 96)])) == 1
     with pytest.raises(DivergedOutput, match="expected finite uncertainty"):
         perceiver.perceive([Frame("front", 1, "", np.zeros((64, 96, 3), np.uint8))])

@@ -1,4 +1,4 @@
-"""When images are due, and which gaps are jumped."""
+"""Test when images are played, and which gaps are skipped."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_positions_rise_by_no_more_than_the_longest_gap(log_times_ns: list[int])
     steps_ns = [after - before for before, after in itertools.pairwise(positions_ns)]
     assert positions_ns[0] == 0
     assert all(0 <= step <= LONGEST_GAP_S * S for step in steps_ns)
-    # The clock at an image's position is that image's time, but for images that came late.
+    # The clock at an image's position is that image's time, except for late images.
     latest_ns = log_times_ns[0]
     for log_time_ns, position_ns in zip(log_times_ns, positions_ns, strict=True):
         if 0 <= latest_ns - log_time_ns <= JUMP_S * S:

@@ -1,4 +1,4 @@
-"""Replay: every frame of a bag through the real runtime and back into a bag, all of it or nothing."""
+"""Replay: every frame of a bag through the real runtime and back into a complete bag, or no bag."""
 
 import gzip
 import os
@@ -39,7 +39,7 @@ def header(stamp_ns: int, frame_id: str) -> Any:
 
 
 def picture(index: int) -> np.ndarray:
-    """Flat 4x4 blocks, twice the size of the network input, so that halving is exact."""
+    """Return a picture of flat 4x4 blocks, twice the size of the network input, so that halving is exact."""
     blocks = np.random.default_rng(index).integers(0, 256, (HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8)
     return blocks.repeat(8, axis=0).repeat(8, axis=1)
 
@@ -59,7 +59,7 @@ def png_message(index: int, stamp_ns: int) -> Any:
 
 
 def write_drive(path: Path, frames: int = 6) -> Path:
-    """Two cameras, one raw and one PNG; frame times and stamps differ by a millisecond."""
+    """Write a bag of two cameras, one raw and one PNG; recording times and stamps differ by a millisecond."""
     with BagWriter(path) as bag:
         for index in range(frames):
             log_time_ns = START_NS + index * PERIOD_NS
@@ -83,7 +83,7 @@ def replay(bag: Path, output: Path, model: Path, *more: object) -> int:
 
 
 def results_of(path: Path) -> dict[str, list[tuple[int, Any]]]:
-    """Topic -> log time and message of each, read without this package's own choice of cameras."""
+    """Return log time and message of each topic, read without this package's choice of cameras."""
     with BagReader(path, {"any": "/perception/front/segmentation"}) as bag:
         found: dict[str, list[tuple[int, Any]]] = {topic.name: [] for topic in bag.topics}
         for message in bag.raw_messages(found):
@@ -195,7 +195,7 @@ def test_a_frame_that_the_network_fails_on_is_lost_and_the_next_is_not(
     run, calls = OnnxModel.run, iter(range(1000))
 
     def fail_sometimes(self: OnnxModel, images: np.ndarray) -> Any:
-        # Twice to verify the golden frames, three times to warm up, then once a frame.
+        # Two runs verify the golden frames, three warm up, then there is one run for each frame.
         if next(calls) == 8:
             raise RuntimeError("out of memory\nand more")
         return run(self, images)
@@ -212,7 +212,7 @@ def test_a_frame_that_the_network_fails_on_is_lost_and_the_next_is_not(
 
 
 def refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> str:
-    """Run it, expect status 2 and nothing new in the folder; returns the one line on standard error."""
+    """Run the command, expect status 2 and no new file in the folder; return the one line on standard error."""
     before = sorted(folder.rglob("*"))
     assert main([*map(str, arguments), "--quiet"]) == 2
     assert sorted(folder.rglob("*")) == before
@@ -323,7 +323,7 @@ def test_an_interrupt_leaves_nothing_half_written(model: Path, tmp_path: Path, h
         sys.executable, "-c", "import sys; from ros_kd_perception.replay import main; sys.exit(main())",
         bag, "-o", tmp_path / "new" / "out.mcap", "--model", model, "--overlay", tmp_path / "out.mp4", "--threads", "1",
     ]  # fmt: skip
-    # The progress bar shows that frames are being perceived.
+    # The progress bar appears when frames are being perceived.
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -352,7 +352,7 @@ def test_an_interrupt_leaves_nothing_half_written(model: Path, tmp_path: Path, h
 
 @pytest.fixture
 def runtime_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime as the [cpu] extra installs it, whichever is installed."""
+    """ONNX Runtime as the [cpu] extra installs it, whichever build is installed."""
     monkeypatch.setattr(execution_provider.onnxruntime, "get_available_providers", lambda: [execution_provider.CPU])
 
 
@@ -396,7 +396,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
 def test_the_overlay_video_runs_at_the_speed_of_the_drive(drive: Path, model: Path, tmp_path: Path) -> None:
     assert replay(drive, tmp_path / "out.mcap", model, "--overlay", tmp_path / "out.mp4") == 0
     assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FPS) == 10
-    assert len(frames_of(tmp_path / "out.mp4")) == 7  # the bag's six ticks and what came after the last of them
+    assert len(frames_of(tmp_path / "out.mp4")) == 7  # the bag's six ticks, and the time after the last one
     assert (tmp_path / "out.mp4").stat().st_mode & 0o044 == 0o044
 
 
@@ -414,7 +414,7 @@ def test_a_gap_in_a_recording_stands_still_for_a_second(tmp_path: Path) -> None:
 def test_a_video_shows_its_pictures_in_order(
     tmp_path: Path, codec: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if codec is None:  # as on a machine without PyAV
+    if codec is None:  # like a machine without PyAV
         monkeypatch.setitem(sys.modules, "av", None)
     values = (20, 120, 220)
     for name in ("a.mp4", "b.mp4"):

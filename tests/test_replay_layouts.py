@@ -1,4 +1,4 @@
-"""`replay_bag` perceives every frame of recordings that other writers than ours made, or says what it misses."""
+"""`replay_bag` perceives every frame of recordings from other writers, or says what is missing."""
 
 from __future__ import annotations
 

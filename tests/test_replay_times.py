@@ -1,4 +1,4 @@
-"""The overlay video of a replay: its time is that of the cameras, and it is the same bytes every time."""
+"""Test the overlay video of a replay: it has the time of the cameras, and the same bytes in every run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def replay_with_video(bag: Path, model: Path, folder: Path) -> Path:
 
 
 def rate_and_length(video: Path) -> tuple[float, float]:
-    """Frames a second, and seconds."""
+    """Return frames a second, and seconds."""
     capture = cv2.VideoCapture(str(video))
     rate = capture.get(cv2.CAP_PROP_FPS)
     return rate, capture.get(cv2.CAP_PROP_FRAME_COUNT) / rate
@@ -76,5 +76,5 @@ def test_the_second_file_of_a_recording_may_have_earlier_times(
     write_timed_bag(split / "split_0.mcap", FRONT_ON)
     write_timed_bag(split / "split_1.mcap", [(camera, second - 3600) for camera, second in FRONT_ON])
     _, length_s = rate_and_length(replay_with_video(split, tiny_student, tmp_path / "results"))
-    assert length_s == pytest.approx(6.8, abs=0.2)  # without the frames that tell that the stamps have begun anew
+    assert length_s == pytest.approx(6.8, abs=0.2)  # without the frames that show that the stamps started over
     assert "the clock of the recording goes back by 60.0 min after 2.9 s" in capsys.readouterr().err

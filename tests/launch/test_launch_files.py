@@ -1,4 +1,4 @@
-"""The launch files and what they hand to the node, wherever it is; `test_launch_system` runs them."""
+"""Test the launch files and what they pass to the node. `test_launch_system` runs them."""
 
 import ast
 import re
@@ -154,7 +154,7 @@ def test_launch_files_start_executables_that_are_installed(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
 def test_launch_files_need_nothing_but_ros_and_yaml(path: Path) -> None:
-    """`ros2 launch` runs them with the system's interpreter, which does not have what is in a virtual environment."""
+    """`ros2 launch` runs them with the system's interpreter, which has no access to a virtual environment."""
     modules = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
     imports = "\n".join(f"import {module}" for module in sorted(modules) if module.startswith("ros_kd_perception"))
     blocked = "import sys\nfor name in ('rosbags', 'numpy', 'cv2', 'onnxruntime', 'rclpy'): sys.modules[name] = None\n"

@@ -1,4 +1,4 @@
-"""colcon builds the package as a vehicle does, plainly and with links to the sources, and what it installs runs."""
+"""Build the package with colcon as a vehicle does, with and without links to the sources, and run what it installs."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from ros_kd_perception.system.ros_environment import free_domain_id
 PACKAGE = "ros_kd_perception"
 SHARE = ("package.xml", "launch/perception.launch.py", "launch/replay.launch.py", "config/perception.yaml",
          "config/fastdds_large_images.xml")  # fmt: skip
-# What a test run leaves in the environment that would hide a build that does not work by itself.
+# Variables of a test run that would hide a build that does not work alone.
 INHERITED = ("PYTHONPATH", "AMENT_PREFIX_PATH", "COLCON_PREFIX_PATH", "CMAKE_PREFIX_PATH")
 
 
@@ -24,7 +24,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """A colcon workspace with the package built."""
     workspace = tmp_path_factory.mktemp("workspace")
     copy_checkout(workspace / "src" / PACKAGE)
-    # As on a vehicle, where /opt/ros/... is sourced; here the prefix of the ROS wheels stands in for it.
+    # A vehicle sources /opt/ros/...; here the prefix of the ROS wheels takes its place.
     environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
     environment["AMENT_PREFIX_PATH"] = sys.prefix
     environment["PATH"] = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{environment['PATH']}"
@@ -50,12 +50,12 @@ def sourced(workspace: Path) -> dict[str, str]:
 
 
 def run(environment: dict[str, str], *command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command away from the checkout, whose folder would be importable."""
+    """Run a command outside the checkout, because its folder would be importable."""
     return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 def executable(workspace: Path, name: str) -> Path:
-    """Where `ros2 run` and `ros2 launch` look for it."""
+    """Return the path at which `ros2 run` and `ros2 launch` look for an executable."""
     return workspace / "install" / PACKAGE / "lib" / PACKAGE / name
 
 

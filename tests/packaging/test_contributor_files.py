@@ -1,4 +1,4 @@
-"""The files that contributors meet first: hooks before a commit, CI, and the forms of the forge."""
+"""Test the files for contributors: hooks before a commit, CI, and the forms of the forge."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_hooks_run_the_versions_that_lint_runs() -> None:
 
     assert set(hooks) == {"ruff-check", "ruff-format", "mypy"}
     assert hooks["mypy"]["entry"].startswith(".venv/bin/python")
-    (pinned,) = set(re.findall(r'"(ruff==[\w.]+)"', setup))  # the same for lint and for the site
+    (pinned,) = set(re.findall(r'"(ruff==[\w.]+)"', setup))  # one version for lint and for the site
     for name in ("ruff-check", "ruff-format"):
         assert hooks[name]["additional_dependencies"] == [pinned]
 

@@ -1,8 +1,9 @@
-"""Every ```bash and ```python block of the documentation runs in a fresh clone, page by page, as a reader pastes it.
+"""Run every ```bash and ```python block of the documentation in a fresh clone, page by page, as a reader pastes it.
 
-Each page has a clone of its own, but for one that goes on where another ends. Its blocks run there in order, each in a
-shell that ends at the first command that fails. Clones run side by side. No two blocks write the same file, so that one
-reader may paste all pages into one clone. What is not run is listed with its reason; `doc_blocks` has the markers.
+Each page has a clone of its own, except a page that continues another one. Its blocks run there in order, each in a
+shell that ends at the first command that fails. Clones run side by side. No two blocks write the same file, so a reader
+may paste all pages into one clone. Blocks that are not run are listed with their reasons; `doc_blocks` describes the
+markers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from telemetry_watch import TelemetryWatch
 
 from ros_kd_perception.sample_drive.training_samples import write_samples
 
-BLOCK_TIMEOUT_S = 600.0  # of a busy machine's time
+BLOCK_TIMEOUT_S = 600.0  # on a busy machine
 CLONES_AT_A_TIME = 2
 CAMVID_VOID, VOID = 11, 255
 CAMVID_PAGE = "docs/training.md"
@@ -41,8 +42,8 @@ FIRST_PAGES = [page for page in PAGES_THAT_RUN if page not in GOES_ON_FROM]
 
 
 def clone(destination: Path) -> Path:
-    """A fresh clone of the checkout, with the changes to tracked files that are not committed yet."""
-    if not (ROOT / ".git").exists():  # sources without their history
+    """Make a fresh clone of the checkout, including uncommitted changes to tracked files."""
+    if not (ROOT / ".git").exists():  # sources without a git history
         return copy_checkout(destination)
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(destination)], check=True)
     command = ["git", "diff", "HEAD", "--name-only", "--no-renames", "-z"]
@@ -56,7 +57,7 @@ def clone(destination: Path) -> Path:
 
 
 def write_camvid_stand_in(folder: Path) -> None:
-    """Rendered frames with CamVid's layout, ids and drives, where `docs/training.md` has a reader put CamVid."""
+    """Write rendered frames with CamVid's layout, ids and drives, where `docs/training.md` expects CamVid."""
     for split, seed, drives in (("train", 5, ("0001TP", "0016E5")), ("val", 6, ("0016E5",))):
         rendered = folder.parent / split
         write_samples(rendered, 4, (240, 180), seed, 1)
@@ -70,7 +71,7 @@ def write_camvid_stand_in(folder: Path) -> None:
 
 
 def make_environment(folder: Path) -> Path:
-    """A virtual environment to install into that finds the packages of the tests' own; returns its executables."""
+    """Make a virtual environment that also finds the packages of the tests; return the folder of its executables."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "packages_of_the_tests.pth").write_text(sysconfig.get_paths()["purelib"], encoding="utf-8")
@@ -81,19 +82,19 @@ def make_environment(folder: Path) -> Path:
 
 
 def environment_of(blocks: list[Block], checkout: Path, watch: TelemetryWatch) -> dict[str, str]:
-    """Environment variables for the blocks: an installed package is what a block that installs it leaves."""
+    """Return the environment variables for blocks; a block that installs the package uses what it installed."""
     variables = watch.environment | {"PYTHONPATH": str(checkout)}
     executables = Path(sys.executable).parent
     if any(command.startswith("pip install") for block in blocks for command in block.commands()):
         executables = make_environment(checkout.parent / "environment")
-        # Every requirement is among the packages of the tests, so nothing is fetched. To pip, 0 means: no isolation.
+        # The packages of the tests include every requirement, so nothing is downloaded. For pip, 0 means no isolation.
         variables |= {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
         del variables["PYTHONPATH"]
     return variables | {"PATH": f"{executables}{os.pathsep}{os.environ['PATH']}"}
 
 
 def run_pages(first: str, folder: Path, watch: TelemetryWatch) -> list[str]:
-    """Run the blocks of a page and of those that go on from it; returns a report on each block that failed."""
+    """Run the blocks of a page and of the pages that continue it; return a report on each block that failed."""
     checkout = clone(folder / "clone")
     if first == CAMVID_PAGE:
         write_camvid_stand_in(checkout / "data" / "camvid")
@@ -104,7 +105,7 @@ def run_pages(first: str, folder: Path, watch: TelemetryWatch) -> list[str]:
 
 
 def run_block(block: Block, checkout: Path, environment: dict[str, str]) -> str:
-    """Empty, or what was run and what it said where it failed."""
+    """Run a block. Return an empty text, or the block and its output if it failed."""
     log = checkout.parent / f"{block.line}.log"
     with log.open("wb") as output:
         done = subprocess.run(
@@ -146,7 +147,7 @@ def test_blocks_of_a_page_run_in_order(first: str, reports: dict[str, Future[lis
 
 @pytest.mark.slow
 def test_what_they_run_sends_no_telemetry(reports: dict[str, Future[list[str]]], watch: TelemetryWatch) -> None:
-    """Training, evaluation, export and replay, among others."""
+    """The blocks include training, evaluation, export and replay."""
     for report in reports.values():
         report.result()
     assert watch.files() == []
@@ -189,7 +190,7 @@ def test_no_two_runs_of_training_have_the_same_name() -> None:
 
 
 def run_name(words: list[str]) -> str:
-    """Of the run that a command starts; empty where it starts no new one."""
+    """Return the name of the run that a command starts; empty if it starts no new run."""
     if words[:4] != ["python", "-m", "training", "train"] or "--resume" in words:
         return ""
     named = [word.removeprefix("name=") for word in words if word.startswith("name=")]

@@ -1,7 +1,7 @@
-"""Every command in a ```bash block of the documentation names things that exist: targets, files, options, arguments.
+"""Check that every command in a ```bash block of the docs names existing targets, files, options and arguments.
 
-`test_doc_blocks` runs what can be run. What the others do is tested elsewhere: colcon in test_colcon, launch files in
-test_launch, the rest beside its code.
+`test_doc_blocks` runs the blocks that can run. Other tests run the rest: test_colcon for colcon, test_launch_system for
+launch files, and the tests of each command.
 """
 
 import ast
@@ -17,7 +17,7 @@ import pytest
 from checkout import ROOT
 from doc_blocks import PAGES, blocks_of
 
-# Programs that are not ours; a first word that is neither here nor ours is a mistake.
+# Programs of others. Any other first word must be a program of ours.
 FOREIGN = {
     ".",
     "bloom-release",
@@ -34,7 +34,7 @@ FOREIGN = {
     "sudo",
     "touch",
 }
-# Subcommands of ros2 that take no names of ours except topics and nodes.
+# Subcommands of ros2 whose arguments are not checked: topics and nodes.
 ROS2 = {"bag", "lifecycle", "node", "param", "pkg", "security", "service", "topic"}
 EXECUTABLES = dict(
     re.findall(r'_run\("(\w+)", "([\w.]+)"', (ROOT / "ros_kd_perception" / "commands.py").read_text(encoding="utf-8"))
@@ -42,7 +42,7 @@ EXECUTABLES = dict(
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Page and command line, continued lines joined."""
+    """Yield page and command line, with continued lines joined."""
     for page in PAGES:
         for block in blocks_of(page):
             for line in block.commands():
@@ -55,7 +55,7 @@ COMMANDS = sorted(set(commands()))
 
 @functools.cache
 def help_of(*command: str) -> str:
-    """What a command of ours says about its options."""
+    """Return the help text of a command of ours."""
     outcome = subprocess.run(
         [sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
@@ -65,7 +65,7 @@ def help_of(*command: str) -> str:
 
 @functools.cache
 def launch_arguments(name: str) -> frozenset[str]:
-    """Arguments that a launch file declares, with those of the files beside it that it includes."""
+    """Return the arguments that a launch file declares, including those of launch files that it includes."""
     text = (ROOT / "launch" / name).read_text(encoding="utf-8")
     declared = {
         ast.literal_eval(node.args[0])

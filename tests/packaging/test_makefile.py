@@ -1,4 +1,4 @@
-"""What make keeps out of its recipes, and what it says where something is missing."""
+"""Test which variables make keeps away from its recipes, and its errors if something is missing."""
 
 import os
 import subprocess
@@ -78,7 +78,7 @@ def test_demo_installs_no_torch(checkout: Path) -> None:
 
 
 def test_compiled_modules_are_kept_whatever_the_shell_says(checkout: Path) -> None:
-    """Compiling torch and what it brings anew takes longer than most tests."""
+    """Compiling torch and its dependencies again takes longer than most tests."""
     outcome = make(checkout, "-s", "--eval=print-environment: ; @env", "print-environment", PYTHONDONTWRITEBYTECODE="1")
 
     assert "PATH=" in outcome.stdout

@@ -1,4 +1,4 @@
-"""Every test has the markers that `make check` and `make test` choose by, and a run says what it leaves out."""
+"""Every test has the markers that `make check` and `make test` select by, and a run says which tests it leaves out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEFT_OUT = re.compile(
 
 @cache
 def imports_of(path: Path) -> set[str]:
-    """Modules that a file imports, and the packages they are in."""
+    """Return the modules that a file imports, and their packages."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What pip and rosdep are told about the package, checked against what the code imports."""
+"""Compare the requirements for pip and rosdep with the imports of the code."""
 
 import ast
 import email
@@ -14,9 +14,9 @@ import pytest
 from checkout import ROOT, copy_checkout
 from packaging.requirements import Requirement
 
-# What rosdep calls the modules that are no ROS packages.
+# Rosdep keys of modules that are not ROS packages.
 ROSDEP_KEYS = {
-    **dict.fromkeys(("backports", "compression", "lz4"), "python3-rosbags-pip"),  # rosbags brings its decompressors
+    **dict.fromkeys(("backports", "compression", "lz4"), "python3-rosbags-pip"),  # rosbags installs its decompressors
     "cv2": "python3-opencv",
     "matplotlib": "python3-matplotlib",
     "numpy": "python3-numpy",
@@ -26,9 +26,9 @@ ROSDEP_KEYS = {
     "tqdm": "python3-tqdm",
     "yaml": "python3-yaml",
 }
-# Not in apt and without a key of rosdep: a vehicle takes them from PyPI, as docs/vehicle.md says.
+# Not in apt and without a rosdep key: a vehicle installs them from PyPI, as docs/vehicle.md says.
 WITHOUT_ROSDEP_KEY = {"simplejpeg"}
-# Built for places without a ROS install, where rosdep has no part.
+# Used only without a ROS install, where rosdep is not used.
 BUILDER = ROOT / "ros_kd_perception" / "interfaces" / "build_vision_msgs.py"
 
 

@@ -1,7 +1,7 @@
-"""Every link between the Markdown pages leads to a file, and to a heading where it names one.
+"""Every link between the Markdown pages leads to an existing file and, if it names one, to an existing heading.
 
-The pages are read on a forge and on the documentation site. `make docs` checks the links of the site; these tests need
-no MkDocs, and check also what only one of both readers would show wrongly.
+The pages are read on a forge and on the documentation site. `make docs` checks the links of the site. These tests do
+not need MkDocs, and they also find text that only one of the two would show wrongly.
 """
 
 import re
@@ -18,12 +18,12 @@ CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 
 
 def prose_of(page: Path) -> str:
-    """A page without its code, in which brackets and number signs are no Markdown."""
+    """Return a page without its code, because brackets and number signs in code are not Markdown."""
     return CODE.sub("", page.read_text(encoding="utf-8"))
 
 
 def anchors_of(page: Path) -> Counter[str]:
-    """The anchors that a forge makes of the headings, with how often each occurs."""
+    """Return the anchors that a forge makes of the headings, with the number of times each occurs."""
     text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return Counter(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
@@ -48,7 +48,7 @@ def test_each_heading_of_a_page_has_its_own_anchor(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_forge_and_site_read_the_same_lists_and_tables(name: str) -> None:
-    """Python-Markdown makes the site. It wants four spaces inside a list and a blank line before lists and tables."""
+    """Python-Markdown, which makes the site, needs four spaces inside a list and a blank line before lists and tables."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     in_code = False
     for number, (before, line) in enumerate(zip(["", *lines], lines, strict=False), start=1):

@@ -1,4 +1,4 @@
-"""What is released: one version everywhere, a changelog that ROS tools read, and a wheel that works on its own."""
+"""Test a release: one version everywhere, a changelog that ROS tools can read, and a wheel that works alone."""
 
 import itertools
 import os
@@ -35,7 +35,7 @@ def changelog() -> str:
 
 @pytest.fixture(scope="module")
 def releases(changelog: str) -> list[tuple[str, datetime, list[object]]]:
-    """Version, date and contents of each release, the newest first, as bloom reads them."""
+    """Return version, date and contents of each release as bloom reads them, newest first."""
     parsed = populate_changelog_from_rst(Changelog(PACKAGE), changelog)
     return list(parsed.foreach_version(reverse=True))
 
@@ -48,7 +48,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that the sdist gives, without the checkout."""
+    """Wheel built from the sdist, without the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.unpack_archive(sdist, folder)
     (source,) = folder.iterdir()
@@ -57,13 +57,13 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel in a virtual environment, with all packages that the tests themselves have."""
+    """Virtual environment with the wheel and all packages of the tests."""
     return install(wheel, tmp_path_factory.mktemp("environment"), Path(sysconfig.get_paths()["purelib"]))
 
 
 @pytest.fixture(scope="module")
 def bare_environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel in a virtual environment with NumPy alone, as pip installs it without extras."""
+    """Virtual environment with the wheel and NumPy only, as pip installs it without extras."""
     numpy_alone = tmp_path_factory.mktemp("numpy_alone")
     for path in Path(np.__file__).parents[1].glob("numpy*"):
         (numpy_alone / path.name).symlink_to(path)
@@ -73,7 +73,7 @@ def bare_environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def install(wheel: Path, environment: Path, packages: Path) -> Path:
     """Make a virtual environment with the wheel, which also finds the packages in a folder.
 
-    A .pth file in that folder has no effect there, so the checkout that this Python may have installed is not found.
+    The .pth files of that folder have no effect there, so an installed checkout is not found.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = str(environment / "bin" / "python")
@@ -85,14 +85,14 @@ def install(wheel: Path, environment: Path, packages: Path) -> Path:
 
 
 def build(hook: str, source: Path, destination: Path) -> Path:
-    """Call a hook of the build backend as pip and build do; return the file that it writes."""
+    """Call a hook of the build backend like pip and build do; return the file that it writes."""
     command = [sys.executable, "-c", BUILD, hook, str(destination)]
     outcome = subprocess.run(command, cwd=source, check=True, capture_output=True, text=True, timeout=120)
     return destination / outcome.stdout.splitlines()[-1]
 
 
 def run(environment: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run an installed command outside of the checkout."""
+    """Run an installed command outside the checkout."""
     variables = {"PATH": os.defpath, "HOME": str(environment), "XDG_CACHE_HOME": str(environment / "cache")}
     return subprocess.run(
         [str(environment / "bin" / command), *arguments],
@@ -106,14 +106,14 @@ def run(environment: Path, command: str, *arguments: str) -> subprocess.Complete
 
 
 def shipped_files() -> Iterator[str]:
-    """Every file of the package in the checkout, as the wheel names it."""
+    """Yield every file of the package in the checkout, with its name in the wheel."""
     for path in (ROOT / PACKAGE).rglob("*"):
         if path.is_file() and path.suffix != ".pyc":
             yield path.relative_to(ROOT).as_posix()
 
 
 def shared_files() -> Iterator[str]:
-    """Every file that belongs into the share directory, as its path below the checkout."""
+    """Yield every file that belongs into the share directory, as its path below the checkout."""
     yield "package.xml"
     for folder in ("launch", "config", "models"):
         yield from (path.relative_to(ROOT).as_posix() for path in (ROOT / folder).iterdir() if path.is_file())

@@ -1,4 +1,4 @@
-"""In a run of several workers, a test that is marked `alone` runs while no other test does."""
+"""In a run with several workers, a test marked `alone` runs while no other test runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bond/msg/Status for tests, built as `build_vision_msgs` builds its package: it is not on PyPI."""
+"""Build bond/msg/Status for tests, like `build_vision_msgs` builds its package; the bond package is not on PyPI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# In a process of its own, for the builder's package is a constant of its module.
+# In a child process, because the builder's package is a constant of its module.
 BUILD = """
 import sys, tempfile
 from pathlib import Path
@@ -32,7 +32,7 @@ def build_bond_messages(folder: Path) -> Path:
 
 
 def with_bond_messages(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """An environment whose processes can import the package."""
+    """Return an environment whose processes can import the package."""
     added = {}
     for name in ("PYTHONPATH", "LD_LIBRARY_PATH"):
         added[name] = os.pathsep.join(filter(None, [environment.get(name), str(folder)]))

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# What git ignores, or what no build reads.
+# Files that git ignores, or that no build reads.
 LEFT_OUT = (
     ".git", ".venv", "out", "build", "install", "log", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis",
     "tests",

@@ -41,12 +41,12 @@ class Block:
     """One ```bash or ```python block.
 
     Attributes:
-        page: path from the root of the checkout.
-        line: of the opening fence, from 1.
+        page: Path from the root of the checkout.
+        line: Line of the opening fence, from 1.
         language: bash or python.
-        text: what stands between the fences.
-        reason: why the tests do not run it; empty = they do.
-        options: part of a command to what is appended to the commands that contain it.
+        text: The text between the fences.
+        reason: Why the tests do not run it; empty = they run it.
+        options: Options by part of a command; they are appended to the commands that contain the part.
     """
 
     page: str
@@ -57,7 +57,7 @@ class Block:
     options: dict[str, str]
 
     def commands(self) -> list[str]:
-        """Commands of a shell, continued lines joined, without comments and here documents; none of a python block."""
+        """Return the commands of a shell block: lines joined, no comments, no here documents. A python block has none."""
         if self.language == "python":
             return []
         text = _HERE_DOCUMENT.sub("", self.text).replace("\\\n", " ")
@@ -65,7 +65,7 @@ class Block:
         return [line for line in lines if line and not line.startswith("#")]
 
     def script(self) -> str:
-        """What the tests give to the interpreter: the text, or the text with the options of the marker appended."""
+        """Return the text for the interpreter, with the options of the marker appended."""
         if not self.options:
             return self.text
         return "\n".join(self._with_options(line) for line in self.text.replace("\\\n", " ").splitlines())
@@ -77,16 +77,16 @@ class Block:
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
-    """The blocks of a page, in order.
+    """Yield the blocks of a page, in order.
 
     Raises:
-        ValueError: a marker that is in neither form, or gives no reason.
+        ValueError: A marker has neither form, or gives no reason.
     """
     return blocks_in(page.read_text(encoding="utf-8"), str(page.relative_to(ROOT)))
 
 
 def blocks_in(content: str, name: str) -> Iterator[Block]:
-    """The blocks of a page's text; see `blocks_of`."""
+    """Yield the blocks of a page's text; see `blocks_of`."""
     for found in _BLOCK.finditer(content):
         line = content.count("\n", 0, found.start("text"))
         yield Block(
@@ -95,7 +95,7 @@ def blocks_in(content: str, name: str) -> Iterator[Block]:
 
 
 def stray_comments(page: Path) -> list[str]:
-    """Comments of a page that stand above no block, where a marker would be overlooked."""
+    """Return the comments of a page that are not above a block, because a marker there would have no effect."""
     content = page.read_text(encoding="utf-8")
     markers = {found["marker"] for found in _BLOCK.finditer(content)}
     return [text.strip() for text in _COMMENT.findall(content) if text not in markers]

@@ -1,8 +1,8 @@
-"""What nav2's lifecycle_manager does to the nodes that it manages, restated from its sources, for tests.
+"""A stand-in for nav2's lifecycle_manager, written from its sources: makes the same calls to the nodes that it manages.
 
 Its arguments are the bond timeout and the names of its nodes. It reads commands (startup, pause, resume, reset,
-shutdown) from standard input and answers each on a line of its own, with true or false. What it notices by itself is
-told in between. The real one (nav2_lifecycle_manager, and bondcpp) is C++ and not on PyPI.
+shutdown) from standard input and answers each one with a line, true or false. It also reports events that it notices
+itself. The real manager (nav2_lifecycle_manager, and bondcpp) is C++ and not on PyPI.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class Unreachable(RuntimeError):
 
 
 class Bond:
-    """The manager's side: formed with the first node that is heard, broken when that one ends it or falls silent."""
+    """The manager's side of a bond.
+
+    It is formed with the first node that is heard, and broken when that node ends it or goes silent.
+    """
 
     def __init__(self, node: Node, name: str, timeout_s: float) -> None:
         from bond.msg import Status
@@ -80,7 +83,7 @@ class Bond:
 
 
 class LifecycleManager:
-    """The transitions in nav2's order; `bond_timeout_s` of 0 does without bonds."""
+    """Runs the transitions in nav2's order. With a `bond_timeout_s` of 0 it uses no bonds."""
 
     def __init__(self, node: Node, bond_timeout_s: float, names: Sequence[str]) -> None:
         self._node, self._bond_timeout_s, self._names = node, bond_timeout_s, list(names)
@@ -115,7 +118,7 @@ class LifecycleManager:
         return True
 
     def check_bonds(self) -> None:
-        """Bring everything down if one bond is broken, and up again when every node answers."""
+        """Bring all nodes down if one bond is broken, and up again when every node answers."""
         broken = [(name, bond.why_broken) for name, bond in self._bonds.items() if bond.why_broken]
         if not self.is_active or not broken:
             return
@@ -145,7 +148,7 @@ class LifecycleManager:
 
     def _change(self, name: str, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        # Without a limit: to configure may take long.
+        # Without a limit, because configuring may take long.
         changed = self._call(ChangeState, f"{name}/change_state", request, None).success
         if not changed or self._state(name) != GOALS[transition]:
             return False
@@ -194,7 +197,7 @@ def main() -> None:
     executor.add_node(node)
     threading.Thread(target=executor.spin, daemon=True).start()
     manager = LifecycleManager(node, float(sys.argv[1]), sys.argv[2:])
-    taken = threading.Lock()  # commands and checks come one after the other, as in nav2's service thread
+    taken = threading.Lock()  # commands and checks run one after the other, like in nav2's service thread
 
     def check() -> None:
         while True:

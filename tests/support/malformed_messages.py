@@ -1,7 +1,8 @@
-"""Camera messages as a broken or hostile publisher makes them: sound ones, spoiled in one to three places.
+"""Camera messages of a broken or hostile publisher: valid messages that are damaged in one to three places.
 
-All that decides is a `random.Random`: one with a seed gives the same messages every time, and hypothesis's `randoms()`
-a search that shrinks what it finds. Fields keep to what their types on the wire can hold; nothing else ever arrives.
+A `random.Random` decides everything: one with a seed gives the same messages every time, and hypothesis's `randoms()`
+gives a search that shrinks what it finds. Fields keep to the range of their types on the wire, because other values
+cannot arrive.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ Spoiler = Callable[[Random, SimpleNamespace], None]
 
 
 def malformed_image(random: Random, number: int = 0) -> SimpleNamespace:
-    """The fields of a sensor_msgs/Image; `number` makes its stamp rise, where nothing spoils it."""
+    """Return the fields of a sensor_msgs/Image. `number` makes its stamp rise, unless the damage changes it."""
     encoding = random.choice(list(PIXEL_FORMATS))
     pixel_format = PIXEL_FORMATS[encoding]
     height, width = random.randint(1, MAX_SIDE_PX // 2) * 2, random.randint(1, MAX_SIDE_PX // 2) * 2
@@ -64,7 +65,7 @@ def malformed_image(random: Random, number: int = 0) -> SimpleNamespace:
 
 
 def malformed_compressed_image(random: Random, number: int = 0) -> SimpleNamespace:
-    """The fields of a sensor_msgs/CompressedImage, as above."""
+    """Return the fields of a sensor_msgs/CompressedImage, like `malformed_image`."""
     content, codec = random.choice(_sound_files())
     message = SimpleNamespace(header=_header(number), format=codec, data=content)
     return _spoil(random, message, (*_HEADER_SPOILERS, *_FILE_SPOILERS))
@@ -138,7 +139,7 @@ def _flip(random: Random, message: SimpleNamespace) -> None:
 
 def _repeat(random: Random, message: SimpleNamespace) -> None:
     start, end = sorted(random.randint(0, len(message.data)) for _ in range(2))
-    times = random.choice((0, 2, 3, 50))  # 0 takes the part out
+    times = random.choice((0, 2, 3, 50))  # 0 removes the part
     message.data = message.data[:start] + message.data[start:end] * times + message.data[end:]
 
 
@@ -147,7 +148,7 @@ def _noise(random: Random, message: SimpleNamespace) -> None:
 
 
 def _claim(random: Random, message: SimpleNamespace) -> None:
-    """Another size in the header of the file; a PNG's with its checksum put right."""
+    """Write another size into the header of the file; a PNG also gets the right checksum."""
     content, (height, width) = message.data, (_odd_number(random, 16, UINT32) for _ in range(2))
     frame = content.find(b"\xff\xc0")
     if content.startswith(b"\x89PNG") and len(content) > 33:
@@ -158,7 +159,7 @@ def _claim(random: Random, message: SimpleNamespace) -> None:
 
 
 def _chunk(random: Random, message: SimpleNamespace) -> None:
-    """A PNG chunk of any name, with a sound checksum, before the pixels: palettes, profiles, frames of an animation."""
+    """Insert a PNG chunk of any name before the pixels, with a valid checksum: palettes, profiles, animations."""
     if message.data.startswith(b"\x89PNG"):
         name = random.choice((b"PLTE", b"tRNS", b"iCCP", b"zTXt", b"acTL", b"fcTL", b"IHDR", b"IDAT", b"IEND", b"eXIf"))
         body = random.choice((b"", random.randbytes(12), b"name\0\0" + zlib.compress(bytes(1 << 16))))
@@ -173,7 +174,7 @@ _FILE_SPOILERS: tuple[Spoiler, ...] = (_format, _cut, _extend, _flip, _flip, _re
 
 @functools.cache
 def _sound_files() -> tuple[tuple[bytes, str], ...]:
-    """Files and their formats: every kind of JPEG and PNG that OpenCV writes, and other formats under false names."""
+    """Return valid files with their formats: every kind of JPEG and PNG that OpenCV writes, and false formats."""
     y, x = np.mgrid[0:20, 0:28]
     picture = np.stack([x * 9, y * 12, 255 - x * 4 - y * 5], axis=2).astype(np.uint8)
     deep = picture.astype(np.uint16) * 257

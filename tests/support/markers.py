@@ -21,7 +21,7 @@ def mark_by_folder(items: Iterable[pytest.Item]) -> None:
 
 
 def count_markers(items: Iterable[pytest.Item]) -> Counter[str]:
-    """Count tests: all of them, and those of each marker."""
+    """Count all tests, and the tests of each marker."""
     counts: Counter[str] = Counter()
     for item in items:
         counts.update(["all", *(marker for marker in MARKERS if item.get_closest_marker(marker))])
@@ -29,7 +29,7 @@ def count_markers(items: Iterable[pytest.Item]) -> Counter[str]:
 
 
 def left_out(counts: Mapping[str, int]) -> str:
-    """Say how many tests a run leaves out; empty if it leaves out no test."""
+    """Return a sentence on how many tests a run leaves out; empty if it leaves out no test."""
     if not counts.get("all"):
         return ""
     marked = ", ".join(f"{counts[marker]} marked {marker}" for marker in MARKERS if counts.get(marker))

@@ -1,4 +1,4 @@
-"""Build MCAP files record by record, in every layout that https://mcap.dev/spec allows and in some that it does not."""
+"""Build MCAP files record by record, in every layout that https://mcap.dev/spec allows and in some that it forbids."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class McapBuilder:
     """Collects the records of a file; `written` has its bytes.
 
     Attributes:
-        profile: of the header.
-        declarations: schemas and channels, repeated in the summary.
+        profile: Profile in the header.
+        declarations: Schemas and channels, repeated in the summary.
     """
 
     profile: str = "ros2"
@@ -108,7 +108,7 @@ class McapBuilder:
         self.times_ns += [time for _, time, _ in messages]
 
     def statistics(self, counts: dict[int, int] | None = None, total: int | None = None) -> bytes:
-        """The statistics record; with `counts`, those, be they right or wrong."""
+        """Return the statistics record, with the given `counts`, right or wrong, or with the true ones."""
         counts = dict(self.counts) if counts is None else counts
         table = text(b"".join(struct.pack("<HQ", *each) for each in counts.items()))
         times = self.times_ns or [0]
@@ -120,9 +120,10 @@ class McapBuilder:
         """End the data section, append the summary and write the file.
 
         Args:
-            path: of it.
-            summary: its records; without any there is no summary section. Default: all that belong there.
-            crc: store the checksum of the summary.
+            path: Path of the file.
+            summary: Records of the summary. Without records there is no summary section. Default: all records that
+                belong there.
+            crc: Whether to store the checksum of the summary.
         """
         self.add(record(15, struct.pack("<I", 0)))
         if summary is None:

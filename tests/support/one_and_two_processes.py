@@ -1,4 +1,4 @@
-"""What one process finds and what two find together, for tests of training."""
+"""Run the same training code in one process and in two, to compare the results."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from checkout import ROOT
 
 
 def by_one_and_by_two(script: str, folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run a script alone and as two processes; it takes a folder, a rank and a number of processes.
+    """Run a script alone and as two processes. Its arguments are a folder, a rank and a number of processes.
 
-    The process of rank 0 leaves `<name>_<number of processes>.pt` in the folder.
+    The process of rank 0 writes `<name>_<number of processes>.pt` into the folder.
     """
     import torch
 

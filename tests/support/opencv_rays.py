@@ -1,4 +1,4 @@
-"""The rays of pixels by OpenCV's inverse of a lens: an oracle for our own, which goes the other way."""
+"""Rays of pixels by OpenCV's inverse of a lens: a reference for our own code, which computes the other direction."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 
 
 def rays_of_pixels(pixels: np.ndarray, matrix: np.ndarray, model: str, coefficients: tuple[float, ...]) -> np.ndarray:
-    """x / z and y / z, float64 `[n, 1, 2]`, of pixels float64 `[n, 1, 2]`."""
+    """Return x / z and y / z, float64 `[n, 1, 2]`, for pixels float64 `[n, 1, 2]`."""
     lens = np.array(coefficients or (0.0,) * 4)
     if model == "equidistant":
         return np.asarray(cv2.fisheye.undistortPoints(pixels, matrix, lens))
-    # To convergence, as OpenCV 4 and 5 call it differently.
+    # Runs to convergence; OpenCV 4 and 5 have different names for it.
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12)
     if hasattr(cv2, "undistortPointsIter"):
         return np.asarray(cv2.undistortPointsIter(pixels, matrix, lens, None, None, criteria))

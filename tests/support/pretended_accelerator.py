@@ -1,8 +1,8 @@
-"""A pretended accelerator, for machines without one: what would mix its tensors with the CPU's raises, as on a GPU.
+"""A pretended accelerator for machines without one: mixing its tensors with the CPU's raises an error, like on a GPU.
 
-Its tensors call themselves of torch's meta device and carry their numbers on the CPU, so that results can be compared
-with those of a plain run. Meant for one step of training or validation, not for whole runs: a loader, an optimiser or
-`Module.to` know nothing of it.
+Its tensors report torch's meta device and carry their numbers on the CPU, so that results can be compared with a plain
+run. It supports one step of training or validation, not whole runs: a loader, an optimiser or `Module.to` do not work
+with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device("meta")
-# What a GPU allows between devices: copies, reading one number, and places on the CPU of what is indexed there.
+# Operations that a GPU allows between devices: copies, reading one number, and indices on the CPU.
 _COPIES = {"aten._to_copy.default", "aten.copy_.default", "aten._local_scalar_dense.default"}
 _INDEXING = {
     f"aten.{name}" for name in ("index.Tensor", "index_put.default", "index_put_.default", "_index_put_impl_.default")
@@ -25,11 +25,11 @@ _INDEXING = {
 
 
 class DevicesMixed(RuntimeError):
-    """An operation had tensors of both devices."""
+    """An operation got tensors of both devices."""
 
 
 class OnAccelerator(Tensor):
-    """A tensor of the pretended device; `there` are its numbers."""
+    """A tensor of the pretended device; `there` has its numbers."""
 
     there: Tensor
 
@@ -53,7 +53,7 @@ class OnAccelerator(Tensor):
         return _run(operation, args, kwargs or {})
 
     def new_tensor(self, data: Any, dtype: torch.dtype | None = None, **_: Any) -> OnAccelerator:
-        """Torch makes such a tensor without asking anybody: here on this device, as on a GPU."""
+        """Create a tensor on this device, as on a GPU. Torch itself would not ask the device."""
         with _disable_current_modes():
             return OnAccelerator(torch.tensor(data, dtype=dtype or self.dtype))
 
@@ -66,7 +66,7 @@ class _Dispatch(TorchDispatchMode):
 def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     ours = [tensor for tensor in tensors if isinstance(tensor, OnAccelerator)]
-    # A GPU takes single numbers of the CPU.
+    # A GPU accepts single numbers from the CPU.
     others = [tensor for tensor in tensors if not isinstance(tensor, OnAccelerator) and tensor.ndim]
     name = str(operation)
     indexes = name in _INDEXING and isinstance(args[0], OnAccelerator)
@@ -79,7 +79,7 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     with _disable_current_modes():
         result = operation(*tree_map(_numbers, args), **tree_map(_numbers, kwargs))
-    # Operations in place give back what they were given.
+    # Operations in place return their argument.
     given = {id(_numbers(tensor)): tensor for tensor in tensors}
 
     def wrapped(value: Any) -> Any:
@@ -95,7 +95,7 @@ def _numbers(value: Any) -> Any:
 
 
 def move(module: nn.Module) -> None:
-    """What `Module.to` does for a GPU, of all that is registered."""
+    """Move all registered tensors of a module, like `Module.to` does for a GPU."""
     for part in module.modules():
         for name, value in part._parameters.items():
             if value is not None:
@@ -108,7 +108,7 @@ def move(module: nn.Module) -> None:
 
 @contextmanager
 def pretended_accelerator() -> Iterator[None]:
-    """Operations on its tensors work inside; autocast, which does not know the device, takes the CPU's."""
+    """Make operations on its tensors work inside the context. Autocast, which does not know it, uses the CPU's."""
     real = torch.autocast
 
     class Autocast(real):  # type: ignore[misc, valid-type]

@@ -1,6 +1,6 @@
-"""A real ROS 2 graph for tests: node processes, and a node of the test's own that publishes, listens and asks.
+"""A real ROS 2 graph for tests: node processes, and a node of the test that publishes, listens and calls services.
 
-Nothing sleeps: `Peer.until` spins until what is waited for is true.
+Nothing sleeps: `Peer.until` spins until its condition holds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-TIMEOUT_S = 30.0  # of a busy machine's time
+TIMEOUT_S = 30.0  # on a busy machine
 _NUMBERS = itertools.count()
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -36,7 +36,7 @@ LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 
 
 class NodeProcess:
-    """`perception_node` as its own process; the log is in `log_path`."""
+    """`perception_node` as a process; its log is in `log_path`."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path, parameters: Mapping[str, Any], *more: str) -> None:
         self.log_path = folder / f"node_{time.monotonic_ns()}.log"
@@ -51,7 +51,7 @@ class NodeProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Not killed if it can be helped: Fast DDS then leaves its shared memory behind, 32 MB each time.
+        # Kill it only if nothing else works, because Fast DDS then leaves 32 MB of shared memory behind each time.
         if self.alive:
             self.process.terminate()
         try:
@@ -78,7 +78,7 @@ class NodeProcess:
 
 
 class Peer:
-    """The other side of the graph: publishes images, keeps every result, asks for transitions."""
+    """The other side of the graph: publishes images, stores every result, calls transitions."""
 
     def __init__(self, context: Context) -> None:
         self.node = Node(f"peer_{next(_NUMBERS)}", context=context, start_parameter_services=False)
@@ -102,7 +102,7 @@ class Peer:
             self._executor.spin_once(timeout_sec=0.02)
 
     def spin_for(self, seconds: float) -> None:
-        """Give what should not happen the time to happen."""
+        """Spin for some time, so that events that must not happen could happen."""
         deadline = time.monotonic() + seconds
         while (remaining := deadline - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=min(0.02, remaining))
@@ -124,13 +124,13 @@ class Peer:
         return self.node.create_publisher(kind, topic, qos)
 
     def matched_publisher(self, kind: Any, topic: str, qos: QoSProfile = RELIABLE) -> Any:
-        """A publisher that the node has found already."""
+        """Return a publisher that the node has already discovered."""
         publisher = self.publisher(kind, topic, qos)
         self.until(publisher.get_subscription_count, f"the node subscribes to {topic}")
         return publisher
 
     def send_until_result(self, publisher: Any, make: Callable[[int], Any], camera: str) -> Any:
-        """Publish until a result comes and return the first one: a matched pair may still lose its first messages."""
+        """Publish until a result comes, and return the first one. A matched pair may still lose its first messages."""
         before, numbers = len(self.results(camera)), itertools.count(1)
 
         def send_and_look() -> bool:
@@ -151,7 +151,7 @@ class Peer:
         return int(self.value(camera, key) or 0)
 
     def drops(self, camera: str) -> dict[str, int]:
-        """Drops by reason, only those that occurred."""
+        """Return the drops by reason, only reasons that occurred."""
         prefix = "dropped."
         items = {
             v.key.removeprefix(prefix): int(v.value) for v in self.status(camera).values if v.key.startswith(prefix)
@@ -184,7 +184,7 @@ class Peer:
 
 
 def camera_picture(height: int = 96, width: int = 160, seed: int = 0) -> np.ndarray:
-    """A smooth uint8 `[height, width, 3]` picture that differs by seed."""
+    """Return a smooth uint8 `[height, width, 3]` picture that differs by seed."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 

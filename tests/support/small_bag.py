@@ -22,7 +22,7 @@ def write_small_bag(
     size: tuple[int, int] = (96, 160),
     compressed: bool = False,
 ) -> Path:
-    """Write `frames` pictures of each camera, one after the other in phase, with a camera_info before each first."""
+    """Write `frames` pictures of each camera, with staggered times, and a camera_info before the first one."""
     period_ns = round(1e9 / rate_hz)
     with BagWriter(path) as writer:
         for camera in cameras:
@@ -45,14 +45,14 @@ def write_timed_bag(
     recorder_s: float | None = None,
     camera_info_s: float | None = None,
 ) -> Path:
-    """Write a picture of a camera at each given time, in seconds after `START_NS`, its stamp.
+    """Write a picture of a camera at each given time, in seconds after `START_NS`. The time is also its stamp.
 
     Args:
-        path: of the bag.
-        images: camera and time of each.
-        size: height and width of the pictures.
-        recorder_s: time of a message that is no camera's, if there is one.
-        camera_info_s: time of the only CameraInfo of each camera, if there is one.
+        path: Path of the bag.
+        images: Camera and time of each image.
+        size: Height and width of the pictures.
+        recorder_s: Time of a message that belongs to no camera, if there is one.
+        camera_info_s: Time of the only CameraInfo of each camera, if there is one.
     """
     with BagWriter(path) as writer:
         if recorder_s is not None:
@@ -68,7 +68,7 @@ def write_timed_bag(
 
 
 def moving_picture(size: tuple[int, int], number: int) -> np.ndarray:
-    """A smooth uint8 `[height, width, 3]` picture of its own for each number."""
+    """Return a smooth uint8 `[height, width, 3]` picture that differs for each number."""
     coarse = np.random.default_rng(number).integers(0, 256, (5, 8, 3), dtype=np.uint8)
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
 

@@ -1,7 +1,7 @@
-"""A fresh home for child processes, in which each look-up of a host name and each file of telemetry is seen.
+"""A fresh home for child processes in which each look-up of a host name and each telemetry file is recorded.
 
-Look-ups are recorded by a library that is loaded before the C library's; gcc builds it. A machine without network
-looks up the same names.
+A library that is loaded before the C library records the look-ups; gcc builds it. A machine without a network looks up
+the same names.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
 """
 
 
-# ONNX Runtime sends nothing from a machine of continuous integration, which it tells by these.
+# By these variables ONNX Runtime detects continuous integration, from where it sends nothing.
 SILENCING = ("CI", "TF_BUILD", "GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "TRAVIS", "JENKINS_URL", "CODEBUILD_BUILD_ID")
 SILENCING += ("BUILDKITE", "TEAMCITY_VERSION", "APPVEYOR", "BITBUCKET_BUILD_NUMBER")
 
 
 class TelemetryWatch:
-    """Environment of processes, and what those that ran in it have left and looked up."""
+    """The environment for processes, the files that they wrote in it, and the names that they looked up."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str] = os.environ) -> None:
         self._record = folder / "lookups.txt"
@@ -61,10 +61,10 @@ class TelemetryWatch:
         }
 
     def lookups(self) -> list[str]:
-        """Host names, in the order of their look-ups."""
+        """Return the host names, in the order of their look-ups."""
         return self._record.read_text(encoding="utf-8").splitlines() if self._record.exists() else []
 
     def files(self) -> list[Path]:
-        """What telemetry keeps on disk."""
+        """Return the telemetry files on disk."""
         kept = (path for folder in (self._home, self._cache) for path in folder.rglob("*"))
         return sorted(path for path in kept if "microsoft" in str(path).lower())

@@ -1,7 +1,7 @@
-"""A tiny hand-made network that keeps the model contract, for tests of what surrounds a network.
+"""A tiny hand-made network that follows the model contract, for tests of the code around a network.
 
-It is a real ONNX graph, run by the real runtime: the class map tells the brightness of each 4x4 block, and the boxes
-are fixed rows, so that every value can be computed by hand. Tests about perception itself use the shipped student.
+It is a real ONNX graph in the real runtime. The class map is the brightness of each 4x4 block, and the boxes are fixed
+rows, so every value can be computed by hand. Tests about perception itself use the shipped student.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ros_kd_perception.structures import Detections
 
 HEIGHT, WIDTH, STRIDE, MAX_DETECTIONS = 64, 96, 4, 6
 
-# Network-input pixels. Row 1 overlaps row 0 little, row 3 lies in the padding of a wide frame, row 4 is under 0.3.
+# Network-input pixels. Row 1 overlaps row 0 a little, row 3 is in the padding of a wide frame, row 4 is below 0.3.
 BOXES_XYXY = np.array(
     [[8, 8, 40, 24], [50, 4, 90, 30], [0, 0, 12, 12], [2, 60, 30, 64], [10, 10, 20, 20], [0, 0, 0, 0]], np.float32
 )
@@ -40,7 +40,7 @@ CONTRACT = ModelContract(
 
 
 def expected_class_map(network_input: np.ndarray) -> np.ndarray:
-    """The class map of one uint8 `[H, W, 3]` network input: mean of the blue channel in each block, over 24."""
+    """Return the class map of a network input, uint8 `[H, W, 3]`: mean of each block's blue channel, over 24."""
     blocks = network_input[..., 0].reshape(HEIGHT // STRIDE, STRIDE, WIDTH // STRIDE, STRIDE).astype(np.float32)
     return np.floor(blocks.mean(axis=(1, 3)) / 24).astype(np.uint8)
 
@@ -51,7 +51,7 @@ def write_tiny_student(
     change_graph: Callable[[onnx.ModelProto], None] | None = None,
     change_metadata: Mapping[str, str | None] | None = None,
 ) -> Path:
-    """Write the tiny student; the two `change_*` arguments break it in one place (None takes a metadata key out)."""
+    """Write the tiny student. The two `change_*` arguments break it in one place; None removes a metadata key."""
     model = _build_graph()
     metadata: dict[str, str | None] = {
         CONTRACT_KEY: contract.to_json(),
@@ -66,9 +66,10 @@ def write_tiny_student(
 
 
 def double_a_shape(model: onnx.ModelProto) -> None:
-    """22 steps that each double a shape, whose four million values ONNX Runtime follows while it opens the file.
+    """Add 22 steps that each double a shape, so that ONNX Runtime tracks four million shape values when it opens the
+    file.
 
-    It takes half a gigabyte, and with each step more twice as much.
+    This takes half a gigabyte, and twice as much with each further step.
     """
     model.graph.node.append(helper.make_node("Shape", ["images"], ["doubled_0"]))
     for step in range(22):
@@ -77,7 +78,7 @@ def double_a_shape(model: onnx.ModelProto) -> None:
 
 
 def compute_for_long(model: onnx.ModelProto) -> None:
-    """Forty products of large matrices for each run, so that golden frames take twenty seconds on one thread."""
+    """Add forty products of large matrices to each run, so that golden frames take twenty seconds on one thread."""
     (scaled,) = (node for node in model.graph.node if list(node.output) == ["uncertainty"])
     scaled.output[0] = "quick"
     model.graph.initializer.append(numpy_helper.from_array(np.array([2048, 2048]), "sides"))
@@ -89,7 +90,7 @@ def compute_for_long(model: onnx.ModelProto) -> None:
 
 
 def diverge_on_black(model: onnx.ModelProto) -> None:
-    """No number comes of a frame that is black all over, as of one on which half precision overflows."""
+    """Make the outputs NaN for a frame that is completely black, as on overflow in half precision."""
     (scaled,) = (node for node in model.graph.node if list(node.output) == ["uncertainty"])
     scaled.output[0] = "sound"
     model.graph.initializer.append(numpy_helper.from_array(np.array(0.0, np.float32), "zero"))
@@ -103,7 +104,7 @@ def diverge_on_black(model: onnx.ModelProto) -> None:
 
 
 def golden_frames(model: onnx.ModelProto) -> list[GoldenFrame]:
-    """Two golden frames: a gradient and noise, with what the network itself says."""
+    """Return two golden frames, a gradient and noise, with the network's own outputs."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     gradient = np.broadcast_to(np.linspace(0, 255, WIDTH).astype(np.uint8)[None, :, None], (HEIGHT, WIDTH, 3))
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -118,7 +119,7 @@ def golden_frames(model: onnx.ModelProto) -> list[GoldenFrame]:
 
 
 def contract_with(**changes: object) -> ModelContract:
-    """The tiny contract with some fields replaced."""
+    """Return the tiny contract with some fields replaced."""
     return replace(CONTRACT, **changes)  # type: ignore[arg-type]
 
 

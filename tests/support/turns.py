@@ -1,7 +1,7 @@
-"""Turns of the tests in a run of several workers: a test marked `alone` runs while no other test does.
+"""Turns of the tests in a run with several workers: a test marked `alone` runs while no other test runs.
 
-Each test holds the lock `running` while it runs: shared with other tests, or alone. A test waits for it with the lock
-`next` in its hand, so that no test begins before one that waits to run alone.
+Each test holds the lock `running` while it runs: shared with other tests, or alone. A test holds the lock `next` while
+it waits for `running`, so no test starts before one that waits to run alone.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def turn(folder: Path, alone: bool) -> Iterator[None]:
     """Wait for the turn of a test and hold it.
 
     Args:
-        folder: one folder for all workers of a run.
-        alone: no other test runs meanwhile.
+        folder: One folder for all workers of a run.
+        alone: Whether no other test may run at the same time.
     """
     with ExitStack() as running:
         with _locked(folder / "next.lock", fcntl.LOCK_EX):
@@ -28,6 +28,6 @@ def turn(folder: Path, alone: bool) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, kind: int) -> Iterator[None]:
-    with path.open("w") as file:  # closing it lets go of the lock, and so does the end of a worker
+    with path.open("w") as file:  # closing the file releases the lock, and so does the end of a worker
         fcntl.flock(file, kind)
         yield

@@ -1,4 +1,4 @@
-"""A machine without a GPU, whether or not it has one, for the processes that tests start with `--device cuda`."""
+"""An environment without a GPU on any machine, for processes that tests start with `--device cuda`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ FALLBACK = "CUDAExecutionProvider was asked for, CPUExecutionProvider runs: "
 
 
 def environment_without_gpu() -> dict[str, str]:
-    """This process's environment, in which CUDA finds no GPU."""
+    """Return this process's environment, in which CUDA finds no GPU."""
     return {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
