@@ -48,7 +48,7 @@ def test_each_heading_of_a_page_has_its_own_anchor(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_forge_and_site_read_the_same_lists_and_tables(name: str) -> None:
-    """Python-Markdown, which makes the site, needs four spaces inside a list and a blank line before lists and tables."""
+    """The site (Python-Markdown) needs four spaces inside a list, and a blank line before lists and tables."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     in_code = False
     for number, (before, line) in enumerate(zip(["", *lines], lines, strict=False), start=1):

@@ -57,7 +57,8 @@ class Block:
     options: dict[str, str]
 
     def commands(self) -> list[str]:
-        """Return the commands of a shell block: lines joined, no comments, no here documents. A python block has none."""
+        """Return the commands of a shell block: lines joined, no comments or here documents. Empty for a python block.
+        """
         if self.language == "python":
             return []
         text = _HERE_DOCUMENT.sub("", self.text).replace("\\\n", " ")
