@@ -57,8 +57,7 @@ class Block:
     options: dict[str, str]
 
     def commands(self) -> list[str]:
-        """Return the commands of a shell block: lines joined, no comments or here documents. Empty for a python block.
-        """
+        """Return the commands of a shell block, without comments and here documents; nothing for a python block."""
         if self.language == "python":
             return []
         text = _HERE_DOCUMENT.sub("", self.text).replace("\\\n", " ")
