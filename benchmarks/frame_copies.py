@@ -97,7 +97,7 @@ def measure(model: Any, repeats: int) -> list[Step]:
         return prepared.network_input[None]
 
     drawn = draw_overlay(frame.image_bgr, perception, model.contract)
-    always, looked_at = "every frame", "while somebody subscribes"
+    always, subscribed = "every frame", "while it has a subscriber"
     return [
         _step("take: wire to C message to Image", always, True, 2, source.nbytes, repeats,
               lambda: deserialize_message(on_the_wire, Image)),
@@ -111,11 +111,11 @@ def measure(model: Any, repeats: int) -> list[Step]:
               lambda: builder.segmentation(perception)),
         _step("publish mask: Image to C message to wire", always, True, 2, pixels.nbytes, repeats,
               lambda: serialize_message(mask)),
-        _step("draw overlay", looked_at, not np.shares_memory(drawn, source), 1, drawn.nbytes, repeats,
+        _step("draw overlay", subscribed, not np.shares_memory(drawn, source), 1, drawn.nbytes, repeats,
               lambda: draw_overlay(frame.image_bgr, perception, model.contract)),
-        _step("overlay message", looked_at, True, 1, drawn.nbytes, repeats,
+        _step("overlay message", subscribed, True, 1, drawn.nbytes, repeats,
               lambda: builder.overlay(perception, drawn)),
-        _step("mask as PNG", looked_at, True, 1, len(builder.segmentation_png(perception).data), repeats,
+        _step("mask as PNG", subscribed, True, 1, len(builder.segmentation_png(perception).data), repeats,
               lambda: builder.segmentation_png(perception)),
     ]  # fmt: skip
 

@@ -123,8 +123,8 @@ def keep_errors(
     Beams that end before the image begins are left out.
     """
     # If the exact mask's range agrees with the kerb's, the beam ends at the kerb; otherwise something is in between.
-    told = np.isfinite(exact) & np.isfinite(truth.road_m)
-    gap_m = np.where(told, exact, 1e6) - np.where(told, truth.road_m, 0.0)
+    known = np.isfinite(exact) & np.isfinite(truth.road_m)
+    gap_m = np.where(known, exact, 1e6) - np.where(known, truth.road_m, 0.0)
     at_kerb = (truth.road_m < truth.actor_m) & (np.abs(gap_m) < 0.1 * truth.road_m + 0.3)
     at_actor = (truth.actor_m < truth.road_m) & (exact < 1.5 * truth.actor_m)
     for what, beams, true_m in (("kerb", at_kerb, truth.road_m), ("vehicle or person", at_actor, truth.actor_m)):

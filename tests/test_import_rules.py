@@ -133,7 +133,7 @@ def test_libraries_stay_where_they_belong(path: Path) -> None:
     assert not found & (TRAINING_LIBRARIES | {"training", "tests", "benchmarks", "pickle", "marshal", "shelve"})
     if not name.startswith(f"{PACKAGE}.ros"):
         assert not found & ROS_LIBRARIES - LOOKED_FOR
-        assert not [module for module in GRAPH[name] if module.startswith(f"{PACKAGE}.ros.")], "nobody imports ros/"
+        assert not [module for module in GRAPH[name] if module.startswith(f"{PACKAGE}.ros.")], "no wing imports ros/"
     if name.removeprefix(f"{PACKAGE}.") not in BAG_MODULES:
         assert "rosbags" not in found
     if name != f"{PACKAGE}.{RUNTIME_MODULE}":

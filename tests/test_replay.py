@@ -158,10 +158,10 @@ def test_bad_frames_are_counted_by_reason_and_told_once(
         bag.write("/front/image_raw", stamps[7], raw_message(7, stamps[7], width=60000, height=60000))
         bag.write("/front/image_raw", stamps[8], raw_message(8, stamps[8]))
     assert replay(tmp_path / "drive.mcap", tmp_path / "out.mcap", model) == 0
-    told = capsys.readouterr()
-    assert told.err.count("unknown_encoding") == 1
+    printed = capsys.readouterr()
+    assert printed.err.count("unknown_encoding") == 1
     for count in ("unknown_encoding 2", "zero_stamp 1", "stamp_backwards 1", "bad_step 1", "bad_data 1", "too_large 1"):
-        assert count in told.out
+        assert count in printed.out
     times = [log_time_ns for log_time_ns, _ in results_of(tmp_path / "out.mcap")["/perception/front/segmentation"]]
     assert times == [stamps[0], stamps[8]]
 
@@ -185,8 +185,8 @@ def test_the_same_frame_again_is_dropped_as_the_node_drops_it(
             for again in range(2):
                 writer.write("/front/image_raw", stamp_ns + again, raw_message(index, stamp_ns))
     assert replay(bag, tmp_path / "out.mcap", model) == 0
-    assert "duplicate" in (said := capsys.readouterr()).err
-    assert re.search(r"front +8 +4 +4 .* duplicate 4", said.out)
+    assert "duplicate" in (printed := capsys.readouterr()).err
+    assert re.search(r"front +8 +4 +4 .* duplicate 4", printed.out)
 
 
 def test_a_frame_that_the_network_fails_on_is_lost_and_the_next_is_not(
@@ -202,9 +202,9 @@ def test_a_frame_that_the_network_fails_on_is_lost_and_the_next_is_not(
 
     monkeypatch.setattr(OnnxModel, "run", fail_sometimes)
     assert replay(drive, tmp_path / "out.mcap", model) == 0
-    told = capsys.readouterr()
-    assert "failed 1" in told.out
-    assert "RuntimeError: out of memory" in told.err
+    printed = capsys.readouterr()
+    assert "failed 1" in printed.out
+    assert "RuntimeError: out of memory" in printed.err
     assert len(results_of(tmp_path / "out.mcap")["/perception/left/segmentation"]) == 5
 
 
@@ -216,9 +216,9 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object
     before = sorted(folder.rglob("*"))
     assert main([*map(str, arguments), "--quiet"]) == 2
     assert sorted(folder.rglob("*")) == before
-    told = capsys.readouterr()
-    assert told.out == ""
-    lines = told.err.splitlines()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = printed.err.splitlines()
     assert "expected" in lines[-1]
     assert lines[-1].startswith("replay_bag: ")
     return lines[-1]
@@ -331,11 +331,11 @@ def test_an_interrupt_leaves_nothing_half_written(model: Path, tmp_path: Path, h
         env={**os.environ, "TQDM_MININTERVAL": "0", "TMPDIR": str(temporary)},
     ) as process:
         assert process.stderr is not None
-        said = b""
-        while not re.search(rb"[1-9]\d*/3000", said):
+        printed = b""
+        while not re.search(rb"[1-9]\d*/3000", printed):
             chunk = os.read(process.stderr.fileno(), 4096)
-            assert chunk, said.decode()
-            said += chunk
+            assert chunk, printed.decode()
+            printed += chunk
         assert [p.suffix for p in (tmp_path / "new").iterdir()] == [".partial"]
         assert list(temporary.glob("bag-*/*/bag"))
         process.send_signal(how)
@@ -362,10 +362,10 @@ def test_a_device_that_is_not_there_is_said(
     device: str, drive: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert replay(drive, tmp_path / "out.mcap", model, "--device", device) == 0
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     sentence = "ExecutionProvider was asked for, CPUExecutionProvider runs: "
-    assert sentence in said.err
-    assert sentence in said.out.splitlines()[-2]
+    assert sentence in printed.err
+    assert sentence in printed.out.splitlines()[-2]
     assert replay(drive, tmp_path / "gpu.mcap", model, "--device", device, "--require-gpu") == 2
     assert "require_gpu" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["out.mcap"]
@@ -377,9 +377,9 @@ def test_what_runs_as_it_was_asked_for_is_named(
     device: str, drive: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert replay(drive, tmp_path / "out.mcap", model, "--device", device) == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert said.out.splitlines()[-2] == "provider: CPUExecutionProvider"
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.splitlines()[-2] == "provider: CPUExecutionProvider"
 
 
 # --- the video ---

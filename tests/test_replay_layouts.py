@@ -70,6 +70,6 @@ def test_lost_frames_end_the_replay_with_both_numbers(
     out = builder().chunk(*frames(0, 1, 2, 3))
     path = out.write(tmp_path / "drive.mcap", [*IMAGES, *out.chunk_indexes, out.statistics({1: 6})])
     assert main([str(path), "-o", str(tmp_path / "out.mcap"), "--model", str(model), "--quiet"]) == 2
-    assert "expected 6 messages of /front/image_raw" in (said := capsys.readouterr().err)
-    assert "found 4" in said
+    assert "expected 6 messages of /front/image_raw" in (printed := capsys.readouterr().err)
+    assert "found 4" in printed
     assert [file.name for file in tmp_path.iterdir()] == ["drive.mcap"]

@@ -63,9 +63,9 @@ def test_the_video_is_as_long_as_the_cameras_have_images(
     rate, length_s = rate_and_length(replay_with_video(bag, tiny_student, tmp_path / "results"))
     assert rate == pytest.approx(10, abs=1)
     assert length_s == pytest.approx(expected_s, abs=0.2)
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("overlay video: ")]
-    assert len(told) == (sentence is not None)
-    assert sentence is None or sentence in told[0]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("overlay video: ")]
+    assert len(lines) == (sentence is not None)
+    assert sentence is None or sentence in lines[0]
 
 
 def test_the_second_file_of_a_recording_may_have_earlier_times(

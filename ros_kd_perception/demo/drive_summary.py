@@ -22,7 +22,7 @@ REASONS = {
     "unknown_encoding": "an image encoding that cannot be decoded",
     "bad_size": "height or width do not fit the data",
     "bad_step": "the row length does not fit the width",
-    "bad_data": "too short, corrupt or of another kind than said",
+    "bad_data": "truncated, corrupt or not of the stated format",
     "too_large": "more pixels than the node takes",
     "zero_stamp": "a header without a stamp",
     "stamp_backwards": "older than the frame before it",

@@ -80,7 +80,7 @@ class ChildProcess:
 
     def wait_for_line(self, text: str, limit_s: float) -> None:
         """Wait until its log contains a text."""
-        self.wait_for(lambda: text in self.tail(), f"its log said {text!r}", limit_s)
+        self.wait_for(lambda: text in self.tail(), f"its log had {text!r}", limit_s)
 
     def stop(self, limit_s: float = 10.0) -> int:
         """Stop the process with SIGINT, then SIGTERM, then SIGKILL. Return its exit status."""

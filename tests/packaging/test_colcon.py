@@ -88,12 +88,12 @@ def test_node_runs_until_it_is_interrupted(workspace: Path, sourced: dict[str, s
         assert node.stderr is not None
         watchdog = threading.Timer(60, node.kill)
         watchdog.start()
-        said = next((line for line in node.stderr if "/no/such/student.onnx" in line), "")
+        printed = next((line for line in node.stderr if "/no/such/student.onnx" in line), "")
         node.send_signal(signal.SIGINT)
         rest = node.communicate()[1]
         watchdog.cancel()
 
-    assert "cannot configure" in said
+    assert "cannot configure" in printed
     assert node.returncode == 0, rest
 
 

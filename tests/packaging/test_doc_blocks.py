@@ -120,8 +120,8 @@ def run_block(block: Block, checkout: Path, environment: dict[str, str]) -> str:
         )
     if done.returncode == 0:
         return ""
-    said = log.read_text(errors="replace")
-    return f"{block.page}:{block.line} ended with {done.returncode}\n{block.script()}\n{said[-3000:]}"
+    printed = log.read_text(errors="replace")
+    return f"{block.page}:{block.line} ended with {done.returncode}\n{block.script()}\n{printed[-3000:]}"
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_blocks_that_are_not_run_are_listed_with_their_reasons(capsys: pytest.Ca
 @pytest.mark.parametrize("block", [block for block in BLOCKS if not block.reason], ids=lambda b: f"{b.page}:{b.line}")
 def test_a_block_that_is_run_hides_no_failure_and_uses_all_of_its_marker(block: Block) -> None:
     for command in block.commands():
-        assert not {"&&", "||", ";", "&"} & set(command.split()), f"{command}: a shell goes on after it; use lines"
+        assert not {"&&", "||", ";", "&"} & set(command.split()), f"{command}: a failure goes unnoticed; use lines"
     for part in block.options:
         assert any(part in command for command in block.commands()), f"no command contains '{part}'"
 

@@ -79,10 +79,10 @@ def launch_arguments(name: str) -> frozenset[str]:
 
 
 def check_options(words: list[str], *command: str) -> None:
-    said = help_of(*command)
+    text = help_of(*command)
     for word in words:
         if word.startswith("-"):
-            assert re.search(rf"(?<![\w-]){re.escape(word.partition('=')[0])}(?![\w-])", said), f"{word} is no option"
+            assert re.search(rf"(?<![\w-]){re.escape(word.partition('=')[0])}(?![\w-])", text), f"{word} is no option"
 
 
 def check_ros2(words: list[str]) -> None:

@@ -54,9 +54,9 @@ def test_what_is_missing_is_said_in_one_sentence(checkout: Path, variables: dict
     outcome = make(checkout, "environment", *arguments, **variables)
 
     assert outcome.returncode == 2
-    said = [line for line in outcome.stderr.splitlines() if line.startswith("make: ") and "***" not in line]
-    assert len(said) == 1
-    assert sentence in said[0]
+    printed = [line for line in outcome.stderr.splitlines() if line.startswith("make: ") and "***" not in line]
+    assert len(printed) == 1
+    assert sentence in printed[0]
     assert not (checkout / ".venv").exists()
 
 

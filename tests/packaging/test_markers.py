@@ -51,13 +51,13 @@ def test_tests_are_marked_by_folder_and_by_what_they_import(request: pytest.Fixt
 
 def test_a_run_says_what_it_leaves_out_whatever_the_number_of_workers() -> None:
     command = [sys.executable, "-m", "pytest", "-m", "not slow", "-k", "marker", "tests/packaging/test_doc_blocks.py"]
-    said = []
+    printed = []
     for workers in ("0", "2"):
         outcome = subprocess.run(
             [*command, "-n", workers], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
         )
         assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-        said.append(LEFT_OUT.findall(outcome.stdout))
-    assert said[0] == said[1]
-    ((number, slow),) = said[0]
+        printed.append(LEFT_OUT.findall(outcome.stdout))
+    assert printed[0] == printed[1]
+    ((number, slow),) = printed[0]
     assert int(number) > int(slow) > 0

@@ -49,7 +49,7 @@ class Bond:
         self._node, self._status_type, self._name, self._timeout_s = node, Status, name, timeout_s
         self._partner, self._heard_s, self._ended = "", 0.0, False
         self._publisher = node.create_publisher(Status, "bond", 5)
-        self._subscription = node.create_subscription(Status, "bond", self._hear, 100)
+        self._subscription = node.create_subscription(Status, "bond", self._receive, 100)
         self._timer = node.create_timer(HEARTBEAT_PERIOD_S, lambda: self._tell(active=True))
 
     @property
@@ -68,7 +68,7 @@ class Bond:
         self._node.destroy_subscription(self._subscription)
         self._node.destroy_publisher(self._publisher)
 
-    def _hear(self, status: Any) -> None:
+    def _receive(self, status: Any) -> None:
         if status.id != self._name or status.instance_id == str(id(self)):
             return
         self._partner = self._partner or status.instance_id

@@ -31,11 +31,11 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         status = main(words)
     except SystemExit as end:  # argparse
         status = int(end.code or 0)
-    said = capsys.readouterr().err
-    assert status == 2, said
-    assert "error: " in said
-    assert "Traceback" not in said
-    return said.splitlines()[-1]
+    printed = capsys.readouterr().err
+    assert status == 2, printed
+    assert "error: " in printed
+    assert "Traceback" not in printed
+    return printed.splitlines()[-1]
 
 
 NUMBERS = ("0", "-1", "1000000000", "nan", "banana", "", "1.5")
@@ -46,9 +46,9 @@ NUMBERS = ("0", "-1", "1000000000", "nan", "banana", "", "1.5")
 def test_evaluate_refuses_numbers(
     option: str, value: str, checkpoint: Path, rendered_samples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refusal(["evaluate", str(checkpoint), str(rendered_samples), option, value], capsys)
-    assert f"argument {option}: expected a" in said
-    assert repr(value) in said
+    printed = refusal(["evaluate", str(checkpoint), str(rendered_samples), option, value], capsys)
+    assert f"argument {option}: expected a" in printed
+    assert repr(value) in printed
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_evaluate_refuses(
 
 def test_an_exported_file_has_its_own_input_size(rendered_samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shipped = str(ROOT / "models" / "student.onnx")
-    said = refusal(["evaluate", shipped, str(rendered_samples), "--height", "64"], capsys)
-    assert "leave --height and --width out" in said
+    printed = refusal(["evaluate", shipped, str(rendered_samples), "--height", "64"], capsys)
+    assert "leave --height and --width out" in printed
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])
@@ -113,8 +113,8 @@ def test_a_checkpoint_with_other_notes_is_refused(
     whole = content["ros_kd_perception"]
     content["ros_kd_perception"] = whole | notes if isinstance(notes, dict) else notes
     torch.save(content, tmp_path / "other.ckpt")
-    said = refusal(["export", str(tmp_path / "other.ckpt"), "-o", str(tmp_path / "out.onnx")], capsys)
-    assert "expected the notes of python -m training train" in said
+    printed = refusal(["export", str(tmp_path / "other.ckpt"), "-o", str(tmp_path / "out.onnx")], capsys)
+    assert "expected the notes of python -m training train" in printed
     words = ["train", str(RECIPE), "--resume", str(tmp_path / "other.ckpt"), "--override", f"output={tmp_path}"]
     for override in (f"data.train.0.folder={rendered_samples}", "validation={}"):
         words += ["--override", override]

@@ -72,7 +72,10 @@ class Reference:
         )
 
     def wrong_cells(self, class_map: NDArray[Any]) -> BoolArray:
-        """Return where a class map [H / 4, W / 4] has a class with a lower logit than another class; no ties."""
+        """Return the cells of a class map [H / 4, W / 4] whose class has a lower logit than another class.
+
+        Ties are left out.
+        """
         classes = len(self.segmentation_logits)
         named = np.minimum(class_map, classes - 1)
         logit = np.take_along_axis(self.segmentation_logits, named[None].astype(np.int64), axis=0)[0]
@@ -80,7 +83,7 @@ class Reference:
         return np.asarray((margin > self.segmentation_tolerance) | (class_map != named))
 
     def wrong_blocks(self, uncertainty: NDArray[Any]) -> BoolArray:
-        """Return where an uncertainty [H / 32, W / 32] differs from the network's."""
+        """Return the blocks of an uncertainty [H / 32, W / 32] that differ from the network's."""
         close = np.abs(self.uncertainty - uncertainty) <= self.segmentation_tolerance  # False for NaN
         return np.asarray(~close)
 

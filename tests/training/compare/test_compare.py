@@ -119,9 +119,9 @@ def test_whole_comparison_and_nothing_is_done_twice(
     scores = json.loads(first)["entries"]
     assert set(scores["fast"]["rendered"]) == {"3", "4"}
     assert scores["fast"]["rendered"]["3"] != scores["slow"]["rendered"]["3"]
-    said = capsys.readouterr().out
-    assert "| slow | miou |" in said
-    assert said.count("WARNING: 2 of the 2 frames of rendered are frames that entry slow was trained on") == 2
+    printed = capsys.readouterr().out
+    assert "| slow | miou |" in printed
+    assert printed.count("WARNING: 2 of the 2 frames of rendered are frames that entry slow was trained on") == 2
     # A stopped run and a run with other data are trained again; finished ones are not.
     (folder / "runs" / "fast_4" / "checkpoints" / "last.ckpt").unlink()
     other = folder / "runs" / "slow_3" / "checkpoints" / "last.ckpt"

@@ -42,7 +42,7 @@ def write_checkpoint(path: Path, recipe: Recipe, classes: int = 0, **notes: Any)
 
 
 @pytest.mark.parametrize(
-    ("notes", "trained", "said"),
+    ("notes", "trained", "printed"),
     [
         ({"teacher_sha256": "teacher", "initial_weights_sha256": "start"}, None, "finished before"),
         ({"teacher_sha256": "teacher"}, None, "finished before"),  # an earlier version did not note the start
@@ -60,7 +60,7 @@ def write_checkpoint(path: Path, recipe: Recipe, classes: int = 0, **notes: Any)
 def test_run_is_finished_where_all_that_it_learnt_from_is_as_it_was(
     notes: dict[str, Any],
     trained: str | None,
-    said: str,
+    printed: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -76,7 +76,7 @@ def test_run_is_finished_where_all_that_it_learnt_from_is_as_it_was(
     monkeypatch.setattr(compare, "train", record)
     compare.finish(planned, INPUTS, "cpu", "1")
     assert calls == ([trained] if trained else [])
-    assert said in capsys.readouterr().out
+    assert printed in capsys.readouterr().out
 
 
 def smoke_comparison(samples: Path, *overrides: str, teacher: str = "", second: tuple[str, ...] = ()) -> Any:

@@ -188,10 +188,10 @@ def test_evaluate_says_a_dash_and_null(
     results = strict_json(tmp_path / "o.json")
     assert results["miou"] is results["pixel_accuracy"] is results["detection"]["ap50"] is None
     assert set(results["iou"].values()) <= {None, 0.0}
-    said = capsys.readouterr().out
-    assert "mIoU -   pixel accuracy -" in said
-    assert "AP -   AP50 -" in said
-    assert "nan" not in said
+    printed = capsys.readouterr().out
+    assert "mIoU -   pixel accuracy -" in printed
+    assert "AP -   AP50 -" in printed
+    assert "nan" not in printed
     assert read_metrics(tmp_path / "o.json")["miou"] is None
 
 

@@ -236,9 +236,9 @@ def test_command(
     command.add_arguments(parser)
 
     assert command.run(parser.parse_args(arguments)) == 0
-    said = capsys.readouterr().out
-    assert f"16 frames of {frames}" in said
-    assert "not of this input size" in said
+    printed = capsys.readouterr().out
+    assert f"16 frames of {frames}" in printed
+    assert "not of this input size" in printed
     contract = OnnxModel.open(tmp_path / "student.onnx", device="cpu").contract
     assert (contract.input.height, contract.input.width) == (96, 160)
     assert contract.metrics == {"miou": 0.25}
