@@ -1,8 +1,8 @@
-"""PlaybackTimeline: when each image of a recording is due while it is played, and which gaps are jumped.
+"""PlaybackTimeline: decides when each image of a recording is due during playback, and which gaps are skipped.
 
-The cameras alone decide: playing starts with the first image of any camera, whatever was recorded before it, and a long
-time in which no camera has an image is jumped, be it a pause of the recording or a clock that was set. The player, the
-demo and the overlay videos share these rules, so that what one of them plays is what the others count and show.
+Only camera images count. Playback starts with the first image of any camera, even if other topics were recorded before.
+A long time without an image is skipped, whether the recording was paused or a clock was set. The player, the demo and
+the overlay videos share these rules, so that all of them play, count and show the same images.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from itertools import islice, pairwise
 from typing import Protocol, TypeVar
 
 LONGEST_GAP_S = 10.0
-"""A longer time without an image is jumped.
+"""A longer time without an image is skipped.
 
-The node calls a camera silent after 2 s (`silence_timeout_ms`): a gap in which cameras fail and come back is played as
-it was. Longer ones are pauses of the recording or a clock that was set; the shortest of these, an hour of a time zone
-or decades since 1970, are far beyond.
+The node reports a camera as silent after 2 s (`silence_timeout_ms`), so a gap in which cameras fail and recover must be
+played as it was. Longer gaps are pauses of the recording or a clock that was set. A clock jumps by far more than this:
+an hour for a time zone, decades from 1970.
 """
 
 JUMP_S = 1.0
-"""What is left of a gap that is jumped: the node has perceived the last frames before it by then (`max_age_ms`).
+"""Remaining length of a skipped gap. It is long enough for the node to process the frames before it (`max_age_ms`).
 
-Also how far log times may go back before that is taken for a clock that was set back: files of a split recording may
-overlap by some messages.
+Log times may also go back by this much, because files of a split recording can overlap by some messages. A larger step
+back means that the clock was set back.
 """
 
 LONGEST_PART_S = 1e9
-"""Of what the options of player and demo may ask for, 30 years: infinity and larger numbers count no nanoseconds."""
+"""Largest time in the options of player and demo, 30 years. Larger numbers and infinity do not fit in nanoseconds."""
 
 MAX_TOLD_JUMPS = 10
-"""Of a camera that takes a picture a minute every gap is jumped; so many are told one by one."""
+"""Number of skipped gaps that are listed one by one. With one picture a minute, every gap is skipped."""
 
 RATE_IMAGES = 300
-"""So many images of a camera tell its rate: ten seconds of one with 30 Hz."""
+"""Number of images that determine the rate of a camera: ten seconds at 30 Hz."""
 
 _NS = 1_000_000_000
 
 
 class Recorded(Protocol):
-    """What was recorded at a time, such as a message of a bag."""
+    """Anything with a recording time, such as a message of a bag."""
 
     @property
     def log_time_ns(self) -> int:
-        """When it was recorded, nanoseconds."""
+        """Time of recording in nanoseconds."""
         ...
 
 
@@ -55,12 +55,12 @@ RecordedT = TypeVar("RecordedT", bound=Recorded)
 
 @dataclass(frozen=True)
 class Jump:
-    """A gap that is not played.
+    """A gap that is skipped during playback.
 
     Attributes:
-        position_ns: of the last image before it, nanoseconds of playing.
-        from_ns: log time of that image.
-        to_ns: log time of the first image after it.
+        position_ns: Playback time of the last image before the gap, in nanoseconds.
+        from_ns: Log time of that image.
+        to_ns: Log time of the first image after the gap.
     """
 
     position_ns: int
@@ -76,18 +76,18 @@ class Jump:
 
 
 class PlaybackTimeline:
-    """Gives images their time of playing, nanoseconds after the first one; told the log times in the order of playing.
+    """Gives each image its playback time in nanoseconds after the first one. Call `place` in the order of playback.
 
     Args:
-        keep_gaps: play gaps of any length as they are. Where the clock was set back, playing goes on all the same.
+        keep_gaps: Play gaps of any length as they are. A clock that was set back is still handled as a jump.
 
     Attributes:
-        jumps: every gap that was jumped so far.
+        jumps: All gaps skipped so far.
     """
 
     def __init__(self, keep_gaps: bool = False) -> None:
         self._longest_gap_ns: float = float("inf") if keep_gaps else LONGEST_GAP_S * _NS
-        # Positions and log times at which stretches without a jump begin.
+        # Playback times and log times at which the stretches between two jumps begin.
         self._stretch_positions_ns: list[int] = []
         self._stretch_log_times_ns: list[int] = []
         self._latest_log_time_ns = 0
@@ -95,7 +95,7 @@ class PlaybackTimeline:
         self.jumps: list[Jump] = []
 
     def place(self, log_time_ns: int) -> int:
-        """When the next image is due, nanoseconds; never before the image that was told before it."""
+        """Return the playback time of the next image in nanoseconds. It is never before the previous image's."""
         if not self._stretch_positions_ns:
             self._begin_stretch(0, log_time_ns)
         step_ns = log_time_ns - self._latest_log_time_ns
@@ -108,14 +108,14 @@ class PlaybackTimeline:
         return self._position_ns
 
     def place_beside(self, log_time_ns: int) -> int:
-        """When what is no image is due, nanoseconds: soon after the image that was told last, if not with it."""
+        """Return the playback time of a message that is not an image: at most `JUMP_S` after the previous image."""
         if not self._stretch_positions_ns:
             return 0
         since_image_ns = log_time_ns - self._latest_log_time_ns
         return self._position_ns + max(0, min(since_image_ns, round(JUMP_S * _NS)))
 
     def log_time_ns(self, position_ns: int) -> int:
-        """Time of the recording's clock at a position; in what is left of a jumped gap the clock still runs on."""
+        """Return the log time at a playback time. During the rest of a skipped gap the clock before the gap runs on."""
         index = max(0, bisect.bisect_right(self._stretch_positions_ns, position_ns) - 1)
         return self._stretch_log_times_ns[index] + position_ns - self._stretch_positions_ns[index]
 
@@ -128,34 +128,35 @@ class PlaybackTimeline:
 def played_part(
     images: Iterable[RecordedT], duration_s: float, timeline: PlaybackTimeline
 ) -> Iterator[tuple[int, RecordedT]]:
-    """The images that are played, each with its position in nanoseconds.
+    """Yield the images of the played part, each with its playback time in nanoseconds.
 
     Args:
-        images: in the order of playing.
-        duration_s: seconds of playing; 0 is all.
-        timeline: that has not been told an image yet.
+        images: Images in the order of playback.
+        duration_s: Length of the part in seconds. 0 means all.
+        timeline: A new timeline without placed images.
     """
     for image in images:
         position_ns = timeline.place(image.log_time_ns)
         if duration_s and position_ns >= round(duration_s * _NS):
-            # Where the last gap leads to is not played.
+            # This image is after the end, so a gap that it ended does not count as played.
             return
         yield position_ns, image
 
 
 def images_per_second(images: Iterable[Recorded]) -> float:
-    """Mean rate of one camera over its first `RATE_IMAGES` images, without its pauses; 0 for a single image."""
+    """Return the mean rate of one camera over its first `RATE_IMAGES` images without pauses. 0 for a single image."""
     positions_ns = [position_ns for position_ns, _ in played_part(islice(images, RATE_IMAGES), 0, PlaybackTimeline())]
     steps_ns = sorted(after - before for before, after in pairwise(positions_ns))
     if not steps_ns:
         return 0.0
-    # Three of four steps are no pauses, also of a camera whose images come in pairs.
+    # At most a quarter of the steps are pauses, also if images arrive in pairs, so the third quartile is a normal step.
+    # Leave out steps that are more than five times as long.
     usual_ns = steps_ns[: bisect.bisect_right(steps_ns, 5 * steps_ns[3 * len(steps_ns) // 4])]
     return len(usual_ns) / max(1e-9, sum(usual_ns) / _NS)
 
 
 def jump_sentences(jumps: Sequence[Jump]) -> list[str]:
-    """One sentence for each jump; for many, the first ones and how many more there are."""
+    """Return one sentence for each jump. If there are many, return the first ones and the number of the others."""
     more = len(jumps) - MAX_TOLD_JUMPS
     return [*map(str, jumps[:MAX_TOLD_JUMPS]), *([f"jumping {more} more gaps"] if more > 0 else [])]
 

@@ -1,6 +1,6 @@
-"""What flows through the pipeline: a frame goes in, a perception comes out.
+"""The data types of the pipeline: a Frame goes in, a Perception comes out.
 
-Plain frozen dataclasses that check themselves when they are made, so that no later stage has to.
+They are frozen dataclasses that check their values on construction, so later stages need no checks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Float32Array = npt.NDArray[np.float32]
 Int32Array = npt.NDArray[np.int32]
 
 DROP_REASONS = (
-    "lost",  # on its way to the node, or replaced by a newer one in the middleware
-    "replaced",  # a newer frame of the same camera came before this one's turn
+    "lost",  # lost before the node received it, or replaced by a newer one in the middleware
+    "replaced",  # a newer frame of the same camera arrived while this one waited
     "too_old",  # waited longer than the age limit
-    "stale",  # its header stamp is older than the limit on stamps
+    "stale",  # its header stamp is older than the age limit on stamps
     "inactive",  # the node was deactivated while it waited
     "unknown_encoding",
     "bad_size",
@@ -28,17 +28,17 @@ DROP_REASONS = (
     "zero_stamp",
     "stamp_backwards",
     "stamp_ahead",  # its header stamp is in the future
-    "duplicate",  # the frame before, with the same stamp, once more
-    "failed",  # inference itself raised
+    "duplicate",  # the previous frame again, with the same stamp
+    "failed",  # inference raised an error
 )
 
 
 class BadFrame(ValueError):
-    """A camera message that cannot be perceived: `reason` is one of `DROP_REASONS`, the text one sentence."""
+    """A camera message cannot be processed. `reason` is one of `DROP_REASONS`, the text is one sentence."""
 
     def __init__(self, reason: str, sentence: str) -> None:
         if reason not in DROP_REASONS:
-            raise ValueError(f"expected a drop reason out of {DROP_REASONS}, got {reason!r}")
+            raise ValueError(f"expected one of the drop reasons {DROP_REASONS}, got {reason!r}")
         super().__init__(sentence)
         self.reason = reason
 
@@ -48,10 +48,10 @@ class Frame:
     """One decoded camera image.
 
     Attributes:
-        camera: name of the camera, as in the topic names.
-        stamp_ns: header stamp of the message, nanoseconds.
-        frame_id: header frame of the message, kept verbatim.
-        image_bgr: uint8 `[height, width, 3]`; rows may be padded (any strides).
+        camera: Name of the camera, as in the topic names.
+        stamp_ns: Header stamp of the message in nanoseconds.
+        frame_id: Frame id of the message's header, unchanged.
+        image_bgr: uint8 `[height, width, 3]`. Rows may be padded (any strides).
     """
 
     camera: str
@@ -91,7 +91,7 @@ class Detections:
     """Boxes of one frame, best score first.
 
     Attributes:
-        boxes_xyxy: float32 `[n, 4]`, source-image pixels, left top right bottom, inside the image.
+        boxes_xyxy: float32 `[n, 4]`, left, top, right and bottom in source-image pixels, inside the image.
         scores: float32 `[n]`, 0..1.
         labels: int32 `[n]`, detection class ids of the contract.
     """
@@ -114,7 +114,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the time of one perception went, milliseconds of the steady clock."""
+    """The times of the stages of one perception, in milliseconds of the steady clock."""
 
     preprocess_ms: float
     inference_ms: float
@@ -128,16 +128,17 @@ class Timing:
 
 @dataclass(frozen=True)
 class Perception:
-    """What the student saw in one frame, in the geometry of the source image.
+    """The student's results for one frame, in pixels of the source image.
 
     Attributes:
-        camera: as in the frame.
-        stamp_ns: as in the frame.
-        frame_id: as in the frame.
+        camera: Camera of the frame.
+        stamp_ns: Header stamp of the frame in nanoseconds.
+        frame_id: Frame id of the frame.
         class_map: uint8 `[height, width]` of the source image, segmentation class ids, 255 = unlabeled.
-        detections: boxes above the score threshold.
-        uncertainty: float32, one cell for each 32x32 block of the network input that holds image, 0 (sure) .. 1.
-        timing: where the time went.
+        detections: Boxes at or above the score threshold.
+        uncertainty: float32, one cell for each 32x32 block of the network input with a part of the image, from 0
+            (certain) to 1.
+        timing: Times of the stages.
     """
 
     camera: str
@@ -157,15 +158,15 @@ class Perception:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """Where the messages of one camera went since the mailbox was made.
+    """Counts of one camera's messages since the mailbox was created.
 
     Attributes:
-        received: put into the mailbox, or known to be lost on their way there: what the camera sent.
-        published: taken and finished well.
-        dropped: by reason, only reasons that occurred.
-        waiting: 0 or 1, not yet taken.
-        in_progress: taken and neither finished nor dropped yet.
-        latest_arrival_ns: steady clock of the last one received, 0 before the first.
+        received: Messages that the camera sent: put into the mailbox, or known to be lost before.
+        published: Messages whose results were published.
+        dropped: Reason -> dropped messages, only for reasons that occurred.
+        waiting: Messages in the mailbox, 0 or 1.
+        in_progress: Messages that were taken and are neither published nor dropped yet.
+        latest_arrival_ns: Steady clock at the latest arrival. 0 before the first.
     """
 
     received: int
@@ -176,7 +177,7 @@ class FrameCounts:
     latest_arrival_ns: int
 
     def since(self, before: FrameCounts) -> FrameCounts:
-        """What was received, published and dropped after an earlier snapshot of the same camera."""
+        """Return what was received, published and dropped since an earlier snapshot of the same camera."""
         return FrameCounts(
             self.received - before.received,
             self.published - before.published,

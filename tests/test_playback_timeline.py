@@ -1,4 +1,4 @@
-"""Test when images are played, and which gaps are skipped."""
+"""Tests when images are due during playback, and which gaps are skipped."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ def placed(*seconds: float, start_ns: int = TODAY, keep_gaps: bool = False) -> l
     return [timeline.place(start_ns + round(second * S)) / S for second in seconds]
 
 
-def test_the_first_image_is_due_at_once_and_the_others_as_they_were_recorded() -> None:
+def test_the_first_image_is_due_at_once_and_the_others_at_their_recorded_distance() -> None:
     assert placed(70, 70.1, 70.3, 79) == [0, 0.1, 0.3, 9]
 
 
-def test_a_gap_of_the_longest_length_is_played_and_a_longer_one_jumped() -> None:
+def test_a_gap_of_the_longest_length_is_played_and_a_longer_one_skipped() -> None:
     assert placed(0, LONGEST_GAP_S) == [0, LONGEST_GAP_S]
     assert placed(0, LONGEST_GAP_S + 0.001, LONGEST_GAP_S + 0.101) == [0, JUMP_S, JUMP_S + 0.1]
 
 
-def test_a_clock_that_is_set_is_jumped_in_both_directions() -> None:
+def test_a_clock_that_was_set_is_skipped_in_both_directions() -> None:
     assert placed(5, 5.1, 1_760_000_000, 1_760_000_000.1, start_ns=0) == [0, 0.1, 0.1 + JUMP_S, 0.2 + JUMP_S]
     assert placed(3600, 3600.1, 0, 0.1) == [0, 0.1, 0.1 + JUMP_S, 0.2 + JUMP_S]
     assert placed(10, 10.1, 5, 5.1) == [0, 0.1, 0.1 + JUMP_S, 0.2 + JUMP_S]
 
 
-def test_images_that_are_out_of_order_by_less_than_a_jump_wait_for_nothing() -> None:
+def test_images_slightly_out_of_order_are_due_at_once() -> None:
     assert placed(0, 0.5, 0.4, 0.1, 0.6) == [0, 0.5, 0.5, 0.5, 0.6]
 
 
-def test_gaps_can_be_kept_but_not_a_step_back() -> None:
+def test_gaps_can_be_kept_but_a_step_back_is_always_skipped() -> None:
     assert placed(0, 3600, 3601, keep_gaps=True) == [0, 3600, 3601]
     assert placed(3600, 0, 1, keep_gaps=True) == [0, JUMP_S, JUMP_S + 1]
 
 
-def test_what_is_no_image_moves_nothing() -> None:
+def test_other_messages_do_not_change_the_timeline() -> None:
     timeline = PlaybackTimeline()
     assert timeline.place_beside(TODAY - 3600 * S) == 0  # a CameraInfo from before the cameras
     timeline.place(TODAY)
@@ -68,7 +68,7 @@ def test_what_is_no_image_moves_nothing() -> None:
     assert timeline.place(TODAY + 2 * S) == 2 * S
 
 
-def test_the_clock_of_the_recording_runs_on_into_a_gap_and_then_jumps() -> None:
+def test_the_log_time_runs_on_at_the_start_of_a_gap_and_then_jumps() -> None:
     timeline = PlaybackTimeline()
     for second in (0, 1, 100, 101):
         timeline.place(TODAY + second * S)
@@ -76,7 +76,7 @@ def test_the_clock_of_the_recording_runs_on_into_a_gap_and_then_jumps() -> None:
     assert seconds == [0, 0.5, 1, 1.9, 100, 100.5, 101]
 
 
-def test_a_jump_says_where_and_how_long() -> None:
+def test_the_sentence_of_a_jump_names_its_time_and_length() -> None:
     timeline = PlaybackTimeline()
     for second in (0, 12, 12 + 2.5 * 3600, 0):
         timeline.place(TODAY + round(second * S))
@@ -89,7 +89,7 @@ def test_a_jump_says_where_and_how_long() -> None:
 
 
 @pytest.mark.parametrize("log_time_ns", [0, 2**62, 2**63 - 1])
-def test_any_time_can_be_told(log_time_ns: int) -> None:
+def test_any_log_time_can_be_placed_and_printed(log_time_ns: int) -> None:
     timeline = PlaybackTimeline()
     timeline.place(TODAY)
     timeline.place(log_time_ns)
@@ -104,18 +104,18 @@ def test_many_jumps_are_counted() -> None:
     assert jump_sentences(timeline.jumps)[MAX_TOLD_JUMPS:] == [f"jumping {99 - MAX_TOLD_JUMPS} more gaps"]
 
 
-def test_a_part_ends_with_its_duration_and_not_with_a_jump_beyond_it() -> None:
+def test_a_jump_after_the_end_of_a_part_does_not_count() -> None:
     images = [Image(TODAY + k * S // 10) for k in range(30)] + [Image(TODAY + 3600 * S)]
     timeline = PlaybackTimeline()
     assert len(list(played_part(images, 2, timeline))) == 20
     assert not timeline.jumps
     assert len(list(played_part(images, 0, PlaybackTimeline()))) == 31
-    # 2.9 s until the gap, 1 s of it.
+    # 2.9 s until the gap and 1 s of the gap.
     assert len(list(played_part(images, 3.95, PlaybackTimeline()))) == 31
     assert len(list(played_part(images, 3.9, PlaybackTimeline()))) == 30
 
 
-def test_rate_of_a_camera_that_is_on_for_a_part_of_the_time() -> None:
+def test_pauses_of_a_camera_do_not_change_its_rate() -> None:
     on = [Image(TODAY + k * S // 10) for k in range(31)]
     assert images_per_second(on) == pytest.approx(10)
     assert images_per_second([*on, Image(TODAY + 8 * S), Image(TODAY + 100 * S)]) == pytest.approx(10)
@@ -134,7 +134,7 @@ def test_positions_rise_by_no_more_than_the_longest_gap(log_times_ns: list[int])
     steps_ns = [after - before for before, after in itertools.pairwise(positions_ns)]
     assert positions_ns[0] == 0
     assert all(0 <= step <= LONGEST_GAP_S * S for step in steps_ns)
-    # The clock at an image's position is that image's time, except for late images.
+    # The log time at an image's position is that image's log time, except for late images.
     latest_ns = log_times_ns[0]
     for log_time_ns, position_ns in zip(log_times_ns, positions_ns, strict=True):
         if 0 <= latest_ns - log_time_ns <= JUMP_S * S:
@@ -144,7 +144,7 @@ def test_positions_rise_by_no_more_than_the_longest_gap(log_times_ns: list[int])
 
 
 @given(st.lists(st.integers(0, 9 * S), min_size=1, max_size=30), st.integers(0, 2**62))
-def test_without_gaps_playing_is_recording(steps_ns: list[int], start_ns: int) -> None:
+def test_without_gaps_playback_equals_the_recording(steps_ns: list[int], start_ns: int) -> None:
     timeline = PlaybackTimeline()
     log_time_ns = start_ns
     for step_ns in steps_ns:

@@ -1,7 +1,7 @@
 """Reads the stamp of a serialised message without deserialising the rest.
 
-Playing and recording move megabytes a message. They need only the header's stamp, to match results with camera
-messages.
+Messages with images have megabytes. The player and the recorder need only the header's stamp, to match results with
+camera messages.
 """
 
 from __future__ import annotations

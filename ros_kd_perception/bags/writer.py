@@ -169,7 +169,10 @@ class BagWriter:
         return storage.bio
 
     def _hold_room(self, message_bytes: int) -> None:
-        """Reserve space for the chunk in memory (a mebibyte plus one message) and the summary (an entry a chunk)."""
+        """Reserve space for the chunk in memory (a mebibyte plus one message) and for the summary.
+
+        The summary has one entry for each chunk.
+        """
         self._written_bytes += message_bytes + 64  # upper bound of what MCAP adds to a message
         self._largest_bytes = max(self._largest_bytes, message_bytes)
         assert self._reserve is not None

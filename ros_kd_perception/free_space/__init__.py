@@ -1,1 +1,1 @@
-"""Where the ground is free: from a class map and a calibration to distances."""
+"""Finds the free space on the ground from a class map and a camera calibration."""

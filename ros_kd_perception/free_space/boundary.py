@@ -1,7 +1,7 @@
-"""Free space in the image: for each column, the first row from below that is not drivable.
+"""Finds the free space in the image: for each column, the first row from below that is not drivable.
 
-A planner reads it in a moment where a mask takes it some work, and it costs a fraction of a millisecond. What is
-drivable is said by class names; whatever else the mask holds, unlabeled pixels included, ends the free space.
+A planner can read this directly, without processing a mask, and it takes a fraction of a millisecond to compute. Class
+names say what is drivable. All other classes and unlabeled pixels end the free space.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.structures import Int32Array, UInt8Array
 
-# Rows that are looked at in one go: they and what is made of them stay in the processor's second-level cache.
+# Rows that are processed at once. They and the intermediate arrays stay in the processor's second-level cache.
 _BLOCK_ROWS = 64
 _ROW_IN_BLOCK = np.arange(1, _BLOCK_ROWS + 1, dtype=np.uint8)[:, None]
 
 
 def blocked_classes(contract: ModelContract, drivable: Sequence[str]) -> UInt8Array:
-    """Which class ids end free space: uint8 `[256]`, 0 for the drivable classes, 255 for all others and no class.
+    """Return a table of the class ids that end free space: uint8 `[256]`, 0 for drivable ids, 255 for all others.
 
     Raises:
-        ValueError: a name that is no class of the model's mask.
+        ValueError: A drivable class is not a class of the model's mask.
     """
     ids = {info.name: info.id for info in contract.class_map.classes}
     table = np.full(256, 255, np.uint8)
@@ -33,8 +33,8 @@ def blocked_classes(contract: ModelContract, drivable: Sequence[str]) -> UInt8Ar
             nearest = difflib.get_close_matches(name, ids, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             raise ValueError(
-                f"expected drivable_classes to be of the model {contract.name}, which has {', '.join(ids)}, got "
-                f"{name!r}{hint}"
+                f"expected drivable_classes to be classes of the model {contract.name}, which has {', '.join(ids)}, "
+                f"got {name!r}{hint}"
             )
         table[ids[name]] = 0
     return table
@@ -43,18 +43,18 @@ def blocked_classes(contract: ModelContract, drivable: Sequence[str]) -> UInt8Ar
 def free_space_boundary(
     class_map: UInt8Array, blocked: UInt8Array, max_gap_px: int = 0, ignore_bottom_px: int = 0
 ) -> Int32Array:
-    """Where the free space of each column ends.
+    """Find the row in each column where the free space ends.
 
     Args:
         class_map: uint8 `[height, width]`.
-        blocked: as `blocked_classes` returns it.
-        max_gap_px: so many rows one upon the other, or fewer, that are not drivable do not end the free space if
-            what is above them is drivable. A run that reaches the top of the image counts as if it went on.
-        ignore_bottom_px: rows at the bottom that show the vehicle itself and say nothing; at most all but one.
+        blocked: Return value of `blocked_classes`.
+        max_gap_px: Up to this many consecutive rows that are not drivable do not end the free space if the row above
+            them is drivable. A run that touches the top of the image always ends it.
+        ignore_bottom_px: Rows at the bottom that show the vehicle itself. At least one row is kept.
 
     Returns:
-        int32 `[width]`: the first row from below that is not drivable, rows counted from the top. All rows between
-        it and those ignored are free; -1 where the whole column is.
+        int32 `[width]`: the first row from below that is not drivable, counted from the top. All rows between it and
+        the ignored ones are free. -1 if the whole column is free.
     """
     height, width = class_map.shape
     bottom = height - min(max(ignore_bottom_px, 0), height - 1)
@@ -66,7 +66,7 @@ def free_space_boundary(
         context = max(top - gap, 0)
         ends = np.asarray(cv2.LUT(class_map[context:bottom], blocked), np.uint8)
         if gap:
-            # What is left is blocked, and so are the `gap` rows above it.
+            # After the erosion, a row is blocked only if the `gap` rows above it are blocked too.
             eroded = cv2.erode(ends, kernel, anchor=(0, gap), borderType=cv2.BORDER_CONSTANT, borderValue=255)
             ends = np.asarray(eroded, np.uint8)[top - context :]
         last = np.bitwise_and(ends, _ROW_IN_BLOCK[: bottom - top]).max(axis=0)

@@ -1,4 +1,4 @@
-"""Calibration: what a sensor_msgs/CameraInfo says about where a ray of light falls in the image."""
+"""Calibration: projects rays into the image of a camera according to its sensor_msgs/CameraInfo."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ import numpy.typing as npt
 
 Float64Array = npt.NDArray[np.float64]
 
-# Coefficients of each distortion model, as many as the message may have.
+# Allowed numbers of coefficients for each distortion model.
 _COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), "equidistant": (0, 4)}
 _MAX_SIDE_PX = 16384
 _MAX_SIDE_OVER_FOCAL = 2 * math.tan(math.radians(170 / 2))
-_LARGEST_OFFSET = 0.2  # of the principal point, as a share of the width; a calibration at half the size is off by 0.25
-_RADII = np.linspace(0.0, 12.0, 12_001)  # of rays, up to 85 degrees off the axis
+# Largest plausible offset of the principal point, as a share of the width. A calibration at half the size gives 0.25.
+_LARGEST_OFFSET = 0.2
+_RADII = np.linspace(0.0, 12.0, 12_001)  # tangents of ray angles, up to 85 degrees off the axis
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Size, pinhole and lens of one camera as its images come, binning and region of interest worked in.
+    """Image size, pinhole model and lens of one camera, with binning and region of interest already applied.
 
     Attributes:
-        width: of the image, pixels.
-        height: of the image, pixels.
-        focal_x: pixels.
-        focal_y: pixels.
-        center_x: pixels; pixel centres lie at whole numbers.
-        center_y: pixels.
-        model: `plumb_bob`, `rational_polynomial` or `equidistant`.
-        coefficients: of the model, in the order of the message; empty for no distortion.
-        doubt: one sentence where the numbers are possible and unlikely; empty else.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        focal_x: Focal length in x, in pixels.
+        focal_y: Focal length in y, in pixels.
+        center_x: Principal point in x, in pixels. The centre of a pixel is at an integer.
+        center_y: Principal point in y, in pixels.
+        model: Distortion model: `plumb_bob`, `rational_polynomial` or `equidistant`.
+        coefficients: Coefficients of the model in the order of the message. Empty without distortion.
+        doubt: One sentence if the values are possible but unlikely, else empty.
     """
 
     width: int
@@ -49,19 +50,19 @@ class Calibration:
 
     @classmethod
     def from_message(cls, message: Any, rectified: bool = False) -> Calibration:
-        """Read a CameraInfo, of rclpy or of rosbags.
+        """Read a CameraInfo of rclpy or rosbags.
 
         Args:
-            message: the CameraInfo.
-            rectified: the images are rectified already (`image_rect`), so that P describes them.
+            message: The CameraInfo.
+            rectified: Whether the images are already rectified (`image_rect`). P then describes them instead of K.
 
         Raises:
-            ValueError: not calibrated, not finite, of no lens that there is, of a region beyond the sensor, or of a
-                distortion model that is not known; one sentence.
+            ValueError: The camera is not calibrated, values are not finite or impossible for a lens, the region of
+                interest exceeds the sensor, or the distortion model is unknown. One sentence.
         """
         model = str(message.distortion_model) or "plumb_bob"
         coefficients = () if rectified else _coefficients(model, message.d)
-        # K is row by row 3x3, P is 3x4.
+        # K is a 3x3 matrix and P a 3x4 matrix, both stored by rows.
         matrix = [float(value) for value in (message.p if rectified else message.k)]
         row = 4 if rectified else 3
         focal_x, center_x, focal_y, center_y = matrix[0], matrix[2], matrix[row + 1], matrix[row + 2]
@@ -71,20 +72,20 @@ class Calibration:
         if not all(map(math.isfinite, matrix)) or focal_x <= 0 or focal_y <= 0:
             raise ValueError(
                 f"expected a CameraInfo with focal lengths above 0 px, got {focal_x:g} and {focal_y:g}; calibrate the "
-                "camera, as an uncalibrated one sends zeros"
+                "camera, because an uncalibrated one sends zeros"
             )
         _check_lens(sides, (focal_x, focal_y), center_x)
         region = message.roi
         binning_x, binning_y = max(int(message.binning_x), 1), max(int(message.binning_y), 1)
-        # A region of size 0 is the whole image.
+        # A region of size 0 means the whole image.
         width, height = int(region.width) or sides[0], int(region.height) or sides[1]
         if int(region.x_offset) + width > sides[0] or int(region.y_offset) + height > sides[1]:
             raise ValueError(
                 f"expected a region of interest within the {sides[0]}x{sides[1]} px of the CameraInfo, got {width}x"
-                f"{height} px at {region.x_offset}, {region.y_offset}; correct the camera driver, all zeros are the "
+                f"{height} px at {region.x_offset}, {region.y_offset}; correct the camera driver, all zeros mean the "
                 "whole image"
             )
-        # The centre of a binned pixel lies between those of the pixels that it was made of.
+        # The centre of a binned pixel is in the middle of the centres of its source pixels.
         return cls(
             width=max(width // binning_x, 1),
             height=max(height // binning_y, 1),
@@ -98,9 +99,10 @@ class Calibration:
         )
 
     def project(self, rays: Float64Array) -> Float64Array:
-        """Pixels `[..., 2]` of rays `[..., 2]` (x / z and y / z of the optical frame); NaN beyond the lens's range.
+        """Project rays `[..., 2]` (x / z and y / z in the optical frame) to pixels `[..., 2]`.
 
-        Formulas: OpenCV's `calib3d` for plumb_bob and rational_polynomial, its `fisheye` for equidistant.
+        Rays beyond the valid range of the lens model give NaN. The formulas are those of OpenCV: `calib3d` for
+        plumb_bob and rational_polynomial, `fisheye` for equidistant.
         """
         x, y = rays[..., 0], rays[..., 1]
         if self.coefficients:
@@ -120,14 +122,18 @@ class Calibration:
 
     @cached_property
     def ray_limit(self) -> float:
-        """How far off the axis, as tangent of the angle, the lens model holds: from where it folds back, nothing is."""
+        """Largest valid angle off the axis, as its tangent. Beyond it the lens model folds back on itself."""
         bent = _RADII * self._stretch(_RADII)
         with np.errstate(invalid="ignore"):
             wrong = np.flatnonzero(~(np.diff(bent) > 0))
         return float(_RADII[wrong[0]]) if len(wrong) else float(_RADII[-1])
 
     def ray_bounds(self, bottom_px: int) -> tuple[float, float, float, float]:
-        """Least and greatest x / z, then y / z, of the rays that may fall into the rows above `bottom_px`."""
+        """Return bounds of the rays that may fall into the rows above `bottom_px`.
+
+        Returns:
+            Least and greatest x / z, then least and greatest y / z.
+        """
         across = np.linspace(-0.5, self.width - 0.5, 65)
         down = np.linspace(-0.5, bottom_px - 0.5, 65)
         border = np.concatenate(
@@ -144,13 +150,13 @@ class Calibration:
             radius = np.maximum(np.hypot(points[:, 0], points[:, 1]), 1e-9)
             straight = np.interp(radius, radii * self._stretch(radii), radii)
             points *= (straight / radius)[:, None]
-            # For the tangential part, which was left out; what is too much is cut off where it is projected.
+            # A margin for the tangential distortion, which is ignored here. The projection cuts off the excess later.
             margin = 0.05 * float(np.ptp(points))
         low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
         return float(low[0]), float(high[0]), float(low[1]), float(high[1])
 
     def _stretch(self, radius: Float64Array) -> Float64Array:
-        """How much farther from the image's centre than without a lens, by the radial part of the model."""
+        """Return the factor by which the radial distortion moves a point away from the image's centre."""
         if not self.coefficients:
             return np.ones_like(radius)
         if self.model == "equidistant":
@@ -167,7 +173,7 @@ class Calibration:
 
 
 def _check_lens(sides: tuple[int, int], focal: tuple[float, float], center_x: float) -> None:
-    """Refuse what is of no camera: such a scan would show a wall a few metres ahead, or none."""
+    """Refuse values that no camera has. A scan with them would show false obstacles or miss real ones."""
     if any(side > _MAX_SIDE_OVER_FOCAL * length for side, length in zip(sides, focal, strict=True)):
         raise ValueError(
             f"expected a CameraInfo with focal lengths in pixels of its {sides[0]}x{sides[1]} image, got {focal[0]:g} "
@@ -181,12 +187,12 @@ def _check_lens(sides: tuple[int, int], focal: tuple[float, float], center_x: fl
 
 
 def _doubt(width: int, center_x: float) -> str:
-    # Of x alone: images are cut at the top, or at the bottom, more often than drivers say so.
+    # Check x only: images are often cropped at the top or bottom without the driver saying so.
     if abs(center_x / width - 0.5) <= _LARGEST_OFFSET:
         return ""
     return (
-        f"the principal point of the CameraInfo is at x = {center_x:.0f} px of {width}: unless the image was cut on "
-        "one side, it was calibrated at another size"
+        f"the principal point of the CameraInfo is at x = {center_x:.0f} px of {width}: unless the image is cropped on "
+        "one side, the camera was calibrated at another size"
     )
 
 
@@ -194,7 +200,7 @@ def _coefficients(model: str, values: Sequence[float]) -> tuple[float, ...]:
     if model not in _COEFFICIENTS:
         raise ValueError(
             f"expected a CameraInfo with the distortion model {', '.join(_COEFFICIENTS)}, got {model[:80]!r}; rectify "
-            "the images and say so, or calibrate with one of these"
+            "the images and set scan.rectified, or calibrate with one of these"
         )
     if len(values) not in _COEFFICIENTS[model]:
         counts = " or ".join(map(str, _COEFFICIENTS[model]))

@@ -1,4 +1,4 @@
-"""FreeSpaceFinder: from perceptions to free space, for every camera, as the node and a replay need it."""
+"""FreeSpaceFinder: computes free space from perceptions, for all cameras. The node and the replay use it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ros_kd_perception.structures import Float32Array, Int32Array, Perception
 
 
 class FreeSpaceFinder:
-    """Keeps the drivable classes of a model and the lines of every camera's scan.
+    """Holds the drivable classes of a model and the scan of each camera.
 
-    Safe for one thread that perceives and another that calibrates: what one reads the other puts there whole.
+    One thread may perceive while another calibrates, because a new scan replaces the old one in one step.
 
     Args:
-        parameters: as read.
-        contract: of the model.
+        parameters: Settings of free space and scans.
+        contract: Contract of the model.
 
     Raises:
-        ValueError: a drivable class that the model does not have.
+        ValueError: The model does not have a drivable class.
     """
 
     def __init__(self, parameters: FreeSpaceParameters, contract: ModelContract) -> None:
@@ -34,23 +34,23 @@ class FreeSpaceFinder:
         self._lock = threading.Lock()
 
     def take_model(self, contract: ModelContract) -> None:
-        """Go on with the perceptions of another model.
+        """Switch to the perceptions of another model.
 
         Raises:
-            ValueError: a drivable class that it does not have; nothing has changed then.
+            ValueError: The model does not have a drivable class. The previous model's classes stay in use.
         """
         self._blocked = blocked_classes(contract, self.parameters.drivable_classes)
 
     def calibrate(self, camera: str, camera_info: Any, pose: CameraPose | None = None) -> None:
-        """Take over what a CameraInfo says; costs some milliseconds where it says something new.
+        """Compute the scan of a camera from its CameraInfo. A changed CameraInfo takes some milliseconds.
 
         Args:
-            camera: one with a scan.
-            camera_info: sensor_msgs/CameraInfo.
-            pose: of the camera in the scan's frame; None for that of the parameters.
+            camera: A camera with a scan.
+            camera_info: The sensor_msgs/CameraInfo.
+            pose: Pose of the camera in the scan's frame. None uses the pose from the parameters.
 
         Raises:
-            ValueError: nothing can be made of it; there are no ranges then.
+            ValueError: The CameraInfo or the pose is invalid. The camera then has no ranges.
         """
         scan = self.parameters.scans[camera]
         pose = pose or scan.pose
@@ -66,28 +66,28 @@ class FreeSpaceFinder:
                 )
                 self._made_of[camera] = made_of
         except Exception as error:
-            # Ranges by a calibration that no longer holds would be wrong, and nothing would tell.
+            # Forget the old calibration: it no longer applies, and its ranges would be wrong without a warning.
             self.forget(camera)
             if isinstance(error, ValueError):
                 raise
-            # What arithmetic makes of numbers that nobody expected.
+            # Unusual numbers can raise other errors in the arithmetic.
             raise ValueError(
-                f"expected a CameraInfo that the scan can be worked out from, got {type(error).__name__}: {error}; "
-                "calibrate the camera again"
+                f"expected a CameraInfo that gives a scan, got {type(error).__name__}: {error}; calibrate the camera "
+                "again"
             ) from error
 
     def forget(self, camera: str) -> None:
-        """No ranges of a camera until it is calibrated again."""
+        """Drop the scan of a camera. It has no ranges until it is calibrated again."""
         with self._lock:
             self._scans.pop(camera, None)
             self._made_of.pop(camera, None)
 
     def scan(self, camera: str) -> GroundScan | None:
-        """The lines of a camera's scan; None before it is calibrated."""
+        """Return the scan of a camera, or None before it is calibrated."""
         return self._scans.get(camera)
 
     def boundary(self, perception: Perception) -> Int32Array:
-        """The free-space boundary in the image, as `free_space_boundary` returns it."""
+        """Return the free-space boundary in the image, see `free_space_boundary`."""
         return free_space_boundary(
             perception.class_map,
             self._blocked,
@@ -96,10 +96,10 @@ class FreeSpaceFinder:
         )
 
     def ranges(self, perception: Perception) -> Float32Array | None:
-        """The ranges of a camera's scan, as `GroundScan.ranges` returns them; None before it is calibrated.
+        """Return the ranges of a camera's scan, see `GroundScan.ranges`. Return None before it is calibrated.
 
         Raises:
-            ValueError: the class map has another size than the CameraInfo.
+            ValueError: The class map has another size than the CameraInfo.
         """
         scan = self._scans.get(perception.camera)
         return None if scan is None else scan.ranges(perception.class_map, self._blocked)

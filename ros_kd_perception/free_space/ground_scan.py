@@ -1,8 +1,8 @@
-"""Free space on the ground: how far one can drive in each direction, as a laser scanner would say it.
+"""GroundScan: computes how far the ground is free in each direction, like the ranges of a laser scanner.
 
-A beam leaves the origin of a vehicle frame along the ground. What the camera shows of it is a line in the image, which
-is worked out once for a camera; for each frame the class map is then read along these lines. The ground is a plane: of
-what that costs on hills and under braking, docs/free_space.md has the figures.
+A beam starts at the origin of a vehicle frame and runs along the ground. In the image it is a line, which is computed
+once for a camera. For each frame the class map is read along these lines. The ground is assumed to be a plane;
+docs/free_space.md gives the errors on hills and under braking.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from ros_kd_perception.free_space.calibration import Calibration, Float64Array
 from ros_kd_perception.structures import Float32Array, Int32Array, UInt8Array
 
-# Rows are the axes of an optical frame (x right, y down, z forward) in those of a body (x forward, y left, z up):
+# The rows are the axes of an optical frame (x right, y down, z forward) in a body frame (x forward, y left, z up), see
 # REP 103.
 _OPTICAL_FROM_BODY = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
 _NEAREST_M = 0.05
-# Whatever size a CameraInfo claims: samples of a beam, and of all beams together.
+# Limits on the samples of one beam and of all beams together, for any image size in a CameraInfo.
 _MAX_SAMPLES = 4096
 _MAX_SAMPLES_OF_ALL = 1 << 21
 MAX_HEIGHT_M = 50.0
@@ -28,11 +28,11 @@ MAX_HEIGHT_M = 50.0
 
 @dataclass(frozen=True)
 class CameraPose:
-    """Where a camera is in a frame whose z = 0 is the ground.
+    """The pose of a camera in a frame whose z = 0 is the ground.
 
     Attributes:
-        position: x, y, z of the camera, metres.
-        optical_from_frame: rotation, rows first: what turns a direction of the frame into the optical frame.
+        position: X, y and z of the camera in metres.
+        optical_from_frame: Rotation matrix, by rows. It turns a direction in the frame into the optical frame.
     """
 
     position: tuple[float, float, float]
@@ -51,15 +51,15 @@ class CameraPose:
     def from_mounting(
         cls, x_m: float, y_m: float, height_m: float, roll_deg: float, pitch_deg: float, yaw_deg: float
     ) -> CameraPose:
-        """From how a camera is mounted, as in a URDF `rpy` of its body frame (x forward, y left, z up).
+        """Build the pose from position and angles, like a URDF `rpy` of the camera's body frame (x forward, z up).
 
         Args:
-            x_m: forward of the frame's origin.
-            y_m: to the left of it.
-            height_m: above the ground.
-            roll_deg: positive right side down.
-            pitch_deg: positive nose down.
-            yaw_deg: positive to the left.
+            x_m: Distance forward of the frame's origin.
+            y_m: Distance to the left of the frame's origin.
+            height_m: Height above the ground.
+            roll_deg: Roll angle, positive with the right side down.
+            pitch_deg: Pitch angle, positive with the nose down.
+            yaw_deg: Yaw angle, positive to the left.
         """
         angles = (math.radians(yaw_deg), math.radians(pitch_deg), math.radians(roll_deg))
         (sin_z, sin_y, sin_x), (cos_z, cos_y, cos_x) = map(math.sin, angles), map(math.cos, angles)
@@ -72,7 +72,7 @@ class CameraPose:
     def from_transform(
         cls, translation: tuple[float, float, float], quaternion_xyzw: tuple[float, float, float, float]
     ) -> CameraPose:
-        """From a transform that takes points of the optical frame to the ground's frame, as TF gives it."""
+        """Build the pose from a TF transform that takes points from the optical frame to the ground's frame."""
         length = math.sqrt(sum(value * value for value in quaternion_xyzw))
         if not length > 1e-6:
             raise ValueError(f"expected a rotation in the camera's transform, got the quaternion {quaternion_xyzw}")
@@ -89,13 +89,13 @@ class CameraPose:
 
 @dataclass(frozen=True)
 class Beams:
-    """The directions of a scan: all around, evenly, the first one straight back.
+    """The beams of a scan: evenly spaced all around, the first one straight back.
 
     Attributes:
-        count: of the beams.
-        range_max_m: free space is followed so far.
-        max_blind_m: beams that the image does not show from here on, or from nearer, stay unknown: what lies before
-            would be taken for free.
+        count: Number of beams.
+        range_max_m: Distance up to which free space is followed.
+        max_blind_m: Longest blind part of a beam, from the origin to the first point in the image. A beam with a longer
+            blind part stays unknown, because that part would be assumed to be free.
     """
 
     count: int
@@ -104,41 +104,41 @@ class Beams:
 
     @classmethod
     def from_increment(cls, increment_deg: float, range_max_m: float, max_blind_m: float) -> Beams:
-        """As many beams as fit best."""
+        """Create beams all around, with the spacing closest to `increment_deg` that divides the circle."""
         return cls(max(round(360.0 / increment_deg), 1), range_max_m, max_blind_m)
 
     @property
     def increment_rad(self) -> float:
-        """Between neighbours."""
+        """Angle between neighbouring beams."""
         return 2 * math.pi / self.count
 
     @property
     def angles_rad(self) -> Float64Array:
-        """From -pi, counter-clockwise seen from above, 0 straight ahead (REP 103)."""
+        """Angles of the beams, float64 `[count]`, from -pi counter-clockwise. 0 is straight ahead (REP 103)."""
         return np.asarray(-math.pi + self.increment_rad * np.arange(self.count), np.float64)
 
 
 class GroundScan:
-    """The lines of a scan's beams in the image of one camera.
+    """The beams of a scan as lines in the image of one camera.
 
     Attributes:
-        calibration: as given; the class maps have its size.
-        beams: as given.
-        nearest_m: where the image begins to show each beam, float64 `[count]`; inf where it does not.
-        reaches: whether it then shows it up to the greatest range, bool `[count]`.
+        calibration: The camera's calibration. Class maps must have its size.
+        beams: The beams of the scan.
+        nearest_m: Range at which each beam enters the image, float64 `[count]`. inf if it is not visible.
+        reaches: Whether each beam stays in the image up to the greatest range, bool `[count]`.
     """
 
     def __init__(
         self, calibration: Calibration, pose: CameraPose, beams: Beams, max_gap_px: int = 0, ignore_bottom_px: int = 0
     ) -> None:
-        """Work out which pixels lie along each beam, some 20 ms.
+        """Compute which pixels lie along each beam. This takes about 20 ms.
 
         Args:
-            calibration: of the camera.
-            pose: of the camera in the frame of the scan.
-            beams: of the scan.
-            max_gap_px: as for `free_space_boundary`, along the beam's line.
-            ignore_bottom_px: as for `free_space_boundary`.
+            calibration: Calibration of the camera.
+            pose: Pose of the camera in the frame of the scan.
+            beams: The beams of the scan.
+            max_gap_px: Largest gap to bridge along a beam's line in pixels, see `free_space_boundary`.
+            ignore_bottom_px: Rows at the bottom of the image to ignore, see `free_space_boundary`.
         """
         self.calibration = calibration
         self.beams = beams
@@ -156,7 +156,7 @@ class GroundScan:
         self.nearest_m[self._shown] = near[self._shown]
         self.reaches = (self.nearest_m < np.inf) & (far >= beams.range_max_m * (1 - 1e-6))
         self._step_px, ranges_m, self._pixels = lines.sample(near[self._shown], far[self._shown])
-        # What ends the free space lies between the last free sample and the first that is not.
+        # The free space ends between the last free sample and the first blocked one, so take their middle.
         self._ends_m = ranges_m.copy()
         self._ends_m[:, 1:] = (ranges_m[:, 1:] + ranges_m[:, :-1]) / 2
         self._gap = round(max(max_gap_px, 0) / self._step_px)
@@ -164,26 +164,29 @@ class GroundScan:
         self._rows = np.arange(len(self._shown))
 
     def misfit(self, class_map: UInt8Array) -> str:
-        """One sentence if a class map has not the calibration's size, else empty."""
+        """Return one sentence if the size of a class map differs from the calibration's, else an empty string."""
         calibration = self.calibration
         if class_map.shape == (calibration.height, calibration.width):
             return ""
         return (
-            f"expected class maps of {calibration.width}x{calibration.height}, the size that CameraInfo says, got "
+            f"expected class maps of {calibration.width}x{calibration.height}, the size in the CameraInfo, got "
             f"{class_map.shape[1]}x{class_map.shape[0]}"
         )
 
     def ranges(self, class_map: UInt8Array, blocked: UInt8Array) -> Float32Array:
-        """How far it is to the end of the free space.
+        """Return the distance to the end of the free space for each beam.
 
         Args:
             class_map: uint8 `[height, width]`, of the calibration's size.
-            blocked: uint8 `[256]`, 0 for the ids that are drivable.
+            blocked: uint8 `[256]`, 0 for the ids of drivable classes.
 
         Returns:
-            float32 `[count]`, metres from the frame's origin. inf: free up to the greatest range (REP 117). NaN:
-            nothing is known, for the image does not show the beam, or not far enough and all that it shows is free.
-            Where not even the nearest place that the image shows is free, `nearest_m`.
+            float32 `[count]`, metres from the frame's origin. inf means free up to the greatest range (REP 117). NaN
+            means unknown: the beam is not visible, or its visible part is free but ends before the greatest range. If
+            the nearest visible point is already blocked, the range is `nearest_m`.
+
+        Raises:
+            ValueError: The class map has another size than the calibration.
         """
         if misfit := self.misfit(class_map):
             raise ValueError(misfit)
@@ -205,7 +208,7 @@ class GroundScan:
 
 @dataclass(frozen=True)
 class _Lines:
-    """Beams as lines in the image: a beam's point at the range r is `r * direction + origin` in the optical frame."""
+    """Beams as lines in the image. The point of a beam at range r is `r * direction + origin` in the optical frame."""
 
     calibration: Calibration
     bottom_px: int
@@ -213,21 +216,25 @@ class _Lines:
     origin: Float64Array
 
     def pixels(self, ranges_m: Float64Array) -> Float64Array:
-        """Pixels `[beams, n, 2]` of ranges `[beams, n]`."""
+        """Return the pixels `[beams, n, 2]` of ranges `[beams, n]`."""
         points = ranges_m[..., None] * self.directions[:, None] + self.origin
         return self.calibration.project(np.asarray(points[..., :2] / np.maximum(points[..., 2:], _NEAREST_M / 2)))
 
     def spread(self, near: Float64Array, far: Float64Array, steps: Float64Array) -> Float64Array:
-        """Ranges `[beams, n]` that lie as evenly in the image as `steps` (0..1, `[beams, n]`) do, without distortion.
+        """Return ranges `[beams, n]` that are spaced in the image like `steps` (0..1, `[beams, n]`), lens ignored.
 
-        Along a line in the image 1 / depth and range / depth change evenly.
+        1 / depth and range / depth change linearly along a line in the image.
         """
         near_w, far_w = (1 / np.maximum(r * self.directions[:, 2] + self.origin[2], _NEAREST_M) for r in (near, far))
         w = (1 - steps) * near_w[:, None] + steps * far_w[:, None]
         return np.asarray(((1 - steps) * (near * near_w)[:, None] + steps * (far * far_w)[:, None]) / w)
 
     def trim(self, near: Float64Array, far: Float64Array) -> tuple[Float64Array, Float64Array]:
-        """Cut off what a lens bends out of the image; nothing is left where far is not above near."""
+        """Cut off the parts of beams that the lens distorts out of the image.
+
+        Returns:
+            The new near and far ranges. A beam with far <= near is not visible.
+        """
         if not self.calibration.coefficients:
             return near, far
         steps = np.broadcast_to(np.linspace(0.0, 1.0, 1024), (len(near), 1024))
@@ -244,12 +251,17 @@ class _Lines:
         )
 
     def sample(self, near: Float64Array, far: Float64Array) -> tuple[float, Float32Array, Int32Array]:
-        """Step in pixels, ranges float32 `[beams, n]`, and flat indices of the pixels there; the ends repeat."""
+        """Sample each beam between two ranges, with at most one step between two samples.
+
+        Returns:
+            The step in pixels, the ranges float32 `[beams, n]`, and the flat pixel indices int32 `[beams, n]`. Shorter
+            beams repeat their last sample.
+        """
         if not len(near):
             return 1.0, np.zeros((0, 1), np.float32), np.zeros((0, 1), np.int32)
         coarse = np.broadcast_to(np.linspace(0.0, 1.0, 257), (len(near), 257))
         hops = np.linalg.norm(np.diff(self.pixels(self.spread(near, far, coarse)), axis=1), axis=-1)
-        # As long as if every hop were the longest: then no two samples are farther apart than a step.
+        # Overestimate the length by the longest hop, so that no two samples are more than a step apart.
         lengths_px = np.nan_to_num(hops, nan=0.0).max(axis=1) * hops.shape[1]
         most = min(_MAX_SAMPLES, _MAX_SAMPLES_OF_ALL // len(near))
         step_px = max(1.0, float(lengths_px.max()) / (most - 1))
@@ -264,9 +276,13 @@ class _Lines:
 def _visible(
     directions: Float64Array, origin: Float64Array, bounds: tuple[float, float, float, float], range_max_m: float
 ) -> tuple[Float64Array, Float64Array]:
-    """Nearest and farthest range at which each beam lies within bounds on x / z and y / z; far is 0 where none does."""
+    """Return the nearest and farthest range at which each beam is within bounds on x / z and y / z.
+
+    The farthest range is 0 if a beam never is.
+    """
     low_x, high_x, low_y, high_y = bounds
-    # Each row is a plane through the camera, or before it: `normal * point >= offset` is inside.
+    # Each row is the normal of a plane through the camera or just before it. Points with `normal * point >= offset` are
+    # inside.
     normals = np.array([[0, 0, 1], [1, 0, -low_x], [-1, 0, high_x], [0, 1, -low_y], [0, -1, high_y]], np.float64)
     slopes, starts = directions @ normals.T, normals @ origin - np.array([_NEAREST_M, 0.0, 0.0, 0.0, 0.0])
     with np.errstate(divide="ignore", invalid="ignore"):

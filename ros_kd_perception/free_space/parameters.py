@@ -1,4 +1,4 @@
-"""The parameters of free space and scan: one table for the node and for what reads its parameter file offline."""
+"""The parameters of free space and scan. The node and the offline commands share this table."""
 
 from __future__ import annotations
 
@@ -27,44 +27,42 @@ FREE_SPACE_PARAMETERS: dict[str, Declaration] = {
     ),
     "free_space.max_gap_px": Declaration(
         0,
-        "So many pixels or fewer of other classes do not end the free space where it goes on behind them; bridges "
-        "noise, and hides what is no larger.",
+        "Up to this many pixels of other classes do not end the free space if it continues behind them. This bridges "
+        "noise, but also hides obstacles of this size.",
         minimum=0,
         maximum=64,
     ),
     "free_space.ignore_bottom_px": Declaration(
         0,
-        "Rows at the bottom of the image that show the vehicle itself; NAME.free_space.ignore_bottom_px sets it for "
+        "Rows at the bottom of the image that show the vehicle itself. NAME.free_space.ignore_bottom_px sets it for "
         "one camera.",
         minimum=0,
         maximum=8192,
     ),
     "scan.enabled": Declaration(
         False,
-        "Publish the free space on the ground as LaserScan, for which NAME/camera_info and the camera's mounting are "
-        "needed; NAME.scan.enabled says otherwise for one camera.",
+        "Publish the free space on the ground as LaserScan. This needs NAME/camera_info and the camera's mounting. "
+        "NAME.scan.enabled sets it for one camera.",
     ),
     "scan.frame_id": Declaration(
-        "base_link", "Frame of the scans, x forward and y left; with scan.mounting tf its z = 0 must be the ground."
+        "base_link", "Frame of the scans, x forward and y left. With scan.mounting tf its z = 0 must be the ground."
     ),
     "scan.mounting": Declaration(
         "parameters",
-        "Where the mounting of cameras comes from: parameters is NAME.mounting.height_m and so on, tf is the "
-        "transform from the image's frame to scan.frame_id.",
+        "Source of the cameras' mounting: parameters uses NAME.mounting.height_m and so on, tf uses the transform from "
+        "the image's frame to scan.frame_id.",
         choices=MOUNTINGS,
     ),
     "scan.rectified": Declaration(
-        False, "The images are rectified, P of CameraInfo describes them; NAME.scan.rectified sets it for one camera."
+        False, "The images are rectified, so P of CameraInfo applies. NAME.scan.rectified sets it for one camera."
     ),
-    "scan.angle_increment_deg": Declaration(
-        0.5, "Angle between beams, which go all around.", minimum=0.1, maximum=10.0
-    ),
+    "scan.angle_increment_deg": Declaration(0.5, "Angle between neighbouring beams.", minimum=0.1, maximum=10.0),
     "scan.range_max_m": Declaration(
-        50.0, "Free space is followed so far; NAME.scan.range_max_m sets it for one camera.", minimum=1.0, maximum=500.0
+        50.0, "Greatest range of the scan. NAME.scan.range_max_m sets it for one camera.", minimum=1.0, maximum=500.0
     ),
     "scan.max_blind_m": Declaration(
         8.0,
-        "Beams that the image shows only from farther away on stay unknown; NAME.scan.max_blind_m sets it for one "
+        "A beam stays unknown if the image shows it only from farther away. NAME.scan.max_blind_m sets it for one "
         "camera.",
         minimum=0.1,
         maximum=100.0,
@@ -75,21 +73,24 @@ _ONE_CAMERA = (
     "free_space.ignore_bottom_px", "scan.enabled", "scan.rectified", "scan.range_max_m", "scan.max_blind_m",
 )  # fmt: skip
 _MOUNTING: dict[str, Declaration] = {
-    "mounting.x_m": Declaration(0.0, "Forward of the scan's frame.", minimum=-100.0, maximum=100.0),
-    "mounting.y_m": Declaration(0.0, "To the left of the scan's frame.", minimum=-100.0, maximum=100.0),
-    "mounting.height_m": Declaration(0.0, "Above the ground.", minimum=0.0, maximum=MAX_HEIGHT_M),
-    "mounting.roll_deg": Declaration(0.0, "Positive right side down.", minimum=-180.0, maximum=180.0),
-    "mounting.pitch_deg": Declaration(0.0, "Positive nose down.", minimum=-180.0, maximum=180.0),
-    "mounting.yaw_deg": Declaration(0.0, "Positive to the left.", minimum=-360.0, maximum=360.0),
+    "mounting.x_m": Declaration(0.0, "Distance forward of the scan's frame.", minimum=-100.0, maximum=100.0),
+    "mounting.y_m": Declaration(0.0, "Distance to the left of the scan's frame.", minimum=-100.0, maximum=100.0),
+    "mounting.height_m": Declaration(0.0, "Height above the ground.", minimum=0.0, maximum=MAX_HEIGHT_M),
+    "mounting.roll_deg": Declaration(0.0, "Roll, positive with the right side down.", minimum=-180.0, maximum=180.0),
+    "mounting.pitch_deg": Declaration(0.0, "Pitch, positive with the nose down.", minimum=-180.0, maximum=180.0),
+    "mounting.yaw_deg": Declaration(0.0, "Yaw, positive to the left.", minimum=-360.0, maximum=360.0),
 }
 
 
 @dataclass(frozen=True)
 class ScanParameters:
-    """How the scan of one camera is made.
+    """The settings of one camera's scan.
 
     Attributes:
-        pose: of the camera in the scan's frame; None where TF knows it.
+        frame_id: Frame of the scan.
+        beams: Beams of the scan.
+        rectified: Whether the images are already rectified.
+        pose: Pose of the camera in the scan's frame. None if it comes from TF.
     """
 
     frame_id: str
@@ -100,11 +101,13 @@ class ScanParameters:
 
 @dataclass(frozen=True)
 class FreeSpaceParameters:
-    """The parameters as they are read.
+    """The settings of free space and scans.
 
     Attributes:
-        ignore_bottom_px: by camera.
-        scans: by camera, only of those that have one.
+        drivable_classes: Names of the classes that count as free space.
+        max_gap_px: Largest gap in the free space that is bridged, in pixels.
+        ignore_bottom_px: Camera -> rows at the bottom of its image that are ignored.
+        scans: Camera -> settings of its scan. Cameras without a scan are missing.
     """
 
     drivable_classes: tuple[str, ...] = ("road",)
@@ -114,7 +117,7 @@ class FreeSpaceParameters:
 
 
 def camera_declarations(camera: str) -> dict[str, Declaration]:
-    """What can be set for one camera alone, by its full name."""
+    """Return the parameters that can be set for one camera alone, by full name."""
     declarations = {
         f"{camera}.{name}": Declaration(
             row.default, f"{name} of {camera} alone.", row.choices, row.minimum, row.maximum, row.read_only
@@ -126,14 +129,14 @@ def camera_declarations(camera: str) -> dict[str, Declaration]:
 
 
 def read_free_space_parameters(value_of: Callable[[str], Any], cameras: Sequence[str]) -> FreeSpaceParameters:
-    """Put the values together.
+    """Collect the parameter values into `FreeSpaceParameters`.
 
     Args:
-        value_of: the value of a parameter by its full name; None for what is not set for a camera alone.
-        cameras: their names.
+        value_of: Returns the value of a parameter by full name. None if it is not set for the camera.
+        cameras: Names of the cameras.
 
     Raises:
-        ParameterError: a scan without a mounting.
+        ParameterError: A scan has no mounting.
     """
 
     def of_camera(camera: str, name: str) -> Any:
@@ -165,7 +168,7 @@ def _pose(value_of: Callable[[str], Any], camera: str) -> CameraPose:
     mounting = {name: value_of(f"{camera}.{name}") or 0.0 for name in _MOUNTING}
     if not mounting["mounting.height_m"] > 0:
         raise ParameterError(
-            f"expected {camera}.mounting.height_m to say how high the camera is above the ground for its scan, got "
+            f"expected {camera}.mounting.height_m, the camera's height above the ground, to be above 0 for a scan, got "
             f"{mounting['mounting.height_m']:g}; measure it, or set scan.mounting: tf or {camera}.scan.enabled: false"
         )
     return CameraPose.from_mounting(**{name.removeprefix("mounting."): value for name, value in mounting.items()})
@@ -174,16 +177,18 @@ def _pose(value_of: Callable[[str], Any], camera: str) -> CameraPose:
 def free_space_parameters_of(
     path: Path, cameras: Sequence[str], node: str | None = None, warn: Callable[[str], None] = lambda sentence: None
 ) -> FreeSpaceParameters:
-    """The free-space parameters of a file, and whether its cameras are a list of names; others are not looked at.
+    """Read the free-space parameters from a parameter file and check them like the node does.
+
+    Also check the list of cameras. Other parameters are ignored.
 
     Args:
-        path: of a YAML file for `--params-file`.
-        cameras: their names.
-        node: full name of the node whose settings are wanted; without one, the file must be of one node.
-        warn: told a sentence about each parameter of cameras, scans or free space that has no effect.
+        path: A YAML file for `--params-file`.
+        cameras: Names of the cameras.
+        node: Full name of the node. Without it, the file must have the settings of exactly one node.
+        warn: Called with a sentence for each parameter of cameras, scans or free space that has no effect.
 
     Raises:
-        ParameterError: unreadable, or a value that the node would refuse, too; one sentence.
+        ParameterError: The file is unreadable, or the node would refuse a value. One sentence.
     """
     values = read_parameter_file(path, node)
     declarations = FREE_SPACE_PARAMETERS | {"cameras": Declaration(["front"], "Names of the cameras.")}
@@ -205,7 +210,7 @@ def free_space_parameters_of(
 def _warn_of_unknown(
     values: Collection[str], known: Collection[str], cameras: Collection[str], warn: Callable[[str], None]
 ) -> None:
-    """Only of names that seem meant for this: the file has the node's other parameters and those of other cameras."""
+    """Warn only about names that resemble these parameters, because the file also has other parameters and cameras."""
     groups = {"free_space", "scan", "mounting", *cameras}
     for name in values:
         if name not in known and (

@@ -1,1 +1,1 @@
-"""Perceptions in, ROS messages out."""
+"""Turns perceptions into ROS messages."""

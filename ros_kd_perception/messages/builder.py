@@ -1,7 +1,7 @@
-"""MessageBuilder: from a Perception to ROS messages, for whichever message classes it is given.
+"""MessageBuilder: builds ROS messages from a Perception, with the message classes of rclpy or rosbags.
 
-The node gives it rclpy's classes, replay those of `rosbags`; both are built from the same fields, so that what a bag
-holds after a replay is what the node would have published.
+The node uses the classes of rclpy, the replay those of rosbags. Both are filled by the same code, so the bag of a
+replay holds the messages that the node would have published.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from ros_kd_perception.structures import Float32Array, Int32Array, Perception, U
 
 UNLABELED_NAME = "unlabeled"
 
-# What image_transport's `compressed` plug-in writes for a mono8 image and looks for when it reads one.
+# The format text that image_transport's `compressed` plug-in writes for a mono8 image and expects when it reads one.
 _PNG_FORMAT = "mono8; png compressed "
-# A class map is flat areas: run lengths alone make it a hundredth, and take a fraction of the default's time.
+# A class map has large flat areas. Run-length encoding alone shrinks it to a hundredth, in a fraction of the default's
+# time.
 _PNG_SETTINGS = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
 
 @dataclass(frozen=True)
 class MessageTypes:
-    """Message classes of one world, rclpy or rosbags, each made with all of its fields as keywords.
+    """The message classes of one library, rclpy or rosbags. Their constructors get all fields as keywords.
 
     Attributes:
-        image_data: turns a C-contiguous uint8 array into what `Image.data` wants in that world.
-        range_data: turns a float32 array into what `LaserScan.ranges` wants.
+        image_data: Turns a C-contiguous uint8 array into the type of `Image.data`.
+        range_data: Turns a float32 array into the type of `LaserScan.ranges`.
     """
 
     time: Callable[..., Any]
@@ -89,7 +90,7 @@ class MessageTypes:
 
 
 class _DetectionParts(NamedTuple):
-    """One Detection2D and those of its parts that differ from box to box."""
+    """One Detection2D and its parts that differ between boxes."""
 
     detection: Any
     hypothesis: Any
@@ -100,19 +101,19 @@ class _DetectionParts(NamedTuple):
 class MessageBuilder:
     """Builds messages for perceptions of one model.
 
-    Messages share parts that never change (an all-zero pose) and, within one array, the header: they are to be
-    published or written, not edited.
+    Publish or write the messages, but do not modify them: they share parts that never change (an all-zero pose) and,
+    within one array, the header.
 
     Args:
-        types: the classes to build from.
-        contract: of the model that the perceptions come from.
-        reuse_parts: what `segmentation` and `detections` return then holds good only until their next call. Filling
-            in an old message costs a hundred boxes 0.1 ms instead of 1.7 ms, for rclpy's constructors make every
-            default first. `segmentation` returns the message that the class map was computed in, if its memory came
-            from `masks.new_class_map`; one from elsewhere is copied.
+        types: The message classes to use.
+        contract: Contract of the model that the perceptions come from.
+        reuse_parts: Refill old messages instead of creating new ones. The results of `segmentation` and `detections`
+            are then valid only until the next call. A hundred boxes take 0.1 ms instead of 1.7 ms, because rclpy's
+            constructors create all default values first. If the class map was created by `masks.new_class_map`,
+            `segmentation` returns the message that contains it, else it copies the class map.
 
     Attributes:
-        masks: messages that class maps can be computed in.
+        masks: Creates class maps in the memory of messages.
     """
 
     def __init__(self, types: MessageTypes, contract: ModelContract, *, reuse_parts: bool = False) -> None:
@@ -133,7 +134,7 @@ class MessageBuilder:
         self._shared_array = types.detection_array(header=self._shared_header, detections=[])
 
     def segmentation(self, perception: Perception) -> Any:
-        """The class map as sensor_msgs/Image: mono8, one class id a pixel, size of the source image."""
+        """Return the class map as sensor_msgs/Image: mono8, a class id for each pixel, size of the source image."""
         mask = self.masks.message_of(perception.class_map) if self._reuse_parts else None
         if mask is None:
             mask = self._image("mono8", perception.class_map)
@@ -141,10 +142,10 @@ class MessageBuilder:
         return mask
 
     def segmentation_png(self, perception: Perception) -> Any:
-        """The class map as sensor_msgs/CompressedImage: PNG, mono8, the same pixels as `segmentation`."""
+        """Return the class map as sensor_msgs/CompressedImage: PNG, mono8, the same pixels as `segmentation`."""
         done, png = cv2.imencode(".png", perception.class_map, _PNG_SETTINGS)
         if not done:
-            raise OSError(f"expected OpenCV to encode a class map of {perception.class_map.shape} as PNG, it did not")
+            raise OSError(f"expected OpenCV to encode a class map of {perception.class_map.shape} as PNG, it failed")
         message = self._types.compressed_image(
             header=self._header(perception.stamp_ns, perception.frame_id),
             format=_PNG_FORMAT,
@@ -154,17 +155,18 @@ class MessageBuilder:
         return message
 
     def overlay(self, perception: Perception, image_bgr: UInt8Array) -> Any:
-        """A drawn picture, uint8 `[h, w, 3]`, as sensor_msgs/Image bgr8 with the perception's header."""
+        """Return an overlay picture, uint8 `[h, w, 3]`, as sensor_msgs/Image bgr8 with the perception's header."""
         message = self._image("bgr8", image_bgr)
         message.header = self._header(perception.stamp_ns, perception.frame_id)
         return message
 
     def detections(self, perception: Perception) -> Any:
-        """The boxes as vision_msgs/Detection2DArray in source-image pixels, best first; empty when nothing is seen."""
+        """Return the boxes as vision_msgs/Detection2DArray in source-image pixels, best first. May be empty."""
         header = self._header_of(perception)
         found, class_ids = perception.detections, self._class_ids
         parts = self._take_parts(len(found), header)
-        # In double precision, as the fields are, and in whole-array steps: a hundred boxes must not cost a millisecond.
+        # The fields have double precision. Compute on whole arrays, because a loop over a hundred boxes takes a
+        # millisecond.
         corners = found.boxes_xyxy.astype(np.float64)
         centers = ((corners[:, :2] + corners[:, 2:]) * 0.5).tolist()
         sizes = (corners[:, 2:] - corners[:, :2]).tolist()
@@ -179,14 +181,14 @@ class MessageBuilder:
         return array
 
     def free_space(self, perception: Perception, boundary: Int32Array) -> Any:
-        """The free-space boundary as sensor_msgs/Image: one row of 32SC1, a value for each column of the image."""
+        """Return the free-space boundary as sensor_msgs/Image: one row of 32SC1, a value for each image column."""
         rows = np.ascontiguousarray(boundary, "<i4").view(np.uint8)
         message = self._image("32SC1", rows[None], pixel_bytes=4)
         message.header = self._header(perception.stamp_ns, perception.frame_id)
         return message
 
     def scan(self, perception: Perception, frame_id: str, scan: GroundScan, ranges: Float32Array) -> Any:
-        """Ranges on the ground as sensor_msgs/LaserScan, all beams at the time of the frame."""
+        """Return the ranges on the ground as sensor_msgs/LaserScan. All beams have the time of the frame."""
         angles, beams = scan.beams.angles_rad, scan.beams
         nearest_m = float(scan.nearest_m.min())
         message = self._types.laser_scan(
@@ -196,7 +198,7 @@ class MessageBuilder:
             angle_increment=beams.increment_rad,
             time_increment=0.0,
             scan_time=0.0,
-            # A hair less, for float32 must not round it to above a range that is as near as can be.
+            # Slightly less, so that rounding to float32 cannot move it above the nearest possible range.
             range_min=nearest_m * (1 - 1e-6) if np.isfinite(nearest_m) else 0.0,
             range_max=beams.range_max_m,
             ranges=self._types.range_data(self._no_ranges),
@@ -206,13 +208,17 @@ class MessageBuilder:
         return message
 
     def segmentation_labels(self) -> Any:
-        """vision_msgs/LabelInfo of the class map: every class and the id of what carries none."""
+        """Return the vision_msgs/LabelInfo of the class map, with all classes and the id of unlabeled pixels."""
         spec = self._contract.class_map
         unlabeled = ClassInfo(spec.unlabeled_id, UNLABELED_NAME, (0, 0, 0))
         return self._label_info((*spec.classes, unlabeled), threshold=0.0)
 
     def detection_labels(self, score_threshold: float | None = None) -> Any:
-        """vision_msgs/LabelInfo of the boxes; the contract's score threshold unless another is in force."""
+        """Return the vision_msgs/LabelInfo of the boxes.
+
+        Args:
+            score_threshold: The score threshold in use. None means the contract's.
+        """
         spec = self._contract.detections
         return self._label_info(spec.classes, spec.score_threshold if score_threshold is None else score_threshold)
 
@@ -251,7 +257,7 @@ class MessageBuilder:
             step=pixels.nbytes // height,
             data=self._types.image_data(self._no_data),
         )
-        # Not through the constructor: rclpy's copies what it is given there, byte for byte, in a millisecond at 720p.
+        # Set the data afterwards: rclpy's constructor copies it byte by byte, which takes a millisecond at 720p.
         message.data = self._types.image_data(np.ascontiguousarray(pixels))
         return message
 

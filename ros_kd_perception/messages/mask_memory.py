@@ -1,4 +1,4 @@
-"""MaskMessages: class maps are computed in the memory of the messages that carry them, so that nobody copies them."""
+"""MaskMessages: lets class maps be computed directly in the memory of the messages, which saves a copy."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ _SIZES = 8
 
 
 class MaskMessages:
-    """Lends the pixels of messages, and lends them again when the last view of them is gone.
+    """Lends the pixels of messages, and reuses a message when the last view of its pixels is gone.
 
-    Fresh memory for every frame would cost its page faults. Views may be kept for as long as anybody likes, and in any
-    thread: an overlay that is drawn late, say, has its class map to itself.
+    Reuse saves the page faults of fresh memory. A view may be kept for any time and in any thread. For example, an
+    overlay that is drawn later still has its own class map.
 
     Args:
-        make: a sensor_msgs/Image of so many rows and columns, mono8, its `data` writable and not replaced later.
+        make: Creates a mono8 sensor_msgs/Image with this height and width. Its `data` must be writable and must not be
+            replaced.
     """
 
     def __init__(self, make: Callable[[int, int], Any]) -> None:
         self._make = make
-        self._lent: dict[int, Any] = {}  # by address
+        self._lent: dict[int, Any] = {}  # address of the pixels -> message
         self._spare: dict[tuple[int, int], list[Any]] = {}
 
     def new_class_map(self, height: int, width: int) -> UInt8Array:
-        """The pixels of a message, uint8 `[height, width]`, of whatever content."""
+        """Return the pixels of a message, uint8 `[height, width]`, with undefined content."""
         try:
             message = self._spare[height, width].pop()
         except (KeyError, IndexError):
             message = self._make(height, width)
-        # Every view of it, of whatever shape, keeps this very object alive: NumPy makes it their base.
+        # NumPy makes this array the base of every view, so it lives until the last view is gone.
         flat = np.frombuffer(message.data, np.uint8)
         address = _address(flat)
         self._lent[address] = message
@@ -43,7 +44,7 @@ class MaskMessages:
         return flat.reshape(height, width)
 
     def message_of(self, class_map: UInt8Array) -> Any | None:
-        """The message whose pixels a whole class map is; None if it lies elsewhere."""
+        """Return the message whose pixels this class map is, or None if it is in other memory or only a part."""
         message = self._lent.get(_address(class_map))
         if message is None or (message.height, message.width) != class_map.shape or not class_map.flags.c_contiguous:
             return None
@@ -53,7 +54,7 @@ class MaskMessages:
         message = self._lent.pop(address)
         size = message.height, message.width
         if size not in self._spare and len(self._spare) >= _SIZES:
-            self._spare.clear()  # sizes that come and go must not pile up
+            self._spare.clear()  # do not keep memory for many different sizes
         spare = self._spare.setdefault(size, [])
         if len(spare) < _SPARE_OF_A_SIZE:
             spare.append(message)

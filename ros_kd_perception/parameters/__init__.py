@@ -1,1 +1,1 @@
-"""Parameters and camera names: their rules, parameter files, launch arguments. No ROS needed."""
+"""Rules for parameters and camera names, parameter files and launch arguments. Does not use ROS."""

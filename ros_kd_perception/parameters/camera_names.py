@@ -1,4 +1,4 @@
-"""Which topics of a bag are cameras, and what those cameras are called."""
+"""Finds the camera topics of a bag and gives the cameras names."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 UNNAMED_CAMERA = "camera"
-"""Name of the camera of a bare `/image_raw`."""
+"""Name of the camera if the topic is just `/image_raw`."""
 
-# Pictures for people or of something other than light; `--camera` plays them all the same.
+# Topics with one of these words are not cameras, unless `--camera` names them.
 _NOT_A_CAMERA = ("depth", "disparity", "segmentation", "overlay", "mask")
-# The last part of a topic that begins with `image`, without what a transport adds below it.
+# The last part of a topic that begins with `image`. What an image transport appends is not part of it.
 _IMAGE_PART = re.compile(r"(.*)/image(?!s)([^/]*)(?:/.*)?")
-# What such a part says of the picture and not of the camera.
+# Words in this part that describe the picture. The other words belong to the camera's name.
 _KINDS = (
     "raw color colour mono gray grey rgb bgr rect rectified undistorted compressed resized throttle throttled".split()
 )
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-"""What a camera may be called: its name stands in topics and parameters."""
+"""Pattern of camera names, which are used in topic and parameter names."""
 
 
 @dataclass(frozen=True)
 class BagTopic:
-    """One topic of a bag: name, message type, how many messages the bag says it has."""
+    """One topic of a bag: name, message type and number of messages."""
 
     name: str
     message_type: str
@@ -35,22 +35,22 @@ class BagTopic:
 
 
 def choose_cameras(topics: Sequence[BagTopic], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Name the cameras of a bag.
+    """Find and name the cameras of a bag.
 
-    A topic's camera is what stands before its last `/image*`, slashes to underscores: `/left/image_raw` is `left`, and
-    so is `/image_left`. Only when no topic has such a part is the whole topic the name. Of several topics of one camera
-    the raw image is taken before the compressed one, a topic with messages before an empty one, the shorter name before
-    the longer. Depth images, class maps and overlays are no cameras.
+    The name of a camera is the part of its topic before the last `/image*`, with underscores for slashes:
+    `/left/image_raw` is `left`, and so is `/image_left`. If no topic has such a part, the whole topic is the name. If a
+    camera has several topics, prefer one with messages over an empty one, then raw images over compressed ones, then
+    the shorter name. Depth images, class maps and overlays are not cameras.
 
     Args:
-        topics: all topics of the bag.
-        wanted: camera name -> topic, from the user; when there are any, they are the only cameras.
+        topics: All topics of the bag.
+        wanted: Camera name -> topic, chosen by the user. If not empty, these are the only cameras.
 
     Returns:
-        Camera name -> topic, sorted by name; empty when there is none.
+        Camera name -> topic, sorted by name. Empty without cameras.
 
     Raises:
-        ValueError: a wanted topic is not in the bag or holds no images.
+        ValueError: A wanted topic is not in the bag or has no images.
     """
     images = [topic for topic in topics if topic.message_type in (IMAGE, COMPRESSED_IMAGE)]
     if wanted:
@@ -76,15 +76,15 @@ def parse_camera_topics(arguments: Sequence[str]) -> dict[str, str]:
     """Read `--camera NAME=TOPIC` arguments into camera name -> topic.
 
     Raises:
-        ValueError: not of that form, a name that cannot stand in a topic, or one that comes twice.
+        ValueError: An argument has another form, a name is not allowed in a topic, or a name is used twice.
     """
     cameras: dict[str, str] = {}
     for argument in arguments:
         name, equals, topic = argument.partition("=")
         if not equals or not CAMERA_NAME.fullmatch(name) or not topic.startswith("/"):
             raise ValueError(
-                "expected --camera NAME=TOPIC with a name of a letter and then letters, digits and underscores, and a "
-                f"topic that starts with a slash, such as front=/front/image_raw, got {argument!r}"
+                "expected --camera NAME=TOPIC, with a name that is a letter and then letters, digits and underscores, "
+                f"and a topic that starts with a slash, such as front=/front/image_raw, got {argument!r}"
             )
         if name in cameras:
             raise ValueError(f"expected each camera name once, got {name!r} for {cameras[name]} and {topic}")
@@ -93,16 +93,16 @@ def parse_camera_topics(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def camera_info_topic(image_topic: str) -> str:
-    """The topic that, by convention, carries the calibration for an image topic: its sibling `camera_info`."""
+    """Return the topic that carries the calibration of an image topic by convention: its sibling `camera_info`."""
     match = _IMAGE_PART.fullmatch(image_topic)
     return f"{match[1] if match else image_topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
 
 
 def what_is_there(topics: Sequence[BagTopic]) -> str:
-    """Say what a bag without cameras holds instead, and what to do."""
+    """Return the topics of a bag without cameras and what to do, as the second half of an error sentence."""
     found = ", ".join(f"{topic.name} ({topic.message_type})" for topic in topics[:20])
     if any(topic.message_type.endswith(" in ros1") for topic in topics):
-        return f"found: {found}; turn a recording of ROS 1 into a ROS 2 bag with `rosbags-convert`, from its .bag file"
+        return f"found: {found}; convert the .bag file of ROS 1 to a ROS 2 bag with `rosbags-convert`"
     return f"found: {found}; choose one with --camera NAME=TOPIC if it is among them"
 
 
@@ -120,9 +120,9 @@ def _check_wanted(wanted: Mapping[str, str], topics: Sequence[BagTopic], images:
 
 def _free_name(source: str, taken: Mapping[str, str]) -> str:
     name = re.sub(r"[^A-Za-z0-9_]", "_", source.strip("/")) or UNNAMED_CAMERA
-    if not name[0].isalpha():  # as the node wants it
+    if not name[0].isalpha():  # the node accepts only names that start with a letter
         name = f"{UNNAMED_CAMERA}_{name.lstrip('_')}".rstrip("_")
-    # /a/b and /a_b are different cameras of the same name.
+    # /a/b and /a_b are different cameras that would get the same name.
     number, free = 1, name
     while free in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""Read what a ROS parameter file says about the node, without ROS: for a replay by the vehicle's own settings."""
+"""Reads the node's parameters from a ROS parameter file, without ROS, so that a replay can use a vehicle's settings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MAX_DEPTH = 16
 
 
 def read_parameter_file(path: Path, node: str | None = None) -> dict[str, Any]:
-    """Every parameter of a node by its full name, dots between its parts; later sections win over earlier ones.
+    """Return the parameters of a node by full name, with dots between the parts. Later sections override earlier ones.
 
     Args:
-        path: of the file.
-        node: full name of the node; without one, the file must be of one perception node.
+        path: The parameter file.
+        node: Full name of the node. Without it, the file must have the settings of exactly one perception node.
 
     Raises:
-        ParameterError: unreadable, of several nodes or of none; one sentence.
+        ParameterError: The file is unreadable, or has settings for no node or for several. One sentence.
     """
     sections = list(_sections("", _yaml_of(path), 0))
     names = [name for name, _ in sections]
@@ -69,15 +69,15 @@ def _yaml_of(path: Path) -> Any:
 
 
 def _check_nodes(node: Any, path: Path, seen: set[int]) -> None:
-    """Refuse what ROS and PyYAML read differently.
+    """Refuse YAML that ROS and PyYAML read differently.
 
-    That is a name that comes twice on one level, of which PyYAML drops the first without a word, and aliases, which
-    ROS does not take and which make a small file large.
+    This applies to a name that occurs twice on one level, because PyYAML silently drops the first one. It also applies
+    to aliases, which ROS does not support and which can expand a small file to a huge one.
     """
     if node is None:
         return
     if id(node) in seen:
-        raise ParameterError(f"expected {path} to be without YAML aliases, which ROS does not take; write them out")
+        raise ParameterError(f"expected {path} to be without YAML aliases, which ROS does not support; write them out")
     seen.add(id(node))
     names: set[str] = set()
     for entry in node.value if isinstance(node.value, list) else ():
@@ -85,15 +85,15 @@ def _check_nodes(node: Any, path: Path, seen: set[int]) -> None:
         if name is not None and isinstance(name.value, str):
             if name.value in names:
                 raise ParameterError(
-                    f"expected each name once on its level in {path}, got {name.value[:100]!r} twice; put what is "
-                    "below it together"
+                    f"expected each name once on its level in {path}, got {name.value[:100]!r} twice; merge the "
+                    "entries below it"
                 )
             names.add(name.value)
         _check_nodes(value, path, seen)
 
 
 def _sections(prefix: str, values: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    """Every node's name with its namespaces, however these are nested, and what stands under `ros__parameters`."""
+    """Yield each node's name with its namespaces, nested or not, and the content of its `ros__parameters`."""
     if depth > _MAX_DEPTH:
         raise ParameterError(f"expected namespaces of at most {_MAX_DEPTH} levels, got more below {prefix[:80]!r}")
     for key, value in values.items() if isinstance(values, dict) else ():

@@ -1,4 +1,4 @@
-"""What the launch files make of their arguments, which all arrive as text; here so that it is tested without ROS."""
+"""Turns the arguments of the launch files from text into parameters. It is here so that tests need no ROS."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ import yaml
 from ros_kd_perception.parameters.camera_names import CAMERA_NAME, camera_info_topic
 
 _INPUTS = ("image_raw", "image_raw/compressed")
-"""What the node subscribes to under the name of a camera, one or the other."""
+"""Topics below a camera's name. The node subscribes to one of them."""
 
 MAX_SECONDS = 86400.0
 
 
 class LaunchArgumentError(ValueError):
-    """An argument that nothing can be made of; the message is one sentence with an example."""
+    """A launch argument is invalid. The text is one sentence."""
 
 
 def is_true(text: str) -> bool:
-    """Read a flag, in either of its common spellings: `true` or `True`."""
+    """Return whether a flag is set: `true`, in upper or lower case."""
     return text.strip().lower() == "true"
 
 
 def seconds(argument: str, text: str) -> float:
-    """Read a duration.
+    """Parse a duration.
+
+    Args:
+        argument: Name of the launch argument, for errors.
+        text: Its text.
 
     Raises:
-        LaunchArgumentError: no number, or not one of a time that ends.
+        LaunchArgumentError: The text is not a number from 0 to `MAX_SECONDS`.
     """
     try:
         duration_s = float(text)
@@ -42,15 +46,15 @@ def seconds(argument: str, text: str) -> float:
 
 
 def node_name(namespace: str) -> str:
-    """Fully qualified name of the node in a namespace, with or without its slashes; empty for none."""
+    """Return the fully qualified name of the node in a namespace. Slashes around the namespace are optional."""
     return "/".join(["", *(part for part in namespace.split("/") if part), "perception"])
 
 
 def camera_topics(text: str) -> dict[str, str]:
-    """Read `{front: /front_camera/image_raw}` into camera name -> topic; empty text has none.
+    """Parse a text such as `{front: /front_camera/image_raw}` into camera name -> topic. Empty text gives no topics.
 
     Raises:
-        LaunchArgumentError: not of that form.
+        LaunchArgumentError: The text has another form.
     """
     topics = _yaml("camera_topics", text) or {}
     if not isinstance(topics, dict) or not all(isinstance(topic, str) and topic for topic in topics.values()):
@@ -59,7 +63,11 @@ def camera_topics(text: str) -> dict[str, str]:
 
 
 def remappings(topics: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Remap both image inputs of each camera to its topic, and its calibration to the topic's sibling."""
+    """Remap both image inputs of each camera to its topic, and its `camera_info` to the topic's sibling.
+
+    Returns:
+        Pairs of a name in the node and the topic that replaces it.
+    """
     pairs = []
     for camera, topic in topics.items():
         pairs += [(f"{camera}/{name}", topic) for name in _INPUTS]
@@ -68,14 +76,14 @@ def remappings(topics: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def node_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
-    """Collect the parameters that launch arguments set; those left empty set none, and the parameter file decides.
+    """Return the parameters that the launch arguments set. An empty argument sets none and leaves the parameter file's.
 
     Args:
-        arguments: text of `autostart`, `model`, `cameras`, `camera_topics`, `image_transport`, `device` and
-            `use_sim_time`; others are not looked at.
+        arguments: Texts of `autostart`, `model`, `cameras`, `camera_topics`, `image_transport`, `device` and
+            `use_sim_time`. Other arguments are ignored.
 
     Raises:
-        LaunchArgumentError: an argument that nothing can be made of.
+        LaunchArgumentError: An argument is invalid.
     """
     parameters: dict[str, Any] = {"autostart": is_true(arguments["autostart"])}
     if model := arguments["model"].strip():
@@ -91,7 +99,7 @@ def node_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _cameras(text: str, topics: Mapping[str, str]) -> list[str]:
-    """Names in order; those that have topics where none are named."""
+    """Return the camera names in order. Without names, return the cameras of `camera_topics`."""
     names = _yaml("cameras", text)
     if names == []:
         raise LaunchArgumentError(f"expected cameras to name at least one camera like '[front, left]', got {text!r}")
@@ -111,7 +119,7 @@ def _cameras(text: str, topics: Mapping[str, str]) -> list[str]:
 
 
 def _image_transports(text: str) -> dict[str, str]:
-    """The parameters that set the transport of all cameras, or of some."""
+    """Return the parameters that set the image transport of all cameras or of single ones."""
     transports = _yaml("image_transport", text) or {}
     if isinstance(transports, str):
         return {"image_transport": transports}
@@ -129,6 +137,6 @@ def _camera_name(name: Any) -> str:
 def _yaml(argument: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: impossible dates, endless brackets
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # impossible dates, deeply nested brackets
         reason = " ".join(str(error).split())
         raise LaunchArgumentError(f"expected {argument} to be YAML, got {text!r}: {reason}") from None

@@ -1,4 +1,4 @@
-"""What a parameter may be, and one sentence for what it may not: for the node, and for what reads its file offline."""
+"""Rules for parameter values, with one sentence for each violation. The node and the offline commands share them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ros_kd_perception.parameters.camera_names import CAMERA_NAME
 MAX_CAMERAS = 64
 MAX_NAMES = 256
 MAX_CAMERA_CHARACTERS = 64
-"""Of a camera's name: the middleware takes topics of at most 255 characters."""
+"""Limit on a camera's name. The middleware allows topics of at most 255 characters."""
 MAX_TEXT_CHARACTERS = 4096
-"""Of any other text, as of a path on Linux."""
+"""Limit on any other text. Linux has the same limit on paths."""
 MAX_SHOWN_CHARACTERS = 100
 CAMERA_PARAMETERS = ("image_transport", "turn_weight")
-"""What can be set for one camera, as NAME.image_transport, beside its free space and scan."""
+"""Parameters that can be set for one camera, such as NAME.image_transport. Free space and scans have their own."""
 
 
 class ParameterError(ValueError):
-    """A parameter that the node cannot run with; the text is one sentence."""
+    """The node cannot run with a parameter. The text is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Declaration:
 
 
 def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:
-    """One sentence that says why a parameter cannot have this value; None if it can."""
+    """Return one sentence on why a parameter cannot have this value, or None if it can."""
     default = declaration.default
     if name == "cameras":
         return _problem_with_cameras(value)
@@ -75,22 +75,22 @@ def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:
 
 
 def unknown_parameter(name: str, known: Collection[str], cameras: Collection[str]) -> str:
-    """One sentence about a parameter that does not exist, with the nearest one that does.
+    """Return one sentence about an unknown parameter, with the most similar known one.
 
     Args:
-        name: of the parameter.
-        known: names of all parameters, with those of each camera.
-        cameras: names of the cameras.
+        name: Name of the unknown parameter.
+        known: Names of all parameters, including those of each camera.
+        cameras: Names of the cameras.
     """
-    said = f"expected only known parameters, got {name[:MAX_SHOWN_CHARACTERS]}, which has no effect"
+    sentence = f"expected only known parameters, got {name[:MAX_SHOWN_CHARACTERS]}, which has no effect"
     prefix, _, rest = name.partition(".")
     if prefix not in cameras and any(f"{camera}.{rest}" in known for camera in cameras):
-        return f"{said}: {prefix[:MAX_CAMERA_CHARACTERS]} is not among the cameras, which are {', '.join(cameras)}"
-    return f"{said}; did you mean {difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]}?"
+        return f"{sentence}: {prefix[:MAX_CAMERA_CHARACTERS]} is not among the cameras, which are {', '.join(cameras)}"
+    return f"{sentence}; did you mean {difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]}?"
 
 
 def as_declared(value: Any, declaration: Declaration) -> Any:
-    """The value, as a number with a fraction where the parameter is one: `max_age_ms: 100` is an integer to YAML."""
+    """Return the value, converted to float for a float parameter. YAML reads `max_age_ms: 100` as an integer."""
     return float(value) if isinstance(declaration.default, float) and type(value) is int else value
 
 
@@ -124,7 +124,7 @@ def _article(default: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """The value as Python writes it, cut where it would bury the sentence."""
-    # ROS gives a parameter that is set to [] no type, and so no value.
+    """Return the repr of the value, shortened to `MAX_SHOWN_CHARACTERS`."""
+    # ROS cannot tell the type of a parameter that is set to [], so its value arrives as None.
     text = "an empty list" if value is None or value == [] else repr(value)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."

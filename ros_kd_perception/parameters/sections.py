@@ -1,7 +1,7 @@
-"""Which sections of a ROS parameter file are a node's, by the rules of rcl.
+"""Finds the sections of a ROS parameter file that apply to a node, by the rules of rcl.
 
-A section is headed by the full name of a node. In its place, `*` stands for one part of a name and `**` for any number
-of parts, none included: `/**`, `/car1/*`, `/**/perception`.
+The heading of a section is the full name of a node. It may contain `*` for one part of a name and `**` for any number
+of parts, also zero: `/**`, `/car1/*`, `/**/perception`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Iterable, Sequence
 from ros_kd_perception.parameters.rules import ParameterError
 
 DEFAULT_NODE = "perception"
-"""Name of the node where a launch file gives it no other; its namespace may be any."""
+"""Name of the node, in any namespace, unless a launch file changes it."""
 
 _NODE_NAME = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 def full_name(name: str) -> str:
-    """Put the slash before a node's name where it is left out, as rcl does.
+    """Return a node's name with a leading slash, which rcl lets users omit.
 
     Raises:
-        ParameterError: not the name of a node.
+        ParameterError: The text is not a valid node name.
     """
     full = f"/{name.strip('/')}"
     if not _NODE_NAME.fullmatch(full):
@@ -30,10 +30,10 @@ def full_name(name: str) -> str:
 
 
 def belongs_to(section: str, node: str) -> bool:
-    """Whether a section, with its slash, is of the node of a full name."""
+    """Return whether a section, named with its leading slash, applies to the node with this full name."""
     parts = {"*": "/[^/]+", "**": "(?:/[^/]+)*"}
     wanted = _parts(section)
-    # Several `**` in a row say no more than one, and would be tried against each other.
+    # Reduce several `**` in a row to one. They mean the same, but the regular expression would backtrack for long.
     once = [
         part for part, next_part in zip(wanted, [*wanted[1:], ""], strict=True) if (part, next_part) != ("**", "**")
     ]
@@ -42,21 +42,21 @@ def belongs_to(section: str, node: str) -> bool:
 
 
 def only_node(sections: Sequence[str], file: object) -> str:
-    """Full name of the one perception node that the sections of a file are meant for.
+    """Return the full name of the only perception node in a parameter file.
 
-    A vehicle's file has a section for its node and perhaps some for all nodes. A file with sections for nodes in
-    several namespaces is of several vehicles.
+    The file of one vehicle has a section for its node and possibly sections for all nodes. A file with sections for
+    nodes in several namespaces belongs to several vehicles.
 
     Args:
-        sections: their names, with slashes.
-        file: to be named in errors.
+        sections: Names of the sections, with slashes.
+        file: The file, to be named in errors.
 
     Raises:
-        ParameterError: no such node, or several; one sentence.
+        ParameterError: There is no perception node, or more than one. One sentence.
     """
     candidates = dict.fromkeys(name for section in sections if (name := _node_meant_by(section)))
     own = {name: frozenset(s for s in sections if belongs_to(s, name)) for name in candidates}
-    # A node of a namespace has the sections for all nodes, and its own: the most that any node has.
+    # A node with its own section has that section and those for all nodes. Keep the nodes with the most sections.
     meant = [name for name, sections_of in own.items() if not any(sections_of < others for others in own.values())]
     if not meant:
         raise ParameterError(
@@ -72,17 +72,17 @@ def only_node(sections: Sequence[str], file: object) -> str:
 
 
 def check_node(node: str, sections: Sequence[str], file: object) -> None:
-    """Refuse a node that none of the sections is for.
+    """Refuse a node that no section applies to.
 
     Raises:
-        ParameterError: one sentence.
+        ParameterError: No section applies. One sentence.
     """
     if not any(belongs_to(section, node) for section in sections):
         raise ParameterError(f"expected a section of {file} for the node {node}, or /**, got {_listed(sections)}")
 
 
 def _node_meant_by(section: str) -> str | None:
-    """A perception node that has this section: `any` where it says nothing of a part of the name."""
+    """Return the name of a perception node that this section applies to, with `any` for each `*`. None without one."""
     *namespace, name = _parts(section) or [""]
     if name not in (DEFAULT_NODE, "*", "**"):
         return None

@@ -1,1 +1,1 @@
-"""What the package needs of the machine: child processes, priorities, shared memory, signals, paths."""
+"""Access to the operating system: child processes, priorities, shared memory, signals and paths."""

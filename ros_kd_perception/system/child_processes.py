@@ -1,4 +1,4 @@
-"""Child processes of the node: our modules alone, and no longer than the thread that started them."""
+"""Starts modules of this package as child processes, which end with the thread that started them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def command(module: str) -> list[str]:
-    """What starts `main` of one of our modules with this interpreter; arguments follow.
+    """Return the command that runs `main` of a module of this package with this interpreter.
 
-    Not `python -m`, which would look for every module in the working directory first: a `numpy.py` there is nobody's
-    business.
+    Append the arguments of the module to it. `python -m` is not used, because it would import any `numpy.py` in the
+    working directory.
+
+    Args:
+        module: Name of the module below `ros_kd_perception`, such as `candidates.check`.
     """
     script = (
         "import sys; sys.path[:] = filter(None, sys.path); from ros_kd_perception.system.child_processes import run"
@@ -25,28 +28,28 @@ def command(module: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """That of this process, with this package to be found."""
+    """Return the environment of this process, with this package on PYTHONPATH."""
     root = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def run(module: str, parent: int) -> None:
-    """The child: runs `main` of a module, which has its arguments in sys.argv, and ends with it."""
+    """Run `main` of a module in the child process and exit with its status. Its arguments are in sys.argv."""
     end_with(parent)
     sys.exit(importlib.import_module(module).main())
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel end this process when the thread of `parent` that started it ends; Linux only.
+    """Make the kernel kill this process when the thread of `parent` that started it ends. Linux only.
 
-    A node that is killed can end nobody, and limits of time and memory that it was to keep would end with it.
+    A killed node cannot stop its children, and it also stops enforcing their limits of time and memory.
     """
     signal_when_parent_ends(signal.SIGKILL)
-    if sys.platform == "linux" and os.getppid() != parent:  # it was gone before this was asked for
+    if sys.platform == "linux" and os.getppid() != parent:  # the parent ended before the request
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def signal_when_parent_ends(number: signal.Signals) -> None:
-    """Have the kernel send this process a signal when the thread that started it ends; Linux only."""
+    """Make the kernel send this process a signal when the thread that started it ends. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)

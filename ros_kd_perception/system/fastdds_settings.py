@@ -1,6 +1,6 @@
-"""Fast DDS settings for processes that send camera images or masks.
+"""Chooses Fast DDS settings for processes that send camera images or masks.
 
-The executables of this package choose them before they start the middleware: with its defaults large images are lost.
+The executables of this package do this before they start the middleware, because its defaults lose large images.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from ros_kd_perception.system.orphaned_memory import SHARED_MEMORY
 from ros_kd_perception.system.segment_room import NoSharedMemory, free_bytes, room_bytes
 
 PROFILE_VARIABLE = "ROS_KD_PERCEPTION_FASTDDS_PROFILE"
-"""Names the profile that our executables give Fast DDS in place of the shipped one; set to nothing, it is none."""
+"""Environment variable with the path of a Fast DDS profile to use instead of ours. An empty value turns ours off."""
 
 MAX_PROFILE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class _FastDds:
-    """What a version of Fast DDS reads: its variables, and a file in the folder that the process starts in."""
+    """The settings that a version of Fast DDS reads: environment variables, and a file in the working directory."""
 
     variables: tuple[str, ...]
     default_file: str
@@ -29,7 +29,7 @@ class _FastDds:
 
 _TRANSPORTS = "FASTDDS_BUILTIN_TRANSPORTS"
 _FASTDDS_2 = _FastDds(("FASTRTPS_DEFAULT_PROFILES_FILE", _TRANSPORTS), "DEFAULT_FASTRTPS_PROFILES.xml")
-# ROS takes the old variable, too, and warns about it.
+# ROS also accepts the old variable and warns about it.
 _FASTDDS_3 = _FastDds(
     ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", _TRANSPORTS), "DEFAULT_FASTDDS_PROFILES.xml"
 )
@@ -37,11 +37,11 @@ _FASTDDS_3 = _FastDds(
 
 @dataclass(frozen=True)
 class MiddlewareSettings:
-    """The settings that the middleware of this process runs with.
+    """The settings of the middleware in this process.
 
     Attributes:
-        sentence: one, for the log.
-        may_lose_images: large images that are sent as best effort may be lost.
+        sentence: One sentence for the log.
+        may_lose_images: Whether large images sent as best effort may be lost.
     """
 
     sentence: str
@@ -49,14 +49,14 @@ class MiddlewareSettings:
 
 
 def give_large_images_room(environment: MutableMapping[str, str], shipped_profile: Path) -> MiddlewareSettings:
-    """Choose the Fast DDS settings for a process that sends camera images or masks, unless its caller chose some.
+    """Choose the Fast DDS settings for a process that sends camera images or masks, unless the user has chosen some.
 
-    The sender owns the shared memory that messages travel in, so the settings belong to it and not to who receives.
+    The sender owns the shared memory of a message, so the settings are needed in the sender, not in the receiver.
 
     Args:
-        environment: of this process, `os.environ`; the chosen variable is added. Fast DDS reads it when the first
-            participant is created, not before.
-        shipped_profile: Fast DDS settings, unless PROFILE_VARIABLE names others.
+        environment: The environment of this process, `os.environ`. The chosen variable is added to it. Fast DDS reads
+            the variable when the first participant is created.
+        shipped_profile: The profile to use if PROFILE_VARIABLE is not set.
     """
     if found := _found_settings(environment):
         return MiddlewareSettings(f"the middleware keeps the settings that it was started with: {found}")
@@ -71,7 +71,7 @@ def give_large_images_room(environment: MutableMapping[str, str], shipped_profil
 
 
 def _why_unusable(profile: str) -> str:
-    """Say why Fast DDS could not use a profile, or empty; it would do without shared memory then, and say nothing."""
+    """Return why Fast DDS cannot use a profile, or an empty string. Fast DDS itself silently drops shared memory."""
     if not profile:
         return f"{PROFILE_VARIABLE} is empty"
     try:
@@ -81,21 +81,21 @@ def _why_unusable(profile: str) -> str:
     try:
         free = free_bytes()
     except NoSharedMemory as error:
-        return f"{error}, where its shared memory would be"
+        return f"{error}, but its shared memory must be there"
     if free >= needed_bytes:
         return ""
     return (
-        f"its profile takes {needed_bytes / 1e6:.0f} MB of {SHARED_MEMORY}, but {free / 1e6:.0f} MB are free; start a "
+        f"its profile needs {needed_bytes / 1e6:.0f} MB of {SHARED_MEMORY}, but {free / 1e6:.0f} MB are free; start a "
         "container with --shm-size=512m or --ipc=host"
     )
 
 
 def _segment_bytes(profile: Path) -> int:
-    """What the segments of a profile take together.
+    """Return the total size of a profile's shared memory segments.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it holds no XML, or a segment without a size in bytes.
+        OSError: The profile cannot be read.
+        ValueError: The profile is too large or not XML, or a segment has no size in bytes.
     """
     if not profile.is_file():
         raise FileNotFoundError("there is no such file")
@@ -107,17 +107,17 @@ def _segment_bytes(profile: Path) -> int:
         elements = list(ElementTree.fromstring(content).iter())
     except ElementTree.ParseError as error:
         raise ValueError(error) from None
-    # Names begin with the namespace: {http://www.eprosima.com}segment_size.
+    # ElementTree puts the namespace before the name: {http://www.eprosima.com}segment_size.
     return sum(int(element.text or "") for element in elements if element.tag.rpartition("}")[2] == "segment_size")
 
 
 def _found_settings(environment: Mapping[str, str]) -> str:
-    """What the caller chose of the middleware that a profile for large images would take the place of, or empty."""
+    """Return the middleware settings of the user that our profile would override, or an empty string."""
     middleware = environment.get("RMW_IMPLEMENTATION")
     if middleware and not middleware.startswith("rmw_fastrtps"):
         return _assignments({"RMW_IMPLEMENTATION": middleware})
     release = _release(environment)
-    # To a variable that is set to nothing, Fast DDS prefers its defaults, in which large images are lost.
+    # An empty variable does not count: Fast DDS then uses its defaults, which lose large images.
     variables = {name: environment[name] for name in release.variables if environment.get(name)}
     files = [str(Path(release.default_file).absolute())] if Path(release.default_file).is_file() else []
     return ", ".join([*filter(None, [_assignments(variables)]), *files])
@@ -128,10 +128,10 @@ def _assignments(variables: Mapping[str, str]) -> str:
 
 
 def fastdds_profile_variable(environment: Mapping[str, str]) -> str:
-    """Name the variable that Fast DDS reads its settings from.
+    """Return the name of the environment variable that Fast DDS reads its settings from.
 
     Args:
-        environment: of the process; its ROS_DISTRO tells the version.
+        environment: The environment of the process. Its ROS_DISTRO determines the version of Fast DDS.
     """
     return _release(environment).variables[0]
 

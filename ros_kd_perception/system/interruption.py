@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a command once, and tidily."""
+"""Ends a command cleanly on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def one_interrupt() -> Iterator[None]:
-    """SIGINT and SIGTERM both end the block by KeyboardInterrupt, and more of them do not disturb the tidying up."""
+    """Raise KeyboardInterrupt in the `with` block on the first SIGINT or SIGTERM. Ignore later ones during clean-up."""
 
     def interrupt(*_: object) -> None:
         for number in SIGNALS:

@@ -1,9 +1,9 @@
-"""Have `ros2 launch` end with 1 when a process of the launch files failed: by itself it ends with 0 then, too.
+"""Makes `ros2 launch` exit with status 1 when a process of the launch files fails. By default it exits with 0.
 
-The launch system knows two exit statuses: 1 where an exception came up, else 0. It does not look at those of its
-processes. An exception raised in a handler would take down everything that is launched beside, a whole vehicle where
-perception.launch.py is included. What is reported to the exception handler of its event loop counts for the status and
-changes nothing else. This module needs no ROS, and so it is tested without.
+The launch system exits with 1 after an exception and with 0 otherwise. It ignores the exit statuses of its processes.
+Raising an exception in an event handler would also stop everything else in the launch, possibly a whole vehicle that
+includes perception.launch.py. An error reported to the exception handler of the event loop sets the exit status and
+changes nothing else. This module does not import ROS, so it can be tested without it.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import signal
 from typing import Protocol
 
 _INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""How a process ends that was told to: by the signal itself while it still starts, by a status that says so after."""
+"""Return codes of an interrupted process: from the signal itself during startup, or a matching exit status later."""
 
 
 class Exit(Protocol):
-    """What is read of `launch.events.process.ProcessExited`."""
+    """The part of `launch.events.process.ProcessExited` that this module uses."""
 
     process_name: str
     returncode: int
 
 
 class Context(Protocol):
-    """What is used of `launch.LaunchContext`."""
+    """The part of `launch.LaunchContext` that this module uses."""
 
     is_shutdown: bool
     asyncio_loop: asyncio.AbstractEventLoop
 
 
 def report_failure(exited: Exit, context: Context) -> None:
-    """Have the launch end with 1 if a process failed; a handler for `OnProcessExit`.
+    """Make the launch exit with 1 if a process failed. Use it as a handler for `OnProcessExit`.
 
-    A process that a signal ended while everything shuts down did what it was told.
+    A process that ends by a signal during shutdown has not failed.
     """
     if exited.returncode == 0 or (context.is_shutdown and exited.returncode in _INTERRUPTED):
         return
@@ -41,24 +41,24 @@ def report_failure(exited: Exit, context: Context) -> None:
 
 
 def report_failure_at_shutdown(exited: Exit, context: Context) -> None:
-    """Like `report_failure`, for a process that is started again when it dies before."""
+    """Like `report_failure`, but only during shutdown. For a process that is restarted whenever it ends earlier."""
     if context.is_shutdown:
         report_failure(exited, context)
 
 
 def report_early_end(exited: Exit, context: Context) -> None:
-    """Have the launch end with 1 if a process ended well, but before it was told to."""
+    """Make the launch exit with 1 if a process ended successfully, but before the shutdown."""
     if exited.returncode == 0 and not context.is_shutdown:
         report(f"{exited.process_name} ended too early", context)
 
 
 def report(sentence: str, context: Context) -> None:
-    """Log a sentence as an error and have the launch end with 1; nothing is shut down by it."""
+    """Log a sentence as an error and make the launch exit with 1. This does not shut anything down."""
     context.asyncio_loop.call_exception_handler({"message": f"{sentence}; this launch will end with status 1"})
 
 
 def status_text(returncode: int) -> str:
-    """Name an exit status or, where it is negative, the signal that ended the process."""
+    """Return an exit status as text or, if it is negative, the name of the signal that ended the process."""
     if returncode >= 0:
         return f"status {returncode}"
     try:

@@ -1,8 +1,8 @@
-"""Remove the shared memory of Fast DDS processes that were killed: 32 MiB each, which nobody else ever frees.
+"""Removes the shared memory of killed Fast DDS processes, 32 MiB each. Otherwise it stays until the next reboot.
 
-A node that dies every few seconds and is started again would fill the machine's shared memory within minutes, and no
-process could send images any more. Fast DDS keeps a lock (flock) on `<segment>_el` while the owner of a segment lives,
-and its own tool `fastdds shm clean` judges by that, too.
+A node that crashes and restarts every few seconds would fill the machine's shared memory within minutes. After that, no
+process could send images. While the owner of a segment is alive, Fast DDS holds a lock (flock) on `<segment>_el`. The
+tool `fastdds shm clean` checks the same lock.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
 MIN_AGE_S = 10.0
-"""Younger ones are left alone: their owner may be about to take the lock."""
+"""Younger segments are kept, because their owner may not have taken the lock yet."""
 
-# Version 3 renamed them. Not the ports (`fastdds_port7001`), which several processes share.
+# Names of versions 2 and 3. Ports (`fastdds_port7001`) do not match, because several processes share them.
 _LOCK_NAME = re.compile(r"(fast(?:dds|rtps)_[0-9a-f]{16})_el")
 
 
 def remove_orphaned_segments(folder: Path = SHARED_MEMORY, min_age_s: float = MIN_AGE_S) -> int:
-    """Remove segments of this user whose owner is gone.
+    """Remove this user's segments whose owner has ended.
 
     Args:
-        folder: where they are; it need not exist.
-        min_age_s: of the lock, seconds.
+        folder: The folder of the shared memory. It may be missing.
+        min_age_s: Smallest age of the lock in seconds.
 
     Returns:
-        Bytes that are free again.
+        Number of freed bytes.
     """
     freed_bytes = 0
     with suppress(OSError):
@@ -53,7 +53,7 @@ def _remove_if_orphaned(lock: Path, segment: Path, min_age_s: float) -> int:
         freed_bytes = segment.lstat().st_size if segment.exists() else 0
         segment.unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
-    except OSError:  # the lock is held: its owner lives
+    except OSError:  # the lock is held, so the owner is alive
         return 0
     finally:
         os.close(descriptor)

@@ -1,7 +1,7 @@
-"""Where a command may write: a name that is free, in a folder that is not made in the root of the file system.
+"""Checks where a command writes its output: to a free name, and not to a new folder in the root of the file system.
 
-`-o /outt/drive.mcap` instead of `/out/drive.mcap` would otherwise be written, by root as in most containers, to a new
-folder beside /usr, where it is neither looked for nor on the disk that was mounted for it.
+Most containers run as root. There, a typo such as `-o /outt/drive.mcap` for `/out/drive.mcap` would otherwise create a
+new folder beside /usr, which is not on the mounted disk and where the user does not look for it.
 """
 
 from __future__ import annotations
@@ -13,71 +13,69 @@ from pathlib import Path
 
 
 class OutputPathError(ValueError):
-    """An output that is not written there; the text is one sentence with what to do."""
+    """The output cannot be written to this path. The text is one sentence and says what to do."""
 
 
 def check_free(path: Path, *, replace: bool, option: str = "--force") -> None:
-    """Refuse a name that is taken, unless it is a file's that may be replaced.
+    """Refuse a path that exists, unless it is a file that may be replaced.
 
     Args:
-        path: of the output.
-        replace: whether an existing file may be replaced.
-        option: of the command, with which it may.
+        path: Path of the output.
+        replace: Whether an existing file may be replaced.
+        option: The command's option that allows this, for the error.
 
     Raises:
-        OutputPathError: the name is taken.
+        OutputPathError: The path exists.
     """
     if not os.path.lexists(path) or (replace and path.is_file()):
         return
     other = f"replace it with {option}" if path.is_file() else "remove it"
-    raise OutputPathError(
-        f"expected a name for the output that is free, {path} exists; choose another name, or {other}"
-    )
+    raise OutputPathError(f"expected a free name for the output, {path} exists; choose another name, or {other}")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that does not exist, if it or a missing one above it would have to be made in the root.
+    """Refuse a missing folder if it or one of its missing parents would be created in the root of the file system.
 
     Raises:
-        OutputPathError: one sentence.
+        OutputPathError: The folder would be created there. One sentence.
     """
     real = Path(os.path.realpath(folder))
     outermost = [path for path in (real, *real.parents) if not path.exists()][-1:]
     if outermost and outermost[0].parent == Path(real.anchor):
         raise OutputPathError(
             f"expected {folder} to be in an existing folder other than {real.anchor}, but {outermost[0]} does not "
-            f"exist; check its spelling, or make it first: mkdir {outermost[0]}"
+            f"exist; check its spelling, or create it first: mkdir {outermost[0]}"
         )
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that files cannot be written into, which need not exist yet.
+    """Refuse a folder that this user cannot write to. The folder may be missing.
 
     Raises:
-        OutputPathError: by the rule of `check_folder`; a file is in its place; or this user may not write there.
+        OutputPathError: `check_folder` refuses it, it is a file, or this user has no permission to write there.
     """
     check_folder(folder)
     existing = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not existing.is_dir():
         raise OutputPathError(
-            f"expected {folder} to be a folder to write to, but {existing} is no folder; name another"
+            f"expected {folder} to be a folder to write to, but {existing} is not a folder; choose another"
         )
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputPathError(
-            f"expected {folder} to be a folder to write to, but nothing may be written in {existing}; correct its "
-            "rights, or name another"
+            f"expected {folder} to be a folder to write to, but {existing} is not writable; change its permissions, or "
+            "choose another"
         )
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder and those above it that are missing, by the rule of `check_folder`.
+    """Create a folder and its missing parents, but none directly in the root of the file system.
 
     Returns:
-        The folders that were made, innermost first.
+        The created folders, innermost first.
 
     Raises:
-        OutputPathError: one of them would be in the root.
-        OSError: it cannot be made.
+        OutputPathError: One of them would be in the root.
+        OSError: A folder cannot be created.
     """
     check_folder(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -86,7 +84,7 @@ def make_folder(folder: Path) -> list[Path]:
 
 
 def remove_if_empty(folders: Sequence[Path]) -> None:
-    """Take back what `make_folder` made, as far as nothing is in it."""
+    """Remove the folders that `make_folder` created, if they are empty."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()

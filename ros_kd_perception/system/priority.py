@@ -1,7 +1,7 @@
-"""Work that must give way to perception: threads and processes at the lowest priority.
+"""Runs work at the lowest priority, so that perception comes first.
 
-A thread that has lowered its priority cannot raise it again, and threads that it starts inherit it. So a session whose
-own threads are to be fast later is opened elsewhere and only run here.
+A thread that has lowered its priority cannot raise it again, and the threads that it starts inherit it. An ONNX Runtime
+session starts its own threads when it is opened, so open it at normal priority and only run it here.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ ResultT = TypeVar("ResultT")
 
 
 def lower_this_thread(nice: int = LOWEST) -> None:
-    """Give the calling thread a nice value, which on Linux is a thread's own; nothing happens elsewhere."""
+    """Set the nice value of the calling thread. On Linux each thread has its own. Do nothing without os.setpriority."""
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
 def be_first_when_memory_runs_out() -> None:
-    """Have the kernel end this process rather than another one; Linux only, and children inherit it.
+    """Make the kernel kill this process first when memory runs out. Linux only. Children inherit the setting.
 
-    ONNX Runtime's shape inference and TensorRT's folding take what a graph asks for, which no limit of theirs bounds.
+    ONNX Runtime's shape inference and TensorRT's constant folding can use any amount of memory and have no limit.
     """
     with suppress(OSError):
         _OUT_OF_MEMORY_SCORE.write_text("1000", encoding="ascii")
 
 
 def run_at_low_priority(function: Callable[[], ResultT]) -> ResultT:
-    """Call a function in a thread of the lowest priority and wait for it; what it returns or raises comes back."""
+    """Call a function in a thread of the lowest priority. Wait for it and return its result or raise its exception."""
     results: list[ResultT] = []
     errors: list[BaseException] = []
 

@@ -1,6 +1,6 @@
-"""The environment of ROS 2 processes on a graph of their own.
+"""Builds the environment of ROS 2 processes on a separate graph.
 
-The demo must neither see another robot's graph nor inherit half of a sourced ROS installation.
+The demo must not join another robot's graph, and it must not load parts of a sourced ROS installation.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from ros_kd_perception.system.fastdds_settings import fastdds_profile_variable
 
 DOMAIN_IDS = range(1, 102)
-"""Ids whose UDP ports stay below Linux's ephemeral ports (ROS 2 documentation, "The ROS_DOMAIN_ID")."""
+"""Domain ids whose UDP ports are below Linux's ephemeral ports (ROS 2 documentation, "The ROS_DOMAIN_ID")."""
 
-_CLAIM_PORT = 7409  # of domain 0; DDS uses 7400 and 7401 of a domain, and those from 7410 on
+_CLAIM_PORT = 7409  # claim port of domain 0; DDS uses ports 7400, 7401 and 7410 up of a domain
 _claim = ExitStack()  # the socket on the claim port of the domain that this process picked last
 _SOURCED = ("AMENT_", "COLCON_", "CMAKE_PREFIX_PATH", "CYCLONEDDS", "FASTDDS", "FASTRTPS", "RMW_", "ROS_", "RCL")
 _SEARCH_PATHS = ("PYTHONPATH", "LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")
@@ -26,13 +26,12 @@ _SEARCH_PATHS = ("PYTHONPATH", "LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLET
 def free_domain_id() -> int:
     """Pick a ROS_DOMAIN_ID that no process of this machine uses, and claim it for this process.
 
-    The claim keeps other callers away until the participants of this process's graph listen. It ends with the next call
-    of this process, or with the process.
-
-    A DDS participant of domain d listens on the UDP ports 7410 + 250 d + 2 n (OMG DDS-RTPS 2.5, section 9.6.2.3).
+    The claim is a socket. It keeps other callers from picking the same id until the participants of this process's
+    graph listen. It ends with the next call in this process, or with the process. A DDS participant of domain d listens
+    on the UDP ports 7410 + 250 d + 2 n (OMG DDS-RTPS 2.5, section 9.6.2.3).
 
     Raises:
-        OSError: every domain is in use.
+        OSError: All domains are in use.
     """
     _claim.close()
     for domain_id in random.sample(DOMAIN_IDS, len(DOMAIN_IDS)):
@@ -46,16 +45,16 @@ def free_domain_id() -> int:
 
 
 def isolated_environment(caller: Mapping[str, str], fastdds_profile: Path, log_folder: Path) -> dict[str, str]:
-    """Build the environment of processes on a graph of their own.
+    """Build the environment of processes on a separate graph.
 
-    Where this Python has the ROS wheels in its own site-packages, what a sourced ROS installation left in the
-    caller's environment is taken out, since its libraries would be loaded in place of the wheels'. Elsewhere ROS comes
-    from that installation, and stays.
+    If ROS is installed as wheels in this Python's site-packages, remove the variables of a sourced ROS installation,
+    because its libraries would be loaded instead of the wheels'. Otherwise ROS comes from that installation, so keep
+    them.
 
     Args:
-        caller: environment to start from.
-        fastdds_profile: Fast DDS settings with a shared memory segment that large images fit in.
-        log_folder: for the log files of ROS.
+        caller: The environment to start from.
+        fastdds_profile: Fast DDS settings with a shared memory segment that is large enough for large images.
+        log_folder: The folder for the log files of ROS.
     """
     environment = dict(caller)
     if Path(sysconfig.get_path("purelib"), "rclpy").is_dir():

@@ -1,4 +1,4 @@
-"""Where the files lie that come with the package but are not Python: models/ and config/."""
+"""Finds the files in models/ and config/ that are installed with the package."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ SHIPPED_STUDENT = "models/student.onnx"
 
 
 def shipped_file(relative_path: str) -> Path:
-    """Find a file such as `models/student.onnx`: in the checkout, else in a share directory.
+    """Find a file such as `models/student.onnx` in the checkout or else in a share directory.
 
     Returns:
-        Where it is, or where a checkout would have it when it is nowhere.
+        The path of the file. If the file does not exist, the path that it would have in a checkout.
     """
     candidates = [Path(__file__).resolve().parents[2] / relative_path]
     try:
         from ament_index_python.packages import get_package_share_directory
 
         candidates.append(Path(get_package_share_directory(_PACKAGE)) / relative_path)
-    except (ImportError, LookupError, OSError):  # the last where AMENT_PREFIX_PATH is not set
+    except (ImportError, LookupError, OSError):  # OSError: AMENT_PREFIX_PATH is not set
         pass
     candidates.append(Path(sys.prefix) / "share" / _PACKAGE / relative_path)
     return next((path for path in candidates if path.is_file()), candidates[0])

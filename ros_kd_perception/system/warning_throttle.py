@@ -1,4 +1,4 @@
-"""WarningThrottle: what happens thirty times a second is logged every few seconds, with a count."""
+"""WarningThrottle: logs a frequent warning only every few seconds, with the number of omitted ones."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import traceback
 from collections.abc import Callable, Hashable
 
 WARNING_PERIOD_S = 5.0
-"""Warnings of one kind are at least so far apart."""
+"""Shortest time between two warnings of one kind."""
 
 
 class WarningThrottle:
-    """Passes on one warning of each kind and counts the others until the next; safe for any number of threads.
+    """Passes on one warning of each kind in each period and counts the others. Safe for any number of threads.
 
     Args:
-        warn: logs one sentence.
-        period_s: between two warnings of one kind.
-        clock_s: steady clock, seconds.
+        warn: Logs one sentence.
+        period_s: Shortest time between two warnings of one kind, in seconds.
+        clock_s: Returns the time of a steady clock in seconds.
     """
 
     def __init__(
@@ -30,21 +30,21 @@ class WarningThrottle:
         self._warn = warn
         self._period_s = period_s
         self._clock_s = clock_s
-        self._said: dict[Hashable, tuple[float, int]] = {}
+        self._logged: dict[Hashable, tuple[float, int]] = {}
         self._lock = threading.Lock()
 
     def warn(self, kind: Hashable, text: str) -> None:
-        """Log the text, unless one of its kind was logged just now."""
+        """Log the text, unless a warning of this kind was logged less than a period ago."""
         now_s = self._clock_s()
         with self._lock:
-            last_s, unsaid = self._said.get(kind, (now_s - self._period_s, 0))
+            last_s, omitted = self._logged.get(kind, (now_s - self._period_s, 0))
             if now_s - last_s < self._period_s:
-                self._said[kind] = (last_s, unsaid + 1)
+                self._logged[kind] = (last_s, omitted + 1)
                 return
-            self._said[kind] = (now_s, 0)
-        more = f" ({unsaid} more since the last such warning)" if unsaid else ""
+            self._logged[kind] = (now_s, 0)
+        more = f" ({omitted} more since the last such warning)" if omitted else ""
         try:
             self._warn(f"{text}{more}")
         except Exception:
-            # A log that cannot be written must not end the thread that tells of a lost frame.
+            # A failing log must not end the thread that warns about a lost frame.
             print(f"{text}{more}\n(not logged: {traceback.format_exc(limit=-1)})", file=sys.stderr)

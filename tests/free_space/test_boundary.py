@@ -1,4 +1,4 @@
-"""The free-space boundary against a plain loop over rows, on any mask."""
+"""Compares the free-space boundary with a plain loop over rows, on generated masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCKED = blocked_classes(CONTRACT, ["road"])
 
 
 def boundary_by_loop(class_map: np.ndarray, drivable: set[int], max_gap_px: int, ignore_bottom_px: int) -> list[int]:
-    """What the docstring says, column by column and row by row."""
+    """Implement the docstring of `free_space_boundary` as a loop over columns and rows."""
     height, width = class_map.shape
     boundary = []
     for column in range(width):
@@ -46,7 +46,7 @@ def boundary_by_loop(class_map: np.ndarray, drivable: set[int], max_gap_px: int,
     st.integers(0, 12),
     st.integers(0, 160),
 )
-def test_as_the_loop_says(class_map: np.ndarray, max_gap_px: int, ignore_bottom_px: int) -> None:
+def test_the_boundary_equals_the_loop(class_map: np.ndarray, max_gap_px: int, ignore_bottom_px: int) -> None:
     boundary = free_space_boundary(class_map, BLOCKED, max_gap_px, ignore_bottom_px)
     assert boundary.dtype == np.int32
     assert boundary.tolist() == boundary_by_loop(class_map, {ROAD}, max_gap_px, ignore_bottom_px)
@@ -54,7 +54,7 @@ def test_as_the_loop_says(class_map: np.ndarray, max_gap_px: int, ignore_bottom_
 
 @given(st.integers(1, 400), st.integers(0, 100), st.data())
 def test_one_obstacle_on_an_empty_road(height: int, max_gap_px: int, data: st.DataObject) -> None:
-    """Columns longer than the blocks in which they are looked at, runs longer than a block."""
+    """Columns and gaps may be longer than a block of rows."""
     lowest = data.draw(st.integers(0, height - 1))
     size = data.draw(st.integers(1, lowest + 1))
     class_map = np.full((height, 3), ROAD, np.uint8)
@@ -64,14 +64,14 @@ def test_one_obstacle_on_an_empty_road(height: int, max_gap_px: int, data: st.Da
     assert boundary.tolist() == [-1, lowest if ends_it else -1, -1]
 
 
-def test_any_strides() -> None:
+def test_class_maps_may_have_any_strides() -> None:
     class_map = np.random.default_rng(0).choice([ROAD, PAVEMENT], (130, 64)).astype(np.uint8)
     view = class_map[:, ::2]
     expected = boundary_by_loop(view, {ROAD}, 1, 0)
     assert free_space_boundary(view, BLOCKED, 1).tolist() == expected
 
 
-def test_classes_by_name() -> None:
+def test_drivable_classes_are_found_by_name() -> None:
     table = blocked_classes(CONTRACT, ["road", "pavement"])
     assert np.flatnonzero(table == 0).tolist() == [ROAD, PAVEMENT]
     assert table[255] == 255

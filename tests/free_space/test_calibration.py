@@ -1,4 +1,4 @@
-"""CameraInfo to pixels: OpenCV is the oracle for the lenses, hand-made messages for sizes, binning and refusals."""
+"""Tests `Calibration`: lenses against OpenCV; sizes, binning and refusals with messages written by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def region(**changes: int) -> SimpleNamespace:
 
 
 def camera_info(**changes: Any) -> SimpleNamespace:
-    """What both rclpy's and rosbags' CameraInfo look like."""
+    """Return an object with the fields that the CameraInfo of rclpy and of rosbags have."""
     fields = {
         "width": 640, "height": 360, "distortion_model": "plumb_bob", "d": list(PLUMB_BOB), "k": K.reshape(-1),
         "p": np.hstack([K + 1.0, np.zeros((3, 1))]).reshape(-1), "binning_x": 0, "binning_y": 0, "roi": region(),
@@ -51,7 +51,7 @@ def calibration(model: str, coefficients: tuple[float, ...]) -> Calibration:
         ("equidistant", EQUIDISTANT),
     ],
 )
-def test_rays_fall_where_opencv_says(model: str, coefficients: tuple[float, ...]) -> None:
+def test_rays_are_projected_like_opencv_does(model: str, coefficients: tuple[float, ...]) -> None:
     rays = np.random.default_rng(0).uniform(-0.6, 0.6, (200, 2))
     points = np.hstack([rays, np.ones((200, 1))])[:, None]
     none = np.zeros(3)
@@ -62,8 +62,8 @@ def test_rays_fall_where_opencv_says(model: str, coefficients: tuple[float, ...]
     np.testing.assert_allclose(calibration(model, coefficients).project(rays), expected[:, 0], atol=1e-6)
 
 
-def test_where_a_lens_folds_back_there_is_nothing() -> None:
-    """A strong barrel: r (1 - 0.3 r^2) grows up to r = sqrt(1 / 0.9) = 1.054 and falls from there."""
+def test_rays_beyond_the_fold_of_a_lens_are_nan() -> None:
+    """A strong barrel distortion: r (1 - 0.3 r^2) grows up to r = sqrt(1 / 0.9) = 1.054 and then falls."""
     barrel = calibration("plumb_bob", (-0.3, 0.0, 0.0, 0.0))
     assert barrel.ray_limit == pytest.approx(np.sqrt(1 / 0.9), abs=0.002)
     assert np.isfinite(barrel.project(np.array([[1.05, 0.0]]))).all()
@@ -75,7 +75,9 @@ def test_where_a_lens_folds_back_there_is_nothing() -> None:
                      ("equidistant", EQUIDISTANT)]),
     st.floats(-0.5, 639.5), st.floats(-0.5, 299.5),
 )  # fmt: skip
-def test_the_bounds_hold_every_ray_of_the_image(lens: tuple[str, tuple[float, ...]], column: float, row: float) -> None:
+def test_the_bounds_contain_every_ray_of_the_image(
+    lens: tuple[str, tuple[float, ...]], column: float, row: float
+) -> None:
     model, coefficients = lens
     ray = rays_of_pixels(np.array([[[column, row]]]), K, model, coefficients)[0, 0]
     low_x, high_x, low_y, high_y = calibration(model, coefficients).ray_bounds(300)
@@ -84,7 +86,7 @@ def test_the_bounds_hold_every_ray_of_the_image(lens: tuple[str, tuple[float, ..
 
 
 def test_binning_and_region_of_interest() -> None:
-    """A point keeps its place: pixel p of the full image is (p - offset + 0.5) / 2 - 0.5 of the binned region."""
+    """A point stays at its place: pixel p of the full image is (p - offset + 0.5) / 2 - 0.5 of the binned region."""
     part = region(x_offset=40, y_offset=20, width=500, height=300)
     small = Calibration.from_message(camera_info(d=[], roi=part, binning_x=2, binning_y=2))
     assert (small.width, small.height) == (250, 150)
@@ -127,12 +129,12 @@ def test_rectified_images_are_described_by_p() -> None:
         ({"roi": region(x_offset=2**32 - 1)}, "got 640x360 px at 4294967295, 0"),
     ],
 )
-def test_refusals(changes: dict[str, Any], sentence: str) -> None:
+def test_an_invalid_camera_info_is_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Calibration.from_message(camera_info(**changes))
 
 
-def test_a_calibration_at_half_the_size_is_doubted_and_no_other() -> None:
+def test_only_a_calibration_at_half_the_size_is_doubted() -> None:
     assert "calibrated at another size" in Calibration.from_message(camera_info(k=(K / 2).reshape(-1))).doubt
     assert Calibration.from_message(camera_info()).doubt == ""
     cut_at_the_top = K - [[0, 0, 0], [0, 0, 150], [0, 0, 0]]
@@ -142,7 +144,7 @@ def test_a_calibration_at_half_the_size_is_doubted_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("broken", [{"roi": region(width=2**32 - 1)}, {"k": [1.0]}], ids=["refused", "unforeseen"])
-def test_a_calibration_that_cannot_be_used_ends_the_scan_by_the_one_before(broken: dict[str, Any]) -> None:
+def test_an_unusable_calibration_ends_the_scan(broken: dict[str, Any]) -> None:
     pose = CameraPose.from_mounting(0.0, 0.0, 1.5, 0.0, 5.0, 0.0)
     scan = ScanParameters("base_link", Beams.from_increment(1.0, 50.0, 8.0), rectified=False, pose=pose)
     finder = FreeSpaceFinder(FreeSpaceParameters(scans={"front": scan}), CONTRACT)

@@ -1,4 +1,4 @@
-"""Ranges on the ground: discs seen through any lens and mounting, and the street of the sample drive."""
+"""Tests ranges on the ground: round roads seen through many lenses and mountings, and the sample drive's street."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BEAMS = Beams.from_increment(1.0, range_max_m=40.0, max_blind_m=10.0)
 
 
 def rays_of_pixels(calibration: Calibration) -> np.ndarray:
-    """x / z and y / z of every pixel, float64 `[height, width, 2]`, by OpenCV's inverse."""
+    """Return x / z and y / z of every pixel, float64 `[height, width, 2]`, from OpenCV's inverse functions."""
     columns, rows = np.meshgrid(np.arange(calibration.width, dtype=float), np.arange(calibration.height, dtype=float))
     pixels = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2)
     matrix = np.array(
@@ -46,7 +46,7 @@ def rays_of_pixels(calibration: Calibration) -> np.ndarray:
 
 
 def ground_of_pixels(calibration: Calibration, pose: CameraPose) -> np.ndarray:
-    """Where each pixel's ray meets the ground, float64 `[height, width, 2]`, NaN at and above the horizon."""
+    """Return where each pixel's ray meets the ground, float64 `[height, width, 2]`. NaN at and above the horizon."""
     rays = rays_of_pixels(calibration)
     optical = np.concatenate([rays, np.ones((*rays.shape[:2], 1))], axis=-1)
     directions = optical @ np.array(pose.optical_from_frame)
@@ -56,14 +56,14 @@ def ground_of_pixels(calibration: Calibration, pose: CameraPose) -> np.ndarray:
 
 
 def disc(calibration: Calibration, pose: CameraPose, radius_m: float) -> np.ndarray:
-    """The mask of a round road about the frame's origin."""
+    """Return the mask of a round road around the frame's origin."""
     with np.errstate(invalid="ignore"):
         inside = np.linalg.norm(ground_of_pixels(calibration, pose), axis=-1) < radius_m
     return np.where(inside, ROAD, PAVEMENT).astype(np.uint8)
 
 
 def pixel_m(range_m: np.ndarray, pose: CameraPose, focal_px: float) -> np.ndarray:
-    """Upper bound of what one pixel is on the ground: (d^2 + h^2) / (h f) at the distance d from the camera."""
+    """Return an upper bound of one pixel's size on the ground: (d^2 + h^2) / (h f) at distance d from the camera."""
     farthest = range_m + math.hypot(*pose.position[:2])
     return (farthest**2 + pose.position[2] ** 2) / (pose.position[2] * focal_px)
 
@@ -82,13 +82,13 @@ def test_a_round_road_ends_at_its_radius_in_every_direction(lens: str, radius_m:
     ranges = scan.ranges(disc(calibration, pose, radius_m), BLOCKED)
     told = np.isfinite(ranges)
     error_m = np.abs(ranges[told] - np.maximum(radius_m, scan.nearest_m[told]))
-    # Half a pixel for the sample, half for the mask, along a line that may cross the rows at a slant.
+    # Allow half a pixel for the sample and half for the mask. The line may cross the rows at an angle.
     assert (error_m <= 1.6 * pixel_m(np.full(told.sum(), radius_m), pose, 180.0) + 1e-3).all()
-    # No direction that the image shows from near enough to beyond the edge stays unknown.
+    # A direction is known if the image shows it from near enough to beyond the edge of the road.
     assert told.sum() >= np.sum(scan.reaches)
 
 
-def test_the_default_front_camera_sees_all_of_its_field_of_view() -> None:
+def test_the_default_front_camera_covers_its_whole_field_of_view() -> None:
     calibration = Calibration(1280, 720, 880.0, 880.0, 639.5, 359.5)
     scan = GroundScan(calibration, CameraPose.from_mounting(0.0, 0.0, 1.45, 0.0, 1.7, 0.0), BEAMS)
     ranges = scan.ranges(np.full((720, 1280), ROAD, np.uint8), BLOCKED)
@@ -114,8 +114,8 @@ def test_unknown_free_and_blocked_from_the_start() -> None:
     assert nothing_free[ahead] == pytest.approx(1.6 + 1.45 / math.tan(lowest_row), rel=0.01)
     assert np.isnan(nothing_free[0])  # behind the vehicle
     assert np.isinf(scan.ranges(np.full((720, 1280), ROAD, np.uint8), BLOCKED)[ahead])
-    # The image ends on the ground before the greatest range: free up to there is all that is known, and no scan can
-    # say so.
+    # The image ends on the ground before the greatest range. The beam is free up to there, which a LaserScan cannot
+    # express.
     down = GroundScan(calibration, CameraPose.from_mounting(0.0, 0.0, 1.45, 0.0, 40.0, 0.0), BEAMS)
     assert not down.reaches.any()
     assert np.isnan(down.ranges(np.full((720, 1280), ROAD, np.uint8), BLOCKED)).all()
@@ -123,7 +123,7 @@ def test_unknown_free_and_blocked_from_the_start() -> None:
     assert np.isnan(into_the_sky.ranges(np.full((720, 1280), ROAD, np.uint8), BLOCKED)).all()
 
 
-def test_the_vehicle_in_the_picture_is_ignored() -> None:
+def test_rows_that_show_the_vehicle_are_ignored() -> None:
     calibration = Calibration(1280, 720, 880.0, 880.0, 639.5, 359.5)
     pose = CameraPose.from_mounting(0.0, 0.0, 1.45, 0.0, 1.7, 0.0)
     mask = disc(calibration, pose, 20.0)
@@ -138,7 +138,7 @@ def test_the_vehicle_in_the_picture_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(("gap_px", "bridged"), [(0, False), (5, False), (6, True), (20, True)])
-def test_a_gap_of_so_many_pixels_is_bridged(gap_px: int, bridged: bool) -> None:
+def test_a_gap_is_bridged_up_to_the_limit(gap_px: int, bridged: bool) -> None:
     calibration = Calibration(1280, 720, 880.0, 880.0, 639.5, 359.5)
     pose = CameraPose.from_mounting(0.0, 0.0, 1.45, 0.0, 1.7, 0.0)
     mask = disc(calibration, pose, 25.0)
@@ -160,7 +160,7 @@ def test_class_maps_of_another_size_are_refused() -> None:
     st.floats(-180, 180), st.floats(-80, 80), st.floats(-180, 180), st.floats(-2, 2), st.floats(-2, 2),
     st.floats(0.2, 3),
 )  # fmt: skip
-def test_mounting_means_what_it_means_for_the_sample_drive_and_for_tf(
+def test_mounting_angles_match_the_sample_drive_and_tf(
     roll: float, pitch: float, yaw: float, x: float, y: float, height: float
 ) -> None:
     model = CameraModel(
@@ -171,7 +171,7 @@ def test_mounting_means_what_it_means_for_the_sample_drive_and_for_tf(
     pose = CameraPose.from_mounting(x, y, height, roll, pitch, yaw)
     np.testing.assert_allclose(pose.optical_from_frame, expected.rotation, atol=1e-9)
     np.testing.assert_allclose(pose.position, expected.position, atol=1e-9)
-    # The axis and angle of the optical frame's orientation make the quaternion that TF has for it.
+    # Build the quaternion of the optical frame, as TF has it, from axis and angle.
     turn = cv2.Rodrigues(expected.rotation.T)[0][:, 0]
     angle = float(np.linalg.norm(turn))
     axis = turn / max(angle, 1e-12) * math.sin(angle / 2)
@@ -188,10 +188,10 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
     model=st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant"]), numbers=st.lists(FINITE, min_size=8,
     max_size=8), focal_px=st.floats(1e-3, 1e6), centre=st.floats(-1e5, 1e5), height=st.sampled_from([1, 40, 16384]),
 )  # fmt: skip
-def test_whatever_a_camera_info_says_is_bounded(
+def test_any_camera_info_gives_bounded_ranges_and_memory(
     model: str, numbers: list[float], focal_px: float, centre: float, height: int
 ) -> None:
-    """Nonsense gives no beams or nonsense within bounds; never an exception, never memory without end."""
+    """Wrong values give no beams or ranges within bounds. They cause no exception and no unlimited memory."""
     count = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}[model]
     calibration = Calibration(64, height, focal_px, focal_px, centre, centre, model, tuple(numbers[:count]))
     scan = GroundScan(calibration, CameraPose.from_mounting(0.0, 0.0, 1.0, 0.0, 20.0, 0.0), BEAMS, max_gap_px=3)
@@ -201,7 +201,7 @@ def test_whatever_a_camera_info_says_is_bounded(
     assert ((told >= 0) & (told <= BEAMS.range_max_m * 1.001)).all()
 
 
-def test_poses_that_cannot_be() -> None:
+def test_impossible_poses_are_refused() -> None:
     with pytest.raises(ValueError, match="above the ground"):
         CameraPose.from_mounting(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="finite"):
@@ -216,8 +216,8 @@ def drive() -> SampleDrive:
 
 
 @pytest.mark.parametrize(("camera_name", "time_s"), [("front", 2.0), ("left", 7.0)])
-def test_the_kerbs_of_the_sample_drive_are_where_they_are(drive: SampleDrive, camera_name: str, time_s: float) -> None:
-    """With the exact mask, exact to the pixel; with a car that leans, to what its lean explains."""
+def test_the_kerbs_of_the_sample_drive_are_found(drive: SampleDrive, camera_name: str, time_s: float) -> None:
+    """The exact mask gives ranges exact to a pixel. If the car leans, its lean explains the error."""
     camera = next(c for c in drive.cameras if c.name == camera_name)
     car = drive.world.car_pose(time_s)
     leaning = pose_in_vehicle(drive.camera_pose(camera_name, time_s), car)
@@ -229,7 +229,7 @@ def test_the_kerbs_of_the_sample_drive_are_where_they_are(drive: SampleDrive, ca
     beams = Beams.from_increment(0.5, 30.0, 8.0)
     mask = drive.render(camera_name, time_s).class_map
     truth = true_ranges(drive.world, time_s, beams.angles_rad, beams.range_max_m).road_m
-    # Of beams that end at a kerb: elsewhere somebody is in the way, and hides more than the ground below.
+    # Check only beams that end at a kerb. Elsewhere an object is in the way and also hides the ground behind it.
     for pose, lean_rad in ((exact, 0.0), (mounted, 0.006)):
         scan = GroundScan(calibration, pose, beams)
         ranges = scan.ranges(mask, BLOCKED)

@@ -1,4 +1,4 @@
-"""The messages of a perception, in rosbags' classes and in rclpy's, field by field and byte by byte."""
+"""Tests the messages of a perception with the classes of rosbags and rclpy, by fields and by serialised bytes."""
 
 import time
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def test_the_mask_as_png_is_the_mask(builder: MessageBuilder) -> None:
     perception.class_map[10:20, 5:40] = 255
     message = builder.segmentation_png(perception)
     assert_header(message.header)
-    assert message.format == "mono8; png compressed "  # as image_transport writes it, blank included
+    assert message.format == "mono8; png compressed "  # image_transport writes the trailing blank too
     decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED)
     assert decoded.dtype == np.uint8
     np.testing.assert_array_equal(decoded, perception.class_map)
@@ -136,7 +136,7 @@ def test_stamps_are_copied_to_the_nanosecond(builder: MessageBuilder, stamp_ns: 
     assert 0 <= stamp.nanosec < 10**9
 
 
-def test_both_worlds_serialize_to_the_same_bytes() -> None:
+def test_rclpy_and_rosbags_messages_serialize_to_the_same_bytes() -> None:
     ros, bag = MessageBuilder(rclpy_message_types(), CONTRACT), MessageBuilder(rosbags_types(), CONTRACT)
     perception = make_perception(detections=7)
     builds: dict[str, Callable[[MessageBuilder], Any]] = {
@@ -145,12 +145,12 @@ def test_both_worlds_serialize_to_the_same_bytes() -> None:
         "vision_msgs/msg/LabelInfo": lambda b: b.detection_labels(),
     }
     for name, build in builds.items():
-        # rclpy leaves the bytes between aligned fields as they happen to be, so its message is read first.
+        # rclpy leaves the padding between aligned fields undefined, so deserialise its message first.
         read = STORE.deserialize_cdr(serialize_message(build(ros)), name)
         assert bytes(STORE.serialize_cdr(read, name)) == bytes(STORE.serialize_cdr(build(bag), name)), name
 
 
-def test_a_hundred_boxes_cost_less_than_a_millisecond() -> None:
+def test_a_hundred_boxes_take_less_than_a_millisecond() -> None:
     builder = MessageBuilder(rclpy_message_types(), CONTRACT, reuse_parts=True)
     perception = make_perception(detections=100)
     times_ms = []
@@ -165,7 +165,7 @@ def contents(message: Any) -> str:
     return str(message)
 
 
-def test_reused_parts_carry_nothing_over_to_the_next_message() -> None:
+def test_reused_parts_keep_no_values_of_the_previous_message() -> None:
     fresh = MessageBuilder(rclpy_message_types(), CONTRACT)
     reusing = MessageBuilder(rclpy_message_types(), CONTRACT, reuse_parts=True)
     for count, height in ((5, 8), (2, 8), (0, 16), (7, 16)):
@@ -174,7 +174,7 @@ def test_reused_parts_carry_nothing_over_to_the_next_message() -> None:
         assert contents(reusing.segmentation(perception)) == contents(fresh.segmentation(perception))
 
 
-def test_messages_of_fresh_parts_stay_as_they_were_built(builder: MessageBuilder) -> None:
+def test_messages_without_reused_parts_do_not_change_later(builder: MessageBuilder) -> None:
     perception = make_perception(3, 8, 10)
     messages = [builder.detections(perception), builder.segmentation(perception)]
     before = [contents(message) for message in messages]

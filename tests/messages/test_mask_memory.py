@@ -1,4 +1,4 @@
-"""Class maps in the memory of the messages that carry them: lent anew only when nobody can see it any longer."""
+"""Tests class maps in the memory of messages: the memory is reused only after the last view of it is gone."""
 
 import numpy as np
 from tiny_student import CONTRACT, write_tiny_student
@@ -15,7 +15,7 @@ def new_masks() -> MaskMessages:
     return MessageBuilder(rclpy_message_types(), CONTRACT, reuse_parts=True).masks
 
 
-def test_memory_is_lent_again_when_the_last_view_is_gone():
+def test_memory_is_reused_when_the_last_view_is_gone():
     masks = new_masks()
     first = masks.new_class_map(4, 6)
     message = masks.message_of(first)
@@ -31,7 +31,7 @@ def test_memory_is_lent_again_when_the_last_view_is_gone():
     assert masks.message_of(third) is message
 
 
-def test_only_a_whole_class_map_is_found_in_its_message():
+def test_only_a_whole_class_map_has_a_message():
     masks = new_masks()
     class_map = masks.new_class_map(4, 6)
     class_map[:] = np.arange(24, dtype=np.uint8).reshape(4, 6)
@@ -40,7 +40,7 @@ def test_only_a_whole_class_map_is_found_in_its_message():
         assert masks.message_of(other) is None
 
 
-def test_sizes_that_come_and_go_do_not_pile_up():
+def test_memory_for_many_different_sizes_is_bounded():
     masks = new_masks()
     for side in range(1, 60):
         kept = [masks.new_class_map(side, side) for _ in range(6)]
@@ -63,7 +63,7 @@ def test_the_mask_message_has_the_memory_of_its_class_map(tmp_path):
         assert np.shares_memory(pixels, perception.class_map)
         assert (pixels == expected.class_map).all()
         kept.append((perception, expected))
-    # Somebody who held on to them all, such as an overlay's thread, sees each as it was.
+    # A thread that keeps all class maps, such as the overlay's, sees them unchanged.
     for perception, expected in kept:
         assert (perception.class_map == expected.class_map).all()
     copied = builder.segmentation(kept[0][1])

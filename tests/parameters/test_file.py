@@ -1,4 +1,4 @@
-"""The node's parameter file as a replay reads it."""
+"""Tests how a replay reads the node's parameter file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_sections_and_levels_come_together(tmp_path: Path) -> None:
+def test_sections_and_nested_names_are_merged(tmp_path: Path) -> None:
     found = free_space_parameters_of(written(tmp_path, VEHICLE), ["front", "left"])
     assert found.drivable_classes == ("road", "pavement")
     assert found.ignore_bottom_px == {"front": 12, "left": 0}
@@ -51,7 +51,7 @@ def test_sections_and_levels_come_together(tmp_path: Path) -> None:
     assert (front.frame_id, front.beams.range_max_m, left.beams.range_max_m) == ("base_link", 30.0, 12.5)
 
 
-def test_the_file_that_comes_with_the_package_has_no_scans() -> None:
+def test_the_shipped_file_enables_no_scans() -> None:
     found = free_space_parameters_of(ROOT / "config" / "perception.yaml", ["front"])
     assert (found.drivable_classes, found.max_gap_px, dict(found.scans)) == (("road",), 0, {})
 
@@ -80,7 +80,7 @@ def test_the_file_that_comes_with_the_package_has_no_scans() -> None:
         ("!!python/object/apply:os.system [true]", "to be YAML"),
     ],
 )
-def test_refusals(tmp_path: Path, text: str, sentence: str) -> None:
+def test_invalid_values_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(ParameterError, match=sentence):
         free_space_parameters_of(written(tmp_path, text), ["front"])
 
@@ -103,12 +103,12 @@ def heights_m(path: Path, node: str | None) -> float:
     return read_parameter_file(path, node)["front.mounting.height_m"]
 
 
-def test_of_two_vehicles_one_is_named_and_none_guessed(tmp_path: Path) -> None:
+def test_a_file_for_two_vehicles_needs_the_name_of_a_node(tmp_path: Path) -> None:
     path = written(tmp_path, TWO_VEHICLES)
     with pytest.raises(ParameterError, match="got those of /car1/perception, /car2/perception; choose one with --node"):
         read_parameter_file(path)
     assert [heights_m(path, node) for node in ("/car1/perception", "car2/perception/")] == [1.1, 2.2]
-    assert heights_m(path, "/car3/perception") == 1.0  # as the node would: by the section for all
+    assert heights_m(path, "/car3/perception") == 1.0  # like the node, from the section for all nodes
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,7 @@ def test_of_two_vehicles_one_is_named_and_none_guessed(tmp_path: Path) -> None:
         ("/*", "/*/perception"),
     ],
 )
-def test_settings_of_two_nodes_are_told_apart_however_they_are_headed(
-    tmp_path: Path, sections: tuple[str, str]
-) -> None:
+def test_settings_of_two_nodes_are_told_apart_with_any_headings(tmp_path: Path, sections: tuple[str, str]) -> None:
     text = "".join(f'"{s}": {{ros__parameters: {{a: 1}}}}\n' if ":" not in s else f"{s}: 1}}\n" for s in sections)
     with pytest.raises(ParameterError, match="expected the settings of one node"):
         read_parameter_file(written(tmp_path, text))
@@ -148,19 +146,19 @@ def test_one_vehicle_has_its_own_sections_and_those_for_all(
 
 
 @pytest.mark.parametrize("node", ["/car9/perception", "/car1", "/car1/perception/left"])
-def test_a_node_that_the_file_does_not_know(tmp_path: Path, node: str) -> None:
+def test_a_node_without_a_section_is_refused(tmp_path: Path, node: str) -> None:
     text = "/car1/perception: {ros__parameters: {a: 1}}"
     with pytest.raises(ParameterError, match=f"for the node {node}, or .*, got /car1/perception"):
         read_parameter_file(written(tmp_path, text), node)
 
 
 @pytest.mark.parametrize("node", ["", "/", "/car 1/perception", "/**", "/1/x"])
-def test_what_is_no_name_of_a_node(tmp_path: Path, node: str) -> None:
+def test_an_invalid_node_name_is_refused(tmp_path: Path, node: str) -> None:
     with pytest.raises(ParameterError, match="expected the full name of a node"):
         read_parameter_file(written(tmp_path, VEHICLE), node)
 
 
-def test_a_misspelt_parameter_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+def test_a_misspelt_parameter_is_reported_with_the_most_similar_one(tmp_path: Path) -> None:
     text = """
 /**:
   ros__parameters:
@@ -182,7 +180,7 @@ def test_a_misspelt_parameter_is_told_with_the_nearest_one(tmp_path: Path) -> No
     ]
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_parameter_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="No such file"):
         read_parameter_file(tmp_path / "missing.yaml")
     with pytest.raises(ParameterError, match="at most 1048576 bytes"):

@@ -1,4 +1,4 @@
-"""Children of the node: they end with it however it ends, and find our modules and nobody else's."""
+"""Tests child processes of the node: they end with it, even if it is killed, and import only our modules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def runs(process: str) -> bool:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 @pytest.mark.parametrize("script", [TRY, SHADOW], ids=["trial", "shadow"])
-def test_one_that_opens_a_model_for_long_ends_at_once_with_a_node_that_is_killed(script: str, tmp_path: Path) -> None:
+def test_a_child_that_is_opening_a_model_ends_with_a_killed_node(script: str, tmp_path: Path) -> None:
     path = write_tiny_student(tmp_path / "slow.onnx", change_graph=compute_for_long)
     with subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=ROOT) as parent:
         try:
@@ -46,7 +46,7 @@ def test_one_that_opens_a_model_for_long_ends_at_once_with_a_node_that_is_killed
                 assert time.monotonic() < give_up
                 time.sleep(0.01)
             (child,) = found
-            # It is past its first line when it maps the runtime.
+            # The child has run its first lines when it has mapped ONNX Runtime.
             while "onnxruntime" not in Path(f"/proc/{child}/maps").read_text():
                 assert time.monotonic() < give_up
                 time.sleep(0.01)
@@ -59,14 +59,14 @@ def test_one_that_opens_a_model_for_long_ends_at_once_with_a_node_that_is_killed
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
-def test_one_whose_parent_was_gone_before_it_began_ends() -> None:
+def test_a_child_whose_parent_ended_before_it_started_ends() -> None:
     script = "from ros_kd_perception.system.child_processes import end_with; end_with(1 << 22); print('on')"
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (-9, "")
 
 
 @pytest.mark.parametrize("script", [TRY, SHADOW], ids=["trial", "shadow"])
-def test_modules_of_the_working_directory_are_not_taken_for_ours(script: str, tmp_path: Path) -> None:
+def test_modules_in_the_working_directory_are_not_imported(script: str, tmp_path: Path) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
     for name in ("numpy", "json", "onnxruntime"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'w').close()\nraise SystemExit(7)\n")

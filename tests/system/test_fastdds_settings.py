@@ -1,4 +1,4 @@
-"""Which settings an executable gives Fast DDS, and what it says of them."""
+"""Tests which settings an executable gives Fast DDS, and the sentence that it logs about them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_profile(path: Path, *segment_sizes: int) -> Path:
 
 @pytest.fixture
 def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Settings that are shipped, and a working folder without any."""
+    """Write a shipped profile, and change to a working directory without settings."""
     monkeypatch.chdir(tmp_path)
     return write_profile(tmp_path / "shipped.xml", 1 << 20)
 
@@ -36,15 +36,15 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"ROS_DISTRO": "humble"}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
         ({"ROS_DISTRO": "jazzy", "RMW_IMPLEMENTATION": "rmw_fastrtps_dynamic_cpp"}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
         ({"RMW_IMPLEMENTATION": ""}, "FASTDDS_DEFAULT_PROFILES_FILE"),
-        # Version 2 does not read it.
+        # Version 2 does not read this variable.
         ({"ROS_DISTRO": "jazzy", "FASTDDS_DEFAULT_PROFILES_FILE": "/vehicle.xml"}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
-        # Set to nothing, as by a container's settings: Fast DDS complains and takes its defaults.
+        # A container's settings may set it to an empty text. Fast DDS then complains and uses its defaults.
         ({"FASTDDS_DEFAULT_PROFILES_FILE": ""}, "FASTDDS_DEFAULT_PROFILES_FILE"),
         ({"FASTRTPS_DEFAULT_PROFILES_FILE": ""}, "FASTDDS_DEFAULT_PROFILES_FILE"),
         ({"FASTDDS_BUILTIN_TRANSPORTS": ""}, "FASTDDS_DEFAULT_PROFILES_FILE"),
     ],
 )
-def test_large_images_get_room_under_the_name_that_the_version_reads(
+def test_the_profile_is_set_in_the_variable_that_the_version_reads(
     caller: dict[str, str], variable: str, profile: Path
 ) -> None:
     environment = dict(caller)
@@ -63,7 +63,7 @@ def test_large_images_get_room_under_the_name_that_the_version_reads(
         {"RMW_IMPLEMENTATION": "rmw_zenoh_cpp"},
     ],
 )
-def test_what_the_caller_chose_of_the_middleware_stays(chosen: dict[str, str], profile: Path) -> None:
+def test_middleware_settings_of_the_user_are_kept(chosen: dict[str, str], profile: Path) -> None:
     environment = chosen | {PROFILE_VARIABLE: str(profile)}
     told = give_large_images_room(environment, profile).sentence
     assert environment == chosen | {PROFILE_VARIABLE: str(profile)}
@@ -77,9 +77,7 @@ def test_what_the_caller_chose_of_the_middleware_stays(chosen: dict[str, str], p
         ("kilted", "DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml"),
     ],
 )
-def test_settings_that_fast_dds_reads_from_the_working_folder_stay(
-    distro: str, read: str, ignored: str, profile: Path
-) -> None:
+def test_settings_in_the_working_directory_are_kept(distro: str, read: str, ignored: str, profile: Path) -> None:
     Path(ignored).touch()
     assert len(set_settings({"ROS_DISTRO": distro}, profile)) == 1
     Path(read).touch()
@@ -104,7 +102,7 @@ def set_settings(environment: dict[str, str], profile: Path) -> dict[str, str]:
     ],
     ids=["empty", "broken", "no size", "endless"],
 )
-def test_a_profile_that_fast_dds_could_not_read_is_not_chosen(content: str, why: str, profile: Path) -> None:
+def test_an_unreadable_profile_is_not_chosen(content: str, why: str, profile: Path) -> None:
     profile.write_text(content)
     environment: dict[str, str] = {}
     settings = give_large_images_room(environment, profile)
@@ -121,13 +119,13 @@ def test_a_profile_that_fast_dds_could_not_read_is_not_chosen(content: str, why:
         ("/dev/zero", "/dev/zero, got: there is no such file"),
     ],
 )
-def test_no_profile_is_said(path: str, why: str, profile: Path) -> None:
+def test_a_missing_profile_is_reported(path: str, why: str, profile: Path) -> None:
     environment = {PROFILE_VARIABLE: path}
     assert why in give_large_images_room(environment, profile).sentence
     assert environment == {PROFILE_VARIABLE: path}
 
 
-def test_segments_that_shared_memory_has_no_room_for_are_not_asked_for(profile: Path) -> None:
+def test_a_profile_whose_segments_do_not_fit_in_shared_memory_is_not_chosen(profile: Path) -> None:
     write_profile(profile, 1, 1 << 50)
     environment: dict[str, str] = {}
     settings = give_large_images_room(environment, profile)
@@ -136,12 +134,12 @@ def test_segments_that_shared_memory_has_no_room_for_are_not_asked_for(profile: 
     assert environment == {}
 
 
-def test_what_a_profile_says_in_comments_takes_no_room(profile: Path) -> None:
+def test_sizes_in_the_comments_of_a_profile_do_not_count(profile: Path) -> None:
     profile.write_text(f"<profiles><!-- <segment_size>{1 << 50}</segment_size> --></profiles>")
     assert set_settings({}, profile)
 
 
-def test_another_profile_takes_the_place_of_the_shipped_one(profile: Path, tmp_path: Path) -> None:
+def test_another_profile_replaces_the_shipped_one(profile: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.xml"
     write_profile(other, 1 << 20)
     environment = {PROFILE_VARIABLE: str(other)}

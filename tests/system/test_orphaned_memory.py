@@ -1,4 +1,4 @@
-"""Shared memory of the dead is removed, that of the living and of others is not."""
+"""Tests that shared memory of killed processes is removed, and that of running processes and other users is kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make(folder: Path, name: str, size: int = 1000) -> tuple[Path, Path]:
     return segment, lock
 
 
-def test_a_segment_goes_when_its_owner_was_killed(tmp_path: Path) -> None:
+def test_the_segment_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     segment, lock = make(tmp_path, SEGMENT)
     with subprocess.Popen([sys.executable, "-c", HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
@@ -40,7 +40,7 @@ def test_a_segment_goes_when_its_owner_was_killed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_young_or_of_another_kind_stays(tmp_path: Path) -> None:
+def test_new_segments_and_other_files_are_kept(tmp_path: Path) -> None:
     for name in ("fastdds_port7001", "sem.fastdds_0123456789abcdef", "somebody_elses"):
         make(tmp_path, name)
     _, young = make(tmp_path, SEGMENT)
@@ -51,7 +51,7 @@ def test_what_is_young_or_of_another_kind_stays(tmp_path: Path) -> None:
     assert remove_orphaned_segments(tmp_path, min_age_s=0) == 1000
 
 
-def test_links_lead_nowhere(tmp_path: Path) -> None:
+def test_links_are_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("precious")
     folder = tmp_path / "shm"

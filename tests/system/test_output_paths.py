@@ -1,4 +1,4 @@
-"""Outputs go under names that are free, and into no folder that would be made in the root of the file system."""
+"""Tests that outputs get only free names, and that no folder is created in the root of the file system."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ros_kd_perception.system.output_paths import (
 
 @pytest.fixture
 def mistyped() -> Path:
-    """A folder in the root that is not there, as `/outt`."""
+    """Return a missing folder in the root of the file system, such as `/outt`."""
     return Path("/", f"outt-{uuid.uuid4().hex[:8]}")
 
 
-def test_missing_folders_are_made_and_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_folders_are_created_and_removed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_folder(tmp_path / "a" / "b")
     assert made == [tmp_path / "a" / "b", tmp_path / "a"]
     (tmp_path / "a" / "kept").touch()
@@ -40,7 +40,7 @@ def test_missing_folders_are_made_and_taken_back(tmp_path: Path, monkeypatch: py
     assert make_folder(Path("c")) == [Path("c")]
 
 
-def test_no_folder_is_made_in_the_root(mistyped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_is_created_in_the_root(mistyped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "link").symlink_to("/")
     depth = len(tmp_path.parts) - 1
     monkeypatch.chdir("/")
@@ -58,7 +58,7 @@ def test_no_folder_is_made_in_the_root(mistyped: Path, tmp_path: Path, monkeypat
         check_folder(folder)
 
 
-def test_a_taken_name_says_what_replaces_it(tmp_path: Path) -> None:
+def test_an_existing_output_is_refused_with_the_option_that_replaces_it(tmp_path: Path) -> None:
     file, folder, link = tmp_path / "a.mcap", tmp_path / "a", tmp_path / "link"
     file.touch()
     folder.mkdir()
@@ -99,7 +99,7 @@ def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("ros_kd_perception.ros.record_perception", "--cameras front -o {out}/results.mcap"),
     ],
 )
-def test_no_command_makes_a_folder_in_the_root(
+def test_no_command_creates_a_folder_in_the_root(
     inputs: dict[str, Path], mistyped: Path, module: str, arguments: str
 ) -> None:
     done = command(module, *arguments.format(**inputs, out=mistyped).split())
@@ -110,7 +110,7 @@ def test_no_command_makes_a_folder_in_the_root(
     assert "Traceback" not in done.stderr
 
 
-def test_a_rendered_drive_is_replaced_only_when_told(tmp_path: Path) -> None:
+def test_a_rendered_drive_is_replaced_only_on_request(tmp_path: Path) -> None:
     drive = tmp_path / "drive.mcap"
     drive.write_text("old")
     render = ("--duration-s", "0.1", "--size", "64x64", "--cameras", "front", "--processes", "1", "-o", str(drive))

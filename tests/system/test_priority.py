@@ -1,4 +1,4 @@
-"""Processes that must give way: in time, and in memory."""
+"""Tests that child processes of the node are the first to be killed when memory runs out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCORE = Path("/proc/self/oom_score_adj")
 
 @pytest.mark.skipif(not SCORE.exists(), reason="Linux only")
 @pytest.mark.parametrize("module", ["candidates.check", "candidates.shadow_process"])
-def test_a_child_that_opens_a_model_is_the_first_to_go_and_the_node_is_not(module: str) -> None:
+def test_a_child_that_opens_a_model_is_killed_before_the_node(module: str) -> None:
     before = SCORE.read_text()
     script = (
         "import os, sys\n"

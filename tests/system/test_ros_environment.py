@@ -35,7 +35,7 @@ sys.stdin.read()
 """
 
 
-def test_nothing_of_a_sourced_ros_gets_through(tmp_path: Path) -> None:
+def test_variables_of_a_sourced_ros_are_removed(tmp_path: Path) -> None:
     environment = isolated_environment(SOURCED, tmp_path / "profile.xml", tmp_path / "log")
     assert environment["HOME"] == "/home/somebody"
     assert not any("/opt/ros" in value or "/ws/" in value or "other.xml" in value for value in environment.values())
@@ -43,11 +43,11 @@ def test_nothing_of_a_sourced_ros_gets_through(tmp_path: Path) -> None:
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert environment["ROS_DOMAIN_ID"] in {str(i) for i in ros_environment.DOMAIN_IDS}
     assert str(tmp_path / "profile.xml") in environment.values()
-    assert "FASTDDS_BUILTIN_TRANSPORTS" not in environment  # not together with LOCALHOST
-    assert "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in environment  # else the wheels would not set their own paths again
+    assert "FASTDDS_BUILTIN_TRANSPORTS" not in environment  # loses images together with LOCALHOST
+    assert "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in environment  # with it, the wheels would not set their paths
 
 
-def test_where_ros_is_installed_otherwise_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ros_wheels_a_sourced_ros_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ros_environment.sysconfig, "get_path", lambda _: str(tmp_path))
     environment = isolated_environment(SOURCED, tmp_path / "profile.xml", tmp_path / "log")
     assert environment["AMENT_PREFIX_PATH"] == "/opt/ros/humble"

@@ -65,7 +65,7 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
             ["train", DISTILLED, "--override", "initial_weights=''"],
             "ckpt: expected a checkpoint, there is no such file",
         ),
-        (["train", RECIPE, "--override", "output=setup.py"], "setup.py is no folder"),
+        (["train", RECIPE, "--override", "output=setup.py"], "setup.py is not a folder"),
         (["train", RECIPE, "--devices", "banana"], "expected a number of devices"),
         (["compare", "nowhere.yaml"], "nowhere.yaml: cannot be read as a recipe"),
         (["train", RECIPE, "--override", "data.train.0.stride=2"], "does not apply to kind rendered, only to bag"),

@@ -319,7 +319,7 @@ def test_folder_that_cannot_be_made_is_one_sentence(
     assert main(["train", str(tmp_path / "recipe.yaml"), "--accelerator", "cpu"]) == 2
     error = capsys.readouterr().err
     folder = tmp_path / "file" / recipe.name
-    assert f"error: expected {folder} to be a folder to write to, but {tmp_path / 'file'} is no folder" in error
+    assert f"error: expected {folder} to be a folder to write to, but {tmp_path / 'file'} is not a folder" in error
     assert error.count("\n") == 1
 
 
