@@ -39,7 +39,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Return the files of the theme, the pages of the checkout, the files that these link to and the API reference."""
     docs = [file for file in files if file.src_dir == config.docs_dir]
     of_theme = [file for file in files if file.src_dir != config.docs_dir]
-    paths = {*PAGES_OUTSIDE_DOCS, *[f"docs/{file.src_uri}" for file in docs if not file.src_uri.endswith(".py")]}
+    paths = {*PAGES_OUTSIDE_DOCS, *[f"docs/{file.src_uri}" for file in docs]}
     for page in sorted(path for path in paths if path.endswith(".md")):
         paths |= _linked_files(page)
     of_checkout = [File.generated(config, path, abs_src_path=str(ROOT / path)) for path in sorted(paths)]
