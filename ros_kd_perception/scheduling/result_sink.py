@@ -1,4 +1,4 @@
-"""ResultSink: one kind of output of the worker. Whatever the node publishes for a frame goes out through a sink."""
+"""ResultSink: one kind of output of the worker. Everything that the node publishes for a frame goes through a sink."""
 
 # ruff: noqa: B027  # methods that a sink may leave out do nothing
 

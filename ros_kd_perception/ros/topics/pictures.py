@@ -38,8 +38,7 @@ class _PictureRequest:
 class PictureTopics(TopicSink):
     """Publishes `~/<camera>/overlay` and `~/<camera>/segmentation/compressed`.
 
-    The thread that runs the network only leaves a request. A frame that comes while a picture of its camera waits takes
-    the place of that one.
+    The network thread only leaves a request. A newer frame of a camera replaces one whose picture still waits.
     """
 
     name = "pictures"
