@@ -1,4 +1,4 @@
-"""Values of command-line arguments, checked as they are read: argparse ends with a sentence and exit status 2."""
+"""Types of command-line arguments. argparse turns their errors into a sentence and exit status 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_COUNT = 1_000_000_000
 
 
 def whole_number(low: int, high: int = MAX_COUNT, multiple_of: int = 1) -> Callable[[str], int]:
-    """A reader of whole numbers from `low` to `high`, both included, that are multiples of `multiple_of`."""
+    """Return a type for whole numbers from `low` to `high`, both included, that are multiples of `multiple_of`."""
     kind = "a whole number" if multiple_of == 1 else f"a multiple of {multiple_of}"
 
     def read(text: str) -> int:
@@ -31,14 +31,14 @@ def whole_number(low: int, high: int = MAX_COUNT, multiple_of: int = 1) -> Calla
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """A reader of numbers from `low` to `high`, both included."""
+    """Return a type for numbers from `low` to `high`, both included."""
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not low <= value <= high:  # also false of NaN
+        if not low <= value <= high:  # also refuses NaN
             raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, got {text!r}")
         return value
 
@@ -46,21 +46,21 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
 
 def folder_name(text: str) -> str:
-    """A name that may become a folder."""
+    """Check a name that becomes a folder."""
     if not is_folder_name(text):
         raise argparse.ArgumentTypeError(f"expected {FOLDER_NAME_RULE}, got {text!r}")
     return text
 
 
 def some_text(text: str) -> str:
-    """Text that is not empty."""
+    """Check text that must not be empty."""
     if not text.strip():
         raise argparse.ArgumentTypeError("expected some text, got none; name something, or leave the option out")
     return text
 
 
 def file_to_write(text: str) -> Path:
-    """Where a file can be written: found out now, rather than after the work that it is the result of."""
+    """Check that a file can be written, before the work whose result it is."""
     path = Path(some_text(text))
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"expected a file to write, {text} is a folder; name a file in it")
@@ -69,7 +69,7 @@ def file_to_write(text: str) -> Path:
 
 
 def folder_to_write(text: str) -> Path:
-    """Where files can be written into a folder, which need not be there yet."""
+    """Check that files can be written into a folder, which need not exist yet."""
     path = Path(some_text(text))
     _check_writable(path)
     return path

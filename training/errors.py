@@ -1,4 +1,4 @@
-"""Errors that end a command of training with one sentence."""
+"""Errors that end a training command with one sentence."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be run; the message says which key, what was expected and what to do."""
+    """A recipe cannot be run. The message names the key, what was expected and what to do."""
 
 
 class DataError(ValueError):
-    """A folder or file that cannot be trained on; the message names it, what was expected and the remedy."""
+    """A folder or file cannot be trained on. The message names it, what was expected and what to do."""
 
 
 class CheckpointError(ValueError):
-    """A file that holds no student of ours; the message says what was expected and what to do."""
+    """A file is not a checkpoint of a student. The message says what was expected and what to do."""
 
     @classmethod
     def check_file(cls, path: Path) -> None:
-        """Refuse a checkpoint that is not there.
+        """Refuse a path without a file.
 
         Raises:
-            CheckpointError: there is no file at `path`.
+            CheckpointError: There is no file at `path`.
         """
         if not path.is_file():
             raise cls.missing(path)
 
     @classmethod
     def missing(cls, path: Path) -> CheckpointError:
-        """The error about a checkpoint that is not there."""
+        """Return the error about a missing checkpoint."""
         return cls(
             f"{path}: expected a checkpoint, there is no such file; python -m training train writes them to "
             "out/training/NAME/checkpoints/"
@@ -43,7 +43,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def writing_to(place: Path) -> Iterator[None]:
-    """Name `place` in what goes wrong with a file inside: a write to a full disk does not say where it was."""
+    """Name `place` in errors about files that do not name one: a write to a full disk does not."""
     try:
         yield
     except OSError as error:
@@ -53,11 +53,11 @@ def writing_to(place: Path) -> Iterator[None]:
 
 
 def sentence_about(error: OSError) -> str | None:
-    """File, reason and remedy; None where the error is not about a file, such as a connection that broke."""
+    """Return file, reason and remedy; None for errors that are not about a file, such as a lost connection."""
     if error.errno is None or isinstance(error, (ConnectionError, TimeoutError)):
         return None
     if error.errno in _NO_ROOM:
-        remedy = "make room, or write to a folder on another disk; a run goes on from its last checkpoint with --resume"
+        remedy = "make room, or write to a folder on another disk; --resume continues a run from its last checkpoint"
     elif error.filename is None:
         return None
     else:

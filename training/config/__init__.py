@@ -1,1 +1,1 @@
-"""Recipes: their settings, and how they are read."""
+"""Sections of recipes, and how YAML becomes settings. `training.recipe` puts the sections together."""

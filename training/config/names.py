@@ -1,4 +1,4 @@
-"""Names that become folders: one rule for runs, comparisons, their entries and what an export is called."""
+"""The rule for names that become folders: of runs, comparisons, their entries and exports."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _FOLDER_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{MAX_NAME_CHARACTERS 
 
 
 def is_folder_name(name: str) -> bool:
-    """Whether `name` is a single folder below another on every file system, as FOLDER_NAME_RULE says it."""
+    """Return whether `name` follows FOLDER_NAME_RULE: a single folder name on every file system."""
     return _FOLDER_NAME.fullmatch(name) is not None

@@ -1,4 +1,4 @@
-"""YAML text as plain values, where it is short, shallow and names every key once."""
+"""Reads YAML text into plain values, and refuses text that expands without end or names a key twice."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import yaml
 
-MAX_VALUES = 10_000  # aliases written out, which make a short text large
+MAX_VALUES = 10_000  # counted with aliases written out: they can make a short text huge
 MAX_DEPTH = 32
 MAX_NUMBER_CHARACTERS = 400  # the largest float has 309 digits
 
 
 def read_yaml(text: str) -> Any:
-    """The values of one document.
+    """Return the values of one YAML document.
 
     Raises:
-        ValueError: not YAML, one key twice on one level, of which PyYAML would drop the first without a word, aliases
-            that contain themselves or expand to more than MAX_VALUES values, text that no file name can hold, or a
-            number of more than MAX_NUMBER_CHARACTERS.
+        ValueError: The text is not YAML. A key stands twice on one level; PyYAML would silently drop the first. Aliases
+            contain themselves or expand to more than MAX_VALUES values. Text is not valid Unicode. A number is longer
+            than MAX_NUMBER_CHARACTERS.
     """
     try:
         loader = yaml.SafeLoader(text)
@@ -29,12 +29,12 @@ def read_yaml(text: str) -> Any:
                 raise ValueError(f"expected at most {MAX_VALUES} values, aliases written out, there are more")
             _check_node(node)
         return loader.construct_document(document) if document else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also a date or number that cannot be
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also an impossible date or number
         raise ValueError(" ".join(str(error).split())) from error
 
 
 def _nodes(node: yaml.Node | None, depth: int) -> Iterator[yaml.Node]:
-    """A node and all below it; one that several aliases name comes once for each."""
+    """Yield a node and all below it; a node with several aliases comes once for each."""
     if node is None:
         return
     if depth > MAX_DEPTH:

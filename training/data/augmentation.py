@@ -1,6 +1,6 @@
-"""Augmentation on uint8 images: geometry here, colours in `photometry`.
+"""Augmentation of samples: geometry is here, colours are in `photometry`.
 
-All randomness comes from the generator that is passed in; the same generator gives the same sample.
+All random numbers come from the generator that is passed in. A generator in the same state gives the same sample.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from training.config.sections import AugmentationRecipe
 from training.data.photometry import vary_colors
 from training.data.sample import Sample
 
-PAD_VALUE = 114  # as the letterbox of the model contract
-# A frame with a shorter side could leave no pixel in a crop of the smallest zoom that a recipe may name.
+PAD_VALUE = 114  # that of the letterbox in the model contract
+# A shorter side could leave no pixel of the frame in a crop at the smallest zoom that a recipe allows.
 SOURCE_SIDE_MIN_PX = 32
-SIDE_MIN_PX = 3.0  # a box narrower or lower than this after the crop is dropped
+SIDE_MIN_PX = 3.0  # boxes with a shorter side after the crop are dropped
 _RARE_NAMES = ("pole", "sign", "fence", "pedestrian", "bicyclist")
 _RARE_IDS = np.array([info.id for info in SEGMENTATION_CLASSES if info.name in _RARE_NAMES])
-_HIDDEN_SHARE_MAX = 0.6  # a box that pasted objects cover more of than this is dropped
+_HIDDEN_SHARE_MAX = 0.6  # boxes are dropped if pasted objects cover a larger share
 _CROP_TRIES = 4
-_ONE_CLASS_SHARE_MAX = 0.8  # a crop with more of one class than this is drawn again
+_ONE_CLASS_SHARE_MAX = 0.8  # crops with a larger share of one class are drawn again
 
 
 def augment(
     sample: Sample, donor: Sample | None, height: int, width: int, recipe: AugmentationRecipe, rng: np.random.Generator
 ) -> Sample:
-    """A new sight of a frame.
+    """Return a randomly changed crop of a frame.
 
     Args:
-        sample: the frame, of at least SOURCE_SIDE_MIN_PX a side.
-        donor: another frame whose rare objects are pasted in; None = nothing is.
-        height: of the crop, pixels.
-        width: of the crop, pixels.
-        recipe: amounts and chances.
-        rng: consumed.
+        sample: The frame, at least SOURCE_SIDE_MIN_PX a side.
+        donor: Another frame whose rare objects are pasted in; None pastes nothing.
+        height: Height of the crop in pixels.
+        width: Width of the crop in pixels.
+        recipe: How much and how often.
+        rng: Generator of all random numbers.
     """
     result = random_crop(sample, height, width, recipe, rng)
     if donor is not None:
@@ -53,7 +53,7 @@ def augment(
 def random_crop(
     sample: Sample, height: int, width: int, recipe: AugmentationRecipe, rng: np.random.Generator
 ) -> Sample:
-    """Zoom and cut to height x width; crops that show little but one class are drawn again a few times."""
+    """Return a random crop of height x width; draw again, up to a limit, if it shows hardly more than one class."""
     for _ in range(_CROP_TRIES):
         zoom = np.exp(rng.uniform(np.log(recipe.scale_min), np.log(recipe.scale_max)))
         stretch = np.exp(rng.uniform(-1, 1) * np.log1p(recipe.aspect) / 2)
@@ -72,22 +72,22 @@ def random_crop(
 
 
 def _place(window: float, source: int, rng: np.random.Generator) -> int:
-    """Where a window starts: anywhere inside the source, or the source anywhere inside the window."""
+    """Draw where a window starts: the smaller of window and source lies anywhere inside the larger."""
     return int(np.floor(rng.uniform(min(0.0, source - window), max(0.0, source - window) + 1e-6)))
 
 
 def cut(sample: Sample, window: tuple[int, int, int, int], height: int, width: int, visible_share_min: float) -> Sample:
-    """The window of a frame, resized to height x width; what lies outside the frame is padding without label.
+    """Return a window of a frame, resized to height x width. Outside of the frame it is padded, without labels.
 
-    Boxes are clipped; those that keep less than `visible_share_min` of their area, or less than SIDE_MIN_PX either way,
-    are dropped.
+    Boxes are clipped. A box is dropped if it keeps less than `visible_share_min` of its area, or if a side is shorter
+    than SIDE_MIN_PX.
 
     Args:
-        sample: the frame.
-        window: left, top, right, bottom in its pixels, may reach beyond it.
-        height: of the result.
-        width: of the result.
-        visible_share_min: 0..1.
+        sample: The frame.
+        window: Left, top, right and bottom in pixels of the frame. May reach outside of it.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+        visible_share_min: Share of a box's area, 0..1.
     """
     left, top, right, bottom = window
     scale_x, scale_y = width / (right - left), height / (bottom - top)
@@ -111,13 +111,13 @@ def cut(sample: Sample, window: tuple[int, int, int, int], height: int, width: i
 
 
 def area(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Areas of boxes (n, 4), in square pixels; 0 for those turned inside out."""
+    """Return the areas of boxes (n, 4) in square pixels; 0 where right is left of left, or bottom above top."""
     sides = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
     return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
 
 
 def flip(sample: Sample) -> Sample:
-    """The mirror image."""
+    """Mirror a sample left to right."""
     width = sample.mask.shape[1]
     boxes = sample.boxes_xyxy[:, [2, 1, 0, 3]]
     boxes[:, [0, 2]] = width - boxes[:, [0, 2]]
@@ -132,8 +132,8 @@ def flip(sample: Sample) -> Sample:
 def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
     """Copy the pixels of one to three rare classes of the donor into a sample of the same size.
 
-    ClassMix (Olsson et al., 2021), with labels on both sides and rare classes only. The donor's boxes of pasted
-    classes come along; the sample's boxes that end up mostly hidden are dropped.
+    This is ClassMix (Olsson et al., 2021) with labelled frames and rare classes only. The donor's boxes of pasted
+    classes are added. Boxes of the sample that are mostly hidden afterwards are dropped.
     """
     present = _RARE_IDS[np.bincount(donor.mask.ravel(), minlength=256)[_RARE_IDS] > 0]
     if not len(present):
@@ -156,13 +156,14 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sampl
 
 
 def _share_of_box(integral: NDArray[np.int32], box_xyxy: NDArray[np.float32]) -> float:
+    """Return the share of a box that pasted pixels cover; `integral` is the integral image of their mask."""
     x0, y0, x1, y1 = (round(float(corner)) for corner in box_xyxy)
     covered = int(integral[y1, x1]) - int(integral[y0, x1]) - int(integral[y1, x0]) + int(integral[y0, x0])
     return covered / max(1, (x1 - x0) * (y1 - y0))
 
 
 def erase(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Fill a rectangle of up to a third of each side with one colour and take its labels away; boxes stay."""
+    """Fill a rectangle of up to a third of each side with one colour and make it void. Boxes stay."""
     height, width = sample.mask.shape
     erased_height, erased_width = int(rng.integers(8, height // 3)), int(rng.integers(8, width // 3))
     top, left = int(rng.integers(0, height - erased_height)), int(rng.integers(0, width - erased_width))

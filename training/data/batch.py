@@ -1,4 +1,4 @@
-"""What a training step receives."""
+"""Batches of samples as tensors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Batch:
     """Several frames of one size with their masks and boxes.
 
     Attributes:
-        images: uint8 [N, 3, H, W], channel order BGR, 0..255; the network scales by 1/255 itself.
-        masks: uint8 [N, H, W], segmentation class ids; 255 takes no part in the loss.
-        boxes_xyxy: N tensors, float32 [n, 4], pixels of the image as it stands in `images`.
+        images: uint8 [N, 3, H, W], channel order BGR, 0..255. The network itself divides by 255.
+        masks: uint8 [N, H, W], segmentation class ids. The loss ignores 255.
+        boxes_xyxy: N tensors, float32 [n, 4], in pixels of `images`.
         labels: N tensors, int64 [n], detection class ids.
-        has_boxes: bool [N]; False where a frame's objects are not known, so that "no box" says nothing.
-        box_weight: float32 [N], 0..1; below 1 where boxes were derived from masks and are only approximate.
-        views: N names, equal for equal images and only for those; empty where no image comes twice.
+        has_boxes: bool [N]. False if the objects of a frame are not known, so that a missing box means nothing.
+        box_weight: float32 [N], 0..1. Below 1 for boxes that were derived from masks and are only approximate.
+        views: N names. Two images have the same name if and only if they are equal; empty if views never repeat.
     """
 
     images: Tensor
@@ -37,7 +37,7 @@ class Batch:
 
     @classmethod
     def of_images(cls, images: Tensor) -> Batch:
-        """Images uint8 [N, 3, H, W] that nobody has labelled."""
+        """Return a batch of images uint8 [N, 3, H, W] without labels."""
         frames, _, height, width = images.shape
         return cls(
             images=images,
@@ -53,7 +53,7 @@ class Batch:
         return int(self.images.shape[0])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
+        """Copy the batch to a device."""
         return Batch(
             images=self.images.to(device, non_blocking=non_blocking),
             masks=self.masks.to(device, non_blocking=non_blocking),
@@ -65,7 +65,7 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, which a GPU copies from without waiting."""
+        """Copy the batch to page-locked memory, from which a GPU copies without waiting."""
         return Batch(
             images=self.images.pin_memory(),
             masks=self.masks.pin_memory(),
@@ -81,7 +81,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples of one size into a batch.
 
     Raises:
-        ValueError: the samples differ in size.
+        ValueError: The samples differ in size.
     """
     sizes = {sample.image_bgr.shape[:2] for sample in samples}
     if len(sizes) != 1:

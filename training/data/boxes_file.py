@@ -1,4 +1,4 @@
-"""boxes.json: the objects of all frames of a folder, every number checked before anything is trained."""
+"""Reads boxes.json, the objects of all frames of a folder, and checks every number before the training starts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LABELS = tuple(info.id for info in DETECTION_CLASSES)
 
 
 def read_boxes_file(path: Path, names: Iterable[str]) -> dict[str, Boxes]:
-    """Boxes float32 (n, 4) xyxy in pixels and labels int64 (n,) of the named frames; a repeated box counts once.
+    """Return boxes float32 (n, 4) xyxy in pixels and labels int64 (n,) of each frame. A repeated box counts once.
 
     Args:
         path: JSON of `{frame: {"boxes_xyxy": [[left, top, right, bottom], ...], "labels": [id, ...]}, ...}`.
-        names: frames that must have an entry.
+        names: Frames that must have an entry.
 
     Raises:
-        DataError: not such a file, a frame that is missing or there twice, or numbers that are no boxes and labels.
+        DataError: The file has another form, a frame is missing or listed twice, or a box or label is not valid.
     """
     entries = _read_json(path)
     boxes: dict[str, Boxes] = {}
@@ -43,7 +43,7 @@ def read_boxes_file(path: Path, names: Iterable[str]) -> dict[str, Boxes]:
             np.array([label for _, label in distinct], np.int64),
         )
     if repeated:
-        print(f"{path}: {repeated} boxes stand there twice in their frame with the same label; each counts once")
+        print(f"{path}: {repeated} boxes are listed twice in their frame with the same label; each counts once")
     return boxes
 
 
@@ -62,7 +62,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; of two values under one key Python would silently take the last."""
+    """Build a JSON object; refuse a repeated key, of which Python would silently take the last value."""
     entries = dict(pairs)
     if len(entries) < len(pairs):
         names = [name for name, _ in pairs]
@@ -71,7 +71,7 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_entry(entry: Any, where: str) -> list[tuple[tuple[float, ...], int]]:
-    """Each object's box and label."""
+    """Return box and label of each object in a frame's entry."""
     boxes, labels = (entry.get(key) for key in ("boxes_xyxy", "labels")) if isinstance(entry, dict) else (None, None)
     if not isinstance(boxes, list) or not isinstance(labels, list):
         raise DataError(f"{where}: expected boxes_xyxy (n x 4) and labels (n), got {_short(entry)}; write it again")

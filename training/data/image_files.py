@@ -33,10 +33,10 @@ _WITHOUT_IDS = {2: "RGB", 4: "grey with alpha", 6: "RGB with alpha"}
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """A whole JPEG or PNG, uint8 (h, w, 3) BGR, decoded and judged as on the vehicle: no EXIF orientation is applied.
+    """Read a JPEG or PNG as uint8 (h, w, 3) BGR, with the decoder of the vehicle. No EXIF orientation is applied.
 
     Raises:
-        DataError: damaged, or of a size that cannot be trained on.
+        DataError: The file is damaged, or its size cannot be trained on.
     """
     content = _read_whole(path)
     try:
@@ -68,10 +68,10 @@ def read_mask(path: Path, void_ids: Sequence[int] = ()) -> NDArray[np.uint8]:
 
 
 def read_class_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The numbers that a PNG mask holds, (h, w): the indices of a palette, or grey values of any depth as they are.
+    """Read the numbers in a PNG mask, (h, w): indices of a palette, or grey values of any depth, unchanged.
 
     Raises:
-        DataError: damaged, in colours, turned by an EXIF orientation, or of a size that cannot be trained on.
+        DataError: The file is damaged, has colours or an EXIF orientation, or its size cannot be trained on.
     """
     content = _read_whole(path)
     depth, colour = content[_PNG_DEPTH_AT], content[_PNG_COLOUR_AT]
@@ -85,7 +85,7 @@ def read_class_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
             ids = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
             orientation = _orientation_of(picture)
-    except Exception as error:  # damaged bytes make the reader raise nearly anything
+    except Exception as error:  # Pillow raises nearly any exception for damaged bytes
         raise _broken(path, error) from error
     check_upright(path, orientation)
     if colour == _GREY and depth < 8:
@@ -94,25 +94,25 @@ def read_class_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def exif_orientation(path: Path) -> int:
-    """How viewers and labelling tools turn an image, by its EXIF or XMP data: 2..8, or UPRIGHT."""
+    """Return the orientation in the EXIF or XMP data of an image, 2..8, by which viewers turn it; else UPRIGHT."""
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as picture:
             return _orientation_of(picture)
-    except Exception:  # what Pillow cannot open it cannot turn; damaged bytes make it raise nearly anything
+    except Exception:  # a file that cannot be opened is not turned; Pillow raises nearly any exception
         return UPRIGHT
 
 
 def check_upright(path: Path, orientation: int) -> None:
-    """Refuse a labelled image, or a mask, that viewers show otherwise than its pixels are stored.
+    """Refuse a labelled image or a mask that viewers turn or mirror.
 
     Raises:
-        DataError: labels drawn on what a viewer shows would lie on the wrong pixels.
+        DataError: Labels that were drawn in a viewer would lie on the wrong pixels.
     """
     if orientation != UPRIGHT:
         raise DataError(
             f"{path}: expected the pixels of a labelled frame stored as they are shown, got EXIF orientation "
             f"{orientation}: labelling tools turn such an image, training and the vehicle do not; store it turned "
-            "(mogrify -auto-orient), or remove the tag where the labels belong to the pixels as they are stored "
+            "(mogrify -auto-orient), or remove the tag if the labels belong to the stored pixels "
             "(exiftool -Orientation=)"
         )
 
@@ -122,13 +122,13 @@ def _orientation_of(picture: Image.Image) -> int:
         warnings.simplefilter("ignore")  # of damaged EXIF data
         try:
             value = picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-        except Exception:  # damaged EXIF data, by which no tool turns an image
+        except Exception:  # no tool turns an image by damaged EXIF data
             return UPRIGHT
     return int(value) if value in _TURNED_OR_MIRRORED else UPRIGHT
 
 
 def _read_whole(path: Path) -> bytes:
-    """The bytes of a JPEG or PNG of which header, length and size are as they must be."""
+    """Read the bytes of a JPEG or PNG; refuse a wrong header, missing bytes, or a size that cannot be trained on."""
     try:
         content = _read_bytes(path)
         height, width = claimed_size(content, _kind_of(path, content))
@@ -160,7 +160,7 @@ def _kind_named(path: Path) -> str:
 
 
 def _kind_of(path: Path, content: bytes) -> str:
-    """`jpeg` or `png`, by the suffix, which the content must agree with."""
+    """Return `jpeg` or `png` by the suffix; refuse content of the other format."""
     named = _kind_named(path)
     found = next((kind for kind, start in _STARTS.items() if content.startswith(start)), named)
     if found != named:

@@ -1,4 +1,4 @@
-"""Variations of light, colour and sensor on uint8 BGR images; labels stay as they are."""
+"""Random changes of light, colour and sensor noise on uint8 BGR images. Labels do not change."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Image = NDArray[np.uint8]
 
 
 def vary_colors(image_bgr: Image, recipe: AugmentationRecipe, rng: np.random.Generator) -> Image:
-    """Light, then colour, then what lens, sensor and codec add, in the order in which a camera would.
+    """Change light, then colour, then lens, sensor and codec: the order in which a camera affects an image.
 
     Args:
         image_bgr: uint8 (h, w, 3).
-        recipe: amounts and chances.
-        rng: consumed.
+        recipe: How much and how often.
+        rng: Generator of all random numbers.
     """
     image = image_bgr
     if rng.random() < recipe.shade:
@@ -36,13 +36,13 @@ def vary_colors(image_bgr: Image, recipe: AugmentationRecipe, rng: np.random.Gen
 
 
 def _factor(amount: float, rng: np.random.Generator, size: int | None = None) -> NDArray[np.float64] | float:
-    """Drawn from 1 / (1 + amount) .. 1 + amount, as often below 1 as above."""
+    """Draw factors from 1 / (1 + amount) to 1 + amount, log-uniformly: one, or an array of `size`."""
     factor: NDArray[np.float64] | float = np.exp(rng.uniform(-1, 1, size) * np.log1p(amount))
     return factor
 
 
 def tone_curves(recipe: AugmentationRecipe, rng: np.random.Generator) -> Image:
-    """Gamma, gain of each channel, contrast around the middle and brightness as one table, uint8 (256, 1, 3)."""
+    """Draw gamma, gain of each channel, contrast and brightness, and return them as one table, uint8 (256, 1, 3)."""
     gamma, contrast = _factor(recipe.gamma, rng), _factor(recipe.contrast, rng)
     gains = _factor(recipe.gain, rng, 3)
     brightness = rng.uniform(-recipe.brightness, recipe.brightness)
@@ -52,7 +52,7 @@ def tone_curves(recipe: AugmentationRecipe, rng: np.random.Generator) -> Image:
 
 
 def turn_hue(image_bgr: Image, recipe: AugmentationRecipe, rng: np.random.Generator) -> Image:
-    """Turn the colour circle and scale the saturation."""
+    """Turn the hue and scale the saturation by random amounts."""
     turn = rng.uniform(-recipe.hue_degrees, recipe.hue_degrees) / 2  # OpenCV's uint8 hue counts 0..179
     factor = _factor(recipe.saturation, rng)
     steps = np.arange(256)
@@ -64,19 +64,19 @@ def turn_hue(image_bgr: Image, recipe: AugmentationRecipe, rng: np.random.Genera
 
 
 def shade(image_bgr: Image, rng: np.random.Generator) -> Image:
-    """A shadow or a glow: brightness changes across the image, over a soft straight edge or gradually."""
+    """Darken or brighten one side of the image, with a soft straight edge in between."""
     height, width = image_bgr.shape[:2]
     angle, softness = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(np.log(0.02), np.log(1.0)))
     x = (np.arange(width, dtype=np.float32) / width - 0.5) * np.float32(np.cos(angle))
     y = (np.arange(height, dtype=np.float32) / height - 0.5) * np.float32(np.sin(angle))
     along = (x[None, :] + y[:, None] - np.float32(rng.uniform(-0.35, 0.35))) / np.float32(softness)
-    depth = rng.uniform(-0.3, 0.65)  # negative: the far side is lit up
+    depth = rng.uniform(-0.3, 0.65)  # negative: the far side is brighter
     factor = 1 - np.float32(depth) * np.clip(along + 0.5, 0, 1)
     return np.asarray(np.clip(image_bgr * factor[..., None], 0, 255), np.uint8)
 
 
 def blur(image_bgr: Image, rng: np.random.Generator) -> Image:
-    """Out of focus, or smeared sideways by motion."""
+    """Blur the image: out of focus, or sideways by motion."""
     if rng.random() < 0.5:
         sigma = rng.uniform(0.4, 1.8)
         return np.asarray(cv2.GaussianBlur(image_bgr, (0, 0), sigma))
@@ -84,7 +84,7 @@ def blur(image_bgr: Image, rng: np.random.Generator) -> Image:
 
 
 def add_noise(image_bgr: Image, rng: np.random.Generator) -> Image:
-    """Sensor noise of 2 to 14 levels, in part the same for all channels."""
+    """Add sensor noise of 2 to 14 levels; a random part of it is the same in all channels."""
     sigma, shared = rng.uniform(2, 14), rng.random()
     # OpenCV's generator is ten times faster than NumPy's here; its seed comes from ours.
     cv2.setRNGSeed(int(rng.integers(0, 2**31 - 1)))
@@ -97,7 +97,7 @@ def add_noise(image_bgr: Image, rng: np.random.Generator) -> Image:
 
 
 def through_jpeg(image_bgr: Image, quality: int) -> Image:
-    """Encoded and decoded as JPEG of a quality 0..100."""
+    """Encode the image as JPEG of a quality from 0 to 100 and decode it."""
     _, encoded = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     assert decoded is not None

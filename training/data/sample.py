@@ -1,4 +1,4 @@
-"""One labelled frame, between the readers and the batch."""
+"""One frame with its labels, as readers return it and augmentation changes it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Sample:
     """A frame with its mask and boxes.
 
     Attributes:
-        name: file stem, unique within its folder.
+        name: File stem, unique within its folder.
         image_bgr: uint8 (h, w, 3).
-        mask: uint8 (h, w), segmentation class ids, 255 = not labelled.
-        boxes_xyxy: float32 (n, 4), pixels; x grows right, y down, the far edges exclusive.
+        mask: uint8 (h, w), segmentation class ids; 255 is "not labelled".
+        boxes_xyxy: float32 (n, 4) in pixels. x grows to the right, y down; right and bottom are exclusive.
         labels: int64 (n,), detection class ids.
-        has_boxes: False where nobody has said which objects are in the frame.
-        box_weight: 0..1, how much the boxes count in the loss.
-        view: name of this sight of the frame where it comes again, else empty.
+        has_boxes: False if the objects in the frame are not known.
+        box_weight: How much the boxes count in the loss, 0..1.
+        view: Name of this augmented view if it is shown again, else empty.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""Which frame is seen when: a pure function of seed, epoch and place, so that a resumed run sees what it would have."""
+"""Draws the frames of each epoch.
+
+The draws depend only on seed, epoch and position, so a resumed run sees the frames that it would have seen.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,14 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample to be made: frame `index` of source `source`, as number `position` of epoch `epoch`.
+    """One sample to make.
 
-    `turn` counts how often its source had been gone through before.
+    Attributes:
+        source: Number of the source in the recipe.
+        index: Number of the frame in the source.
+        epoch: Epoch, from 0.
+        position: Place of the sample in the epoch.
+        turn: How often all frames of the source were drawn before.
     """
 
     source: int
@@ -26,17 +34,18 @@ class Draw:
 def draw_epoch(
     sizes: Sequence[int], shares: Sequence[float], samples_per_epoch: int, seed: int, epoch: int
 ) -> list[Draw]:
-    """The draws of one epoch, shuffled.
+    """Return the shuffled draws of one epoch.
 
-    Every source gives its share of the epoch to within one sample. Within a source frames come without replacement:
-    the epochs walk through one endless row of shuffled passes over the source, each beginning where the last one ended.
+    Every source gives its share of the epoch, to within one sample. Frames of a source are drawn without replacement:
+    the epochs walk through one endless row of shuffled passes over the source, and each begins where the last one
+    ended.
 
     Args:
-        sizes: frames in each source.
-        shares: parts of the epoch, any positive scale.
-        samples_per_epoch: draws in all.
-        seed: of the run.
-        epoch: from 0.
+        sizes: Number of frames in each source.
+        shares: Share of each source in the epoch, in any positive scale.
+        samples_per_epoch: Number of draws.
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
     """
     counts = _split(samples_per_epoch, shares)
     drawn: list[tuple[int, int, int]] = []
@@ -51,11 +60,13 @@ def draw_epoch(
 
 
 def _split(total: int, shares: Sequence[float]) -> list[int]:
+    """Split a number of samples by shares; the parts add up to it."""
     edges = np.round(np.cumsum(shares) / np.sum(shares) * total).astype(int)
     return [int(count) for count in np.diff(edges, prepend=0)]
 
 
 def _walk(size: int, start: int, count: int, seed: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield `count` frames with their turn, from place `start` of the endless row of shuffled passes."""
     done = 0
     while done < count:
         turn, offset = divmod(start + done, size)
@@ -66,7 +77,7 @@ def _walk(size: int, start: int, count: int, seed: tuple[int, int]) -> Iterator[
 
 
 class EpochSampler(Sampler[Draw]):
-    """Gives one process its part of each epoch; every part has the same length.
+    """Gives one process its part of each epoch. All parts have the same length.
 
     Lightning calls `set_epoch` before each epoch.
     """
@@ -86,7 +97,7 @@ class EpochSampler(Sampler[Draw]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next iteration gives."""
+        """Choose the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:

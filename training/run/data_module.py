@@ -1,4 +1,4 @@
-"""The data of a run: checked sources, the training set, the loaders."""
+"""The data of a run: its training set and its loaders."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from training.data.sampling import Draw, EpochSampler
 from training.recipe import Recipe
 from training.run.frames import RunFrames
 
-_AUGMENTATION_STREAM = 1  # keeps the draws of augmentation apart from those of the sampler
+_AUGMENTATION_STREAM = 1  # separates the random numbers of augmentation from those of the sampler
 
 
 class TrainingSet(Dataset[Sample]):
-    """Makes the sample of a Draw: the frame, augmented by a generator seeded from the run and the draw alone."""
+    """Makes the sample of a Draw: the frame, augmented by a generator that is seeded by the run and the draw only."""
 
     def __init__(self, sources: list[FrameFolder], recipe: Recipe) -> None:
         self.sources = sources
@@ -47,11 +47,11 @@ class TrainingSet(Dataset[Sample]):
 
 
 class DrivingData(lightning.LightningDataModule):
-    """Training batches and validation frames by a recipe.
+    """Loads the training batches and validation frames of a recipe.
 
     Attributes:
-        first_epoch: that the run begins or goes on with.
-        sources, validation, best_by, fingerprint, samples_per_epoch: of `RunFrames`.
+        first_epoch: Epoch that the run starts or resumes with.
+        sources, validation, best_by, fingerprint, samples_per_epoch: See `RunFrames`.
     """
 
     def __init__(self, recipe: Recipe, frames: RunFrames, first_epoch: int = 0) -> None:
@@ -63,16 +63,16 @@ class DrivingData(lightning.LightningDataModule):
         self.samples_per_epoch = frames.samples_per_epoch
 
     def steps_per_epoch(self, world_size: int) -> int:
-        """Optimiser steps of one epoch."""
+        """Return the number of optimiser steps in an epoch."""
         return self.samples_per_epoch // world_size // self.recipe.batch_size
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Training batches move to the device; validation frames stay where the Perceiver takes them."""
+        """Move training batches to the device; leave validation frames in memory, where the Perceiver reads them."""
         del dataloader_idx
         return batch.to(device, non_blocking=True) if isinstance(batch, Batch) else batch
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of one process; Lightning tells the sampler the epoch."""
+        """Return the loader of this process; Lightning tells its sampler the epoch."""
         trainer = self.trainer
         sampler = EpochSampler(
             sizes=[len(source) for source in self.sources],
@@ -87,7 +87,7 @@ class DrivingData(lightning.LightningDataModule):
         workers = self.recipe.data.workers
         options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
         if workers:
-            # A fork copies OpenCV's thread pool without its threads once anything was resized here, and hangs.
+            # After a resize in this process, a fork would copy OpenCV's thread pool without its threads and hang.
             options["multiprocessing_context"] = "spawn"
         loader: DataLoader[Any] = DataLoader(
             TrainingSet(self.sources, self.recipe),
@@ -98,19 +98,19 @@ class DrivingData(lightning.LightningDataModule):
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_single_threaded,
-            # Of its own: the loader would draw a seed from torch's, at another moment where a run is gone on with.
+            # Otherwise the loader draws a seed from torch's generator, whose state differs in a resumed run.
             generator=torch.Generator().manual_seed(self.recipe.seed),
             **options,
         )
         return loader
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
-        """Loader 0 for segmentation, loader 1 for detection, either of them possibly empty, one sample at a time."""
-        return [DataLoader(_Frames(source), batch_size=None, collate_fn=_as_it_is) for source in self.validation]
+        """Return the loaders for segmentation and detection, one sample at a time; a loader can be empty."""
+        return [DataLoader(_Frames(source), batch_size=None, collate_fn=_unchanged) for source in self.validation]
 
 
 class _Frames(Dataset[Sample]):
-    """The frames of a folder as they are; none where there is no folder."""
+    """The frames of a folder, without augmentation; empty without a folder."""
 
     def __init__(self, folder: FrameFolder | None) -> None:
         self.folder = folder
@@ -123,12 +123,12 @@ class _Frames(Dataset[Sample]):
         return self.folder[index]
 
 
-def _as_it_is(sample: Any) -> Any:
+def _unchanged(sample: Any) -> Any:
     return sample
 
 
 def _single_threaded(worker: int) -> None:
-    """Workers are the parallelism; OpenCV's own threads would only fight over the cores."""
+    """Use one thread in a worker: workers already use all cores."""
     del worker
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The frames of a run, all of them looked at before torch is loaded."""
+"""Opens the frames of a run and checks all of them before torch is loaded."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from training.run.validation_figures import check_something_to_learn, choose_fig
 
 
 class RunFrames:
-    """Training and validation frames by a recipe.
+    """The training and validation frames of a recipe.
 
     Attributes:
-        sources: of training frames, in the recipe's order.
-        validation: frames to score segmentation on, and frames to score detection on; None where there are none.
-        best_by: the figure that the best checkpoint is chosen by; empty = nothing is validated.
-        fingerprint: changes when any image or label does; goes into checkpoints.
-        samples_per_epoch: those that the recipe asks for, or one of each frame.
+        sources: Readers of the training frames, in the order of the recipe.
+        validation: Readers of the frames for segmentation and for detection; None if there are none.
+        best_by: The figure that chooses the best checkpoint; empty if nothing is validated.
+        fingerprint: Digest of all images and labels of the training. Checkpoints note it.
+        samples_per_epoch: Number of samples that the recipe asks for, or of all frames.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         """Open and check all folders and bags that the recipe names.
 
         Raises:
-            DataError: something is missing, broken, or without the labels that it is there for; or an epoch does not
-                fill a batch.
+            DataError: A file is missing or damaged, frames do not have the labels that they are for, or an epoch does
+                not fill a batch.
         """
         self.sources = [open_source(source) for source in recipe.data.train]
         self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
@@ -51,6 +51,6 @@ def _open_validation(recipe: Source | None, required: bool) -> FrameFolder | Non
     if recipe is None:
         return None
     if not required and not recipe.folder.is_dir():
-        print(f"{recipe.folder} is absent: it is left out of the validation")
+        print(f"{recipe.folder} is missing: it is left out of the validation")
         return None
     return open_source(recipe)

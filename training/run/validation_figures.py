@@ -1,4 +1,4 @@
-"""Which figures a run validates by, and whether its frames can yield them: found out before anything is trained."""
+"""Chooses the figures that a run validates by, and checks before the training that its frames can yield them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from training.recipe import TASK_OF_FIGURE, ValidationRecipe
 
 
 def choose_figure(settings: ValidationRecipe, opened: Sequence[FrameFolder | None]) -> str:
-    """The figure to choose the best checkpoint by: the recipe's, or the other one where only its frames are there.
+    """Return the figure that chooses the best checkpoint: the recipe's, or the other one if only its frames are there.
 
     Args:
-        settings: of the recipe.
-        opened: frames to score segmentation on, and frames to score detection on; None where there are none.
+        settings: The section of the recipe.
+        opened: Frames for segmentation, and frames for detection; None if there are none.
 
     Returns:
-        Empty where there are no frames at all.
+        The figure; empty without any frames.
 
     Raises:
-        DataError: the labels of the frames cannot yield it, or yield nothing.
+        DataError: The labels of the frames cannot yield a figure.
     """
     there = [figure for figure, folder in zip(TASK_OF_FIGURE, opened, strict=True) if folder]
     best_by = settings.best_by if settings.best_by in there or not there else there[0]
     if best_by != settings.best_by:
-        print(f"the best checkpoint is chosen by {best_by}, for there are no frames that give {settings.best_by}")
+        print(f"the best checkpoint is chosen by {best_by}, because there are no frames for {settings.best_by}")
     segmentation, detection = opened
     if segmentation is not None and not segmentation.counts.any_pixels:
         raise _cannot_yield("validation.segmentation", segmentation, "pixels that have a class", "miou", "leave it out")
@@ -41,21 +41,21 @@ def check_scored(where: str, folder: FrameFolder) -> None:
     """Refuse frames whose labels yield no figure of any task.
 
     Raises:
-        DataError: all of their pixels are void, and they have no boxes.
+        DataError: All pixels are void, and there are no boxes.
     """
     if not folder.counts.any_pixels and not folder.counts.any_boxes:
         raise _cannot_yield(where, folder, "pixels that have a class, or boxes,", "a figure", "leave it out")
 
 
 def check_something_to_learn(folders: Sequence[FrameFolder], trained_part: str) -> None:
-    """Refuse training frames without a label of what is trained, for a run without a teacher.
+    """Refuse training frames without labels for the trained part, in a run without a teacher.
 
     Args:
-        folders: that the run draws from.
-        trained_part: of the recipe, `all` or `detection`.
+        folders: Frames that the run draws from.
+        trained_part: `all` or `detection`, from the recipe.
 
     Raises:
-        DataError: they have no boxes that count and, where all is trained, all of their pixels are void.
+        DataError: No boxes count and, if all is trained, all pixels are void.
     """
     names = ", ".join(str(folder.folder) for folder in folders)
     if any(folder.counts.any_boxes and folder.box_weight > 0 for folder in folders):

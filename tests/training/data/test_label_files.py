@@ -342,7 +342,7 @@ def test_box_that_stands_there_twice_counts_once(tmp_path: Path, capsys: pytest.
     sample = open_source(recipe)[0]
     assert sample.boxes_xyxy.tolist() == boxes[:3]
     assert sample.labels.tolist() == labels[:3]
-    assert "1 boxes stand there twice" in capsys.readouterr().out
+    assert "1 boxes are listed twice" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["camvid", "unlabeled"])

@@ -183,7 +183,7 @@ def test_best_is_chosen_by_the_figure_that_there_is(
     recipe = smoke(rendered_samples, tmp_path, "size=n", "epochs=1", *absent)
     checkpoints = train(recipe, accelerator="cpu") / "checkpoints"
     assert {path.name for path in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
-    assert "best checkpoint is chosen by car_ap50, for there are no frames that give miou" in capsys.readouterr().out
+    assert "best checkpoint is chosen by car_ap50, because there are no frames for miou" in capsys.readouterr().out
     neither = smoke(rendered_samples, tmp_path, *absent, f"validation.detection.folder={tmp_path / 'absent'}")
     assert RunFrames(neither).best_by == ""
 

@@ -1,1 +1,1 @@
-"""Data on disk: one reader for each kind of folder."""
+"""Readers of frames: one file for each kind of source. `registry` lists them."""
