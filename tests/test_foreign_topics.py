@@ -205,7 +205,7 @@ def test_messages_of_another_type_on_the_topic_of_a_camera_are_left_out_and_said
         assert [isinstance(frame, Frame) for _, _, frame in read_camera_frames(bag)] == [True, True]
         assert bag.count(["/front/image_raw"]) == 2
         [note] = bag.notes
-    assert note.startswith("1 messages of /front/image_raw are left out")
+    assert note.startswith("1 messages of /front/image_raw are not read")
     assert kind in note
 
 

@@ -133,9 +133,13 @@ def test_video_shows_both_cameras_in_real_time(drive: tuple[Path, str]) -> None:
 def test_report_needs_nothing_but_itself(drive: tuple[Path, str]) -> None:
     page = (drive[0] / "report.html").read_text()
     sources = re.findall(r"(?:src|href)=\"([^\"]{0,40})", page)
+    within = {source[1:] for source in sources if source.startswith("#")} | set(re.findall(r"url\(#([^)]+)\)", page))
+    ids = re.findall(r"\bid=\"([^\"]+)", page)
     assert len(sources) >= 10
-    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
-    assert "url(" not in page
+    assert all(source.startswith(("data:image/jpeg;base64,", "#")) for source in sources)
+    assert page.count("url(") == page.count("url(#")
+    assert within <= set(ids)
+    assert len(ids) == len(set(ids)), "a plot would use the parts of another"
     assert page.count("<svg") >= 4
     assert "$" not in re.sub(r"base64,[^\"]*", "", page)  # every placeholder of the template is filled
 
