@@ -250,7 +250,7 @@ def test_the_input_and_existing_outputs_are_safe(
 ) -> None:
     bag = write_drive(tmp_path / "drive.mcap", frames=2)
     before = bag.read_bytes()
-    assert "apart from the input" in refused(capsys, tmp_path, bag, "-o", bag, "--model", model, "--force")
+    assert "differs from the input" in refused(capsys, tmp_path, bag, "-o", bag, "--model", model, "--force")
     assert replay(bag, tmp_path / "out.mcap", model, "--overlay", tmp_path / "out.mp4") == 0
     capsys.readouterr()
     taken = refused(capsys, tmp_path, bag, "-o", tmp_path / "out.mcap", "--model", model)
