@@ -78,7 +78,7 @@ def test_recipes_of_the_repository_look_for_frames_where_the_documentation_puts_
         ("data.train.0=3", "data.train.0 must hold keys with values, got 3"),
         ("data.train=3", "data.train must be a list, got 3"),
         ("data.train=[{folder: x}]", "key data.train.0.kind is missing; valid are"),
-        ("data.train.0.stride=2", "data.train.0.stride does not apply to kind rendered, only to bag; remove it from"),
+        ("data.train.0.stride=2", "0.stride does not apply to kind rendered, only to bag; remove it from data.train.0"),
         ("data.train.0.strid=2", "unknown key data.train.0.strid; valid are kind, folder"),
         ("data.train.0.limits=2", "unknown key data.train.0.limits; did you mean limit?"),
         (

@@ -22,13 +22,16 @@ FOLDERS = EVERY_SOURCE | {"include_drives", "exclude_drives"}
 
 
 def test_each_kind_has_its_own_keys() -> None:
-    assert {kind: set(source.model_fields) for kind, source in BY_KIND.items()} == {
-        "rendered": FOLDERS | {"box_weight"},
-        "camvid": FOLDERS | {"box_weight"},
-        "unlabeled": FOLDERS,
-        "bag": EVERY_SOURCE | {"topics", "stride", "change_min"},
-    }
-    assert LABELED_KINDS == ("rendered", "camvid")
+    keys = {kind: set(source.model_fields) for kind, source in BY_KIND.items()}
+    assert keys["rendered"] == keys["camvid"] == FOLDERS | {"box_weight"}
+    assert keys["unlabeled"] == FOLDERS
+    assert keys["bag"] == EVERY_SOURCE | {"topics", "stride", "change_min"}
+    assert all(keys[kind] >= EVERY_SOURCE for kind in BY_KIND)
+
+
+def test_only_frames_with_labels_can_be_scored_on() -> None:
+    assert {"rendered", "camvid"} <= set(LABELED_KINDS)
+    assert not {"unlabeled", "bag"} & set(LABELED_KINDS)
 
 
 @pytest.mark.parametrize("kind", sorted(BY_KIND))
@@ -42,7 +45,7 @@ def test_a_folder_is_recognized_by_its_files(rendered_samples: Path, tmp_path: P
     (tmp_path / "masks").mkdir()
     assert recognize(rendered_samples) == "rendered"
     assert recognize(tmp_path) == "camvid"
-    assert recognize(tmp_path / "missing") == "camvid"
+    assert recognize(tmp_path / "missing") in LABELED_KINDS
 
 
 def test_each_kind_opens_its_reader(rendered_samples: Path) -> None:

@@ -33,7 +33,7 @@ class FrameFolder(ABC):
     Attributes:
         has_boxes: Whether the objects in the frames are known.
         box_weight: How much the boxes count in the loss; goes into every sample.
-        folder: The folder that holds images/.
+        folder: The folder that the recipe names.
         names: File stems of the frames.
         counts: How many pixels and boxes of each class the labels hold, once `check` has read them all.
     """
@@ -92,8 +92,8 @@ class FrameFolder(ABC):
             self._images, desc=f"checking {self.folder}", unit="frame", leave=False, delay=2, disable=None
         ):
             self.check_frame(path)
-        images = self.folder / "images"
-        others = other_pictures(images) if images.is_dir() else []
+        images = self._images[0].parent
+        others = other_pictures(images)
         if others:
             print(f"{images}: {len(others)} pictures that are not .jpg or .png are left out, {others[0]} first")
 

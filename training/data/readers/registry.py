@@ -44,5 +44,5 @@ def open_source(source: Source) -> FrameFolder:
 
 
 def recognize(folder: Path) -> str:
-    """Return the kind of labelled folder, by the files in it; the last labelled one of the table if none fits."""
-    return next((kind for kind in LABELED_KINDS if BY_KIND[kind].recognizes(folder)), LABELED_KINDS[-1])
+    """Return the kind of a labelled folder, by the files in it; the first kind of the table if none fits."""
+    return next((kind for kind in LABELED_KINDS if BY_KIND[kind].recognizes(folder)), LABELED_KINDS[0])

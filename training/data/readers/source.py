@@ -62,7 +62,13 @@ class Source(Settings):
 
 
 class FolderSource(Source):
-    """A folder with frames in images/, whose names begin with the drive."""
+    """A folder with frames in images/, whose names begin with the drive.
+
+    Attributes:
+        images: Name of the folder with the images.
+    """
+
+    images: ClassVar[str] = "images"
 
     include_drives: tuple[str, ...] = ()
     """Take only frames whose name starts with one of these; an empty list takes all."""
@@ -70,16 +76,16 @@ class FolderSource(Source):
     """Leave out frames whose name starts with one of these."""
 
     def image_files(self) -> list[Path]:
-        """Return the files of images/ whose drive is taken, in name order.
+        """Return the images whose drive is taken, in name order.
 
         Raises:
             DataError: The folder or a drive is missing, two images have one name, or nothing is left.
         """
-        if not (self.folder / "images").is_dir():
+        if not (self.folder / self.images).is_dir():
             raise DataError(
-                f"{self.folder}: expected a folder with images/, there is none; correct the recipe's folder"
+                f"{self.folder}: expected a folder with {self.images}/, there is none; correct the recipe's folder"
             )
-        paths = list_images(self.folder / "images")
+        paths = list_images(self.folder / self.images)
         for path, following in pairwise(sorted(paths, key=lambda path: path.stem)):
             if path.stem == following.stem:
                 raise DataError(
