@@ -1,4 +1,4 @@
-"""One picture out of the pictures of several cameras."""
+"""Combine the pictures of several cameras into one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _RED_BGR = (60, 60, 230)
 
 
 def left_to_right(cameras: Iterable[str]) -> list[str]:
-    """Order cameras as they would stand in a panorama, as far as their names tell."""
+    """Order cameras from left to right by "left" and "right" in their names."""
     return sorted(cameras, key=lambda camera: ("right" in camera) - ("left" in camera))
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Where a camera's picture goes, mosaic pixels."""
+    """Place of a camera's picture, in pixels of the mosaic."""
 
     left: int
     top: int
@@ -34,24 +34,24 @@ class Tile:
     height: int
 
     def fit(self, height: int, width: int) -> tuple[int, int]:
-        """Largest (height, width) of an image's shape that goes into the tile."""
+        """Return the largest (height, width) with the image's aspect ratio that fits into the tile."""
         scale = min(self.height / height, self.width / width)
         return max(1, min(self.height, round(height * scale))), max(1, min(self.width, round(width * scale)))
 
 
 class Mosaic:
-    """A canvas with a tile for each camera; tiles keep what was last put into them.
+    """A canvas with a tile for each camera. A tile keeps its picture until the next one.
 
-    One camera fills the canvas; of three, the one that looks ahead stands large above the other two; any other number
-    stands in a grid.
+    One camera fills the canvas. With three cameras, the front camera is large and the other two are below it. Any other
+    number is arranged in a grid.
 
     Args:
-        cameras: names, in the order of their tiles.
+        cameras: Names of the cameras, in the order of their tiles.
 
     Attributes:
-        ahead: the camera that looks ahead, as far as its name tells; the first if none does.
-        tiles: where each camera's pictures go.
-        canvas_bgr: uint8 `[height, width, 3]`.
+        ahead: The front camera by its name; the first camera if no name has "front" or "center".
+        tiles: Tile of each camera.
+        canvas_bgr: The picture, uint8 `[height, width, 3]`.
     """
 
     def __init__(self, cameras: Sequence[str]) -> None:
@@ -79,13 +79,13 @@ class Mosaic:
         self.canvas_bgr: UInt8Array = np.full((height, width, 3), BACKGROUND_BGR, np.uint8)
 
     def put(self, camera: str, picture_bgr: UInt8Array, caption: str, *, missing: bool = False) -> None:
-        """Put a picture into its camera's tile, resized to fit and centred.
+        """Draw a picture into its camera's tile, resized to fit and centred.
 
         Args:
-            camera: whose picture.
+            camera: Name of the camera.
             picture_bgr: uint8 `[height, width, 3]`.
-            caption: a line of text for its upper left corner.
-            missing: frame it in red: there is no result for it.
+            caption: Line of text in the upper left corner.
+            missing: Whether to draw a red border, for a picture without a result.
         """
         tile = self.tiles[camera]
         height, width = tile.fit(*picture_bgr.shape[:2])
@@ -101,7 +101,7 @@ class Mosaic:
 
 
 def shrink(image_bgr: UInt8Array, height: int, width: int) -> UInt8Array:
-    """Resize an image, by the mean of the covered area when it gets smaller."""
+    """Resize an image. Shrinking averages over the covered area."""
     smaller = height < image_bgr.shape[0]
     resized = cv2.resize(image_bgr, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     return np.asarray(resized, np.uint8)

@@ -1,4 +1,4 @@
-"""Draw a perception on its frame: classes as tints, boxes with label and score."""
+"""Draw a perception on its frame: class colours as tints, boxes with label and score."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ros_kd_perception.model.contract import ClassInfo, ModelContract
 from ros_kd_perception.structures import Int32Array, Perception, UInt8Array
 
 TINT = 0.45
-"""Share of the class colour in a tinted pixel; the rest is the picture."""
+"""Share of the class colour in a tinted pixel. The rest is the picture."""
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BLACK = (0, 0, 0)
@@ -27,17 +27,20 @@ def draw_overlay(
 ) -> UInt8Array:
     """Draw class tints and labelled boxes on a copy of a frame.
 
-    Where boxes crowd, the surest get the labels: one goes above its box, else below it, else it is left out, so that
-    labels cover neither each other nor, by the dozen, what they are about.
+    Labels never overlap. Boxes with higher scores get theirs first: above the box if there is room, else below it, else
+    not at all.
 
     Args:
         image_bgr: uint8 `[height, width, 3]`, the frame that was perceived.
-        perception: its class map has the size of the frame.
-        contract: names and colours of the classes.
-        boundary: of the free space, int32 `[width]`, to be drawn as a line; or None.
+        perception: The result for this frame.
+        contract: Names and colours of the classes.
+        boundary: Free-space boundary, int32 `[width]`, drawn as a line. None for no line.
 
     Returns:
-        uint8 `[height, width, 3]`, C-contiguous; unlabelled pixels keep the picture's colour.
+        uint8 `[height, width, 3]`, C-contiguous. Unlabelled pixels keep the picture's colour.
+
+    Raises:
+        ValueError: The class map does not have the size of the frame.
     """
     if image_bgr.shape[:2] != perception.class_map.shape:
         raise ValueError(f"expected a class map of {image_bgr.shape[:2]}, got {perception.class_map.shape}")
@@ -45,7 +48,7 @@ def draw_overlay(
     classes = {c.id: c for c in contract.detections.classes}
     found = perception.detections
     infos = [classes.get(label, _UNKNOWN) for label in found.labels.tolist()]
-    # The right and bottom sides of a box are the first pixels that it does not hold.
+    # Right and bottom of a box are exclusive.
     boxes = [
         (int(left), int(top), math.ceil(right) - 1, math.ceil(bottom) - 1)
         for left, top, right, bottom in found.boxes_xyxy.tolist()
@@ -53,7 +56,7 @@ def draw_overlay(
     line = max(1, round(picture.shape[0] / 360))
     if boundary is not None:
         _draw_boundary(picture, boundary, line)
-    for box, info in reversed(list(zip(boxes, infos, strict=True))):  # the surest box on top
+    for box, info in reversed(list(zip(boxes, infos, strict=True))):  # the highest score on top
         cv2.rectangle(picture, box[:2], box[2:], info.color_rgb[::-1], line)
     plates: list[Rectangle] = []
     for index, (info, score) in enumerate(zip(infos, found.scores.tolist(), strict=True)):
@@ -74,7 +77,7 @@ def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: ModelContract)
     for info in contract.class_map.classes:
         colors_bgr[info.id] = info.color_rgb[::-1]
         labelled[info.id] = 255
-    # One look-up a channel: OpenCV 4 and 5 do that at the same speed, applyColorMap they do not.
+    # One lookup per channel is equally fast in OpenCV 4 and 5; applyColorMap is not.
     tints = cv2.merge([cv2.LUT(class_map, colors_bgr[:, channel]) for channel in range(3)])
     blended = cv2.addWeighted(image_bgr, 1.0 - TINT, tints, TINT, 0.0)
     cv2.copyTo(image_bgr, cv2.LUT(class_map, 255 - labelled), blended)
@@ -84,14 +87,14 @@ def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: ModelContract)
 def _draw_label(
     picture: UInt8Array, boxes: list[Rectangle], index: int, info: ClassInfo, text: str, plates: list[Rectangle]
 ) -> None:
-    """Write the label of a box on a plate where none of the plates so far is, and add its plate to them."""
+    """Write the label of a box on a free place, and add the place to `plates`. Write nothing if no place is free."""
     box = boxes[index]
     size = max(0.4, picture.shape[0] / 1300)
     (width, letters), baseline = cv2.getTextSize(text, _FONT, size, 1)
     height = letters + baseline
     left = max(0, min(box[0], picture.shape[1] - width))
     above, below = max(0, box[1] - height), min(box[3] + 1, picture.shape[0] - height)
-    # Below, it would often lie on a nearer object, which then wears a wrong name.
+    # A label below its box must not lie on another box, which would then seem to have the wrong name.
     for top, taken in ((above, plates), (below, [*plates, *boxes[:index], *boxes[index + 1 :]])):
         plate = (left, top, left + width, top + height)
         if not any(_overlap(plate, other) for other in taken):

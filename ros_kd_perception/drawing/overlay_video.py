@@ -1,4 +1,4 @@
-"""A video of a drive: the newest overlay of every camera, at the speed at which it was recorded."""
+"""Write a video of a drive: the newest overlay of every camera, at the recorded speed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MAX_FRAMES_PER_SECOND = 60
 
 
 class OverlayVideo:
-    """Puts pictures side by side and writes one video frame for each tick of the recording's clock.
+    """Arranges the overlays of all cameras and writes one video frame for each tick of the recording's clock.
 
-    The same frames and perceptions give the same bytes. Long gaps are jumped as in the player.
+    The same frames and perceptions give the same bytes. Long gaps are skipped as in the player.
 
     Attributes:
-        jumps: gaps of the recording that the video leaves out.
+        jumps: Gaps of the recording that the video skips.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class OverlayVideo:
         """Start a video.
 
         Args:
-            path: ends in .mp4.
-            cameras: names.
-            frames_per_second: rate of the fastest camera; rounded, 1..`MAX_FRAMES_PER_SECOND`.
-            overwrite: replace an existing file when the new one is complete.
+            path: File with the suffix .mp4.
+            cameras: Names of the cameras.
+            frames_per_second: Rate of the fastest camera; rounded to 1..`MAX_FRAMES_PER_SECOND`.
+            overwrite: Whether to replace an existing file when the new one is complete.
 
         Raises:
-            VideoError: the file cannot be written.
+            VideoError: The file cannot be written.
         """
         rate = min(MAX_FRAMES_PER_SECOND, max(1, round(frames_per_second)))
         self._mosaic = Mosaic(left_to_right(cameras))
@@ -62,21 +62,21 @@ class OverlayVideo:
         contract: ModelContract,
         boundary: Int32Array | None = None,
     ) -> None:
-        """Show a frame and what was seen in it from its time on.
+        """Show a frame with its perception, from the frame's time on.
 
         Args:
-            log_time_ns: when the frame was recorded.
-            frame: of one of the video's cameras.
-            perception: of that frame.
-            contract: names and colours of the classes.
-            boundary: of the free space in the frame, or None.
+            log_time_ns: Time of recording, nanoseconds.
+            frame: Frame from one of the cameras.
+            perception: The result for this frame.
+            contract: Names and colours of the classes.
+            boundary: Free-space boundary in the frame, int32 `[width]`, or None.
         """
         self._is_empty = False
         position_ns = self._timeline.place(log_time_ns)
-        # What stands on the canvas until this frame's time is what came before it.
+        # Until this frame's time, the video shows the canvas as it is.
         while self._next_tick_ns < position_ns:
             self._write()
-        # Drawn at the size at which it is shown: lines and letters that are shrunk cannot be read.
+        # Draw at the size of the tile: shrunk lines and letters cannot be read.
         size = self._mosaic.tiles[frame.camera].fit(*frame.image_bgr.shape[:2])
         if boundary is not None:
             boundary = _resized_boundary(boundary, perception.class_map.shape[0], *size)
@@ -100,7 +100,7 @@ class OverlayVideo:
 
 def _resized_boundary(boundary: Int32Array, source_height: int, height: int, width: int) -> Int32Array:
     columns = ((np.arange(width) + 0.5) * len(boundary) / width).astype(np.intp)
-    # The line is above the first free row: it is that which scales, and -1 stays -1.
+    # Scale the first free row, which is one below the boundary. A boundary of -1 stays -1.
     return np.asarray((boundary[columns] + 1) * height // source_height - 1, np.int32)
 
 

@@ -1,7 +1,7 @@
-"""Plots of what a drive or a benchmark measured: drawn by Matplotlib, written as SVG.
+"""Draw plots of a drive or a benchmark with Matplotlib, as SVG.
 
-An HTML page is read on light and on dark screens, so its style sheet has the colours, as variables. Matplotlib knows no
-such variables: while it draws for a page, a number stands for each of them.
+An HTML page is read on light and on dark screens, so its colours are variables of its style sheet. Matplotlib does not
+know CSS variables. While it draws for a page, a placeholder colour stands for each of them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _PAGE_STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one colour, which is any that Matplotlib knows: `C0` to `C7` are those of the page."""
+    """Points with a name and a colour. The colours `C0` to `C7` are those of the page."""
 
     name: str
     color: str
@@ -75,11 +75,14 @@ def page_svg(draw: Draw, description: str, height_px: int = _HEIGHT_PX) -> str:
     """Draw a plot as an SVG element of an HTML page.
 
     Args:
-        draw: the plot.
-        description: what a screen reader says.
-        height_px: of a drawing that is 880 px wide.
+        draw: Draws the plot.
+        description: Text for screen readers; different for each plot of a page.
+        height_px: Height of the drawing, whose width is 880 px.
+
+    Returns:
+        The `svg` element.
     """
-    # The drawing refers to parts of itself by names, which must be its own in the page.
+    # A drawing refers to its own parts by id. The salt keeps the ids of several drawings in one page apart.
     with rc_context({**_STYLE, **_PAGE_STYLE, "svg.hashsalt": description}):
         svg = _written([draw], height_px)
     root = ElementTree.fromstring(svg)
@@ -100,27 +103,27 @@ def page_svg(draw: Draw, description: str, height_px: int = _HEIGHT_PX) -> str:
 
 
 def document_svg(plots: Mapping[str, Draw]) -> str:
-    """Draw plots by title, one under the other, as an SVG file with colours of its own."""
+    """Draw plots by title, one below the other, as an SVG file with fixed colours."""
     with rc_context(_STYLE):
         return _written(list(plots.values()), _HEIGHT_PX, list(plots))
 
 
 def shown_text(text: str) -> str:
-    """Make the `gid` of an artist that shows a text in a page while the pointer rests on it."""
+    """Return the `gid` for an artist that shows `text` in a page while the pointer rests on it."""
     return _SHOWN + text
 
 
 def scatter(
     axes: Axes, series: Sequence[Series], x_label: str, y_label: str, events: Mapping[str, Sequence[float]]
 ) -> None:
-    """Draw dots, and at the bottom a stroke for each event, such as a drop.
+    """Draw dots, and a stroke at the bottom for each event, for example a dropped frame.
 
     Args:
-        axes: to draw on.
-        series: the dots.
-        x_label: what x is, with its unit.
-        y_label: what y is, with its unit; the axis starts at 0.
-        events: x of each event, by name.
+        axes: Axes to draw on.
+        series: The dots.
+        x_label: Label of the x axis, with its unit.
+        y_label: Label of the y axis, with its unit. The axis starts at 0.
+        events: x positions of the events, by name of the event.
     """
     for line in series:
         axes.plot(*_columns(line), "o", color=line.color, label=line.name, alpha=0.75, ms=5, markeredgewidth=0)
@@ -131,7 +134,7 @@ def scatter(
 
 
 def lines(axes: Axes, series: Sequence[Series], x_label: str, y_label: str) -> None:
-    """Draw lines, both axes from 0."""
+    """Draw lines. Both axes start at 0."""
     for line in series:
         axes.plot(*_columns(line), color=line.color, label=line.name)
     axes.set_xlim(left=0)
@@ -139,14 +142,14 @@ def lines(axes: Axes, series: Sequence[Series], x_label: str, y_label: str) -> N
 
 
 def histogram(axes: Axes, values: Sequence[float], marks: Mapping[str, float], x_label: str, bins: int = 40) -> None:
-    """Draw how often which value occurs, with named vertical marks.
+    """Draw a histogram with named vertical marks.
 
     Args:
-        axes: to draw on.
-        values: what to count.
-        marks: name and x of each mark, such as percentiles.
-        x_label: what the values are, with their unit.
-        bins: number of bars between 0 and the largest value.
+        axes: Axes to draw on.
+        values: Values to count.
+        marks: x position of each mark by name, for example percentiles.
+        x_label: Label of the values, with their unit.
+        bins: Number of bars between 0 and the largest value.
     """
     axes.hist(values, bins=bins, range=(0.0, max(values)), color="C0", rwidth=0.94)
     for index, (name, value) in enumerate(marks.items(), 1):
@@ -160,19 +163,19 @@ def histogram(axes: Axes, values: Sequence[float], marks: Mapping[str, float], x
 
 
 def bars(axes: Axes, values: Mapping[str, float]) -> None:
-    """Draw horizontal bars, one a name from above, with the value beside each."""
+    """Draw one horizontal bar for each name, from top to bottom, with its value beside it."""
     axes.bar_label(axes.barh(list(values), list(values.values()), color="C0", height=0.7), fmt="%g", padding=8)
     axes.set_xlim(0, 1.1 * max(values.values()))
     _leave_names_alone(axes)
 
 
 def shares(axes: Axes, rows: Mapping[str, Mapping[str, float]], colors: Mapping[str, str]) -> None:
-    """Draw one horizontal bar a row, divided by shares that sum to 1.
+    """Draw one horizontal bar for each row, divided by shares that sum to 1.
 
     Args:
-        axes: to draw on.
-        rows: share by part name, for each row from above.
-        colors: colour of each part.
+        axes: Axes to draw on.
+        rows: Shares by name of the part, for each row from top to bottom.
+        colors: Colour of each part.
     """
     for row, row_shares in rows.items():
         left = 0.0

@@ -1,8 +1,8 @@
-"""Write pictures to an .mp4 that appears under its name only when it is complete.
+"""Write pictures to an .mp4 file that gets its name only when it is complete.
 
-Through PyAV it is H.264, which browsers and every player show; its encoder is a part of PyAV's wheels. OpenCV's wheels
-have none, and its MPEG-4 Part 2, the way out where PyAV is not installed, plays in VLC and mpv but in no browser; its
-VP9 takes 170 ms for a 1280x720 picture.
+PyAV encodes H.264, which browsers and all players show. Its wheels contain the encoder, those of OpenCV do not. Without
+PyAV, OpenCV encodes MPEG-4 Part 2, which VLC and mpv play and browsers do not. Its VP9 would take
+170 ms for a picture of 1280x720 px.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ _X264_OPTIONS = {"preset": "veryfast", "crf": "24"}
 
 
 class VideoError(ValueError):
-    """A video that cannot be written; the text is one sentence with what to do."""
+    """A video cannot be written. The text is one sentence that says what to do."""
 
 
 class VideoWriter:
-    """Collects pictures of one size into a video. The same pictures give the same bytes.
+    """Writes pictures of one size into a video. The same pictures give the same bytes.
 
     Attributes:
-        path: where the video will be.
-        is_h264: False where PyAV is missing, and browsers will not show the video.
+        path: The file to write.
+        is_h264: Whether browsers will show the video; False without PyAV.
     """
 
     def __init__(self, path: str | Path, frames_per_second: int, *, overwrite: bool = False) -> None:
         """Start a video.
 
         Args:
-            path: ends in .mp4; its folder exists.
-            frames_per_second: 1..240.
-            overwrite: replace an existing file when the new one is complete.
+            path: File with the suffix .mp4 in an existing folder.
+            frames_per_second: Frame rate, 1..240.
+            overwrite: Whether to replace an existing file when the new one is complete.
 
         Raises:
-            VideoError: another suffix, a name that is taken, or a folder that cannot be written to.
+            VideoError: The suffix is different, the file exists, or the folder cannot be written to.
         """
         self.path = Path(path)
         if self.path.suffix != ".mp4" or not 1 <= frames_per_second <= 240:
@@ -62,10 +62,13 @@ class VideoWriter:
         self.is_h264 = _h264_codec() is not None
 
     def write(self, picture_bgr: UInt8Array) -> None:
-        """Append a picture, uint8 `[height, width, 3]`; an odd last row or column is cut, as 4:2:0 video wants it.
+        """Append a picture. An odd last row or column is cut off, because 4:2:0 video needs even sizes.
+
+        Args:
+            picture_bgr: uint8 `[height, width, 3]`.
 
         Raises:
-            VideoError: another size than the first picture's, or no room.
+            VideoError: The size differs from that of the first picture, or the disk is full.
         """
         height, width = picture_bgr.shape[0] & ~1, picture_bgr.shape[1] & ~1
         if min(height, width) < 2:
@@ -86,7 +89,7 @@ class VideoWriter:
             raise VideoError(f"expected to write {self.path}, got: {error}; make room and try again") from None
 
     def close(self) -> None:
-        """Complete the video and give it its name; one without pictures is not written at all."""
+        """Complete the video and give it its name. Without pictures, no file is written."""
         if self._sink is None:
             self.abort()
             return
@@ -100,9 +103,9 @@ class VideoWriter:
             self._partial.unlink(missing_ok=True)
 
     def abort(self) -> None:
-        """Leave nothing behind."""
+        """Discard the video."""
         if self._sink is not None:
-            with suppress(Exception):  # an encoder that is broken may also fail to end
+            with suppress(Exception):  # a broken encoder may also fail to close
                 self._sink.close()
         self._partial.unlink(missing_ok=True)
 
@@ -123,12 +126,12 @@ class _H264Sink:
         av = importlib.import_module("av")
         self.size = (height, width)
         self._frame_of = av.VideoFrame.from_ndarray
-        # The index goes first, so that a browser starts before it has all of the file.
+        # With the index at the start, a browser begins to play before it has the whole file.
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         options = _X264_OPTIONS if codec == "libx264" else {}
         self._stream = self._container.add_stream(codec, rate=frames_per_second, options=options)
         self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, "yuv420p"
-        self._stream.thread_count = 1  # more change the bytes, and the network wants the cores
+        self._stream.thread_count = 1  # more threads change the bytes, and the network needs the cores
 
     def write(self, picture_bgr: UInt8Array) -> None:
         self._container.mux(self._stream.encode(self._frame_of(picture_bgr, format="bgr24")))

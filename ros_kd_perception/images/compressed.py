@@ -1,4 +1,4 @@
-"""JPEG and PNG frames: what the header claims is read and judged before anything is decoded."""
+"""Decode JPEG and PNG frames. The size in the header is checked before anything is decoded."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _JPEG_START = b"\xff\xd8\xff"
 
 
 def claimed_size(content: bytes, codec: str) -> tuple[int, int]:
-    """Height and width in pixels that the header of a JPEG or PNG claims, whatever follows it.
+    """Read height and width, in pixels, from the header of a JPEG or PNG.
 
     Args:
-        content: the file.
-        codec: `jpeg` or `png`, as the message says.
+        content: The whole file.
+        codec: `jpeg` or `png`, from the `format` of the message.
 
     Raises:
-        BadFrame: `bad_data` for no header, or that of the other codec.
+        BadFrame: `bad_data`, if there is no header or it is one of the other codec.
     """
     if content.startswith(_JPEG_START):
         found = "jpeg"
@@ -35,18 +35,18 @@ def claimed_size(content: bytes, codec: str) -> tuple[int, int]:
 
 
 def is_grey(content: bytes) -> bool:
-    """Whether a JPEG or PNG that decodes has one channel, alpha apart."""
+    """Return whether a JPEG or PNG has one channel, not counting alpha. The file must be known to decode."""
     return png_is_grey(content) if content.startswith(PNG_START) else read_frame_header(content).channels == 1
 
 
 def check_whole(content: bytes) -> None:
-    """Refuse a file that is cut off or, in a PNG, damaged: decoders fill in grey and call it an image.
+    """Refuse a file that is cut off, and a PNG with a wrong checksum. Decoders fill missing parts with grey.
 
     Args:
-        content: a JPEG or PNG with a header that `claimed_size` has read.
+        content: A JPEG or PNG whose header `claimed_size` has read.
 
     Raises:
-        BadFrame: `bad_data`, or `too_large` for a JPEG of more scans than its size allows.
+        BadFrame: `bad_data` for an incomplete file, `too_large` for a JPEG with too many scans for its size.
     """
     if content.startswith(PNG_START):
         check_whole_png(content)
@@ -55,13 +55,16 @@ def check_whole(content: bytes) -> None:
 
 
 def decode_file(content: bytes) -> UInt8Array:
-    """Decode a JPEG or PNG: uint8 `[height, width, 3]` BGR.
+    """Decode a JPEG or PNG.
 
-    Sixteen bits become eight, grey becomes BGR, alpha is dropped. A camera's EXIF orientation is not applied: the
-    masks and boxes that we publish belong to the pixels as they were sent.
+    Sixteen bits become eight, grey becomes BGR, alpha is dropped. The EXIF orientation is not applied, because the
+    published masks and boxes belong to the pixels as they were sent.
+
+    Returns:
+        uint8 `[height, width, 3]` BGR.
 
     Raises:
-        BadFrame: `bad_data` where the decoder gives up or, in a JPEG, notices damage. Filler that a camera leaves in
-            the scan is none.
+        BadFrame: `bad_data`, if the decoder fails, or if a JPEG is damaged. Filler bytes that a camera leaves in the
+            scan are not damage.
     """
     return decode_png(content) if content.startswith(PNG_START) else decode_undamaged_jpeg(content)

@@ -1,4 +1,4 @@
-"""JPEG frames: what the header claims is judged before anything is decoded, and damage is told from untidiness."""
+"""Decode JPEG frames: check the header before decoding, refuse damaged files, accept harmless filler bytes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _END_MARKER = b"\xff\xd9"
 _SCAN_MARKER = b"\xff\xda"
 # A progressive JPEG has about ten scans; thousands of empty ones would decode for minutes.
 _MAX_SCANS = 64
-# Each scan goes over all pixels: 64 scans of 8192x8192 are 400 kB, and kept a thread busy for half a minute.
+# Each scan visits all pixels. 64 scans of 8192x8192 px are a file of 400 kB that took half a minute to decode.
 _MAX_SCANNED_PIXELS = 1 << 28
 
 
 def check_whole_jpeg(content: bytes) -> None:
-    """Refuse a JPEG that is cut off: decoders fill in grey and call it an image.
+    """Refuse a JPEG that is cut off. Decoders fill the missing part with grey.
 
     Raises:
-        BadFrame: `bad_data`, or `too_large` for more scans than the size allows.
+        BadFrame: `bad_data` for a file without an end marker, `too_large` for more scans than its size allows.
     """
-    # Past the frame header, for the end of an EXIF thumbnail stands before it; inside a scan 0xff is always followed by
-    # a zero or a restart marker, so an end marker there is the end.
+    # Search behind the frame header: an EXIF thumbnail before it has its own end marker. Inside a scan, 0xff is always
+    # followed by a zero or a restart marker, so an end marker there is the end of the file.
     header = read_frame_header(content)
     if content.rfind(_END_MARKER, header.end) < 0:
         raise BadFrame("bad_data", f"expected a JPEG with an end marker, got {len(content)} bytes without: cut off")
@@ -39,11 +39,13 @@ def check_whole_jpeg(content: bytes) -> None:
 
 
 def decode_undamaged_jpeg(content: bytes) -> UInt8Array:
-    """Decode a JPEG: uint8 `[height, width, 3]` BGR.
+    """Decode a JPEG.
+
+    Returns:
+        uint8 `[height, width, 3]` BGR.
 
     Raises:
-        BadFrame: `bad_data` where the decoder gives up or notices damage. Filler that a camera leaves in the file is
-            none.
+        BadFrame: `bad_data`, if the decoder fails or reports damage. Filler bytes of a camera are not damage.
     """
     image, complaint = decode_jpeg(content)
     if complaint and (tidy := with_tidy_header(content)) != content:
@@ -55,7 +57,7 @@ def decode_undamaged_jpeg(content: bytes) -> UInt8Array:
 
 
 def _is_filler(content: bytes, complaint: str) -> bool:
-    """Whether a complaint is of filler, and there is no damage behind it."""
+    """Return whether a complaint is about filler bytes, and the file has no damage behind them."""
     extra = extra_bytes(complaint)
     if extra is None:
         return False

@@ -1,4 +1,4 @@
-"""The coded blocks of a baseline JPEG: Huffman tables, and where each block of a run of bytes ends."""
+"""Follow the Huffman codes of a baseline JPEG to find where each block ends, without decoding pixels."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ _BLOCK_COEFFICIENTS = 64
 
 Table = list[int]
 BlockTables = tuple[Table, Table]
-"""The DC and the AC table of a block."""
+"""DC table and AC table of a block."""
 
 
 @lru_cache(maxsize=8)
 def huffman_table(coded: bytes, is_dc: bool) -> Table:
-    """For each 16 bits that may come: bits of the code and its value times 256, plus coefficients; 0 for no code.
+    """Build a lookup table by the next 16 bits of the data.
+
+    An entry is 256 times the number of bits of the code and its value, plus the number of coefficients that it covers.
+    It is 0 where no code begins with these bits.
 
     Args:
-        coded: sixteen counts of codes by length, then the values.
-        is_dc: of the first coefficient of a block, or of the others.
+        coded: Sixteen counts of codes by length, then the values.
+        is_dc: Whether the table is for the first coefficient of a block.
 
     Raises:
-        ValueError: more codes than there is room for.
+        ValueError: The counts give more codes than 16 bits can hold.
     """
     table, position = [0] * (1 << 16), 0
     lengths = (length for length, count in enumerate(coded[:16], 1) for _ in range(count))
@@ -37,18 +40,18 @@ def huffman_table(coded: bytes, is_dc: bool) -> Table:
 
 
 def _advance(value: int) -> int:
-    """Coefficients that an AC symbol covers: a run of zeros and the one behind it, sixteen zeros, or all the others."""
+    """Return how many coefficients an AC symbol covers: a run of zeros and one value, 16 zeros, or all that remain."""
     run, size = divmod(value, 16)
     return run + 1 if size or run == 15 else _BLOCK_COEFFICIENTS
 
 
 def end_like_a_picture(data: bytes, start: int, blocks: Sequence[BlockTables]) -> bool:
-    """Whether blocks that begin at a bit end so near the end of the data that only ones follow.
+    """Return whether the codes from a bit on give whole blocks up to the end of the data, with only ones behind them.
 
     Args:
-        data: without the zeros that stuff it.
-        start: number of the bit.
-        blocks: tables of the blocks of an MCU, from the one on that begins there.
+        data: Coded bytes without stuffed zeros.
+        start: Bit at which the first block begins.
+        blocks: Tables of the blocks of an MCU, beginning with the block at `start`.
     """
     nearest = 8 * len(data) - min(7, ones_at_the_end(data[-1]))
     words, total, position, number = _words(data), 8 * len(data), start, 0
@@ -62,7 +65,7 @@ def end_like_a_picture(data: bytes, start: int, blocks: Sequence[BlockTables]) -
 
 
 def _after_block(words: list[int], position: int, total: int, dc: Table, ac: Table) -> int | None:
-    """The bit behind a block; None where its codes or its data do not do."""
+    """Return the bit behind a block. None if a code is invalid or the data ends."""
     step = dc[words[position >> 3] >> 16 - (position & 7) & 0xFFFF]
     if not step:
         return None
@@ -78,12 +81,12 @@ def _after_block(words: list[int], position: int, total: int, dc: Table, ac: Tab
 
 
 def _words(data: bytes) -> list[int]:
-    """The 32 bits that begin at each byte; ones follow the last."""
+    """Return the 32 bits that begin at each byte. The data is continued with ones."""
     padded = np.frombuffer(data + b"\xff" * 8, np.uint8).astype(np.uint32)
     words: list[int] = (padded[:-3] << 24 | padded[1:-2] << 16 | padded[2:-1] << 8 | padded[3:]).tolist()
     return words
 
 
 def ones_at_the_end(byte: int) -> int:
-    """How many ones a byte ends in."""
+    """Return the number of ones at the end of a byte."""
     return ((byte ^ (byte + 1)) >> 1).bit_length()

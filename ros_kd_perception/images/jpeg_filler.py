@@ -1,15 +1,18 @@
-"""Tell filler that a camera left in a JPEG's scan from picture data that a damaged scan left over.
+"""Distinguish filler bytes in the scan of a JPEG from picture data that a damaged scan leaves over.
 
-Webcams and IP cameras leave bytes between the coded picture and the next marker, and the decoder complains of them. It
-complains alike of a scan with wrong bits that came out a few blocks short, and only of the first fault of a file. So it
-is shown each segment of the scan by itself, and says of how many bytes its picture has no need. They are filler if
+Webcams and IP cameras leave filler bytes between the coded picture and the next marker. The decoder complains about
+them. It makes the same complaint about a scan with wrong bits that ends a few blocks early, and it reports only the
+first fault of a file. So each segment of the scan is decoded on its own, which gives the number of bytes that its
+picture does not use. Unused bytes are filler if
 
-- all of them have one value, or
-- most segments have some, or three have and the picture ends in ones in each, as no damage does it, or
-- the picture ends in ones, with which encoders fill up its last byte, and what follows does not decode to blocks that
-  end with the segment in the same way, as the blocks do that a misread scan left over.
+- they all have the same value, or
+- most segments have some, or
+- at least three segments have some, and in each of them the picture ends in ones. Encoders fill the last byte with
+  ones; damage does not, or
+- the picture ends in ones, and the unused bytes do not decode to blocks that end with the segment in ones. The blocks
+  that a misread scan leaves over do.
 
-`docs/images_and_bags.md` has what that was measured to let through.
+`docs/images_and_bags.md` says how much damage this lets through.
 """
 
 from __future__ import annotations
@@ -27,24 +30,24 @@ from ros_kd_perception.images.jpeg_scan import Scan, read_scan
 from ros_kd_perception.structures import BadFrame
 
 FEW_EXTRA_BYTES = 3
-"""So many bytes between a scan and the next marker are common to webcams and no sign of damage."""
+"""Webcams leave up to this many bytes between a scan and the next marker. They are not a sign of damage."""
 
 _STUFFED = re.compile(rb"\xff+\x00")
-# Put behind each segment. The decoder reads up to eight bytes ahead, and says nothing of those that it has read when it
-# comes to the marker; behind so many more it always says how many bytes it did not use.
+# Appended to each segment. The decoder reads up to eight bytes ahead and does not report bytes that it has already read
+# when it reaches the marker. With 16 more bytes it always reports how many it did not use.
 _PROBE = bytes(16)
 _ENOUGH_SEGMENTS, _ENOUGH_TAILS = 4, 3
-# A scan that was misread shortly before its end may not be in step with its codes yet: any block of an MCU may come
-# next, and begin a few bits on. A long tail is in step by its own end.
+# A scan that was misread shortly before its end may not be synchronised with its codes again: any block of an MCU may
+# come next, and begin a few bits later. A long tail synchronises before its end.
 _STARTS = 8
 _MAX_TAIL_OF_MANY_STARTS = 256
-# Of filler that is not of one value: following codes takes the time of all threads, 0.2 microseconds a byte.
+# Limit for filler with different values. Following codes takes 0.2 microseconds a byte, and holds the interpreter.
 _MAX_TAIL = 1 << 14
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """A segment of so many MCUs, and how many bytes at its end the picture does not need."""
+    """A segment of the scan: its bytes, its number of MCUs, and how many bytes at its end the picture does not use."""
 
     data: bytes
     mcus: int
@@ -52,7 +55,7 @@ class _Segment:
 
     @property
     def tail(self) -> bytes:
-        """What the picture does not need, without the zeros that stuff it."""
+        """The bytes that the picture does not use, without stuffed zeros."""
         return _STUFFED.sub(b"\xff", self.data[len(self.data) - self.unused :])
 
     @property
@@ -62,19 +65,19 @@ class _Segment:
         return 0xFF if self.data[end - 2 : end] == b"\xff\x00" else self.data[end - 1]
 
     def with_last_byte(self, value: int) -> bytes:
-        """The segment with another last byte of the picture, where that is not 0xff."""
+        """Return the segment with the last byte of the picture replaced. That byte must not be 0xff."""
         end = len(self.data) - self.unused
         return self.data[: end - 1] + (b"\xff\x00" if value == 0xFF else bytes([value])) + self.data[end:]
 
 
 def extraneous_bytes_are_harmless(content: bytes) -> bool:
-    """Whether all that the decoder did not use of a JPEG's scan is filler.
+    """Return whether all bytes of the scan that the decoder did not use are filler.
 
     Args:
-        content: a JPEG that decodes.
+        content: A JPEG that decodes.
 
     Raises:
-        UnreadableScan: it is not baseline or of several scans; cameras send baseline JPEGs of one scan.
+        UnreadableScan: The JPEG is not baseline or has several scans. Cameras send baseline JPEGs with one scan.
     """
     scan = read_scan(content)
     try:
@@ -92,16 +95,22 @@ def extraneous_bytes_are_harmless(content: bytes) -> bool:
 
 
 def without_filler(content: bytes, count: int, marker: int) -> bytes | None:
-    """The file without the first so many bytes of one value that stand before such a marker; None where there are none.
+    """Remove a run of equal bytes before a marker. Used for JPEGs whose scan `read_scan` cannot split.
 
-    Serves JPEGs of several scans or of another coding, whose segments are not looked at.
+    Args:
+        content: The JPEG.
+        count: Length of the run, bytes.
+        marker: Second byte of the marker behind the run.
+
+    Returns:
+        The file without the first such run. None if there is none.
     """
     found = re.search(rb"(.)\1{%d}(?=%s)" % (count - 1, re.escape(bytes([0xFF, marker]))), content, re.DOTALL)
     return None if found is None else content[: found.start()] + content[found.end() :]
 
 
 def _unused(scan: Scan) -> list[int] | None:
-    """How many bytes of each segment its picture does not need; None for damage."""
+    """Return how many bytes of each segment its picture does not use. None if a segment is damaged."""
     probes = [scan.file_of(data + _PROBE, mcus) for data, mcus in scan.segments]
     counts = [extra_bytes(complaint_of(probe)) for probe in probes]
     unused = [found[0] - len(_PROBE) if found else -1 for found in counts]
@@ -109,7 +118,7 @@ def _unused(scan: Scan) -> list[int] | None:
 
 
 def _ends_in_ones(scan: Scan, segment: _Segment) -> bool:
-    """Whether the bits that the picture leaves of its last byte are ones: whether it needs the last zero in there."""
+    """Return whether the unused bits of the picture's last byte are ones: whether it uses the last zero bit."""
     byte = segment.last_byte
     if byte == 0xFF:
         return True
@@ -131,9 +140,9 @@ def _is_filler(scan: Scan, segment: _Segment) -> bool:
 
 
 def _holds_blocks(segment: _Segment, blocks: Sequence[BlockTables]) -> bool:
-    """Whether what follows the picture decodes to blocks that end with the segment."""
+    """Return whether the bytes behind the picture decode to blocks that end with the segment."""
     data = bytes([segment.last_byte]) + segment.tail
-    # The picture ends before the ones at the end of its last byte, or after one of them.
+    # The picture ends before the ones at the end of its last byte, or behind one of them.
     first = 8 - ones_at_the_end(segment.last_byte)
     if len(data) > _MAX_TAIL_OF_MANY_STARTS:
         return any(end_like_a_picture(data, start, blocks) for start in range(first, 9))

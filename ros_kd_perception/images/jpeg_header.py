@@ -1,4 +1,4 @@
-"""The header of a JPEG: the marker segments that stand before its first scan."""
+"""Read and repair the header of a JPEG, which is the marker segments before its first scan."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SPECTRUM_OF_BASELINE = bytes([0, 63, 0])
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """What the frame header claims, whatever follows it.
+    """The frame header of a JPEG. The data behind it may contradict it.
 
     Attributes:
-        height: of the picture in pixels.
-        width: of the picture in pixels.
-        channels: number of components.
-        end: position in the file of the first byte behind this header.
+        height: Height of the picture, pixels.
+        width: Width of the picture, pixels.
+        channels: Number of colour components.
+        end: Position of the first byte behind this header.
     """
 
     height: int
@@ -34,10 +34,10 @@ class FrameHeader:
 
 
 def read_frame_header(content: bytes) -> FrameHeader:
-    """Read what the first frame header claims.
+    """Read the first frame header.
 
     Raises:
-        BadFrame: `bad_data` for no frame header before the first scan, or a broken one.
+        BadFrame: `bad_data`, if there is no complete frame header before the first scan.
     """
     marker, body, position = 0, b"", 2
     try:
@@ -54,15 +54,15 @@ def read_frame_header(content: bytes) -> FrameHeader:
 
 
 def next_segment(content: bytes, position: int) -> tuple[int, bytes, int]:
-    """Read the next marker segment. Bytes that stand before it are passed over, as the decoder does.
+    """Read the next marker segment. Skip bytes before it, as decoders do.
 
     Returns:
         Its marker, its body, and the position of its end.
 
     Raises:
-        IndexError: the file ends.
-        ValueError: there is no further marker.
-        struct.error: the file ends inside the length.
+        IndexError: The file ends.
+        ValueError: There is no further marker.
+        struct.error: The file ends inside the length field.
     """
     while True:
         position = content.index(0xFF, position) + 1
@@ -74,21 +74,22 @@ def next_segment(content: bytes, position: int) -> tuple[int, bytes, int]:
 
 
 def write_segment(marker: int, body: bytes) -> bytes:
-    """The bytes of a marker segment."""
+    """Return the bytes of a marker segment."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
 
 
 def with_tidy_header(content: bytes) -> bytes:
-    """Tidy a header, so that what the decoder complains of is not the header: it names the first fault of a file only.
+    """Repair harmless faults of a header.
 
-    Filler between two segments goes. A JFIF version or an Adobe transform that the decoder does not know, and a
-    spectrum in the scan of a baseline JPEG, are written as the decoder takes them.
+    The decoder reports only the first fault of a file. A harmless fault in the header would hide damage behind it. This
+    removes filler between segments, and replaces a JFIF version, an Adobe transform or a spectral selection of a
+    baseline scan that the decoder does not know.
 
     Args:
-        content: a JPEG with a frame header.
+        content: A JPEG with a frame header.
 
     Returns:
-        The same picture; equal to `content` where the header is tidy, or has no scan behind it.
+        A file of the same picture; `content` itself if the header has no such fault or no scan follows it.
     """
     channels = read_frame_header(content).channels
     segments, marker, is_baseline, position = [content[:2]], 0, False, 2

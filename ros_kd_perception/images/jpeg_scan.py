@@ -1,4 +1,4 @@
-"""The scan of a baseline JPEG, split where its restart markers stand, and a file of each of its segments."""
+"""Split the scan of a baseline JPEG at its restart markers, and make a JPEG file of each segment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SCAN_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 _START, _END, _RESTART = bytes([0xFF, START]), bytes([0xFF, END]), b"\xff\xd0"
 _HUFFMAN_TABLES, _QUANTISATION_TABLES, _RESTART_INTERVAL = 0xC4, 0xDB, 0xDD
 _BLOCK_PX = 8
-# The decoder takes 40 microseconds at least for a segment; a picture of 1920x1080 has 8160 MCUs.
+# The decoder takes at least 40 microseconds for a segment. A picture of 1920x1080 px has 8160 MCUs.
 _MAX_SEGMENTS = 8192
 _MAX_SEGMENT_MCUS = 0xFFFF  # of a restart interval
 
@@ -26,17 +26,17 @@ TableKey = tuple[int, int]
 
 
 class UnreadableScan(ValueError):
-    """A JPEG that is not baseline, of several scans or not as its header says."""
+    """A JPEG that is not baseline, has several scans, or contradicts its header."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A baseline scan of all components.
+    """A baseline scan of all components. An MCU is the smallest coded unit, one or more 8x8 blocks a component.
 
     Attributes:
-        segments: the bytes between two markers, as they are in the file, and the number of their MCUs.
-        blocks: the DC and the AC table of each block of an MCU.
-        tables: each table as a JPEG has it, sixteen counts of codes by length, then the values.
+        segments: For each part between two restart markers, its bytes as in the file and its number of MCUs.
+        blocks: Keys of the DC and the AC table for each block of an MCU.
+        tables: Huffman tables as in the file: sixteen counts of codes by length, then the values.
     """
 
     segments: list[tuple[bytes, int]]
@@ -47,12 +47,17 @@ class Scan:
     _scan_header: bytes
 
     def file_of(self, data: bytes, mcus: int) -> bytes:
-        """A JPEG of one segment of so many MCUs.
+        """Return a JPEG file that holds one segment.
 
-        An empty segment of the same size follows: the decoder counts what it did not use when it begins the next one.
+        An empty segment of the same size follows it, because the decoder counts unused bytes when it begins the next
+        segment.
+
+        Args:
+            data: The coded bytes of the segment.
+            mcus: Number of MCUs in it.
 
         Raises:
-            struct.error: more MCUs than fit into a picture.
+            struct.error: The MCUs do not fit into a picture.
         """
         (mcu_height, mcu_width), across, _ = _mcus(self._frame)
         columns, rows = (across, mcus // across) if mcus % across == 0 else (mcus, 1)
@@ -72,10 +77,10 @@ class Scan:
 
 
 def read_scan(content: bytes) -> Scan:
-    """Read what a scan is coded with.
+    """Read the scan of a JPEG with its tables.
 
     Raises:
-        UnreadableScan: no scan of this kind.
+        UnreadableScan: The file is not a baseline JPEG with one scan.
     """
     try:
         return _read_scan(content)
@@ -101,15 +106,15 @@ def _read_scan(content: bytes) -> Scan:
 
 
 def _sampling(frame: bytes) -> dict[int, tuple[int, int]]:
-    """Blocks of each component across and down an MCU, by number of the component."""
+    """Return the blocks across and down an MCU for each component number."""
     count = frame[5]
-    if count == 1:  # a component alone goes block by block, whatever its sampling
+    if count == 1:  # a single component is coded block by block, whatever its sampling factors
         return {frame[6]: (1, 1)}
     return {frame[6 + 3 * i]: divmod(frame[7 + 3 * i], 16) for i in range(count)}
 
 
 def _mcus(frame: bytes) -> tuple[tuple[int, int], int, int]:
-    """Height and width of an MCU in px, how many of them there are in a row, and how many in all."""
+    """Return height and width of an MCU in pixels, the number of MCUs in a row, and the number in total."""
     height, width = struct.unpack_from(">HH", frame, 1)
     mcu_width, mcu_height = (_BLOCK_PX * max(factors) for factors in zip(*_sampling(frame).values(), strict=True))
     across = -(-width // mcu_width)
@@ -151,7 +156,7 @@ def _split_tables(body: bytes) -> dict[TableKey, bytes]:
 
 @lru_cache(maxsize=1)
 def _standard_tables() -> dict[TableKey, bytes]:
-    # A webcam that sends motion JPEG leaves the standard's tables out; OpenCV's encoder uses the same.
+    # Motion JPEG of webcams leaves out the tables of the standard. OpenCV's encoder writes these tables.
     content = bytes(cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1])
     tables: dict[TableKey, bytes] = {}
     marker, position = 0, 2

@@ -1,4 +1,4 @@
-"""PNG frames: the checksums are verified, and what is not part of the picture is left out before it is decoded."""
+"""Decode PNG frames: verify the checksums, and remove chunks that are not part of the picture before decoding."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ros_kd_perception.structures import BadFrame, UInt8Array
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 _HEADER, _END = b"IHDR", b"IEND"
-_EXTRA = 0x20  # of the first byte of the name of a chunk that the picture can do without
+_EXTRA = 0x20  # set in the first byte of a chunk's name if the chunk is not needed for the picture
 _COLOUR_TYPE = 25
 _GREY_TYPES = (0, 4)
 
 
 def png_size(content: bytes) -> tuple[int, int]:
-    """Height and width in pixels that the header claims.
+    """Read height and width, in pixels, from the header.
 
     Raises:
-        BadFrame: `bad_data` for no header.
+        BadFrame: `bad_data`, if there is no header.
     """
     if len(content) < 24 or content[12:16] != _HEADER:
         raise BadFrame("bad_data", f"expected a PNG to start with its header, got none in {len(content)} bytes")
@@ -31,15 +31,15 @@ def png_size(content: bytes) -> tuple[int, int]:
 
 
 def png_is_grey(content: bytes) -> bool:
-    """Whether a PNG has one channel, alpha apart."""
+    """Return whether a PNG has one channel, not counting alpha."""
     return content[_COLOUR_TYPE] in _GREY_TYPES
 
 
 def check_whole_png(content: bytes) -> None:
-    """Refuse a PNG that is cut off or of which a checksum does not fit.
+    """Refuse a PNG that is cut off or has a wrong checksum.
 
     Raises:
-        BadFrame: `bad_data`.
+        BadFrame: `bad_data`, for the first fault found.
     """
     for name, begin, end in _chunks(content):
         if zlib.crc32(content[begin + 4 : end - 4]) != struct.unpack_from(">I", content, end - 4)[0]:
@@ -47,12 +47,15 @@ def check_whole_png(content: bytes) -> None:
 
 
 def decode_png(content: bytes) -> UInt8Array:
-    """Decode a PNG: uint8 `[height, width, 3]` BGR; sixteen bits become eight, grey becomes BGR, alpha is dropped.
+    """Decode a PNG. Sixteen bits become eight, grey becomes BGR, alpha is dropped.
+
+    Returns:
+        uint8 `[height, width, 3]` BGR.
 
     Raises:
-        BadFrame: `bad_data` where the decoder gives up.
+        BadFrame: `bad_data`, if the decoder fails.
     """
-    # libpng writes a line to standard error for each profile and text that it finds fault with.
+    # Without the optional chunks: libpng writes a line to standard error for each profile or text that it rejects.
     parts = [content[begin:end] for name, begin, end in _chunks(content) if not name[0] & _EXTRA]
     picture = np.frombuffer(PNG_START + b"".join(parts), np.uint8)
     try:
@@ -65,10 +68,10 @@ def decode_png(content: bytes) -> UInt8Array:
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, begin and end of each chunk up to the end chunk.
+    """Yield name, begin and end of each chunk up to the end chunk.
 
     Raises:
-        BadFrame: `bad_data` for a file that is cut off.
+        BadFrame: `bad_data`, if the file is cut off.
     """
     position, name = len(PNG_START), b""
     while name != _END:
