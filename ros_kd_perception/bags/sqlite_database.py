@@ -158,7 +158,7 @@ def _merge(connection: sqlite3.Connection) -> int:
         ValueError, sqlite3.Error: The result is not a valid database.
     """
     connection.execute("PRAGMA synchronous=OFF")  # the copy is temporary and need not survive a power failure
-    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the log
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # makes SQLite open the log
     _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     connection.execute("PRAGMA journal_mode=DELETE").fetchone()
     [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()

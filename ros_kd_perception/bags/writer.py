@@ -55,7 +55,7 @@ class BagWriter:
         self._connections: dict[str, Connection] = {}
         self._reserve: DiskReserve | None = None
         self.messages = 0
-        self._file_bytes = 0  # after the last write that succeeded
+        self._file_bytes = 0  # size of the file after the last successful write
         self._written_bytes = self._largest_bytes = 0  # all messages together, and the largest one
         try:
             check_folder(self.path.parent if self._is_file else self.path)

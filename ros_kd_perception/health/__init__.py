@@ -1,1 +1,1 @@
-"""Figures of each camera and what they mean: images, stamps, counts, status."""
+"""Monitors the cameras: faults in their frames and stamps, counts and rates, and the diagnostic status."""

@@ -1,4 +1,4 @@
-"""The result topics of a camera, in one table: what a replay writes, and what `record_perception` records."""
+"""The table of a camera's result topics. It decides what a replay writes and what `record_perception` records."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ IMAGE = "sensor_msgs/msg/Image"
 
 
 class NoMessage(ValueError):
-    """A frame cannot have a message on a topic; the text is one sentence that says why."""
+    """A frame cannot have a message on a topic. The text is one sentence and says why."""
 
 
 @dataclass(frozen=True)
 class PerceivedFrame:
-    """What the messages of one frame are built from.
+    """The data from which the messages of one frame are built.
 
     Attributes:
-        perception: What the model saw in the frame.
+        perception: The model's results for the frame.
         builder: Builds messages with the classes of the model.
-        finder: Finds the free space; None if no parameters for it are given.
+        finder: Finds the free space. None without parameters for it.
     """
 
     perception: Perception
@@ -34,7 +34,7 @@ class PerceivedFrame:
 
     @cached_property
     def boundary(self) -> Int32Array | None:
-        """The boundary of the free space, a row for each column of the image; None without a finder."""
+        """The boundary of the free space, one row for each column of the image. None without a finder."""
         return None if self.finder is None else self.finder.boundary(self.perception)
 
 
@@ -46,7 +46,7 @@ class FrameTopic:
         name: Name of the topic below `~/<camera>/`.
         type_name: Full name of its message type.
         build: Builds the message of a frame. Returns None if the topic has no message for it, raises `NoMessage` if
-            something is wrong that the user can mend.
+            something is wrong that the user can fix.
         recorded: Whether `record_perception` records it.
     """
 

@@ -1,5 +1,5 @@
-"""MissingPackage: a Python package that one of the extras brings is not installed."""
+"""MissingPackage: the error for a missing Python package that one of the extras installs."""
 
 
 class MissingPackage(ImportError):
-    """A package cannot be imported; the text is one sentence that says what to install."""
+    """A package is not installed. The text is one sentence and says what to install."""

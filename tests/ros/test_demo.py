@@ -286,7 +286,7 @@ def test_a_node_that_refuses_is_quoted(tmp_path: Path) -> None:
     status, _, errors = run("--bag", bag, "--model", roadless, "--output", tmp_path / "out")
     assert status == 1
     assert "the node refused to start" in errors
-    assert "expected drivable_classes to be of the model tiny" in errors
+    assert "expected drivable_classes to be classes of the model tiny" in errors
     assert "Traceback" not in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["drive.mcap", "roadless.onnx"]
     assert processes_that_mention(str(tmp_path)) == []
