@@ -135,4 +135,4 @@ def test_a_machine_without_matplotlib_is_told_what_to_install(tmp_path: Path) ->
     script = "import sys; sys.modules['matplotlib'] = None; import ros_kd_perception.drawing.plots"
     outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert outcome.returncode == 1
-    assert "ImportError: expected Matplotlib, which draws the plots, found none; install " in outcome.stderr
+    assert "MissingPackage: expected Matplotlib, which draws the plots, found none; install " in outcome.stderr
