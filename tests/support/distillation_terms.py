@@ -33,5 +33,11 @@ def example_of(term: type[DistillationTerm]) -> str:
     return str(found[0])
 
 
+def kinds_in(module: str) -> set[str]:
+    """Return the kinds of the terms that a module of training.distillation defines."""
+    terms = (term for term in TERMS if term.__module__ == f"training.distillation.{module}")
+    return {str(term.model_fields["kind"].default) for term in terms}
+
+
 EVERY_TERM = f"[{', '.join([*map(example_of, TERMS), *OTHER_SETTINGS])}]"
 EVERY_TERM_COUNT = len(TERMS) + len(OTHER_SETTINGS)

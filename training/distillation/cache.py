@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from training.networks.heads import DetectionOutputs
 from training.networks.student import StudentFeatures, StudentOutputs
 
 MAX_FILE_BYTES = 1 << 30
-_FEATURES = ("p3", "p4", "p5", "segmentation")
+_FEATURES = tuple(item.name for item in fields(StudentFeatures))
 _BRANCHES = ("one_to_one", "one_to_many")
 
 

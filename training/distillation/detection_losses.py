@@ -9,7 +9,7 @@ is 0 with zero gradients if there is no cell, and sends gradients to the student
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from training.networks.heads import DetectionOutputs
 
 SMALLEST_FOREGROUND = 1.0  # sum of scores; a teacher that is sure of one cell reaches it
-LEVELS: tuple[PyramidLevel, ...] = ("p3", "p4", "p5")
+LEVELS: tuple[PyramidLevel, ...] = get_args(PyramidLevel)
 
 
 class DetectionTerm(DistillationTerm):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -14,8 +15,6 @@ from training.distillation.settings import DistillationRecipe, balance_at
 from training.distillation.teacher import Teacher
 from training.losses import SupervisedLoss
 from training.networks.student import StudentOutputs
-
-PLACES = ("p3", "p4", "p5", "segmentation", "logits")
 
 
 class Term(nn.Module):
@@ -79,4 +78,5 @@ class DistillationLoss(nn.Module):
 
 def channels_of(outputs: StudentOutputs) -> dict[str, int]:
     """Return the number of channels of each place."""
-    return {place: int(features_at(outputs, place).shape[1]) for place in PLACES}
+    places = [*(item.name for item in fields(outputs.features)), "logits"]
+    return {place: int(features_at(outputs, place).shape[1]) for place in places}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from distillation_terms import kinds_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -100,6 +101,10 @@ BY_LOOP = {
     "weighted_box_iou": weighted_box_iou_by_loop,
     "foreground_imitation": foreground_imitation_by_loop,
 }
+
+
+def test_every_loss_of_the_file_has_a_loop() -> None:
+    assert LOSSES.keys() == BY_LOOP.keys() == kinds_in("detection_losses")
 
 
 def by_loop(name: str, student: Tensor, teacher: Tensor, at: Tensor | None = None) -> float:

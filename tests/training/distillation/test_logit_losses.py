@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from distillation_terms import kinds_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -113,6 +114,10 @@ BY_LOOP = {
     "standardized_kl": standardized_kl_by_loop,
     "decoupled_kl": decoupled_kl_by_loop,
 }
+
+
+def test_every_loss_of_the_file_has_a_loop() -> None:
+    assert LOSSES.keys() == BY_LOOP.keys() == kinds_in("logit_losses")
 
 
 def by_loop(name: str, student: Tensor, teacher: Tensor, mask: Tensor | None) -> float:

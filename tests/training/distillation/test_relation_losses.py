@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from distillation_terms import kinds_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -102,6 +103,10 @@ BY_LOOP = {
     "angle_relation": angle_relation_by_loop,
     "cross_image_relation": cross_image_relation_by_loop,
 }
+
+
+def test_every_loss_of_the_file_has_a_loop() -> None:
+    assert LOSSES.keys() == BY_LOOP.keys() == kinds_in("relation_losses")
 
 
 def by_loop(name: str, student: Tensor, teacher: Tensor) -> float:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from checkout import ROOT
 from distillation_terms import example_of
 
 import training.distillation
-from training.distillation.base import DistillationTerm
+from training.distillation.base import DistillationTerm, FeaturePlace
 from training.distillation.table import TERMS
+from training.networks.student import StudentFeatures
 from training.recipe import parse_recipe
 
 
@@ -36,6 +39,16 @@ def test_every_loss_is_in_the_table() -> None:
 def test_names_are_unique() -> None:
     names = [term.model_fields["kind"].default for term in TERMS]
     assert len(set(names)) == len(TERMS)
+
+
+def test_every_term_is_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "distillation.md").read_text(encoding="utf-8")
+    missing = [kind for kind in (term.model_fields["kind"].default for term in TERMS) if f"`{kind}`" not in page]
+    assert not missing, f"add {missing} to the table of docs/distillation.md"
+
+
+def test_recipes_know_the_places_that_networks_have() -> None:
+    assert get_args(FeaturePlace) == tuple(item.name for item in dataclasses.fields(StudentFeatures))
 
 
 def test_the_table_does_not_load_torch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from training.networks.blocks import NormalizedConvolution, ReparameterizedConvo
 from training.networks.deployed import DeployedStudent, block_uncertainty
 from training.networks.heads import DetectionOutputs, cell_centres, decode_boxes
 from training.networks.student import SIZES, Student, build_student
+from training.recipe import Recipe
 
 HEIGHT, WIDTH = 96, 160
 
@@ -84,6 +86,10 @@ def test_fused_student_equals_unfused(student: Student) -> None:
         assert (before - after).abs().max() < 1e-4
     assert student.detection_one_to_many is not None  # fused() left the original alone
     assert not [module for module in student.fused().modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def test_a_recipe_can_name_every_size() -> None:
+    assert get_args(Recipe.model_fields["size"].annotation) == tuple(SIZES)
 
 
 @pytest.mark.parametrize("size", sorted(SIZES))
