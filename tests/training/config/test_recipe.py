@@ -1,4 +1,4 @@
-"""Recipes: read, refused, overridden."""
+"""Recipes are read, changed by overrides, and refused in one sentence."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_what_a_checkpoint_notes_is_refused_like_any_recipe(text: str) -> None:
         parse_noted_recipe(text)
 
 
-def test_a_run_starts_from_none_one_or_several_checkpoints() -> None:
+def test_a_run_starts_from_no_checkpoint_one_or_several() -> None:
     assert parse_recipe(SMALL).starts == ()
     assert parse_recipe(SMALL, ["initial_weights=a.ckpt"]).starts == ("a.ckpt",)
     several = parse_recipe(SMALL, ["initial_weights=[a.ckpt, b.ckpt]"])
@@ -199,7 +199,7 @@ def test_digest_follows_content_not_layout() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "a: [", "!!python/object:os.system {}"])
-def test_text_that_is_no_recipe_is_refused(text: str) -> None:
+def test_text_that_is_not_a_recipe_is_refused(text: str) -> None:
     with pytest.raises(RecipeError):
         parse_recipe(text)
 
@@ -218,7 +218,7 @@ def test_text_that_is_no_recipe_is_refused(text: str) -> None:
         ),
     ],
 )
-def test_text_that_says_something_twice_or_without_end_is_refused(text: str, sentence: str) -> None:
+def test_repeated_keys_and_endless_aliases_are_refused(text: str, sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):
         parse_recipe(text)
 
@@ -230,7 +230,7 @@ def test_aliases_that_stand_for_a_folder_are_read() -> None:
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/"])
-def test_what_is_no_short_text_is_refused(path: str) -> None:
+def test_a_device_or_a_folder_is_refused(path: str) -> None:
     with pytest.raises(RecipeError, match=r"expected a recipe, a text of at most|cannot be read as a recipe"):
         load_recipe(Path(path))
 

@@ -1,4 +1,4 @@
-"""What the base of all sections accepts and refuses."""
+"""The base of all sections accepts and refuses values by their exact type."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ GEOMETRY_ONLY = AugmentationRecipe(
 
 
 def scene(seed: int = 0, height: int = 120, width: int = 160) -> Sample:
-    """A road with three cars whose pixels, mask and boxes tell the same story."""
+    """Return a road with three cars whose pixels, mask and boxes agree."""
     rng = np.random.default_rng(seed)
     mask = np.full((height, width), 3, np.uint8)
     mask[: height // 3] = 0

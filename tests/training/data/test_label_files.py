@@ -1,4 +1,4 @@
-"""Masks, images and boxes.json as other tools write them: read as they are meant, or refused before training starts."""
+"""Masks, images and boxes.json of other tools are read correctly, or refused before the training starts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def packed_rows(values: np.ndarray, depth: int) -> bytes:
-    """Rows of samples (h, w * channels), each with the filter byte 0 before it."""
+    """Pack rows of samples (h, w * channels), each after the filter byte 0."""
     if depth == 16:
         rows = values.astype(">u2").view(np.uint8).reshape(len(values), -1)
     else:
@@ -51,7 +51,7 @@ def packed_rows(values: np.ndarray, depth: int) -> bytes:
 
 
 def png(values: np.ndarray, colour: int = GREY, depth: int = 8, interlaced: bool = False, extra: bytes = b"") -> bytes:
-    """A PNG of values (h, w) or (h, w, channels), by the specification: Pillow writes only some of its kinds."""
+    """Write a PNG of values (h, w) or (h, w, channels) by the specification; Pillow writes only some kinds."""
     height, width = values.shape[:2]
     passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
     parts = [values[y::step_y, x::step_x] for y, x, step_y, step_x in passes]
@@ -120,7 +120,7 @@ KINDS_OF_IDS = [(GREY, depth) for depth in (1, 2, 4, 8, 16)] + [(PALETTE, depth)
     see_through=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_ids_are_what_the_file_holds_whatever_its_kind(
+def test_ids_are_the_numbers_in_the_file(
     kind: tuple[int, int],
     interlaced: bool,
     size: tuple[int, int],
@@ -204,7 +204,7 @@ def test_turned_png_is_refused_where_its_tag_stands_at_the_end(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("tag", [exif(1), exif(0), exif(9), b"II*\0garbage", b""])
-def test_tag_by_which_no_tool_turns_an_image_is_no_fault(tag: bytes, tmp_path: Path) -> None:
+def test_a_tag_that_turns_no_image_is_accepted(tag: bytes, tmp_path: Path) -> None:
     recipe = write_folder(tmp_path, png(half_road(), extra=chunk(b"eXIf", tag)))
     np.testing.assert_array_equal(open_source(recipe)[0].mask, half_road())
 
@@ -241,9 +241,7 @@ def test_frames_without_labels_are_taken_as_stored(tmp_path: Path, capsys: pytes
         (lambda f: (f / "masks").rename(f / "labels"), r"expected a folder with images/ and masks/"),
     ],
 )
-def test_labels_belong_to_one_image_by_its_very_name(
-    change: Callable[[Path], Any], sentence: str, tmp_path: Path
-) -> None:
+def test_a_mask_has_exactly_the_name_of_one_image(change: Callable[[Path], Any], sentence: str, tmp_path: Path) -> None:
     recipe = write_folder(tmp_path, png(half_road()))
     change(tmp_path)
     with pytest.raises(DataError, match=sentence):
@@ -258,7 +256,7 @@ def test_names_that_differ_in_case_are_two_frames(tmp_path: Path) -> None:
     assert {name: int(folder[index].mask[0, 0]) for index, name in enumerate(folder.names)} == {"A": 5, "a": 0}
 
 
-def test_hidden_files_are_no_frames(tmp_path: Path) -> None:
+def test_hidden_files_are_not_frames(tmp_path: Path) -> None:
     # What macOS leaves on disks of other systems, and in their archives.
     recipe = write_folder(tmp_path, png(half_road()))
     for name in ("images/._a.jpg", "images/.a.jpg.partial", "images/.DS_Store", "images/Thumbs.db", "masks/._a.png"):
@@ -267,7 +265,7 @@ def test_hidden_files_are_no_frames(tmp_path: Path) -> None:
     assert len(read_network_inputs(tmp_path / "images", 64, 64)) == 1
 
 
-def test_names_that_are_no_unicode_are_names(tmp_path: Path) -> None:
+def test_names_that_are_not_unicode_are_accepted(tmp_path: Path) -> None:
     recipe = write_folder(tmp_path, png(half_road()))
     before = open_source(recipe).fingerprint()
     name = os.fsdecode(b"caf\xe9 1")  # Latin-1, out of an old archive
@@ -288,14 +286,14 @@ def test_pipe_or_device_in_the_place_of_an_image_is_refused(part: str, tmp_path:
             open_source(recipe)
 
 
-def test_image_of_another_suffix_is_named(tmp_path: Path) -> None:
+def test_an_image_with_the_suffix_of_another_format_is_refused(tmp_path: Path) -> None:
     recipe = write_folder(tmp_path, png(half_road()))
     shutil.copy(tmp_path / "masks/a.png", tmp_path / "images/a.jpg")
     with pytest.raises(DataError, match=r"a\.jpg: expected a JPEG image as its suffix says, got a PNG; rename it"):
         open_source(recipe)
 
 
-def test_pictures_of_other_kinds_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_of_other_formats_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = write_folder(tmp_path, png(half_road()))
     cv2.imwrite(str(tmp_path / "images" / "b.bmp"), half_road())
     assert open_source(recipe).names == ["a"]
@@ -327,7 +325,7 @@ def test_pictures_of_other_kinds_are_said(tmp_path: Path, capsys: pytest.Capture
         ("[]", r"boxes\.json: .*expected an object of frames, got list"),
     ],
 )
-def test_boxes_file_is_taken_at_its_word(text: str, sentence: str, tmp_path: Path) -> None:
+def test_a_boxes_file_with_another_form_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
     recipe = write_folder(tmp_path, png(half_road()), kind="rendered")
     (tmp_path / "boxes.json").write_text(text)
     with pytest.raises(DataError, match=sentence) as error:
@@ -335,7 +333,7 @@ def test_boxes_file_is_taken_at_its_word(text: str, sentence: str, tmp_path: Pat
     assert len(str(error.value)) < 500
 
 
-def test_box_that_stands_there_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_box_that_is_listed_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = write_folder(tmp_path, png(half_road()), kind="rendered")
     boxes, labels = [[1, 1, 9, 9], [2, 2, 9, 9], [1, 1, 9, 9], [1, 1, 9, 9]], [0, 0, 1, 0.0]
     (tmp_path / "boxes.json").write_text(json.dumps({"a": {"boxes_xyxy": boxes, "labels": labels}}))

@@ -1,4 +1,4 @@
-"""What is read from folders of labelled frames, and how broken ones are refused."""
+"""Readers of labelled folders: samples of whole folders, refusals of damaged ones."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def cut_off(path: Path) -> None:
 
 
 def overwrite_middle(path: Path) -> None:
-    """As a bad sector does: header, length and end are those of a whole file."""
+    """Overwrite the middle like a bad sector: header, length and end stay those of a whole file."""
     content = bytearray(path.read_bytes())
     third = len(content) // 3
     content[third : 2 * third] = bytes(third)

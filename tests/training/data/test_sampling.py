@@ -1,4 +1,4 @@
-"""Which frame is seen when."""
+"""The sampler draws every source by its share, and a resumed run draws the same frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames without labels: taken out of bags, mixed with labelled ones, refused where they are none."""
+"""Frames without labels: they are taken out of bags and mixed with labelled frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZE_PX = (192, 128)
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Front and left cameras, six frames each over three seconds."""
+    """A bag of the front and left cameras, six frames each over three seconds."""
     path = tmp_path_factory.mktemp("drive") / "drive.mcap"
     write_drive(path, DrivePlan(5, "day", 3.0, 2.0, default_cameras(*SIZE_PX)[:2]), processes=1)
     return path
@@ -78,7 +78,7 @@ def test_waiting_car_gives_one_frame(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_process_that_is_later_than_another_takes_what_that_took_out(
+def test_the_later_of_two_processes_uses_the_frames_of_the_earlier(
     drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choice, write, pid = FrameChoice(), bag_frames._write_frames, os.getpid()
@@ -98,7 +98,7 @@ def test_process_that_is_later_than_another_takes_what_that_took_out(
     assert [path.name for path in tmp_path.iterdir()] == [folders[1].name]
 
 
-def test_second_time_takes_what_is_there_until_the_choice_changes(drive: Path, tmp_path: Path) -> None:
+def test_frames_are_taken_out_once_for_each_choice(drive: Path, tmp_path: Path) -> None:
     choice = FrameChoice(change_min=0.0)
     first = take_frames_out(drive, choice, tmp_path)
     marker = first / "images" / "front_0000000.jpg"
@@ -130,7 +130,7 @@ def test_frames_that_a_killed_recorder_left_in_its_log_are_taken_out_when_the_lo
             shutil.copy2(tmp_path / "log", tmp_path / "drive.db3-wal")
 
 
-def test_frames_without_labels_say_so(drive: Path, tmp_path: Path) -> None:
+def test_frames_without_labels_are_void_and_without_boxes(drive: Path, tmp_path: Path) -> None:
     folder = UnlabeledFolder(UnlabeledSource(folder=take_frames_out(drive, FrameChoice(), tmp_path)))
     sample = folder[0]
     assert (sample.mask == 255).all()
