@@ -1,4 +1,4 @@
-"""Checkpoints: what else goes into Lightning's file, and how to get a student out of it again."""
+"""Checkpoints: the notes that they hold beside the weights, and loading a student from one."""
 
 from __future__ import annotations
 
@@ -29,22 +29,24 @@ TRAINED_PREFIX = "student."
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """Where a checkpoint's weights come from.
+    """Notes on the origin of a checkpoint's weights.
 
     Attributes:
-        size: of the student.
-        recipe: YAML text with all defaults written out.
-        recipe_sha256: digest of it.
-        data_sha256: fingerprints of the training sources, joined by `+`.
-        epoch: finished epochs.
-        git_commit: of the checkout that trained, `-dirty` appended where files differed from it; empty = no checkout.
-        metrics: the last validation's figures; None for one that its labels could not yield.
-        teacher_sha256: of the weights that taught; empty = labels alone.
-        earlier_teacher_sha256: of those that taught the weights which the run started from, joined by `+`; empty =
-            none did.
-        backbone: configuration of a backbone of the transformers library, as `rebuild_backbone` takes it; None = ours.
-        segmentation_classes, detection_classes: names by id; empty = written before they were noted.
-        initial_weights_sha256: of the weights that the run started from; empty = from scratch, or not noted then.
+        size: Size of the student.
+        recipe: Recipe as YAML with all defaults written out.
+        recipe_sha256: SHA-256 of the recipe.
+        data_sha256: Fingerprints of the training sources, joined by `+`.
+        epoch: Number of finished epochs.
+        git_commit: Commit of the checkout that trained, with `-dirty` appended if files differed; empty outside one.
+        metrics: Metrics of the last validation; None for a metric that its labels do not yield.
+        teacher_sha256: SHA-256 of the teacher's weights; empty without a teacher.
+        earlier_teacher_sha256: SHA-256 of the teachers of the weights that the run started from, joined by `+`; empty
+            without such teachers.
+        backbone: Configuration of a backbone of the transformers library for `rebuild_backbone`; None for our own.
+        segmentation_classes: Names of the segmentation classes by id; empty in checkpoints of early versions.
+        detection_classes: Names of the detection classes by id; empty in checkpoints of early versions.
+        initial_weights_sha256: SHA-256 of the weights that the run started from; empty for random weights, and in
+            checkpoints of early versions.
     """
 
     size: str
@@ -63,19 +65,22 @@ class CheckpointInfo:
 
     @property
     def taught_by(self) -> str:
-        """SHA-256 of the weights that taught last, in this run or before it; empty = labels alone."""
+        """SHA-256 of the last teacher, of this run or an earlier one; empty if all weights come from labels only."""
         return self.teacher_sha256 or self.earlier_teacher_sha256
 
 
 def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -> tuple[Student, CheckpointInfo]:
-    """The student of a checkpoint, on the CPU, in eval mode.
+    """Load the student of a checkpoint on the CPU, in eval mode.
 
     Args:
-        path: a `.ckpt` that `python -m training train` wrote.
-        weights: `ema` = their moving average, which is what gets exported; `trained` = as the optimiser left them.
+        path: A `.ckpt` file of `python -m training train`.
+        weights: `ema` for the moving average, which is exported; `trained` for the weights of the optimiser.
+
+    Returns:
+        The student and the notes of the checkpoint.
 
     Raises:
-        CheckpointError: not such a file, or one of other classes.
+        CheckpointError: The file is not a checkpoint of `train`, or its network has other classes.
     """
     content = read_checkpoint(Path(path))
     info = read_info(content, Path(path))
@@ -85,7 +90,7 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     }
     _check_classes(info, state, Path(path))
     try:
-        # Of the noted configuration: the recipe may name weights, which bring their own and need not be had again.
+        # From the noted configuration, because the pretrained weights that the recipe names may not be available.
         backbone = rebuild_backbone(info.backbone) if info.backbone else None
     except RecipeError as error:
         raise CheckpointError(f"{path}: {error}; install the transformers that setup.py names") from error
@@ -101,21 +106,22 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
 
 
 def load_weights_into(student: Student, *paths: Path | str) -> tuple[str, str]:
-    """Give a student the averaged weights of a checkpoint; those of a smaller one of our family are grown into it.
+    """Load the averaged weights of checkpoints into a student.
 
-    Of several checkpoints the mean is taken, which tends to hold on frames that none of them knows better than any of
-    them (model soups; Wortsman et al., 2022). It is of use where all came from one start by not too long a way.
+    Weights of a smaller network of our own family are grown to the student's size. Several checkpoints give the mean of
+    their weights, which often works better on new frames than each of them (model soups; Wortsman et al., 2022). This
+    helps if all started from the same weights and did not move too far.
 
     Args:
-        student: changed.
-        paths: at least one.
+        student: Network that gets the weights.
+        paths: At least one checkpoint.
 
     Returns:
-        SHA-256 of what taught them last, joined by `+`, and of their weights as they are taken.
+        SHA-256 of the last teachers of all checkpoints, joined by `+`, and SHA-256 of the loaded weights.
 
     Raises:
-        CheckpointError: not such a file, or of a student that is larger or of another kind, or of another than the
-            first.
+        CheckpointError: A file is not a checkpoint of `train`, its network is larger or has another backbone, or the
+            networks of several checkpoints differ in shape.
     """
     loaded = [load_student(path) for path in paths]
     weights, info = loaded[0]
@@ -140,13 +146,13 @@ def load_weights_into(student: Student, *paths: Path | str) -> tuple[str, str]:
 
 @torch.no_grad()
 def _average(networks: Sequence[Student], paths: Sequence[Path | str]) -> None:
-    """Put the mean of all weights, running statistics included, into the first; counters stay as they are there."""
+    """Put the mean of all weights and running statistics into the first network; its counters stay as they are."""
     first = networks[0]
     for network, path in zip(networks[1:], paths[1:], strict=True):
         if _shapes(network) != _shapes(first):
             raise CheckpointError(
-                f"{path}: expected weights of the shapes that {paths[0]} has, to take the mean of both, its own "
-                "differ; name checkpoints of one size and backbone"
+                f"{path}: expected weights of the same shapes as in {paths[0]}, to take the mean of both, got others; "
+                "name checkpoints of one size and backbone"
             )
     if len(networks) > 1:
         states = [network.state_dict() for network in networks]
@@ -156,7 +162,7 @@ def _average(networks: Sequence[Student], paths: Sequence[Path | str]) -> None:
 
 
 def digest_of_weights(network: Student) -> str:
-    """SHA-256 over names and values of all weights and buffers."""
+    """Return the SHA-256 of names and values of all weights and buffers, in the order of their names."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
@@ -169,16 +175,17 @@ def _shapes(student: Student) -> dict[str, tuple[int, ...]]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, read without running any code that it may hold.
+    """Read the content of a checkpoint without running code that it may contain.
 
     Raises:
-        CheckpointError: not there, not a checkpoint, or with objects other than tensors and plain values.
+        CheckpointError: The file is missing, is not a checkpoint, or contains objects other than tensors and plain
+            values.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError.missing(path) from error
-    except Exception as error:  # damaged bytes make the reader raise nearly anything
+    except Exception as error:  # the reader raises many types of errors for damaged files
         raise CheckpointError(
             f"{path}: expected a checkpoint of tensors and plain values, it cannot be read as one "
             f"({' '.join(str(error).split())[:120]}); use a .ckpt that python -m training train wrote"
@@ -188,36 +195,36 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
             return content
     raise CheckpointError(
-        f"{path}: expected a checkpoint with a state_dict of tensors, there is none; use a .ckpt of train"
+        f"{path}: expected a checkpoint with a state_dict of tensors, found none; use a .ckpt of train"
     )
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """What a checkpoint notes beside its weights, unchecked; empty in one that another program wrote.
+    """Read the notes of a checkpoint without checking them; empty if another program wrote it.
 
     Raises:
-        CheckpointError: see `read_checkpoint`.
+        CheckpointError: See `read_checkpoint`.
     """
     notes = read_checkpoint(path).get(INFO_KEY)
     return notes if isinstance(notes, dict) else {}
 
 
 def read_info(content: dict[str, Any], path: Path) -> CheckpointInfo:
-    """What a checkpoint that `read_checkpoint` read notes beside its weights.
+    """Return the notes of a checkpoint.
 
     Args:
-        content: of the checkpoint.
-        path: of its file, for the error.
+        content: Result of `read_checkpoint`.
+        path: Path of the checkpoint, for the error.
 
     Raises:
-        CheckpointError: it notes nothing, or not what this version writes.
+        CheckpointError: The checkpoint has no notes, or not those that this version writes.
     """
     try:
         info = CheckpointInfo(**content[INFO_KEY])
         unfit = [item.name for item in fields(info) if not _is_noted_as(item.name, getattr(info, item.name))]
         if unfit:
-            raise TypeError(f"{', '.join(unfit)} of another kind")
-        # Earlier versions noted NaN for a figure that the labels do not yield.
+            raise TypeError(f"{', '.join(unfit)} of another type")
+        # Earlier versions noted NaN for a metric that the labels do not yield.
         figures = {
             name: value if value is not None and -inf < value < inf else None for name, value in info.metrics.items()
         }
@@ -230,7 +237,7 @@ def read_info(content: dict[str, Any], path: Path) -> CheckpointInfo:
 
 
 def _is_noted_as(name: str, value: Any) -> bool:
-    """Whether a note is of the kind that `CheckpointInfo` says."""
+    """Return whether a note has the type that `CheckpointInfo` declares."""
     if name == "size":
         return isinstance(value, str) and value in SIZES
     if name == "epoch":
@@ -248,26 +255,26 @@ def _is_noted_as(name: str, value: Any) -> bool:
 
 
 def class_names(table: Sequence[ClassInfo]) -> tuple[str, ...]:
-    """Names in the order of their ids, as checkpoints note them."""
+    """Return the names of classes in the order of their ids, as checkpoints note them."""
     return tuple(entry.name for entry in sorted(table, key=lambda entry: entry.id))
 
 
 def _check_classes(info: CheckpointInfo, state: dict[str, Tensor], path: Path) -> None:
-    """Refuse a network that speaks of other classes; it would be misunderstood, as a teacher and as a start."""
+    """Refuse a network with other classes, as a teacher and as a start: its outputs would be misread."""
     tasks = (
         ("segmentation", SEGMENTATION_CLASSES, info.segmentation_classes, "segmentation.classifier.weight"),
         ("detection", DETECTION_CLASSES, info.detection_classes, "detection.class_layers.0.1.weight"),
     )
     for task, table, found, classifier in tasks:
         expected = class_names(table)
-        # Without names their number still tells.
+        # Early checkpoints have no names; then the number of classes is compared.
         count = len(found) or (len(state[classifier]) if classifier in state else len(expected))
         if count != len(expected) or (found and tuple(found) != expected):
             difference = _difference(expected, tuple(found)) if found else f"{count} without names"
             raise CheckpointError(
                 f"{path}: expected a network with the {task} classes {', '.join(expected)}, its own differ: "
                 f"{difference}; use a checkpoint that was trained with the classes of "
-                "ros_kd_perception/model/classes.py, as teacher and as start alike"
+                "ros_kd_perception/model/classes.py, as teacher and as initial weights"
             )
 
 
@@ -283,7 +290,7 @@ def _difference(expected: tuple[str, ...], found: tuple[str, ...]) -> str:
 
 
 def git_commit() -> str:
-    """The commit of the checkout that this file lies in, `-dirty` appended where tracked files differ; "" outside."""
+    """Return the commit of this checkout, with `-dirty` appended if tracked files differ; empty outside a checkout."""
     folder = Path(__file__).resolve().parent
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
@@ -291,5 +298,5 @@ def git_commit() -> str:
             command, cwd=folder, capture_output=True, text=True, check=True, timeout=20
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"the git commit is not known ({error})", file=sys.stderr)
+        print(f"the git commit is unknown ({error})", file=sys.stderr)
         return ""

@@ -124,7 +124,7 @@ def test_a_checkpoint_with_other_notes_is_refused(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"optimizer_states": None}, "expected a whole checkpoint of train to go on from, optimizer_states is missing"),
+        ({"optimizer_states": None}, "expected a whole checkpoint of train to resume from, optimizer_states is missing"),
         ({"loops": {}, "lr_schedulers": 3, "epoch": "2"}, "epoch, lr_schedulers is missing or of another kind"),
         ({"pytorch-lightning_version": None}, "pytorch-lightning_version is missing or of another kind"),
         ({"state_dict": {}}, "expected the weights of this run, they do not fit its network"),
@@ -202,7 +202,7 @@ DEVICES = [
     (["--devices", "1.5"], "expected a number of devices"),
     (["--devices", ""], "expected a number of devices"),
     (["--devices", "0,"], "expected a number of devices"),
-    (["--devices", "0,1"], "a list names GPUs, and none is used here"),
+    (["--devices", "0,1"], "a list names GPUs, this run uses the CPU"),
     (["--devices", "9" * 5000], "expected a number of devices"),
 ]
 

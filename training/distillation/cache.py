@@ -1,4 +1,4 @@
-"""A folder of teacher outputs, so that a view of a frame is shown to the teacher once, whoever asks again."""
+"""A folder of teacher outputs, so that the teacher sees each view of a frame only once."""
 
 from __future__ import annotations
 
@@ -25,36 +25,45 @@ _BRANCHES = ("one_to_one", "one_to_many")
 
 
 class OutputCache:
-    """One `.npz` file a view, in half precision, under a folder of its own for each teacher and data.
+    """Keeps the teacher's outputs of each view in a `.npz` file, in half precision.
 
-    What is read and what was just asked are the same numbers: both have been through half precision.
+    Each combination of teacher and data has a folder of its own. New outputs go through half precision too, so they
+    equal those that are read from a file.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        """Keep outputs under `folder` / the first letters of `key`, a digest of all that the outputs depend on.
+        """Choose the folder of the files.
+
+        Args:
+            folder: Folder of all caches.
+            key: Digest of everything that the outputs depend on; its first letters name the folder of this cache.
 
         Raises:
-            OutputPathError: nothing can be written there.
+            OutputPathError: Files cannot be written there.
         """
         self.folder = folder / key[:16]
         check_writable(self.folder)
 
     def __len__(self) -> int:
-        """How many views are kept."""
+        """Return the number of views whose outputs are kept."""
         return sum(1 for _ in self.folder.glob("[!.]*.npz"))
 
     def outputs(self, batch: Batch, ask: Callable[[Tensor], StudentOutputs]) -> StudentOutputs:
-        """The teacher's outputs of a batch, asked for the views that are not there yet.
+        """Return the teacher's outputs of a batch.
+
+        Args:
+            batch: Frames whose views have names.
+            ask: Runs the teacher on images uint8 [N, 3, H, W]; called for the views that are not kept yet.
 
         Raises:
-            DataError: an output cannot be written.
+            DataError: An output cannot be written.
         """
         kept = [self._read(view) for view in batch.views]
         missing = [index for index, arrays in enumerate(kept) if arrays is None]
         if missing:
-            said = to_arrays(ask(batch.images[missing]))
+            new = to_arrays(ask(batch.images[missing]))
             for position, index in enumerate(missing):
-                arrays = {name: value[position] for name, value in said.items()}
+                arrays = {name: value[position] for name, value in new.items()}
                 self._write(batch.views[index], arrays)
                 kept[index] = arrays
         full = [arrays for arrays in kept if arrays is not None]
@@ -70,7 +79,12 @@ class OutputCache:
                 return {name: content[name] for name in content.files}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # damaged: asked and written anew
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            zipfile.BadZipFile,
+        ):  # damaged, and replaced later
             return None
 
     def _write(self, view: str, arrays: dict[str, NDArray[np.float16]]) -> None:
@@ -79,11 +93,11 @@ class OutputCache:
         try:
             make_folder(self.folder)
             with temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes `allow_pickle` for one of them
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes `allow_pickle` for one of the arrays
             os.replace(temporary, path)
         except OSError as error:
             raise DataError(
-                f"{path}: the teacher's outputs cannot be kept ({error.strerror or error}); make room, or leave "
+                f"{path}: expected to write the teacher's outputs, got: {error.strerror or error}; make room, or leave "
                 "distillation.cache out"
             ) from error
         finally:
@@ -91,20 +105,21 @@ class OutputCache:
 
 
 def to_arrays(outputs: StudentOutputs) -> dict[str, NDArray[np.float16]]:
-    """All tensors of a network's outputs by name, float16 [N, ...] in the CPU's memory."""
+    """Return all tensors of a network's outputs by name, float16 [N, ...], in the memory of the CPU."""
     tensors = {"logits": outputs.segmentation_logits}
     tensors |= {f"features/{place}": getattr(outputs.features, place) for place in _FEATURES}
-    for branch, said in zip(_BRANCHES, (outputs.detection, outputs.detection_one_to_many), strict=True):
-        if said is not None:
-            for stride, classes, distances in zip(said.strides, said.class_logits, said.distance_logits, strict=True):
+    for branch, detection in zip(_BRANCHES, (outputs.detection, outputs.detection_one_to_many), strict=True):
+        if detection is not None:
+            levels = zip(detection.strides, detection.class_logits, detection.distance_logits, strict=True)
+            for stride, classes, distances in levels:
                 tensors |= {f"{branch}/{stride}/class": classes, f"{branch}/{stride}/distance": distances}
-    # Half precision ends at 65504: a logit beyond says nothing more. Contiguous, for sums over another order of the
-    # same numbers differ in the last bits, and a run would not be repeated exactly.
+    # Half precision ends at 65504; a larger logit means nothing more. Contiguous, because sums in another order differ
+    # in the last bits, and a run could not be repeated exactly.
     return {name: value.float().clamp(-6e4, 6e4).half().cpu().contiguous().numpy() for name, value in tensors.items()}
 
 
 def from_arrays(arrays: dict[str, NDArray[np.float16]], device: torch.device) -> StudentOutputs:
-    """The inverse of `to_arrays`, float32 on `device`."""
+    """Return the outputs that `to_arrays` took apart, float32 on `device`."""
     tensors = {name: torch.from_numpy(value).to(device).float() for name, value in arrays.items()}
     strides = tuple(sorted({int(name.split("/")[1]) for name in tensors if name.startswith("one_to_one/")}))
 

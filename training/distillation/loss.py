@@ -1,4 +1,4 @@
-"""The loss of a distilled student: what the labels say and what the teacher says, weighed."""
+"""The loss of a distilled student: the weighted sum of the labels' loss and the terms with a teacher."""
 
 from __future__ import annotations
 
@@ -32,16 +32,20 @@ class Term(nn.Module):
             self.adapter = nn.Conv2d(student_channels[place], teacher_channels[place], kernel_size=1)
 
     def forward(self, seen: Comparison, temperature_factor: float) -> Tensor:
-        """Return the value of the term, its temperature multiplied by `temperature_factor`."""
+        """Return the value of the term, with its temperature multiplied by `temperature_factor`."""
         settings = self.settings.with_temperature_factor(temperature_factor)
         return settings.compare(seen, self.adapter)
 
 
 class DistillationLoss(nn.Module):
-    """loss = alpha * hard + (1 - alpha) * sum of (weight * term); alpha is the recipe's `hard_weight`.
+    """Adds the loss of the labels (`hard`) and all terms up.
 
-    The adapters of feature terms are parameters of this module: trained and checkpointed with the run, and no part of
-    the student.
+    loss = alpha * hard + (1 - alpha) * sum of (weight * term), where alpha is the recipe's `hard_weight`. The adapters
+    of the terms are parameters of this module: they are trained and checkpointed with the run, and not exported.
+
+    Attributes:
+        names: Names of the terms in logs, in the order of the recipe.
+        teacher_sha256: SHA-256 of the teacher's weights.
     """
 
     def __init__(
@@ -51,29 +55,42 @@ class DistillationLoss(nn.Module):
         teacher: Teacher,
         examples: tuple[StudentOutputs, StudentOutputs],
     ) -> None:
-        """Build the terms; `examples` are outputs of student and teacher, for their numbers of channels."""
+        """Build the terms.
+
+        Args:
+            recipe: Distillation section of the recipe.
+            hard: Loss of the labels.
+            teacher: The network that teaches.
+            examples: Outputs of student and teacher; the terms take the numbers of channels from them.
+        """
         super().__init__()
         self.recipe = recipe
         self.hard = hard
         self._teacher = teacher
         self.teacher_sha256 = teacher.weights_sha256
-        student, taught_by = (channels_of(outputs) for outputs in examples)
-        self.terms = nn.ModuleList(Term(term, student, taught_by) for term in recipe.terms)
+        student_channels, teacher_channels = (channels_of(outputs) for outputs in examples)
+        self.terms = nn.ModuleList(Term(term, student_channels, teacher_channels) for term in recipe.terms)
         self.names = [f"soft_{number}_{term.kind}" for number, term in enumerate(recipe.terms)]
 
     def cache_growth(self, views: int, pixels_per_view: int) -> tuple[Path, int] | None:
-        """See `Teacher.cache_growth`."""
+        """Return what `Teacher.cache_growth` returns."""
         return self._teacher.cache_growth(views, pixels_per_view)
 
     def forward(self, outputs: StudentOutputs, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """All terms with their weights in, float32 scalars; their sum is the loss."""
+        """Return all terms by name, weights included, as float32 scalars; their sum is the loss.
+
+        Args:
+            outputs: Outputs of the student for the batch.
+            batch: Frames with labels.
+            epoch: Epoch of the run, from 0; it selects the stage of the recipe.
+        """
         balance = balance_at(self.recipe, epoch)
         seen = Comparison(outputs, self._teacher(batch), batch)
-        weighed = {name: balance.hard_weight * value for name, value in self.hard(outputs, batch, epoch).items()}
+        weighted = {name: balance.hard_weight * value for name, value in self.hard(outputs, batch, epoch).items()}
         for name, term, weight in zip(self.names, self.terms, balance.weights, strict=True):
-            # Also where the weight is 0: several devices wait for the gradient of every parameter.
-            weighed[name] = (1 - balance.hard_weight) * weight * term(seen, balance.temperature_factor)
-        return weighed
+            # Terms of weight 0 are computed too: training on several devices waits for the gradient of every parameter.
+            weighted[name] = (1 - balance.hard_weight) * weight * term(seen, balance.temperature_factor)
+        return weighted
 
 
 def channels_of(outputs: StudentOutputs) -> dict[str, int]:

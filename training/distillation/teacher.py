@@ -1,4 +1,4 @@
-"""The teacher: a trained network that is asked, never trained."""
+"""The teacher: a trained network whose outputs a student learns from. It is never trained itself."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from training.networks.student import Student, StudentOutputs
 
 
 class Teacher:
-    """Asks a network without gradients and in eval mode.
+    """Runs a network without gradients and in eval mode.
 
-    Not a module: what walks the modules of a training run (train(), parameters(), state_dict(), the move to a device)
-    must not find it.
+    A teacher is not an `nn.Module`: the methods of a training run that go through all modules (`train`, `parameters`,
+    `state_dict`, the move to a device) must not find it.
 
     Attributes:
-        weights_sha256: of the weights that teach, in the order of their names.
+        weights_sha256: SHA-256 of the network's weights, see `digest_of_weights`.
     """
 
     def __init__(self, network: Student) -> None:
@@ -31,10 +31,10 @@ class Teacher:
 
     @classmethod
     def load(cls, checkpoint: Path | str) -> Teacher:
-        """The averaged weights of a checkpoint.
+        """Load the averaged weights of a checkpoint.
 
         Raises:
-            CheckpointError: not such a file, or of another table of classes.
+            CheckpointError: The file is not a checkpoint of `train`, or its network has other classes.
         """
         try:
             network, _ = load_student(checkpoint)
@@ -43,54 +43,70 @@ class Teacher:
         return cls(network)
 
     def keep_outputs_in(self, cache: OutputCache) -> None:
-        """From now on ask about each view once only."""
+        """Run the network only for views that the cache does not hold."""
         self._cache = cache
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> StudentOutputs:
-        """What the teacher says of a batch, both detection branches included, on the batch's device."""
+        """Return the outputs for a batch on the device of the batch, with both detection branches."""
         if self._cache is None or "" in batch.views:
-            return self._ask(batch.images)
-        return self._cache.outputs(batch, self._ask)
+            return self._run(batch.images)
+        return self._cache.outputs(batch, self._run)
 
     def cache_growth(self, views: int, pixels_per_view: int) -> tuple[Path, int] | None:
-        """Folder and bytes that the outputs of so many views take beside those kept; None where none are kept."""
+        """Return how much the cache grows if it gets the outputs of all views of a run.
+
+        Args:
+            views: Number of different views in the run.
+            pixels_per_view: Pixels of a view.
+
+        Returns:
+            Folder of the cache and bytes to come; None without a cache.
+        """
         if self._cache is None:
             return None
-        side = 64  # all outputs grow with the pixels
+        side = 64  # the size of every output is proportional to the number of pixels
         with torch.no_grad():
-            said = to_arrays(self._ask(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
-        bytes_per_pixel = sum(array.nbytes for array in said.values()) / side**2
+            arrays = to_arrays(self._run(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
+        bytes_per_pixel = sum(array.nbytes for array in arrays.values()) / side**2
         return self._cache.folder, round(max(0, views - len(self._cache)) * pixels_per_view * bytes_per_pixel)
 
-    def _ask(self, images: Tensor) -> StudentOutputs:
+    def _run(self, images: Tensor) -> StudentOutputs:
         if next(self._network.parameters()).device != images.device:
             self._network.to(images.device)
-        # Something may have put it back into training mode together with its surroundings; asking is cheap.
+        # Cheap, and other code may have put the network back into training mode.
         self._network.eval()
         outputs: StudentOutputs = self._network(images.float() / 255, with_one_to_many=True)
         return outputs
 
 
 def check_teacher(student: Student, teacher: Teacher, name: str) -> tuple[StudentOutputs, StudentOutputs]:
-    """What both say of an empty frame.
+    """Run both networks on a black frame and compare the shapes of their outputs.
+
+    Args:
+        student: Network to train.
+        teacher: Network to learn from.
+        name: Name of the teacher's checkpoint, for the error.
+
+    Returns:
+        Outputs of student and teacher.
 
     Raises:
-        CheckpointError: they cannot be compared; said before anything is trained.
+        CheckpointError: The outputs have different shapes.
     """
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     batch = Batch.of_images(images)
     was_training = student.training
     with torch.no_grad():
-        # In eval mode, or the running statistics of the student would take in an empty frame.
-        seen_by_student = student.eval()(images.float() / 255, with_one_to_many=True)
+        # In eval mode, so that the black frame does not change the running statistics of the student.
+        of_student = student.eval()(images.float() / 255, with_one_to_many=True)
     student.train(was_training)
-    seen_by_teacher = teacher(batch)
+    of_teacher = teacher(batch)
     pairs = {
-        "segmentation logits": (seen_by_student.segmentation_logits, seen_by_teacher.segmentation_logits),
+        "segmentation logits": (of_student.segmentation_logits, of_teacher.segmentation_logits),
         "detection logits": (
-            seen_by_student.detection.flat_class_logits(),
-            seen_by_teacher.detection.flat_class_logits(),
+            of_student.detection.flat_class_logits(),
+            of_teacher.detection.flat_class_logits(),
         ),
     }
     for what, (ours, theirs) in pairs.items():
@@ -99,4 +115,4 @@ def check_teacher(student: Student, teacher: Teacher, name: str) -> tuple[Studen
                 f"{name}: expected a teacher whose {what} are {tuple(ours.shape)} for a frame of 64x64 as the "
                 f"student's are, got {tuple(theirs.shape)}; train a teacher with the same classes and strides"
             )
-    return seen_by_student, seen_by_teacher
+    return of_student, of_teacher

@@ -1,4 +1,4 @@
-"""What training minimises; `training.losses.SupervisedLoss` is the whole of supervised training."""
+"""Losses that compare outputs with labels; `SupervisedLoss` is the complete loss of supervised training."""
 
 from training.losses.supervised import SupervisedLoss
 

@@ -1,4 +1,4 @@
-"""Sums over all processes of a run, so that a loss does not depend on how the batch was dealt out to them."""
+"""Sums over all processes of a run, so that a loss does not depend on how the batch is divided among them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
-    """The sum over all processes, through which gradients flow back to each; the value itself in a single one."""
+    """Return the sum over all processes; gradients flow back to each of them. One process returns its own value."""
     if processes() == 1:
         return value
     total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
@@ -18,10 +18,11 @@ def sum_over_processes(value: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean over all processes, without gradient, for what a loss is divided by.
+    """Return the mean over all processes, without gradient. Losses use it as denominator.
 
-    The gradients of processes are averaged. With the mean of all denominators below each process's own numerator that
-    average is the gradient of (sum of numerators) / (sum of denominators): that of one process with the whole batch.
+    Training averages the gradients of the processes. If each process divides its own numerator by the mean of all
+    denominators, the average is the gradient of (sum of numerators) / (sum of denominators), which is the gradient of
+    one process with the whole batch.
     """
     if processes() == 1:
         return value
@@ -29,9 +30,13 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def gather_from_processes(value: Tensor) -> Tensor:
-    """The tensors of all processes one behind the other, [P N, ...] in the order of their ranks, of one shape [N, ...].
+    """Return the tensors of all P processes concatenated in the order of their ranks, [P N, ...].
 
-    Gradients flow back to each, as in `sum_over_processes`: what a process does not have counts as zeros in that sum.
+    Gradients flow back to each process. The function is a `sum_over_processes` in which each process contributes zeros
+    at the places of the others.
+
+    Args:
+        value: Tensor of this process, [N, ...]; the shape is the same in all processes.
     """
     if processes() == 1:
         return value
@@ -41,7 +46,7 @@ def gather_from_processes(value: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """Every process's loss depends on every process's value, so the gradients are summed on the way back too."""
+    """A sum over processes. The loss of each process depends on all values, so gradients are summed too."""
 
     @staticmethod
     def forward(context: Any, value: Tensor) -> Tensor:
@@ -61,14 +66,14 @@ def _summed(value: Tensor) -> Tensor:
 
 
 def processes() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size()
     return 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0 on."""
+    """Return the number of this process, from 0."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank()
     return 0

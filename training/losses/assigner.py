@@ -1,4 +1,4 @@
-"""Which cells answer for which objects, decided anew in every step from what the network says (TOOD, YOLOv10)."""
+"""Assigns cells to objects, in every step again, by the outputs of the network (TOOD, YOLOv10)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from training.losses.boxes import box_iou
 
-# Cells are ranked by score ** a * IoU ** b. One-to-many: the exponents of TOOD. One-to-one: more weight on the score,
-# so that the cell that answered in the last step goes on answering. Ranked by IoU alone neighbours take turns, all
-# learn to answer a little, and the object is reported twice.
+# Cells are ranked by score ** a * IoU ** b. One-to-many uses the exponents of TOOD. One-to-one gives the score more
+# weight, so that an object tends to keep its cell from step to step. With a ranking by IoU only, the cell changes from
+# step to step, all neighbours learn to respond a little, and the object is detected twice.
 ONE_TO_MANY_EXPONENTS = (0.5, 6.0)
 ONE_TO_ONE_EXPONENTS = (1.0, 4.0)
-SMALLEST_METRIC = 1e-12  # of a candidate; an object whose every cell still misses it must get a cell all the same
+SMALLEST_METRIC = 1e-12  # of a candidate, so that an object gets a cell even while no box overlaps it
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Targets:
     """The objects of a batch, padded to the longest list.
 
     Attributes:
-        boxes_xyxy: float32 [N, M, 4], input pixels.
-        labels: int64 [N, M].
-        exists: bool [N, M]; False for padding.
+        boxes_xyxy: Boxes, float32 [N, M, 4], input pixels.
+        labels: Class ids, int64 [N, M].
+        exists: False for padding, bool [N, M].
     """
 
     boxes_xyxy: Tensor
@@ -34,7 +34,7 @@ class Targets:
 
     @classmethod
     def pad(cls, boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> Targets:
-        """Stack the lists of N frames; boxes without area are left out."""
+        """Stack the boxes and labels of N frames, without boxes that have no area."""
         kept = [(boxes[:, 2:] > boxes[:, :2]).all(dim=1) for boxes in boxes_xyxy]
         longest = max((int(keep.sum()) for keep in kept), default=0)
         device = boxes_xyxy[0].device
@@ -53,11 +53,13 @@ class Targets:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Pairs of a cell and an object that it answers for, no cell twice.
+    """Pairs of a cell and the object that it should detect. A cell has at most one object.
 
     Attributes:
-        image, cell, target: int64 [P], which cell of which frame answers for which row of the targets.
-        quality: float32 [P], 0..1, the class score to aim at: the better the cell's box, the higher.
+        image: Index of the frame, int64 [P].
+        cell: Index of the cell, int64 [P].
+        target: Index of the object among the targets of the frame, int64 [P].
+        quality: Class score that the cell should reach, float32 [P], 0..1; higher for a better box.
     """
 
     image: Tensor
@@ -68,14 +70,14 @@ class Assignment:
 
 @torch.no_grad()
 def assign(targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Tensor, cells_per_object: int) -> Assignment:
-    """Choose the cells that answer for each object.
+    """Choose the cells that should detect each object.
 
     Args:
-        targets: M objects a frame.
-        scores: float32 [N, A, classes], 0..1, of all cells.
-        boxes_xyxy: float32 [N, A, 4], decoded.
-        cells: float32 [A, 3], centre x, centre y, stride.
-        cells_per_object: 1 gives each object one cell of its own; more gives it up to so many.
+        targets: M objects in each frame.
+        scores: Class scores of all cells, float32 [N, A, classes], 0..1.
+        boxes_xyxy: Decoded boxes of all cells, float32 [N, A, 4].
+        cells: Centre x, centre y and stride of each cell, float32 [A, 3].
+        cells_per_object: 1 gives each object exactly one cell; a larger number is the most cells that an object gets.
     """
     exponents = ONE_TO_ONE_EXPONENTS if cells_per_object == 1 else ONE_TO_MANY_EXPONENTS
     metric, iou = _candidates(targets, scores, boxes_xyxy, cells, exponents)
@@ -84,7 +86,7 @@ def assign(targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Tensor, 
     chosen_metric = torch.where(chosen, metric, 0.0)
     best_metric = chosen_metric.amax(dim=2).clamp(min=SMALLEST_METRIC)
     best_iou = torch.where(chosen, iou, 0.0).amax(dim=2)
-    # The best cell of an object aims at the best IoU that any of its cells reaches, the others at less by their rank.
+    # The best cell of an object should reach the best IoU of the object's cells, the others less, by their rank.
     quality = metric[image, target, cell] / best_metric[image, target] * best_iou[image, target]
     return Assignment(image, cell, target, quality)
 
@@ -92,15 +94,15 @@ def assign(targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Tensor, 
 def _candidates(
     targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Tensor, exponents: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Ranking metric and IoU of every object and cell, [N, M, A]; zero where the cell is no candidate."""
+    """Return ranking metric and IoU of every object and cell, [N, M, A]; zero where the cell is not a candidate."""
     centres, half_stride = cells[:, :2], cells[:, 2:] / 2
     boxes = targets.boxes_xyxy.unsqueeze(2)
     near, far = boxes[..., :2], boxes[..., 2:]
     inside = ((centres > near) & (centres < far)).all(dim=-1)
-    # An object smaller than a cell may hold no cell's centre; then the cell that holds its centre is a candidate.
+    # A small object may lie between the centres of cells; the cell that contains its centre is a candidate too.
     inside |= ((centres - (near + far) / 2).abs() <= half_stride).all(dim=-1)
     inside &= targets.exists.unsqueeze(-1)
-    # Few of all pairs are candidates, so that the IoU is worth computing for those alone.
+    # Few pairs are candidates; the IoU is computed for these only.
     image, target, cell = inside.nonzero(as_tuple=True)
     pair_iou = box_iou(boxes_xyxy[image, cell], targets.boxes_xyxy[image, target])
     pair_score = scores[image, cell, targets.labels[image, target]]
@@ -112,7 +114,7 @@ def _candidates(
 
 
 def _several_each(metric: Tensor, iou: Tensor, count: int) -> Tensor:
-    """The best `count` cells of each object, bool [N, M, A]; a cell wanted by several serves the one it fits best."""
+    """Return the best `count` cells of each object, bool [N, M, A]; a cell of several goes to the one it fits best."""
     count = min(count, metric.shape[2])
     chosen = torch.zeros_like(metric, dtype=torch.bool)
     chosen.scatter_(2, metric.topk(count, dim=2).indices, True)
@@ -124,10 +126,10 @@ def _several_each(metric: Tensor, iou: Tensor, count: int) -> Tensor:
 
 
 def _one_each(metric: Tensor) -> Tensor:
-    """One cell of its own for each object that has a candidate, bool [N, M, A].
+    """Return one cell for each object that has a candidate, bool [N, M, A].
 
-    In rounds: every object without a cell asks for its best free one; among those who ask for the same cell the highest
-    metric has it. Two rounds are enough for nearly all batches.
+    In each round, every object without a cell asks for its best free cell. If several objects ask for a cell, the one
+    with the highest metric gets it. Nearly all batches need two rounds.
     """
     images, objects, cells = metric.shape
     chosen = torch.zeros_like(metric, dtype=torch.bool)

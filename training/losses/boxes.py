@@ -1,4 +1,4 @@
-"""Overlap of boxes xyxy, row by row."""
+"""Overlap of pairs of boxes xyxy."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from torch import Tensor
 
 
 def box_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of boxes [..., 4] with those in the same place of the other, 0..1."""
+    """Return the intersection over union of each pair of boxes, [...], 0..1, from two tensors [..., 4]."""
     intersection, union = _intersection_and_union(first, second)
     return intersection / union.clamp(min=1e-6)
 
 
 def generalized_box_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU less the share of the enclosing box that neither covers, -1..1 (Rezatofighi et al., 2019).
+    """Return the GIoU of each pair of boxes, [...], -1..1 (Rezatofighi et al., 2019).
 
-    Unlike the IoU it still tells boxes that do not touch which way to go.
+    GIoU is the IoU minus the share of the enclosing box that neither box covers. Unlike the IoU, it has a gradient for
+    boxes that do not overlap.
     """
     intersection, union = _intersection_and_union(first, second)
     near = torch.minimum(first[..., :2], second[..., :2])

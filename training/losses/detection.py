@@ -15,22 +15,22 @@ from training.networks.heads import DetectionOutputs, decode_boxes
 def detection_loss(
     outputs: DetectionOutputs, targets: Targets, frame_weight: Tensor, cells_per_object: int
 ) -> tuple[Tensor, Tensor]:
-    """Class and box loss of a branch, float32 scalars; zero, with zero gradients, where no frame has a weight.
+    """Return class loss and box loss of a branch, float32 scalars; zero with zero gradients if no frame has a weight.
 
     The class loss is the cross-entropy with the quality y of the cell's box as soft target, so that a score says how
     well the box fits. In the one-to-many branch it is multiplied by |y - p| ** 2 (quality focal loss; Li et al.,
-    Generalized Focal Loss, 2020), for its background is all easy. In the one-to-one branch it is not: there the
-    neighbours of the one cell are background that looks just like it, and the factor, a sixth at p = 0.4, lets them
-    live. With it 22 % of the detections repeated another after 400 steps on CamVid, without it 4 % after 300.
-    The box loss is 1 - GIoU, weighted by y. Both are divided by the sum of all y.
+    Generalized Focal Loss, 2020), because nearly all background there is easy. The one-to-one branch does without this
+    factor. The neighbours of its one cell are background that looks the same, and the factor, a sixth at p = 0.4, keeps
+    their scores alive: with it, 22 % of the detections repeated another one after 400 steps on CamVid, without it 4 %
+    after 300. The box loss is 1 - GIoU, weighted by y. Both losses are divided by the sum of all y.
 
     Args:
-        outputs: of N frames.
-        targets: of the same frames.
-        frame_weight: float32 [N], 0..1; 0 for frames whose objects are not known.
+        outputs: Outputs of the branch for N frames.
+        targets: Objects of these frames.
+        frame_weight: Weight of each frame, float32 [N], 0..1; 0 for frames whose objects are not known.
         cells_per_object: 1 for the one-to-one branch.
     """
-    # Exponents and small differences: float32 whatever the network ran in.
+    # Exponents and small differences need float32, also where the network ran in half precision.
     class_logits = outputs.flat_class_logits().float()
     cells = outputs.cells()
     boxes = decode_boxes(outputs.flat_distance_logits().float(), cells)
@@ -40,7 +40,7 @@ def detection_loss(
     quality = torch.zeros_like(scores)
     quality[assignment.image, assignment.cell, labels] = assignment.quality
     pair_weight = assignment.quality * frame_weight[assignment.image]
-    # At least one, so that frames without objects, or with boxes that all still miss, do not blow up.
+    # At least one, so that the loss stays bounded without objects, or while no box overlaps its object.
     normalizer = mean_over_processes(pair_weight.sum()).clamp(min=1.0 / processes())
     cross_entropy = functional.binary_cross_entropy_with_logits(class_logits, quality, reduction="none")
     if cells_per_object > 1:

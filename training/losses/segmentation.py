@@ -1,4 +1,4 @@
-"""Segmentation loss at the resolution of the logits, from every pixel of the mask."""
+"""Segmentation losses at the resolution of the logits that count every pixel of the mask."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from training.losses.across_processes import mean_over_processes, sum_over_proce
 
 
 def count_labels(masks: Tensor, classes: int, stride: int) -> Tensor:
-    """How many pixels of each class every stride x stride block holds, float32 [N, classes, H / stride, W / stride].
+    """Count the pixels of each class in every stride x stride block, float32 [N, classes, H / stride, W / stride].
 
     Args:
-        masks: integers [N, H, W]; ids of `classes` and above (255 = void) are counted nowhere.
-        classes: of the segmentation.
-        stride: side of a block, pixels.
+        masks: Class ids, integers [N, H, W]; ids of `classes` and above (255 = void) are not counted.
+        classes: Number of classes.
+        stride: Side of a block in pixels.
     """
     frames, height, width = masks.shape
     rows, columns = height // stride, width // stride
@@ -27,15 +27,16 @@ def count_labels(masks: Tensor, classes: int, stride: int) -> Tensor:
 
 
 def segmentation_cross_entropy(logits: Tensor, counts: Tensor, class_weights: Tensor) -> Tensor:
-    """Cross-entropy of every labelled pixel with the logits of its block, weighted mean; 0 where all is void.
+    """Return the weighted mean cross-entropy of the labelled pixels with the logits of their blocks; 0 if all is void.
 
-    This equals the cross-entropy of the logits enlarged to the mask by nearest neighbour, which is how the exported
-    class map is read, at a sixteenth of the work: a pole of one pixel still counts with its share of the block.
+    It equals the cross-entropy of logits that are enlarged to the size of the mask by nearest neighbour, as the
+    exported class map is used, at a sixteenth of the work. A pole of one pixel still counts with its share of the
+    block.
 
     Args:
-        logits: float [N, C, h, w].
-        counts: from `count_labels`.
-        class_weights: float32 [C].
+        logits: Class logits, float [N, C, h, w].
+        counts: Result of `count_labels`.
+        class_weights: Weight of each class, float32 [C].
     """
     log_probability = functional.log_softmax(logits.float(), dim=1)
     weights = counts * class_weights.view(1, -1, 1, 1)
@@ -43,10 +44,14 @@ def segmentation_cross_entropy(logits: Tensor, counts: Tensor, class_weights: Te
 
 
 def soft_jaccard(logits: Tensor, counts: Tensor) -> Tensor:
-    """1 - soft IoU of probabilities and label shares, mean over the classes that the batch has; 0 where all is void.
+    """Return 1 - soft IoU of probabilities and labels, mean over the classes in the batch; 0 if all is void.
 
-    The whole batch, of all processes, is one region, as in the mean IoU that it stands in for, so that rare classes
-    weigh as much as road.
+    The IoU of a class runs over the whole batch of all processes, like the mean IoU that this loss approximates. A rare
+    class therefore weighs as much as road.
+
+    Args:
+        logits: Class logits, float [N, C, h, w].
+        counts: Result of `count_labels`.
     """
     probability = functional.softmax(logits.float(), dim=1)
     labelled = counts.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The loss of supervised training: what the labels say, for both tasks."""
+"""The loss of supervised training: segmentation and detection against labels."""
 
 from __future__ import annotations
 
@@ -15,22 +15,32 @@ from training.networks.heads import DetectionOutputs
 from training.networks.strides import SEGMENTATION_STRIDE
 from training.networks.student import StudentOutputs
 
-CELLS_PER_OBJECT = 10  # of the one-to-many branch, as in TOOD
-BOX_WEIGHT = 2.0  # of the box loss beside the class loss, as in Generalized Focal Loss
-REGION_WEIGHT = 0.5  # of the soft IoU beside the cross-entropy
+CELLS_PER_OBJECT = 10  # in the one-to-many branch, as in TOOD
+BOX_WEIGHT = 2.0  # of the box loss relative to the class loss, as in Generalized Focal Loss
+REGION_WEIGHT = 0.5  # of the soft IoU relative to the cross-entropy
 
 
 class SupervisedLoss(nn.Module):
-    """Weighted terms by name; their sum is what to minimise.
+    """Computes weighted terms by name; training minimises their sum.
 
-    Terms: `segmentation` (cross-entropy), `segmentation_region` (soft IoU), `detection_class`, `detection_box` of the
-    one-to-one branch, `one_to_many_class` and `one_to_many_box` of the other where the outputs have it.
+    The terms are `segmentation` (cross-entropy) and `segmentation_region` (soft IoU), `detection_class` and
+    `detection_box` of the one-to-one branch, and, if the outputs have a one-to-many branch, `one_to_many_class` and
+    `one_to_many_box`.
+
+    Attributes:
+        teacher_sha256: Always empty, because this loss has no teacher.
     """
 
-    teacher_sha256 = ""  # nobody but the labels teaches
+    teacher_sha256 = ""
 
     def __init__(self, segmentation: float = 1.0, detection: float = 1.0, class_weights: Sequence[float] = ()) -> None:
-        """Set the weights of the two tasks; `class_weights` of the segmentation classes, empty = all 1."""
+        """Set the weights.
+
+        Args:
+            segmentation: Weight of the segmentation.
+            detection: Weight of the detection.
+            class_weights: Weight of each segmentation class; empty for equal weights.
+        """
         super().__init__()
         self.segmentation_weight = segmentation
         self.detection_weight = detection
@@ -38,13 +48,13 @@ class SupervisedLoss(nn.Module):
         self.class_weights: Tensor
 
     def forward(self, outputs: StudentOutputs, batch: Batch, epoch: int = 0) -> dict[str, Tensor]:
-        """All terms, float32 scalars; the same in every epoch.
+        """Return all terms by name, float32 scalars; they do not depend on the epoch.
 
         Raises:
-            ValueError: `class_weights` has another length than the segmentation has classes.
+            ValueError: The number of class weights differs from the number of segmentation classes.
         """
         del epoch
-        # Losses are computed in float32 also inside an autocast region.
+        # Losses need float32, also inside an autocast region.
         with torch.autocast(device_type=batch.images.device.type, enabled=False):
             terms = self._segmentation(outputs.segmentation_logits, batch.masks)
             targets = Targets.pad(batch.boxes_xyxy, batch.labels)

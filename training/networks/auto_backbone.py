@@ -1,4 +1,4 @@
-"""Backbones of the transformers library: any that its AutoBackbone builds, with features at the strides of ours."""
+"""Backbones that the AutoBackbone of the transformers library builds, with features at the strides of our own."""
 
 from __future__ import annotations
 
@@ -17,48 +17,52 @@ from training.config.sentences import suggestion
 from training.errors import RecipeError
 
 if TYPE_CHECKING:
-    # At run time it is imported where a recipe asks for it: it takes seconds to load.
+    # Functions import it when a recipe asks for such a backbone, because it takes seconds to load.
     from transformers import PreTrainedConfig, PreTrainedModel
 
 STRIDES = (4, 8, 16, 32)
-# Multiples of 32 and of 14, the patch of DINOv2; not square, as some architectures take one size alone.
+# Multiples of 32 and of 14, the patch of DINOv2. Not square, because some architectures accept one square size only.
 PROBE_HEIGHT, PROBE_WIDTH = 224, 448
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION_RGB = (0.229, 0.224, 0.225)
-# What a file of weights may lack: the normalisations that transformers puts after a stage whose features are asked for.
+# A file of weights may lack the normalisations that transformers adds after each stage whose features it returns.
 ADDED_WEIGHTS = "hidden_states_norms."
 DERIVED_SETTINGS = {"stage_names", "out_features", "out_indices", "transformers_version"}
 
 
 class TransformersBackbone(nn.Module):
-    """Images [N, 3, H, W] to features of strides 4, 8, 16 and 32, as our own `Backbone` gives.
+    """Computes features of strides 4, 8, 16 and 32 from images [N, 3, H, W], like our own `Backbone`.
 
-    For each stride the deepest stage of that stride speaks, or of the nearest one, resampled bilinearly. A plain vision
-    transformer has one stride; four stages in equal steps through its depth are resampled. Where the patch does not
-    divide 32, the image is first enlarged to whole patches, so that features stay where they belong.
+    Each stride takes the deepest stage that has it, or the deepest stage of the nearest stride, resampled bilinearly. A
+    plain vision transformer has one stride; four stages at equal steps through its depth are resampled. If the patch
+    size does not divide 32, the image is first enlarged to whole patches, so that features keep their positions.
 
     Attributes:
-        widths: channels of the four features.
-        configuration: of the architecture with all defaults, plain values; `rebuild_backbone` makes the same again.
+        widths: Channels of the four features.
+        configuration: Configuration of the architecture with all defaults, as plain values for `rebuild_backbone`.
     """
 
     def __init__(self, config: PreTrainedConfig, pretrained: str = "") -> None:
-        """Build by a configuration, with random weights, or those of `pretrained`.
+        """Build the network.
+
+        Args:
+            config: Configuration of the architecture.
+            pretrained: Name on the model hub or folder of the weights; empty for random weights.
 
         Raises:
-            RecipeError: transformers cannot build it, it gives no feature maps, or its weights cannot be read.
+            RecipeError: transformers cannot build it, it returns no feature maps, or its weights cannot be read.
         """
         super().__init__()
         with _refusal_of(config.model_type, PROBE_HEIGHT, PROBE_WIDTH):
             self._build(config, pretrained)
-        # Not persistent: they are the same for all weights.
+        # Not persistent, because they are constants.
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN_RGB).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
         self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION_RGB).view(1, 3, 1, 1), persistent=False)
         self.deviation: Tensor
 
     def _build(self, config: PreTrainedConfig, pretrained: str) -> None:
-        """Choose the stages by what each says of an image, and build the network that gives those alone."""
+        """Choose the stages by their outputs for a test image, and build a network that returns only these."""
         names = _stage_names(config)
         maps = _probe(_build(config, names))
         strides = [round(PROBE_HEIGHT / level.shape[2]) for level in maps]
@@ -69,11 +73,11 @@ class TransformersBackbone(nn.Module):
         self.levels = tuple(used.index(stage) for stage in chosen)
         self.model = _build(config, [names[stage] for stage in used] if names else [], pretrained)
         self.configuration = _plain_configuration(config)
-        # Without gradient they would stop training on several devices, which waits for that of every parameter.
+        # Training on several devices waits for the gradient of every parameter, and would wait for theirs forever.
         _freeze_unused(self.model)
 
     def forward(self, images_bgr: Tensor) -> list[Tensor]:
-        """Features of strides 4, 8, 16 and 32 of float images [N, 3, H, W], BGR, 0..1, sides multiples of 32."""
+        """Return features of strides 4, 8, 16 and 32 of float images [N, 3, H, W], BGR, 0..1, sides multiples of 32."""
         height, width = (int(side) for side in images_bgr.shape[-2:])
         inputs = (images_bgr.flip(1) - self.mean) / self.deviation
         if self.patch_px > 1:
@@ -87,10 +91,15 @@ class TransformersBackbone(nn.Module):
 
     @torch.no_grad()
     def check_size(self, frames: int, height: int, width: int) -> None:
-        """Run once on so many images of `height` x `width` pixels.
+        """Run once on black images.
+
+        Args:
+            frames: Number of images.
+            height: Height of the images in pixels.
+            width: Width of the images in pixels.
 
         Raises:
-            RecipeError: it cannot be; some architectures cut images into windows that a size must fill.
+            RecipeError: The architecture does not accept this size; some divide images into windows of a fixed size.
         """
         training, images = self.training, torch.zeros(frames, 3, height, width)
         with _refusal_of(str(self.configuration["model_type"]), height, width):
@@ -99,41 +108,51 @@ class TransformersBackbone(nn.Module):
 
     @torch.no_grad()
     def prepare_export(self, input_divisor: float) -> None:
-        """From now on take images so many times as large, and compute attention by operators that can be exported."""
+        """Expect images with values `input_divisor` times as large, and compute attention in a form that exports."""
         self.mean.mul_(input_divisor)
         self.deviation.mul_(input_divisor)
         self.model.set_attn_implementation("eager")
 
 
 def build_backbone(recipe: BackboneRecipe, pretrained: bool = True) -> TransformersBackbone:
-    """The backbone that a recipe asks for.
+    """Build the backbone that a recipe asks for.
 
     Args:
-        recipe: checked.
-        pretrained: whether to take the weights that the recipe names; its configuration is read in any case.
+        recipe: Section of the recipe.
+        pretrained: Whether to load the weights that the recipe names. Their configuration is read in any case.
 
     Raises:
-        RecipeError: an unknown architecture or setting, or weights that cannot be had.
+        RecipeError: An architecture or setting is unknown, or the weights are not available.
     """
     config = _read_config(recipe)
     return TransformersBackbone(config, recipe.pretrained if pretrained else "")
 
 
 def rebuild_backbone(configuration: Mapping[str, Any]) -> TransformersBackbone:
-    """A backbone of the same shape as that whose `configuration` is given, with random weights; fetches nothing.
+    """Build a backbone of the same shape as before, with random weights. It fetches nothing.
+
+    Args:
+        configuration: The attribute `configuration` of the earlier backbone.
 
     Raises:
-        RecipeError: this version of transformers cannot build it.
+        RecipeError: This version of transformers cannot build it.
     """
     settings = {key: value for key, value in configuration.items() if key != "model_type"}
     return TransformersBackbone(_make_config(str(configuration.get("model_type")), settings))
 
 
 def choose_stages(strides: Sequence[int]) -> list[int]:
-    """Which of a backbone's stages, given the stride of each, speak for strides 4, 8, 16 and 32.
+    """Choose the stages of a backbone that give the features of strides 4, 8, 16 and 32.
 
-    The deepest of the nearest stride, as a ratio; of two equally near, the finer. Where all have one stride, stages in
-    four equal steps through the depth (as DPT does; Ranftl et al., 2021), the first of all, an embedding, left out.
+    For each of them, this is the deepest stage of the nearest stride, by ratio; of two equally near strides, the finer.
+    If all stages have one stride, stages at four equal steps through the depth are chosen (like DPT; Ranftl et al.,
+    2021), without the first one, which is an embedding.
+
+    Args:
+        strides: Stride of each stage.
+
+    Returns:
+        Index of a stage for each of `STRIDES`.
     """
     last = len(strides) - 1
     if len(set(strides)) == 1:
@@ -146,7 +165,7 @@ def choose_stages(strides: Sequence[int]) -> list[int]:
 
 
 def _read_config(recipe: BackboneRecipe) -> PreTrainedConfig:
-    """The configuration that a recipe asks for, its keys checked."""
+    """Return the configuration that a recipe asks for, after checking its keys."""
     from transformers import AutoConfig, PreTrainedConfig
 
     defaults = _make_config(recipe.architecture, {}).to_dict()
@@ -158,8 +177,8 @@ def _read_config(recipe: BackboneRecipe) -> PreTrainedConfig:
         return _make_config(recipe.architecture, recipe.settings)
     try:
         config = AutoConfig.from_pretrained(recipe.pretrained, trust_remote_code=False)
-    except Exception as error:  # damaged files make the readers raise nearly anything
-        raise RecipeError(_not_to_be_had(recipe.pretrained, error)) from error
+    except Exception as error:  # the readers raise many types of errors for damaged files
+        raise RecipeError(_unavailable(recipe.pretrained, error)) from error
     if config.model_type != recipe.architecture:
         raise RecipeError(
             f"backbone.pretrained {recipe.pretrained} is a {config.model_type}, but backbone.architecture is "
@@ -177,33 +196,33 @@ def _make_config(architecture: str, settings: Mapping[str, Any]) -> PreTrainedCo
         raise RecipeError(f"backbone.architecture {architecture} is unknown to transformers{near}")
     try:
         config: PreTrainedConfig = CONFIG_MAPPING[architecture](**settings)
-    except Exception as error:  # each architecture refuses in its own way
+    except Exception as error:  # each architecture raises its own types of errors
         raise RecipeError(
             f"backbone.settings: expected a configuration of {architecture}, transformers says: {_sentence(error)}; "
             "compare with the documentation of that architecture"
         ) from error
     for key, value in list(vars(config).items()):
-        if isinstance(value, tuple):  # a default of its own, to which its network may want to add a list
+        if isinstance(value, tuple):  # a default; the network may add a list to it
             setattr(config, key, list(value))
     return config
 
 
 def _plain_configuration(config: PreTrainedConfig) -> dict[str, Any]:
-    """A configuration as plain values, without what follows from the rest and the names of foreign classes."""
+    """Return a configuration as plain values, without derived settings and the names of other tasks' classes."""
     values: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     left_out = DERIVED_SETTINGS | {"id2label", "label2id", "architectures", "dtype", "_name_or_path"}
     return {key: value for key, value in values.items() if key not in left_out}
 
 
 def _stage_names(config: PreTrainedConfig) -> list[str]:
-    """The stages that AutoBackbone can be asked for; empty where it does not know the architecture."""
+    """Return the stages that AutoBackbone can return features of; empty if it does not know the architecture."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
     return list(config.stage_names) if type(config) in MODEL_FOR_BACKBONE_MAPPING else []
 
 
 def _build(config: PreTrainedConfig, stages: list[str], pretrained: str = "") -> PreTrainedModel:
-    """The network that gives these stages; without any, a plain model of images, whose hidden states are its stages."""
+    """Build a network that returns these stages; without stages, an image model whose hidden states are used."""
     from transformers import AutoBackbone, AutoModel
     from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING, MODEL_MAPPING
 
@@ -218,9 +237,9 @@ def _build(config: PreTrainedConfig, stages: list[str], pretrained: str = "") ->
     if pretrained:
         return _load(network, config, pretrained)
     try:
-        # In full precision whatever the configuration says of the weights that it came with.
+        # In full precision, whatever dtype the configuration names.
         model: PreTrainedModel = automatic.from_config(config, dtype=torch.float32)
-    except Exception as error:  # each architecture refuses in its own way
+    except Exception as error:  # each architecture raises its own types of errors
         raise RecipeError(
             f"backbone.settings: transformers cannot build a {config.model_type} of them ({_sentence(error)}); "
             "compare with the documentation of that architecture"
@@ -229,7 +248,7 @@ def _build(config: PreTrainedConfig, stages: list[str], pretrained: str = "") ->
 
 
 def _load(network: Any, config: PreTrainedConfig, pretrained: str) -> PreTrainedModel:
-    """The class `network` with the weights of a folder or of the hub."""
+    """Build the class `network` with weights from a folder or from the hub."""
     try:
         model, loaded = network.from_pretrained(
             pretrained,
@@ -239,8 +258,8 @@ def _load(network: Any, config: PreTrainedConfig, pretrained: str) -> PreTrained
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except Exception as error:  # damaged files make the readers raise nearly anything
-        raise RecipeError(_not_to_be_had(pretrained, error)) from error
+    except Exception as error:  # the readers raise many types of errors for damaged files
+        raise RecipeError(_unavailable(pretrained, error)) from error
     missing = sorted(name for name in loaded["missing_keys"] if not name.startswith(ADDED_WEIGHTS))
     if missing:
         raise RecipeError(
@@ -252,7 +271,7 @@ def _load(network: Any, config: PreTrainedConfig, pretrained: str) -> PreTrained
 
 
 def _probe(model: PreTrainedModel) -> list[Tensor]:
-    """What every stage says of an image of PROBE_HEIGHT x PROBE_WIDTH pixels."""
+    """Return the features of every stage for a black image of PROBE_HEIGHT x PROBE_WIDTH pixels."""
     with torch.no_grad():
         maps = list(_feature_maps(model.train(False), torch.zeros(1, 3, PROBE_HEIGHT, PROBE_WIDTH)))
     if not maps or any(level.ndim != 4 or level.shape[2] > level.shape[3] for level in maps):
@@ -262,10 +281,10 @@ def _probe(model: PreTrainedModel) -> list[Tensor]:
 
 @contextmanager
 def _refusal_of(architecture: str, height: int, width: int) -> Iterator[None]:
-    """Make a sentence of whatever an architecture raises while it is built and run once on images of a size.
+    """Turn any error while an architecture is built and run on images of a size into a RecipeError.
 
-    It may need a package that is not here, have no stages, take no images alone or one size alone: each refuses in its
-    own way.
+    The architecture may need a package that is not installed, have no stages, need more inputs than images, or accept
+    only one size. Each raises its own types of errors.
     """
     try:
         yield
@@ -280,7 +299,7 @@ def _refusal_of(architecture: str, height: int, width: int) -> Iterator[None]:
 
 
 def _freeze_unused(model: PreTrainedModel) -> None:
-    """Leave parameters that no feature depends on out of the training."""
+    """Exclude parameters that no feature depends on from training."""
     maps = _feature_maps(model.train(False), torch.zeros(1, 3, PROBE_HEIGHT, PROBE_WIDTH))
     torch.autograd.backward([level.sum() for level in maps])
     for parameter in model.parameters():
@@ -301,13 +320,14 @@ def _resampled(features: Tensor, height: int, width: int) -> Tensor:
     return functional.interpolate(features, size=(height, width), mode="bilinear", align_corners=False)
 
 
-def _not_to_be_had(pretrained: str, error: Exception) -> str:
+def _unavailable(pretrained: str, error: Exception) -> str:
     return (
         f"backbone.pretrained: expected a model on the hub, or a local folder with config.json and model.safetensors, "
-        f"but {pretrained} cannot be had ({_sentence(error)}); leave it empty for a random start, or give such a folder"
+        f"but {pretrained} is not available ({_sentence(error)}); leave it empty for a random start, or give "
+        "such a folder"
     )
 
 
 def _sentence(error: Exception) -> str:
-    """What an error of the library says, in one line; its messages have many."""
+    """Return the message of an error of the library in one line, at most 200 characters."""
     return " ".join(str(error).split())[:200]

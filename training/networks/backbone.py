@@ -1,4 +1,4 @@
-"""The backbone: five stages of plain 3x3 convolutions, each halving the resolution."""
+"""Our own backbone: five stages of plain 3x3 convolutions, each of which halves the resolution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.networks.blocks import ReparameterizedConvolution
 
 
 class Backbone(nn.Module):
-    """Images [N, 3, H, W] to features of strides 4, 8, 16 and 32.
+    """Computes features of strides 4, 8, 16 and 32 from images [N, 3, H, W].
 
     Stage i has `depths[i]` blocks of `widths[i]` channels; its first block has stride 2.
     """
@@ -29,12 +29,12 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def prepare_export(self, input_divisor: float) -> None:
-        """From now on take images so many times as large; for fused blocks, whose first kernel is one tensor."""
+        """Expect images with values `input_divisor` times as large from now on. Call it after the blocks are fused."""
         first = next(module for module in self.modules() if isinstance(module, nn.Conv2d))
         first.weight.div_(input_divisor)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of strides 4, 8, 16 and 32 of float images [N, 3, H, W]."""
+        """Return the features of strides 4, 8, 16 and 32 of float images [N, 3, H, W]."""
         features = []
         outputs = images
         for stage in self.stages:

@@ -1,4 +1,4 @@
-"""Convolution blocks that train with branches and batch normalisation and run as one plain convolution."""
+"""Convolution blocks that train with branches and batch normalisation, and run as one plain convolution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class NormalizedConvolution(nn.Module):
-    """Convolution, batch normalisation and, unless told otherwise, ReLU.
+    """Convolution, batch normalisation and, by default, ReLU.
 
     Input float [N, in_channels, H, W], output float [N, out_channels, H / stride, W / stride].
     """
@@ -25,7 +25,7 @@ class NormalizedConvolution(nn.Module):
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
     def kernel(self) -> Tensor:
-        """The kernel that the input is convolved with, before normalisation, [out, in, k, k]."""
+        """Return the kernel of the convolution, before normalisation, [out, in, k, k]."""
         return self.weight
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class NormalizedConvolution(nn.Module):
 
     @torch.no_grad()
     def fused(self) -> nn.Module:
-        """One convolution with bias (and ReLU) that computes what this block computes in eval mode."""
+        """Return one convolution with bias (and ReLU) that computes the same as this block in eval mode."""
         kernel, normalization = self.kernel(), self.normalization
         out_channels, in_channels, size, _ = kernel.shape
         assert normalization.running_mean is not None
@@ -52,11 +52,11 @@ class NormalizedConvolution(nn.Module):
 class ReparameterizedConvolution(NormalizedConvolution):
     """A 3x3 convolution trained as the sum of a scaled 3x3, a 1x1 and, where shapes allow, an identity branch.
 
-    RepVGG (Ding et al., 2021) normalises each branch on its own, which leaves fused weights and activations with
-    outliers that 8-bit quantisation cannot hold. QARepVGG (Chu et al., 2022) has the 1x1 and identity branches bare and
-    normalises their sum; so do we. Its remaining inner normalisation, that of the 3x3 branch, is a learned scale per
-    output channel here (as in OREPA, Hu et al., 2022): then the branches add up as kernels rather than as feature maps,
-    and a training step costs one convolution a block.
+    RepVGG (Ding et al., 2021) normalises each branch separately. Its fused weights and activations have outliers that
+    8-bit quantisation cannot represent. QARepVGG (Chu et al., 2022) normalises the sum of the branches and leaves the
+    1x1 and identity branches without a normalisation; this block does the same. QARepVGG still normalises the 3x3
+    branch. Here that branch has a learned scale per output channel instead (as in OREPA, Hu et al., 2022). The branches
+    can then be added as kernels instead of feature maps, and a training step costs one convolution per block.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -71,12 +71,12 @@ class ReparameterizedConvolution(NormalizedConvolution):
         self.identity: Tensor
 
     def kernel(self) -> Tensor:
-        """The branches added up, [out, in, 3, 3]."""
+        """Return the sum of the branches, [out, in, 3, 3]."""
         return self.scale * self.weight + functional.pad(self.pointwise, (1, 1, 1, 1)) + self.identity
 
 
 def fuse_blocks(module: nn.Module) -> None:
-    """Replace, in place, every block below `module` by the plain convolution that it fuses to."""
+    """Replace every block below `module` in place by its fused convolution."""
     for name, child in module.named_children():
         if isinstance(child, NormalizedConvolution):
             setattr(module, name, child.fused())

@@ -1,4 +1,4 @@
-"""The student as it is exported: camera bytes in, what the vehicle needs out."""
+"""The student as it is exported, with the inputs and outputs of the model contract."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ UNCERTAINTY_BLOCK_PX = 32
 
 
 class DeployedStudent(nn.Module):
-    """A fused student with its input scale folded in and its outputs reduced to those of the model contract.
+    """A fused student that takes uint8 images and returns the outputs of the model contract.
 
-    The best cells are chosen by their best class, so that no object is given twice under two names, and only their
-    boxes are decoded.
+    Cells are ranked by their best class, so that no object appears twice with two classes. Only the boxes of the best
+    cells are decoded.
     """
 
     def __init__(self, student: Student, height: int, width: int, max_detections: int) -> None:
-        """Fuse `student`, which stays as it is, for inputs of `height` x `width` pixels.
+        """Fuse a copy of a student.
+
+        Args:
+            student: Trained network; it is not changed.
+            height: Height of the input in pixels.
+            width: Width of the input in pixels.
+            max_detections: Number of detections in the output.
 
         Raises:
-            ValueError: the input has fewer cells than `max_detections`.
+            ValueError: The input has fewer cells than `max_detections`.
         """
         super().__init__()
         self.student = student.fused()
@@ -38,7 +44,7 @@ class DeployedStudent(nn.Module):
                 f"an input of {height}x{width} has {len(cells)} cells, fewer than the {max_detections} detections "
                 "asked for; lower the number of detections"
             )
-        # Constants of the graph rather than ranges computed anew for each frame.
+        # Constants of the graph, so that they are not computed again for each frame.
         self.register_buffer("cells", cells)
         self.cells: Tensor
         self.register_buffer("limit", torch.tensor([width, height], dtype=torch.float32))
@@ -50,7 +56,7 @@ class DeployedStudent(nn.Module):
         """Run the network.
 
         Args:
-            images: uint8 [N, H, W, 3], BGR.
+            images: Images, uint8 [N, H, W, 3], BGR.
 
         Returns:
             class_map uint8 [N, H / 4, W / 4]; boxes float32 [N, K, 4], xyxy, clipped to the input; scores float32
@@ -62,7 +68,7 @@ class DeployedStudent(nn.Module):
         labels = best_labels.gather(1, top_cells)
         distance_logits = outputs.detection.flat_distance_logits()
         distance_logits = distance_logits.gather(1, top_cells.unsqueeze(-1).expand(-1, -1, 4))
-        # An embedding is exported as a plain Gather, indexing as a GatherND.
+        # An embedding is exported as a plain Gather; indexing would become a GatherND.
         boxes = decode_clipped_boxes(distance_logits, functional.embedding(top_cells, self.cells), self.limit)
         return (
             outputs.segmentation_logits.argmax(dim=1).to(torch.uint8),
@@ -74,9 +80,13 @@ class DeployedStudent(nn.Module):
 
 
 def block_uncertainty(segmentation_logits: Tensor) -> Tensor:
-    """Normalised entropy, 0..1, of the softmax of logits [N, C, H / 4, W / 4] averaged over 32x32 input pixels."""
+    """Return the normalised entropy of the mean logits of blocks of 32x32 pixels, 0..1, [N, H / 32, W / 32].
+
+    Args:
+        segmentation_logits: Class logits, float [N, C, H / 4, W / 4].
+    """
     logits = functional.avg_pool2d(segmentation_logits, UNCERTAINTY_BLOCK_PX // SEGMENTATION_STRIDE)
-    # log_softmax keeps logits that are far apart finite; softmax().log() does not.
+    # log_softmax stays finite for logits that are far apart; softmax().log() does not.
     log_probability = functional.log_softmax(logits, dim=1)
     entropy = -(log_probability.exp() * log_probability).sum(dim=1)
     return (entropy / math.log(segmentation_logits.shape[1])).clamp(0.0, 1.0)

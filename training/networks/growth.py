@@ -1,8 +1,8 @@
-"""A larger network that computes what a smaller one does: a teacher need not begin where its student began.
+"""Grows a small network into a larger one that computes the same, so that a teacher can start from its student.
 
-Channels and blocks are added as in Net2Net (Chen et al., 2016): a channel that is doubled is read by halves, and a
-block that is added passes on what it gets. In contrast to the paper the halves are unequal, which keeps the function
-exactly and still lets the copies part ways, for each gets another gradient.
+Channels and blocks are added as in Net2Net (Chen et al., 2016). If a channel is doubled, the next layer reads a share
+of each copy. An added block returns its input. Unlike in the paper, the shares are unequal. The function stays
+exactly the same, and the copies still diverge in training, because each of them gets a different gradient.
 """
 
 from __future__ import annotations
@@ -18,27 +18,34 @@ from training.networks.blocks import NormalizedConvolution, ReparameterizedConvo
 from training.networks.heads import DetectionBranch
 from training.networks.student import Student
 
-SMALLEST_SHARE = 0.2  # of a copy's, before they are made to add up to one
-SMALLEST_VARIANCE = 1e-4  # of a channel that is never alight
+SMALLEST_SHARE = 0.2  # of a copy, before the shares are scaled to add up to one
+SMALLEST_VARIANCE = 1e-4  # of a channel that is always zero
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Which channel of the small network each channel of the large one copies; `source` is int64 [large channels]."""
+    """Maps the channels of the large network to those of the small one.
+
+    Attributes:
+        source: Channel of the small network that each channel of the large network copies, int64 [large channels].
+    """
 
     source: Tensor
 
     @classmethod
     def spread(cls, small: int, large: int) -> Channels:
-        """All of them in turn, until there are enough."""
+        """Copy the `small` channels in turn until there are `large`."""
         return cls(torch.arange(large) % small)
 
     def repeated(self, times: int, small: int) -> Channels:
-        """Of so many such groups, one behind the other."""
+        """Return the mapping for `times` concatenated groups of `small` channels each."""
         return Channels(torch.cat([self.source + group * small for group in range(times)]))
 
     def shares(self) -> Tensor:
-        """What a reader takes of each copy, float32 [large channels]; those of one source add up to 1."""
+        """Draw the share of each copy that the next layer reads, float32 [large channels].
+
+        The shares of the copies of one channel add up to 1.
+        """
         weights = torch.rand(len(self.source)) * (1 - SMALLEST_SHARE) + SMALLEST_SHARE
         totals = torch.zeros(int(self.source.max()) + 1).index_add(0, self.source, weights)
         return weights / totals[self.source]
@@ -46,17 +53,17 @@ class Channels:
 
 @torch.no_grad()
 def grow(small: Student, large: Student) -> None:
-    """Give `large` weights with which it computes what `small` does; exactly so in eval mode.
+    """Give `large` weights with which it computes the same as `small`.
 
-    In training mode the blocks that are added normalise by statistics of the batch, so the outputs differ a little. The
-    shares are drawn from PyTorch's generator.
+    This is exact in eval mode. In training mode the outputs differ a little, because added blocks normalise by the
+    statistics of the batch. The shares are drawn from PyTorch's generator.
 
     Args:
-        small: a network of our family.
-        large: another one on our own backbone, for the same classes, nowhere narrower or shallower.
+        small: A network on our own backbone.
+        large: A network on our own backbone for the same classes, which is nowhere narrower or shallower; changed.
 
     Raises:
-        ValueError: it is, or a backbone is not ours.
+        ValueError: `large` is narrower or shallower somewhere, or a backbone is not our own.
     """
     if not isinstance(small.backbone, Backbone) or not isinstance(large.backbone, Backbone):
         raise ValueError("only networks on our own backbone can be grown, one of these is on another")
@@ -70,7 +77,7 @@ def grow(small: Student, large: Student) -> None:
 
 
 def _grow_backbone(small: Backbone, large: Backbone, image: Channels) -> list[Channels]:
-    """Fill all stages; returns the channels of their outputs."""
+    """Fill all stages and return the channel mapping of each stage's output."""
     inputs, of_stages = image, []
     for small_stage, large_stage in zip(small.stages, large.stages, strict=True):
         small_blocks, large_blocks = _blocks_of(small_stage), _blocks_of(large_stage)
@@ -89,7 +96,7 @@ def _grow_backbone(small: Backbone, large: Backbone, image: Channels) -> list[Ch
 
 
 def _grow_neck(small: Student, large: Student, widths: list[Channels]) -> Channels:
-    """Fill the neck; returns the channels of the pyramid."""
+    """Fill the neck and return the channel mapping of the pyramid."""
     ours, theirs = small.neck, large.neck
     context, grown = ours.context, theirs.context
     pyramid = _spread(context.reduce, grown.reduce)
@@ -142,7 +149,7 @@ def _copy_convolution(
     shares = inputs.shares().view(1, -1, 1, 1)
     large.weight.copy_(small.weight[outputs.source][:, inputs.source] * shares)
     if isinstance(small, ReparameterizedConvolution):
-        # The identity branch reads one channel only, the copy's own, so it needs no share.
+        # The identity branch reads only the copy's own channel, so it needs no share.
         assert isinstance(large, ReparameterizedConvolution)
         large.pointwise.copy_(small.pointwise[outputs.source][:, inputs.source] * shares)
         large.scale.copy_(small.scale[outputs.source])
@@ -159,10 +166,11 @@ def _copy_predictor(small: nn.Conv2d, large: nn.Conv2d, inputs: Channels) -> Non
 
 
 def _pass_on(before: ReparameterizedConvolution, added: ReparameterizedConvolution) -> None:
-    """Leave `added` with its identity branch alone and a normalisation that changes nothing.
+    """Leave `added` only its identity branch, and a normalisation that does not change its input.
 
-    In eval mode that holds for any mean and variance, in training mode for those of the batch. The output of the block
-    before is a rectified normal variable of known mean and deviation, and so are its moments.
+    In eval mode the normalisation is the identity for any statistics. In training mode it is the identity if the
+    statistics are those of the batch. They are estimated: the output of the block before is a rectified normal variable
+    of known mean and deviation, so its moments are known.
     """
     added.weight.zero_()
     added.pointwise.zero_()
@@ -178,7 +186,10 @@ def _pass_on(before: ReparameterizedConvolution, added: ReparameterizedConvoluti
 
 
 def rectified_moments(mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of max(0, x) for normal x (Frey & Hinton, 1999, section 3), the variance not below 1e-4."""
+    """Return mean and variance of max(0, x) for normal x (Frey & Hinton, 1999, section 3).
+
+    The variance is at least SMALLEST_VARIANCE.
+    """
     deviation = deviation.clamp(min=1e-6)
     ratio = mean / deviation
     density = torch.exp(-ratio.square() / 2) / (2 * torch.pi) ** 0.5

@@ -1,4 +1,4 @@
-"""The heads: class logits of every pixel at stride 4, and boxes of every cell at strides 8, 16 and 32."""
+"""The heads: class logits of every pixel at stride 4, scores and boxes of every cell at strides 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.nn import functional
 
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
 
-SUPPRESSION = 20.0  # in logits: a score of 0.99 becomes one of 2e-7
-PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, so that background does not drown the first steps
+SUPPRESSION = 20.0  # in logits: lowers a score of 0.99 to 2e-7
+PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, so that background does not dominate early steps
 
 
 @dataclass(frozen=True)
 class DetectionOutputs:
-    """What a detection branch says of every cell, one tensor a level, fine to coarse.
+    """Outputs of a detection branch, one tensor per level, fine to coarse.
 
     Attributes:
-        class_logits: float [N, classes, H / stride, W / stride], one sigmoid each.
-        distance_logits: float [N, 4, H / stride, W / stride]; `decode_boxes` makes boxes of them.
-        strides: input pixels a cell.
+        class_logits: Class logits, float [N, classes, H / stride, W / stride], a sigmoid each.
+        distance_logits: Logits of the box's sides, float [N, 4, H / stride, W / stride]; see `decode_boxes`.
+        strides: Input pixels per cell of each level.
     """
 
     class_logits: tuple[Tensor, ...]
@@ -31,16 +31,19 @@ class DetectionOutputs:
     strides: tuple[int, ...]
 
     def flat_class_logits(self) -> Tensor:
-        """All levels' class logits, [N, cells, classes]."""
+        """Return the class logits of all levels, [N, cells, classes]."""
         return torch.cat([level.flatten(2) for level in self.class_logits], dim=2).transpose(1, 2)
 
     def flat_peak_logits(self) -> Tensor:
-        """As `flat_class_logits`, with every logit that a neighbour's of the same class exceeds pushed to the bottom.
+        """Return `flat_class_logits`, where each logit below that of a neighbour of the same class is lowered.
 
-        Where a short training leaves two neighbouring cells answering for one object, the surer one speaks (the peaks
-        of CenterNet; Zhou et al., Objects as Points, 2019). All such pairs were neighbours: of the output pairs of one
-        class on rendered drives 7.0 % overlapped by IoU 0.7 before, 0.8 % after, at equal AP50 of cars. A max pool runs
-        everywhere, which non-maximum suppression does not.
+        After a short training, two neighbouring cells may detect one object. Only the surer cell is then kept (the
+        peaks of CenterNet; Zhou et al., Objects as Points, 2019). On rendered drives this lowered the share of output
+        pairs of one class with an IoU above 0.7 from 7.0 % to 0.8 %, at equal AP50 of cars. A max pool runs on every
+        runtime; non-maximum suppression does not.
+
+        Returns:
+            float [N, cells, classes].
         """
         peaks = []
         for level in self.class_logits:
@@ -49,16 +52,16 @@ class DetectionOutputs:
         return torch.cat(peaks, dim=2).transpose(1, 2)
 
     def peak_bounds(self, tolerance: float) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest that `flat_peak_logits` may become where class logits are off by `tolerance`.
+        """Return lower and upper bounds of `flat_peak_logits` for class logits that are off by up to `tolerance`.
 
-        Two neighbours whose logits are nearly equal are a tie: which of them is pushed down is a matter of rounding.
-        Everywhere else both bounds are the same.
+        If the logits of two neighbours are nearly equal, rounding decides which of them is lowered. Everywhere else
+        both bounds are the same.
 
         Args:
-            tolerance: in logits, not negative.
+            tolerance: Largest error of a logit, not negative.
 
         Returns:
-            Two tensors as `flat_peak_logits` gives one, [N, cells, classes].
+            Lower and upper bounds, [N, cells, classes] each.
         """
         lowest, highest = [], []
         for level in self.class_logits:
@@ -68,17 +71,17 @@ class DetectionOutputs:
         return torch.cat(lowest, dim=2).transpose(1, 2), torch.cat(highest, dim=2).transpose(1, 2)
 
     def flat_distance_logits(self) -> Tensor:
-        """All levels' distance logits, [N, cells, 4]."""
+        """Return the distance logits of all levels, [N, cells, 4]."""
         return torch.cat([level.flatten(2) for level in self.distance_logits], dim=2).transpose(1, 2)
 
     def cells(self) -> Tensor:
-        """Where the cells are, float32 [cells, 3], in the order of the flat tensors; see `cell_centres`."""
+        """Return centre and stride of all cells, float32 [cells, 3], in the order of the flat tensors."""
         sizes = [(int(level.shape[-2]), int(level.shape[-1])) for level in self.class_logits]
         return cell_centres(sizes, self.strides).to(self.class_logits[0].device)
 
 
 def _best_neighbour(level: Tensor) -> Tensor:
-    """The highest of the eight logits around each cell, without its own; minus infinity lies outside of the level."""
+    """Return the highest of the eight logits around each cell; logits outside the level count as minus infinity."""
     rows, columns = level.shape[-2:]
     padded = functional.pad(level, (1, 1, 1, 1), value=-math.inf)
     places = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
@@ -86,7 +89,12 @@ def _best_neighbour(level: Tensor) -> Tensor:
 
 
 def cell_centres(sizes: Sequence[tuple[int, int]], strides: Sequence[int]) -> Tensor:
-    """Centre x, centre y and stride in input pixels, float32 [cells, 3], of levels of (rows, columns) cells."""
+    """Return centre x, centre y and stride of all cells in input pixels, float32 [cells, 3].
+
+    Args:
+        sizes: Rows and columns of each level.
+        strides: Stride of each level.
+    """
     levels = []
     for (rows, columns), stride in zip(sizes, strides, strict=True):
         centre_y, centre_x = torch.meshgrid(
@@ -99,10 +107,10 @@ def cell_centres(sizes: Sequence[tuple[int, int]], strides: Sequence[int]) -> Te
 
 
 def decode_boxes(distance_logits: Tensor, cells: Tensor) -> Tensor:
-    """Boxes xyxy in input pixels, [..., 4], from distance logits [..., 4] and cells [..., 3].
+    """Return boxes xyxy in input pixels, [..., 4], from distance logits [..., 4] and cells [..., 3].
 
-    The distances left, top, right, bottom of the cell's centre are (softplus(logit) - 0.5) strides. They may fall to
-    minus half a cell: then the cell that holds the centre of a box smaller than itself can still draw it.
+    The sides lie (softplus(logit) - 0.5) strides to the left, top, right and bottom of the cell's centre. A distance
+    may be as low as minus half a stride, so that a cell can also represent a box that is smaller than the cell.
     """
     centres, stride = cells[..., :2], cells[..., 2:]
     distances = (functional.softplus(distance_logits) - 0.5) * stride
@@ -110,14 +118,14 @@ def decode_boxes(distance_logits: Tensor, cells: Tensor) -> Tensor:
 
 
 def decode_clipped_boxes(distance_logits: Tensor, cells: Tensor, limit: Tensor) -> Tensor:
-    """The part of the boxes of `decode_boxes` that lies within the input, [..., 4].
+    """Return the boxes of `decode_boxes`, clipped to the input, [..., 4].
 
-    A box that lies outside altogether, or whose far sides come before its near ones, has a width or height of 0.
+    A box outside the input, or with right before left or bottom before top, gets a width or height of 0.
 
     Args:
-        distance_logits: [..., 4].
-        cells: [..., 3], see `cell_centres`.
-        limit: width and height of the input in pixels, [2].
+        distance_logits: Distance logits, [..., 4].
+        cells: Centre and stride of the cells, [..., 3]; see `cell_centres`.
+        limit: Width and height of the input in pixels, [2].
     """
     boxes = decode_boxes(distance_logits, cells)
     near = boxes[..., :2].clamp(min=0.0).minimum(limit)
@@ -126,7 +134,7 @@ def decode_clipped_boxes(distance_logits: Tensor, cells: Tensor, limit: Tensor) 
 
 
 class SegmentationHead(nn.Module):
-    """Stride-4 features of the backbone and stride-8 ones of the pyramid to features and class logits at stride 4."""
+    """Segments at stride 4, from the backbone's features of stride 4 and the pyramid's of stride 8."""
 
     def __init__(self, fine_channels: int, pyramid_channels: int, channels: int, classes: int) -> None:
         super().__init__()
@@ -136,20 +144,20 @@ class SegmentationHead(nn.Module):
         self.classifier = nn.Conv2d(channels, classes, kernel_size=1)
 
     def forward(self, fine: Tensor, pyramid: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, channels, H / 4, W / 4] and class logits of the same size."""
+        """Return features [N, channels, H / 4, W / 4] and class logits of the same size."""
         above = functional.interpolate(self.above(pyramid), scale_factor=2.0, mode="nearest")
         features = self.merge(self.lateral(fine) + above)
         return features, self.classifier(features)
 
 
 class DetectionBranch(nn.Module):
-    """Anchor-free detection: for each level one 3x3 block and a 1x1 for classes, and the same for distances."""
+    """Anchor-free detection: a 3x3 block and a 1x1 convolution per level for classes, and the same for boxes."""
 
     def __init__(self, channels: int, classes: int, strides: Sequence[int]) -> None:
         super().__init__()
         self.strides = tuple(strides)
         class_logit = -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY)
-        distance_logit = 2.0  # boxes of about three cells to begin with
+        distance_logit = 2.0  # boxes of about three cells at the start
         self.class_layers = nn.ModuleList(self._layers(channels, classes, class_logit) for _ in strides)
         self.distance_layers = nn.ModuleList(self._layers(channels, 4, distance_logit) for _ in strides)
 
@@ -162,7 +170,7 @@ class DetectionBranch(nn.Module):
         return nn.Sequential(ReparameterizedConvolution(channels, channels), predictor)
 
     def forward(self, pyramid: Sequence[Tensor]) -> DetectionOutputs:
-        """Logits of every cell of features [N, channels, H / stride, W / stride], fine to coarse."""
+        """Return the outputs for features [N, channels, H / stride, W / stride], fine to coarse."""
         return DetectionOutputs(
             class_logits=tuple(layers(level) for layers, level in zip(self.class_layers, pyramid, strict=True)),
             distance_logits=tuple(layers(level) for layers, level in zip(self.distance_layers, pyramid, strict=True)),

@@ -12,10 +12,10 @@ from training.networks.blocks import NormalizedConvolution, ReparameterizedConvo
 
 
 class PooledContext(nn.Module):
-    """Widens the view at stride 32 by three max pools of 5x5 in a row (SPPF, as in YOLOv5), for 0.2 % of the network.
+    """Widens the receptive field at stride 32 by three max pools of 5x5 in a row (SPPF, as in YOLOv5).
 
-    Max pools see the same neighbourhood in a training crop and in a whole letterboxed frame, which a global average
-    does not, and they pass through 8-bit quantisation unchanged.
+    It makes up 0.2 % of the network. Unlike a global average, max pools see the same neighbourhood in a training
+    crop and in a whole letterboxed frame, and 8-bit quantisation does not change them.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -25,7 +25,7 @@ class PooledContext(nn.Module):
         self.merge = NormalizedConvolution(4 * out_channels, out_channels, kernel_size=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        """Return features [N, out_channels, H, W] from features [N, in_channels, H, W]."""
         views = [self.reduce(inputs)]
         for _ in range(3):
             views.append(self.pool(views[-1]))
@@ -34,19 +34,19 @@ class PooledContext(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """Features of strides 8, 16, 32 to as many of `channels` channels, coarse ones added into finer ones (FPN)."""
+    """A feature pyramid (FPN) over strides 8, 16 and 32, which adds coarse features to finer ones."""
 
     def __init__(self, in_channels: Sequence[int], channels: int) -> None:
         super().__init__()
         self.context = PooledContext(in_channels[-1], channels)
-        # No ReLU before the sum: a lateral must be able to lower what comes from above.
+        # Without ReLU, because a lateral must be able to lower the features of the coarser level.
         self.laterals = nn.ModuleList(
             NormalizedConvolution(width, channels, kernel_size=1, activation=False) for width in in_channels[:-1]
         )
         self.outputs = nn.ModuleList(ReparameterizedConvolution(channels, channels) for _ in in_channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Features fine to coarse, in and out."""
+        """Return the levels of the pyramid, fine to coarse, from features in the same order."""
         merged = [self.context(features[-1])]
         for lateral, feature in zip(reversed(self.laterals), reversed(features[:-1]), strict=True):
             above = functional.interpolate(merged[0], scale_factor=2.0, mode="nearest")

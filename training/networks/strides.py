@@ -1,4 +1,4 @@
-"""How many pixels of the image one cell of each output stands for."""
+"""Strides of the outputs: input pixels per cell."""
 
 SEGMENTATION_STRIDE = 4
 DETECTION_STRIDES = (8, 16, 32)

@@ -1,4 +1,4 @@
-"""The network, student and teacher alike: one definition for training; `Student.fused` is what gets exported."""
+"""The network of students and teachers, as it is trained. `Student.fused` makes the form that is exported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.networks.strides import DETECTION_STRIDES
 
 @dataclass(frozen=True)
 class StudentSize:
-    """Channels and blocks of one member of the family."""
+    """Channels and blocks of one size."""
 
     widths: tuple[int, int, int, int, int]
     depths: tuple[int, int, int, int, int]
@@ -30,13 +30,13 @@ SIZES = {
     "n": StudentSize((16, 32, 64, 128, 192), (1, 1, 2, 4, 1), 48, 32),
     "s": StudentSize((24, 48, 96, 160, 256), (1, 2, 3, 5, 1), 64, 32),
     "m": StudentSize((32, 64, 128, 224, 384), (1, 2, 4, 8, 1), 96, 48),
-    "l": StudentSize((48, 96, 192, 320, 512), (1, 2, 4, 8, 2), 128, 64),  # a teacher without ImageNet's weights
+    "l": StudentSize((48, 96, 192, 320, 512), (1, 2, 4, 8, 2), 128, 64),  # a teacher without pretrained weights
 }
 
 
 @dataclass(frozen=True)
 class StudentFeatures:
-    """Features between neck and heads, float [N, C, H / stride, W / stride], for losses that compare them."""
+    """Features between neck and heads, float [N, C, H / stride, W / stride]; distillation losses compare them."""
 
     p3: Tensor
     p4: Tensor
@@ -46,13 +46,13 @@ class StudentFeatures:
 
 @dataclass(frozen=True)
 class StudentOutputs:
-    """What the student says of a batch.
+    """Outputs of the network for a batch.
 
     Attributes:
-        segmentation_logits: float [N, segmentation classes, H / 4, W / 4].
-        detection: the one-to-one branch, the one that is exported.
-        detection_one_to_many: a second branch with richer supervision; None outside training.
-        features: where the outputs came from.
+        segmentation_logits: Class logits, float [N, segmentation classes, H / 4, W / 4].
+        detection: Outputs of the one-to-one branch, which is exported.
+        detection_one_to_many: Outputs of a second branch with more positive cells; None outside training.
+        features: Features that the heads got.
     """
 
     segmentation_logits: Tensor
@@ -62,13 +62,13 @@ class StudentOutputs:
 
 
 class Student(nn.Module):
-    """Segmentation and detection of driving scenes; a teacher is the same network, only larger.
+    """Segments and detects objects in driving scenes. A teacher is the same network in a larger size.
 
-    The backbone is ours, of plain convolutions, or one of the transformers library; neck and heads are always ours.
+    The backbone is our own, of plain convolutions, or one of the transformers library. Neck and heads are always ours.
 
-    Two detection branches stand on the same features. In the one-to-many branch ten cells answer for each object; it
-    teaches the features. In the one-to-one branch one cell does, so that its best K need no non-maximum suppression
-    (Wang et al., YOLOv10, 2024); only this branch is run outside training.
+    Two detection branches use the same features. In the one-to-many branch, ten cells detect each object; its gradient
+    trains the features. In the one-to-one branch, one cell detects each object, so that its best K cells need no
+    non-maximum suppression (Wang et al., YOLOv10, 2024). Only this branch runs outside training.
     """
 
     def __init__(
@@ -79,7 +79,15 @@ class Student(nn.Module):
         segmentation_classes: int,
         detection_classes: int,
     ) -> None:
-        """Put neck and heads of a size on a backbone with features of `backbone_widths` at strides 4, 8, 16 and 32."""
+        """Put neck and heads on a backbone.
+
+        Args:
+            backbone: Returns features of strides 4, 8, 16 and 32.
+            backbone_widths: Channels of these features.
+            size: Channels of neck and heads.
+            segmentation_classes: Number of segmentation classes.
+            detection_classes: Number of detection classes.
+        """
         super().__init__()
         channels = size.pyramid_channels
         fine, *coarse = backbone_widths
@@ -95,8 +103,11 @@ class Student(nn.Module):
         """Run the network.
 
         Args:
-            images: float [N, 3, H, W], channel order BGR, 0..1; H and W multiples of 32.
-            with_one_to_many: run the second branch too, where there is one; None = only in training.
+            images: Images, float [N, 3, H, W], channel order BGR, 0..1; H and W are multiples of 32.
+            with_one_to_many: Whether to run the second branch, if there is one; None runs it only in training.
+
+        Raises:
+            ValueError: H or W is not a multiple of 32.
         """
         height, width = images.shape[-2:]
         if height % 32 or width % 32:
@@ -110,20 +121,20 @@ class Student(nn.Module):
         wanted = self.training if with_one_to_many is None else with_one_to_many
         if wanted and self.detection_one_to_many is not None:
             one_to_many = self.detection_one_to_many(pyramid)
-        seen_by_one_to_one = pyramid
+        one_to_one_pyramid = pyramid
         if self.training:
-            # That one cell and not its neighbour must answer is a matter for the branch alone. With its gradient in the
-            # features the mean IoU was 33 instead of 38 (size n, 300 steps on CamVid) and detection no better.
-            seen_by_one_to_one = [level.detach() for level in pyramid]
+            # The features are not trained by this branch, which must prefer one cell over its neighbour. With its
+            # gradient, the mean IoU was 33 instead of 38 (size n, 300 steps on CamVid), and detection was no better.
+            one_to_one_pyramid = [level.detach() for level in pyramid]
         return StudentOutputs(
             segmentation_logits=segmentation_logits,
-            detection=self.detection(seen_by_one_to_one),
+            detection=self.detection(one_to_one_pyramid),
             detection_one_to_many=one_to_many,
             features=StudentFeatures(pyramid[0], pyramid[1], pyramid[2], segmentation_features),
         )
 
     def fused(self) -> Student:
-        """A copy for inference: every block one convolution, no one-to-many branch, in eval mode."""
+        """Return a copy for inference, in eval mode, with every block as one convolution and no one-to-many branch."""
         student = copy.deepcopy(self).eval()
         student.detection_one_to_many = None
         fuse_blocks(student)
@@ -133,10 +144,16 @@ class Student(nn.Module):
 def build_student(
     size: str, segmentation_classes: int, detection_classes: int, backbone: TransformersBackbone | None = None
 ) -> Student:
-    """A freshly initialised network of size "n", "s", "m" or "l", on our own backbone unless another is given.
+    """Build a network with random weights.
+
+    Args:
+        size: A key of `SIZES`.
+        segmentation_classes: Number of segmentation classes.
+        detection_classes: Number of detection classes.
+        backbone: Backbone of the transformers library; None builds our own.
 
     Raises:
-        ValueError: there is no such size.
+        ValueError: The size is unknown.
     """
     if size not in SIZES:
         raise ValueError(f"there is no student of size {size!r}; choose one of {', '.join(SIZES)}")

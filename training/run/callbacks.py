@@ -1,4 +1,4 @@
-"""What a run does beside training: measures its waiting, validates its last epoch, prints a line, keeps others out."""
+"""Callbacks of a run: waiting time for data, validation of the last epoch, a line per epoch, a lock on the folder."""
 
 from __future__ import annotations
 
@@ -23,73 +23,73 @@ class DataClock(lightning.Callback):
 
     @property
     def waiting_share(self) -> float:
-        """0..1."""
+        """Share of the training time that was spent waiting for data, 0..1."""
         return self._waited_s / max(1e-9, self._waited_s + self._worked_s)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """From here on the first batch is awaited."""
+        """Start the clock: the run waits for the first batch."""
         self._mark = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """The batch is there."""
+        """Count the time until now as waiting."""
         now = time.perf_counter()
         if self._mark is not None:
             self._waited_s += now - self._mark
         self._mark = now
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """The step is done; the next batch is awaited."""
+        """Count the time of the step as work; the run waits for the next batch."""
         if pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)  # or the work still queued there would count as waiting
+            torch.cuda.synchronize(pl_module.device)  # otherwise work queued on the GPU would count as waiting
         now = time.perf_counter()
         if self._mark is not None:
             self._worked_s += now - self._mark
         self._mark = now
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Validation is neither."""
+        """Stop the clock: validation counts neither as waiting nor as work."""
         self._mark = None
 
 
 class LastValidation(lightning.Callback):
-    """Has the last epoch validated whatever the interval: the last checkpoint notes figures of its own weights then."""
+    """Validates after the last epoch, whatever the interval, so that the last checkpoint has metrics of its weights."""
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning looks at the interval at the end of each epoch."""
+        """Set the interval to 1 in the last epoch; Lightning reads it at the end of each epoch."""
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
 
 class EpochLines(lightning.Callback):
-    """Prints number, loss and time of every epoch that is done."""
+    """Prints number, loss and time of every finished epoch."""
 
     def __init__(self) -> None:
         self._began_s = 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The clock starts."""
+        """Start the clock."""
         self._began_s = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """One line."""
+        """Print the line."""
         loss, took_s = trainer.callback_metrics.get("loss"), time.perf_counter() - self._began_s
-        if loss is not None:  # none in an epoch that a checkpoint had behind it, but for its end
+        if loss is not None:  # None in an epoch that was resumed at its end
             line = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: loss {float(loss):.3f}, {took_s:.0f} s"
             pl_module.print(line, flush=True)
 
 
 class FolderLock(lightning.Callback):
-    """One run at a time writes into a folder; held until it is let go of, or the process ends."""
+    """Locks a folder, so that only one run writes into it, until `release` or the end of the process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """The first process of a run takes it.
+        """Lock the folder in the first process of the run.
 
         Raises:
-            CheckpointError: another run has it.
+            CheckpointError: Another run holds the lock.
         """
         if not trainer.is_global_zero:
             return
@@ -106,6 +106,6 @@ class FolderLock(lightning.Callback):
             pass  # a network file system without locks
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         if self._file is not None:
             self._file.close()

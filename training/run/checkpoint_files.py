@@ -1,4 +1,4 @@
-"""Checkpoints on disk are whole or absent: written beside their place and then put there."""
+"""Writes checkpoints under a temporary name and renames them, so that a checkpoint on disk is always complete."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _FILES = 3  # last, best, and the one that is being written
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Lightning's way of writing, but by way of a file in the same folder.
+    """Writes checkpoints like Lightning, but with the temporary file in the same folder.
 
-    Its own goes by way of the system's temporary folder: where that is another disk, a full one leaves half a file.
+    Lightning uses the system's temporary folder. If that is on another disk, a full disk leaves half a checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint; whatever was at `path` before stays until the new one is whole.
+        """Write a checkpoint. An earlier file at `path` stays until the new one is complete.
 
         Raises:
-            CheckpointError: the disk is full, or nothing may be written there.
+            CheckpointError: The disk is full, or the folder is not writable.
         """
         del storage_options
         target = Path(path)
@@ -41,26 +41,26 @@ class WholeCheckpoints(TorchCheckpointIO):
                 os.fsync(file.fileno())
             partial.replace(target)
         except (OSError, RuntimeError) as error:
-            # PyTorch's writer raises a RuntimeError while it is closed by the OSError of a full disk.
+            # On a full disk, PyTorch's writer raises a RuntimeError while it handles the OSError.
             partial.unlink(missing_ok=True)
             cause = error if isinstance(error, OSError) else error.__context__
             reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
-            left = f"; {target} of before is whole" if target.exists() else ""
+            left = f"; the earlier {target} is complete" if target.exists() else ""
             raise CheckpointError(
-                f"{target}: expected to write a checkpoint, got: {reason}{left}; make room, then go on with --resume"
+                f"{target}: expected to write a checkpoint, got: {reason}{left}; make room, then continue with --resume"
             ) from error
 
 
 def check_room(folder: Path, network: nn.Module, cache: tuple[Path, int] | None = None) -> None:
-    """Refuse a disk that has no room for what a run writes.
+    """Refuse a disk that has no room for the files of a run.
 
     Args:
-        folder: of the run; it, or a folder above it, exists.
-        network: all that is trained.
-        cache: folder of the teacher's outputs, likewise, and the bytes that they will come to.
+        folder: Folder of the run; it, or a folder above it, exists.
+        network: All parameters that are trained.
+        cache: Folder of the teacher's outputs, or of a folder in which it will be made, and the bytes to come.
 
     Raises:
-        CheckpointError: now, rather than at the end of the first epoch.
+        CheckpointError: There is not enough room.
     """
     size = sum(value.numel() * value.element_size() for value in network.parameters())
     needed = size * _COPIES_OF_WEIGHTS * _FILES
@@ -70,7 +70,7 @@ def check_room(folder: Path, network: nn.Module, cache: tuple[Path, int] | None 
         if _existing(place).stat().st_dev == _existing(folder).stat().st_dev:
             growth += needed
         remedy = "lower data.views_per_frame, or set distillation.cache to a folder on another disk"
-        _check_disk(place, growth, "the teacher's outputs and what else this run writes there", remedy)
+        _check_disk(place, growth, "the teacher's outputs and the other files of this run", remedy)
 
 
 def _check_disk(folder: Path, needed: int, what: str, remedy: str) -> None:

@@ -12,17 +12,17 @@ from training.run.run_files import folder_of, open_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("recipe", type=Path, help="a file of training/recipes/")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a recipe key")
     parser.add_argument("--max-epochs", type=int, help="same as --override epochs=N; the schedule ends there")
-    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from a last.ckpt of the same recipe")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="continue a run from its last.ckpt")
     add_devices(parser)
     add_nodes(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; exit status 0."""
+    """Train and return exit status 0."""
     overrides = list(arguments.override)
     if arguments.max_epochs is not None:
         overrides.append(f"epochs={arguments.max_epochs}")

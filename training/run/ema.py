@@ -11,8 +11,9 @@ from torch import nn
 class AveragedWeights(nn.Module):
     """A copy of a network whose weights follow the original slowly: w <- d w + (1 - d) original.
 
-    d = min(decay, (1 + updates) / (10 + updates)), so that a young average forgets the random start. Running statistics
-    of normalisation layers are averaged too; whole-number buffers are copied. Always in eval mode, never trained.
+    d = min(decay, (1 + updates) / (10 + updates)), so that the average soon forgets the random start. Running
+    statistics of normalisation layers are averaged too; buffers of integers are copied. The copy is always in eval mode
+    and is never trained.
     """
 
     updates: torch.Tensor
@@ -24,13 +25,13 @@ class AveragedWeights(nn.Module):
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> AveragedWeights:
-        """Stay in eval mode: Lightning puts everything that it holds into training mode."""
+        """Stay in eval mode, because Lightning puts all of its modules into training mode."""
         del mode
         return super().train(False)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move towards a network of the same shape by one step."""
+        """Move the average towards a network of the same shape by one step."""
         updates = int(self.updates)
         keep = min(self.decay, (1 + updates) / (10 + updates))
         averaged, current = self.network.state_dict(), network.state_dict()

@@ -1,4 +1,4 @@
-"""What a run learns from besides the text of its recipe: files that may be others by the time it is looked at again."""
+"""Digests of the files that a run learns from; a recipe names these files, but their contents may change."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _IN_WORDS = {
 
 @dataclass(frozen=True)
 class RunInputs:
-    """Digests of the files that a run's recipe names, under the names that its checkpoints note them by.
+    """Digests of the files that a recipe names, under their names in the notes of checkpoints.
 
     Attributes:
-        data_sha256: fingerprints of the training sources, joined by `+`.
-        teacher_sha256: of the weights that teach; empty = labels alone.
-        initial_weights_sha256: of the weights that the run starts from; empty = from scratch.
+        data_sha256: Fingerprints of the training sources, joined by `+`.
+        teacher_sha256: SHA-256 of the teacher's weights; empty without a teacher.
+        initial_weights_sha256: SHA-256 of the weights that the run starts from; empty for random weights.
     """
 
     data_sha256: str
@@ -28,8 +28,8 @@ class RunInputs:
     initial_weights_sha256: str = ""
 
     def differences(self, notes: Mapping[str, Any]) -> list[str]:
-        """In words, what a checkpoint of the same recipe notes otherwise.
+        """Return in words which inputs differ from those in the notes of a checkpoint.
 
-        What it does not note, as one of an earlier version, is taken to be the same.
+        An input that the notes lack, because an earlier version wrote them, counts as equal.
         """
         return [words for name, words in _IN_WORDS.items() if notes.get(name) and notes[name] != getattr(self, name)]

@@ -1,4 +1,4 @@
-"""One training step, the optimiser and the validation, as Lightning asks for them."""
+"""Training step, optimiser, validation and checkpoint notes, as hooks of Lightning."""
 
 from __future__ import annotations
 
@@ -33,18 +33,26 @@ from training.run.objective import build_objective
 
 
 class StudentTraining(lightning.LightningModule):
-    """Trains a student by whatever objective its recipe asks for: labels, or labels and a teacher.
+    """Trains a student by a recipe, from labels only or from labels and a teacher.
 
     Attributes:
-        student: what the optimiser moves.
-        averaged: its moving average, which is validated and exported.
-        objective: what is minimised; what it has to learn itself is trained with the student and never exported.
-        recipe: of the run.
-        inputs: what it learns from.
+        student: The network that the optimiser trains.
+        averaged: Moving average of the student, which is validated and exported.
+        objective: The loss. Its own parameters, if any, are trained with the student and never exported.
+        recipe: Recipe of the run.
+        inputs: Digests of the files that the run learns from.
+        last_metrics: Metrics of the last validation.
     """
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int, data_fingerprint: str, resuming: bool = False) -> None:
-        """Build the network and what it starts from; where `resuming`, a checkpoint is about to bring its weights."""
+        """Build the network and the loss, and load the weights that the run starts from.
+
+        Args:
+            recipe: Recipe of the run.
+            steps_per_epoch: Optimiser steps in an epoch.
+            data_fingerprint: Digest of the training frames.
+            resuming: Whether Lightning will load the weights from a checkpoint, so that no others are read.
+        """
         super().__init__()
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
@@ -66,7 +74,7 @@ class StudentTraining(lightning.LightningModule):
         self.last_metrics: dict[str, float | None] = {}
 
     def train(self, mode: bool = True) -> StudentTraining:
-        """As always, but what is not trained stays in eval mode, or its running statistics would drift."""
+        """Set the mode, but keep parts that are not trained in eval mode, or their running statistics would change."""
         super().train(mode)
         if self.recipe.trained_part == "detection":
             for child in self.student.children():
@@ -74,12 +82,12 @@ class StudentTraining(lightning.LightningModule):
         return self
 
     def on_train_epoch_start(self) -> None:
-        """Tie what is random inside the network to seed, epoch and process, as the data are: resuming is exact then."""
+        """Seed the network's random numbers by seed, epoch and process, like those of the data, to resume exactly."""
         key = (self.recipe.seed, self.current_epoch, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The weighted sum of the loss terms."""
+        """Return the sum of the weighted loss terms."""
         del batch_index
         outputs = self.student(batch.images.float() / 255)
         terms: dict[str, Tensor] = self.objective(outputs, batch, self.current_epoch)
@@ -89,25 +97,25 @@ class StudentTraining(lightning.LightningModule):
         return total
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """The average follows every step; here and not after the batch, where it would count as waiting for data."""
+        """Update the average after the step. In a hook after the batch it would count as waiting for data."""
         super().optimizer_step(*arguments, **options)
         self.averaged.update(self.student)
 
     def on_train_epoch_end(self) -> None:
-        """Before a checkpoint is written over one that can be gone on from.
+        """Check the weights before a checkpoint replaces an earlier one that can be resumed.
 
         Raises:
-            CheckpointError: the weights are no numbers any more.
+            CheckpointError: A weight is NaN or infinite.
         """
         if not all_finite(self.averaged.network):
             raise CheckpointError(
-                f"{self.recipe.name}: expected weights that are numbers, got some that are not in epoch "
-                f"{self.current_epoch + 1}; the last checkpoint is of the epoch before, go on from it with a new run "
-                "(initial_weights) at a lower optimizer.learning_rate, or at precision 32-true"
+                f"{self.recipe.name}: expected finite weights, got NaN or infinity in epoch {self.current_epoch + 1}; "
+                "the last checkpoint is of the epoch before: start a new run from it (initial_weights) with a lower "
+                "optimizer.learning_rate, or with precision 32-true"
             )
 
     def configure_optimizers(self) -> Any:
-        """AdamW, no decay on normalisation, scales and biases; the rate follows `rate_share`."""
+        """Return AdamW without decay of normalisation, scales and biases; its learning rate follows `rate_share`."""
         settings = self.recipe.optimizer
         decayed, free = split_by_decay(nn.ModuleList([self.student, self.objective]))
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -117,25 +125,25 @@ class StudentTraining(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:
-        """The averaged student, fused and run by the vehicle's own Perceiver."""
+        """Fuse the averaged student and run it with the Perceiver of the vehicle."""
         settings = self.recipe.validation
         export = ExportSettings(height=settings.input_height, width=settings.input_width)
         model = TorchModel(cast(Student, self.averaged.network), export)
-        # TorchModel has what Perceiver uses of an OnnxModel: contract and run.
+        # Perceiver uses only `contract` and `run` of an OnnxModel; TorchModel has both.
         self._perceiver = Perceiver(cast(OnnxModel, model), score_threshold=SCORE_FLOOR)
         self._scorers = [FrameScorer(model.contract) for _ in ("segmentation", "detection")]
 
     def validation_step(self, sample: Sample, batch_index: int, dataloader_idx: int = 0) -> None:
-        """Score one frame; loader 0 is for segmentation, loader 1 for detection."""
+        """Score one frame; data loader 0 is for segmentation, 1 for detection."""
         del batch_index
         assert self._perceiver is not None
         self._scorers[dataloader_idx].score(self._perceiver, sample)
 
     def on_validation_epoch_end(self) -> None:
-        """Log `miou` and per-class AP50 (both 0..1), as far as the labels of the frames yield them."""
+        """Log `miou` and the AP50 of each class (0..1) for which the frames have labels."""
         self._perceiver = None
         if self.trainer.sanity_checking:
-            return  # figures of a frame or two seen by a network that has learnt nothing
+            return  # metrics of one or two frames and an untrained network
         segmentation, detection = (scorer.results() for scorer in self._scorers)
         metrics: dict[str, float | None] = {}
         if segmentation["frames"]:
@@ -151,7 +159,7 @@ class StudentTraining(lightning.LightningModule):
         self.print(f"\nepoch {self.current_epoch + 1}: {shown}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note where the weights come from, in plain values."""
+        """Add notes on the origin of the weights, as plain values."""
         backbone = self.student.backbone
         info = CheckpointInfo(
             size=self.recipe.size,
@@ -169,38 +177,47 @@ class StudentTraining(lightning.LightningModule):
         checkpoint[INFO_KEY] = asdict(info)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the notes on what the run came from."""
+        """Take over the notes of the checkpoint that the run resumes from."""
         notes = checkpoint.get(INFO_KEY, {})
-        # The weights are the checkpoint's from here on, whatever initial_weights may hold by now.
+        # The weights come from the checkpoint, even if the files of initial_weights have changed since.
         self._earlier_teacher_sha256 = notes.get("earlier_teacher_sha256", "")
         self.inputs = replace(self.inputs, initial_weights_sha256=notes.get("initial_weights_sha256", ""))
         self.last_metrics = dict(notes.get("metrics", {}))
 
 
 def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable parameters that are kernels of convolutions or linear layers, and the rest.
+    """Split trainable parameters by whether weight decay applies.
 
-    The rest: biases, normalisation, per-channel scales, tables of positions.
+    Returns:
+        Kernels of convolutions and linear layers, which decay; and biases, parameters of normalisations, per-channel
+        scales and position embeddings, which do not.
     """
     kernels = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in network.parameters():
         if parameter.requires_grad:
-            # Those of blocks that are folded on export belong to no module of torch's; scales are (C, 1, 1, 1).
+            # Blocks that are fused for export hold their kernels directly; scales there are (C, 1, 1, 1).
             is_kernel = (parameter.ndim == 4 and parameter.shape[1] > 1) or id(parameter) in kernels
             (decayed if is_kernel else free).append(parameter)
     return decayed, free
 
 
 def all_finite(network: nn.Module) -> bool:
-    """Whether every weight and running statistic is a number, told with one look at the device."""
+    """Return whether every weight and running statistic is finite, with one transfer from the device."""
     found = [value.isfinite().all() for value in network.state_dict().values() if value.is_floating_point()]
     return bool(torch.stack(found).all())
 
 
 def rate_share(settings: OptimizerRecipe, steps: int) -> Callable[[int], float]:
-    """The learning rate at a step as a share of the recipe's: linear warm-up, then decay to `final_share`."""
+    """Return a function from a step to the share of the recipe's learning rate at that step.
+
+    The share rises linearly during the warm-up, then decays to `final_share`.
+
+    Args:
+        settings: Section of the recipe.
+        steps: Steps of the run.
+    """
     warmup = min(settings.warmup_steps, steps // 2)
     shapes: Mapping[str, Callable[[float], float]] = {
         "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,

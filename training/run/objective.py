@@ -1,4 +1,4 @@
-"""What a run minimises: the loss of the labels or, where the recipe has a teacher, that and the teacher's."""
+"""The loss of a run: that of the labels or, if the recipe has a teacher, a distillation loss."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from training.recipe import Recipe
 
 
 def build_objective(recipe: Recipe, student: Student, data_fingerprint: str) -> SupervisedLoss | DistillationLoss:
-    """The loss of a recipe, called with outputs, batch and epoch; its teacher is loaded and checked.
+    """Build the loss of a recipe, and load and check its teacher.
+
+    Args:
+        recipe: Recipe of the run.
+        student: Network to train.
+        data_fingerprint: Digest of the training frames; a cache of the teacher's outputs depends on it.
+
+    Returns:
+        A module that is called with outputs, batch and epoch.
 
     Raises:
-        CheckpointError: the teacher's file is none, or it cannot be compared with the student.
+        CheckpointError: The teacher file is not a checkpoint, or its outputs do not fit those of the student.
     """
     hard = SupervisedLoss(recipe.loss.segmentation, recipe.loss.detection, recipe.loss.class_weights)
     settings = recipe.distillation
@@ -34,13 +42,13 @@ def build_objective(recipe: Recipe, student: Student, data_fingerprint: str) -> 
 def cache_growth(
     recipe: Recipe, objective: SupervisedLoss | DistillationLoss, frames: int, frames_seen: int
 ) -> tuple[Path, int] | None:
-    """The folder of the teacher's outputs and the bytes that a run will add to it; None where none are kept.
+    """Return the folder of the teacher's outputs and the bytes that a run adds to it; None without a cache.
 
     Args:
-        recipe: of the run.
-        objective: of it.
-        frames: of all training sources.
-        frames_seen: in all epochs together.
+        recipe: Recipe of the run.
+        objective: Loss of the run.
+        frames: Number of frames in all training sources.
+        frames_seen: Number of samples in all epochs together.
     """
     if not isinstance(objective, DistillationLoss):
         return None
@@ -49,7 +57,7 @@ def cache_growth(
 
 
 def _cache_key(recipe: Recipe, teacher: Teacher, data_fingerprint: str) -> str:
-    """Digest of all that the outputs of a named view depend on: the teacher, the frames and how views are made."""
+    """Return the digest of everything that the teacher's outputs depend on: teacher, frames and augmentation."""
     data = recipe.data.model_dump(mode="json")
     unrelated = ("samples_per_epoch", "workers")
     parts = {

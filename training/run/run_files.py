@@ -1,4 +1,4 @@
-"""The files of a run, looked at before torch is loaded: where it writes, what it starts from, and its frames."""
+"""Checks the files of a run before torch is loaded: its folder, the checkpoints that it starts from, and its frames."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from training.run.frames import RunFrames
 
 
 def folder_of(recipe: Recipe) -> Path:
-    """The folder that a run writes into."""
+    """Return the folder that a run writes into."""
     return recipe.output / recipe.name
 
 
 def last_checkpoint_of(recipe: Recipe) -> Path:
-    """Where the last weights of a run are, once it has finished an epoch."""
+    """Return the path of the checkpoint that a run writes after each epoch."""
     return folder_of(recipe) / "checkpoints" / "last.ckpt"
 
 
 def check_new_folder(recipe: Recipe) -> None:
-    """Refuse a run whose folder holds another of the same name.
+    """Refuse a new run whose folder already holds a run.
 
     Raises:
-        CheckpointError: it would be overwritten.
+        CheckpointError: The new run would overwrite its checkpoints.
     """
     last = last_checkpoint_of(recipe)
     if last.exists():
         raise CheckpointError(
-            f"{last}: expected a new run's folder, there is a run of this name already, which would be overwritten; "
-            "go on with it by --resume, choose another name by --override name=NAME, or delete the folder"
+            f"{last}: expected a new run's folder, found a run of this name, which would be overwritten; continue it "
+            "with --resume, choose another name by --override name=NAME, or delete the folder"
         )
 
 
 def check_files(recipe: Recipe, resume: Path | None = None) -> None:
-    """Refuse a run that cannot write its files, or whose checkpoints to start from are not there.
+    """Refuse a run that cannot write its files, or whose checkpoints to start from are missing.
 
     Args:
-        recipe: of the run.
-        resume: the checkpoint that it goes on from, which brings the weights that `initial_weights` would.
+        recipe: Recipe of the run.
+        resume: Checkpoint to resume from; its weights replace those of `initial_weights`.
 
     Raises:
-        OutputPathError: nothing can be written to the folder of the run or of the teacher's outputs.
-        CheckpointError: the teacher, the checkpoint to go on from or one of `initial_weights` is no file.
+        OutputPathError: The folder of the run or of the teacher's outputs is not writable.
+        CheckpointError: The teacher, the checkpoint to resume from or one of `initial_weights` is not a file.
     """
     check_writable(folder_of(recipe))
     needed = [resume] if resume else [Path(start) for start in recipe.starts]
@@ -56,15 +56,17 @@ def check_files(recipe: Recipe, resume: Path | None = None) -> None:
 
 
 def open_run(recipe: Recipe, resume: Path | None = None, anew: bool = False) -> RunFrames:
-    """Look at all files of a run.
+    """Check all files of a run and open its frames.
 
     Args:
-        recipe: of the run.
-        resume: the checkpoint that it goes on from.
-        anew: the run's folder may hold checkpoints of before, which are overwritten.
+        recipe: Recipe of the run.
+        resume: Checkpoint to resume from.
+        anew: Whether checkpoints in the run's folder may be overwritten.
 
     Raises:
-        OutputPathError, CheckpointError, DataError: see `check_files`, `check_new_folder` and `RunFrames`.
+        OutputPathError: See `check_files`.
+        CheckpointError: See `check_files` and `check_new_folder`.
+        DataError: See `RunFrames`.
     """
     check_files(recipe, resume)
     if resume is None and not anew:

@@ -1,4 +1,4 @@
-"""The checkpoint that a stopped run goes on from: refused where it is damaged, or of another run."""
+"""The checkpoint that a run resumes from, and the checks that it belongs to this run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from training.recipe import Recipe
 from training.run.frames import RunFrames
 from training.run.lightning_module import StudentTraining
 
-# What Lightning goes on from, besides the weights.
+# The parts of a checkpoint that Lightning needs to resume, besides the weights.
 _STATE_OF_TRAINING = {"epoch": int, "global_step": int, "loops": dict, "optimizer_states": list, "lr_schedulers": list}
 _VERSION_KEY = "pytorch-lightning_version"
 
 
 @dataclass(frozen=True)
 class StoppedRun:
-    """A checkpoint of a recipe's run.
+    """A checkpoint to resume from.
 
     Attributes:
-        path: of its file.
-        info: what it notes.
-        state: its weights by name, those of the optimiser's network, of the average and of the objective.
+        path: Path of the file.
+        info: Notes of the checkpoint.
+        state: Weights by name, of the trained network, of the average and of the loss.
     """
 
     path: Path
@@ -36,51 +36,51 @@ class StoppedRun:
         """Read the checkpoint.
 
         Raises:
-            CheckpointError: not a checkpoint of `train`, of another recipe, or without the state of the optimiser.
+            CheckpointError: It is not a checkpoint of `train`, has another recipe, or lacks the optimiser's state.
         """
         content = read_checkpoint(path)
         info = read_info(content, path)
         if info.recipe_sha256 != recipe.sha256:
             raise CheckpointError(
-                f"{path}: it was trained by another recipe (or other overrides) than the one given, so going on would "
-                "not be the same run; give the run's own recipe.yaml, or start a new run with initial_weights"
+                f"{path}: expected a checkpoint of this recipe, it was trained by another recipe (or other overrides); "
+                "give the run's own recipe.yaml, or start a new run with initial_weights"
             )
         kinds = _STATE_OF_TRAINING | {_VERSION_KEY: str}
         unfit = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
         if unfit:
             raise CheckpointError(
-                f"{path}: expected a whole checkpoint of train to go on from, {', '.join(unfit)} is missing or of "
+                f"{path}: expected a whole checkpoint of train to resume from, {', '.join(unfit)} is missing or of "
                 "another kind; give the run's own last.ckpt, or start a new run with initial_weights"
             )
         return cls(path, info, content["state_dict"])
 
     def check_data(self, frames: RunFrames) -> None:
-        """Refuse to go on where frames or labels were added, removed or changed.
+        """Refuse to resume if the training data has changed.
 
         Raises:
-            CheckpointError: they would make another run of it.
+            CheckpointError: Frames or labels were added, removed or changed.
         """
         began_with = self.info.data_sha256 or frames.fingerprint
         if began_with != frames.fingerprint:
             pairs = zip(frames.sources, began_with.split("+"), frames.fingerprint.split("+"), strict=False)
             changed = ", ".join(str(source.folder) for source, before, now in pairs if before != now)
             raise CheckpointError(
-                f"{self.path}: expected the frames and labels that the run began with, those of {changed} are others "
-                "now; put them back, or start a new run with initial_weights"
+                f"{self.path}: expected the frames and labels that the run began with, those of {changed} have "
+                "changed; restore them, or start a new run with initial_weights"
             )
 
     def check_network(self, module: StudentTraining) -> None:
-        """Refuse another teacher than the run began with, and weights that do not fit what is trained.
+        """Refuse to resume if the teacher has changed or the weights do not fit the network.
 
         Raises:
-            CheckpointError: the teacher is another, or a weight is missing or of another shape.
+            CheckpointError: The teacher has changed, or a weight is missing or has another shape.
         """
         began_with, found = self.info.teacher_sha256, module.inputs.teacher_sha256
         if began_with != found:
             settings = module.recipe.distillation
             raise CheckpointError(
                 f"{settings.teacher if settings else self.path}: expected the teacher that the run began with (weights "
-                f"{began_with[:12]}), got {found[:12] or 'no teacher'}; put it back, or start a new run"
+                f"{began_with[:12]}), got {found[:12] or 'no teacher'}; restore it, or start a new run"
             )
         try:
             module.load_state_dict(self.state)

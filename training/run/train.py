@@ -1,4 +1,4 @@
-"""A run from start, or from where it was stopped, to a checkpoint."""
+"""Trains by a recipe, from the start or from a checkpoint, and writes checkpoints."""
 
 from __future__ import annotations
 
@@ -41,20 +41,23 @@ def train(
     """Run a recipe.
 
     Args:
-        recipe: checked.
-        resume: checkpoint of the same recipe to go on from.
-        accelerator: of Lightning.
-        devices: of Lightning.
-        num_nodes: of Lightning.
-        callbacks: besides those of this file.
-        anew: the run's folder may hold checkpoints of before, which are overwritten.
-        frames: what `open_run` gave for this recipe; without them it is called here.
+        recipe: Recipe of the run.
+        resume: Checkpoint of the same recipe to resume from.
+        accelerator: Lightning's accelerator: `auto`, `cpu` or `gpu`.
+        devices: Lightning's devices; see `device_numbers`.
+        num_nodes: Number of machines.
+        callbacks: Callbacks in addition to those of this file.
+        anew: Whether checkpoints in the run's folder may be overwritten.
+        frames: Result of `open_run` for this recipe; None calls it here.
 
     Returns:
         The run's folder: checkpoints/last.ckpt, checkpoints/best.ckpt, csv/, tensorboard/, recipe.yaml.
 
     Raises:
-        RecipeError, DataError, CheckpointError, OutputPathError: found before training starts.
+        RecipeError: The recipe does not fit the devices or the data.
+        DataError: The frames cannot be trained on.
+        CheckpointError: A checkpoint cannot be used or written.
+        OutputPathError: The folder of the run is not writable.
     """
     check_devices(accelerator, devices)
     frames = frames or open_run(recipe, resume, anew)
@@ -82,7 +85,7 @@ def train(
     make_folder(folder)
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with warnings.catch_warnings():
-        # Lightning suggests more workers and a shared logger step; both are settled by the recipe.
+        # Lightning suggests more workers and another logging interval; the recipe decides both.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
         warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # validation of one task only
@@ -144,7 +147,7 @@ def _make_trainer(
 
 
 def _progress() -> lightning.Callback:
-    """A bar in a terminal; in a log, where a bar would leave thousands of lines, a line an epoch."""
+    """Return a progress bar for a terminal, or a line per epoch for a log, which a bar would fill."""
     return TQDMProgressBar(refresh_rate=5) if _in_terminal() else EpochLines()
 
 

@@ -269,7 +269,7 @@ def test_configuration_rebuilds_the_same_network(pretrained: Path) -> None:
         (BackboneRecipe(architecture="nougat"), ["expected a configuration of nougat"]),
         (
             BackboneRecipe(architecture="convnextv2", pretrained="nobody/nothing"),
-            ["nobody/nothing cannot be had", "leave it empty", "folder"],
+            ["nobody/nothing is not available", "leave it empty", "folder"],
         ),
     ],
     ids=lambda value: value.architecture if isinstance(value, BackboneRecipe) else "",
@@ -298,7 +298,7 @@ def test_weights_that_do_not_fit_are_refused(pretrained: Path, tmp_path: Path) -
         build_backbone(
             BackboneRecipe(architecture="convnextv2", pretrained=str(pretrained), settings={"depths": [1, 1, 2, 1]})
         )
-    with pytest.raises(RecipeError, match="cannot be had"):
+    with pytest.raises(RecipeError, match="is not available"):
         build_backbone(
             BackboneRecipe(
                 architecture="convnextv2", pretrained=str(pretrained), settings={"hidden_sizes": [8, 8, 8, 8]}
@@ -339,7 +339,7 @@ def test_run_on_another_backbone_leaves_a_checkpoint_that_stands_alone(
     for override in [*overrides, *backbone, "name=again"]:
         words += ["--override", override]
     assert main(words) == 2
-    assert "cannot be had" in capsys.readouterr().err
+    assert "is not available" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
 
 

@@ -53,7 +53,7 @@ def test_what_was_there_stays(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(path)]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert finished.returncode != 0
-    assert "of before is whole" in finished.stderr.splitlines()[-1]
+    assert "last.ckpt is complete" in finished.stderr.splitlines()[-1]
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 

@@ -124,7 +124,7 @@ def test_resuming_with_other_data_is_refused(finished_run: Path, rendered_sample
     content = read_checkpoint(finished_run / "checkpoints" / "last.ckpt")
     content[INFO_KEY]["data_sha256"] = "0" * 16
     torch.save(content, tmp_path / "last.ckpt")
-    with pytest.raises(CheckpointError, match=f"those of {rendered_samples} are others now; put them back"):
+    with pytest.raises(CheckpointError, match=f"those of {rendered_samples} have changed; restore them"):
         train(smoke(rendered_samples, finished_run.parent), resume=tmp_path / "last.ckpt", accelerator="cpu")
 
 
@@ -231,7 +231,7 @@ def test_the_mean_of_different_networks_is_refused(finished_run: Path, rendered_
     other = train(smoke(rendered_samples, tmp_path, "size=n", "epochs=1").replace(name="n"), accelerator="cpu")
     starts = [finished_run / "checkpoints/last.ckpt", other / "checkpoints/last.ckpt"]
     recipe = smoke(rendered_samples, tmp_path, f"initial_weights=[{starts[0]}, {starts[1]}]")
-    with pytest.raises(CheckpointError, match=r"n/checkpoints/last\.ckpt: expected weights of the shapes that .* has"):
+    with pytest.raises(CheckpointError, match=r"n/checkpoints/last\.ckpt: expected weights of the same shapes as in .*, got others"):
         train(recipe, accelerator="cpu")
 
 
