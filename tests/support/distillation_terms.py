@@ -1,4 +1,4 @@
-"""Every term that a teacher may have, as YAML: the example of each class of the table, and other settings of them.
+"""Distillation terms as YAML: the example of each class of the table, and other settings of these classes.
 
 Tests that take EVERY_TERM include a new term as soon as it is in the table.
 """

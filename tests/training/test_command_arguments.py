@@ -124,7 +124,7 @@ def test_a_checkpoint_with_other_notes_is_refused(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"optimizer_states": None}, "expected a whole checkpoint of train to resume from, optimizer_states is missing"),
+        ({"optimizer_states": None}, "a whole checkpoint of train to resume from, optimizer_states is missing"),
         ({"loops": {}, "lr_schedulers": 3, "epoch": "2"}, "epoch, lr_schedulers is missing or of another kind"),
         ({"pytorch-lightning_version": None}, "pytorch-lightning_version is missing or of another kind"),
         ({"state_dict": {}}, "expected the weights of this run, they do not fit its network"),

@@ -1,4 +1,4 @@
-"""Losses on detections against loops in float64, and on the frames, sizes and types that break losses."""
+"""Detection losses against loops in float64, and for frames, sizes and dtypes at which losses fail."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def sides(name: str) -> tuple[Tensor, Tensor]:
     return draw(1, shape), draw(2, shape)
 
 
-# The formulas once more, in float64, by loops over frames, cells and classes. `at` is the student that the weight of
-# the classification loss looks at, which takes no gradient.
+# The formulas again as loops over frames, cells and classes in float64. The weight of the classification loss depends
+# on the student but takes no gradient; `at` is the student that this weight is computed from.
 
 
 def sigmoid(logit: float) -> float:
@@ -151,7 +151,7 @@ def test_equal_sides_cost_nothing(name: str) -> None:
     _, teacher = sides(name)
     value, gradient = value_and_gradient(LOSSES[name], teacher, teacher)
     assert float(value) == pytest.approx(0, abs=1e-6)
-    if name != "weighted_box_iou":  # 1 - IoU has a kink there
+    if name != "weighted_box_iou":  # 1 - IoU is not differentiable there
         assert float(gradient.abs().max()) < 1e-6
 
 
@@ -172,18 +172,18 @@ def test_neither_the_teacher_nor_its_weights_get_a_gradient(name: str) -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**16), st.sampled_from([0.0, 1.0, 2.0]))
-def test_every_score_is_pulled_to_the_teachers(seed: int, sharpness: float) -> None:
-    """The weight changes how strongly, never where to: with a gradient of its own it could."""
+def test_every_score_moves_towards_the_teachers(seed: int, sharpness: float) -> None:
+    """The weight scales the gradient but never changes its sign; with a gradient of its own it could."""
     shape = (FRAMES, CELLS, CLASSES)
     student, teacher = draw(seed, shape), draw(seed + 1, shape)
     _, gradient = value_and_gradient(SoftClassification(sharpness=sharpness), student, teacher)
     assert (gradient.sign() == (student - teacher).sign()).all()
 
 
-def test_easy_background_hardly_counts_and_what_the_teacher_sees_does() -> None:
+def test_easy_background_hardly_counts_and_objects_of_the_teacher_do() -> None:
     teacher = torch.full((1, 2, 1), -9.0)
     teacher[0, 0] = 3.0
-    student = torch.full((1, 2, 1), -4.0)  # misses the object by far, and is not quite sure of the background
+    student = torch.full((1, 2, 1), -4.0)  # misses the object by far, and has some doubt about the background
     _, sharp = value_and_gradient(SoftClassification(sharpness=2.0), student, teacher)
     _, plain = value_and_gradient(SoftClassification(sharpness=0.0), student, teacher)
     assert float(sharp[0, 0].abs()) > 0.9 * float(plain[0, 0].abs())
@@ -191,7 +191,7 @@ def test_easy_background_hardly_counts_and_what_the_teacher_sees_does() -> None:
 
 
 @pytest.mark.parametrize("name", ["weighted_box_iou", "foreground_imitation"])
-def test_what_the_teacher_gives_no_weight_reaches_neither_value_nor_gradient(name: str) -> None:
+def test_cells_of_weight_0_change_neither_value_nor_gradient(name: str) -> None:
     student, teacher = sides(name)
     weights = (SCORES if name == "weighted_box_iou" else FOREGROUND).clone()
     weights[1] = 0.0
@@ -206,7 +206,7 @@ def test_what_the_teacher_gives_no_weight_reaches_neither_value_nor_gradient(nam
 
 
 @pytest.mark.parametrize("name", ["weighted_box_iou", "foreground_imitation"])
-def test_faint_weights_are_not_blown_up(name: str) -> None:
+def test_small_weights_are_not_scaled_up(name: str) -> None:
     student, teacher = sides(name)
     weights = SCORES if name == "weighted_box_iou" else FOREGROUND
     loss = weighted_box_iou if name == "weighted_box_iou" else foreground_imitation
@@ -250,7 +250,7 @@ def test_the_foreground_is_the_highest_score_of_each_cell() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_and_big_values_under_autocast(name: str, dtype: torch.dtype, device: str) -> None:
-    """Areas of boxes and squares of features of 300 are beyond float16, scores of logits of 120 are 0 or 1."""
+    """Areas of boxes and squares of features of 300 exceed float16; the scores of logits of 120 are 0 or 1."""
     pairs = [sides(name)]
     if name == "weighted_box_iou":
         pairs += [(10 * draw_boxes(3), 10 * draw_boxes(4))]

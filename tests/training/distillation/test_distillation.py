@@ -1,4 +1,4 @@
-"""A student distilled from a teacher, on tiny rendered frames: what is trained, kept, exported and resumed."""
+"""Distillation runs on tiny rendered frames: what is trained, cached, exported and resumed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def batch() -> Batch:
     return Batch(images, masks, boxes, labels, torch.ones(2, dtype=torch.bool), torch.ones(2), ["", ""])
 
 
-def test_checkpoint_has_adapters_and_says_who_taught(finished_run: Path, teacher_checkpoint: Path) -> None:
+def test_checkpoint_holds_adapters_and_the_digest_of_the_teacher(finished_run: Path, teacher_checkpoint: Path) -> None:
     content = read_checkpoint(finished_run / "checkpoints" / "last.ckpt")
     adapters = [name for name in content["state_dict"] if "adapter" in name]
     assert sorted(adapters) == [f"objective.terms.{n}.adapter.{what}" for n in (1, 2) for what in ("bias", "weight")]
@@ -82,7 +82,7 @@ def test_checkpoint_has_adapters_and_says_who_taught(finished_run: Path, teacher
     assert content["ros_kd_perception"]["teacher_sha256"] == digest_of_weights(teacher)
 
 
-def test_run_that_goes_on_from_a_distilled_student_says_who_taught_it(
+def test_run_from_a_distilled_student_notes_the_earlier_teacher(
     finished_run: Path, rendered_samples: Path, tmp_path: Path
 ) -> None:
     distilled_student = finished_run / "checkpoints" / "last.ckpt"
@@ -116,7 +116,7 @@ def test_exported_student_is_a_plain_one(finished_run: Path) -> None:
     assert student.state_dict().keys() == build_student("n", 11, 4).state_dict().keys()
 
 
-def test_loss_weighs_hard_and_soft_as_the_recipe_says(
+def test_loss_weights_labels_and_teacher_as_the_recipe_says(
     teacher_checkpoint: Path, rendered_samples: Path, tmp_path: Path, batch: Batch
 ) -> None:
     recipe = distilled(
@@ -130,7 +130,7 @@ def test_loss_weighs_hard_and_soft_as_the_recipe_says(
     hard = SupervisedLoss()(outputs, batch)
     for name, value in hard.items():
         torch.testing.assert_close(found[name], 0.25 * value)
-    # The first soft term by hand: KL of the two softened distributions, mean over pixels, times T squared.
+    # The first term by hand: KL of the softened distributions, mean over pixels, times T squared.
     teacher = load_student(teacher_checkpoint)[0](batch.images.float() / 255).segmentation_logits
     p = torch.softmax(teacher.double() / 2, dim=1)
     q = torch.softmax(outputs.segmentation_logits.double() / 2, dim=1)
@@ -146,7 +146,7 @@ def test_every_term_teaches_the_student_and_only_it(
     student = build_student("n", 11, 4)
     objective = build_objective(recipe, student, "")
     assert isinstance(objective, DistillationLoss)
-    images = torch.cat([batch.images, batch.images.flip(0) // 2])  # triples for the angles
+    images = torch.cat([batch.images, batch.images.flip(0) // 2])  # four frames, because angles need three
     four = Batch(images, batch.masks.repeat(2, 1, 1), batch.boxes_xyxy * 2, batch.labels * 2,
                  batch.has_boxes.repeat(2), batch.box_weight.repeat(2), [""] * 4)  # fmt: skip
     outputs = student(four.images.float() / 255)
@@ -159,13 +159,13 @@ def test_every_term_teaches_the_student_and_only_it(
         assert gradient > 0, name
 
 
-def test_teacher_stays_in_eval_mode_and_learns_nothing(
+def test_teacher_stays_in_eval_mode_and_does_not_change(
     teacher_checkpoint: Path, rendered_samples: Path, tmp_path: Path, batch: Batch
 ) -> None:
     network, _ = load_student(teacher_checkpoint)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     teacher = Teacher(network)
-    network.train()  # as something that walks modules might
+    network.train()  # other code may do this by mistake
     first = teacher(batch)
     assert not network.training
     assert not first.segmentation_logits.requires_grad
@@ -203,7 +203,9 @@ def test_another_teacher_is_refused_on_resuming(
         train(recipe, resume=checkpoint, accelerator="cpu")
 
 
-def test_kept_outputs_teach_as_asked_ones(rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path) -> None:
+def test_cached_outputs_give_the_same_weights_as_new_ones(
+    rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     overrides = ("data.views_per_frame=2", f"distillation.cache={cache}", "epochs=1")
     runs = []
@@ -214,11 +216,11 @@ def test_kept_outputs_teach_as_asked_ones(rendered_samples: Path, teacher_checkp
         assert len(written) == 16  # eight frames in two views
         if name == "first":
             first = written
-    assert written == first  # the second run asked nothing
+    assert written == first  # the second run did not run the teacher
     assert all(torch.equal(value, runs[1][name]) for name, value in runs[0].items())
 
 
-def test_damaged_output_is_asked_anew(rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path) -> None:
+def test_damaged_cached_output_is_replaced(rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     overrides = ("data.views_per_frame=1", f"distillation.cache={cache}", "epochs=1")
     recipe = distilled(rendered_samples, tmp_path / "runs", teacher_checkpoint, *overrides)
@@ -305,7 +307,7 @@ def test_teacher_of_other_classes_is_refused_before_training() -> None:
 
 
 def teacher_of(path: Path, source: Path, segmentation: tuple[str, ...], noted: bool) -> Path:
-    """A checkpoint as `train` would have written it with other classes, with or without their names."""
+    """Write a checkpoint like `train` for other classes, with or without their names."""
     content = read_checkpoint(source)
     network = build_student("s", len(segmentation), 4)
     content["state_dict"] = {f"averaged.network.{name}": value for name, value in network.state_dict().items()}
@@ -349,7 +351,7 @@ def test_teacher_of_other_classes_is_named_with_what_differs(
     assert not (tmp_path / "smoke").exists()
 
 
-def test_teacher_from_before_classes_were_noted_still_teaches(teacher_checkpoint: Path, tmp_path: Path) -> None:
+def test_teacher_without_noted_classes_still_loads(teacher_checkpoint: Path, tmp_path: Path) -> None:
     _, info = load_student(teacher_checkpoint)
     assert (info.segmentation_classes, info.detection_classes) == (NAMES, ("car", "pedestrian", "bicyclist", "sign"))
     Teacher.load(teacher_of(tmp_path / "old.ckpt", teacher_checkpoint, NAMES, noted=False))
@@ -383,7 +385,7 @@ def test_foreground_is_where_the_one_to_many_branch_sees_objects(batch: Batch) -
     assert values[1] < 1e-6
 
 
-def test_room_for_kept_outputs_is_asked_for_at_the_start(
+def test_room_for_cached_outputs_is_checked_at_the_start(
     rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
@@ -396,7 +398,7 @@ def test_room_for_kept_outputs_is_asked_for_at_the_start(
     growth = objective.cache_growth(len(kept), recipe.data.crop_height * recipe.data.crop_width)
     assert growth is not None
     written = sum(path.stat().st_size for path in kept)
-    assert growth[1] == pytest.approx(written, rel=0.05)  # besides the headers
+    assert growth[1] == pytest.approx(written, rel=0.05)  # without the headers of the files
     again = distilled(rendered_samples, tmp_path / "again", teacher_checkpoint, *overrides, "seed=5")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1e6 if place.name == "cache" else 1e9))
     with pytest.raises(CheckpointError, match=r"cache/\w+: expected \d+ MB of free disk for the teacher's outputs"):

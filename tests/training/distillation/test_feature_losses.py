@@ -1,4 +1,4 @@
-"""Losses on features against loops in float64, and on the sizes and types that break losses."""
+"""Feature losses against loops in float64, and for sizes and dtypes at which losses fail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def draw(seed: int, shape: tuple[int, ...] = SHAPE, scale: float = 2.0) -> Tenso
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + 0.3
 
 
-# The formulas once more, in float64, by loops over frames, channels and positions.
+# The formulas again as loops over frames, channels and positions in float64.
 
 
 def hint_by_loop(student: np.ndarray, teacher: np.ndarray) -> float:
@@ -62,7 +62,7 @@ def channel_wise_by_loop(student: np.ndarray, teacher: np.ndarray) -> float:
 
 
 def pearson_by_loop(student: np.ndarray, teacher: np.ndarray) -> float:
-    """In the paper's other form: half the squared difference of standardised features."""
+    """Compute the other form of the paper: half the squared difference of standardised features."""
     terms = []
     for channel in range(student.shape[1]):
         s, t = student[:, channel].ravel(), teacher[:, channel].ravel()
@@ -161,7 +161,7 @@ def test_pearson_ignores_positive_affine_changes_of_each_channel(seed: int) -> N
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**16), st.floats(0.1, 20.0))
-def test_what_the_attention_and_the_channel_loss_ignore(seed: int, scale: float) -> None:
+def test_attention_ignores_scale_and_channel_wise_ignores_shifts(seed: int, scale: float) -> None:
     student, teacher = draw(seed), draw(seed + 1)
     attention_transfer, channel_wise = LOSSES["attention_transfer"], LOSSES["channel_wise"]
     attention = attention_transfer(student, teacher)
@@ -213,7 +213,7 @@ def test_a_batch_without_frames_costs_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_and_big_features_under_autocast(name: str, dtype: torch.dtype, device: str) -> None:
-    """300^2 is beyond float16: a square taken before the conversion would be infinite."""
+    """300^2 exceeds float16: a square before the conversion to float32 would be infinite."""
     for scale in (1.0, 120.0, 300.0):
         student, teacher = draw(1, scale=scale).to(device, dtype), draw(2, scale=scale).to(device, dtype)
         with torch.autocast(device, dtype=dtype):

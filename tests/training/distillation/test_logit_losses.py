@@ -1,4 +1,4 @@
-"""Losses on logits against loops in float64, and on the pixels, sizes and types that break losses."""
+"""Logit losses against loops in float64, and for pixels, sizes and dtypes at which losses fail."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TERMS: dict[str, LogitTerm] = {
 
 
 def masked(term: LogitTerm, labels: Tensor = LABELS) -> Loss:
-    """A loss of the pixels that a mask lets count, all of them without one: void labels take the others out."""
+    """Return a loss of the pixels in a mask; the others get void labels. Without a mask, all pixels count."""
 
     def loss(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
         seen = labels.to(student.device)
@@ -58,7 +58,7 @@ def masked(term: LogitTerm, labels: Tensor = LABELS) -> Loss:
 LOSSES: dict[str, Loss] = {name: masked(term) for name, term in TERMS.items()}
 
 
-# The formulas once more, for lists of pixels in float64, by loops.
+# The formulas again as loops over lists of pixels in float64.
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -213,7 +213,7 @@ def test_void_labels_are_left_out_and_all_void_costs_nothing() -> None:
 
 
 def test_decoupled_kl_is_the_kl_where_its_weights_are_the_teachers() -> None:
-    """Equation 6 of the paper, pixel by pixel, for 1 - p of the teacher differs between pixels."""
+    """Equation 6 of the paper, pixel by pixel, because 1 - p of the teacher differs between pixels."""
     student, teacher = draw(1), draw(2)
     for row in range(SHAPE[2]):
         for column in range(SHAPE[3]):
@@ -228,7 +228,7 @@ def test_decoupled_kl_is_the_kl_where_its_weights_are_the_teachers() -> None:
 
 
 def test_dist_ignores_positive_affine_changes_of_the_probabilities() -> None:
-    """Across the classes of a pixel: p and a p + b, with b such that the sum stays one, are the same relation."""
+    """Probabilities p and a p + b, where b keeps the sum at one, have correlation 1 across the classes of a pixel."""
     probability = draw(1).softmax(dim=1)
     flattened = 0.3 * probability + 0.7 / CLASSES
     value = Dist()(flattened.log(), probability.log(), LABELS)
@@ -236,7 +236,7 @@ def test_dist_ignores_positive_affine_changes_of_the_probabilities() -> None:
     assert float(Dist()(probability.log(), (1 - probability).log(), LABELS)) > 1
 
 
-def test_dist_leaves_out_what_the_teacher_does_not_tell_apart() -> None:
+def test_dist_leaves_out_pixels_where_all_classes_of_the_teacher_are_equal() -> None:
     student, teacher = draw(1), draw(2)
     undecided = torch.zeros(LABELS.shape, dtype=torch.bool)
     undecided[:, 0] = True
@@ -260,7 +260,7 @@ def test_standardized_kl_ignores_positive_affine_changes_of_the_logits(seed: int
 
 @pytest.mark.parametrize("name", ["temperature_kl", "decoupled_kl"])
 def test_temperature_keeps_the_size_of_gradients(name: str) -> None:
-    """At high T the gradient tends to (s - t) / C of centred logits (Hinton et al., eq. 4), whatever T is."""
+    """At high T the gradient tends to (s - t) / C of centred logits, independent of T (Hinton et al., eq. 4)."""
     student, teacher = draw(1), draw(2)
     at: dict[str, Callable[[float], Loss]] = {
         "temperature_kl": lambda temperature: masked(TemperatureKl(temperature=temperature)),
@@ -289,7 +289,7 @@ def test_half_precision_and_big_logits_under_autocast(name: str, dtype: torch.dt
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_student_that_says_nothing_yet_gets_a_finite_gradient(name: str) -> None:
+def test_a_student_of_equal_logits_gets_a_finite_gradient(name: str) -> None:
     value, gradient = value_and_gradient(LOSSES[name], torch.zeros(SHAPE), draw(2), None)
     assert math.isfinite(float(value))
     assert torch.isfinite(gradient).all()

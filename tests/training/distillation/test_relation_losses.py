@@ -1,4 +1,4 @@
-"""Losses on relations against loops in float64, and on the sizes and types that break losses."""
+"""Relation losses against loops in float64, and for sizes and dtypes at which losses fail."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def draw(seed: int, shape: tuple[int, ...], scale: float = 2.0) -> Tensor:
 
 
 def sides(name: str, scale: float = 2.0) -> tuple[Tensor, Tensor]:
-    """Student and teacher, the teacher of two channels more."""
+    """Return inputs of student and teacher; the teacher has two channels more."""
     frames, channels, *size = SHAPES[name]
     return draw(1, (frames, channels, *size), scale), draw(2, (frames, channels + 2, *size), scale)
 
 
-# The formulas once more, in float64, by loops over frames and cells.
+# The formulas again as loops over frames and cells in float64.
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -49,7 +49,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def cells_of(features: np.ndarray) -> list[np.ndarray]:
-    """Means over 3 x 2 positions, row by row."""
+    """Return the means over 3 x 2 positions, row by row."""
     rows, columns = range(0, features.shape[1], 3), range(0, features.shape[2], 2)
     return [features[:, y : y + 3, x : x + 2].mean(axis=(1, 2)) for y in rows for x in columns]
 
@@ -146,7 +146,7 @@ def test_value_equals_the_loop_for_any_size(name: str, seed: int, frames: int, c
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_equal_relations_cost_nothing_and_pull_nowhere(name: str) -> None:
-    """A larger, turned copy has the same cosines, angles and relative distances."""
+    """A copy that is scaled and rotated has the same cosines, angles and relative distances."""
     student, _ = sides(name)
     turn = torch.linalg.qr(draw(3, (student.shape[1], student.shape[1]))).Q
     teacher = 7.0 * torch.einsum("dc,nc...->nd...", turn, student)
@@ -155,7 +155,7 @@ def test_equal_relations_cost_nothing_and_pull_nowhere(name: str) -> None:
     assert float(gradient.abs().max()) < 1e-6
 
 
-def test_relations_of_frames_ignore_where_the_origin_is() -> None:
+def test_relations_of_frames_ignore_shifts_of_all_embeddings() -> None:
     student, teacher = draw(1, EMBEDDING), draw(2, EMBEDDING)
     for loss in (LOSSES["distance_relation"], LOSSES["angle_relation"]):
         torch.testing.assert_close(loss(student + 3.0, teacher), loss(student, teacher - 5.0), rtol=1e-4, atol=1e-6)
@@ -170,7 +170,7 @@ def test_the_teacher_gets_no_gradient(name: str) -> None:
 
 
 def test_cross_image_relation_relates_frames_and_affinity_does_not() -> None:
-    """Turning the features of one frame alone changes its relations to others, but none within it."""
+    """Rotating the features of one frame changes its relations to other frames, but not those within it."""
     student, _ = sides("cross_image_relation")
     turn = torch.linalg.qr(draw(3, (student.shape[1], student.shape[1]))).Q
     teacher = student.clone()
@@ -192,7 +192,7 @@ def test_a_grid_as_large_as_the_map_or_larger_leaves_it_as_it_is() -> None:
 
 
 def test_memory_is_bounded_by_the_grid() -> None:
-    """Every position of these maps with every other would be 2e10 numbers."""
+    """Relations between all positions of these maps would be 2e10 numbers."""
     student, teacher = draw(1, (2, 2, 400, 360)), draw(2, (2, 2, 400, 360))
     assert math.isfinite(float(PairwiseAffinity(at="p3", grid=8)(student, teacher)))
     assert math.isfinite(float(CrossImageRelation(at="p3", grid=8)(student, teacher)))
@@ -229,7 +229,7 @@ def test_embeddings_that_are_all_the_same_or_zero_give_a_finite_gradient(name: s
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_under_autocast(name: str, dtype: torch.dtype, device: str) -> None:
-    """The same to the last digits as without autocast, which would multiply matrices in half precision."""
+    """Equal to the last digits to the loss without autocast, which would multiply matrices in half precision."""
     for scale in (1.0, 120.0, 400.0):
         student, teacher = (side.to(device, dtype) for side in sides(name, scale))
         with torch.autocast(device, dtype=dtype):

@@ -1,4 +1,4 @@
-"""The table of distillation losses: complete, without torch, and with an example of each that a recipe can take."""
+"""The table of distillation losses: it is complete, does not load torch, and has a valid example of each loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from training.recipe import parse_recipe
 
 
 def all_terms(base: type[DistillationTerm]) -> set[type[DistillationTerm]]:
-    """The classes below a base that have a formula."""
+    """Return a class and its subclasses, without abstract ones."""
     below = {term for child in base.__subclasses__() for term in all_terms(child)}
     return below if inspect.isabstract(base) else below | {base}
 

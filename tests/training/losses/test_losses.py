@@ -1,4 +1,4 @@
-"""The losses against straightforward computation, and on the batches that break losses."""
+"""Supervised losses against straightforward computations, and for batches at which losses fail."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def student() -> Student:
 
 
 def losses_and_gradient(student: Student, batch: Batch) -> tuple[dict[str, float], float]:
-    """The terms, and the largest absolute gradient of all parameters (NaN if any is)."""
+    """Return the terms, and the largest absolute gradient of all parameters (NaN if any is NaN)."""
     student.zero_grad()
     terms = SupervisedLoss()(student(batch.images.float() / 255), batch)
     torch.stack(list(terms.values())).sum().backward()
@@ -65,7 +65,7 @@ def test_box_overlap() -> None:
     second = torch.tensor([[2.0, 2, 6, 6], [4, 0, 6, 2], [1, 1, 3, 5]])
     expected = [iou_in_plain_words(a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
     torch.testing.assert_close(box_iou(first, second), torch.tensor(expected))
-    # Enclosing boxes 6x6, 6x2 and 2x4; of the first 36 - 28, of the second 12 - 8 are covered by neither.
+    # The enclosing boxes are 6x6, 6x2 and 2x4. Of the first, 36 - 28 are not covered; of the second, 12 - 8.
     expected_generalized = [expected[0] - 8 / 36, expected[1] - 4 / 12, 1.0]
     torch.testing.assert_close(generalized_box_iou(first, second), torch.tensor(expected_generalized))
 
@@ -91,7 +91,7 @@ def test_soft_jaccard_is_the_iou_of_certain_predictions() -> None:
     logits = 100.0 * torch.nn.functional.one_hot(predicted, 4).permute(0, 3, 1, 2).float()
     valid, truth = (masks[:, ::4, ::4] != 255), masks[:, ::4, ::4]
     ious = []
-    for label in range(3):  # class 3 does not occur and must not count
+    for label in range(3):  # class 3 is absent and does not count
         hit = (valid & (truth == label) & (predicted == label)).sum()
         either = (valid & ((truth == label) | (predicted == label))).sum()
         ious.append(float(hit) / float(either))
@@ -113,7 +113,7 @@ def test_no_cell_serves_two_objects(objects: int, seed: int, cells_per_object: i
     corner = torch.rand(objects, 2, generator=generator) * torch.tensor([WIDTH - 4.0, HEIGHT - 4.0])
     size = 1 + 40 * torch.rand(objects, 2, generator=generator) ** 2
     boxes = torch.cat([corner, (corner + size)], dim=1)
-    boxes = torch.cat([boxes, boxes[: objects // 2]])  # some objects twice in the same place
+    boxes = torch.cat([boxes, boxes[: objects // 2]])  # some objects appear twice in the same place
     labels = torch.randint(0, 4, (len(boxes),), generator=generator)
     targets = Targets.pad([boxes, boxes[:0]], [labels, labels[:0]])
     found = assign(targets, *random_predictions(2, seed), CELLS, cells_per_object)
@@ -132,7 +132,7 @@ def test_no_cell_serves_two_objects(objects: int, seed: int, cells_per_object: i
 
 
 def test_every_object_gets_its_own_cell_while_there_are_cells() -> None:
-    # Two signs on one pole, in one cell of 8 px, and the same car twice: still one cell each.
+    # Two signs on one pole in one cell of 8 px, and the same car twice: each object gets a cell.
     boxes = torch.tensor([[17.0, 17, 20, 20], [20, 20, 23, 23], [30, 10, 80, 50], [30, 10, 80, 50]])
     targets = Targets.pad([boxes], [torch.tensor([3, 3, 0, 0])])
     for seed in range(20):
@@ -158,7 +158,7 @@ def test_the_one_cell_is_the_best_by_score_and_overlap() -> None:
 
 
 def perfect_outputs(boxes: Tensor, labels: Tensor, cells: list[int]) -> DetectionOutputs:
-    """Outputs that say exactly `boxes` at `cells`, and are sure of nothing elsewhere."""
+    """Return outputs that detect `boxes` exactly at `cells`, and nothing elsewhere."""
     class_logits = torch.full((1, len(CELLS), 4), -15.0)
     distance_logits = torch.zeros(1, len(CELLS), 4)
     for box, label, cell in zip(boxes, labels, cells, strict=True):
@@ -175,7 +175,7 @@ def _levels(flat: Tensor) -> tuple[Tensor, ...]:
     return tuple(part.unflatten(2, size) for part, size in zip(parts, sizes, strict=True))
 
 
-def test_perfect_detections_cost_nothing_and_a_repeated_one_does() -> None:
+def test_perfect_detections_cost_nothing_but_a_repeated_one_does() -> None:
     boxes, labels = torch.tensor([[8.0, 8, 40, 40], [50.0, 20, 90, 60]]), torch.tensor([0, 1])
     targets = Targets.pad([boxes], [labels])
     cells = [int(((CELLS[:, :2] - point).abs().sum(1)).argmin()) for point in torch.tensor([[20.0, 20], [68.0, 36]])]
@@ -184,7 +184,7 @@ def test_perfect_detections_cost_nothing_and_a_repeated_one_does() -> None:
     assert float(box_loss) == pytest.approx(0, abs=1e-4)
     twice = perfect_outputs(boxes[[0, 1, 0]], labels[[0, 1, 0]], [*cells, cells[0] + 1])
     repeated_loss, _ = detection_loss(twice, targets, torch.ones(1), 1)
-    assert float(repeated_loss) == pytest.approx(15.0 / 2, rel=0.01)  # one background cell that is sure: -log(e ** -15)
+    assert float(repeated_loss) == pytest.approx(15.0 / 2, rel=0.01)  # one background cell is sure: -log(e ** -15)
 
 
 def test_frame_weight_scales_and_unknown_objects_do_not_count(student: Student) -> None:

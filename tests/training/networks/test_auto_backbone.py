@@ -1,4 +1,4 @@
-"""Backbones of the transformers library: shapes, colours, weights, refusals, and the way to an ONNX file."""
+"""Backbones of the transformers library: shapes, colours, weights, refusals and export."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "resnet": {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
     "convnextv2": CONVNEXT,
     "swin": {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 2, 2], "window_size": 4},
-    "mobilenet_v2": {"depth_multiplier": 0.1},  # a model of images whose hidden states are maps; no AutoBackbone of it
+    "mobilenet_v2": {"depth_multiplier": 0.1},  # no AutoBackbone; the hidden states of its image model are maps
     "dinov2": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56},
 }
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine that is known to be offline: the hub is not even asked."""
+    """Make the library behave as on an offline machine: it does not ask the hub."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
@@ -86,7 +86,7 @@ def test_features_and_a_training_step(architecture: str, widths: tuple[int, ...]
     optimizer = torch.optim.SGD([p for p in student.parameters() if p.requires_grad], lr=1e-3)
     before = loss_of(student, images)
     before.backward()
-    # All that is trained has a gradient, or training on several devices would wait for it for ever.
+    # Every trained parameter has a gradient; otherwise training on several devices would wait forever.
     assert not [n for n, p in student.named_parameters() if p.requires_grad and p.grad is None]
     optimizer.step()
     assert float(loss_of(student, images).detach()) < float(before.detach())
@@ -94,7 +94,7 @@ def test_features_and_a_training_step(architecture: str, widths: tuple[int, ...]
 
 @pytest.mark.parametrize("architecture", ["resnet", "convnextv2", "swin", "mobilenet_v2", "dinov2"])
 def test_a_random_start_needs_no_settings(architecture: str) -> None:
-    with torch.device("meta"):  # of full size: shapes alone
+    with torch.device("meta"):  # full size, without data
         model = _build(config := _make_config(architecture, {}), _stage_names(config))
     assert sum(parameter.numel() for parameter in model.parameters()) > 1e6
 
@@ -114,7 +114,7 @@ def test_features_of_patches_that_do_not_divide_32_stay_in_place() -> None:
     backbone = backbone_of("dinov2").eval()
 
     class MeanOfPatches(nn.Module):
-        """Stands in for the transformer: what it would say of a patch is that patch's mean."""
+        """Replaces the transformer: the feature of a patch is the mean of the patch."""
 
         def forward(self, images: Tensor, output_hidden_states: bool) -> dict[str, list[Tensor]]:
             maps = Outputs()
@@ -128,7 +128,7 @@ def test_features_of_patches_that_do_not_divide_32_stay_in_place() -> None:
     ramp = torch.linspace(0, 1, WIDTH).expand(1, 3, HEIGHT, WIDTH)
     found = backbone(ramp)[0] * backbone.deviation + backbone.mean
     expected = nn.functional.avg_pool2d(ramp, 4)
-    inner = slice(3, -3)  # at the borders there is nothing to interpolate towards
+    inner = slice(3, -3)  # at the borders there are no neighbours to interpolate with
     torch.testing.assert_close(found[..., inner], expected[..., inner], rtol=0, atol=0.01)
 
 
@@ -154,10 +154,10 @@ def pictures(count: int) -> list[UInt8Array]:
 
 
 @pytest.mark.parametrize("architecture", ["resnet", "swin", "dinov2"])
-def test_export_says_what_the_network_says(architecture: str, tmp_path: Path) -> None:
+def test_export_equals_the_network(architecture: str, tmp_path: Path) -> None:
     student = build_student("n", 11, 4, backbone_of(architecture)).train()
     images = torch.from_numpy(np.stack(pictures(6))).permute(0, 3, 1, 2).float() / 255
-    with torch.no_grad():  # weights that differ from each other, and running statistics of pictures
+    with torch.no_grad():  # different weights, and running statistics of real images
         for parameter in student.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
         for _ in range(20):
@@ -167,7 +167,7 @@ def test_export_says_what_the_network_says(architecture: str, tmp_path: Path) ->
     report = export_student(student.eval(), path, settings, pictures(2), pictures(3))
     assert report.frames == 5
     assert not report.failures()
-    outputs = OnnxModel.open(path, device="cpu").run(np.stack(pictures(3)))  # another batch than it was traced with
+    outputs = OnnxModel.open(path, device="cpu").run(np.stack(pictures(3)))  # another batch size than at export
     assert outputs.class_map.shape == (3, HEIGHT // 4, WIDTH // 4)
     expected, found = size_of_student(student.fused(), HEIGHT, WIDTH), size_of_onnx(path)
     assert found.multiply_accumulates == expected.multiply_accumulates
@@ -209,7 +209,7 @@ def test_macs_of_linear_layers_are_counted() -> None:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier as the hub would hand it out, in half precision, larger than its architecture's settings here."""
+    """Save a classifier like one from the hub: in half precision, larger than the settings of these tests."""
     from transformers import ConvNextV2Config, ConvNextV2ForImageClassification
 
     folder = tmp_path_factory.mktemp("pretrained")
@@ -286,7 +286,7 @@ def test_a_backbone_that_takes_other_sizes_than_the_recipes_is_refused() -> None
     small = "hidden_size: 24, num_hidden_layers: 12, num_attention_heads: 2"
     backbone = f"backbone={{architecture: rf_detr_dinov2, settings: {{{small}}}}}"
     with pytest.raises(RecipeError, match="rf_detr_dinov2 cannot be run on images of 160x96"):
-        build_recipe_student(load_recipe(SMOKE_RECIPE, [backbone]))  # they do not fill its windows
+        build_recipe_student(load_recipe(SMOKE_RECIPE, [backbone]))  # these sizes do not fill its windows
     whole = ["data.crop_height=224", "data.crop_width=448", "validation.input_height=224", "validation.input_width=448"]
     build_recipe_student(load_recipe(SMOKE_RECIPE, [backbone, *whole]))
 
@@ -304,14 +304,14 @@ def test_weights_that_do_not_fit_are_refused(pretrained: Path, tmp_path: Path) -
                 architecture="convnextv2", pretrained=str(pretrained), settings={"hidden_sizes": [8, 8, 8, 8]}
             )
         )
-    # Pickled weights are not even looked at: to read them is to run them.
+    # Pickled weights are not read, because reading them can run code.
     (tmp_path / "config.json").write_bytes((pretrained / "config.json").read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(RecipeError, match=r"model\.safetensors"):
         build_backbone(BackboneRecipe(architecture="convnextv2", pretrained=str(tmp_path)))
 
 
-def test_run_on_another_backbone_leaves_a_checkpoint_that_stands_alone(
+def test_checkpoint_with_another_backbone_needs_no_pretrained_weights(
     pretrained: Path, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = tmp_path / "weights"
@@ -331,7 +331,7 @@ def test_run_on_another_backbone_leaves_a_checkpoint_that_stands_alone(
     assert isinstance(student.backbone, TransformersBackbone)
     assert student.backbone.widths == (8, 16, 16, 24)
     assert 0 <= info.metrics["miou"] <= 1
-    # A run may start from it without the pretrained weights too, but not with another backbone.
+    # A run can start from it without the pretrained weights, but not with another backbone.
     start = f"initial_weights={checkpoint}"
     with pytest.raises(CheckpointError, match="size n with convnextv2 backbone"):
         train(load_recipe(SMOKE_RECIPE, [*overrides, start, "name=other"]), accelerator="cpu")

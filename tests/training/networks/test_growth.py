@@ -1,4 +1,4 @@
-"""Growing a network: what the larger one computes, and that its copies do not stay copies."""
+"""Growing a network: the larger one computes the same, and its copied channels diverge in training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.networks.student import Student, StudentOutputs, build_student
 
 
 def make_used(size: str) -> Student:
-    """A network whose every number counts: random normalisation and scales, as after training."""
+    """Build a network with random normalisation and scales, as after training."""
     student = build_student(size, 11, 4)
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -39,7 +39,7 @@ def everything(outputs: StudentOutputs) -> list[Tensor]:
 
 @pytest.mark.parametrize(("small", "large"), [("n", "s"), ("s", "m"), ("n", "l"), ("s", "s")])
 @torch.no_grad()
-def test_computes_what_the_small_one_does(small: str, large: str) -> None:
+def test_large_network_computes_the_same(small: str, large: str) -> None:
     torch.manual_seed(1)
     ours, grown = make_used(small).eval(), build_student(large, 11, 4).eval()
     images = torch.rand(2, 3, 64, 96)
@@ -52,18 +52,18 @@ def test_computes_what_the_small_one_does(small: str, large: str) -> None:
 
 
 @torch.no_grad()
-def test_nearly_so_in_training_mode() -> None:
+def test_large_network_computes_nearly_the_same_in_training_mode() -> None:
     torch.manual_seed(2)
     ours, grown = make_used("n"), build_student("s", 11, 4)
     images = torch.rand(8, 3, 128, 128)
-    for _ in range(30):  # running statistics that fit the data, as a trained network has
+    for _ in range(30):  # running statistics of the data, as in a trained network
         ours(images)
     grow(ours, grown)
     wanted, value = ours(images).segmentation_logits, grown(images).segmentation_logits
     assert float(torch.corrcoef(torch.stack([wanted.flatten(), value.flatten()]))[0, 1]) > 0.9
 
 
-def test_copies_part_ways() -> None:
+def test_copied_channels_diverge_in_training() -> None:
     torch.manual_seed(3)
     ours, grown = make_used("n"), build_student("s", 11, 4)
     grow(ours, grown)

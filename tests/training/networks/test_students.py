@@ -1,4 +1,4 @@
-"""The student: what it promises about shapes, and that fusing changes nothing."""
+"""The student: shapes of its outputs, fusing, and the deployed form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEIGHT, WIDTH = 96, 160
 
 @pytest.fixture(scope="module")
 def student() -> Student:
-    """A small student whose normalisation has seen data, so that fusing has something to fold."""
+    """Return a small student whose normalisation has statistics of data, so that fusing changes its weights."""
     torch.manual_seed(0)
     network = build_student("n", segmentation_classes=11, detection_classes=4)
     network.train()
@@ -84,7 +84,7 @@ def test_fused_student_equals_unfused(student: Student) -> None:
     ]
     for before, after in pairs:
         assert (before - after).abs().max() < 1e-4
-    assert student.detection_one_to_many is not None  # fused() left the original alone
+    assert student.detection_one_to_many is not None  # fused() did not change the original
     assert not [module for module in student.fused().modules() if isinstance(module, nn.BatchNorm2d)]
 
 
@@ -129,7 +129,7 @@ def test_deployed_cost(size: str, parameters: float) -> None:
     assert sum(parameter.numel() for parameter in deployed.parameters()) == pytest.approx(parameters, rel=0.05)
 
 
-def test_neck_and_heads_stand_on_any_backbone_of_four_strides() -> None:
+def test_neck_and_heads_work_with_any_backbone_of_four_strides() -> None:
     backbone = Backbone((4, 8, 8, 12, 16), (1, 1, 1, 1, 1))
     student = Student(backbone, (8, 8, 12, 16), SIZES["n"], segmentation_classes=7, detection_classes=3)
     outputs = student.eval()(torch.rand(2, 3, 64, 96))
@@ -167,10 +167,10 @@ def test_cells_lie_at_the_centres_in_reading_order() -> None:
 
 
 def test_decoded_boxes() -> None:
-    inverse_softplus = math.log(math.expm1(1.5))  # one stride away after the half is taken off
+    inverse_softplus = math.log(math.expm1(1.5))  # a distance of one stride
     boxes = decode_boxes(torch.full((1, 4), inverse_softplus), torch.tensor([[20.0, 12.0, 8.0]]))
     torch.testing.assert_close(boxes, torch.tensor([[12.0, 4.0, 28.0, 20.0]]))
-    # A box of 3 px in the corner of an 8 px cell does not hold the cell's centre and can be drawn all the same.
+    # A box of 3 px in the corner of an 8 px cell does not contain the cell's centre and can still be represented.
     smallest = decode_boxes(torch.full((1, 4), -20.0), torch.tensor([[4.0, 4.0, 8.0]]))
     torch.testing.assert_close(smallest, torch.tensor([[8.0, 8.0, 0.0, 0.0]]))
 
@@ -217,7 +217,7 @@ def test_deployed_batch_equals_frames_alone(student: Student) -> None:
 
 
 def test_validation_runs_where_the_student_is() -> None:
-    """On a GPU, that is; torch's meta device, which computes nothing, refuses constants of another device as well."""
+    """Validation runs on the device of the student. The meta device refuses constants of another device, like a GPU."""
     there = TorchModel(
         build_student("n", 11, 4).to("meta").eval(), ExportSettings(height=64, width=96, max_detections=20)
     )
@@ -231,9 +231,9 @@ def test_deployed_refuses_more_detections_than_cells(student: Student) -> None:
         DeployedStudent(student, 32, 64, 100)
 
 
-def test_uncertainty_runs_from_certain_to_clueless() -> None:
+def test_uncertainty_is_0_for_certain_and_1_for_equal_logits() -> None:
     logits = torch.zeros(1, 11, 8, 16)
-    logits[:, 3, :, 8:] = 300.0  # also: logits so far apart that softmax().log() is infinite
+    logits[:, 3, :, 8:] = 300.0  # so far apart that softmax().log() is infinite
     found = block_uncertainty(logits)
     torch.testing.assert_close(found, torch.tensor([[[1.0, 0.0]]]), atol=1e-6, rtol=0)
     half = torch.full((1, 11, 8, 8), -50.0)
@@ -241,11 +241,11 @@ def test_uncertainty_runs_from_certain_to_clueless() -> None:
     assert float(block_uncertainty(half)) == pytest.approx(math.log(2) / math.log(11), abs=1e-5)
 
 
-def test_of_neighbours_of_one_class_the_surer_one_speaks() -> None:
+def test_of_neighbours_of_one_class_only_the_surer_is_kept() -> None:
     level = torch.full((1, 2, 6, 6), -5.0)
     level[0, 0, 2, 2] = 2.0
-    level[0, 0, 2, 3] = 1.5  # beside a surer one of its class
-    level[0, 1, 3, 2] = 1.0  # beside it too, but of another class
+    level[0, 0, 2, 3] = 1.5  # next to a surer cell of its class
+    level[0, 1, 3, 2] = 1.0  # next to it, but of another class
     level[0, 0, 5, 5] = 0.5  # alone
     distances = torch.zeros(1, 4, 6, 6)
     found = DetectionOutputs((level,), (distances,), (8,)).flat_peak_logits()[0]

@@ -1,4 +1,4 @@
-"""A full disk: what is there stays whole, nothing half-written is left, and one sentence says so."""
+"""A full disk: existing checkpoints stay complete, no partial file is left, and the error is one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.errors import CheckpointError
 from training.run import checkpoint_files
 from training.run.checkpoint_files import WholeCheckpoints, check_room
 
-# A limit on the size of files stands in for the end of the disk: the kernel refuses to write on, as it does there.
+# A limit on the size of files replaces a full disk: the kernel refuses further writes in the same way.
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
@@ -41,7 +41,7 @@ def test_full_disk_ends_a_run_in_one_sentence(rendered_samples: Path, tmp_path: 
     assert not list(checkpoints.iterdir())
 
 
-def test_what_was_there_stays(tmp_path: Path) -> None:
+def test_an_earlier_checkpoint_stays(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     WholeCheckpoints().save_checkpoint({"epoch": 1}, path)
     script = (
@@ -58,7 +58,7 @@ def test_what_was_there_stays(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_too_little_room_is_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_room_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = torch.nn.Linear(1000, 1000)
     check_room(tmp_path / "runs" / "one", network)
     monkeypatch.setattr(checkpoint_files.shutil, "disk_usage", lambda place: SimpleNamespace(free=40_000_000))

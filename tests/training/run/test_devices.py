@@ -1,4 +1,4 @@
-"""Nothing is left on the CPU when a run is on a GPU: one step and one validation on a pretended accelerator."""
+"""A run on a GPU keeps no tensor on the CPU: one step and one validation on a pretended accelerator."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def teacher(rendered_samples: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def there(batch: Batch) -> Batch:
-    """What `Batch.to` does for a GPU."""
+    """Move a batch to the pretended accelerator, like `Batch.to` for a GPU."""
     moved: list[Any] = [
         [OnAccelerator(one) for one in value] if isinstance(value, list) else OnAccelerator(value)
         for value in (batch.images, batch.masks, batch.boxes_xyxy, batch.labels, batch.has_boxes, batch.box_weight)

@@ -1,4 +1,4 @@
-"""Training writes into no folder that would have to be made in the root of the file system, and says so at once."""
+"""Training refuses an output folder in the root of the file system before it does anything else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_no_folder_is_made_in_the_root(command: str, capsys: pytest.CaptureFixtu
     out = Path("/", f"outt-{uuid.uuid4().hex[:8]}")
     try:
         status: object = main(command.format(out=out).split())
-    except SystemExit as ended:  # as argparse ends at an argument that cannot be
+    except SystemExit as ended:  # argparse refuses an argument
         status = ended.code
     assert status == 2
     assert not out.exists()

@@ -1,4 +1,4 @@
-"""A whole run on tiny rendered frames: it learns, it is logged, and stopping in between changes nothing."""
+"""Complete runs on tiny rendered frames: they learn, they are logged, and an interruption changes nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def smoke(samples: Path, output: Path, *overrides: str) -> Recipe:
 
 
 class StopAfter(lightning.Callback):
-    """Ends a run as a power cut would, in the middle of an epoch: nothing further is saved."""
+    """Ends a run in the middle of an epoch, like a power cut; nothing more is saved."""
 
     def __init__(self, epoch: int, batch: int) -> None:
         self.epoch, self.batch = epoch, batch
@@ -53,7 +53,7 @@ def finished_run(rendered_samples: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def logged(folder: Path, column: str, beside: str = "") -> list[float]:
-    """The values of a column, in the rows that have another one too."""
+    """Return the values of a column in the rows that also have the column `beside`."""
     values = []
     for path in sorted((folder / "csv").glob("version_*/metrics.csv")):
         with path.open() as file:
@@ -72,7 +72,7 @@ def test_loss_falls_and_everything_is_written(finished_run: Path) -> None:
     assert list((finished_run / "tensorboard").rglob("events.*"))
 
 
-def test_checkpoint_says_where_it_comes_from(finished_run: Path, rendered_samples: Path) -> None:
+def test_checkpoint_notes_its_origin(finished_run: Path, rendered_samples: Path) -> None:
     averaged, info = load_student(finished_run / "checkpoints" / "last.ckpt")
     trained, _ = load_student(finished_run / "checkpoints" / "last.ckpt", weights="trained")
     recipe = smoke(rendered_samples, finished_run.parent)
@@ -83,7 +83,7 @@ def test_checkpoint_says_where_it_comes_from(finished_run: Path, rendered_sample
     assert any(not torch.equal(a, b) for a, b in zip(averaged.parameters(), trained.parameters(), strict=True))
 
 
-def test_checkpoint_from_before_there_were_other_backbones_still_loads(finished_run: Path, tmp_path: Path) -> None:
+def test_checkpoint_without_a_noted_backbone_still_loads(finished_run: Path, tmp_path: Path) -> None:
     content = read_checkpoint(finished_run / "checkpoints" / "last.ckpt")
     notes = content["ros_kd_perception"]
     del notes["backbone"]
@@ -97,7 +97,7 @@ def test_checkpoint_from_before_there_were_other_backbones_still_loads(finished_
 
 
 def test_stopped_and_resumed_equals_uninterrupted(rendered_samples: Path, tmp_path: Path) -> None:
-    # Workers, so that what they draw is shown to depend on nothing of their own.
+    # With workers, to show that random numbers do not depend on the worker.
     overrides = ("size=n", "epochs=3", "data.workers=1", "augmentation.rare_paste=0.5", "augmentation.noise=1.0")
     whole = train(smoke(rendered_samples, tmp_path / "whole", *overrides), accelerator="cpu")
     recipe = smoke(rendered_samples, tmp_path / "stopped", *overrides)
@@ -110,7 +110,7 @@ def test_stopped_and_resumed_equals_uninterrupted(rendered_samples: Path, tmp_pa
     assert expected["global_step"] == found["global_step"] == 18
     for name, value in expected["state_dict"].items():
         assert torch.equal(value, found["state_dict"][name]), name
-    # Every second of the last two epochs' twelve steps is logged.
+    # Every second step is logged; the last two epochs have twelve.
     assert logged(whole, "loss")[-6:] == logged(stopped, "loss")[-6:]
 
 
@@ -137,7 +137,7 @@ def test_run_of_the_same_name_is_not_overwritten(finished_run: Path, rendered_sa
 
 
 class MetricsAtStart(lightning.Callback):
-    """Remembers the figures that a checkpoint would note when each epoch begins."""
+    """Records the metrics that a checkpoint would note at the start of each epoch."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, float]] = []
@@ -151,7 +151,7 @@ def test_last_epoch_is_validated_whatever_the_interval(rendered_samples: Path, t
     recipe = smoke(rendered_samples, tmp_path, "size=n", "epochs=3", "validation.every_epochs=2")
     folder = train(recipe, accelerator="cpu", callbacks=(metrics,))
     _, info = load_student(folder / "checkpoints" / "last.ckpt")
-    assert [bool(seen) for seen in metrics.seen] == [False, False, True]  # none of the untrained network
+    assert [bool(seen) for seen in metrics.seen] == [False, False, True]  # no metrics of the untrained network
     mious = logged(folder, "miou")
     assert len(mious) == 2
     assert info.metrics["miou"] == pytest.approx(mious[-1], abs=1e-6)
@@ -167,7 +167,7 @@ def test_last_epoch_is_validated_whatever_the_interval(rendered_samples: Path, t
         (["validation.detection.kind=bag"], "validation.detection must be frames with labels"),
     ],
 )
-def test_validation_that_yields_nothing_is_refused(
+def test_validation_without_metrics_is_refused(
     overrides: list[str], sentence: str, rendered_samples: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError) as error:
@@ -176,7 +176,7 @@ def test_validation_that_yields_nothing_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_best_is_chosen_by_the_figure_that_there_is(
+def test_best_is_chosen_by_the_available_metric(
     rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     absent = (f"validation.segmentation.folder={tmp_path / 'absent'}", "validation.required=false")
@@ -196,7 +196,7 @@ def test_run_starts_from_the_averaged_weights_of_another(
         rendered_samples, tmp_path, f"initial_weights={start}", "optimizer.learning_rate=0", "epochs=1", "size=s"
     )
     continued, _ = load_student(train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt")
-    assert "epoch 1 of 1: loss" in capsys.readouterr().out  # no bar where there is no terminal
+    assert "epoch 1 of 1: loss" in capsys.readouterr().out  # no progress bar without a terminal
     initial, _ = load_student(start)
     for before, after in zip(initial.parameters(), continued.parameters(), strict=True):
         torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
@@ -231,7 +231,9 @@ def test_the_mean_of_different_networks_is_refused(finished_run: Path, rendered_
     other = train(smoke(rendered_samples, tmp_path, "size=n", "epochs=1").replace(name="n"), accelerator="cpu")
     starts = [finished_run / "checkpoints/last.ckpt", other / "checkpoints/last.ckpt"]
     recipe = smoke(rendered_samples, tmp_path, f"initial_weights=[{starts[0]}, {starts[1]}]")
-    with pytest.raises(CheckpointError, match=r"n/checkpoints/last\.ckpt: expected weights of the same shapes as in .*, got others"):
+    with pytest.raises(
+        CheckpointError, match=r"n/checkpoints/last\.ckpt: expected weights of the same shapes as in .*, got others"
+    ):
         train(recipe, accelerator="cpu")
 
 
@@ -251,7 +253,7 @@ def test_larger_network_starts_as_the_smaller_one(
         train(smaller, accelerator="cpu")
 
 
-def test_detection_trained_alone_leaves_the_rest_exactly_as_it_was(
+def test_training_only_detection_leaves_the_rest_unchanged(
     finished_run: Path, rendered_samples: Path, tmp_path: Path
 ) -> None:
     start = finished_run / "checkpoints" / "last.ckpt"
@@ -287,7 +289,7 @@ def test_command_refuses_wrong_input_with_status_2(
 
 
 class FullDisk(lightning.Callback):
-    """A logger's disk fills up in the middle of an epoch; the write does not say where."""
+    """The disk of a logger fills up in the middle of an epoch; the error of the write has no path."""
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         def write(*_: Any, **__: Any) -> None:
@@ -354,13 +356,13 @@ def test_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
         load_student(tmp_path / "foreign.ckpt")
 
 
-def test_average_follows_and_counts_running_statistics() -> None:
+def test_average_follows_weights_and_running_statistics() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
     averaged = AveragedWeights(network, decay=0.5)
     start = network[0].weight.detach().clone()
     with torch.no_grad():
         network[0].weight.add_(1.0)
-    averaged.update(network)  # keeps a tenth at its first update
+    averaged.update(network)  # the first update keeps a tenth of the average
     torch.testing.assert_close(averaged.network[0].weight, start + 0.9)
     network(torch.randn(2, 3, 4, 4))
     averaged.update(network)
@@ -379,7 +381,7 @@ def test_rate_warms_up_and_ends_where_it_should(schedule: Any) -> None:
     assert rates[100] == pytest.approx(1 if schedule == "constant" else 0.1)
 
 
-def test_kernels_alone_are_decayed() -> None:
+def test_only_kernels_are_decayed() -> None:
     student = build_student("n", 11, 4)
     decayed, free = split_by_decay(student)
     assert len(decayed) + len(free) == len(list(student.parameters()))

@@ -1,4 +1,4 @@
-"""Runs that are gone on with, begun twice, or spoilt: no step is lost, nothing overwritten, nothing passes unseen."""
+"""Runs that are resumed, started twice or diverge: no step is lost, nothing is overwritten, NaN is reported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def smoke(samples: Path, output: Path, *overrides: str) -> Recipe:
 
 
 class SpoilGradient(lightning.Callback):
-    """One gradient that is no number, as half precision gives one now and then."""
+    """Makes one gradient NaN, as half precision does now and then."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -43,7 +43,7 @@ class SpoilGradient(lightning.Callback):
 
 
 @pytest.mark.parametrize("validation", ["validation.every_epochs=1", "validation={}"])
-def test_weights_that_are_no_numbers_end_the_run_and_its_checkpoint_stays(
+def test_nan_in_the_weights_ends_the_run_and_its_checkpoint_stays(
     validation: str, rendered_samples: Path, tmp_path: Path
 ) -> None:
     recipe = smoke(rendered_samples, tmp_path, "epochs=3", validation)
@@ -54,7 +54,7 @@ def test_weights_that_are_no_numbers_end_the_run_and_its_checkpoint_stays(
     assert all(value.isfinite().all() for value in kept["state_dict"].values() if value.is_floating_point())
 
 
-def test_one_weight_that_is_no_number_is_found() -> None:
+def test_a_single_nan_is_found() -> None:
     student = build_student("n", 11, 4)
     assert all_finite(student)
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_one_weight_that_is_no_number_is_found() -> None:
     assert not all_finite(student)
 
 
-def test_best_checkpoint_of_the_middle_of_an_epoch_is_gone_on_from(rendered_samples: Path, tmp_path: Path) -> None:
+def test_run_resumes_from_a_best_checkpoint_of_the_middle_of_an_epoch(rendered_samples: Path, tmp_path: Path) -> None:
     recipe = smoke(rendered_samples, tmp_path / "whole", "epochs=2", "validation.every_epochs=1")
     whole = train(recipe, accelerator="cpu")
     checkpoints = whole / "checkpoints"
@@ -77,7 +77,7 @@ def test_best_checkpoint_of_the_middle_of_an_epoch_is_gone_on_from(rendered_samp
 
 
 class BeginAgain(lightning.Callback):
-    """Begins the same run in the middle of its first epoch, when there is no checkpoint yet."""
+    """Starts the same run in the middle of its first epoch, before there is a checkpoint."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -93,16 +93,16 @@ class BeginAgain(lightning.Callback):
                 self.refusal = "none"
 
 
-def test_run_that_is_under_way_is_not_begun_again(rendered_samples: Path, tmp_path: Path) -> None:
+def test_a_running_run_cannot_be_started_again(rendered_samples: Path, tmp_path: Path) -> None:
     recipe = smoke(rendered_samples, tmp_path, "epochs=1", "validation={}")
     second = BeginAgain(recipe)
     folder = train(recipe, accelerator="cpu", callbacks=(second,))
     assert "another run is writing there" in second.refusal
     with (folder / ".lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free again
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the lock is released
 
 
-def test_run_goes_on_though_its_start_is_gone(rendered_samples: Path, tmp_path: Path) -> None:
+def test_run_resumes_without_its_initial_weights(rendered_samples: Path, tmp_path: Path) -> None:
     first = train(smoke(rendered_samples, tmp_path, "name=first", "epochs=1", "validation={}"), accelerator="cpu")
     start = tmp_path / "start.ckpt"
     (first / "checkpoints" / "last.ckpt").rename(start)
@@ -124,7 +124,7 @@ def test_run_goes_on_though_its_start_is_gone(rendered_samples: Path, tmp_path: 
     assert after["initial_weights_sha256"] == noted != ""
 
 
-def test_resuming_is_exact_where_the_network_itself_is_random(rendered_samples: Path, tmp_path: Path) -> None:
+def test_resuming_is_exact_for_a_network_with_random_numbers(rendered_samples: Path, tmp_path: Path) -> None:
     overrides = ("epochs=2", "validation={}", DROP_PATH)
     whole = train(smoke(rendered_samples, tmp_path / "whole", *overrides), accelerator="cpu")
     recipe = smoke(rendered_samples, tmp_path / "stopped", *overrides)
@@ -168,16 +168,16 @@ def test_averaging_does_not_count_as_waiting_for_data(
     assert clock._worked_s > 6 * 0.3  # six steps
 
 
-def test_epoch_that_fills_no_batch_of_every_process_is_refused(
+def test_epoch_without_a_batch_for_every_process_is_refused(
     rendered_samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lightning.Trainer, "world_size", 8)  # as on a machine of eight GPUs
+    monkeypatch.setattr(lightning.Trainer, "world_size", 8)  # like on a machine with eight GPUs
     with pytest.raises(RecipeError, match="24 samples does not fill one batch of 4 in each of 8 processes"):
         train(smoke(rendered_samples, tmp_path), accelerator="cpu")
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 640), (384, 650), (64, 64)])
-def test_input_that_no_student_could_have_is_refused_before_anything_is_read(
+def test_input_size_that_no_student_can_have_is_refused_before_files_are_read(
     height: int, width: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = [f"validation.input_height={height}", f"validation.input_width={width}"]

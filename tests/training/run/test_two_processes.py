@@ -1,4 +1,4 @@
-"""Two processes do what one does: the same gradients from the same batch, the same figures from the same weights."""
+"""Two processes equal one: the same gradients from the same batch, the same metrics from the same weights."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if world > 1:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
 torch.manual_seed(0)
 student = build_student("n", 11, 4).train()
-for module in student.modules():  # frozen: their statistics would be those of half a batch
+for module in student.modules():  # frozen, because each process would use statistics of half a batch
     if isinstance(module, nn.BatchNorm2d):
         module.eval()
 images = torch.randint(0, 256, (4, 3, 64, 96), dtype=torch.uint8)
 masks = torch.randint(0, 11, (4, 64, 96), dtype=torch.uint8)
-masks[1] = 255  # the halves differ in how much is labelled, and in their objects
+masks[1] = 255  # the halves differ in labelled pixels and objects
 boxes = [torch.tensor([[5.0, 5, 40, 30], [30, 20, 80, 60]]), torch.zeros(0, 4), torch.tensor([[10.0, 10, 50, 50]]),
          torch.tensor([[0.0, 0, 90, 60], [50, 30, 60, 40], [5, 5, 20, 20]])]
 labels = [torch.tensor([0, 1]), torch.zeros(0, dtype=torch.int64), torch.tensor([3]), torch.tensor([0, 1, 2])]
@@ -46,13 +46,13 @@ sum(loss(network(batch.images.float() / 255), batch).values()).backward()
 if rank == 0:
     torch.save({name: value.grad for name, value in student.named_parameters()}, f"{folder}/gradients_{world}.pt")
 if world > 1:
-    distributed.barrier()  # neither leaves while the other still talks to it
+    distributed.barrier()  # no process ends while the other still communicates
     distributed.destroy_process_group()
-# Threads that torch leaves behind abort the interpreter's own way out now and then; what is tested is done and written.
+# Threads of torch sometimes abort the normal exit of the interpreter; the results are already written here.
 os._exit(0)
 """
 
-# Every distillation term by itself, on a teacher whose halves of the batch differ in what it is sure of.
+# Every distillation term separately, with a teacher that is sure of objects in one half of the batch only.
 SOFT_GRADIENTS = """
 import os, sys
 import training
@@ -95,10 +95,10 @@ def part(outputs, mine):
     return StudentOutputs(outputs.segmentation_logits[mine], cut(outputs.detection),
                           cut(outputs.detection_one_to_many), features)
 
-sure = torch.tensor([-9.0, -9, -9, 0, 4, 6]).view(-1, 1, 1, 1)  # the first process sees no objects at all
+sure = torch.tensor([-9.0, -9, -9, 0, 4, 6]).view(-1, 1, 1, 1)  # the first process sees no objects
 student, teacher = said(8, sure / 3), said(12, sure)
 masks = torch.randint(0, 11, (frames, 64, 96), dtype=torch.uint8)
-masks[:3] = 255  # nor any label
+masks[:3] = 255  # and no labels
 masks[1, :20] = 3
 mine = slice(rank * frames // world, (rank + 1) * frames // world)
 known = torch.ones(frames, dtype=torch.bool)
@@ -115,7 +115,7 @@ for number, settings in enumerate(recipe.distillation.terms):
     found = torch.autograd.grad(value, leaves, allow_unused=True)
     flat = torch.cat([(torch.zeros_like(x) if g is None else g).flatten() for x, g in zip(leaves, found)])
     if world > 1:
-        distributed.all_reduce(flat)  # averaged, as DistributedDataParallel does
+        distributed.all_reduce(flat)  # averaged, like in DistributedDataParallel
     gradients[f"{number} {settings}"] = flat / world
 if rank == 0:
     torch.save(gradients, f"{folder}/gradients_{world}.pt")
@@ -146,7 +146,7 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
         )
 
 
-def test_run_of_two_processes_notes_the_figures_that_one_finds(rendered_samples: Path, tmp_path: Path) -> None:
+def test_run_of_two_processes_notes_the_metrics_of_one(rendered_samples: Path, tmp_path: Path) -> None:
     from training.checkpoint import load_student
     from training.data.readers.registry import open_source
     from training.data.readers.rendered import RenderedSource

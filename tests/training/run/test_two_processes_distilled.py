@@ -1,4 +1,4 @@
-"""A distilled student learns the same in two processes as in one: whole objective, adapters and optimiser included."""
+"""A distilled student learns the same in two processes as in one, including adapters and optimiser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE_OF_EACH_FAMILY = """[{kind: temperature_kl}, {kind: pearson, at: p4}, {kind:
   {kind: cross_image_relation, at: p4, grid: 4}, {kind: soft_classification}, {kind: weighted_box_iou},
   {kind: foreground_imitation, at: p3}]"""
 
-# Three steps of the optimiser on the samples of a run, batch norms frozen: their statistics would be of half a batch.
+# Three optimiser steps on the samples of a run. Batch norms are frozen, because they would use half a batch.
 STEPS = """
 import os, sys
 import training
@@ -72,7 +72,7 @@ if rank == 0:
     averaged = {f"averaged.{name}": value for name, value in run.averaged.network.named_parameters()}
     torch.save(moved | averaged, f"{folder}/moved_{world}.pt")
 if world > 1:
-    distributed.barrier()  # neither leaves while the other still talks to it
+    distributed.barrier()  # no process ends while the other still communicates
     distributed.destroy_process_group()
 os._exit(0)
 """
@@ -94,7 +94,7 @@ def unlabeled_frames(rendered_samples: Path, tmp_path: Path) -> Path:
 
 
 def mixed(samples: Path, unlabeled: Path, output: Path, teacher: Path) -> Recipe:
-    """A student that learns from labels and teacher, and from frames of which only the teacher speaks."""
+    """Return the recipe of a student that learns from labelled frames, and from unlabelled ones with the teacher."""
     sources = (
         f"data.train=[{{kind: rendered, folder: {samples}, share: 0.5}}, "
         f"{{kind: unlabeled, folder: {unlabeled}, share: 0.5}}]"
@@ -112,14 +112,14 @@ def test_steps_of_two_processes_are_those_of_one(
     one, two = by_one_and_by_two(STEPS, tmp_path, "moved")
     adapters = [name for name in one if "adapter" in name]
     assert len(adapters) == 6
-    # A correlation over places, and a softmax over them, do not change where a channel is shifted: these two biases
-    # have no gradient but rounding, of which AdamW, which divides by the gradient's size, makes a step.
+    # A correlation or a softmax over positions does not change if a channel is shifted. The gradients of these two
+    # biases are only rounding, from which AdamW makes a step, because it divides by the size of the gradient.
     for name in set(one) - {"objective.terms.1.adapter.bias", "objective.terms.2.adapter.bias"}:
         assert float(one[name].norm()) > 0, name
         assert float((two[name] - one[name]).norm()) <= 1e-3 * float(one[name].norm()), name
 
 
-def test_distilled_run_of_two_processes_notes_the_figures_that_one_finds(
+def test_distilled_run_of_two_processes_notes_the_metrics_of_one(
     rendered_samples: Path, unlabeled_frames: Path, teacher_checkpoint: Path, tmp_path: Path
 ) -> None:
     recipe = mixed(rendered_samples, unlabeled_frames, tmp_path, teacher_checkpoint)
