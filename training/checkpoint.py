@@ -281,12 +281,12 @@ def _check_classes(info: CheckpointInfo, state: dict[str, Tensor], path: Path) -
 def _difference(expected: tuple[str, ...], found: tuple[str, ...]) -> str:
     absent = [name for name in expected if name not in found]
     foreign = [name for name in found if name not in expected]
-    said = [f"it lacks {', '.join(absent)}"] if absent else []
-    said += [f"it has {', '.join(foreign)} besides"] if foreign else []
-    if not said:
+    parts = [f"it lacks {', '.join(absent)}"] if absent else []
+    parts += [f"it also has {', '.join(foreign)}"] if foreign else []
+    if not parts:
         moved = [name for name, other in zip(expected, found, strict=False) if name != other]
-        said = [f"{', '.join(moved)} have other ids"]
-    return " and ".join(said)
+        parts = [f"{', '.join(moved)} have other ids"]
+    return " and ".join(parts)
 
 
 def git_commit() -> str:

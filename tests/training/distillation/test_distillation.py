@@ -326,7 +326,7 @@ SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
     ("classes", "noted", "difference"),
     [
         (NAMES[:-1], True, "it lacks bicyclist;"),
-        ((*NAMES[:-1], "rider"), True, "it lacks bicyclist and it has rider besides;"),
+        ((*NAMES[:-1], "rider"), True, "it lacks bicyclist and it also has rider;"),
         (SWAPPED, True, "sky, building have other ids;"),
         (NAMES[:-1], False, "10 without names;"),
     ],
