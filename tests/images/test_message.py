@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
+from checkout import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +78,13 @@ def bgr_from_yuv(y: int, u: int, v: int) -> list[float]:
 
 def test_every_encoding_is_held_against_a_reference() -> None:
     assert {*CHANNELS, *GREY, *GREY_16, *MOSAICS, *MOSAICS_16, *CHROMA_PAIRS, *TWO_PLANES} == set(PIXEL_FORMATS)
+
+
+def test_every_encoding_is_documented() -> None:
+    page = (ROOT / "docs" / "images_and_bags.md").read_text(encoding="utf-8")
+    table = page.partition("## Raw images")[2].partition("\nPadded rows")[0]
+    missing = [encoding for encoding in PIXEL_FORMATS if f"`{encoding}`" not in table]
+    assert not missing, f"add {missing} to the table of raw images in docs/images_and_bags.md"
 
 
 @pytest.mark.parametrize("padding", [0, 5])

@@ -60,6 +60,18 @@ def test_forge_and_site_read_the_same_lists_and_tables(name: str) -> None:
         in_code ^= line.lstrip().startswith("```")
 
 
+def test_the_source_tree_names_every_folder() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Source tree")[2]
+    tree = section.split("```")[1]
+    for package in ("ros_kd_perception", "training"):
+        (below,) = re.findall(rf"^{package}/.*\n((?:  .*\n)+)", tree, re.MULTILINE)
+        named = set(re.findall(r"^  (\w+)/", below, re.MULTILINE))
+        folders = {path.name for path in (ROOT / package).iterdir() if path.is_dir() and path.name != "__pycache__"}
+        assert named == folders, f"the source tree of README.md must name the folders of {package}/"
+    for name in re.findall(r"^(\w+)/", tree, re.MULTILINE):
+        assert (ROOT / name).is_dir(), f"README.md names {name}/, which does not exist"
+
+
 def test_pages_are_found() -> None:
     assert {"README.md", "docs/vehicle.md", "docs/security.md"} <= set(NAMES)
     assert "checks-and-limits" in anchors_of(ROOT / "docs" / "security.md")

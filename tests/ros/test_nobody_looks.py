@@ -51,6 +51,9 @@ def test_each_is_made_for_its_subscribers_alone(
     pipeline = node._pipeline
     assert pipeline is not None
     _, *sinks = pipeline._sinks  # the first one publishes to everybody
+    topics = {publisher.topic_name.removeprefix("/perception/") for sink in sinks for publisher in sink._publishers}
+    of_camera = {topic for topic in topics if topic.startswith("front/")}
+    assert of_camera <= TOPICS.keys(), f"add {of_camera - TOPICS.keys()} to TOPICS"
     [free_space] = [sink for sink in sinks if isinstance(sink, FreeSpaceTopics)]
     [pictures] = [sink for sink in sinks if isinstance(sink, PictureTopics)]
     info = CameraInfo(width=160, height=96, distortion_model="plumb_bob")

@@ -10,6 +10,7 @@ from pathlib import Path
 from ros_kd_perception.model.onnx_file import read_model_file
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
 from training.data.readers.registry import BY_KIND, LABELED_KINDS, open_source, recognize
+from training.data.readers.source import Source
 from training.errors import CheckpointError
 from training.export.input_size import add_input_size
 from training.whole_files import write_text
@@ -18,7 +19,7 @@ from training.whole_files import write_text
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", type=Path, help="a .ckpt of train, or an exported .onnx")
-    parser.add_argument("data", type=Path, help="folder with images/ and masks/")
+    parser.add_argument("data", type=Path, help="labelled frames, such as a folder with images/ and masks/")
     parser.add_argument(
         "--kind", choices=("auto", *LABELED_KINDS), default="auto", help="reader; auto: by the files in the folder"
     )
@@ -49,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--picture-count", type=whole_number(1), default=12)
 
 
+def _source_settings(kind: str, arguments: argparse.Namespace) -> Source:
+    """Return the settings of the frames. Drives are left out unless chosen, because not every kind has these keys."""
+    keys = ("limit", "include_drives", "exclude_drives")
+    chosen = {key: value for key in keys if (value := getattr(arguments, key))}
+    return BY_KIND[kind].checked({"folder": arguments.data, **chosen})
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate. Return exit status 0, or 2 with one sentence if the input is wrong."""
     if arguments.model.suffix == ".onnx":
@@ -56,8 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         CheckpointError.check_file(arguments.model)
     kind = recognize(arguments.data) if arguments.kind == "auto" else arguments.kind
-    drives = {"include_drives": arguments.include_drives, "exclude_drives": arguments.exclude_drives}
-    settings = BY_KIND[kind].checked({"folder": arguments.data, "limit": arguments.limit, **drives})
+    settings = _source_settings(kind, arguments)
     source = open_source(settings)
 
     from ros_kd_perception.model.onnx_model import ModelError

@@ -11,6 +11,7 @@ from checkout import ROOT
 
 from training.config.sections import BackboneRecipe
 from training.data.readers.bag import BagSource
+from training.data.readers.registry import BY_KIND
 from training.errors import RecipeError
 from training.recipe import load_recipe, parse_noted_recipe, parse_recipe
 
@@ -23,6 +24,11 @@ data:
   train:
     - {kind: rendered, folder: somewhere}
 """
+
+
+def kinds_with(key: str) -> str:
+    """Return the kinds of sources that have a key, as an error message lists them."""
+    return ", ".join(sorted(kind for kind, source in BY_KIND.items() if key in source.model_fields))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -78,12 +84,15 @@ def test_recipes_of_the_repository_look_for_frames_where_the_documentation_puts_
         ("data.train.0=3", "data.train.0 must hold keys with values, got 3"),
         ("data.train=3", "data.train must be a list, got 3"),
         ("data.train=[{folder: x}]", "key data.train.0.kind is missing; valid are"),
-        ("data.train.0.stride=2", "0.stride does not apply to kind rendered, only to bag; remove it from data.train.0"),
+        (
+            "data.train.0.stride=2",
+            f"0.stride does not apply to kind rendered, only to {kinds_with('stride')}; remove it from data.train.0",
+        ),
         ("data.train.0.strid=2", "unknown key data.train.0.strid; valid are kind, folder"),
         ("data.train.0.limits=2", "unknown key data.train.0.limits; did you mean limit?"),
         (
             "data.train=[{kind: bag, folder: x, box_weight: 1}]",
-            "data.train.0.box_weight does not apply to kind bag, only to camvid, rendered",
+            f"data.train.0.box_weight does not apply to kind bag, only to {kinds_with('box_weight')}; remove it",
         ),
         ("validation.segmentation={kind: camvid, folder: x, topics: []}", "segmentation.topics does not apply to kind"),
         ("validation.required='true'", "validation.required must be true or false, got 'true'"),

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from checkout import ROOT
 from pydantic import TypeAdapter
 
+import training.data.readers
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 from training.data.readers.bag import BagSource
 from training.data.readers.camvid import CamVidFolder, CamVidSource
-from training.data.readers.registry import BY_KIND, LABELED_KINDS, AnySource, open_source, recognize
+from training.data.readers.registry import BY_KIND, LABELED_KINDS, READERS, AnySource, open_source, recognize
 from training.data.readers.rendered import RenderedFolder, RenderedSource
+from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledSource
+from training.errors import DataError
 
 EVERY_SOURCE = {"kind", "folder", "share", "limit"}
 FOLDERS = EVERY_SOURCE | {"include_drives", "exclude_drives"}
+
+
+def with_a_kind(base: type[Source]) -> set[type[Source]]:
+    """Return the settings that a recipe could name: a base and the classes below it, if they have a `kind`."""
+    below = {source for child in base.__subclasses__() for source in with_a_kind(child)}
+    return below | {base} if isinstance(base.model_fields["kind"].default, str) else below
 
 
 def test_each_kind_has_its_own_keys() -> None:
@@ -27,6 +40,21 @@ def test_each_kind_has_its_own_keys() -> None:
     assert keys["unlabeled"] == FOLDERS
     assert keys["bag"] == EVERY_SOURCE | {"topics", "stride", "change_min"}
     assert all(keys[kind] >= EVERY_SOURCE for kind in BY_KIND)
+
+
+def test_every_reader_is_in_the_table() -> None:
+    for module in pkgutil.iter_modules(training.data.readers.__path__):
+        importlib.import_module(f"training.data.readers.{module.name}")
+    ours = {source for source in with_a_kind(Source) if source.__module__.startswith("training.")}
+    missing = [source.__name__ for source in ours - set(READERS)]
+    assert not missing, f"add {missing} to READERS in training/data/readers/registry.py, or no recipe can name it"
+
+
+def test_every_kind_is_documented() -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Data\n")[2].partition("\n## ")[0]
+    missing = [kind for kind in BY_KIND if f"`{kind}`" not in section]
+    assert not missing, f"add {missing} to the section Data of docs/training.md"
 
 
 def test_only_frames_with_labels_can_be_scored_on() -> None:
@@ -58,6 +86,17 @@ def test_each_kind_opens_its_reader(rendered_samples: Path) -> None:
     assert (len(rendered), len(images)) == (8, 3)
     assert not images[0].has_boxes
     np.testing.assert_array_equal(images[0].image_bgr, rendered[0].image_bgr)
+
+
+def test_images_with_masks_may_be_in_a_folder_of_another_name(rendered_samples: Path, tmp_path: Path) -> None:
+    class LeftImages(CamVidSource):
+        images = "left"
+
+    with pytest.raises(DataError, match=r"expected a folder with left/ and masks/, there is no left/"):
+        open_source(LeftImages(folder=rendered_samples))
+    shutil.copytree(rendered_samples / "images", tmp_path / "left")
+    shutil.copytree(rendered_samples / "masks", tmp_path / "masks")
+    assert len(open_source(LeftImages(folder=tmp_path))) == 8
 
 
 def test_a_bag_becomes_a_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,6 +17,10 @@ from PIL import Image
 
 from ros_kd_perception.structures import Detections
 from training.__main__ import main
+from training.data.readers.frame_folder import FrameFolder
+from training.data.readers.registry import BY_KIND
+from training.data.readers.rendered import RenderedSource
+from training.data.readers.source import Source
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 from training.recipe import load_recipe
 from training.run.train import train
@@ -149,6 +154,27 @@ def test_palette_masks_score_as_plain_ones(checkpoint: Path, rendered_samples: P
         results.append(json.loads((tmp_path / f"{number}.json").read_text()))
     plain, palette = results
     assert palette["iou"] == plain["iou"]
+
+
+class Scenes(Source):
+    """A kind without drives."""
+
+    kind: Literal["scenes"] = "scenes"
+    """Rendered frames."""
+
+    def open(self) -> FrameFolder:
+        return RenderedSource(folder=self.folder, limit=self.limit).open()
+
+
+def test_a_kind_without_drives_is_scored(
+    checkpoint: Path, rendered_samples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(BY_KIND, "scenes", Scenes)
+    monkeypatch.setattr("training.evaluation.command.recognize", lambda folder: "scenes")
+    words = ["evaluate", str(checkpoint), str(rendered_samples), "--height", "128", "--width", "192", "--limit", "2"]
+    assert main(words) == 0
+    assert main([*words, "--include-drives", "0"]) == 2
+    assert "include_drives" in capsys.readouterr().err
 
 
 def test_wrong_model_or_folder_is_refused_in_a_sentence(

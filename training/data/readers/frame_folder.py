@@ -138,12 +138,12 @@ class LabeledFolder(FrameFolder):
         Raises:
             DataError: A folder or a mask is missing.
         """
-        for part in ("images", "masks"):
+        for part in (source.images, "masks"):
             if not (source.folder / part).is_dir():
                 raise DataError(
-                    f"{source.folder}: expected a folder with images/ and masks/, there is no {part}/; render frames "
-                    "into it (python -m ros_kd_perception.render_drive --samples), fetch CamVid (docs/training.md), "
-                    "or correct the recipe's folder or kind"
+                    f"{source.folder}: expected a folder with {source.images}/ and masks/, there is no {part}/; "
+                    "render frames into it (python -m ros_kd_perception.render_drive --samples), fetch CamVid "
+                    "(docs/training.md), or correct the recipe's folder or kind"
                 )
         super().__init__(source)
         self.box_weight = source.box_weight
