@@ -1,4 +1,4 @@
-"""Rendered samples for the tests of training: small, but the real renderer's."""
+"""Fixtures for the tests of training: small samples from the real renderer, and one thread for torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import training  # first: it settles how torch's threads wait, which must be before torch is loaded
+import training  # first: it sets how torch's threads wait, which has no effect once torch is loaded
 from ros_kd_perception.sample_drive.training_samples import write_samples
 
 assert training.__doc__
@@ -15,7 +15,7 @@ assert training.__doc__
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_for_tiny_frames() -> None:
-    """Two threads that wait for each other at every small layer take three times as long on a busy machine."""
+    """Let torch use one thread. On a busy machine, two threads take three times as long for layers this small."""
     import torch
 
     torch.set_num_threads(1)
@@ -23,7 +23,7 @@ def one_thread_for_tiny_frames() -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread_again() -> Iterator[None]:
-    """`evaluate --threads` holds for its process, and a run with another number of threads rounds otherwise."""
+    """Restore one thread, because `evaluate --threads` changes the whole process and with it the rounding of runs."""
     import torch
 
     yield

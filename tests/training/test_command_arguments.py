@@ -1,4 +1,4 @@
-"""Hostile values of every option of every command: a sentence on standard error and exit status 2, no traceback."""
+"""Test invalid values of every option: each gives one sentence on standard error and exit status 2, no traceback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def checkpoint(rendered_samples: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command says on standard error when it ends with status 2."""
+    """Run a command that must end with status 2; return the last line on standard error."""
     try:
         status = main(words)
     except SystemExit as end:  # argparse
@@ -43,7 +43,7 @@ NUMBERS = ("0", "-1", "1000000000", "nan", "banana", "", "1.5")
 
 @pytest.mark.parametrize("value", NUMBERS)
 @pytest.mark.parametrize("option", ["--threads", "--height", "--width"])
-def test_evaluate_refuses_numbers(
+def test_evaluate_refuses_numbers_out_of_range(
     option: str, value: str, checkpoint: Path, rendered_samples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed = refusal(["evaluate", str(checkpoint), str(rendered_samples), option, value], capsys)
@@ -69,7 +69,7 @@ def test_evaluate_refuses_numbers(
         (["--kind", "banana"], "invalid choice"),
     ],
 )
-def test_evaluate_refuses(
+def test_evaluate_refuses_other_invalid_values(
     words: list[str],
     sentence: str,
     checkpoint: Path,
@@ -89,7 +89,7 @@ def test_an_exported_file_has_its_own_input_size(rendered_samples: Path, capsys:
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])
 @pytest.mark.parametrize("model", ["", "nowhere.ckpt", "{folder}", "{file}", "{onnx_folder}", "{shipped}.ckpt"])
-def test_what_is_no_model_is_refused(
+def test_a_file_that_is_not_a_model_is_refused(
     command: str, model: str, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "folder.onnx").mkdir()
@@ -131,7 +131,7 @@ def test_a_checkpoint_with_other_notes_is_refused(
         ({"state_dict": {5: torch.zeros(1)}}, "expected a checkpoint with a state_dict of tensors"),
     ],
 )
-def test_a_checkpoint_that_lost_a_part_is_not_gone_on_from(
+def test_a_run_does_not_resume_from_an_incomplete_checkpoint(
     change: dict[str, object], sentence: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(torch.load(checkpoint, weights_only=True) | change, tmp_path / "part.ckpt")
@@ -177,7 +177,7 @@ def test_a_checkpoint_whose_recipe_cannot_be_read_is_exported_at_a_given_size(
         (["-o", ""], "expected some text"),
     ],
 )
-def test_export_refuses(
+def test_export_refuses_invalid_values(
     words: list[str], sentence: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "folder").mkdir()
@@ -209,7 +209,7 @@ DEVICES = [
 
 @pytest.mark.parametrize(("words", "sentence"), DEVICES)
 @pytest.mark.parametrize("command", ["train", "compare"])
-def test_devices_that_are_not_here_are_refused(
+def test_missing_devices_are_refused(
     command: str, words: list[str], sentence: str, rendered_samples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if words[0] == "--accelerator" and torch.cuda.is_available():
@@ -221,10 +221,10 @@ def test_devices_that_are_not_here_are_refused(
     assert sentence in refusal([command, str(path), *accelerator, *folder, *words], capsys)
 
 
-def test_devices_that_lightning_refuses_are_a_sentence(
+def test_devices_that_lightning_refuses_give_one_sentence(
     rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SLURM_NTASKS", "7")  # a cluster that was asked for others
+    monkeypatch.setenv("SLURM_NTASKS", "7")  # the scheduler of a cluster counts other tasks
     monkeypatch.setenv("SLURM_JOB_NAME", "training")
     words = ["train", str(RECIPE), "--accelerator", "cpu", "--devices", "2"]
     for override in (f"output={tmp_path}", f"data.train.0.folder={rendered_samples}", "validation={}"):
@@ -248,7 +248,7 @@ def test_devices_that_lightning_refuses_are_a_sentence(
         (["--override", "validation.input_height=1000000000"], "must be from 32"),
     ],
 )
-def test_train_refuses(
+def test_train_refuses_invalid_values(
     words: list[str], sentence: str, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["train", str(RECIPE), "--accelerator", "cpu"]
@@ -262,7 +262,9 @@ ESCAPES = ("../../escaped", "..", ".", "/absolute", "a/b", "", "a\\b", "-o", "a 
 
 
 @pytest.mark.parametrize("name", ESCAPES)
-def test_names_stay_within_the_output(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_cannot_lead_out_of_the_output_folder(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = ["train", str(RECIPE), "--override", f"output={tmp_path / 'runs'}"]
     assert "name becomes a folder" in refusal([*run, "--override", f"name={name!r}"], capsys)
     comparison = ["compare", str(COMPARISON), "--override", f"output={tmp_path / 'runs'}"]
@@ -277,7 +279,7 @@ def test_names_stay_within_the_output(name: str, tmp_path: Path, capsys: pytest.
     [b"\xff\xfe\x00", b"a: 2020-99-99", b"a: " + b"[" * 20_000, b"3", b"", b"a: *b", b"a: {b: c", b"? [x]\n: 1"],
     ids=["binary", "date", "deep", "number", "empty", "alias", "broken", "list as key"],
 )
-def test_what_is_no_recipe_is_refused(
+def test_a_file_that_is_not_a_recipe_is_refused(
     command: str, content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "recipe.yaml"

@@ -1,4 +1,4 @@
-"""Help, and what is wrong with recipes and paths, is answered before anything is loaded that takes seconds."""
+"""Test that help and errors in recipes and paths come before the commands load anything that takes seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from checkout import ROOT
 
 from training.__main__ import COMMANDS
 
-# What takes long to load, or leads to what does.
+# Packages that take long to load, or that import one of these.
 SLOW = ("torch", "lightning", "transformers", "onnx", "onnxruntime", "matplotlib", "scipy", "tensorboard")
 RUN = f"""
 import sys
@@ -29,18 +29,18 @@ COMPARISON = "training/comparisons/student_n_left_out.yaml"
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
-    """Exit status, what was loaded of SLOW, and what was said."""
+    """Run a command; return its exit status, the packages of SLOW that it loaded, and its output."""
     command = [sys.executable, "-c", RUN, *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    said, _, loaded = done.stdout.rpartition("LOADED")
-    return done.returncode, loaded.strip(), said + done.stderr
+    output, _, loaded = done.stdout.rpartition("LOADED")
+    return done.returncode, loaded.strip(), output + done.stderr
 
 
 @pytest.mark.parametrize("words", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
 def test_help_loads_nothing_slow(words: list[str]) -> None:
-    status, loaded, said = run(*words)
+    status, loaded, output = run(*words)
     assert (status, loaded) == (0, "")
-    assert said.startswith("usage: python -m training")
+    assert output.startswith("usage: python -m training")
 
 
 @pytest.mark.parametrize(
@@ -83,16 +83,18 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
     ],
     ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_with_words_and_recipes_is_said_before_anything_slow(words: list[str], sentence: str) -> None:
-    status, loaded, said = run(*words)
-    assert (status, loaded) == (2, ""), said
-    assert sentence in said
+def test_wrong_arguments_and_recipes_are_reported_before_anything_slow_is_loaded(
+    words: list[str], sentence: str
+) -> None:
+    status, loaded, output = run(*words)
+    assert (status, loaded) == (2, ""), output
+    assert sentence in output
 
 
-def test_a_damaged_model_is_refused_before_anything_slow(tmp_path: Path) -> None:
+def test_a_damaged_model_is_refused_before_anything_slow_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "damaged.onnx"
     path.write_bytes(b"\x00" * 100)
-    status, loaded, said = run("evaluate", path, tmp_path)
+    status, loaded, output = run("evaluate", path, tmp_path)
     assert (status, loaded) == (2, "")
-    assert "expected to be an ONNX model" in said
-    assert said.count("\n") == 1
+    assert "expected to be an ONNX model" in output
+    assert output.count("\n") == 1

@@ -1,4 +1,4 @@
-"""What a disk refuses ends in a sentence that names the file, whichever command was writing."""
+"""Test that a failed write ends every command with one sentence that names the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.whole_files import write_text
 
 
 def no_space() -> OSError:
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as `write` raises it: without a name
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # like the error of `write`, which has no file name
 
 
 def test_full_disk_while_figures_are_written_is_one_sentence(
@@ -39,14 +39,14 @@ def test_full_disk_while_figures_are_written_is_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_innermost_name_stays(tmp_path: Path) -> None:
+def test_the_innermost_file_name_is_kept(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as caught, writing_to(tmp_path / "run"), writing_to(tmp_path / "log"):
         raise no_space()
     assert caught.value.filename == str(tmp_path / "log")
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(errno.ECONNRESET, "reset"), OSError("no number")])
-def test_what_is_no_file_keeps_its_traceback(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_is_not_about_a_file_keeps_its_traceback(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(arguments: object) -> int:
         raise error
 

@@ -26,7 +26,7 @@ def test_every_public_name_is_there_and_listed() -> None:
         ("from training import load_recipe; load_recipe('training/recipes/student_s_smoke.yaml')", "pydantic"),
     ],
 )
-def test_a_recipe_is_read_without_what_is_slow(script: str, loaded: str) -> None:
+def test_a_recipe_is_read_without_loading_slow_packages(script: str, loaded: str) -> None:
     script += "; import sys; print(*sorted({'torch', 'numpy', 'cv2', 'PIL', 'tqdm', 'rosbags', 'pydantic'} & "
     script += "set(sys.modules)), sys.modules['os'].environ['OMP_WAIT_POLICY'])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -32,7 +32,7 @@ def score(name: str, reader: type[Source] = RenderedSource) -> ScoreRecipe:
     return ScoreRecipe(name=name, frames=reader(folder=Path("x")))
 
 
-def test_interval_is_that_of_a_paired_t_test() -> None:
+def test_the_interval_is_that_of_a_paired_t_test() -> None:
     # Computed by hand: differences 1, 2, 3; mean 2, deviation 1; t(0.975, 2 degrees) = 4.302653.
     found = difference(spread([2.0, 4.0, 6.0]), spread([1.0, 2.0, 3.0]), teacher=6.0)
     half = 4.302653 / math.sqrt(3)
@@ -49,21 +49,23 @@ def test_interval_is_that_of_a_paired_t_test() -> None:
         ((0.9,), (0.1,), "one seed: this says nothing about the noise"),
     ],
 )
-def test_verdict_is_plain(candidate: tuple[float, ...], baseline: tuple[float, ...], verdict: str) -> None:
+def test_the_verdict_follows_from_the_interval(
+    candidate: tuple[float, ...], baseline: tuple[float, ...], verdict: str
+) -> None:
     assert difference(spread(candidate), spread(baseline), None).verdict() == verdict
 
 
-def test_gap_is_not_recovered_where_the_teacher_is_not_ahead() -> None:
+def test_no_recovered_gap_is_given_if_the_teacher_is_not_better() -> None:
     assert math.isnan(difference(spread([0.6]), spread([0.5]), teacher=0.4).recovered)
     assert math.isnan(difference(spread([0.6]), spread([0.5]), teacher=None).recovered)
 
 
-def test_different_numbers_of_seeds_are_no_pairs() -> None:
+def test_different_numbers_of_seeds_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="same number of seeds"):
         difference(spread([0.1, 0.2]), spread([0.1]), None)
 
 
-def test_report_warns_where_distillation_loses(tmp_path: Path) -> None:
+def test_the_report_warns_if_distillation_makes_the_student_worse(tmp_path: Path) -> None:
     lost = {seed: {"miou": 0.40 + 0.01 * seed, "car_ap50": 0.3} for seed in (0, 1, 2)}
     base = {seed: {"miou": 0.50 + 0.01 * seed, "car_ap50": 0.3 + 0.01 * seed} for seed in (0, 1, 2)}
     results = {
@@ -106,7 +108,7 @@ threads: 1
 """
 
 
-def test_whole_comparison_and_nothing_is_done_twice(
+def test_a_whole_comparison_trains_no_finished_run_again(
     rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "comparison.yaml"
@@ -136,7 +138,7 @@ def test_whole_comparison_and_nothing_is_done_twice(
     assert (folder / "report.json").read_text() == first
 
 
-def test_seed_is_all_that_differs_between_runs_of_an_entry(rendered_samples: Path) -> None:
+def test_runs_of_an_entry_differ_only_in_their_seed(rendered_samples: Path) -> None:
     source = RenderedSource(folder=rendered_samples)
     comparison = ComparisonRecipe(
         name="x",
@@ -175,7 +177,7 @@ def test_seed_is_all_that_differs_between_runs_of_an_entry(rendered_samples: Pat
         ((entry("a"), entry("b", recipe=Path("none.yaml"))), "none.yaml"),
     ],
 )
-def test_unfair_comparison_is_refused(entries: tuple[EntryRecipe, ...], sentence: str) -> None:
+def test_an_unfair_comparison_is_refused(entries: tuple[EntryRecipe, ...], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         plan(ComparisonRecipe(name="x", entries=entries, seeds=(1,), scores=(score("s"),)))
 
@@ -188,7 +190,7 @@ def test_unfair_comparison_is_refused(entries: tuple[EntryRecipe, ...], sentence
         ((score("s"),), {"input_height": 100}, "multiples of 32"),
     ],
 )
-def test_scores_that_would_say_nothing_are_refused(
+def test_a_comparison_that_cannot_be_scored_is_refused(
     scores: tuple[ScoreRecipe, ...], more: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
@@ -202,7 +204,7 @@ def test_scores_that_would_say_nothing_are_refused(
         ("", "nowhere: expected a folder with images/ and masks/"),
     ],
 )
-def test_what_is_missing_is_said_before_anything_is_trained(
+def test_missing_files_are_reported_before_any_training(
     extra: str, sentence: str, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = comparison_text(rendered_samples, tmp_path / "out", extra)

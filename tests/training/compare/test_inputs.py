@@ -29,7 +29,7 @@ INPUTS = RunInputs("data", "teacher", "start")
 
 
 def write_checkpoint(path: Path, recipe: Recipe, classes: int = 0, **notes: Any) -> Path:
-    """Write a checkpoint as a run leaves it; with weights of an untrained student if `classes` is given."""
+    """Write a checkpoint like that of a run; with weights of an untrained student if `classes` is given."""
     network = build_student(recipe.size, classes, 4).state_dict() if classes else {}
     info = CheckpointInfo(recipe.size, recipe.to_yaml(), recipe.sha256, "data", recipe.epochs, "", {})
     content = {
@@ -57,7 +57,7 @@ def write_checkpoint(path: Path, recipe: Recipe, classes: int = 0, **notes: Any)
         ({"recipe_sha256": "other"}, "anew", "another recipe than now"),
     ],
 )
-def test_run_is_finished_where_all_that_it_learnt_from_is_as_it_was(
+def test_a_run_counts_as_finished_only_if_its_inputs_are_unchanged(
     notes: dict[str, Any],
     trained: str | None,
     printed: str,
@@ -95,14 +95,14 @@ def smoke_comparison(samples: Path, *overrides: str, teacher: str = "", second: 
     return comparison, plan(comparison)
 
 
-def test_inputs_are_those_that_a_run_would_note(rendered_samples: Path, tmp_path: Path) -> None:
+def test_inputs_equal_those_that_a_run_notes(rendered_samples: Path, tmp_path: Path) -> None:
     teacher = write_checkpoint(tmp_path / "teacher.ckpt", load_recipe(RECIPE), classes=11)
     section = f"distillation={{teacher: {teacher}, terms: [{{kind: dist}}]}}"
     comparison, runs = smoke_comparison(rendered_samples, second=(section,))
     found = check_inputs(comparison, runs)
     assert found["a"].data_sha256 == found["b"].data_sha256 != ""
     assert found["a"].teacher_sha256 == "" != found["b"].teacher_sha256
-    write_checkpoint(teacher, load_recipe(RECIPE), classes=11)  # trained again: other weights at the same place
+    write_checkpoint(teacher, load_recipe(RECIPE), classes=11)  # trained again: other weights under the same name
     assert check_inputs(comparison, runs)["b"].differences(asdict(found["b"])) == ["another teacher"]
 
 
@@ -114,7 +114,7 @@ def test_inputs_are_those_that_a_run_would_note(rendered_samples: Path, tmp_path
         (10, "teacher", "expected a network with the segmentation classes"),
     ],
 )
-def test_what_does_not_fit_is_said_before_the_first_run(
+def test_checkpoints_that_do_not_fit_are_reported_before_the_first_run(
     classes: int, at: str, sentence: str, rendered_samples: Path, tmp_path: Path
 ) -> None:
     path = write_checkpoint(tmp_path / "other.ckpt", load_recipe(RECIPE), classes)  # size s, the entries are n
@@ -156,11 +156,11 @@ def shipped(path: Path, *overrides: str) -> Any:
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
-def test_shipped_comparisons_score_what_nothing_was_trained_on(path: Path, checkout_with_data: None) -> None:
+def test_shipped_comparisons_score_only_frames_that_were_not_trained_on(path: Path, checkout_with_data: None) -> None:
     assert find_overlaps(*shipped(path)) == []
 
 
-def test_frames_that_an_entry_was_trained_on_are_told(checkout_with_data: None) -> None:
+def test_scored_frames_that_an_entry_was_trained_on_are_reported(checkout_with_data: None) -> None:
     comparison, runs = shipped(COMPARISONS[0])
     recipe = load_recipe(TRAINING / "recipes" / "student_n_camvid.yaml")  # no drive left out
     runs[0] = replace(runs[0], entry="whole", recipe=recipe)
@@ -169,7 +169,9 @@ def test_frames_that_an_entry_was_trained_on_are_told(checkout_with_data: None) 
 
 
 @pytest.mark.parametrize("at", ["teacher", "start", "one of two starts"])
-def test_frames_that_a_teacher_or_its_start_was_trained_on_are_told(at: str, checkout_with_data: None) -> None:
+def test_scored_frames_that_a_teacher_or_its_start_was_trained_on_are_reported(
+    at: str, checkout_with_data: None
+) -> None:
     seen = "out/training/student_s_camvid/checkpoints/last.ckpt"  # all of train
     teacher = Path("out/training/teacher/last.ckpt")
     start = seen if at == "start" else f"[out/training/elsewhere.ckpt, {seen}]"

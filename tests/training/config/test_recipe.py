@@ -32,14 +32,14 @@ def kinds_with(key: str) -> str:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipes_of_the_repository_are_valid_and_named_as_their_files(path: Path) -> None:
+def test_shipped_recipes_are_valid_and_named_after_their_files(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.stem
     assert parse_recipe(recipe.to_yaml()) == recipe
 
 
 @pytest.mark.parametrize("path", RECIPES + COMPARISONS, ids=lambda path: path.stem)
-def test_recipes_of_the_repository_look_for_frames_where_the_documentation_puts_them(path: Path) -> None:
+def test_shipped_recipes_look_for_frames_where_the_documentation_puts_them(path: Path) -> None:
     folders = re.findall(r"\bfolder: ([^,}\s]+)", path.read_text(encoding="utf-8"))
     assert folders
     for folder in folders:
@@ -134,7 +134,7 @@ def test_recipes_of_the_repository_look_for_frames_where_the_documentation_puts_
         ("backbone={architecture: resnet, settings: {out_indices: [1]}}", "leave it out"),
     ],
 )
-def test_wrong_recipe_is_refused_in_a_sentence(override: str, sentence: str) -> None:
+def test_a_wrong_recipe_is_refused_in_one_sentence(override: str, sentence: str) -> None:
     with pytest.raises(RecipeError) as error:
         parse_recipe(SMALL, [override])
     assert sentence in str(error.value)
@@ -177,7 +177,7 @@ def test_the_recipe_of_a_checkpoint_may_have_the_keys_of_all_readers() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "a: [", "data: 3", "data: {train: [3, {kind: [x]}]}", "validation: [1]"])
-def test_what_a_checkpoint_notes_is_refused_like_any_recipe(text: str) -> None:
+def test_the_recipe_of_a_checkpoint_is_checked_like_any_other(text: str) -> None:
     with pytest.raises(RecipeError):
         parse_noted_recipe(text)
 
@@ -190,19 +190,19 @@ def test_a_run_starts_from_no_checkpoint_one_or_several() -> None:
     assert parse_recipe(several.to_yaml()) == several
 
 
-def test_backbone_is_read_written_and_left_out() -> None:
+def test_the_backbone_is_read_written_and_optional() -> None:
     recipe = parse_recipe(SMALL, ["backbone.architecture=resnet", "backbone.settings.depths=[1, 2]", "size=l"])
     assert recipe.backbone == BackboneRecipe(architecture="resnet", settings={"depths": [1, 2]})
     assert parse_recipe(recipe.to_yaml()) == recipe
     plain = parse_recipe(SMALL)
     assert plain.backbone is None
-    # As a checkpoint of an earlier version notes it.
+    # the form in checkpoints of an earlier version
     without = "".join(line for line in plain.to_yaml().splitlines(True) if not line.startswith("backbone:"))
     assert without != plain.to_yaml()
     assert parse_recipe(without) == plain
 
 
-def test_digest_follows_content_not_layout() -> None:
+def test_the_digest_depends_on_the_content_not_on_the_layout() -> None:
     assert parse_recipe(SMALL).sha256 == parse_recipe("# note\n" + SMALL + "epochs: 60\n").sha256
     assert parse_recipe(SMALL).sha256 != parse_recipe(SMALL, ["seed=1"]).sha256
 
@@ -232,7 +232,7 @@ def test_repeated_keys_and_endless_aliases_are_refused(text: str, sentence: str)
         parse_recipe(text)
 
 
-def test_aliases_that_stand_for_a_folder_are_read() -> None:
+def test_an_alias_for_a_folder_is_read() -> None:
     text = SMALL.replace("{kind", "&frames {kind") + "validation: {segmentation: *frames}\n"
     recipe = parse_recipe(text)
     assert recipe.validation.segmentation == recipe.data.train[0]
@@ -244,6 +244,6 @@ def test_a_device_or_a_folder_is_refused(path: str) -> None:
         load_recipe(Path(path))
 
 
-def test_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be read"):
         load_recipe(tmp_path / "none.yaml")

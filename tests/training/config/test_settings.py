@@ -65,7 +65,7 @@ def test_lists_whole_numbers_and_text_become_tuples_floats_and_paths() -> None:
     assert isinstance(blur.chance, float)
 
 
-def test_settings_cannot_be_changed_but_copied_with_changes_that_are_checked() -> None:
+def test_settings_are_immutable_and_changed_copies_are_checked() -> None:
     blur = Blur()
     with pytest.raises(pydantic.ValidationError):
         blur.chance = 0.1  # type: ignore[misc]
@@ -74,7 +74,7 @@ def test_settings_cannot_be_changed_but_copied_with_changes_that_are_checked() -
         blur.replace(chance=2.0)
 
 
-def test_settings_go_to_worker_processes_and_into_sets() -> None:
+def test_settings_can_be_pickled_and_hashed() -> None:
     blur = Blur(weights=(1.0,))
     assert pickle.loads(pickle.dumps(blur)) == blur
     assert len({blur, Blur(weights=(1.0,)), Blur()}) == 2

@@ -1,4 +1,4 @@
-"""Augmentation: labels follow the pixels, and the same generator gives the same sample."""
+"""Test that augmentation moves labels with their pixels, and that the same generator gives the same sample."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_image_and_mask_move_together(seed: int) -> None:
     assert (guessed[labelled] == sample.mask[labelled]).mean() > 0.9
 
 
-def test_same_generator_same_sample_and_another_another() -> None:
+def test_the_generator_alone_decides_the_sample() -> None:
     recipe = AugmentationRecipe(noise=1, blur=1, jpeg=1, shade=1, grey=0.5, erase=1)
     first, again, other = (
         augment(scene(), scene(7), 96, 128, recipe, np.random.default_rng(seed)) for seed in (3, 3, 4)
@@ -72,7 +72,7 @@ def test_same_generator_same_sample_and_another_another() -> None:
     assert not (first.image_bgr == other.image_bgr).all()
 
 
-def test_colors_leave_labels_alone() -> None:
+def test_changed_colors_do_not_change_labels() -> None:
     recipe = AugmentationRecipe(noise=1, jpeg=1, shade=1, flip=0, scale_min=1, scale_max=1, aspect=0)
     sample = scene()
     varied = augment(sample, None, 120, 160, recipe, np.random.default_rng(0))
@@ -81,28 +81,28 @@ def test_colors_leave_labels_alone() -> None:
     assert not (varied.image_bgr == sample.image_bgr).all()
 
 
-def test_box_is_dropped_when_too_little_of_it_is_left() -> None:
+def test_a_box_is_dropped_if_too_little_of_it_is_left() -> None:
     sample = replace(scene(), boxes_xyxy=np.array([[0, 40, 40, 80]], np.float32), labels=np.zeros(1, np.int64))
     assert len(cut(sample, (30, 0, 94, 96), 96, 64, visible_share_min=0.3).labels) == 0
     kept = cut(sample, (20, 0, 84, 96), 96, 64, visible_share_min=0.3)
     assert kept.boxes_xyxy.tolist() == [[0, 40, 20, 80]]
 
 
-def test_window_beyond_the_frame_is_padding_without_label() -> None:
+def test_a_window_beyond_the_frame_is_padded_without_labels() -> None:
     wide = cut(scene(), (-40, -30, 200, 150), 180, 240, visible_share_min=0.3)
     assert (wide.mask[:30] == 255).all()
     assert (wide.image_bgr[:30] == 114).all()
     assert (wide.mask[30:150, 40:200] == scene().mask).all()
 
 
-def test_flip_twice_is_nothing() -> None:
+def test_two_flips_give_the_original() -> None:
     sample = scene()
     twice = flip(flip(sample))
     assert (twice.image_bgr == sample.image_bgr).all()
     np.testing.assert_array_equal(twice.boxes_xyxy, sample.boxes_xyxy)
 
 
-def test_pasted_objects_bring_their_pixels_and_boxes_and_hide_what_is_behind() -> None:
+def test_pasted_objects_have_pixels_and_boxes_and_hide_what_is_behind() -> None:
     sample = scene()
     mask = np.full_like(sample.mask, 3)
     hidden = sample.boxes_xyxy[0].astype(int)
@@ -118,12 +118,12 @@ def test_pasted_objects_bring_their_pixels_and_boxes_and_hide_what_is_behind() -
     assert (sample.mask == scene().mask).all()  # the frame itself is untouched
 
 
-def test_donor_without_rare_classes_changes_nothing() -> None:
+def test_a_donor_without_rare_classes_changes_nothing() -> None:
     assert paste_rare(scene(), scene(5), np.random.default_rng(0)) is not None
     np.testing.assert_array_equal(paste_rare(scene(), scene(5), np.random.default_rng(0)).mask, scene().mask)
 
 
-def test_erased_rectangle_loses_its_labels() -> None:
+def test_an_erased_rectangle_loses_its_labels() -> None:
     erased = erase(scene(), np.random.default_rng(0))
     changed = erased.mask != scene().mask
     assert changed.any()

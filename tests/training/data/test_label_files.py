@@ -96,7 +96,7 @@ def half_road(height: int = 40, width: int = 64) -> np.ndarray:
 
 
 def test_palette_mask_is_read_by_its_indices(tmp_path: Path) -> None:
-    # As most tools write them: VOC, labelme, CVAT, mmseg.
+    # Most tools write palettes: VOC, labelme, CVAT, mmseg.
     ids = np.full((360, 640), 3, np.uint8)
     ids[:180] = 0
     ids[150:220, 40:140] = 8
@@ -168,14 +168,14 @@ def stretched(values: np.ndarray, channels: int) -> np.ndarray:
         (b"", r"masks/a\.png: expected a whole PNG image"),
     ],
 )
-def test_mask_that_holds_no_ids_is_refused(mask_png: bytes, sentence: str, tmp_path: Path) -> None:
+def test_a_mask_without_class_ids_is_refused(mask_png: bytes, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=sentence) as error:
         open_source(write_folder(tmp_path, mask_png))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("colour", "depth"), KINDS_OF_IDS)
-def test_pixels_that_end_early_are_no_mask(colour: int, depth: int, tmp_path: Path) -> None:
+def test_a_mask_with_too_few_pixels_is_refused(colour: int, depth: int, tmp_path: Path) -> None:
     # Every chunk is whole, but the pixels are those of the upper half.
     content = png(np.ones((20, 64), np.uint8), colour, depth)
     header = b"IHDR" + struct.pack(">IIBBBBB", 64, 40, depth, colour, 0, 0, 0)
@@ -186,7 +186,7 @@ def test_pixels_that_end_early_are_no_mask(colour: int, depth: int, tmp_path: Pa
 
 @pytest.mark.parametrize(("orientation", "xmp"), [*((value, False) for value in range(2, 9)), (6, True)])
 def test_turned_image_with_labels_is_refused(orientation: int, xmp: bool, tmp_path: Path) -> None:
-    # A camera mounted upside down; every labelling tool turns the picture before it is labelled.
+    # The camera is mounted upside down. Every labelling tool turns the picture before it is labelled.
     recipe = write_folder(tmp_path, png(half_road()))
     stored = cv2.imread(str(tmp_path / "images" / "a.jpg"))
     (tmp_path / "images" / "a.jpg").write_bytes(turned_jpeg(stored, orientation, xmp))
@@ -194,7 +194,7 @@ def test_turned_image_with_labels_is_refused(orientation: int, xmp: bool, tmp_pa
         open_source(recipe)
 
 
-def test_turned_png_is_refused_where_its_tag_stands_at_the_end(tmp_path: Path) -> None:
+def test_a_turned_png_is_refused_if_its_tag_is_at_the_end(tmp_path: Path) -> None:
     recipe = write_folder(tmp_path, png(half_road()))
     (tmp_path / "images" / "a.jpg").unlink()
     content = png(stretched(half_road(), 3), RGB)
@@ -209,7 +209,7 @@ def test_a_tag_that_turns_no_image_is_accepted(tag: bytes, tmp_path: Path) -> No
     np.testing.assert_array_equal(open_source(recipe)[0].mask, half_road())
 
 
-def test_frames_without_labels_are_taken_as_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_frames_without_labels_are_not_turned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored = np.zeros((40, 64, 3), np.uint8)
     stored[:20] = (230, 170, 110)
     (tmp_path / "images").mkdir()
@@ -218,7 +218,7 @@ def test_frames_without_labels_are_taken_as_stored(tmp_path: Path, capsys: pytes
     sample = open_source(UnlabeledSource(folder=tmp_path))[0]
     assert sample.image_bgr[5, 5, 0] > 200
     assert f"{tmp_path}: 1 of 2 images have an EXIF orientation" in capsys.readouterr().out
-    # What an export is checked on, too, is what the vehicle would see.
+    # The frames for the check of an export are also read as on the vehicle.
     first, second = read_network_inputs(tmp_path / "images", 64, 64)
     np.testing.assert_array_equal(first, second)
 
@@ -277,7 +277,7 @@ def test_names_that_are_not_unicode_are_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["images/a.jpg", "masks/a.png"])
-def test_pipe_or_device_in_the_place_of_an_image_is_refused(part: str, tmp_path: Path) -> None:
+def test_a_pipe_or_device_instead_of_an_image_is_refused(part: str, tmp_path: Path) -> None:
     recipe = write_folder(tmp_path, png(half_road()))
     for make in (lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")):
         (tmp_path / part).unlink()
@@ -345,7 +345,7 @@ def test_a_box_that_is_listed_twice_counts_once(tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.parametrize("kind", ["camvid", "unlabeled"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (31, 640), (640, 31)])
-def test_image_that_no_crop_keeps_a_pixel_of_is_refused(size: tuple[int, int], kind: str, tmp_path: Path) -> None:
+def test_an_image_too_small_for_a_crop_is_refused(size: tuple[int, int], kind: str, tmp_path: Path) -> None:
     recipe = write_folder(tmp_path, png(np.full(size, 3, np.uint8)), size, kind)
     with pytest.raises(DataError, match=rf"a\.jpg: expected at least 32 pixels.* got {size[1]} x {size[0]}; rem"):
         open_source(recipe)
@@ -372,7 +372,7 @@ def color(image: Path, mask: Path) -> None:
         (color, "expected class ids in the one channel of a PNG"),
     ],
 )
-def test_train_refuses_one_bad_frame_before_the_first_step(
+def test_train_refuses_a_single_bad_frame_before_the_first_step(
     spoil: Callable[[Path, Path], None],
     sentence: str,
     rendered_samples: Path,
@@ -400,7 +400,7 @@ def test_train_refuses_one_bad_frame_before_the_first_step(
     aspect=st.sampled_from([0.0, 0.1, 1.0]),
     seed=st.integers(0, 1000),
 )
-def test_every_image_that_passes_can_be_augmented(
+def test_every_accepted_image_can_be_augmented(
     source: tuple[int, int],
     long_side: int,
     crop: tuple[int, int],

@@ -18,7 +18,7 @@ from training.data.readers.source import Source
 from training.data.region_boxes import boxes_from_regions
 from training.errors import DataError
 
-# Where docs/training.md puts it, or in a folder beside the checkout.
+# The folder of docs/training.md, or one beside the checkout.
 CAMVID_PLACES = (ROOT / "data" / "camvid", ROOT.parent / "shared" / "camvid")
 CAMVID = next((place for place in CAMVID_PLACES if place.is_dir()), CAMVID_PLACES[0])
 needs_camvid = pytest.mark.skipif(
@@ -109,7 +109,7 @@ def test_rendered_folder_gives_the_boxes_of_its_file(rendered_samples: Path) -> 
         ),
     ],
 )
-def test_damaged_folder_is_refused_in_a_sentence(rendered_samples: Path, tmp_path: Path, damage, sentence) -> None:
+def test_a_damaged_folder_is_refused_in_one_sentence(rendered_samples: Path, tmp_path: Path, damage, sentence) -> None:
     folder = tmp_path / "samples"
     shutil.copytree(rendered_samples, folder)
     damage(folder)
@@ -160,7 +160,7 @@ def test_undecodable_or_mismatched_image_is_refused_when_read(rendered_samples: 
         source[1]
 
 
-def test_fingerprint_follows_the_labels(rendered_samples: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_changes_with_the_labels(rendered_samples: Path, tmp_path: Path) -> None:
     folder = tmp_path / "samples"
     shutil.copytree(rendered_samples, folder)
     before = RenderedFolder(RenderedSource(folder=folder)).fingerprint()
@@ -173,7 +173,7 @@ def test_fingerprint_follows_the_labels(rendered_samples: Path, tmp_path: Path) 
 
 
 @needs_camvid
-def test_camvid_itself_reads_whole() -> None:
+def test_the_real_camvid_is_read_completely() -> None:
     folder = open_source(CamVidSource(folder=CAMVID / "val"))
     assert len(folder) == 101
     sample = folder[0]
@@ -181,8 +181,8 @@ def test_camvid_itself_reads_whole() -> None:
     assert (sample.labels == 0).any()
 
 
-def test_fingerprint_changes_with_an_image_alone(rendered_samples: Path, tmp_path: Path) -> None:
-    # Kept outputs of a teacher and scores of a comparison are found again by it.
+def test_the_fingerprint_changes_with_an_image(rendered_samples: Path, tmp_path: Path) -> None:
+    # The fingerprint finds cached outputs of a teacher and earlier scores of a comparison.
     folder = tmp_path / "samples"
     shutil.copytree(rendered_samples, folder)
     before = RenderedFolder(RenderedSource(folder=folder)).fingerprint()

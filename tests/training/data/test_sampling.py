@@ -20,7 +20,7 @@ from training.data.sampling import EpochSampler, draw_epoch
     seed=st.integers(0, 1000),
     data=st.data(),
 )
-def test_sources_give_their_share_and_frames_come_equally_often(sizes, samples, seed, data) -> None:
+def test_sources_give_their_share_and_their_frames_come_equally_often(sizes, samples, seed, data) -> None:
     shares = data.draw(st.lists(st.floats(0.1, 10), min_size=len(sizes), max_size=len(sizes)))
     seen: Counter[tuple[int, int]] = Counter()
     for epoch in range(4):
@@ -35,7 +35,7 @@ def test_sources_give_their_share_and_frames_come_equally_often(sizes, samples, 
         assert max(counts) - min(counts) <= 1
 
 
-def test_an_epoch_depends_on_seed_and_number_alone() -> None:
+def test_an_epoch_depends_only_on_seed_and_number() -> None:
     first = draw_epoch([10, 7], [1, 1], 12, seed=3, epoch=5)
     assert first == draw_epoch([10, 7], [1, 1], 12, seed=3, epoch=5)
     assert first != draw_epoch([10, 7], [1, 1], 12, seed=4, epoch=5)
@@ -65,7 +65,7 @@ def make(height: int, boxes: int) -> Sample:
     )
 
 
-def test_batch_holds_what_its_samples_hold() -> None:
+def test_a_batch_has_the_content_of_its_samples() -> None:
     batch = collate([make(6, 0), make(6, 3)])
     assert batch.images.shape == (2, 3, 6, 8)
     assert batch.masks.shape == (2, 6, 8)
@@ -74,6 +74,6 @@ def test_batch_holds_what_its_samples_hold() -> None:
     assert len(batch.to("cpu")) == 2
 
 
-def test_frames_of_several_sizes_make_no_batch() -> None:
+def test_frames_of_different_sizes_cannot_form_a_batch() -> None:
     with pytest.raises(ValueError, match="one size"):
         collate([make(6, 0), make(8, 0)])

@@ -52,7 +52,7 @@ def write_images(path: Path, images: list[np.ndarray], encoding: str = "bgr8") -
     return path
 
 
-def test_every_frame_of_every_camera_is_taken_out(drive: Path, tmp_path: Path) -> None:
+def test_every_frame_of_every_camera_is_extracted(drive: Path, tmp_path: Path) -> None:
     folder = take_frames_out(drive, FrameChoice(change_min=0.0), tmp_path)
     names = sorted(path.name for path in (folder / "images").iterdir())
     assert names == [f"{camera}_{number:07d}.jpg" for camera in ("front", "left") for number in range(6)]
@@ -61,13 +61,13 @@ def test_every_frame_of_every_camera_is_taken_out(drive: Path, tmp_path: Path) -
     assert image.shape == (SIZE_PX[1], SIZE_PX[0], 3)
 
 
-def test_topics_and_stride_choose(drive: Path, tmp_path: Path) -> None:
+def test_topics_and_stride_select_frames(drive: Path, tmp_path: Path) -> None:
     choice = FrameChoice(topics=("/left/image_raw",), stride=4, change_min=0.0)
     names = sorted(path.stem for path in (take_frames_out(drive, choice, tmp_path) / "images").iterdir())
     assert names == ["topic_0_0000000", "topic_0_0000004"]
 
 
-def test_waiting_car_gives_one_frame(tmp_path: Path) -> None:
+def test_a_car_that_waits_gives_one_frame(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scene, other = (cv2.resize(rng.integers(0, 256, (9, 16, 3), np.uint8), SIZE_PX) for _ in range(2))
     noisy = [np.clip(scene + rng.normal(0, 6, scene.shape), 0, 255).astype(np.uint8) for _ in range(5)]
@@ -87,7 +87,7 @@ def test_the_later_of_two_processes_uses_the_frames_of_the_earlier(
     def overtaken(*arguments: Any) -> Any:
         written = write(*arguments)
         if not folders:
-            folders.append(tmp_path)  # the other one is not overtaken itself
+            folders.append(tmp_path)  # the faster process must not be overtaken, too
             monkeypatch.setattr(os, "getpid", lambda: pid + 1)
             folders.append(take_frames_out(drive, choice, tmp_path))
             monkeypatch.setattr(os, "getpid", lambda: pid)
@@ -108,7 +108,7 @@ def test_frames_are_taken_out_once_for_each_choice(drive: Path, tmp_path: Path) 
     assert take_frames_out(drive, FrameChoice(change_min=0.0, stride=2), tmp_path) != first
 
 
-def test_frames_that_a_killed_recorder_left_in_its_log_are_taken_out_when_the_log_is_there(tmp_path: Path) -> None:
+def test_frames_in_the_log_of_a_killed_recorder_are_extracted_if_the_log_exists(tmp_path: Path) -> None:
     write_images(tmp_path / "drive.mcap", [np.full((40, 60, 3), 80 * index, np.uint8) for index in range(3)])
     with BagReader(tmp_path / "drive.mcap") as bag:
         messages = [(message.log_time_ns, bytes(message.data)) for _, message in bag.frames()]
@@ -138,7 +138,7 @@ def test_frames_without_labels_are_void_and_without_boxes(drive: Path, tmp_path:
     assert len(sample.boxes_xyxy) == 0
 
 
-def test_labelled_and_unlabelled_frames_come_in_one_run(
+def test_one_run_mixes_labelled_and_unlabelled_frames(
     drive: Path, rendered_samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -167,14 +167,14 @@ data:
         (lambda folder: write_images(folder / "bad.mcap", [np.zeros((8, 8, 3), np.uint8)], "lies8"), "1 that cannot"),
     ],
 )
-def test_bag_without_frames_is_one_sentence_and_leaves_nothing(make, sentence: str, tmp_path: Path) -> None:
+def test_a_bag_without_frames_is_refused_and_leaves_nothing(make, sentence: str, tmp_path: Path) -> None:
     bag = make(tmp_path)
     with pytest.raises(DataError, match=sentence):
         take_frames_out(bag, FrameChoice(), tmp_path / "frames")
     assert not list((tmp_path / "frames").glob("*"))
 
 
-def test_topic_that_is_not_in_the_bag_is_named(drive: Path, tmp_path: Path) -> None:
+def test_a_topic_that_is_not_in_the_bag_is_named(drive: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="/rear/image_raw"):
         take_frames_out(drive, FrameChoice(topics=("/rear/image_raw",)), tmp_path)
     assert not list(tmp_path.glob("*"))

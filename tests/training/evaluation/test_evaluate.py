@@ -30,7 +30,7 @@ RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), classes=st.integers(1, 5))
-def test_iou_counts_as_in_plain_words(seed: int, classes: int) -> None:
+def test_iou_equals_a_plain_count(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
     metrics = SegmentationMetrics(classes)
     frames = []
@@ -74,7 +74,7 @@ def test_perfect_boxes_score_one_and_shifted_ones_only_at_low_overlap() -> None:
     assert shifted.results()["per_class"]["car"]["ap"] == pytest.approx(0.3)
 
 
-def test_missed_box_halves_and_a_better_scored_miss_costs_precision() -> None:
+def test_a_missed_box_halves_the_score_and_a_false_box_above_a_hit_costs_precision() -> None:
     metrics = DetectionMetrics(["car"])
     metrics.update(detections((0, 0, 40, 40, 0.9, 0)), *truth((0, 0, 40, 40), (60, 0, 90, 40)), score_threshold=0.3)
     assert metrics.results()["ap50"] == pytest.approx(0.5, abs=0.01)
@@ -84,7 +84,7 @@ def test_missed_box_halves_and_a_better_scored_miss_costs_precision() -> None:
     assert metrics.results()["ap50"] == pytest.approx(0.5, abs=0.01)
 
 
-def test_nothing_found_or_nothing_there() -> None:
+def test_no_detections_and_no_objects() -> None:
     metrics = DetectionMetrics(["car"])
     assert metrics.results()["ap"] is None
     metrics.update(detections(), *truth((0, 0, 40, 40)), score_threshold=0.3)
@@ -140,7 +140,7 @@ def test_checkpoint_and_its_export_score_the_same(
     assert "mIoU" in capsys.readouterr().out
 
 
-def test_palette_masks_score_as_plain_ones(checkpoint: Path, rendered_samples: Path, tmp_path: Path) -> None:
+def test_palette_masks_score_like_plain_ones(checkpoint: Path, rendered_samples: Path, tmp_path: Path) -> None:
     palettes = tmp_path / "palettes"
     shutil.copytree(rendered_samples, palettes)
     for path in (palettes / "masks").iterdir():

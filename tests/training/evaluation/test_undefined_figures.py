@@ -1,4 +1,4 @@
-"""Figures that the labels cannot yield are refused before training if `best_by` needs them, and are never a number."""
+"""Test figures that the labels cannot give: never a number, and refused before training if `best_by` needs one."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def validation_by(best_by: str, segmentation: Path | None, detection: Path | Non
         ("miou", 0, (), 0, r"validation.detection: expected boxes in"),
     ],
 )
-def test_validation_that_cannot_yield_its_figure_is_refused_before_training(
+def test_a_validation_that_cannot_give_its_figure_is_refused_before_training(
     best_by: str,
     void: int,
     labels: tuple[int, ...],
@@ -98,7 +98,7 @@ def test_validation_that_cannot_yield_its_figure_is_refused_before_training(
     assert not (tmp_path / "out").exists()
 
 
-def test_figure_that_takes_the_place_of_an_absent_one_must_be_yielded_too(
+def test_the_figure_that_replaces_an_absent_one_is_checked_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     learnt, frames = write_frames(tmp_path / "train"), write_frames(tmp_path / "val", labels=(PEDESTRIAN,))
@@ -107,7 +107,7 @@ def test_figure_that_takes_the_place_of_an_absent_one_must_be_yielded_too(
     assert "expected boxes of cars" in capsys.readouterr().err
 
 
-def test_regions_too_small_for_a_car_yield_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_regions_too_small_for_a_car_give_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames = write_frames(tmp_path / "val", with_boxes=False)
     mask = np.full(SIZE, 3, np.uint8)
     mask[50:55, 50:55] = 8
@@ -118,7 +118,9 @@ def test_regions_too_small_for_a_car_yield_no_figure(tmp_path: Path, capsys: pyt
     assert "validation.detection: expected boxes in" in capsys.readouterr().err
 
 
-def test_nothing_to_learn_is_refused_without_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_frames_without_labels_are_refused_without_a_teacher(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     learnt = write_frames(tmp_path / "train", void=4, labels=())
     assert train_command(*overrides(learnt, tmp_path / "out", "validation={}")) == 2
     assert f"data.train: expected labels in {learnt}, all pixels are void" in capsys.readouterr().err
@@ -130,7 +132,7 @@ def test_nothing_to_learn_is_refused_without_a_teacher(tmp_path: Path, capsys: p
 
 @pytest.fixture(scope="module")
 def half_blind_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose detection frames are void and have pedestrians only."""
+    """Run whose detection frames have no labelled pixels and only pedestrians as objects."""
     folder = tmp_path_factory.mktemp("half_blind")
     learnt = write_frames(folder / "train")
     blind = write_frames(folder / "blind", void=4, labels=(PEDESTRIAN,))
@@ -147,7 +149,7 @@ def test_detection_alone_is_not_trained_without_a_box(
     assert f"data.train: expected boxes in {learnt} for trained_part: detection" in capsys.readouterr().err
 
 
-def test_figure_that_is_not_there_is_no_number_in_any_log(half_blind_run: Path) -> None:
+def test_a_missing_figure_is_not_a_number_in_any_log(half_blind_run: Path) -> None:
     _, info = load_student(half_blind_run / "checkpoints" / "last.ckpt")
     assert (half_blind_run / "checkpoints" / "best.ckpt").is_file()
     assert info.metrics["car_ap50"] is info.metrics["miou_detection_frames"] is None
@@ -170,7 +172,7 @@ def strict_json(path: Path) -> Any:
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
-def test_evaluate_says_a_dash_and_null(
+def test_evaluate_prints_a_dash_and_writes_null(
     half_blind_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unseen = write_frames(tmp_path / "unseen", void=4, labels=())
@@ -195,7 +197,7 @@ def test_evaluate_says_a_dash_and_null(
     assert read_metrics(tmp_path / "o.json")["miou"] is None
 
 
-def test_shares_of_nothing_are_none() -> None:
+def test_a_share_of_nothing_is_none() -> None:
     segmentation, detection = SegmentationMetrics(3), DetectionMetrics(["car"])
     segmentation.update(np.zeros((4, 4), np.uint8), np.full((4, 4), 255, np.uint8))
     assert segmentation.mean_iou() is segmentation.pixel_accuracy() is None
@@ -204,7 +206,7 @@ def test_shares_of_nothing_are_none() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"miou": NaN}', '{"miou": -Infinity}', '{"miou": 1e999}', "[" * 100_000])
-def test_figures_that_are_no_json_do_not_get_into_a_contract(text: str, tmp_path: Path) -> None:
+def test_figures_that_json_cannot_express_are_refused_in_a_contract(text: str, tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(text)
     with pytest.raises(ValueError, match=r"expected .*old\.json to be JSON"):
         read_metrics(tmp_path / "old.json")

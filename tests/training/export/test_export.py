@@ -71,7 +71,7 @@ def exported(student: Student, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return path, export_student(student, path, SETTINGS, pictures(2, seed=2), pictures(3, seed=3))
 
 
-def test_file_keeps_the_contract(exported: tuple[Path, ParityReport]) -> None:
+def test_the_file_follows_the_contract(exported: tuple[Path, ParityReport]) -> None:
     path, _ = exported
     model = OnnxModel.open(path, device="cpu")  # checks names, types and shapes, and re-runs the golden frames
     assert model.contract == SETTINGS.contract()
@@ -85,17 +85,17 @@ def test_file_keeps_the_contract(exported: tuple[Path, ParityReport]) -> None:
     assert list(path.parent.iterdir()) == [path]  # no temporary file beside it
 
 
-def test_graph_is_plain(exported: tuple[Path, ParityReport]) -> None:
+def test_the_graph_has_only_plain_operators(exported: tuple[Path, ParityReport]) -> None:
     content = exported[0].read_bytes()
     graph = onnx.load_from_string(content).graph
     operators = {node.op_type for node in graph.node}
     assert not operators & {"NonMaxSuppression", "BatchNormalization", "Loop", "If", "Scan", "NonZero"}
     assert not {node.domain for node in graph.node} - {"", "ai.onnx"}
     assert not any(item.external_data for item in graph.initializer)
-    assert str(Path(training.export.export.__file__).parent).encode() not in content  # no path of the exporting machine
+    assert str(Path(training.export.export.__file__).parent).encode() not in content  # no path of this machine
 
 
-def test_golden_frames_are_inside(exported: tuple[Path, ParityReport]) -> None:
+def test_the_file_contains_golden_frames(exported: tuple[Path, ParityReport]) -> None:
     metadata = {item.key: item.value for item in onnx.load(exported[0]).metadata_props}
     contract = ModelContract.from_json(metadata[CONTRACT_KEY])
     golden = golden_from_text(metadata[GOLDEN_KEY], contract)
@@ -106,7 +106,7 @@ def test_golden_frames_are_inside(exported: tuple[Path, ParityReport]) -> None:
         assert (frame.detections.scores >= contract.detections.score_threshold - 1e-4).all()
 
 
-def test_batch_of_two_equals_two_of_one(exported: tuple[Path, ParityReport]) -> None:
+def test_a_batch_of_two_equals_two_single_runs(exported: tuple[Path, ParityReport]) -> None:
     model = OnnxModel.open(exported[0], device="cpu")
     images = np.stack(pictures(2, seed=5))
     together = model.run(images)
@@ -132,7 +132,7 @@ def test_parity_report(exported: tuple[Path, ParityReport]) -> None:
 
 
 @pytest.mark.parametrize("part", ["segmentation.classifier", "detection.distance_layers.0", "backbone.stages.0"])
-def test_parity_sees_a_network_that_differs(exported: tuple[Path, ParityReport], student: Student, part: str) -> None:
+def test_parity_finds_a_network_that_differs(exported: tuple[Path, ParityReport], student: Student, part: str) -> None:
     other = build_student("n", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES))
     other.load_state_dict(student.state_dict())
     with torch.no_grad():
@@ -172,7 +172,7 @@ FAULTS: dict[str, Callable[[onnx.ModelProto], None]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_file_is_refused_and_leaves_none(
+def test_a_wrong_export_is_refused_and_leaves_no_file(
     fault: str, student: Student, graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = onnx.ModelProto()
@@ -184,7 +184,7 @@ def test_a_wrong_file_is_refused_and_leaves_none(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refusal_leaves_the_file_of_before(
+def test_a_refused_export_keeps_the_earlier_file(
     student: Student, graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = onnx.ModelProto()
@@ -264,7 +264,7 @@ def smoke_checkpoint(rendered_samples: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("size", [[], ["--height", "64", "--width", "96"]], ids=["as validated", "small"])
-def test_a_student_of_few_steps_is_exported_opened_and_evaluated(
+def test_a_student_trained_for_few_steps_is_exported_opened_and_evaluated(
     size: list[str], smoke_checkpoint: Path, rendered_samples: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "student.onnx"
@@ -283,7 +283,7 @@ def test_boxes_of_no_width_pass_parity_and_the_vehicles_gate(tmp_path: Path) -> 
     network = build_student("n", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES)).eval()
     with torch.no_grad():
         for layers in network.detection.distance_layers:
-            layers[-1].bias.fill_(-20.0)  # far sides before near ones
+            layers[-1].bias.fill_(-20.0)  # the right side is left of the left one
         for layers in network.detection.class_layers:
             layers[-1].bias.fill_(1.0)
     settings = replace(SETTINGS, height=64, width=96, score_threshold=0.3)
@@ -304,7 +304,7 @@ def test_a_small_class_map_may_differ_in_four_cells_on_a_vehicle(height: int, wi
     assert (cells - 4) / cells >= limit
 
 
-def test_golden_frames_of_a_large_input_are_as_many_as_fit() -> None:
+def test_a_large_input_has_as_many_golden_frames_as_fit() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (512, 704, 3), dtype=np.uint8)
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
     frame = GoldenFrame(noise, np.zeros((128, 176), np.uint8), nothing)

@@ -220,7 +220,7 @@ def test_a_tie_of_two_classes_may_fall_either_way() -> None:
     assert report.tied_cells == 16 * 24
 
 
-def test_a_network_that_gives_no_numbers_is_refused_in_words() -> None:
+def test_a_network_without_finite_outputs_is_refused_with_a_remedy() -> None:
     student = random_student(4, "n", 0.1, 0.0)
     deployed = DeployedStudent(student, 64, 96, 20)
     with torch.no_grad():
@@ -231,7 +231,7 @@ def test_a_network_that_gives_no_numbers_is_refused_in_words() -> None:
 
 @given(seed=st.integers(0, 1_000), tolerance=st.sampled_from((0.0, 1e-6, 1e-3)))
 @settings(max_examples=40, deadline=None)
-def test_peak_bounds_hold_all_that_rounding_can_make(seed: int, tolerance: float) -> None:
+def test_peak_bounds_contain_every_rounding_error(seed: int, tolerance: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     level = torch.randint(0, 4, (1, 2, 5, 6), generator=generator).float()  # many exact ties
     exact = DetectionOutputs((level,), (torch.zeros(1, 4, 5, 6),), (8,))
