@@ -136,8 +136,8 @@ class Perception:
         frame_id: Frame id of the frame.
         class_map: uint8 `[height, width]` of the source image, segmentation class ids, 255 = unlabeled.
         detections: Boxes at or above the score threshold.
-        uncertainty: float32, one cell for each 32x32 block of the network input with a part of the image, from 0
-            (certain) to 1.
+        uncertainty: float32 `[rows, columns]`, one cell for each 32x32 block of the network input with a part of the
+            image, from 0 (certain) to 1.
         timing: Times of the stages.
     """
 

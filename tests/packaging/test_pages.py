@@ -1,5 +1,7 @@
 """Every link between the Markdown pages leads to an existing file and, if it names one, to an existing heading.
 
+The source tree of README.md names every folder.
+
 The pages are read on a forge and on the documentation site. `make docs` checks the links of the site. These tests do
 not need MkDocs, and they also find text that only one of the two would show wrongly.
 """
