@@ -26,9 +26,7 @@ unexport RCUTILS_LOGGING_USE_STDOUT RCUTILS_LOGGING_BUFFERED_STREAM RCUTILS_CONS
 unexport PYTHONDONTWRITEBYTECODE
 
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input -qq
-PYTEST := $(VENV)/bin/python -m pytest
-# Two workers share the tests. A thread of torch for each of them is faster than two that wait for each other.
-IN_TWO_WORKERS := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist worksteal
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 MESSAGES := $(wildcard ros_kd_perception/interfaces/vision_msgs/*.msg) ros_kd_perception/interfaces/build_vision_msgs.py
 
 .DEFAULT_GOAL := help
@@ -56,13 +54,13 @@ demo: environment
 		$(foreach camera,$(CAMERAS),--camera '$(camera)') $(DEMO_OPTIONS)
 
 check: lint
-	$(IN_TWO_WORKERS) -m 'not graph and not training and not slow' $(PYTEST_OPTIONS)
+	$(PYTEST) -m 'not graph and not training and not slow' $(PYTEST_OPTIONS)
 
 test: environment $(VENV)/.test-installed
-	$(IN_TWO_WORKERS) -m 'not slow' $(PYTEST_OPTIONS)
+	$(PYTEST) -m 'not slow' $(PYTEST_OPTIONS)
 
 test-all: environment $(VENV)/.test-installed
-	$(IN_TWO_WORKERS) $(PYTEST_OPTIONS)
+	$(PYTEST) $(PYTEST_OPTIONS)
 
 lint: environment $(VENV)/.test-installed
 	$(VENV)/bin/python -m ruff check .

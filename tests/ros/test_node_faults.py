@@ -179,7 +179,7 @@ def test_a_killed_camera_is_an_error_until_it_is_back(peer: Peer, start_node: An
         camera.wait()
         camera = start_camera()
         peer.until(lambda: level(peer, "front") == Level.OK, "the recovery is reported")
-        assert peer.count("front", "published") > before
+        peer.until(lambda: peer.count("front", "published") > before, "its images are perceived again")
         assert node.alive
     finally:
         camera.terminate()

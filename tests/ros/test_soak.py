@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from checkout import ROOT
 from without_gpu import FALLBACK, environment_without_gpu
 
 
+@pytest.mark.slow
 def test_memory_and_files_are_flat_and_every_image_is_accounted_for(tmp_path: Path, tiny_student: Path) -> None:
     output = tmp_path / "soak.json"
     command = [sys.executable, "benchmarks/soak.py", "--model", str(tiny_student), "--seconds", "20", "--rate", "3"]

@@ -96,6 +96,7 @@ def test_checkpoint_without_a_noted_backbone_still_loads(finished_run: Path, tmp
     assert all(torch.equal(a, b) for a, b in zip(student.parameters(), current.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_uninterrupted(rendered_samples: Path, tmp_path: Path) -> None:
     # With workers, to show that random numbers do not depend on the worker.
     overrides = ("size=n", "epochs=3", "data.workers=1", "augmentation.rare_paste=0.5", "augmentation.noise=1.0")
