@@ -147,7 +147,7 @@ def test_classification_equals_the_loop_for_any_size(
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_equal_sides_cost_nothing(name: str) -> None:
+def test_equal_student_and_teacher_cost_nothing(name: str) -> None:
     _, teacher = sides(name)
     value, gradient = value_and_gradient(LOSSES[name], teacher, teacher)
     assert float(value) == pytest.approx(0, abs=1e-6)
@@ -225,7 +225,7 @@ def test_no_cells_cost_nothing(shape: tuple[int, ...]) -> None:
     assert value_and_gradient(lambda s, t: foreground_imitation(s, t, features[:, :1]), features, features)[0] == 0
 
 
-def test_boxes_without_area_and_inside_out_give_a_finite_gradient() -> None:
+def test_boxes_of_zero_or_negative_area_give_a_finite_gradient() -> None:
     student, teacher = sides("weighted_box_iou")
     student[0, 0] = student[0, 0, [0, 1, 0, 1]]
     student[0, 1] = student[0, 1, [2, 3, 0, 1]]

@@ -110,7 +110,7 @@ def test_adapters_are_trained(finished_run: Path, rendered_samples: Path, teache
     assert all(not torch.allclose(before[name], after[f"objective.{name}"], atol=1e-6) for name in names)
 
 
-def test_exported_student_is_a_plain_one(finished_run: Path) -> None:
+def test_the_exported_student_has_no_adapters(finished_run: Path) -> None:
     student, info = load_student(finished_run / "checkpoints" / "last.ckpt")
     assert info.size == "n"
     assert student.state_dict().keys() == build_student("n", 11, 4).state_dict().keys()
@@ -138,7 +138,7 @@ def test_loss_weights_labels_and_teacher_as_the_recipe_says(
     torch.testing.assert_close(found["soft_0_temperature_kl"].double(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_every_term_teaches_the_student_and_only_it(
+def test_every_term_gives_gradients_to_the_student_and_not_to_the_teacher(
     teacher_checkpoint: Path, rendered_samples: Path, tmp_path: Path, batch: Batch
 ) -> None:
     recipe = distilled(rendered_samples, tmp_path, teacher_checkpoint, terms=EVERY_TERM)
@@ -173,7 +173,7 @@ def test_teacher_stays_in_eval_mode_and_does_not_change(
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_distilled_run_resumes_exactly(rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_distilled_run_resumes_exactly(rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path) -> None:
     class Stop(lightning.Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             if trainer.current_epoch == 1:
@@ -232,7 +232,7 @@ def test_damaged_cached_output_is_replaced(rendered_samples: Path, teacher_check
     assert damaged.read_bytes() == whole
 
 
-def test_outputs_survive_half_precision(teacher_checkpoint: Path, batch: Batch) -> None:
+def test_outputs_fit_into_half_precision(teacher_checkpoint: Path, batch: Batch) -> None:
     outputs = Teacher.load(teacher_checkpoint)(batch)
     again = from_arrays(to_arrays(outputs), torch.device("cpu"))
     assert again.detection_one_to_many is not None
@@ -248,7 +248,7 @@ def test_outputs_survive_half_precision(teacher_checkpoint: Path, batch: Batch) 
         torch.testing.assert_close(expected, found, rtol=1e-3, atol=1e-3)
 
 
-def test_stages_change_the_balance_from_their_epoch_on() -> None:
+def test_a_stage_changes_the_balance_from_its_epoch_on() -> None:
     recipe = DistillationRecipe(
         teacher="t.ckpt",
         terms=(TemperatureKl(weight=2.0), TemperatureKl(weight=1.0)),
@@ -286,13 +286,13 @@ def test_stages_change_the_balance_from_their_epoch_on() -> None:
         ("{terms: [{kind: dist}]}", r"distillation\.teacher is missing"),
     ],
 )
-def test_bad_section_is_one_sentence(section: str, sentence: str) -> None:
+def test_an_invalid_section_is_refused_in_one_sentence(section: str, sentence: str) -> None:
     text = f"name: x\ndata: {{train: [{{kind: rendered, folder: x}}]}}\ndistillation: {section}"
     with pytest.raises(RecipeError, match=sentence):
         parse_recipe(text)
 
 
-def test_section_reads_back_equal() -> None:
+def test_a_section_that_is_written_and_read_is_equal() -> None:
     data = "data: {train: [{kind: rendered, folder: x}]}"
     text = f"name: x\n{data}\ndistillation: {{teacher: t, terms: {EVERY_TERM}}}"
     recipe = parse_recipe(text)
@@ -301,7 +301,7 @@ def test_section_reads_back_equal() -> None:
     assert parse_recipe(recipe.to_yaml()) == recipe
 
 
-def test_teacher_of_other_classes_is_refused_before_training() -> None:
+def test_a_teacher_with_other_classes_is_refused_before_training() -> None:
     with pytest.raises(CheckpointError, match="train a teacher with the same classes"):
         check_teacher(build_student("n", 11, 4), Teacher(build_student("n", 10, 4)), "teacher.ckpt")
 
@@ -331,7 +331,7 @@ SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
         (NAMES[:-1], False, "10 without names;"),
     ],
 )
-def test_teacher_of_other_classes_is_named_with_what_differs(
+def test_a_refused_teacher_is_named_with_the_classes_that_differ(
     classes: tuple[str, ...],
     noted: bool,
     difference: str,
@@ -370,7 +370,7 @@ def test_stage_multiplies_each_temperature(batch: Batch) -> None:
         assert not torch.isclose(found, Term(whole, channels, channels)(seen, 1.0))
 
 
-def test_foreground_is_where_the_one_to_many_branch_sees_objects(batch: Batch) -> None:
+def test_the_foreground_is_where_the_one_to_many_branch_finds_objects(batch: Batch) -> None:
     torch.manual_seed(0)
     student, teacher = (build_student("n", 11, 4)(batch.images.float() / 255) for _ in range(2))
     many, one = teacher.detection_one_to_many, teacher.detection
@@ -405,7 +405,7 @@ def test_room_for_cached_outputs_is_checked_at_the_start(
         train(again, accelerator="cpu")
 
 
-def test_missing_teacher_is_one_sentence(
+def test_a_missing_teacher_is_reported_in_one_sentence(
     rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = distilled(rendered_samples, tmp_path, tmp_path / "none.ckpt")

@@ -121,7 +121,7 @@ def test_value_equals_the_loop_for_any_size(name: str, seed: int, scale: float, 
     assert float(LOSSES[name](student, teacher)) == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
-def test_attention_transfer_takes_a_student_of_fewer_channels() -> None:
+def test_attention_transfer_accepts_a_student_with_fewer_channels() -> None:
     student, teacher = draw(1, (2, 3, 3, 4)), draw(2, (2, 8, 3, 4))
     assert float(LOSSES["attention_transfer"](student, teacher)) == pytest.approx(
         by_loop("attention_transfer", student, teacher), rel=1e-5
@@ -129,7 +129,7 @@ def test_attention_transfer_takes_a_student_of_fewer_channels() -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_equal_features_cost_nothing_and_pull_nowhere(name: str) -> None:
+def test_equal_features_have_zero_loss_and_gradient(name: str) -> None:
     value, gradient = value_and_gradient(LOSSES[name], draw(3), draw(3))
     assert float(value) == pytest.approx(0, abs=1e-6)
     assert float(gradient.abs().max()) < 1e-6
@@ -180,7 +180,7 @@ def test_channel_wise_keeps_the_size_of_gradients_as_the_temperature_rises() -> 
     assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
 
 
-def test_pearson_leaves_out_channels_in_which_the_teacher_is_silent() -> None:
+def test_pearson_leaves_out_channels_that_are_constant_in_the_teacher() -> None:
     student, teacher = draw(1), draw(2)
     teacher[:, [1, 3]] = 7.0
     heard, pearson = [0, 2, 4], LOSSES["pearson"]
@@ -193,7 +193,7 @@ def test_pearson_leaves_out_channels_in_which_the_teacher_is_silent() -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_silent_student_or_teacher_gives_a_finite_gradient(name: str) -> None:
+def test_constant_features_give_a_finite_gradient(name: str) -> None:
     for student, teacher in [(torch.zeros(SHAPE), draw(2)), (draw(1), torch.zeros(SHAPE))]:
         value, gradient = value_and_gradient(LOSSES[name], student, teacher)
         assert math.isfinite(float(value))

@@ -162,7 +162,7 @@ def test_value_equals_the_loop_for_any_logits(name: str, seed: int, scale: float
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_equal_logits_cost_nothing_and_pull_nowhere(name: str) -> None:
+def test_equal_logits_have_zero_loss_and_gradient(name: str) -> None:
     value, gradient = value_and_gradient(LOSSES[name], draw(3), draw(3), None)
     assert float(value) == pytest.approx(0, abs=1e-6)
     assert float(gradient.abs().max()) < 1e-6
@@ -212,7 +212,7 @@ def test_void_labels_are_left_out_and_all_void_costs_nothing() -> None:
     assert (gradient == 0).all()
 
 
-def test_decoupled_kl_is_the_kl_where_its_weights_are_the_teachers() -> None:
+def test_decoupled_kl_equals_kl_with_the_weights_of_the_teacher() -> None:
     """Equation 6 of the paper, pixel by pixel, because 1 - p of the teacher differs between pixels."""
     student, teacher = draw(1), draw(2)
     for row in range(SHAPE[2]):

@@ -19,7 +19,7 @@ from training.distillation.relation_losses import AngleRelation, CrossImageRelat
 Loss = Callable[[Tensor, Tensor], Tensor]
 FRAMES = 4
 MAP, EMBEDDING = (FRAMES, 5, 6, 4), (FRAMES, 5)
-GRID = 2  # each cell the mean of 3 x 2 positions
+GRID = 2  # each cell is the mean of 3 x 2 positions
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 LOSSES: dict[str, Loss] = {
@@ -145,7 +145,7 @@ def test_value_equals_the_loop_for_any_size(name: str, seed: int, frames: int, c
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_equal_relations_cost_nothing_and_pull_nowhere(name: str) -> None:
+def test_equal_relations_have_zero_loss_and_gradient(name: str) -> None:
     """A copy that is scaled and rotated has the same cosines, angles and relative distances."""
     student, _ = sides(name)
     turn = torch.linalg.qr(draw(3, (student.shape[1], student.shape[1]))).Q
@@ -169,7 +169,7 @@ def test_the_teacher_gets_no_gradient(name: str) -> None:
     assert float(student.grad.abs().max()) > 0
 
 
-def test_cross_image_relation_relates_frames_and_affinity_does_not() -> None:
+def test_the_cross_image_relation_compares_frames_and_affinity_does_not() -> None:
     """Rotating the features of one frame changes its relations to other frames, but not those within it."""
     student, _ = sides("cross_image_relation")
     turn = torch.linalg.qr(draw(3, (student.shape[1], student.shape[1]))).Q
@@ -179,7 +179,7 @@ def test_cross_image_relation_relates_frames_and_affinity_does_not() -> None:
     assert float(LOSSES["cross_image_relation"](student, teacher)) > 0.05
 
 
-def test_a_grid_as_large_as_the_map_or_larger_leaves_it_as_it_is() -> None:
+def test_a_grid_at_least_as_large_as_the_map_does_not_change_it() -> None:
     student, teacher = sides("pairwise_affinity")
     spread_student, spread_teacher = (
         side.repeat_interleave(3, 2).repeat_interleave(2, 3) for side in (student, teacher)
@@ -209,7 +209,7 @@ def test_too_few_frames_cost_nothing(name: str, frames: int) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_embeddings_that_are_all_the_same_or_zero_give_a_finite_gradient(name: str) -> None:
+def test_equal_or_zero_embeddings_give_a_finite_gradient(name: str) -> None:
     student, teacher = sides(name)
     twice = student.clone()
     twice[1] = twice[0]

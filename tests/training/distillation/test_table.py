@@ -58,7 +58,7 @@ def test_the_table_does_not_load_torch() -> None:
 
 
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.__name__)
-def test_the_example_in_the_docstring_is_a_term_of_a_recipe(term: type[DistillationTerm]) -> None:
+def test_a_recipe_accepts_the_example_in_the_docstring(term: type[DistillationTerm]) -> None:
     section = f"{{teacher: t, terms: [{example_of(term)}]}}"
     recipe = parse_recipe(f"name: x\ndata: {{train: [{{kind: rendered, folder: x}}]}}\ndistillation: {section}")
     assert recipe.distillation is not None

@@ -140,7 +140,7 @@ def test_every_object_gets_its_own_cell_while_there_are_cells() -> None:
         assert sorted(found.target.tolist()) == [0, 1, 2, 3]
 
 
-def test_the_one_cell_is_the_best_by_score_and_overlap() -> None:
+def test_a_single_cell_is_the_best_by_score_and_overlap() -> None:
     box = [20.0, 10.0, 70.0, 50.0]
     targets = Targets.pad([torch.tensor([box])], [torch.tensor([2])])
     scores, boxes = random_predictions(1, seed=7)
@@ -187,7 +187,7 @@ def test_perfect_detections_cost_nothing_but_a_repeated_one_does() -> None:
     assert float(repeated_loss) == pytest.approx(15.0 / 2, rel=0.01)  # one background cell is sure: -log(e ** -15)
 
 
-def test_frame_weight_scales_and_unknown_objects_do_not_count(student: Student) -> None:
+def test_the_frame_weight_scales_and_unknown_objects_do_not_count(student: Student) -> None:
     batch = make_batch([[[10, 10, 40, 40]], [[5, 5, 30, 50]]], [[0], [1]])
     with torch.no_grad():
         outputs = student(batch.images.float() / 255)

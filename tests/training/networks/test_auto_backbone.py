@@ -93,13 +93,13 @@ def test_features_and_a_training_step(architecture: str, widths: tuple[int, ...]
 
 
 @pytest.mark.parametrize("architecture", ["resnet", "convnextv2", "swin", "mobilenet_v2", "dinov2"])
-def test_a_random_start_needs_no_settings(architecture: str) -> None:
+def test_random_initial_weights_need_no_settings(architecture: str) -> None:
     with torch.device("meta"):  # full size, without data
         model = _build(config := _make_config(architecture, {}), _stage_names(config))
     assert sum(parameter.numel() for parameter in model.parameters()) > 1e6
 
 
-def test_backbone_sees_rgb_normalised_as_imagenet_was() -> None:
+def test_the_backbone_gets_rgb_with_the_normalisation_of_imagenet() -> None:
     backbone = backbone_of("resnet").eval()
     rgb = np.random.default_rng(0).random((HEIGHT, WIDTH, 3), np.float32)
     normalised = (rgb - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
@@ -110,7 +110,7 @@ def test_backbone_sees_rgb_normalised_as_imagenet_was() -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_features_of_patches_that_do_not_divide_32_stay_in_place() -> None:
+def test_features_keep_their_place_if_the_patch_size_does_not_divide_32() -> None:
     backbone = backbone_of("dinov2").eval()
 
     class MeanOfPatches(nn.Module):
@@ -176,7 +176,7 @@ def test_export_equals_the_network(architecture: str, tmp_path: Path) -> None:
     assert not operators & {"BatchNormalization", "Loop", "If", "Scan", "NonZero"}
 
 
-def test_network_that_cannot_be_exported_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_exported_is_refused_in_one_sentence(tmp_path: Path) -> None:
     student = build_student("n", 11, 4, backbone_of("resnet")).eval()
 
     class DependsOnTheData(nn.Module):
@@ -219,7 +219,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pretrained_weights_and_their_configuration_are_taken(pretrained: Path) -> None:
+def test_pretrained_weights_are_loaded_with_their_configuration(pretrained: Path) -> None:
     from safetensors.torch import load_file
 
     recipe = BackboneRecipe(architecture="convnextv2", pretrained=str(pretrained), settings={"drop_path_rate": 0.1})
@@ -235,7 +235,7 @@ def test_pretrained_weights_and_their_configuration_are_taken(pretrained: Path) 
     assert not torch.equal(random.model.get_parameter(kernel), backbone.model.get_parameter(kernel))
 
 
-def test_configuration_rebuilds_the_same_network(pretrained: Path) -> None:
+def test_the_noted_configuration_rebuilds_the_same_network(pretrained: Path) -> None:
     backbone = build_backbone(BackboneRecipe(architecture="convnextv2", pretrained=str(pretrained))).eval()
     again = rebuild_backbone(backbone.configuration).eval()
     again.load_state_dict(backbone.state_dict())
@@ -274,7 +274,7 @@ def test_configuration_rebuilds_the_same_network(pretrained: Path) -> None:
     ],
     ids=lambda value: value.architecture if isinstance(value, BackboneRecipe) else "",
 )
-def test_what_cannot_be_built_is_refused_in_a_sentence(recipe: BackboneRecipe, words: list[str]) -> None:
+def test_a_backbone_that_cannot_be_built_is_refused_in_one_sentence(recipe: BackboneRecipe, words: list[str]) -> None:
     with pytest.raises(RecipeError) as error:
         build_backbone(recipe)
     for word in words:
@@ -282,7 +282,7 @@ def test_what_cannot_be_built_is_refused_in_a_sentence(recipe: BackboneRecipe, w
     assert "\n" not in str(error.value)
 
 
-def test_a_backbone_that_takes_other_sizes_than_the_recipes_is_refused() -> None:
+def test_a_backbone_that_does_not_accept_the_sizes_of_the_recipe_is_refused() -> None:
     small = "hidden_size: 24, num_hidden_layers: 12, num_attention_heads: 2"
     backbone = f"backbone={{architecture: rf_detr_dinov2, settings: {{{small}}}}}"
     with pytest.raises(RecipeError, match="rf_detr_dinov2 cannot be run on images of 160x96"):
@@ -353,6 +353,6 @@ def test_weights_of_linear_layers_are_decayed_and_tables_are_not() -> None:
     assert not [name for name in names if "bias" in name or "norm" in name]
 
 
-def test_transformers_is_loaded_only_where_a_recipe_asks_for_it() -> None:
+def test_transformers_is_imported_only_if_the_recipe_uses_it() -> None:
     words = "import sys; from training.networks.student import build_student; build_student('n', 11, 4)"
     subprocess.run([sys.executable, "-c", f"{words}; sys.exit('transformers' in sys.modules)"], check=True, timeout=120)

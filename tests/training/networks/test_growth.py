@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import training  # noqa: F401  # before torch: it settles how threads wait
+import training  # noqa: F401  # before torch: it sets how threads wait
 from training.networks.growth import Channels, grow, rectified_moments
 from training.networks.student import Student, StudentOutputs, build_student
 
@@ -73,7 +73,7 @@ def test_copied_channels_diverge_in_training() -> None:
     assert not torch.allclose(first.weight.grad[0], first.weight.grad[16], rtol=0.05)
 
 
-def test_every_parameter_learns() -> None:
+def test_every_parameter_is_trained() -> None:
     torch.manual_seed(4)
     grown = build_student("m", 11, 4)
     grow(make_used("s"), grown)
@@ -101,6 +101,6 @@ def test_moments_of_a_rectified_normal_variable(mean: float, deviation: float) -
     assert float(found_variance) == pytest.approx(float(drawn.var()), abs=5e-3)
 
 
-def test_does_not_shrink() -> None:
+def test_a_network_cannot_shrink() -> None:
     with pytest.raises(ValueError, match="at least"):
         grow(build_student("s", 11, 4), build_student("n", 11, 4))

@@ -112,7 +112,7 @@ def test_output_shapes(size: str) -> None:
     assert student.eval()(torch.rand(1, 3, 64, 96)).detection_one_to_many is None
 
 
-def test_one_to_many_branch_teaches_the_features_and_the_other_does_not() -> None:
+def test_only_the_one_to_many_branch_gives_gradients_to_the_features() -> None:
     student = build_student("n", 11, 4).train()
     outputs = student(torch.rand(1, 3, 64, 96))
     outputs.detection.flat_class_logits().sum().backward(retain_graph=True)
@@ -137,7 +137,7 @@ def test_neck_and_heads_work_with_any_backbone_of_four_strides() -> None:
     assert outputs.features.p5.shape == (2, SIZES["n"].pyramid_channels, 2, 3)
 
 
-def test_no_object_is_likely_before_training() -> None:
+def test_scores_are_low_before_training() -> None:
     torch.manual_seed(5)
     with torch.no_grad():
         outputs = build_student("n", 11, 4).train()(torch.rand(4, 3, HEIGHT, WIDTH))
@@ -187,7 +187,7 @@ def test_deployed_outputs_follow_from_the_logits(student: Student) -> None:
     limits = torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])
     assert ((boxes >= 0) & (boxes <= limits)).all()
     assert (boxes[..., 2:] >= boxes[..., :2]).all()
-    # One frame's best cell, decoded by hand.
+    # Decode the best cell of one frame by hand.
     cell_scores = outputs.detection.flat_peak_logits()[1].sigmoid()
     best = int(cell_scores.max(dim=1).values.argmax())
     assert scores[1, 0] == pytest.approx(float(cell_scores[best].max()), abs=1e-5)
@@ -216,7 +216,7 @@ def test_deployed_batch_equals_frames_alone(student: Student) -> None:
                 )
 
 
-def test_validation_runs_where_the_student_is() -> None:
+def test_validation_runs_on_the_device_of_the_student() -> None:
     """Validation runs on the device of the student. The meta device refuses constants of another device, like a GPU."""
     there = TorchModel(
         build_student("n", 11, 4).to("meta").eval(), ExportSettings(height=64, width=96, max_detections=20)
@@ -249,6 +249,6 @@ def test_of_neighbours_of_one_class_only_the_surer_is_kept() -> None:
     level[0, 0, 5, 5] = 0.5  # alone
     distances = torch.zeros(1, 4, 6, 6)
     found = DetectionOutputs((level,), (distances,), (8,)).flat_peak_logits()[0]
-    heard = {(int(cell) // 6, int(cell) % 6, int(label)) for cell, label in (found > 0).nonzero()}
-    assert heard == {(2, 2, 0), (3, 2, 1), (5, 5, 0)}
+    kept = {(int(cell) // 6, int(cell) % 6, int(label)) for cell, label in (found > 0).nonzero()}
+    assert kept == {(2, 2, 0), (3, 2, 1), (5, 5, 0)}
     assert float(found[2 * 6 + 3, 0]) < -15

@@ -29,7 +29,7 @@ def run_limited(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
 
 
-def test_full_disk_ends_a_run_in_one_sentence(rendered_samples: Path, tmp_path: Path) -> None:
+def test_a_full_disk_ends_a_run_with_one_sentence(rendered_samples: Path, tmp_path: Path) -> None:
     words = ["train", "training/recipes/student_s_smoke.yaml", "--accelerator", "cpu"]
     for override in (f"data.train.0.folder={rendered_samples}", f"output={tmp_path}", "size=n", "validation={}"):
         words += ["--override", override]

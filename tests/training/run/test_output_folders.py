@@ -20,7 +20,7 @@ from training.__main__ import main
         "export nothing.ckpt -o {out}/student.onnx",
     ],
 )
-def test_no_folder_is_made_in_the_root(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_folder_is_created_in_the_root(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = Path("/", f"outt-{uuid.uuid4().hex[:8]}")
     try:
         status: object = main(command.format(out=out).split())

@@ -63,7 +63,7 @@ def logged(folder: Path, column: str, beside: str = "") -> list[float]:
     return values
 
 
-def test_loss_falls_and_everything_is_written(finished_run: Path) -> None:
+def test_the_loss_falls_and_all_files_are_written(finished_run: Path) -> None:
     losses = logged(finished_run, "loss")
     assert len(losses) == 6
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.5
@@ -97,7 +97,7 @@ def test_checkpoint_without_a_noted_backbone_still_loads(finished_run: Path, tmp
 
 
 @pytest.mark.slow
-def test_stopped_and_resumed_equals_uninterrupted(rendered_samples: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(rendered_samples: Path, tmp_path: Path) -> None:
     # With workers, to show that random numbers do not depend on the worker.
     overrides = ("size=n", "epochs=3", "data.workers=1", "augmentation.rare_paste=0.5", "augmentation.noise=1.0")
     whole = train(smoke(rendered_samples, tmp_path / "whole", *overrides), accelerator="cpu")
@@ -129,7 +129,7 @@ def test_resuming_with_other_data_is_refused(finished_run: Path, rendered_sample
         train(smoke(rendered_samples, finished_run.parent), resume=tmp_path / "last.ckpt", accelerator="cpu")
 
 
-def test_run_of_the_same_name_is_not_overwritten(finished_run: Path, rendered_samples: Path) -> None:
+def test_a_run_with_the_same_name_is_not_overwritten(finished_run: Path, rendered_samples: Path) -> None:
     last = finished_run / "checkpoints" / "last.ckpt"
     before = last.stat()
     with pytest.raises(CheckpointError, match=r"last\.ckpt: expected a new run's folder.*--resume.*name=.*delete"):
@@ -147,7 +147,7 @@ class MetricsAtStart(lightning.Callback):
         self.seen.append(dict(pl_module.last_metrics))
 
 
-def test_last_epoch_is_validated_whatever_the_interval(rendered_samples: Path, tmp_path: Path) -> None:
+def test_the_last_epoch_is_validated_at_any_interval(rendered_samples: Path, tmp_path: Path) -> None:
     metrics = MetricsAtStart()
     recipe = smoke(rendered_samples, tmp_path, "size=n", "epochs=3", "validation.every_epochs=2")
     folder = train(recipe, accelerator="cpu", callbacks=(metrics,))
@@ -189,7 +189,7 @@ def test_best_is_chosen_by_the_available_metric(
     assert RunFrames(neither).best_by == ""
 
 
-def test_run_starts_from_the_averaged_weights_of_another(
+def test_a_run_starts_from_the_averaged_weights_of_another(
     finished_run: Path, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = finished_run / "checkpoints" / "last.ckpt"
@@ -203,7 +203,9 @@ def test_run_starts_from_the_averaged_weights_of_another(
         torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
 
 
-def test_run_starts_from_the_mean_of_several(finished_run: Path, rendered_samples: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_the_mean_of_several_checkpoints(
+    finished_run: Path, rendered_samples: Path, tmp_path: Path
+) -> None:
     first = finished_run / "checkpoints" / "last.ckpt"
     second = train(smoke(rendered_samples, tmp_path, f"initial_weights={first}", "epochs=1"), accelerator="cpu")
     starts = [first, second / "checkpoints" / "last.ckpt"]
@@ -238,7 +240,7 @@ def test_the_mean_of_different_networks_is_refused(finished_run: Path, rendered_
         train(recipe, accelerator="cpu")
 
 
-def test_larger_network_starts_as_the_smaller_one(
+def test_a_larger_network_starts_with_the_outputs_of_the_smaller_one(
     finished_run: Path, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = finished_run / "checkpoints" / "last.ckpt"  # of size s
@@ -299,7 +301,7 @@ class FullDisk(lightning.Callback):
         trainer.loggers[0].experiment.save = write
 
 
-def test_full_disk_of_a_logger_is_one_sentence(
+def test_a_full_disk_of_a_logger_ends_with_one_sentence(
     rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = train_module._make_trainer
@@ -313,7 +315,7 @@ def test_full_disk_of_a_logger_is_one_sentence(
     assert "Traceback" not in error
 
 
-def test_folder_that_cannot_be_made_is_one_sentence(
+def test_a_folder_that_cannot_be_created_ends_with_one_sentence(
     rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -330,7 +332,7 @@ def test_folder_that_cannot_be_made_is_one_sentence(
     ("accelerator", "devices", "nodes", "expected"),
     [("gpu", "1", 2, True), ("gpu", "2", 1, True), ("gpu", "1", 1, False), ("cpu", "2", 2, False)],
 )
-def test_normalisation_is_shared_between_gpus_of_several_machines_too(
+def test_normalisation_is_shared_between_gpus_of_all_machines(
     accelerator: str, devices: str, nodes: int, expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {}
@@ -340,7 +342,7 @@ def test_normalisation_is_shared_between_gpus_of_several_machines_too(
     assert asked["sync_batchnorm"] is expected
 
 
-def test_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_that_contains_code_is_refused(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
             return (Path.touch, (tmp_path / "ran",))
@@ -372,7 +374,7 @@ def test_average_follows_weights_and_running_statistics() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "poly", "constant"])
-def test_rate_warms_up_and_ends_where_it_should(schedule: Any) -> None:
+def test_the_learning_rate_warms_up_and_decays_to_its_end(schedule: Any) -> None:
     share = rate_share(OptimizerRecipe(schedule=schedule, warmup_steps=10, final_share=0.1), steps=100)
     rates = [share(step) for step in range(101)]
     assert rates[0] == pytest.approx(1 / 11)

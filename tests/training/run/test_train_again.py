@@ -76,7 +76,7 @@ def test_run_resumes_from_a_best_checkpoint_of_the_middle_of_an_epoch(rendered_s
         assert torch.equal(value, other["state_dict"][name]), name
 
 
-class BeginAgain(lightning.Callback):
+class StartAgain(lightning.Callback):
     """Starts the same run in the middle of its first epoch, before there is a checkpoint."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -95,7 +95,7 @@ class BeginAgain(lightning.Callback):
 
 def test_a_running_run_cannot_be_started_again(rendered_samples: Path, tmp_path: Path) -> None:
     recipe = smoke(rendered_samples, tmp_path, "epochs=1", "validation={}")
-    second = BeginAgain(recipe)
+    second = StartAgain(recipe)
     folder = train(recipe, accelerator="cpu", callbacks=(second,))
     assert "another run is writing there" in second.refusal
     with (folder / ".lock").open("wb") as lock:

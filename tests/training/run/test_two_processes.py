@@ -126,7 +126,7 @@ os._exit(0)
 """
 
 
-def test_every_distillation_term_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
+def test_every_distillation_term_is_equal_in_two_processes(tmp_path: Path) -> None:
     (tmp_path / "terms.yaml").write_text(EVERY_TERM)
     one, two = by_one_and_by_two(SOFT_GRADIENTS, tmp_path, "gradients")
     assert len(one) == EVERY_TERM_COUNT
@@ -135,7 +135,7 @@ def test_every_distillation_term_of_two_processes_is_that_of_one(tmp_path: Path)
         assert float((two[name] - value).norm() / value.norm()) < 1e-4, name
 
 
-def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+def test_gradients_are_equal_in_two_processes(tmp_path: Path) -> None:
     import torch
 
     one, two = by_one_and_by_two(GRADIENTS, tmp_path, "gradients")

@@ -104,7 +104,7 @@ def mixed(samples: Path, unlabeled: Path, output: Path, teacher: Path) -> Recipe
     return load_recipe(RECIPE, [sources, *validation, *taught, f"output={output}", "size=n", "epochs=1", "name=two"])
 
 
-def test_steps_of_two_processes_are_those_of_one(
+def test_optimiser_steps_are_equal_in_two_processes(
     rendered_samples: Path, unlabeled_frames: Path, teacher_checkpoint: Path, tmp_path: Path
 ) -> None:
     recipe = mixed(rendered_samples, unlabeled_frames, tmp_path, teacher_checkpoint)
