@@ -24,17 +24,22 @@ _SENTENCES = {
     "string_type": "must be text",
     "tuple_type": "must be a list",
 }
+_UNKNOWN_KEY = ("extra_forbidden", "invalid_key")  # invalid_key: not text, for example 5 or true
 _OUT_OF_RANGE = ("finite_number", "greater_than_equal", "less_than_equal", "greater_than", "less_than")
 
 
 def sentence_about(error: pydantic.ValidationError, model: type[pydantic.BaseModel], content: Any) -> str:
     """Return a sentence about the first mistake in a model's content; unknown keys come first."""
     found = error.errors(include_url=False)
-    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+    first = next((one for one in found if one["type"] in _UNKNOWN_KEY), found[0])
     kind, value = first["type"], first["input"]
     if kind == "value_error":
         return str(first["ctx"]["error"])
-    place = Place.of(first["loc"], model.model_json_schema(), content)
+    schema = model.model_json_schema()
+    if kind == "invalid_key":
+        section = Place.of(first["loc"][:-1], schema, content)
+        return _unknown_name(section.key, value, section.schema["properties"])
+    place = Place.of(first["loc"], schema, content)
     if kind == "extra_forbidden":
         return _unknown_key(place)
     if kind == "missing":
@@ -77,12 +82,21 @@ def _unknown_key(place: Place) -> str:
     if having:
         kind = place.section["properties"]["kind"]["const"]
         return f"{place.key} does not apply to kind {kind}, only to {', '.join(having)}; remove it from {section}"
-    return f"unknown key {place.key[:MAX_SHOWN_CHARACTERS]}{suggestion(name, place.section['properties'])}"
+    return _unknown_name(section, name, place.section["properties"])
+
+
+def _unknown_name(section: str, name: object, valid: Iterable[object]) -> str:
+    key = f"{section}.{name}" if section else str(name)
+    return f"unknown key {key[:MAX_SHOWN_CHARACTERS]}{suggestion(name, valid)}"
 
 
 def _unknown_kind(place: Place, section: Any) -> str:
     kinds = kinds_of(place.schema, place.definitions)
     if "kind" not in section:
+        valid = list(dict.fromkeys(name for one in kinds.values() for name in one["properties"]))
+        unknown = [name for name in section if name not in valid]
+        if unknown:
+            return _unknown_name(place.key, unknown[0], valid)
         return f"key {place.key}.kind is missing; valid are {', '.join(kinds)}"
     kind = section["kind"]
     return f"{place.key}.kind must be one of {', '.join(kinds)}, got {shown(kind)}{suggestion(kind, kinds)}"

@@ -88,6 +88,10 @@ def test_shipped_recipes_look_for_frames_where_the_documentation_puts_them(path:
             "data.train.0.stride=2",
             f"0.stride does not apply to kind rendered, only to {kinds_with('stride')}; remove it from data.train.0",
         ),
+        ("data.train=[{kin: camvid, folder: x}]", "unknown key data.train.0.kin; did you mean kind?"),
+        ("data.train=[{kind: camvid, folder: x, 5: a}]", "unknown key data.train.0.5; valid are kind, folder"),
+        ("optimizer={true: a}", "unknown key optimizer.True; valid are learning_rate,"),
+        ("optimizer={null: a}", "unknown key optimizer.None; valid are learning_rate,"),
         ("data.train.0.strid=2", "unknown key data.train.0.strid; valid are kind, folder"),
         ("data.train.0.limits=2", "unknown key data.train.0.limits; did you mean limit?"),
         (
