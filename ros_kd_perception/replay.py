@@ -193,7 +193,7 @@ def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], mode
     for camera, scan in parameters.scans.items():
         if scan.pose is None:
             raise ValueError(
-                f"expected {path} to have the mounting of {camera}, got scan.mounting: tf, which a replay has not; "
+                f"expected {path} to have the mounting of {camera}, got scan.mounting: tf, which a replay cannot read; "
                 f"set scan.mounting: parameters and {camera}.mounting.height_m and so on"
             )
     return FreeSpaceFinder(parameters, model.contract)

@@ -44,11 +44,11 @@ def read_frame_header(content: bytes) -> FrameHeader:
         while marker not in _FRAMES:
             marker, body, position = next_segment(content, position)
             if marker in (END, SCAN):
-                raise ValueError(f"marker 0x{marker:x} before any")
+                raise ValueError("no frame header before the first scan")
         height, width, channels = struct.unpack_from(">HHB", body, 1)
-    except (IndexError, ValueError, struct.error) as error:
+    except (IndexError, ValueError, struct.error):
         raise BadFrame(
-            "bad_data", f"expected a JPEG frame header, got none that is whole in {len(content)} bytes: {error}"
+            "bad_data", f"expected a JPEG frame header, got none or a broken one in {len(content)} bytes"
         ) from None
     return FrameHeader(height, width, channels, position)
 
