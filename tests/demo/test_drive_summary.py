@@ -36,13 +36,13 @@ def test_latency_ends_with_the_later_of_both_results() -> None:
     assert [frame.latency_ms for frame in frames] == [30.0]
 
 
-def test_half_a_result_is_none_and_cameras_are_kept_apart() -> None:
+def test_an_incomplete_result_does_not_count_and_cameras_are_separate() -> None:
     received = [*results("front", 5, 130, 127)[:1], *results("left", 6, 131, 128)]
     frames = match_results([sent("front", 5, 100), sent("left", 5, 101), sent("left", 6, 102)], received)
     assert [(frame.camera, frame.latency_ms) for frame in frames] == [("front", None), ("left", None), ("left", 29.0)]
 
 
-def test_equal_stamps_take_results_in_their_order() -> None:
+def test_frames_with_equal_stamps_get_results_in_their_order() -> None:
     received = [*results("front", 5, 120, 121), *results("front", 5, 220, 225)]
     frames = match_results([sent("front", 5, 100), sent("front", 5, 200), sent("front", 5, 300)], received)
     assert [frame.latency_ms for frame in frames] == [21.0, 25.0, None]
@@ -73,7 +73,7 @@ def test_every_reason_is_explained() -> None:
     assert set(REASONS) == {*DROP_REASONS, NOT_DELIVERED}
 
 
-def test_nothing_perceived_has_no_latency() -> None:
+def test_without_perceived_frames_there_is_no_latency() -> None:
     summary = summarise(match_results([sent("front", 1, 0)], []), NodeReport("unknown"))
     assert summary["latency_ms"]["p50"] is None
     assert summary["dropped"] == {NOT_DELIVERED: 1}
@@ -131,7 +131,7 @@ def test_a_log_can_be_read_while_it_is_written(tmp_path) -> None:
     assert list(read_traffic(path)) == entries
 
 
-def test_what_is_no_log_is_refused(tmp_path) -> None:
+def test_a_file_that_is_not_a_log_is_refused(tmp_path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("steady_ns,kind,camera,stamp_ns\nsoon,image,front,1\n")
     with pytest.raises(ValueError, match="soon"):

@@ -24,7 +24,7 @@ def test_waits_for_a_line_and_ends_it(tmp_path: Path) -> None:
     assert process.exit_status not in (None, 0)
 
 
-def test_one_that_ignores_interrupts_is_ended_all_the_same(tmp_path: Path) -> None:
+def test_a_process_that_ignores_interrupts_is_killed(tmp_path: Path) -> None:
     with child(STUBBORN, tmp_path) as process:
         process.wait_for_line("ready", 20)
         started = time.monotonic()
@@ -33,7 +33,7 @@ def test_one_that_ignores_interrupts_is_ended_all_the_same(tmp_path: Path) -> No
     assert time.monotonic() - started < 10
 
 
-def test_says_what_a_failing_child_said_last(tmp_path: Path) -> None:
+def test_the_error_quotes_the_last_lines_of_a_failed_process(tmp_path: Path) -> None:
     with (
         child("print('the model is not there'); raise SystemExit(3)", tmp_path) as process,
         pytest.raises(ChildFailed, match=r"worker ended with exit status 3 before .*(?s:.)*the model is not there"),
@@ -41,12 +41,12 @@ def test_says_what_a_failing_child_said_last(tmp_path: Path) -> None:
         process.wait_for_line("ready", 20)
 
 
-def test_waiting_has_a_limit(tmp_path: Path) -> None:
+def test_waiting_ends_at_a_timeout(tmp_path: Path) -> None:
     with child(READY, tmp_path) as process, pytest.raises(ChildFailed, match=r"not there after 0\.1 s: a wonder"):
         process.wait_for(lambda: False, "a wonder", 0.1)
 
 
-def test_it_dies_with_its_parent(tmp_path: Path) -> None:
+def test_the_process_ends_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from ros_kd_perception.demo.logged_process import ChildProcess\n"
         f"child = ChildProcess('w', [sys.executable, '-c', {READY!r}], os.environ, Path({str(tmp_path / 'c.log')!r}))\n"

@@ -1,4 +1,4 @@
-"""Test the report and its parts: size of the pictures, place of the numbers, plots that are valid XML."""
+"""Test the report of the demo and its parts: size of the pictures, place of the numbers, plots that are valid XML."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def drive(drive_bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Drive:
 def test_results_are_shrunk_with_their_boxes(tmp_path: Path) -> None:
     path = write_results(tmp_path / "results.mcap", [perception("front", 5), perception("front", 6)], without_boxes=1)
     recording = read_recording(path, "/perception", ["front"], fit)
-    assert list(recording.results) == [("front", 6)]  # a mask without boxes is no result
+    assert list(recording.results) == [("front", 6)]  # a mask without boxes is not a complete result
     result = recording.results["front", 6]
     assert (result.source_size, result.picture_size) == (SIZE, (45, 80))
     np.testing.assert_allclose(result.detections.boxes_xyxy, [[4, 5, 20, 14], [24, 5, 40, 14]], atol=1e-5)
@@ -115,7 +115,7 @@ def test_pictures_fit_their_tiles(height: int, width: int, cameras: int) -> None
     assert covered.max() == 1
 
 
-def test_the_camera_that_looks_ahead_stands_large() -> None:
+def test_the_camera_that_looks_ahead_is_large() -> None:
     assert Mosaic(left_to_right(["front", "front_left", "front_right"])).ahead == "front"
     assert Mosaic(["front_left", "rear"]).ahead == "front_left"
     tiles = Mosaic(left_to_right(["front", "left", "right"])).tiles
@@ -124,7 +124,7 @@ def test_the_camera_that_looks_ahead_stands_large() -> None:
     assert left_to_right(["front", "rear_right", "rear_left"]) == ["rear_left", "front", "rear_right"]
 
 
-def test_video_and_album_show_the_overlay_where_there_is_a_result(
+def test_video_and_album_show_the_overlay_of_each_frame_with_a_result(
     drive: Drive, drive_bag: Path, tmp_path: Path
 ) -> None:
     mosaic = Mosaic(CAMERAS)
@@ -134,7 +134,7 @@ def test_video_and_album_show_the_overlay_where_there_is_a_result(
         frames = draw_frames(bag, 0, drive.results, CONTRACT, mosaic)
         hero = write_overlay_video(frames, {}, mosaic, video, 10, perceived, album)
     capture = cv2.VideoCapture(str(tmp_path / "video.mp4"))
-    assert abs(capture.get(cv2.CAP_PROP_FRAME_COUNT) - 19.75) <= 1  # 1.875 s of frames at 10/s, and the last
+    assert abs(capture.get(cv2.CAP_PROP_FRAME_COUNT) - 19.75) <= 1  # 1.875 s of frames at 10 a second, and the last one
 
     for key, number in ((perceived, 4), (missing, 5)):
         picture = cv2.imdecode(np.frombuffer(album.jpegs[key], np.uint8), cv2.IMREAD_COLOR)
@@ -145,7 +145,7 @@ def test_video_and_album_show_the_overlay_where_there_is_a_result(
     assert cv2.imdecode(np.frombuffer(hero, np.uint8), cv2.IMREAD_COLOR).shape == mosaic.canvas_bgr.shape
 
 
-def test_moments_and_highlights_are_what_they_say(drive: Drive) -> None:
+def test_moments_and_highlights_show_the_right_frames(drive: Drive) -> None:
     moments = choose_moments(drive)
     assert [picture.key[0] for picture in moments] == ["left", "front"] * 4
     assert all(picture.key in drive.results for picture in moments)
@@ -158,7 +158,7 @@ def test_moments_and_highlights_are_what_they_say(drive: Drive) -> None:
     }
 
 
-def test_page_holds_figures_pictures_and_well_formed_plots(drive: Drive) -> None:
+def test_the_page_contains_figures_pictures_and_well_formed_plots(drive: Drive) -> None:
     jpegs = {picture.key: b"picture" for picture in choose_moments(drive)}
     page = render_report(drive, jpegs, b"hero", "caption")
     assert "93.8 %" in page
@@ -183,7 +183,7 @@ def test_page_holds_figures_pictures_and_well_formed_plots(drive: Drive) -> None
     assert titles.count("road 50 %") == titles.count("sky 50 %") == 2
 
 
-def test_page_of_a_drive_in_which_nothing_was_dropped_or_labelled_oddly() -> None:
+def test_the_page_of_a_drive_without_drops_is_complete() -> None:
     frames = [DrivenFrame("a<b", 1, 0, 10.0)]
     summary = summarise(frames, NodeReport("unknown"))
     page = render_report(Drive("t", "s", {}, summary, frames, {}, CONTRACT), {}, b"", "")

@@ -1,4 +1,4 @@
-"""The drawing of a perception: tints, boxes and labels where they belong, nothing elsewhere, and in time."""
+"""Test the overlay of a perception: tints, boxes and labels are in their places only, and drawing is fast."""
 
 import time
 
@@ -23,7 +23,7 @@ def picture(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_each_class_is_tinted_and_unlabelled_pixels_are_left_alone() -> None:
+def test_each_class_is_tinted_and_unlabelled_pixels_are_unchanged() -> None:
     image = picture(60, 80)
     class_map = np.full((60, 80), CONTRACT.class_map.unlabeled_id, np.uint8)
     class_map[:20], class_map[20:40] = ROAD, CAR
@@ -34,14 +34,14 @@ def test_each_class_is_tinted_and_unlabelled_pixels_are_left_alone() -> None:
         np.testing.assert_allclose(drawn[rows], expected, atol=1)
 
 
-def test_an_id_that_no_class_has_is_left_alone() -> None:
+def test_pixels_with_an_unknown_id_are_unchanged() -> None:
     image = picture(20, 30)
     np.testing.assert_array_equal(
         draw_overlay(image, perception(np.full((20, 30), 200, np.uint8), [], []), CONTRACT), image
     )
 
 
-def test_the_frame_itself_is_not_touched() -> None:
+def test_the_frame_itself_is_unchanged() -> None:
     image = picture(120, 160)
     image.flags.writeable = False
     before = image.copy()
@@ -67,10 +67,10 @@ def test_a_box_is_outlined_in_its_colour_inside_its_sides_and_named() -> None:
     color_bgr = CONTRACT.detections.classes[0].color_rgb[::-1]
     for row, column in ((100, 150), (179, 150), (140, 100), (140, 199)):
         assert tuple(drawn[row, column]) == color_bgr
-    assert not drawn[102:178, 102:198].any()  # nothing is drawn over what it is about
+    assert not drawn[102:178, 102:198].any()  # the inside of the box is unchanged
     assert not drawn[181:].any()
     label = drawn[60:99, 100:300]
-    assert (label == color_bgr).all(axis=2).sum() > 200  # the plate
+    assert (label == color_bgr).all(axis=2).sum() > 200  # the background of the label
     assert (label.min(axis=2) > 200).sum() > 20  # white letters on dark blue
 
 
@@ -83,7 +83,7 @@ def test_a_label_at_any_border_stays_in_the_picture(box: list[float]) -> None:
     assert (drawn == 0).all(axis=2).sum() > 0
 
 
-def test_the_surest_of_overlapping_boxes_is_on_top() -> None:
+def test_the_box_with_the_highest_score_is_on_top() -> None:
     image = np.zeros((240, 320, 3), np.uint8)
     boxes = [[50, 100, 150, 200], [50, 100, 250, 200]]
     drawn = draw_overlay(image, perception(np.full((240, 320), 255, np.uint8), boxes, [0, 1]), CONTRACT)
@@ -94,7 +94,7 @@ def test_labels_do_not_cover_each_other() -> None:
     image = np.zeros((240, 640, 3), np.uint8)
     nothing = np.full((240, 640), 255, np.uint8)
     alone = draw_overlay(image, perception(nothing, [[100, 100, 200, 180]], [0]), CONTRACT)
-    # The same box again and again, less and less sure: one label above, one below, no more.
+    # The same box many times with falling scores has two labels: one above and one below.
     crowd = draw_overlay(image, perception(nothing, [[100, 100, 200, 180]] * 5, [0, 1, 1, 1, 1]), CONTRACT)
     np.testing.assert_array_equal(crowd[:180], alone[:180])
     second_bgr = CONTRACT.detections.classes[1].color_rgb[::-1]
@@ -130,4 +130,4 @@ def test_it_is_fast_enough_for_a_live_view() -> None:
         started = time.perf_counter()
         draw_overlay(image, found, CONTRACT)
         times_ms.append((time.perf_counter() - started) * 1e3)
-    assert min(times_ms) < 40  # 3 on an idle core; per-class masks or a float image cost more than this
+    assert min(times_ms) < 40  # 3 ms on an idle core; masks for each class or a float image exceed the limit

@@ -1,4 +1,4 @@
-"""Plots: values lie where the axes say, and an SVG element takes its colours from the page that it stands in."""
+"""Test plots: values are where the axes say, and an SVG element takes its colours from the page around it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_dots_lie_where_their_values_are_and_events_at_their_times(axes: Axes) -
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("s", "ms")
 
 
-def test_lines_begin_at_no_time_and_nothing(axes: Axes) -> None:
+def test_axes_start_at_zero(axes: Axes) -> None:
     plots.lines(axes, [Series("a", "C0", [(3, 7), (4, 8)]), Series("b", "C1", [])], "s", "Hz")
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [(3, 7), (4, 8)])
     assert (axes.get_xlim()[0], axes.get_ylim()[0]) == (0, 0)
@@ -62,14 +62,14 @@ def test_a_histogram_counts_every_value(values: list[float]) -> None:
     assert sum(bar.get_height() for bar in axes.patches) == len(values)
 
 
-def test_rows_stand_in_the_order_of_their_names(axes: Axes) -> None:
+def test_rows_are_in_the_order_of_their_names(axes: Axes) -> None:
     plots.bars(axes, {"replaced": 3, "lost": 1})
     assert [bar.get_width() for bar in axes.patches] == [3, 1]
     assert [text.get_text() for text in axes.texts] == ["3", "1"]
     assert axes.yaxis_inverted()
 
 
-def test_shares_lie_side_by_side(axes: Axes) -> None:
+def test_shares_are_drawn_side_by_side(axes: Axes) -> None:
     plots.shares(axes, {"front": {"road": 0.75, "sky": 0.25}}, {"road": "#804080", "sky": "#4682b4"})
     assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(0, 0.75), (0.75, 0.25)]
     assert axes.get_xlim() == (0, 1)
@@ -79,7 +79,7 @@ def draw(axes: Axes) -> None:
     plots.scatter(axes, [Series("a", "C1", [(0, 1), (1, 2)]), Series("b", "#123456", [(1, 1)])], "x", "y", {"a<b": [1]})
 
 
-def test_a_page_gives_the_colours_and_shows_texts_at_the_pointer() -> None:
+def test_a_page_sets_the_colours_and_shows_texts_at_the_pointer() -> None:
     svg = plots.page_svg(draw, "y & x")
     root = ElementTree.fromstring(svg)
     styles = [use.get("style", "") for use in root.iter(f"{SVG}use")]
@@ -95,7 +95,7 @@ def test_a_page_gives_the_colours_and_shows_texts_at_the_pointer() -> None:
     assert {"x", "y"} <= set(texts(svg))
 
 
-def test_drawings_of_one_page_refer_to_parts_of_their_own() -> None:
+def test_drawings_of_one_page_refer_only_to_their_own_parts() -> None:
     page = "".join(plots.page_svg(draw, description) for description in ("first", "second"))
     names = re.findall(r' id="([^"]+)"', page)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', page))
@@ -115,11 +115,11 @@ def test_drawings_of_one_page_refer_to_parts_of_their_own() -> None:
         lambda axes: plots.histogram(axes, [0.0], {"p50": 0.0}, "x"),
     ],
 )
-def test_little_and_nothing_can_be_drawn(draw_nothing: Any) -> None:
+def test_few_and_no_values_can_be_drawn(draw_nothing: Any) -> None:
     assert ElementTree.fromstring(plots.page_svg(draw_nothing, "nothing", 62)).get("viewBox") == "0 0 880 62"
 
 
-def test_plots_of_a_document_stand_under_their_titles() -> None:
+def test_plots_of_a_document_are_below_their_titles() -> None:
     svg = plots.document_svg({"ages & more": draw, "rates": draw})
     titles = [text for text in texts(svg) if text in ("ages & more", "rates")]
     assert titles == ["ages & more", "rates"]
@@ -131,7 +131,7 @@ def test_the_same_values_give_the_same_bytes() -> None:
     assert plots.page_svg(draw, "y") == plots.page_svg(draw, "y")
 
 
-def test_a_machine_without_matplotlib_is_told_what_to_install(tmp_path: Path) -> None:
+def test_without_matplotlib_the_error_names_what_to_install(tmp_path: Path) -> None:
     script = "import sys; sys.modules['matplotlib'] = None; import ros_kd_perception.drawing.plots"
     outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert outcome.returncode == 1

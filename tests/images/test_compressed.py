@@ -1,4 +1,4 @@
-"""JPEG and PNG decoders: the pixels of OpenCV, any number of threads, and errors of a camera that cost no frame."""
+"""Test the JPEG and PNG decoders: pixels equal to OpenCV's, many threads, and harmless errors that drop no frame."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_jpegs_of_every_colour_space_decode_to_the_pixels_of_opencv(mode: str, p
 
 
 def interlaced_png(image: np.ndarray) -> bytes:
-    """An RGB picture in the seven passes of Adam7, each row unfiltered."""
+    """Encode an RGB picture in the seven passes of Adam7, without row filters."""
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     rows = b"".join(b"\0" + row.tobytes() for y, x, dy, dx in passes for row in image[y::dy, x::dx])
     header = struct.pack(">IIBBBBB", image.shape[1], image.shape[0], 8, 2, 0, 0, 1)
@@ -107,7 +107,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def with_chunk(content: bytes, name: bytes, body: bytes) -> bytes:
-    """The chunk stands behind the header."""
+    """Insert a chunk after the header."""
     return content[:33] + chunk(name, body) + content[33:]
 
 
@@ -134,7 +134,7 @@ def test_pngs_decode_to_the_pixels_of_opencv(content: bytes) -> None:
     np.testing.assert_array_equal(decoded(content), by_opencv(content))
 
 
-def test_interlaced_png_is_the_picture() -> None:
+def test_an_interlaced_png_decodes_to_its_picture() -> None:
     image = noise(37, 53, 3)
     np.testing.assert_array_equal(decoded(interlaced_png(image)), image[:, :, ::-1])
 
@@ -150,7 +150,7 @@ def test_interlaced_png_is_the_picture() -> None:
         (b"tRNS", bytes(1)),
     ],
 )
-def test_errors_beside_the_picture_of_a_png_cost_no_frame_and_no_line_in_the_log(
+def test_errors_in_metadata_of_a_png_drop_no_frame_and_print_nothing(
     name: bytes, body: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     np.testing.assert_array_equal(decoded(with_chunk(png_of(picture(1)), name, body)), picture(1))
@@ -158,7 +158,7 @@ def test_errors_beside_the_picture_of_a_png_cost_no_frame_and_no_line_in_the_log
 
 
 @pytest.mark.parametrize("name", [b"gAMA", b"pHYs"])
-def test_what_a_png_says_of_its_picture_changes_no_pixel(name: bytes) -> None:
+def test_metadata_of_a_png_changes_no_pixel(name: bytes) -> None:
     body = {b"gAMA": struct.pack(">I", 220_000), b"pHYs": struct.pack(">IIB", 1, 9, 1)}[name]
     content = with_chunk(png_of(picture(1)), name, body)
     np.testing.assert_array_equal(decoded(content), by_opencv(content))
@@ -171,14 +171,14 @@ def test_what_a_png_says_of_its_picture_changes_no_pixel(name: bytes) -> None:
         (b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)),
         (b"IHDR", b""),
         (b"IDAT", b"no deflated data"),
-        (b"IDAT", zlib.compress(bytes(30 * (1 + 3 * 80)))),  # of half of the rows
+        (b"IDAT", zlib.compress(bytes(30 * (1 + 3 * 80)))),  # only half of the rows
     ],
 )
 def test_chunks_that_change_the_picture_of_a_png_are_refused(name: bytes, body: bytes) -> None:
     assert str(refusal(with_chunk(png_of(picture(1)), name, body))).startswith("bad_data: expected a PNG that decodes")
 
 
-def test_four_threads_are_in_the_decoder_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_threads_decode_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     contents = [jpeg(seed) for seed in range(4)]
     expected = [decoded(content) for content in contents]
     barrier, decode = threading.Barrier(4, timeout=TIMEOUT_S), simplejpeg.decode_jpeg
@@ -198,7 +198,7 @@ def test_four_threads_are_in_the_decoder_at_once(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("codec", [".jpg", ".png"])
 def test_other_threads_run_while_a_picture_is_decoded(codec: str) -> None:
-    """A thread that holds the interpreter keeps it here until it gives it up by itself."""
+    """The switch interval is so long that a thread keeps the interpreter until it releases it itself."""
     content = bytes(cv2.imencode(codec, picture(0, 1500, 2000))[1].tobytes())
     begun, done, interval_s = threading.Event(), threading.Event(), sys.getswitchinterval()
 
@@ -220,7 +220,7 @@ def test_other_threads_run_while_a_picture_is_decoded(codec: str) -> None:
     assert done.is_set()
 
 
-def test_damage_is_of_the_frame_that_has_it_whatever_other_threads_decode(capfd: pytest.CaptureFixture[str]) -> None:
+def test_damage_is_reported_for_its_own_frame_while_other_threads_decode(capfd: pytest.CaptureFixture[str]) -> None:
     contents = [jpeg(0), jpeg(1), without_middle(jpeg(9)), jpeg(2), png_of(picture(3))] * 60
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(refusal, contents))
@@ -252,7 +252,7 @@ def untidy_gap(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("untidy", [untidy_jfif, untidy_adobe, untidy_spectrum, untidy_gap])
-def test_an_untidy_header_costs_no_frame_and_hides_no_damage(untidy: Any, grey: bool) -> None:
+def test_an_invalid_header_drops_no_frame_and_hides_no_damage(untidy: Any, grey: bool) -> None:
     content = bytes(cv2.imencode(".jpg", picture(5)[:, :, 1] if grey else picture(5))[1].tobytes())
     changed = untidy(content)
     assert (decode_jpeg(changed)[1] == "") == (grey and untidy is untidy_adobe)
@@ -260,14 +260,14 @@ def test_an_untidy_header_costs_no_frame_and_hides_no_damage(untidy: Any, grey: 
     assert refusal(without_middle(changed)) is not None
 
 
-def test_an_adobe_transform_that_nobody_knows_means_the_usual_one_of_four_inks() -> None:
+def test_an_unknown_adobe_transform_is_read_as_the_usual_one_for_cmyk() -> None:
     content = by_pillow(picture(6), "JPEG", "CMYK")
     transform = content.index(b"Adobe") + 11
     changed = content[:transform] + b"\x09" + content[transform + 1 :]
     np.testing.assert_array_equal(decoded(changed), decoded(content[:transform] + b"\x02" + content[transform + 1 :]))
 
 
-def test_sampling_factors_without_a_name_are_decoded_by_opencv() -> None:
+def test_unusual_sampling_factors_are_decoded_by_opencv() -> None:
     content = jpeg(7, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
     luma = content.index(b"\xff\xc0") + 11
     assert content[luma : luma + 7 : 3] == b"\x11\x11\x11"
@@ -277,7 +277,7 @@ def test_sampling_factors_without_a_name_are_decoded_by_opencv() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_a_header_of_any_bytes_is_tidied_once_and_for_all(data: st.DataObject) -> None:
+def test_tidying_a_header_twice_changes_nothing_more(data: st.DataObject) -> None:
     content = bytearray(untidy_gap(untidy_jfif(jpeg(8))))
     for position, value in data.draw(st.lists(st.tuples(st.integers(2, 900), st.integers(0, 255)), max_size=6)):
         content[position] = value

@@ -1,4 +1,4 @@
-"""A cv_bridge that cannot be imported, for whatever reason: frames that need it are dropped, and the others are not."""
+"""Test a cv_bridge whose import fails with any error: only the frames that need it are dropped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAILURES = {
 
 
 def broken_cv_bridge(folder: Path, failure: str) -> dict[str, str]:
-    """An environment in which importing cv_bridge fails, and leaves a line in `imports`."""
+    """Environment in which each import of cv_bridge fails and adds a line to `imports`."""
     package = folder / "cv_bridge"
     package.mkdir()
     (package / "__init__.py").write_text(f"open({str(folder / 'imports')!r}, 'a').write('once\\n')\n{failure}\n")
@@ -46,7 +46,7 @@ def broken_cv_bridge(folder: Path, failure: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_a_failed_import_is_a_dropped_frame_and_not_tried_again(kind: str, tmp_path: Path) -> None:
+def test_a_failed_import_drops_the_frame_and_is_not_repeated(kind: str, tmp_path: Path) -> None:
     environment = broken_cv_bridge(tmp_path, FAILURES[kind])
     outcome = subprocess.run(
         [sys.executable, "-c", DECODE_THREE_TIMES], env=environment, capture_output=True, text=True, check=False
@@ -71,7 +71,7 @@ def test_an_interrupt_during_the_import_ends_the_process(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["SystemError", "SystemExit"])
-def test_one_camera_that_needs_cv_bridge_leaves_the_others_of_a_bag_alone(kind: str, tmp_path: Path) -> None:
+def test_a_camera_that_needs_cv_bridge_does_not_affect_the_others(kind: str, tmp_path: Path) -> None:
     model, bag = write_tiny_student(tmp_path / "tiny.onnx"), tmp_path / "drive.mcap"
     with BagWriter(bag) as writer:
         for number in range(3):

@@ -1,4 +1,4 @@
-"""Filler of cameras in a JPEG's scan costs no frame; damage is refused as often as the decoder complains of it."""
+"""Test filler bytes in the scan of a JPEG: they cost no frame, and damage is refused if the decoder reports it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def with_filler(content: bytes, filler: bytes, where: str) -> bytes:
 
 
 def harmful_complaint(content: bytes) -> str:
-    """What the decoder complains of, other than bytes that are too few to look at."""
+    """Return the complaint of the decoder, or an empty text if it is only about too few extra bytes to count."""
     complaint = decode_jpeg(content)[1]
     return "" if (extra_bytes(complaint) or (FEW_EXTRA_BYTES + 1, 0))[0] <= FEW_EXTRA_BYTES else complaint
 
@@ -87,14 +87,14 @@ def harmful_complaint(content: bytes) -> str:
         ("restart", (RESTART, 2)),
     ],
 )
-def test_filler_of_a_camera_costs_no_frame(byte: int, count: int, where: str, parameters: tuple[int, ...]) -> None:
+def test_filler_of_a_camera_drops_no_frame(byte: int, count: int, where: str, parameters: tuple[int, ...]) -> None:
     content = jpeg(picture(1), *parameters)
     changed = with_filler(content, bytes([byte]) * count, where)
     np.testing.assert_array_equal(decode(changed), decode(content))
 
 
 @pytest.mark.parametrize(("side", "interval"), [(2080, 0), (800, 1)])
-def test_filler_of_one_value_in_a_picture_of_too_many_parts_costs_no_frame(side: int, interval: int) -> None:
+def test_filler_of_one_value_drops_no_frame_in_a_picture_of_many_parts(side: int, interval: int) -> None:
     """67600 MCUs in one segment, and 10000 segments."""
     unsubsampled = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
     content = jpeg(np.full((side, side, 3), 90, np.uint8), *unsubsampled, RESTART, interval)
@@ -106,7 +106,7 @@ def test_filler_of_one_value_in_a_picture_of_too_many_parts_costs_no_frame(side:
 
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("count", [5, 9, 608])
-def test_filler_of_any_bytes_before_every_marker_costs_no_frame(count: int, grey: bool) -> None:
+def test_filler_of_any_bytes_before_every_marker_drops_no_frame(count: int, grey: bool) -> None:
     random = np.random.default_rng(count)
     image = picture(2)[:, :, 1] if grey else picture(2)
     content = jpeg(image, RESTART, 10)
@@ -115,17 +115,17 @@ def test_filler_of_any_bytes_before_every_marker_costs_no_frame(count: int, grey
     np.testing.assert_array_equal(decode(changed), decode(content))
 
 
-def test_most_filler_of_any_bytes_in_one_place_costs_no_frame() -> None:
+def test_most_filler_of_any_bytes_in_one_place_drops_no_frame() -> None:
     random, lost = np.random.default_rng(0), 0
     for seed in range(30):
         for where, parameters in (("end", ()), ("one", (RESTART, 10))):
             filler = random.integers(1, 255, random.choice([16, 40, 608]), dtype=np.uint8).tobytes()
             lost += is_refused(with_filler(jpeg(picture(seed), *parameters), filler, where))
-    assert lost <= 9  # of 60: what looks like the end of a picture by chance
+    assert lost <= 9  # of 60: random bytes may look like the end of a picture
 
 
-def test_bytes_before_a_comment_of_an_ip_camera_cost_no_frame() -> None:
-    """608 bytes before marker 0xfe are reported of Dahua's cameras; it may stand before the picture or behind."""
+def test_bytes_before_a_comment_of_an_ip_camera_drop_no_frame() -> None:
+    """Cameras of Dahua are reported to send 608 bytes before marker 0xfe, which may be before or after the picture."""
     content, filler = jpeg(picture(3)), np.random.default_rng(3).integers(1, 255, 608, dtype=np.uint8).tobytes()
     behind_jfif = 4 + int.from_bytes(content[4:6], "big")
     for place in (behind_jfif, len(content) - 2):
@@ -135,7 +135,7 @@ def test_bytes_before_a_comment_of_an_ip_camera_cost_no_frame() -> None:
         np.testing.assert_array_equal(decode(changed), decode(content))
 
 
-def test_motion_jpeg_without_huffman_tables_is_judged_by_those_of_the_standard() -> None:
+def test_motion_jpeg_without_huffman_tables_uses_those_of_the_standard() -> None:
     content = jpeg(picture(4))
     start = content.index(b"\xff\xc4")
     bare = content[:start] + content[content.index(b"\xff\xda") :]
@@ -146,7 +146,7 @@ def test_motion_jpeg_without_huffman_tables_is_judged_by_those_of_the_standard()
 
 
 def damaged(content: bytes, random: np.random.Generator) -> bytes:
-    """A wrong bit, or up to 200 bytes that are gone."""
+    """Change one bit, or remove up to 200 bytes."""
     start, spoilt = scan_start(content), bytearray(content)
     place = int(random.integers(start, len(content) - 2))
     if random.random() < 0.7:
@@ -159,7 +159,7 @@ def damaged(content: bytes, random: np.random.Generator) -> bytes:
 @pytest.mark.parametrize(
     "parameters", [(), (RESTART, 40), (RESTART, 10), (RESTART, 3), (OPTIMIZE, 1), (PROGRESSIVE, 1)]
 )
-def test_damage_is_refused_as_often_as_the_decoder_complains(parameters: tuple[int, ...]) -> None:
+def test_damage_is_refused_whenever_the_decoder_reports_it(parameters: tuple[int, ...]) -> None:
     random = np.random.default_rng(7)
     complained, refused = 0, 0
     for seed in range(200):
@@ -170,8 +170,8 @@ def test_damage_is_refused_as_often_as_the_decoder_complains(parameters: tuple[i
     assert refused >= complained - 1
 
 
-def test_damage_beside_filler_is_refused_as_well() -> None:
-    """The decoder speaks of the first fault alone, here of the filler."""
+def test_damage_in_a_file_with_filler_is_refused() -> None:
+    """The decoder reports only the first fault, which is the filler here."""
     content = with_filler(jpeg(picture(5), RESTART, 10), bytes(9), "restart")
     assert not is_refused(content)
     place = len(content) // 2
@@ -183,7 +183,7 @@ def test_damage_beside_filler_is_refused_as_well() -> None:
 
 
 def decoding_ms(content: bytes) -> float:
-    """Of this thread alone, at best: other processes do not count."""
+    """Return the least CPU time of this thread in milliseconds, so that other processes do not count."""
     times = []
     for _ in range(5):
         started = time.thread_time()
@@ -193,7 +193,7 @@ def decoding_ms(content: bytes) -> float:
 
 
 @pytest.mark.parametrize(("where", "count"), [("restart", 5), ("end", 9), ("end", 608)])
-def test_a_camera_that_leaves_filler_in_every_frame_can_be_kept_up_with(where: str, count: int) -> None:
+def test_filler_in_every_frame_is_removed_fast_enough(where: str, count: int) -> None:
     content = jpeg(picture(8, 720, 1280), *((RESTART, 80) if where == "restart" else ()))
     filler = np.random.default_rng(8).integers(1, 255, count, dtype=np.uint8).tobytes()
     changed = with_filler(content, filler, where)

@@ -1,4 +1,4 @@
-"""Camera messages are decoded as a plain per-pixel reference decodes them, and malformed messages are refused."""
+"""Test the decoding of camera messages against a plain per-pixel reference, and the refusal of malformed messages."""
 
 import array
 import struct
@@ -35,7 +35,7 @@ MOSAICS_16 = tuple(encoding.replace("8", "16") for encoding in MOSAICS)
 
 
 def image(encoding: str, rows: np.ndarray, width: int, *, padding: int = 0, **changes: Any) -> SimpleNamespace:
-    """An Image message of `[height, bytes]` rows, each followed by padding that must never be seen."""
+    """Make an Image message of `[height, bytes]` rows, each followed by padding that must not affect the result."""
     padded = np.full((rows.shape[0], rows.shape[1] + padding), 0xEE, np.uint8)
     padded[:, : rows.shape[1]] = rows
     fields = {
@@ -62,7 +62,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """A picture of slow colour gradients, BGR."""
+    """Return a BGR picture of slow colour gradients."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     return np.stack([255 * x / width, 255 * y / height, 255 - 120 * x / width - 100 * y / height], axis=2).astype(
         np.uint8
@@ -70,13 +70,13 @@ def smooth(height: int, width: int) -> np.ndarray:
 
 
 def bgr_from_yuv(y: int, u: int, v: int) -> list[float]:
-    """ITU-R BT.601, limited range; luma under 16 is black."""
+    """Convert by ITU-R BT.601 in limited range; luma below 16 is black."""
     luma, blue, red = 1.164383 * max(0, y - 16), u - 128, v - 128
     bgr = [luma + 2.017232 * blue, luma - 0.391762 * blue - 0.812968 * red, luma + 1.596027 * red]
     return [min(255.0, max(0.0, value)) for value in bgr]
 
 
-def test_every_encoding_is_held_against_a_reference() -> None:
+def test_every_encoding_is_compared_with_a_reference() -> None:
     assert {*CHANNELS, *GREY, *GREY_16, *MOSAICS, *MOSAICS_16, *CHROMA_PAIRS, *TWO_PLANES} == set(PIXEL_FORMATS)
 
 
@@ -89,7 +89,7 @@ def test_every_encoding_is_documented() -> None:
 
 @pytest.mark.parametrize("padding", [0, 5])
 @pytest.mark.parametrize("encoding", sorted(CHANNELS))
-def test_packed_channels_come_out_as_bgr(encoding: str, padding: int) -> None:
+def test_packed_channels_become_bgr(encoding: str, padding: int) -> None:
     order = CHANNELS[encoding]
     pixels = noise(7, 5, len(order))
     decoded = decode_image(image(encoding, pixels.reshape(7, -1), 5, padding=padding))
@@ -112,7 +112,7 @@ def test_grey_of_sixteen_bits_keeps_the_high_byte_in_either_byte_order(encoding:
 
 
 def mosaic_of(picture: np.ndarray, pattern: str) -> np.ndarray:
-    """What a sensor with this pattern sees of a BGR picture: uint8 `[height, width]`."""
+    """Return the samples of a sensor with this pattern for a BGR picture, uint8 `[height, width]`."""
     mosaic = np.zeros(picture.shape[:2], np.uint8)
     for index, color in enumerate(pattern):
         row, column = divmod(index, 2)
@@ -182,7 +182,7 @@ def test_any_kind_of_data_is_read_and_bgr_is_not_copied(kind: str) -> None:
     decoded = decode_image(message)
     np.testing.assert_array_equal(decoded, pixels)
     assert np.shares_memory(decoded, np.frombuffer(data, np.uint8))
-    shrunk = cv2.resize(decoded, (2, 2), interpolation=cv2.INTER_AREA)  # padded rows are no obstacle further on
+    shrunk = cv2.resize(decoded, (2, 2), interpolation=cv2.INTER_AREA)  # later code accepts padded rows
     np.testing.assert_array_equal(shrunk, cv2.resize(pixels, (2, 2), interpolation=cv2.INTER_AREA))
 
 
@@ -213,7 +213,7 @@ def test_any_kind_of_data_is_read_and_bgr_is_not_copied(kind: str) -> None:
         ({"encoding": "yuyv", "width": 3}, "bad_size"),
     ],
 )
-def test_a_lie_is_refused_for_its_reason(changes: dict[str, Any], reason: str | None) -> None:
+def test_an_inconsistent_message_is_refused_with_its_reason(changes: dict[str, Any], reason: str | None) -> None:
     message = image("bgr8", noise(3, 12), 4)
     vars(message).update(changes)
     if reason is None:
@@ -235,7 +235,7 @@ def test_a_mosaic_too_small_to_interpolate_is_refused() -> None:
     size_off_by=st.sampled_from([0, 0, 0, 1, -1, 12]),
     big=st.integers(0, 255),
 )
-def test_no_image_message_does_worse_than_bad_frame(
+def test_every_image_message_is_decoded_or_raises_bad_frame(
     encoding: str, height: int, width: int, extra_step: int, size_off_by: int, big: int
 ) -> None:
     pixel_format = PIXEL_FORMATS.get(encoding)
@@ -255,8 +255,8 @@ def test_no_image_message_does_worse_than_bad_frame(
     assert decoded.shape[0] in (height, height * 2 // 3)
 
 
-def test_other_encodings_go_to_cv_bridge_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    # cv_bridge comes with a ROS installation only, so this stands in for its one method that we call.
+def test_other_encodings_are_decoded_by_cv_bridge_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # cv_bridge comes only with a ROS installation, so this replaces the one method that we call.
     answer: list[Any] = [np.full((3, 4, 3), 9, np.uint8)]
 
     class CvBridge:
@@ -300,7 +300,7 @@ def png_of(picture: np.ndarray) -> bytes:
 
 
 def refuse_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on a picture that is decoded fails the test."""
+    """Make the test fail if anything is decoded from now on."""
     for module, function in ((simplejpeg, "decode_jpeg"), (cv2, "imdecode")):
         monkeypatch.setattr(module, function, lambda *_, **__: pytest.fail("decoded"))
 
@@ -347,7 +347,7 @@ def test_png_of_any_kind_becomes_eight_bit_bgr(kind: str) -> None:
     "declared", ["{}; {} compressed ", "{};{}", "  {} ;  {}   compressed {}", "{}; {} compressed {}"]
 )
 @pytest.mark.parametrize("encoding", sorted(MOSAICS))
-def test_a_mosaic_in_a_file_is_interpolated_as_a_raw_one_is(encoding: str, declared: str) -> None:
+def test_a_mosaic_in_a_file_is_interpolated_like_a_raw_one(encoding: str, declared: str) -> None:
     mosaic = mosaic_of(smooth(64, 80), MOSAICS[encoding])
     raw = decode_image(image(encoding, mosaic, 80)).astype(int)
     for shout in (str, str.upper):
@@ -359,7 +359,7 @@ def test_a_mosaic_in_a_file_is_interpolated_as_a_raw_one_is(encoding: str, decla
 
 
 @pytest.mark.parametrize("encoding", sorted(MOSAICS))
-def test_a_mosaic_of_sixteen_bits_in_a_png_is_interpolated_as_a_raw_one_is(encoding: str) -> None:
+def test_a_mosaic_of_sixteen_bits_in_a_png_is_interpolated_like_a_raw_one(encoding: str) -> None:
     values = np.random.default_rng(3).integers(0, 1 << 16, (24, 32)).astype(np.uint16)
     deep = f"{encoding[:-1]}16"
     np.testing.assert_array_equal(
@@ -372,7 +372,7 @@ def test_a_mosaic_of_sixteen_bits_in_a_png_is_interpolated_as_a_raw_one_is(encod
     "declared",
     [
         "bayer_rggb8; jpeg compressed bgr8",  # the sender has interpolated it
-        "bayer_rggb8; jpeg compressed ",  # not so, for there is colour in the file
+        "bayer_rggb8; jpeg compressed ",  # not a mosaic, because the file has colour
         "bayer_rggb16; jpeg compressed bgr8",
         "yuv422; jpeg compressed bgr8",
         "yuv422_yuy2; jpeg compressed ",
@@ -383,7 +383,7 @@ def test_a_mosaic_of_sixteen_bits_in_a_png_is_interpolated_as_a_raw_one_is(encod
         "image/jpeg",
     ],
 )
-def test_colour_in_a_file_is_left_as_it_is(declared: str) -> None:
+def test_colour_in_a_file_is_not_interpolated(declared: str) -> None:
     data = jpeg_of(smooth(40, 56))
     np.testing.assert_array_equal(
         decode_compressed_image(compressed(data, declared)), decode_compressed_image(compressed(data))
@@ -393,7 +393,7 @@ def test_colour_in_a_file_is_left_as_it_is(declared: str) -> None:
 @pytest.mark.parametrize(
     "declared", ["png", "mono8; png compressed ", "mono16; png compressed ", "bayer_rggb8; png compressed mono8"]
 )
-def test_grey_that_is_no_mosaic_stays_grey(declared: str) -> None:
+def test_grey_that_is_not_a_mosaic_stays_grey(declared: str) -> None:
     grey = noise(40, 56)
     pixels = grey.astype(np.uint16) * 257 if "16" in declared else grey
     decoded = decode_compressed_image(compressed(png_of(pixels), declared))
@@ -401,7 +401,7 @@ def test_grey_that_is_no_mosaic_stays_grey(declared: str) -> None:
 
 
 @pytest.mark.parametrize("alpha", [False, True])
-def test_colour_in_a_png_that_is_called_a_mosaic_is_left_as_it_is(alpha: bool) -> None:
+def test_colour_in_a_png_that_is_called_a_mosaic_is_not_interpolated(alpha: bool) -> None:
     picture = noise(13, 17, 3)
     content = png_of(np.dstack([picture, noise(13, 17, seed=5)]) if alpha else picture)
     decoded = decode_compressed_image(compressed(content, "bayer_rggb8; png compressed "))
@@ -414,7 +414,7 @@ def test_a_mosaic_too_small_to_interpolate_is_refused_in_a_file_too() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["16UC1", "32FC1", "16SC1", "64FC1"])
-def test_depth_is_refused_in_a_file_as_in_a_raw_image(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_depth_is_refused_in_a_file_like_in_a_raw_image(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_to_decode(monkeypatch)
     depth = png_of(np.full((24, 40), 1500, np.uint16))
     with pytest.raises(BadFrame) as raw:
@@ -436,13 +436,13 @@ def test_exif_orientation_is_not_applied() -> None:
     exif = b"Exif\x00\x00" + tiff
     data = jpeg_of(picture)
     turned = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (40, 24, 3)  # the tag is in force
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (40, 24, 3)  # the tag is valid
     np.testing.assert_array_equal(
         decode_compressed_image(compressed(turned)), decode_compressed_image(compressed(data))
     )
 
 
-def test_the_end_of_an_exif_thumbnail_is_not_the_end() -> None:
+def test_the_end_of_an_exif_thumbnail_is_not_the_end_of_the_picture() -> None:
     data, thumbnail = jpeg_of(smooth(24, 40)), jpeg_of(smooth(8, 8))
     app1 = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
     assert decode_compressed_image(compressed(data[:2] + app1 + data[2:])).shape == (24, 40, 3)
@@ -450,7 +450,7 @@ def test_the_end_of_an_exif_thumbnail_is_not_the_end() -> None:
 
 
 @pytest.mark.parametrize("claim", [(60000, 60000), (16385, 1), (8192, 8193)])
-def test_a_huge_claim_is_refused_before_anything_is_decoded(
+def test_a_huge_declared_size_is_refused_before_decoding(
     claim: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_to_decode(monkeypatch)
@@ -459,30 +459,30 @@ def test_a_huge_claim_is_refused_before_anything_is_decoded(
     png, jpeg = png_of(picture), jpeg_of(picture)
     assert reason_of(decode_compressed_image, compressed(with_png_size(png, *claim), "png")) == "too_large"
     assert reason_of(decode_compressed_image, compressed(with_jpeg_size(jpeg, *claim))) == "too_large"
-    # With a checksum that does not fit, or nothing after the header, it is too large all the same.
+    # A wrong checksum, or nothing after the header, does not change the reason: too large.
     header_only = png[:16] + struct.pack(">II", *claim)
     assert reason_of(decode_compressed_image, compressed(header_only, "png")) == "too_large"
 
 
-def test_a_size_of_nothing_is_refused() -> None:
+def test_a_size_of_zero_is_refused() -> None:
     assert reason_of(decode_compressed_image, compressed(with_jpeg_size(jpeg_of(smooth(24, 40)), 40, 0))) == "bad_size"
 
 
 @pytest.mark.parametrize("declared", ["jpeg", "png"])
-def test_truncated_at_any_length_is_bad_data(declared: str) -> None:
+def test_a_file_cut_off_anywhere_is_bad_data(declared: str) -> None:
     data = (jpeg_of if declared == "jpeg" else png_of)(smooth(24, 40))
     for length in [*range(40), *range(40, len(data) - 2, 7), len(data) - 2, len(data) - 1]:
         assert reason_of(decode_compressed_image, compressed(data[:length], declared)) == "bad_data", length
 
 
-def test_damage_inside_a_jpeg_is_noticed_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_damage_inside_a_jpeg_is_found_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
     data = bytearray(jpeg_of(smooth(120, 160) // 2 + noise(120, 160, 3) // 4))
     del data[len(data) // 2 : len(data) // 2 + 200]
     assert reason_of(decode_compressed_image, compressed(bytes(data))) == "bad_data"
     assert "Corrupt JPEG" not in capfd.readouterr().err
 
 
-def test_damage_inside_a_png_is_noticed() -> None:
+def test_damage_inside_a_png_is_found() -> None:
     data = bytearray(png_of(smooth(24, 40)))
     data[len(data) // 2] ^= 1
     assert reason_of(decode_compressed_image, compressed(bytes(data), "png")) == "bad_data"
@@ -498,7 +498,7 @@ def test_damage_inside_a_png_is_noticed() -> None:
         ("x" * 100_000, "unknown_encoding"),
     ],
 )
-def test_a_format_that_lies_or_that_we_do_not_read(declared: str, reason: str) -> None:
+def test_a_wrong_or_unsupported_format_is_refused(declared: str, reason: str) -> None:
     assert reason_of(decode_compressed_image, compressed(jpeg_of(smooth(24, 40)), declared)) == reason
 
 
@@ -520,7 +520,7 @@ def test_many_scans_of_many_pixels_are_refused_before_they_take_half_a_minute(mo
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_no_compressed_message_does_worse_than_bad_frame(data: st.DataObject) -> None:
+def test_every_compressed_message_is_decoded_or_raises_bad_frame(data: st.DataObject) -> None:
     declared = data.draw(st.sampled_from(["jpeg", "png"]))
     content = bytearray((jpeg_of if declared == "jpeg" else png_of)(smooth(24, 40)))
     for position, value in data.draw(
@@ -537,7 +537,7 @@ def test_no_compressed_message_does_worse_than_bad_frame(data: st.DataObject) ->
     assert decoded.size <= 3 * MAX_PIXELS
 
 
-def test_a_frame_carries_the_header_verbatim() -> None:
+def test_a_frame_has_the_header_of_its_message() -> None:
     frame = frame_from_message("front", image("bgr8", noise(3, 12), 4))
     assert isinstance(frame, Frame)
     assert (frame.camera, frame.stamp_ns, frame.frame_id) == ("front", 3_000_000_007, "optical")
@@ -548,8 +548,8 @@ def test_a_frame_carries_the_header_verbatim() -> None:
 
 @pytest.mark.parametrize("nanoseconds", [10**9, 2**32 - 1])
 @pytest.mark.parametrize("seconds", [3, 2**31 - 1])
-def test_a_stamp_that_no_clock_gives_is_refused(seconds: int, nanoseconds: int) -> None:
-    # Put right it would not be the stamp that came, and near the end of time not one that a message can hold.
+def test_an_invalid_stamp_is_refused(seconds: int, nanoseconds: int) -> None:
+    # A corrected stamp would differ from the received one. Near the largest second it would not fit into a message.
     message = image("bgr8", noise(3, 12), 4)
     message.header.stamp = SimpleNamespace(sec=seconds, nanosec=nanoseconds)
     assert reason_of(lambda m: frame_from_message("front", m), message) == "bad_data"
@@ -563,7 +563,7 @@ def test_a_frame_id_of_any_length_is_not_copied_into_every_box() -> None:
     assert reason_of(lambda m: frame_from_message("front", m), message) == "bad_data"
 
 
-def test_pixels_of_a_png_that_were_packed_wrongly_are_refused() -> None:
+def test_a_png_with_wrongly_filtered_rows_is_refused() -> None:
     data = png_of(smooth(24, 40))
     broken = png_chunk(b"IDAT", zlib.compress(b"\x09" * 24 * 121))  # no row filter has this number
     spoiled = data[:33] + broken + png_chunk(b"IEND", b"")
