@@ -129,7 +129,7 @@ def read(path: Path) -> list[RawMessage]:
 
 @pytest.mark.parametrize("definition", list(DEFINITIONS))
 @pytest.mark.parametrize("place", ["mcap", "mcap in a folder", "db3", "db3 in a folder"])
-def test_the_definition_of_a_topic_that_is_not_read(definition: str, place: str, tmp_path: Path) -> None:
+def test_the_definition_of_an_unread_topic_has_no_effect(definition: str, place: str, tmp_path: Path) -> None:
     if place.startswith("mcap"):
         path = write_mcap(tmp_path / "drive.mcap", DEFINITIONS[definition])
         if place == "mcap in a folder":
@@ -142,7 +142,7 @@ def test_the_definition_of_a_topic_that_is_not_read(definition: str, place: str,
 
 
 @pytest.mark.parametrize("encoding", ["json", "protobuf", "ros1", "cbor", ""])
-def test_the_encoding_of_a_topic_that_is_not_read(encoding: str, tmp_path: Path) -> None:
+def test_the_encoding_of_an_unread_topic_has_no_effect(encoding: str, tmp_path: Path) -> None:
     path = write_mcap(tmp_path / "drive.mcap", DEFINITIONS["json"], "foxglove.Grid", encoding)
     assert len(read(path)) == len(read(beside_metadata(path))) == 2
     folder = write_db3(tmp_path / "drive", DEFINITIONS["json"], "foxglove.Grid", encoding or "''")
@@ -150,7 +150,7 @@ def test_the_encoding_of_a_topic_that_is_not_read(encoding: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("qos", ["- history: [", "offered_qos_profiles", "\x05\x00\x00\x00abcde\x02\x00\x00\x00- "])
-def test_the_metadata_of_a_topic_that_is_not_read(qos: str, tmp_path: Path) -> None:
+def test_the_metadata_of_an_unread_topic_has_no_effect(qos: str, tmp_path: Path) -> None:
     assert len(read(write_mcap(tmp_path / "drive.mcap", ("ros2msg", ""), qos=qos))) == 2
 
 
@@ -176,7 +176,7 @@ def test_names_of_types_as_ros_1_writes_them(tmp_path: Path) -> None:
     assert len(read(folder)) == len(read(folder / "drive.db3")) == 2
 
 
-def test_cameras_of_another_serialisation_are_no_cameras(tmp_path: Path) -> None:
+def test_cameras_with_another_serialisation_are_ignored(tmp_path: Path) -> None:
     path = write_mcap(
         tmp_path / "drive.mcap", ("ros1msg", ""), "sensor_msgs/Image", "ros1", image_type="std_msgs/msg/String"
     )
@@ -190,7 +190,7 @@ def test_cameras_of_another_serialisation_are_no_cameras(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("other", [("std_msgs/msg/String", "cdr"), ("sensor_msgs/Image", "ros1"), (CAMERA_INFO, "cdr")])
-def test_messages_of_another_type_on_the_topic_of_a_camera_are_left_out_and_said(
+def test_messages_of_another_type_on_a_camera_topic_are_left_out_and_reported(
     other: tuple[str, str], tmp_path: Path
 ) -> None:
     kind, encoding = other
@@ -209,7 +209,7 @@ def test_messages_of_another_type_on_the_topic_of_a_camera_are_left_out_and_said
     assert kind in note
 
 
-def test_a_channel_without_schema_has_the_type_that_metadata_has_for_its_topic(tmp_path: Path) -> None:
+def test_a_channel_without_schema_gets_its_type_from_the_metadata(tmp_path: Path) -> None:
     declarations = [channel(FRONT, 0, "/front/image_raw"), channel(FOREIGN, 0, "/other")]
     out = McapBuilder(declarations=declarations).add(*declarations)
     out.chunk((FRONT, START_NS, image()), (FOREIGN, START_NS, b"?"))

@@ -45,7 +45,7 @@ def test_boxes_are_scaled_and_those_in_the_padding_left_out(perceiver):
     assert perception.class_map.shape == (100, 192)
 
 
-def test_the_threshold_is_the_contracts_unless_told(perceiver):
+def test_the_default_threshold_is_that_of_the_contract(perceiver):
     strict = Perceiver(perceiver.model, score_threshold=0.75)
     assert len(strict.perceive([frame(64, 96)])[0].detections) == 2
     assert len(Perceiver(perceiver.model).perceive([frame(64, 96)])[0].detections) == 4
@@ -71,7 +71,7 @@ def test_rgb_models_see_red_where_bgr_models_see_blue(tmp_path, perceiver):
 
 @pytest.mark.parametrize(("name", "rows"), [("boxes", BOXES_XYXY), ("scores", SCORES)])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_of_a_frame_on_which_the_network_diverged_nothing_is_said(tmp_path, name, rows, value):
+def test_a_frame_with_nan_outputs_gives_no_result(tmp_path, name, rows, value):
     def diverge(model: onnx.ModelProto) -> None:
         wrong = rows[None].copy()
         wrong.reshape(-1)[0] = value
@@ -84,7 +84,7 @@ def test_of_a_frame_on_which_the_network_diverged_nothing_is_said(tmp_path, name
         diverged.perceive([frame(64, 96)])
 
 
-def test_a_class_map_that_hides_divergence_is_not_believed(tmp_path):
+def test_nan_outputs_are_found_although_the_class_map_is_valid(tmp_path):
     path = write_tiny_student(tmp_path / "nan.onnx", change_graph=diverge_on_black)
     perceiver = Perceiver(OnnxModel.open(path, device="cpu"))  # its golden frames pass
     assert len(perceiver.perceive([frame(64, 96)])) == 1
@@ -92,7 +92,7 @@ def test_a_class_map_that_hides_divergence_is_not_believed(tmp_path):
         perceiver.perceive([Frame("front", 1, "", np.zeros((64, 96, 3), np.uint8))])
 
 
-def test_labels_that_are_none_are_left_out(tmp_path):
+def test_boxes_with_unknown_labels_are_left_out(tmp_path):
     def mislabel(model: onnx.ModelProto) -> None:
         tensor = next(i for i in model.graph.initializer if i.name == "labels_row")
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([[0, 1, 99, 2, 0, 0]], np.int32), tensor.name))

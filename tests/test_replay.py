@@ -1,4 +1,4 @@
-"""Replay: every frame of a bag through the real runtime and back into a complete bag, or no bag."""
+"""Test the replay of bags in the real runtime: it writes a complete bag with all results, or no bag."""
 
 import gzip
 import os
@@ -142,7 +142,7 @@ def test_one_camera_a_limit_and_a_folder_as_output(drive: Path, model: Path, tmp
         assert {topic.name.removeprefix("/perception/ahead/"): topic.count for topic in bag.topics} == counts
 
 
-def test_bad_frames_are_counted_by_reason_and_told_once(
+def test_bad_frames_are_counted_by_reason_and_reported_once(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stamps = [START_NS + index * PERIOD_NS for index in range(9)]
@@ -175,7 +175,7 @@ def test_camera_without_results_has_no_times() -> None:
     assert left.split() == ["left", "1", "0", "1", "-", "-", "-", "bad_data", "1"]
 
 
-def test_the_same_frame_again_is_dropped_as_the_node_drops_it(
+def test_a_repeated_frame_is_dropped_as_in_the_node(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bag = tmp_path / "twice.mcap"
@@ -189,7 +189,7 @@ def test_the_same_frame_again_is_dropped_as_the_node_drops_it(
     assert re.search(r"front +8 +4 +4 .* duplicate 4", printed.out)
 
 
-def test_a_frame_that_the_network_fails_on_is_lost_and_the_next_is_not(
+def test_a_failed_run_loses_only_its_frame(
     drive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, calls = OnnxModel.run, iter(range(1000))
@@ -224,7 +224,7 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object
     return lines[-1]
 
 
-def test_what_cannot_be_used_is_refused_in_one_sentence(
+def test_invalid_arguments_are_refused_in_one_sentence(
     drive: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "out.mcap"
@@ -266,7 +266,7 @@ def test_the_input_and_existing_outputs_are_safe(
     assert bag.read_bytes() == before
 
 
-def test_of_two_vehicles_settings_those_of_the_named_one_are_taken(
+def test_node_selects_one_of_two_vehicles_in_a_parameter_file(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bag, file = write_drive(tmp_path / "drive.mcap", frames=2), tmp_path / "fleet.yaml"
@@ -279,9 +279,7 @@ def test_of_two_vehicles_settings_those_of_the_named_one_are_taken(
     assert "did you mean front.free_space.ignore_bottom_px?" in capsys.readouterr().err
 
 
-def test_a_bag_of_nothing_but_bad_frames_is_refused(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bag_of_only_bad_frames_is_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with BagWriter(tmp_path / "drive.mcap") as bag:
         for index in range(3):
             bag.write("/front/image_raw", START_NS + index, raw_message(index, START_NS, encoding="nonsense"))
@@ -289,7 +287,7 @@ def test_a_bag_of_nothing_but_bad_frames_is_refused(
     assert "unknown_encoding 3" in sentence
 
 
-def test_times_before_1970_are_refused_where_they_would_be_written(
+def test_times_before_1970_are_refused_if_they_would_be_written(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = typestore().serialize_cdr(raw_message(0, START_NS), "sensor_msgs/msg/Image")
@@ -301,7 +299,7 @@ def test_times_before_1970_are_refused_where_they_would_be_written(
     assert "got -5 ns" in sentence
 
 
-def test_a_bag_that_ends_badly_leaves_nothing(drive: Path, model: Path, tmp_path: Path) -> None:
+def test_a_bag_with_a_damaged_end_leaves_no_output(drive: Path, model: Path, tmp_path: Path) -> None:
     content = bytearray(write_drive(tmp_path / "drive.mcap", frames=40).read_bytes())
     content[content.rindex(b"zstd", 0, len(content) * 3 // 4) + 24] ^= 0xFF  # inside a chunk in the middle
     (tmp_path / "drive.mcap").write_bytes(content)
@@ -310,7 +308,7 @@ def test_a_bag_that_ends_badly_leaves_nothing(drive: Path, model: Path, tmp_path
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing_half_written(model: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_an_interrupt_leaves_no_partial_file(model: Path, tmp_path: Path, how: signal.Signals) -> None:
     bag, temporary = tmp_path / "endless.mcap.gz", tmp_path / "temporary"
     temporary.mkdir()
     with BagWriter(tmp_path / "endless.mcap", compress=False) as out:
@@ -358,7 +356,7 @@ def runtime_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("runtime_without_gpu")
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
-def test_a_device_that_is_not_there_is_said(
+def test_a_missing_device_is_reported(
     device: str, drive: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert replay(drive, tmp_path / "out.mcap", model, "--device", device) == 0
@@ -373,7 +371,7 @@ def test_a_device_that_is_not_there_is_said(
 
 @pytest.mark.usefixtures("runtime_without_gpu")
 @pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_what_runs_as_it_was_asked_for_is_named(
+def test_the_summary_names_the_provider_that_ran(
     device: str, drive: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert replay(drive, tmp_path / "out.mcap", model, "--device", device) == 0
@@ -400,7 +398,7 @@ def test_the_overlay_video_runs_at_the_speed_of_the_drive(drive: Path, model: Pa
     assert (tmp_path / "out.mp4").stat().st_mode & 0o044 == 0o044
 
 
-def test_a_gap_in_a_recording_stands_still_for_a_second(tmp_path: Path) -> None:
+def test_a_gap_in_a_recording_is_shown_for_one_second(tmp_path: Path) -> None:
     image = np.zeros((36, 64, 3), np.uint8)
     none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
     seen = Perception("a", 1, "", image[:, :, 0], none, np.zeros((1, 1), np.float32), Timing(1, 1, 1))

@@ -91,7 +91,7 @@ def rig(tiny_student: Path) -> Rig:
     return Rig(tiny_student, 3)
 
 
-def test_a_batch_gives_every_camera_what_it_would_get_alone(rig: Rig, tiny_student: Path) -> None:
+def test_a_batch_gives_every_camera_the_result_of_a_single_run(rig: Rig, tiny_student: Path) -> None:
     rig.worker.process(*rig.batch(1))
     alone = Rig(tiny_student, 1)
     for ready in alone.batch(1):
@@ -108,14 +108,14 @@ def test_every_batch_size_is_warmed_up_before_frames_come(rig: Rig) -> None:
     assert rig.sizes == [3, 3, 3, 2, 2, 2, 1, 1, 1]
 
 
-def test_more_frames_than_a_batch_holds_run_in_several(tiny_student: Path) -> None:
+def test_more_frames_than_fit_in_a_batch_run_in_several(tiny_student: Path) -> None:
     rig = Rig(tiny_student, 2)
     rig.worker.process(*rig.batch(1))
     assert rig.sizes == [2, 1]
     assert all(len(masks) == 1 for masks in rig.results.masks.values())
 
 
-def test_a_bad_frame_leaves_the_batch_alone_and_a_failed_run_costs_it_whole(rig: Rig) -> None:
+def test_a_bad_frame_does_not_affect_its_batch_and_a_failed_run_drops_it_all(rig: Rig) -> None:
     rig.worker.process(*rig.batch(1))
     again = rig.ready("left", image_message(camera_picture(80, 130), T0 - 10**9))  # older than the limit
     front, right = (ready for ready in rig.batch(2) if ready.queued.camera != "left")
@@ -132,7 +132,7 @@ def test_a_bad_frame_leaves_the_batch_alone_and_a_failed_run_costs_it_whole(rig:
     assert rig.sizes == [3, 2, 3]
 
 
-def test_a_frame_on_which_the_network_diverges_costs_no_other_camera_of_its_batch(tmp_path: Path) -> None:
+def test_nan_in_one_frame_drops_no_other_frame_of_its_batch(tmp_path: Path) -> None:
     rig = Rig(write_tiny_student(tmp_path / "nan.onnx", change_graph=diverge_on_black), 3)
     front = rig.ready("front", image_message(camera_picture(), T0 + 1))
     left = rig.ready("left", image_message(np.zeros((96, 160, 3), np.uint8), T0 + 1))
@@ -145,7 +145,7 @@ def test_a_frame_on_which_the_network_diverges_costs_no_other_camera_of_its_batc
     assert "expected finite uncertainty" in rig.warnings[0]
 
 
-def test_the_network_takes_what_is_ready_beside_the_frame_in_turn_and_waits_for_none(rig: Rig) -> None:
+def test_the_network_adds_ready_frames_to_a_batch_and_waits_for_no_others(rig: Rig) -> None:
     preparer = FramePreparer(rig.mailbox, Perceiver(rig.model).prepare, lambda *_: None, 2, 3)
     preparer.start()
     rig.mailbox.put("front", image_message(camera_picture(), T0 + 1))

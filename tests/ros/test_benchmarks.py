@@ -46,7 +46,7 @@ def test_every_benchmark_lets_the_device_be_chosen(script: str) -> None:
     assert "invalid choice: 'gpu'" in outcome.stderr
 
 
-def test_pool_and_free_space_run_the_network_where_it_is_asked_for(tiny_student: Path) -> None:
+def test_pool_and_free_space_run_the_network_on_the_requested_device(tiny_student: Path) -> None:
     run_on_gpu_that_is_not_there("preparation.py", "--model", tiny_student, "--images", "2")
     run_on_gpu_that_is_not_there("free_space.py", "--model", tiny_student, "--frames", "1")
 

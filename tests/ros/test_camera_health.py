@@ -94,7 +94,7 @@ class Street:
         return message
 
 
-def test_every_illness_of_a_camera_is_told_and_heals_without_a_restart(peer: Peer, start_node: Any) -> None:
+def test_every_fault_of_a_camera_is_reported_and_ends_without_a_restart(peer: Peer, start_node: Any) -> None:
     street = Street(peer)
     node = start_node(
         cameras=[*ILLNESSES, "healthy"], image_reliability="reliable", silence_timeout_ms=3000.0, max_age_ms=0.0
@@ -119,7 +119,7 @@ def test_every_illness_of_a_camera_is_told_and_heals_without_a_restart(peer: Pee
     street.heal()
     step_until(lambda: all(peer.value(c, "state") == "ok" for c in (*ILLNESSES, "healthy")), "every camera is well")
     assert all(peer.status(camera).level[0] == Level.OK for camera in ILLNESSES)
-    # The jump back costs two frames. Healing is a jump forward, which costs none.
+    # The jump back costs two frames. The recovery is a jump forward, which costs no frame.
     assert peer.drops("backward_stamps")["stamp_backwards"] == 2
     assert peer.value("changed_size", "size") == "160x96"
     for camera in ILLNESSES:
@@ -179,7 +179,7 @@ def test_a_weight_gives_a_camera_more_turns_while_the_node_runs(peer: Peer, star
 
 
 @pytest.mark.parametrize("value", ["0.0", "heavy"])
-def test_a_weight_that_cannot_be_is_refused(peer: Peer, start_node: Any, value: str) -> None:
+def test_an_invalid_weight_is_refused(peer: Peer, start_node: Any, value: str) -> None:
     start_node("-p", f"front.turn_weight:={value}")
     peer.until(lambda: "front.turn_weight" in peer.status("model").message, "the refusal names the parameter")
     assert peer.state() == "unconfigured"

@@ -96,7 +96,7 @@ def test_summary_adds_up(drive: tuple[Path, str]) -> None:
     assert summary["perceived"] >= 0.9 * summary["sent"]
 
 
-def test_a_device_that_is_not_there_is_said(drive: tuple[Path, str], tiny_student: Path) -> None:
+def test_a_missing_device_is_reported(drive: tuple[Path, str], tiny_student: Path) -> None:
     assert f"demo: {FALLBACK}" in drive[1]
     assert json.loads((drive[0] / "summary.json").read_text())["fallback"].startswith(FALLBACK)
     assert FALLBACK in (drive[0] / "report.html").read_text()
@@ -105,7 +105,7 @@ def test_a_device_that_is_not_there_is_said(drive: tuple[Path, str], tiny_studen
     assert "require_gpu" in errors
 
 
-def test_recording_holds_what_the_summary_counts(drive: tuple[Path, str]) -> None:
+def test_the_recording_has_the_frames_that_the_summary_counts(drive: tuple[Path, str]) -> None:
     summary = json.loads((drive[0] / "summary.json").read_text())
     topics = {camera: f"/perception/{camera}/segmentation" for camera in ("front", "left")}
     with BagReader(drive[0] / "perception.mcap", topics) as bag:
@@ -130,7 +130,7 @@ def test_video_shows_both_cameras_in_real_time(drive: tuple[Path, str]) -> None:
     assert min(picture[:, :640].std(), picture[:, 640:].std()) > 20
 
 
-def test_report_needs_nothing_but_itself(drive: tuple[Path, str]) -> None:
+def test_the_report_needs_no_other_file(drive: tuple[Path, str]) -> None:
     page = (drive[0] / "report.html").read_text()
     sources = re.findall(r"(?:src|href)=\"([^\"]{0,40})", page)
     within = {source[1:] for source in sources if source.startswith("#")} | set(re.findall(r"url\(#([^)]+)\)", page))
@@ -144,7 +144,7 @@ def test_report_needs_nothing_but_itself(drive: tuple[Path, str]) -> None:
     assert "$" not in re.sub(r"base64,[^\"]*", "", page)  # every placeholder of the template is filled
 
 
-def test_an_earlier_demo_is_replaced_and_a_compressed_bag_will_do(
+def test_an_earlier_demo_is_replaced_and_a_compressed_bag_is_accepted(
     drive: tuple[Path, str], tmp_path: Path, tiny_student: Path
 ) -> None:
     bag = write_small_bag(tmp_path / "folder", ("rear",), frames=20, rate_hz=10, size=SIZE, compressed=True)
@@ -181,9 +181,7 @@ def test_cameras_that_start_long_after_the_recorder_and_pause_for_an_hour(tmp_pa
     assert time.monotonic() - begin < 60
 
 
-def test_with_fewer_than_half_perceived_it_fails_and_says_what_they_were_lost_by(
-    tmp_path: Path, tiny_student: Path
-) -> None:
+def test_with_fewer_than_half_perceived_it_fails_and_names_the_main_reason(tmp_path: Path, tiny_student: Path) -> None:
     bag = tmp_path / "drive.mcap"
     with BagWriter(bag) as writer:
         for number in range(20):
@@ -199,7 +197,7 @@ def test_with_fewer_than_half_perceived_it_fails_and_says_what_they_were_lost_by
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == sorted(OUTPUT_FILES)
 
 
-def test_renders_a_drive_of_its_own(tmp_path: Path, tiny_student: Path) -> None:
+def test_without_a_bag_it_renders_a_drive(tmp_path: Path, tiny_student: Path) -> None:
     status, text, errors = run("--model", tiny_student, "--output", tmp_path / "demo", "--render-s", "2")
     assert status == 0, errors
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
@@ -229,7 +227,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, tiny_student: Path, 
     assert processes_that_mention(str(tmp_path)) == []
 
 
-def test_what_cannot_be_used_is_one_sentence(tmp_path: Path, tiny_student: Path) -> None:
+def test_invalid_arguments_give_one_sentence(tmp_path: Path, tiny_student: Path) -> None:
     bag = write_small_bag(tmp_path / "drive.mcap", ("front",), frames=3)
     cut, text_file = tmp_path / "cut.mcap", tmp_path / "notes.txt"
     cut.write_bytes(bag.read_bytes()[: bag.stat().st_size // 2])
@@ -278,7 +276,7 @@ def test_a_model_that_disagrees_with_its_golden_frames_is_refused_at_once(tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disagreeing.onnx", "drive.mcap"]
 
 
-def test_a_node_that_refuses_is_quoted(tmp_path: Path) -> None:
+def test_the_refusal_of_the_node_is_quoted(tmp_path: Path) -> None:
     bag = write_small_bag(tmp_path / "drive.mcap", ("front",), frames=3)
     classes = tuple(replace(c, name="street" if c.name == "road" else c.name) for c in CONTRACT.class_map.classes)
     spec = replace(CONTRACT.class_map, classes=classes)

@@ -27,7 +27,7 @@ T0 = 1_700_000_000_000_000_000
 PICTURE = camera_picture()
 
 
-def test_a_node_that_was_killed_is_back_on_the_same_graph(
+def test_a_killed_node_can_be_restarted_on_the_same_graph(
     peer: Peer, start_node: Any, environment: dict[str, str], capfd: Any
 ) -> None:
     """SIGKILL, then the same command again, as a supervisor or `respawn` of the launch file does it."""
@@ -77,7 +77,7 @@ def test_two_nodes_of_different_names_share_a_camera_and_nothing_else(peer: Peer
     assert nodes["b"].alive
 
 
-def test_two_nodes_of_one_name_are_told_of_until_one_is_gone(peer: Peer, start_node: Any) -> None:
+def test_two_nodes_with_one_name_are_reported_until_one_ends(peer: Peer, start_node: Any) -> None:
     first = start_node()
     peer.until(lambda: peer.status("node").level[0] == Level.OK, "one is fine")
     start_node()
@@ -141,7 +141,7 @@ def wrong_values(name: str) -> list[Any]:
     return wrong
 
 
-def test_no_parameter_takes_nonsense_while_the_node_runs(peer: Peer, start_node: Any) -> None:
+def test_invalid_parameter_values_are_refused_while_the_node_runs(peer: Peer, start_node: Any) -> None:
     peer.listen_to_results("front")
     node = start_node()
     peer.until_active()
@@ -190,9 +190,7 @@ def test_requests_that_the_client_library_cannot_read_stop_nothing(peer: Peer, s
 
 
 @pytest.mark.parametrize("drop_first", [True, False])
-def test_requests_that_cannot_be_read_and_frames_that_are_dropped_are_both_told(
-    peer: Peer, start_node: Any, drop_first: bool
-) -> None:
+def test_unreadable_requests_and_dropped_frames_are_both_logged(peer: Peer, start_node: Any, drop_first: bool) -> None:
     """rclpy refuses two severities from one line of code. The exception ended the thread that logged second."""
     peer.listen_to_results("front")
     node = start_node()

@@ -89,7 +89,7 @@ def test_a_bag_of_large_images_arrives_without_loss_as_best_effort(unset: dict[s
 @pytest.mark.parametrize(
     "executable", [("perception_node",), ("record_perception", "-o", "results.mcap", "--cameras", "a")]
 )
-def test_the_log_tells_which_settings_are_in_force(
+def test_the_log_names_the_settings_in_use(
     executable: tuple[str, ...], settings: dict[str, str], sentence: str, unset: dict[str, str], tmp_path: Path
 ) -> None:
     command = ["-m", f"ros_kd_perception.ros.{executable[0]}", *executable[1:]]

@@ -198,7 +198,7 @@ def test_replay_plays_the_cameras_of_a_bag_records_the_results_and_ends(
             assert START_NS - 10**9 < results.first_image_ns <= results.last_image_ns < START_NS + 60 * 10**9
 
 
-def test_a_replay_that_is_interrupted_completes_its_recording_and_ends_well(
+def test_an_interrupted_replay_completes_its_recording_and_ends_with_status_0(
     workspace: Path, environment: dict[str, str], peer: Peer, tmp_path: Path, tiny_student: Path
 ) -> None:
     bag = write_small_bag(tmp_path / "drive.mcap", cameras=["front"], frames=4)
@@ -266,7 +266,7 @@ def test_a_replay_without_subscribers_fails_and_its_node_may_go_on(
         assert replay.interrupt() == 1
 
 
-def test_a_profile_of_the_environment_holds_under_launch_files(
+def test_a_profile_in_the_environment_is_used_by_launch_files(
     workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
 ) -> None:
     bag = write_small_bag(tmp_path / "drive.mcap", cameras=["front"], frames=4)
@@ -288,7 +288,7 @@ def test_a_profile_of_the_environment_holds_under_launch_files(
         ("replay.launch.py", "bag:={folder}/missing.mcap", "missing.mcap"),
     ],
 )
-def test_what_cannot_start_fails(
+def test_a_launch_that_cannot_start_fails(
     launch_file: str, argument: str, why: str, workspace: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.yaml").write_text("perception: {ros__parameters: [}")

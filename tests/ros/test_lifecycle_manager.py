@@ -67,7 +67,7 @@ def start_managed(tmp_path: Path, tiny_student: Path) -> Iterator[StartManaged]:
         yield start
 
 
-def test_a_manager_takes_the_node_through_all_that_it_can_ask_for(
+def test_a_manager_takes_the_node_through_every_command(
     peer: Peer, with_bond: dict[str, str], start_managed: StartManaged
 ) -> None:
     node = start_managed(with_bond)
@@ -81,7 +81,9 @@ def test_a_manager_takes_the_node_through_all_that_it_can_ask_for(
     assert "Traceback" not in node.log
 
 
-def test_a_node_that_hangs_falls_silent(peer: Peer, with_bond: dict[str, str], start_managed: StartManaged) -> None:
+def test_a_hanging_node_stops_its_heartbeats(
+    peer: Peer, with_bond: dict[str, str], start_managed: StartManaged
+) -> None:
     node = start_managed(with_bond)
     with ManagerProcess(with_bond, BOND_TIMEOUT_S) as manager:
         assert manager.command("startup") == "startup true", node.log
@@ -92,7 +94,7 @@ def test_a_node_that_hangs_falls_silent(peer: Peer, with_bond: dict[str, str], s
             node.process.send_signal(signal.SIGCONT)
 
 
-def test_a_node_that_ends_says_so_and_its_successor_is_started(
+def test_a_node_that_ends_breaks_its_bond_and_its_successor_is_activated(
     peer: Peer, with_bond: dict[str, str], start_managed: StartManaged
 ) -> None:
     first = start_managed(with_bond)
@@ -107,7 +109,7 @@ def test_a_node_that_ends_says_so_and_its_successor_is_started(
         peer.until_active()
 
 
-def test_without_the_package_a_manager_does_with_a_bond_timeout_of_zero(
+def test_without_the_package_bond_a_manager_needs_a_bond_timeout_of_zero(
     peer: Peer, environment: dict[str, str], with_bond: dict[str, str], start_managed: StartManaged
 ) -> None:
     node = start_managed(environment)
@@ -120,7 +122,7 @@ def test_without_the_package_a_manager_does_with_a_bond_timeout_of_zero(
     assert "set bond_timeout: 0.0 in nav2's lifecycle_manager" in node.log
 
 
-def test_a_manager_is_told_that_the_node_cannot_be_configured(
+def test_a_manager_gets_the_failure_to_configure(
     peer: Peer, with_bond: dict[str, str], start_managed: StartManaged, tmp_path: Path
 ) -> None:
     start_managed(with_bond, model=tmp_path / "missing.onnx")

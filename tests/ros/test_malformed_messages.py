@@ -93,7 +93,7 @@ def test_each_of_twenty_thousand_is_published_or_dropped_for_a_reason(
     assert capfd.readouterr().err == ""  # the decoders print nothing either
 
 
-def test_no_message_that_hypothesis_finds_does_worse(request: pytest.FixtureRequest) -> None:
+def test_hypothesis_finds_no_message_that_does_more_harm(request: pytest.FixtureRequest) -> None:
     number = request.config.getoption("--malformed-messages") or 600
 
     @settings(max_examples=number, deadline=None)

@@ -33,7 +33,7 @@ TOPICS = {
 }
 
 
-def test_each_is_made_for_its_subscribers_alone(
+def test_each_topic_is_computed_only_for_its_subscribers(
     context: Context, peer: Peer, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: Counter[str] = Counter()

@@ -53,7 +53,7 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 BAD_IMAGES: dict[str, tuple[str, Callable[[Image], Image]]] = {
-    "an encoding nobody knows": ("unknown_encoding", lambda m: changed(m, encoding="rgb9")),
+    "an unknown encoding": ("unknown_encoding", lambda m: changed(m, encoding="rgb9")),
     "no encoding": ("unknown_encoding", lambda m: changed(m, encoding="")),
     "an encoding of control characters": ("unknown_encoding", lambda m: changed(m, encoding="\x07\n" * 200)),
     "no width": ("bad_size", lambda m: changed(m, width=0)),
@@ -186,7 +186,7 @@ def test_a_killed_camera_is_an_error_until_it_is_back(peer: Peer, start_node: An
         camera.wait()
 
 
-def test_what_keeps_a_camera_silent_is_told(peer: Peer, start_node: Any) -> None:
+def test_the_reason_for_a_silent_camera_is_reported(peer: Peer, start_node: Any) -> None:
     start_node(silence_timeout_ms=300.0, image_reliability="reliable")
 
     def until_told(*words: str) -> None:
@@ -233,7 +233,7 @@ def test_the_limit_on_stamp_ages_goes_by_the_ros_clock(peer: Peer, start_node: A
         assert peer.value("front", "stamp_age_ms.p50") == ""
 
 
-def test_a_stamp_of_the_future_is_refused_and_what_follows_is_not(peer: Peer, start_node: Any) -> None:
+def test_a_stamp_in_the_future_is_refused_and_the_next_frames_are_not(peer: Peer, start_node: Any) -> None:
     """Stamps of the future from a camera that uses the clock of this machine, as a live camera does."""
     peer.listen_to_results("front")
     start_node()
@@ -254,7 +254,7 @@ def test_a_stamp_of_the_future_is_refused_and_what_follows_is_not(peer: Peer, st
     assert "ahead of" in peer.status("front").message
 
 
-def test_frames_whose_age_cannot_be_told_are_dropped_where_that_is_asked(peer: Peer, start_node: Any) -> None:
+def test_frames_of_unknown_age_are_dropped_if_the_parameter_says_so(peer: Peer, start_node: Any) -> None:
     peer.listen_to_results("front")
     start_node(max_stamp_age_ms=100.0, stamp_age_unknown="drop")
     publisher = peer.matched_publisher(Image, "/front/image_raw")
@@ -268,7 +268,7 @@ def test_frames_whose_age_cannot_be_told_are_dropped_where_that_is_asked(peer: P
     peer.send_until_result(publisher, lambda _: image_message(PICTURE, time.time_ns()), "front")
 
 
-def test_what_runs_is_in_the_diagnostics(peer: Peer, start_node: Any, tiny_student: Path) -> None:
+def test_diagnostics_name_the_model_and_provider_that_run(peer: Peer, start_node: Any, tiny_student: Path) -> None:
     import hashlib
 
     start_node(cameras=["front", "left"], device="cpu")
@@ -286,7 +286,7 @@ def test_what_runs_is_in_the_diagnostics(peer: Peer, start_node: Any, tiny_stude
     assert set(peer.statuses) == {f"perception: {name}" for name in ("model", "front", "left", "node")}
 
 
-def test_a_device_that_is_not_there_is_an_error_though_the_node_runs(peer: Peer, start_node: Any) -> None:
+def test_a_missing_device_is_an_error_while_the_node_runs(peer: Peer, start_node: Any) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("CUDA is there")
     node = start_node(device="cuda")

@@ -156,7 +156,7 @@ def test_diagnostics_say_why_there_is_no_scan_and_it_recovers(peer: Peer, start_
     assert not {r for r in peer.drops("front") if r not in ("replaced", "lost", "too_old")}
 
 
-def test_whatever_goes_wrong_with_a_calibration_is_told_and_ends_the_scan() -> None:
+def test_every_fault_of_a_calibration_is_reported_and_ends_the_scan() -> None:
     node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
     warnings: list[str] = []
     values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {

@@ -143,7 +143,7 @@ def test_a_signal_ends_a_node_that_is_still_trying_its_model(start_node: Any, tm
         assert not any(Path(f"/proc/{child}").exists() for child in trial)
 
 
-def test_ros_arguments_that_cannot_be_read_are_one_sentence(start_node: Any, tmp_path: Path) -> None:
+def test_unreadable_ros_arguments_give_one_sentence(start_node: Any, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("perception:\n  ros__parameters:\n    cameras: [front, 3]\n")
     with start_node("--params-file", str(broken)) as node:
@@ -217,7 +217,7 @@ def refusal(node: PerceptionNode, capfd: pytest.CaptureFixture[str]) -> str:
         ("autostart:=yes please", "autostart to be true or false"),
     ],
 )
-def test_a_bad_parameter_is_a_refusal_in_one_sentence(
+def test_an_invalid_parameter_is_refused_in_one_sentence(
     make_node: Any, capfd: pytest.CaptureFixture[str], override: str, words: str
 ) -> None:
     sentence = refusal(make_node(override), capfd)
@@ -225,7 +225,7 @@ def test_a_bad_parameter_is_a_refusal_in_one_sentence(
     assert len(sentence) < 400
 
 
-def test_integers_stand_for_numbers_and_good_overrides_are_taken(make_node: Any) -> None:
+def test_integers_are_accepted_as_numbers_and_valid_overrides_apply(make_node: Any) -> None:
     node = make_node("max_age_ms:=100", "cameras:=[a, b]", "b.image_transport:=compressed", "score_threshold:=1")
     assert node.trigger_configure() == SUCCESS
     parameters = node._pipeline.parameters
@@ -233,7 +233,7 @@ def test_integers_stand_for_numbers_and_good_overrides_are_taken(make_node: Any)
     assert parameters.image_transports == {"a": "raw", "b": "compressed"}
 
 
-def test_an_unknown_parameter_is_warned_about_with_the_nearest_name(
+def test_a_warning_for_an_unknown_parameter_suggests_the_nearest_name(
     make_node: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     node = make_node("camera:=[front]", "use_sim_time:=false", "qos_overrides.x:=1")
@@ -255,7 +255,7 @@ def test_an_unknown_parameter_is_warned_about_with_the_nearest_name(
         ("rear.mounting.pitch_deg:=2.0", "which has no effect: rear is not among the cameras, which are front, left"),
     ],
 )
-def test_an_unknown_parameter_of_a_camera_is_told_with_the_nearest_one(
+def test_a_warning_for_an_unknown_parameter_of_a_camera_suggests_the_nearest_name(
     make_node: Any, capfd: pytest.CaptureFixture[str], override: str, words: str
 ) -> None:
     make_node("cameras:=[front, left]", override)
@@ -311,7 +311,7 @@ def _brighten(model: onnx.ModelProto) -> None:
         ("golden frames fail", "expected golden frame"),
     ],
 )
-def test_a_bad_model_is_a_refusal_in_one_sentence(
+def test_an_invalid_model_is_refused_in_one_sentence(
     make_node: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path, kind: str, words: str
 ) -> None:
     path = tmp_path / "bad.onnx"
@@ -319,7 +319,7 @@ def test_a_bad_model_is_a_refusal_in_one_sentence(
     assert words in refusal(make_node(f"model:={path}"), capfd)
 
 
-def test_a_model_that_takes_too_much_memory_is_a_refusal_and_takes_none_of_the_node_s(
+def test_a_model_that_needs_too_much_memory_is_refused_without_memory_of_the_node(
     make_node: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_limit, "MAX_MEMORY_BYTES", 384 << 20)
@@ -330,7 +330,7 @@ def test_a_model_that_takes_too_much_memory_is_a_refusal_and_takes_none_of_the_n
     assert memory_limit.private_memory_bytes(os.getpid()) - before < 64 << 20
 
 
-def test_a_placement_that_cannot_be_proven_is_a_warning(
+def test_an_unproven_placement_is_a_warning(
     make_node: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really_open = OnnxModel.open

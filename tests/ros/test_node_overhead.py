@@ -30,7 +30,7 @@ def test_writes_ratio_overhead_and_stages(tmp_path: Path) -> None:
     assert f"{result['overhead_ratio']:.3f}" in outcome.stdout
 
 
-def test_what_is_beyond_a_mark_is_told() -> None:
+def test_figures_beyond_a_limit_are_reported() -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from node_overhead import beyond_marks
 

@@ -23,7 +23,7 @@ from ros_kd_perception.structures import Frame
 T0 = 1_700_000_000_123_456_789
 
 
-def test_what_the_node_publishes_is_what_the_perceiver_says(peer: Peer, start_node: Any, student: Path) -> None:
+def test_the_node_publishes_the_results_of_the_perceiver(peer: Peer, start_node: Any, student: Path) -> None:
     picture = camera_picture(360, 640)
     peer.listen_to_results("front")
     with start_node(model=student) as node:
@@ -56,7 +56,7 @@ def test_what_the_node_publishes_is_what_the_perceiver_says(peer: Peer, start_no
         assert "Traceback" not in node.log
 
 
-def test_a_camera_that_floods_takes_nothing_from_the_other(peer: Peer, start_node: Any) -> None:
+def test_a_camera_that_floods_costs_the_other_no_frame(peer: Peer, start_node: Any) -> None:
     start_node(cameras=["front", "rear"])
     publishers = {c: peer.matched_publisher(Image, f"/{c}/image_raw", BEST_EFFORT) for c in ("front", "rear")}
     big = camera_picture(720, 1280)
@@ -98,7 +98,7 @@ def test_compressed_images_for_one_camera_and_raw_ones_for_another(peer: Peer, s
 
 
 @pytest.mark.parametrize("reliability", ["best_effort", "reliable"])
-def test_cameras_of_matching_reliability_are_heard(peer: Peer, start_node: Any, reliability: str) -> None:
+def test_cameras_with_matching_reliability_are_received(peer: Peer, start_node: Any, reliability: str) -> None:
     peer.listen_to_results("front")
     start_node(image_reliability=reliability)
     qos = RELIABLE if reliability == "reliable" else BEST_EFFORT
@@ -106,7 +106,7 @@ def test_cameras_of_matching_reliability_are_heard(peer: Peer, start_node: Any, 
     assert peer.send_until_result(publisher, lambda n: image_message(camera_picture(), T0 + n), "front").height == 96
 
 
-def test_overlays_are_made_only_while_somebody_looks(peer: Peer, start_node: Any) -> None:
+def test_overlays_are_drawn_only_while_there_is_a_subscriber(peer: Peer, start_node: Any) -> None:
     peer.listen_to_results("front")
     start_node()
     picture = camera_picture()
@@ -135,7 +135,7 @@ def test_overlays_are_made_only_while_somebody_looks(peer: Peer, start_node: Any
     assert len(peer.received[overlays]) == made
 
 
-def test_the_mask_comes_as_png_to_those_who_ask_for_it(peer: Peer, start_node: Any) -> None:
+def test_the_mask_is_published_as_png_for_a_subscriber(peer: Peer, start_node: Any) -> None:
     peer.listen_to_results("front")
     start_node()
     publisher = peer.matched_publisher(Image, "/front/image_raw")

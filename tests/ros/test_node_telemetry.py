@@ -9,7 +9,7 @@ from ros_graph import Peer
 from telemetry_watch import TelemetryWatch
 
 
-def test_it_leaves_nothing(
+def test_a_node_writes_no_telemetry(
     peer: Peer, start_node: Any, environment: dict[str, str], tiny_student: Path, tmp_path: Path
 ) -> None:
     watch = TelemetryWatch(tmp_path / "watch", environment)

@@ -51,7 +51,7 @@ def test_ages_stay_within_a_turn_rates_fall_evenly_and_memory_is_flat(tmp_path: 
     assert {"age (ms)", "images/s", "RSS (MiB)"} <= set(titles)
 
 
-def test_what_cannot_be_measured_is_refused() -> None:
+def test_arguments_that_cannot_be_measured_are_refused() -> None:
     command = [sys.executable, "benchmarks/overload.py", "--cameras", "0"]
     outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert outcome.returncode == 2

@@ -51,7 +51,7 @@ def play(peer: Peer, process: subprocess.Popen[str]) -> str:
     return output
 
 
-def test_plays_what_lies_in_the_bag_in_its_order_and_never_early(
+def test_messages_are_played_in_their_order_and_never_early(
     peer: Peer, environment: dict[str, str], tmp_path: Path
 ) -> None:
     bag, log = write_small_bag(tmp_path / "drive.mcap", frames=12, rate_hz=10), tmp_path / "sent.csv"
@@ -146,7 +146,7 @@ def test_a_message_that_is_too_short_for_a_header_does_not_end_the_playing(
     assert [entry.stamp_ns for entry in read_traffic(tmp_path / "sent.csv")] == [0, 0, START_NS]
 
 
-def test_damaged_messages_alone_are_said(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_bag_of_only_damaged_messages_is_reported(environment: dict[str, str], tmp_path: Path) -> None:
     with BagWriter(tmp_path / "drive.mcap") as bag:
         bag.add_topic(FRONT, "sensor_msgs/msg/Image")
         bag.write_raw(FRONT, START_NS, zstd.compress(bytes(99))[:-3])
@@ -187,7 +187,7 @@ TO_1970 = -START_NS / 1e9
     ],
     ids=["cameras start late", "hours between two parts", "a clock that is set", "cameras far apart"],
 )
-def test_the_cameras_alone_tell_the_time_and_absurd_gaps_are_jumped(
+def test_only_cameras_set_the_time_and_long_gaps_are_skipped(
     peer: Peer,
     environment: dict[str, str],
     tmp_path: Path,
@@ -234,7 +234,7 @@ def test_gaps_can_be_kept_and_a_part_is_counted_from_the_first_image(
 
 
 @pytest.mark.parametrize("reliability", ["reliable", "best_effort"])
-def test_offers_the_reliability_asked_for(
+def test_the_requested_reliability_is_offered(
     peer: Peer, environment: dict[str, str], tmp_path: Path, reliability: str
 ) -> None:
     bag = write_small_bag(tmp_path / "drive.mcap", frames=2)
@@ -254,7 +254,7 @@ def test_compressed_folder(peer: Peer, environment: dict[str, str], tmp_path: Pa
     assert len(peer.received[topic]) == 3
 
 
-def test_messages_compressed_one_by_one_are_published_as_they_were_and_damaged_ones_left_out(
+def test_messages_compressed_one_by_one_are_published_decompressed_without_damaged_ones(
     peer: Peer, environment: dict[str, str], tmp_path: Path
 ) -> None:
     with BagWriter(tmp_path / "drive.mcap") as bag:
@@ -292,7 +292,7 @@ def test_nobody_subscribes(environment: dict[str, str], tmp_path: Path) -> None:
         (["{cut}"], "cut.mcap"),
     ],
 )
-def test_what_cannot_be_played_is_one_sentence(
+def test_a_bag_that_cannot_be_played_gives_one_sentence(
     environment: dict[str, str], tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     bag = write_small_bag(tmp_path / "drive.mcap", ("front",), frames=2)
@@ -307,7 +307,7 @@ def test_what_cannot_be_played_is_one_sentence(
     assert sentence in sentence_line
 
 
-def test_the_clock_is_ahead_of_the_first_image_behind_a_gap(
+def test_the_clock_is_not_behind_the_first_image_after_a_gap(
     peer: Peer, environment: dict[str, str], tmp_path: Path, start_node: Any
 ) -> None:
     """Otherwise a node that uses /clock sees a stamp of the future."""

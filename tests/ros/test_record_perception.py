@@ -169,7 +169,7 @@ def test_latched_topics_stay_latched_in_the_bag(peer: Peer, environment: dict[st
     assert int(qos[f"{BASE}/segmentation"].durability.value) != transient_local
 
 
-def test_nothing_came(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_recording_without_messages_fails(environment: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "out"
     process = start(environment, folder / "results.mcap", "--traffic-log", str(tmp_path / "log.csv"))
     deadline = time.monotonic() + TIMEOUT_S
@@ -183,7 +183,7 @@ def test_nothing_came(environment: dict[str, str], tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_an_existing_bag_is_not_touched(environment: dict[str, str], tmp_path: Path) -> None:
+def test_an_existing_bag_is_not_changed(environment: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "results.mcap"
     output.write_text("precious")
     process = start(environment, output)
@@ -228,9 +228,7 @@ def test_a_message_without_a_header_is_left_out(peer: Peer, environment: dict[st
     assert len(read(tmp_path / "results.mcap")[f"{BASE}/segmentation"]) == 2
 
 
-def test_a_clock_that_is_no_time_costs_nothing_that_was_recorded(
-    peer: Peer, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_an_invalid_clock_loses_no_recorded_message(peer: Peer, environment: dict[str, str], tmp_path: Path) -> None:
     output, log = tmp_path / "results.mcap", tmp_path / "received.csv"
     publisher, clock = Publisher(peer), peer.publisher(Clock, "/clock")
     process = start(environment, output, "--traffic-log", str(log), "--ros-args", "-p", "use_sim_time:=true")
@@ -264,7 +262,7 @@ def test_a_clock_that_never_comes_is_named(peer: Peer, environment: dict[str, st
     assert not output.exists()
 
 
-def test_what_waits_for_the_clock_is_bounded(tmp_path: Path) -> None:
+def test_the_messages_that_wait_for_the_clock_are_limited(tmp_path: Path) -> None:
     now, receivers = SimpleNamespace(nanoseconds=0), []
     node: Any = SimpleNamespace(
         create_subscription=lambda kind, topic, receive, qos, raw: receivers.append(receive),

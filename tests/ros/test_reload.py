@@ -189,7 +189,7 @@ def test_bad_candidates_are_refused_with_the_reason_and_the_old_model_runs_on(
         assert "Traceback" not in node.log
 
 
-def test_two_at_once_are_one_and_a_refusal(peer: Peer, start_node: Any, other_student: Path) -> None:
+def test_of_two_reloads_at_once_one_is_refused(peer: Peer, start_node: Any, other_student: Path) -> None:
     with start_node():
         peer.until_active()
         assert set_model(peer, other_student).successful
@@ -201,7 +201,7 @@ def test_two_at_once_are_one_and_a_refusal(peer: Peer, start_node: Any, other_st
         assert done.success
 
 
-def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path, tmp_path: Path) -> None:
+def test_a_reload_in_every_state_of_the_node(peer: Peer, start_node: Any, other_student: Path, tmp_path: Path) -> None:
     peer.listen_to_results("front")
     with start_node(autostart=False) as node:
         refused = reload(peer)
@@ -244,7 +244,7 @@ def test_reloads_in_every_state(peer: Peer, start_node: Any, other_student: Path
         assert "Traceback" not in node.log
 
 
-def test_the_node_answers_while_a_reload_is_under_way(peer: Peer, start_node: Any, other_student: Path) -> None:
+def test_the_node_answers_during_a_reload(peer: Peer, start_node: Any, other_student: Path) -> None:
     with start_node(diagnostics_period_s=0.1):
         peer.until_active()
         assert set_model(peer, other_student).successful

@@ -32,7 +32,7 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def test_a_shadow_is_compared_and_gives_way_and_its_failure_is_told_once(
+def test_a_shadow_is_compared_at_low_priority_and_its_failure_is_reported_once(
     peer: Peer, start_node: Any, tiny_student: Path, tmp_path: Path
 ) -> None:
     peer.listen_to_results("front")

@@ -13,7 +13,7 @@ from without_gpu import FALLBACK, environment_without_gpu
 
 
 @pytest.mark.slow
-def test_memory_and_files_are_flat_and_every_image_is_accounted_for(tmp_path: Path, tiny_student: Path) -> None:
+def test_memory_and_open_files_do_not_grow_and_every_image_is_counted(tmp_path: Path, tiny_student: Path) -> None:
     output = tmp_path / "soak.json"
     command = [sys.executable, "benchmarks/soak.py", "--model", str(tiny_student), "--seconds", "20", "--rate", "3"]
     # One leaked mask in five would exceed the limit: there are about 240 masks of 0.9 MiB.

@@ -82,5 +82,5 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(
         ("subscribe", "/cmd_vel"), ("subscribe", "/rosout"), ("reply", "/other/change_state"),
     ],
 )  # fmt: skip
-def test_what_is_not_the_nodes_is_denied(what: str, name: str) -> None:
+def test_names_that_the_node_does_not_use_are_denied(what: str, name: str) -> None:
     assert not any(fnmatchcase(name, expression) for expression in expressions()[what])

@@ -30,20 +30,20 @@ class Camera:
         return ""
 
 
-def test_a_stamp_of_the_future_is_the_one_that_is_refused() -> None:
+def test_only_the_stamp_in_the_future_is_refused() -> None:
     assert Camera().show(*[-0.1] * 3, 7200.0, -0.1, 3.0, -0.1) == ["", "", "", "stamp_ahead", "", "stamp_ahead", ""]
 
 
-def test_a_clock_of_few_ticks_makes_no_stamp_one_of_the_future() -> None:
+def test_with_a_slow_clock_no_stamp_is_in_the_future() -> None:
     assert Camera().show(-0.1, 0.25, 0.9, -0.1) == [""] * 4
 
 
-def test_a_clock_that_stands_makes_no_stamp_one_of_the_future() -> None:
+def test_with_a_stopped_clock_no_stamp_is_in_the_future() -> None:
     """A bag that is played at double speed with one /clock message per second, and a camera whose clock drifts."""
     assert Camera().show(*(n / 10 for n in range(-5, 40))) == [""] * 45
 
 
-def test_a_wrong_stamp_is_told_while_the_clock_stands() -> None:
+def test_a_wrong_stamp_is_found_while_the_clock_is_stopped() -> None:
     assert Camera().show(*(n / 10 for n in range(-5, 15)), 7200.0, 1.6) == [*[""] * 20, "stamp_ahead", ""]
 
 
@@ -55,13 +55,13 @@ def test_a_camera_whose_clock_is_set_ahead_goes_on_after_two_frames() -> None:
 
 
 @pytest.mark.parametrize("apart_s", [-1e8, -3600.0, 3600.0])
-def test_stamps_of_another_clock_are_not_judged_by_this_one(apart_s: float) -> None:
+def test_stamps_of_another_clock_are_not_compared_with_this_one(apart_s: float) -> None:
     """A bag that is played without /clock: a stamp can only be compared with the others."""
     assert Camera().show(*(apart_s + n for n in range(5))) == [""] * 5
 
 
 @pytest.mark.parametrize("apart_s", [-7200.0, 7200.0])
-def test_frames_whose_age_cannot_be_told_are_published_or_dropped_as_is_asked(apart_s: float) -> None:
+def test_the_parameter_decides_if_frames_of_unknown_age_are_dropped(apart_s: float) -> None:
     publishing, dropping = Camera(500.0), Camera(500.0, drops_unknown=True)
     assert publishing.show(apart_s, apart_s) == ["", ""]
     assert dropping.show(apart_s, apart_s) == ["stale", "stale"]
@@ -71,11 +71,11 @@ def test_frames_whose_age_cannot_be_told_are_published_or_dropped_as_is_asked(ap
         assert word in camera.warnings[0]
 
 
-def test_without_a_limit_no_age_is_asked_for() -> None:
+def test_without_a_limit_no_age_is_computed() -> None:
     assert Camera(0.0, drops_unknown=True).show(-7200.0, 7200.0, -7200.0) == [""] * 3
 
 
-def test_what_is_asked_may_change_while_the_node_runs() -> None:
+def test_the_limit_may_change_while_the_node_runs() -> None:
     camera = Camera(500.0)
     assert camera.show(-7200.0) == [""]
     camera.stamp_age.drops_unknown = True
