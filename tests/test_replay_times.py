@@ -27,7 +27,7 @@ def replay_with_video(bag: Path, model: Path, folder: Path) -> Path:
 
 
 def rate_and_length(video: Path) -> tuple[float, float]:
-    """Return frames a second, and seconds."""
+    """Return the frame rate of a video in frames a second, and its length in seconds."""
     capture = cv2.VideoCapture(str(video))
     rate = capture.get(cv2.CAP_PROP_FPS)
     return rate, capture.get(cv2.CAP_PROP_FRAME_COUNT) / rate

@@ -52,7 +52,7 @@ def decode_undamaged_jpeg(content: bytes) -> UInt8Array:
         content = tidy
         image, complaint = decode_jpeg(content)
     if complaint and not _is_filler(content, complaint):
-        raise BadFrame("bad_data", f"expected an undamaged JPEG, got one of which the decoder says: {complaint}")
+        raise BadFrame("bad_data", f"expected an undamaged JPEG, the decoder reports: {complaint}")
     return image
 
 

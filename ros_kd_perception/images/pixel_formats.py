@@ -77,9 +77,9 @@ def check_holds_light(encoding: str) -> None:
     if _MEASUREMENT.fullmatch(encoding):
         raise BadFrame(
             "unknown_encoding",
-            f"expected a picture, got the encoding {encoding!r} of depths or other measurements, of which cv_bridge "
-            "makes no picture either; choose the camera's colour or grey images, and have grey of sixteen bits sent as "
-            "mono16",
+            f"expected a picture, got the encoding {encoding!r} of depths or other measurements, which cv_bridge "
+            "cannot convert to a picture either; choose the camera's colour or grey images, and have grey of sixteen "
+            "bits sent as mono16",
         )
 
 

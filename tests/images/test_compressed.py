@@ -225,7 +225,7 @@ def test_damage_is_reported_for_its_own_frame_while_other_threads_decode(capfd: 
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(refusal, contents))
     assert [outcome is not None for outcome in outcomes] == [False, False, True, False, False] * 60
-    assert "expected an undamaged JPEG, got one of which the decoder says: Corrupt JPEG data" in str(outcomes[2])
+    assert "expected an undamaged JPEG, the decoder reports: Corrupt JPEG data" in str(outcomes[2])
     assert capfd.readouterr().err == ""
 
 

@@ -73,7 +73,7 @@ class DistillationLoss(nn.Module):
         self.names = [f"soft_{number}_{term.kind}" for number, term in enumerate(recipe.terms)]
 
     def cache_growth(self, views: int, pixels_per_view: int) -> tuple[Path, int] | None:
-        """Return what `Teacher.cache_growth` returns."""
+        """Return the cache folder and the bytes that it will grow by; see `Teacher.cache_growth`."""
         return self._teacher.cache_growth(views, pixels_per_view)
 
     def forward(self, outputs: StudentOutputs, batch: Batch, epoch: int) -> dict[str, Tensor]:

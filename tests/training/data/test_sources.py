@@ -29,7 +29,7 @@ FOLDERS = EVERY_SOURCE | {"include_drives", "exclude_drives"}
 
 
 def with_a_kind(base: type[Source]) -> set[type[Source]]:
-    """Return the settings that a recipe could name: a base and the classes below it, if they have a `kind`."""
+    """Return a base class of settings and all its subclasses, if they have a `kind` that a recipe can name."""
     below = {source for child in base.__subclasses__() for source in with_a_kind(child)}
     return below | {base} if isinstance(base.model_fields["kind"].default, str) else below
 
