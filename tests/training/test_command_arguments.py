@@ -194,7 +194,7 @@ def test_export_refuses_invalid_values(
 
 
 DEVICES = [
-    (["--accelerator", "gpu"], "there is none"),
+    (["--accelerator", "gpu"], "found none"),
     (["--devices", "banana"], "expected a number of devices"),
     (["--devices", "0"], "expected a number of devices"),
     (["--devices", "-5"], "expected a number of devices"),
