@@ -1,4 +1,4 @@
-"""Decode JPEGs with simplejpeg and report damage; with OpenCV, which does not report damage, where simplejpeg cannot.
+"""Decode JPEGs with simplejpeg and report damage; without simplejpeg, decode with OpenCV, which does not report it.
 
 A JPEG with wrong bits in its scan decodes to garbage. OpenCV returns the garbage as a picture and writes one line to
 standard error. simplejpeg returns that line together with the picture. This is the only module that imports simplejpeg.
@@ -22,8 +22,6 @@ except ImportError:
     simplejpeg = None
 
 _EXTRA_BYTES = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]+)")
-# simplejpeg reads 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1, 4:4:1 and grey. OpenCV reads other sampling factors, too.
-_UNNAMED_SAMPLING = "Could not determine subsampling"
 
 
 def decode_jpeg(content: bytes) -> tuple[UInt8Array, str]:
@@ -47,8 +45,6 @@ def decode_jpeg(content: bytes) -> tuple[UInt8Array, str]:
     try:
         simplejpeg.decode_jpeg(content, "BGR", buffer=image)
     except ValueError as error:
-        if _UNNAMED_SAMPLING in str(error):
-            return _decode_with_opencv(content), ""
         return image, str(error)
     return image, ""
 

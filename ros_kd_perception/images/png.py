@@ -17,6 +17,10 @@ _EXTRA = 0x20  # set in the first byte of a chunk's name if the chunk is not nee
 _COLOUR_TYPE = 25
 _GREY_TYPES = (0, 4)
 
+# OpenCV 5 logs a warning for each PNG with missing pixels. Those frames are refused here, and their refusal is logged.
+if hasattr(cv2.utils, "logging"):
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
 
 def png_size(content: bytes) -> tuple[int, int]:
     """Read height and width, in pixels, from the header.

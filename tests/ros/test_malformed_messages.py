@@ -90,7 +90,10 @@ def test_each_of_twenty_thousand_is_published_or_dropped_for_a_reason(
     # Warnings are throttled to one for each camera and reason every few seconds.
     assert len(warnings) < 500
     assert [text for text in warnings if len(text) > 700 or "\n" in text] == []
-    assert capfd.readouterr().err == ""  # the decoders print nothing either
+    # Decoders print nothing, except that libpng prints a line for a PNG whose checksums fit and whose pixels do not.
+    printed = capfd.readouterr().err.splitlines()
+    assert [line for line in printed if not line.startswith("libpng ")] == []
+    assert len(printed) < 500
 
 
 def test_hypothesis_finds_no_message_that_does_more_harm(request: pytest.FixtureRequest) -> None:
