@@ -78,7 +78,7 @@ def test_a_frame_out_of_order_after_a_leap_is_refused():
 
 
 def test_a_camera_with_many_stamps_of_the_future_is_not_starved():
-    """The first one shows that they are wrong. The later ones are refused, the good frames never."""
+    """The first wrong stamp is accepted. Later ones are refused, and no good frame is."""
     stamps_s = [7300.0 + n if n % 3 == 2 else 100.0 + n / 10 for n in range(30)]
     found = outcome(stamps_s)
     assert [reason for n, reason in enumerate(found) if n % 3 != 2] == [""] * 20

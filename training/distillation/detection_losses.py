@@ -74,7 +74,7 @@ class SoftClassification(DetectionTerm):
         return student.flat_class_logits(), teacher.flat_class_logits()
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         score = teacher.sigmoid()
         weight = score + (1.0 - score) * (score - student.detach().sigmoid()).abs().pow(self.sharpness)
         cross_entropy = functional.binary_cross_entropy_with_logits(student, score, reduction="none")

@@ -63,7 +63,7 @@ class Hint(FeatureTerm):
     """FitNets: the features themselves."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         return loss_math.mean((student - teacher).square())
 
 
@@ -84,7 +84,7 @@ class AttentionTransfer(FeatureTerm):
     """AT: where features are strong."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         return loss_math.mean((_attention(student) - _attention(teacher)).square().sum(dim=1))
 
 
@@ -112,7 +112,7 @@ class ChannelWise(FeatureTerm):
         return None if self.at == "logits" else self.at
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         student, teacher = student.flatten(2) / self.temperature, teacher.flatten(2) / self.temperature
         return self.temperature**2 * loss_math.mean(loss_math.divergence(student, teacher))
 
@@ -132,7 +132,7 @@ class Pearson(FeatureTerm):
     """PKD: features up to their scale."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         student, teacher = student.transpose(0, 1).flatten(1), teacher.transpose(0, 1).flatten(1)
         return loss_math.pearson_distance(student, teacher, dealt_out="columns")
 

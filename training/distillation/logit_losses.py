@@ -86,7 +86,7 @@ class TemperatureKl(LogitTerm):
     """Leave void pixels out."""
 
     def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         return _softened(student, teacher, self.temperature)
 
 
@@ -105,7 +105,7 @@ class LogitMse(LogitTerm):
     """Leave void pixels out."""
 
     def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         return loss_math.mean((student - teacher).square())
 
 
@@ -135,7 +135,7 @@ class Dist(LogitTerm):
     """Leave void pixels out."""
 
     def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         student_probability = (student / self.temperature).softmax(dim=1)
         teacher_probability = (teacher / self.temperature).softmax(dim=1)
         inter = loss_math.pearson_distance(student_probability, teacher_probability, dealt_out="rows")
@@ -161,7 +161,7 @@ class StandardizedKl(LogitTerm):
     """Leave void pixels out."""
 
     def compute(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         return _softened(_standardized(student), _standardized(teacher), self.temperature)
 
 

@@ -60,7 +60,7 @@ class PairwiseAffinity(CellRelation):
     """Rows and columns of cells that a map is averaged to; a smaller map is not averaged."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         student_cells, teacher_cells = _unit_cells(student, self.grid), _unit_cells(teacher, self.grid)
         difference = student_cells @ student_cells.mT - teacher_cells @ teacher_cells.mT
         return loss_math.mean(difference.square())
@@ -81,7 +81,7 @@ class DistanceRelation(FrameRelation):
     """RKD-D: distances between images."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         student, teacher = (across_processes.gather_from_processes(side) for side in (student, teacher))
         if len(student) < 2:
             return 0.0 * student.sum()
@@ -104,7 +104,7 @@ class AngleRelation(FrameRelation):
     """RKD-A: angles between images."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         all_students, all_teachers = (across_processes.gather_from_processes(side) for side in (student, teacher))
         frames = len(all_students)
         if frames < 3:
@@ -137,7 +137,7 @@ class CrossImageRelation(CellRelation):
     """Rows and columns of cells that a map is averaged to; a smaller map is not averaged."""
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         student_relation = _cosines_between_frames(_unit_cells(student, self.grid)) / self.temperature
         teacher_relation = _cosines_between_frames(_unit_cells(teacher, self.grid)) / self.temperature
         return loss_math.mean(loss_math.divergence(student_relation, teacher_relation))

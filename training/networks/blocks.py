@@ -29,7 +29,7 @@ class NormalizedConvolution(nn.Module):
         return self.weight
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """See the class."""
+        """Return the loss by the formula of the class."""
         outputs = functional.conv2d(inputs, self.kernel(), stride=self.stride, padding=self.padding)
         outputs = self.normalization(outputs)
         return functional.relu(outputs, inplace=True) if self.activation else outputs

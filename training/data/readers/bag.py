@@ -29,10 +29,10 @@ class BagSource(Source):
     difference is a mean over pixels; full scale is 1."""
 
     def open(self) -> UnlabeledFolder:
-        """Take the frames out into a folder, unless it is there from before, and return its reader.
+        """Extract the frames into a folder, unless an earlier run has done so, and return its reader.
 
         Raises:
-            DataError: There is no such bag or topic, no frame can be decoded, or nowhere to write.
+            DataError: The bag or a topic does not exist, no frame can be decoded, or the folder cannot be written.
         """
         from training.data.bag_frames import FrameChoice, take_frames_out
 
