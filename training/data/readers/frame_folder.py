@@ -10,11 +10,10 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from training.data.image_listing import other_pictures
 from training.data.label_counts import LabelCounts
-from training.data.readers.source import LabeledSource, Source
 from training.data.sample import Sample
 from training.errors import DataError
 
@@ -25,6 +24,33 @@ if TYPE_CHECKING:
     from training.data.boxes_file import Boxes
 
     Labels = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]
+
+
+class FolderSettings(Protocol):
+    """The settings that a folder of frames reads. Every `Source` has them."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the frames."""
+        ...
+
+    def image_files(self) -> list[Path]:
+        """Return the image files to read, in name order."""
+        ...
+
+
+class LabeledFolderSettings(FolderSettings, Protocol):
+    """The settings that a folder with masks reads. Every `LabeledSource` has them."""
+
+    @property
+    def images(self) -> str:
+        """Name of the folder with the images."""
+        ...
+
+    @property
+    def box_weight(self) -> float:
+        """How much the boxes count in the loss, 0..1."""
+        ...
 
 
 class FrameFolder(ABC):
@@ -41,7 +67,7 @@ class FrameFolder(ABC):
     has_boxes = True
     box_weight = 1.0
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: FolderSettings) -> None:
         """List the frames.
 
         Raises:
@@ -132,7 +158,7 @@ class LabeledFolder(FrameFolder):
 
     void_ids: tuple[int, ...] = ()
 
-    def __init__(self, source: LabeledSource) -> None:
+    def __init__(self, source: LabeledFolderSettings) -> None:
         """List the frames and their masks.
 
         Raises:
