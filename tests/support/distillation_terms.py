@@ -6,6 +6,10 @@ Tests that take EVERY_TERM include a new term as soon as it is in the table.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
 
 from training.distillation.base import DistillationTerm
 from training.distillation.table import TERMS
@@ -37,6 +41,18 @@ def kinds_in(module: str) -> set[str]:
     """Return the kinds of the terms that a module of training.distillation defines."""
     terms = (term for term in TERMS if term.__module__ == f"training.distillation.{module}")
     return {str(term.model_fields["kind"].default) for term in terms}
+
+
+def value_and_gradient(
+    loss: Callable[[Tensor, Tensor], Tensor], student: Tensor, teacher: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the loss, checked to be a float32 scalar, and its gradient by the student's tensor."""
+    student = student.clone().requires_grad_()
+    value = loss(student, teacher)
+    assert value.dtype == torch.float32
+    assert value.shape == ()
+    (gradient,) = torch.autograd.grad(value, student)
+    return value.detach(), gradient
 
 
 EVERY_TERM = f"[{', '.join([*map(example_of, TERMS), *OTHER_SETTINGS])}]"

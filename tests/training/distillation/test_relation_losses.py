@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from distillation_terms import kinds_in
+from distillation_terms import kinds_in, value_and_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -111,15 +111,6 @@ def test_every_loss_of_the_file_has_a_loop() -> None:
 
 def by_loop(name: str, student: Tensor, teacher: Tensor) -> float:
     return BY_LOOP[name](student.detach().double().numpy(), teacher.detach().double().numpy())
-
-
-def value_and_gradient(loss: Loss, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    student = student.clone().requires_grad_()
-    value = loss(student, teacher)
-    assert value.dtype == torch.float32
-    assert value.shape == ()
-    (gradient,) = torch.autograd.grad(value, student)
-    return value.detach(), gradient
 
 
 @pytest.mark.parametrize("name", LOSSES)
