@@ -54,6 +54,7 @@ FLOORS = {
     "training": (
         {"errors"},
         {"config", "whole_files"},
+        {"label_sets"},
         {"arguments", "data", "networks"},
         {"losses", "checkpoint"},
         {"distillation"},
