@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
@@ -14,17 +14,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
-from ros_kd_perception.model.contract import ClassInfo
 from training.errors import CheckpointError, RecipeError
+from training.label_sets.label_set import LabelSet
+from training.label_sets.loading import load_label_set, shipped_names
 from training.networks.auto_backbone import rebuild_backbone
 from training.networks.backbone import Backbone
+from training.networks.class_transfer import with_classes
 from training.networks.growth import grow
 from training.networks.student import SIZES, Student, build_student
 
 INFO_KEY = "ros_kd_perception"
 AVERAGED_PREFIX = "averaged.network."
 TRAINED_PREFIX = "student."
+# The layers whose output channels are classes, of masks and of boxes.
+_CLASSIFIERS = ("segmentation.classifier.weight", "detection.class_layers.0.1.weight")
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,11 @@ class CheckpointInfo:
         earlier_teacher_sha256: SHA-256 of the teachers of the weights that the run started from, joined by `+`; empty
             without such teachers.
         backbone: Configuration of a backbone of the transformers library for `rebuild_backbone`; None for our own.
-        segmentation_classes: Names of the segmentation classes by id; empty in checkpoints of early versions.
-        detection_classes: Names of the detection classes by id; empty in checkpoints of early versions.
+        segmentation_classes: Names of the segmentation classes by id, in checkpoints of early versions.
+        detection_classes: Names of the detection classes by id, in checkpoints of early versions.
         initial_weights_sha256: SHA-256 of the weights that the run started from; empty for random weights, and in
             checkpoints of early versions.
+        label_set: Plain values of the `LabelSet` of the network; None in checkpoints of early versions.
     """
 
     size: str
@@ -62,6 +66,16 @@ class CheckpointInfo:
     segmentation_classes: tuple[str, ...] = ()
     detection_classes: tuple[str, ...] = ()
     initial_weights_sha256: str = ""
+    label_set: dict[str, Any] | None = None
+
+    @property
+    def classes(self) -> LabelSet:
+        """The classes of the network. `load_student` fills them in for checkpoints of early versions.
+
+        Raises:
+            RecipeError: The notes hold no label set.
+        """
+        return LabelSet.checked(self.label_set)
 
     @property
     def taught_by(self) -> str:
@@ -80,7 +94,7 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
         The student and the notes of the checkpoint.
 
     Raises:
-        CheckpointError: The file is not a checkpoint of `train`, or its network has other classes.
+        CheckpointError: The file is not a checkpoint of `train`.
     """
     content = read_checkpoint(Path(path))
     info = read_info(content, Path(path))
@@ -88,13 +102,14 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     state = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
     }
-    _check_classes(info, state, Path(path))
+    classes = _noted_classes(info, state, Path(path))
+    info = replace(info, label_set=classes.model_dump(mode="json"))
     try:
         # From the noted configuration, because the pretrained weights that the recipe names may not be available.
         backbone = rebuild_backbone(info.backbone) if info.backbone else None
     except RecipeError as error:
         raise CheckpointError(f"{path}: {error}; install the transformers that setup.py names") from error
-    student = build_student(info.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES), backbone)
+    student = build_student(info.size, len(classes.segmentation), len(classes.detection), backbone)
     try:
         student.load_state_dict(state)
     except RuntimeError as error:
@@ -105,15 +120,17 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     return student.eval(), info
 
 
-def load_weights_into(student: Student, *paths: Path | str) -> tuple[str, str]:
+def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -> tuple[str, str]:
     """Load the averaged weights of checkpoints into a student.
 
+    A class gets the weights of the class of the same name. Classes that the checkpoint does not have stay random.
     Weights of a smaller network of our own family are grown to the student's size. Several checkpoints give the mean of
     their weights, which often works better on new frames than each of them (model soups; Wortsman et al., 2022). This
     helps if all started from the same weights and did not move too far.
 
     Args:
         student: Network that gets the weights.
+        classes: Its label set.
         paths: At least one checkpoint.
 
     Returns:
@@ -124,10 +141,18 @@ def load_weights_into(student: Student, *paths: Path | str) -> tuple[str, str]:
             networks of several checkpoints differ in shape.
     """
     loaded = [load_student(path) for path in paths]
+    for path, (_, noted) in zip(paths[1:], loaded[1:], strict=True):
+        if noted.classes != loaded[0][1].classes:
+            raise CheckpointError(
+                f"{path}: expected the label set of {paths[0]}, to take the mean of both, got {noted.classes.name}; "
+                "name checkpoints of one label set"
+            )
     weights, info = loaded[0]
     _average([network for network, _ in loaded], paths)
     taught_by = dict.fromkeys(each.taught_by for _, each in loaded if each.taught_by)
     sha256 = digest_of_weights(weights)
+    if _names(info.classes) != _names(classes):
+        weights = with_classes(weights, _names(info.classes), student, _names(classes))
     try:
         ours, theirs = (isinstance(network.backbone, Backbone) for network in (student, weights))
         if ours and theirs and _shapes(weights) != _shapes(student):
@@ -142,6 +167,10 @@ def load_weights_into(student: Student, *paths: Path | str) -> tuple[str, str]:
             f"own family, these are of size {info.size} with {backbone} backbone; name such a checkpoint"
         ) from error
     return "+".join(taught_by), sha256
+
+
+def _names(classes: LabelSet) -> tuple[list[str], list[str]]:
+    return [info.name for info in classes.segmentation_classes], [info.name for info in classes.detection_classes]
 
 
 @torch.no_grad()
@@ -247,46 +276,35 @@ def _is_noted_as(name: str, value: Any) -> bool:
             isinstance(figure, str) and (number is None or isinstance(number, (int, float)))
             for figure, number in value.items()
         )
-    if name == "backbone":
+    if name in ("backbone", "label_set"):
         return value is None or isinstance(value, dict)
     if name in ("segmentation_classes", "detection_classes"):
         return isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
     return isinstance(value, str)
 
 
-def class_names(table: Sequence[ClassInfo]) -> tuple[str, ...]:
-    """Return the names of classes in the order of their ids, as checkpoints note them."""
-    return tuple(entry.name for entry in sorted(table, key=lambda entry: entry.id))
-
-
-def _check_classes(info: CheckpointInfo, state: dict[str, Tensor], path: Path) -> None:
-    """Refuse a network with other classes, as a teacher and as a start: its outputs would be misread."""
-    tasks = (
-        ("segmentation", SEGMENTATION_CLASSES, info.segmentation_classes, "segmentation.classifier.weight"),
-        ("detection", DETECTION_CLASSES, info.detection_classes, "detection.class_layers.0.1.weight"),
-    )
-    for task, table, found, classifier in tasks:
-        expected = class_names(table)
-        # Early checkpoints have no names; then the number of classes is compared.
-        count = len(found) or (len(state[classifier]) if classifier in state else len(expected))
-        if count != len(expected) or (found and tuple(found) != expected):
-            difference = _difference(expected, tuple(found)) if found else f"{count} without names"
-            raise CheckpointError(
-                f"{path}: expected a network with the {task} classes {', '.join(expected)}, its own differ: "
-                f"{difference}; use a checkpoint that was trained with the classes of "
-                "ros_kd_perception/model/classes.py, as teacher and as initial weights"
-            )
-
-
-def _difference(expected: tuple[str, ...], found: tuple[str, ...]) -> str:
-    absent = [name for name in expected if name not in found]
-    foreign = [name for name in found if name not in expected]
-    parts = [f"it lacks {', '.join(absent)}"] if absent else []
-    parts += [f"it also has {', '.join(foreign)}"] if foreign else []
-    if not parts:
-        moved = [name for name, other in zip(expected, found, strict=False) if name != other]
-        parts = [f"{', '.join(moved)} have other ids"]
-    return " and ".join(parts)
+def _noted_classes(info: CheckpointInfo, state: Mapping[str, Tensor], path: Path) -> LabelSet:
+    """Return the label set of a checkpoint. Early versions noted the names of the classes, or nothing."""
+    if info.label_set is not None:
+        try:
+            return LabelSet.checked(info.label_set)
+        except RecipeError as error:
+            raise CheckpointError(f"{path}: its label set cannot be read ({error}); train it again") from error
+    names = (tuple(info.segmentation_classes), tuple(info.detection_classes))
+    counts = tuple(len(found) or len(state.get(key, ())) for found, key in zip(names, _CLASSIFIERS, strict=True))
+    for candidate in map(load_label_set, shipped_names()):
+        known = tuple(
+            tuple(info.name for info in task) for task in (candidate.segmentation_classes, candidate.detection_classes)
+        )
+        if names == known or (not any(names) and counts == tuple(map(len, known))):
+            return candidate
+    if not any(names):
+        raise CheckpointError(
+            f"{path}: expected a checkpoint that notes its classes, this one has {counts[0]} of masks and {counts[1]} "
+            "of boxes without names; train it again"
+        )
+    segmentation, detection = ([{"id": place, "name": name} for place, name in enumerate(task)] for task in names)
+    return LabelSet.checked({"name": path.stem, "segmentation": segmentation, "detection": detection})
 
 
 def git_commit() -> str:

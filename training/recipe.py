@@ -21,11 +21,20 @@ from training.config.sections import AugmentationRecipe, BackboneRecipe, LossRec
 from training.config.settings import PathText, Settings
 from training.config.yaml_text import read_yaml
 from training.data.readers.registry import BY_KIND, AnySource
+from training.data.readers.source import LabeledSource, Source
 from training.distillation.settings import DistillationRecipe
 from training.errors import RecipeError
+from training.label_sets.label_set import LabelSet
+from training.label_sets.loading import load_label_set
 
 STRIDE_PX = 32  # the coarsest stride of the network
-TASK_OF_FIGURE = {"miou": "segmentation", "car_ap50": "detection"}  # the frames that validation.best_by needs
+MEAN_IOU, MEAN_AP50, AP50_ENDING = "miou", "ap50", "_ap50"
+FIGURE_OF_TASK = {"segmentation": MEAN_IOU, "detection": MEAN_AP50}  # figures that every label set has
+
+
+def task_of_figure(figure: str) -> str:
+    """Return the task whose validation frames give a figure of `validation.best_by`."""
+    return "segmentation" if figure == MEAN_IOU else "detection"
 
 
 def _text_or_list(value: Any) -> str:
@@ -71,7 +80,7 @@ class ValidationRecipe(Settings):
     segmentation: AnySource | None = None
     """Source for the mean IoU; null = none."""
     detection: AnySource | None = None
-    """Source for the average precision of cars at IoU 0.5; null = none."""
+    """Source for the average precision at IoU 0.5; null = none."""
     every_epochs: Annotated[int, Field(ge=1)] = 5
     """Score after every n-th epoch, and always after the last."""
     input_height: Annotated[int, Field(ge=32, le=8192)] = 384
@@ -80,8 +89,10 @@ class ValidationRecipe(Settings):
     """Width of the network's input in pixels, a multiple of 32."""
     required: bool = True
     """True refuses to train if a folder is missing; false prints a line and leaves the folder out."""
-    best_by: Literal["miou", "car_ap50"] = "miou"
-    """Figure that chooses the best checkpoint. If its folder is missing and not required, the other figure does."""
+    best_by: Annotated[str, Field(pattern=r"^(miou|ap50|.+_ap50)$")] = MEAN_IOU
+    """Figure that chooses the best checkpoint: `miou`, `ap50` (mean over the classes of boxes), or the average
+    precision of one class, for example `car_ap50`. If its folder is missing and not required, the other task's mean
+    does."""
 
     @model_validator(mode="after")
     def _check_input_size(self) -> ValidationRecipe:
@@ -97,9 +108,9 @@ class ValidationRecipe(Settings):
                     f"validation.{task} must be frames with labels to score against, got kind {source.kind}; name a "
                     "labelled folder, or leave it out"
                 )
-        wanted = TASK_OF_FIGURE[self.best_by]
+        wanted = task_of_figure(self.best_by)
         if any(sources.values()) and sources[wanted] is None:
-            other = next(figure for figure, task in TASK_OF_FIGURE.items() if task != wanted)
+            other = next(figure for task, figure in FIGURE_OF_TASK.items() if task != wanted)
             raise RecipeError(
                 f"validation.best_by is {self.best_by}, which comes from validation.{wanted}, and there is none; set "
                 f"validation.best_by to {other}, or add validation.{wanted}"
@@ -114,6 +125,8 @@ class Recipe(Settings):
     """Name of the run, and of its folder under `output`."""
     data: DataRecipe
     """Training frames."""
+    label_set: Annotated[str, Field(min_length=1)] = "camvid11"
+    """Classes of the network: the name of a set in training/label_sets/, or the path of a YAML file."""
     size: Literal["n", "s", "m", "l"] = "s"
     """Size of backbone, neck and heads; with `backbone`, of neck and heads only."""
     backbone: BackboneRecipe | None = None
@@ -190,6 +203,46 @@ class Recipe(Settings):
             )
         return self
 
+    def student_classes(self) -> LabelSet:
+        """Return the classes of the network.
+
+        Raises:
+            RecipeError: There is no such label set, or its ids do not count from 0.
+        """
+        label_set = load_label_set(self.label_set)
+        label_set.check_student()
+        return label_set
+
+    def check_classes(self) -> None:
+        """Check what names classes, or is counted by them, against the label sets.
+
+        Raises:
+            RecipeError: A class is unknown, or a class of a source maps to nothing.
+        """
+        student = self.student_classes()
+        for where, source in self.sources():
+            if isinstance(source, LabeledSource) and source.labels:
+                source.mapping_to(student, where)
+        weights, classes = self.loss.class_weights, len(student.segmentation)
+        if len(weights) not in (0, classes):
+            raise RecipeError(
+                f"loss.class_weights must be empty or name {classes} weights, one for each class, got {len(weights)}"
+            )
+        figure, names = self.validation.best_by, [info.name for info in student.detection]
+        if figure not in FIGURE_OF_TASK.values() and figure.removesuffix(AP50_ENDING) not in names:
+            raise RecipeError(
+                f"validation.best_by is {figure}, and the label set {student.name} has no such class of boxes; name "
+                f"{', '.join([*FIGURE_OF_TASK.values(), *(name + AP50_ENDING for name in names)])}"
+            )
+
+    def sources(self) -> list[tuple[str, Source]]:
+        """Return every source of frames with its key."""
+        scored = {"segmentation": self.validation.segmentation, "detection": self.validation.detection}
+        return [
+            *((f"data.train.{number}", source) for number, source in enumerate(self.data.train)),
+            *((f"validation.{task}", source) for task, source in scored.items() if source is not None),
+        ]
+
     @property
     def starts(self) -> tuple[str, ...]:
         """The checkpoints that the run starts from."""
@@ -218,16 +271,25 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, or a key or value is not valid.
     """
-    return load_settings(Path(path), Recipe, overrides)
+    recipe = load_settings(Path(path), Recipe, overrides)
+    return _with_known_classes(recipe, str(path))
 
 
 def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
     """Read a recipe from YAML text; see `load_recipe`. Errors begin with `where`."""
-    return parse_settings(text, Recipe, overrides, where)
+    return _with_known_classes(parse_settings(text, Recipe, overrides, where), where)
+
+
+def _with_known_classes(recipe: Recipe, where: str) -> Recipe:
+    try:
+        recipe.check_classes()
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
+    return recipe
 
 
 def parse_noted_recipe(text: str) -> Recipe:
-    """Read the recipe that a checkpoint notes.
+    """Read the recipe that a checkpoint notes. Its label sets need not be on this machine.
 
     Version 0.1.0 wrote the keys of all readers into every source; those that the reader of a source does not have never
     had an effect and are left out.
@@ -251,5 +313,5 @@ def _sources_in(content: Any) -> list[dict[str, Any]]:
     sections = content if isinstance(content, dict) else {}
     data, validation = (sections.get(name) for name in ("data", "validation"))
     train = data.get("train") if isinstance(data, dict) else None
-    scored = [validation.get(task) for task in TASK_OF_FIGURE.values()] if isinstance(validation, dict) else []
+    scored = [validation.get(task) for task in FIGURE_OF_TASK] if isinstance(validation, dict) else []
     return [source for source in (*(train if isinstance(train, list) else ()), *scored) if isinstance(source, dict)]

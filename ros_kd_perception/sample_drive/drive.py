@@ -9,18 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.model.classes import SEGMENTATION_ID_OF_DETECTION_ID
 from ros_kd_perception.sample_drive.camera import CameraModel, CameraPose, camera_named, default_cameras
 from ros_kd_perception.sample_drive.canvas.canvas import Canvas, box_of_id
+from ros_kd_perception.sample_drive.classes import BOX_CLASSES, SKY
 from ros_kd_perception.sample_drive.frame.scene import ScenePainter
 from ros_kd_perception.sample_drive.frame.sensor import Sensor, through_air
 from ros_kd_perception.sample_drive.street.build import build_world
-from ros_kd_perception.sample_drive.street.world import FIRST_INSTANCE, SKY, World
+from ros_kd_perception.sample_drive.street.world import FIRST_INSTANCE, World
 
 MIN_VISIBLE_SHARE = 0.2
 MIN_BOX_HEIGHT_SHARE = 0.012
 MIN_BOX_WIDTH_PX = 3
-_DETECTION_ID_OF_SEGMENTATION_ID = {segment: label for label, segment in SEGMENTATION_ID_OF_DETECTION_ID.items()}
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class SampleDrive:
             if visible_px < MIN_VISIBLE_SHARE * canvas.painted_px[identity]:
                 continue
             boxes.append((x0, y0, x1, y1))
-            labels.append(_DETECTION_ID_OF_SEGMENTATION_ID[int(self._class_of_identity[identity])])
+            labels.append(BOX_CLASSES.index(int(self._class_of_identity[identity])))
             instances.append(identity)
         return (
             np.array(boxes, np.float32).reshape(-1, 4),

@@ -18,10 +18,10 @@ from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from ros_graph import Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import Image
+from shipped_classes import SEGMENTATION_CLASSES
 from std_srvs.srv import Trigger
 from tiny_student import CONTRACT, contract_with, write_tiny_student
 
-from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
 from ros_kd_perception.model.contract import ClassMapSpec
 
 T0 = 1_700_000_000_000_000_000

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from ros_kd_perception.model.classes import SEGMENTATION_ID_OF_DETECTION_ID
 from ros_kd_perception.sample_drive import WEATHERS, CameraModel, SampleDrive, default_cameras, random_camera
 from ros_kd_perception.sample_drive.camera import CarPose
+from ros_kd_perception.sample_drive.classes import BOX_CLASSES, PAVEMENT, ROAD, SKY
 from ros_kd_perception.sample_drive.drive import MIN_BOX_HEIGHT_SHARE, MIN_VISIBLE_SHARE
-from ros_kd_perception.sample_drive.street.world import FIRST_INSTANCE, PAVEMENT, ROAD, SKY
+from ros_kd_perception.sample_drive.street.world import FIRST_INSTANCE
 
 SIZE = (480, 270)
 
@@ -47,7 +47,7 @@ def test_boxes_are_the_extents_of_what_is_visible(drive, views):
             rows, columns = np.nonzero(view.identities == identity)
             assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             assert box[3] - box[1] >= max(MIN_BOX_HEIGHT_SHARE * SIZE[1], 6)
-            assert np.all(view.class_map[rows, columns] == SEGMENTATION_ID_OF_DETECTION_ID[int(label)])
+            assert np.all(view.class_map[rows, columns] == BOX_CLASSES[int(label)])
             found += 1
     assert found >= 5
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from shipped_classes import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
 
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
 from ros_kd_perception.model.contract import CONTRACT_KEY, ClassMapSpec, DetectionSpec, InputSpec, ModelContract
 from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, golden_to_text
 from ros_kd_perception.model.onnx_runtime import onnxruntime

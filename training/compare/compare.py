@@ -38,7 +38,8 @@ def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: s
     warnings = find_overlaps(comparison, runs)
     for warning in warnings:
         print(warning, flush=True)
-    frames = {score.name: open_source(score.frames) for score in comparison.scores}
+    classes = runs[0].recipe.student_classes()
+    frames = {score.name: open_source(score.frames, classes) for score in comparison.scores}
     for name, source in frames.items():
         check_scored(f"scores {name}", source)
     for number, planned in enumerate(runs):

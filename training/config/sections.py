@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
 from training.config.settings import Settings
 from training.errors import RecipeError
 
@@ -94,11 +93,7 @@ class LossRecipe(Settings):
 
     @model_validator(mode="after")
     def _check_class_weights(self) -> LossRecipe:
-        weights, classes = self.class_weights, len(SEGMENTATION_CLASSES)
-        if len(weights) not in (0, classes):
-            raise RecipeError(
-                f"loss.class_weights must be empty or name {classes} weights, one for each class, got {len(weights)}"
-            )
+        weights = self.class_weights
         if weights and not any(weights):
             raise RecipeError(
                 "loss.class_weights must have a weight above 0, all are 0; leave them empty for equal ones"

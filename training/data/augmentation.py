@@ -11,24 +11,28 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.model.classes import SEGMENTATION_CLASSES, SEGMENTATION_ID_OF_DETECTION_ID, UNLABELED_ID
 from training.config.sections import AugmentationRecipe
 from training.data.photometry import vary_colors
 from training.data.sample import Sample
+from training.label_sets.label_set import UNLABELED_ID, LabelSet
 
 PAD_VALUE = 114  # that of the letterbox in the model contract
 # A shorter side could leave no pixel of the frame in a crop at the smallest zoom that a recipe allows.
 SOURCE_SIDE_MIN_PX = 32
 SIDE_MIN_PX = 3.0  # boxes with a shorter side after the crop are dropped
-_RARE_NAMES = ("pole", "sign", "fence", "pedestrian", "bicyclist")
-_RARE_IDS = np.array([info.id for info in SEGMENTATION_CLASSES if info.name in _RARE_NAMES])
 _HIDDEN_SHARE_MAX = 0.6  # boxes are dropped if pasted objects cover a larger share
 _CROP_TRIES = 4
 _ONE_CLASS_SHARE_MAX = 0.8  # crops with a larger share of one class are drawn again
 
 
 def augment(
-    sample: Sample, donor: Sample | None, height: int, width: int, recipe: AugmentationRecipe, rng: np.random.Generator
+    sample: Sample,
+    donor: Sample | None,
+    height: int,
+    width: int,
+    recipe: AugmentationRecipe,
+    rng: np.random.Generator,
+    label_set: LabelSet,
 ) -> Sample:
     """Return a randomly changed crop of a frame.
 
@@ -39,10 +43,11 @@ def augment(
         width: Width of the crop in pixels.
         recipe: How much and how often.
         rng: Generator of all random numbers.
+        label_set: Classes of the samples; it names the rare ones.
     """
     result = random_crop(sample, height, width, recipe, rng)
     if donor is not None:
-        result = paste_rare(result, random_crop(donor, height, width, recipe, rng), rng)
+        result = paste_rare(result, random_crop(donor, height, width, recipe, rng), rng, label_set)
     if rng.random() < recipe.flip:
         result = flip(result)
     image = vary_colors(result.image_bgr, recipe, rng)
@@ -103,11 +108,17 @@ def cut(sample: Sample, window: tuple[int, int, int, int], height: int, width: i
     # INTER_NEAREST_EXACT aligns pixel centres, as the image's interpolation does; INTER_NEAREST does not.
     mask[to_y0:to_y1, to_x0:to_x1] = cv2.resize(sample.mask[y0:y1, x0:x1], size, interpolation=cv2.INTER_NEAREST_EXACT)
     scale = np.array([scale_x, scale_y] * 2, np.float32)
-    boxes = (sample.boxes_xyxy - np.array([left, top] * 2, np.float32)) * scale
-    clipped = np.clip(boxes, 0, np.array([width, height] * 2, np.float32))
+    start, limit = np.array([left, top] * 2, np.float32), np.array([width, height] * 2, np.float32)
+    boxes = (sample.boxes_xyxy - start) * scale
+    clipped = np.clip(boxes, 0, limit)
     sides = clipped[:, 2:] - clipped[:, :2]
     kept = (area(clipped) >= visible_share_min * area(boxes)) & (sides >= SIDE_MIN_PX).all(axis=1)
-    return replace(sample, image_bgr=image, mask=mask, boxes_xyxy=clipped[kept], labels=sample.labels[kept])
+    result = replace(sample, image_bgr=image, mask=mask, boxes_xyxy=clipped[kept], labels=sample.labels[kept])
+    if sample.ignored_xyxy is None or sample.ignored_labels is None:
+        return result
+    ignored = np.clip((sample.ignored_xyxy - start) * scale, 0, limit)
+    seen = area(ignored) > 0
+    return replace(result, ignored_xyxy=ignored[seen], ignored_labels=sample.ignored_labels[seen])
 
 
 def area(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,23 +130,29 @@ def area(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
 def flip(sample: Sample) -> Sample:
     """Mirror a sample left to right."""
     width = sample.mask.shape[1]
-    boxes = sample.boxes_xyxy[:, [2, 1, 0, 3]]
-    boxes[:, [0, 2]] = width - boxes[:, [0, 2]]
     return replace(
         sample,
         image_bgr=np.ascontiguousarray(sample.image_bgr[:, ::-1]),
         mask=np.ascontiguousarray(sample.mask[:, ::-1]),
-        boxes_xyxy=boxes,
+        boxes_xyxy=_mirrored(sample.boxes_xyxy, width),
+        ignored_xyxy=None if sample.ignored_xyxy is None else _mirrored(sample.ignored_xyxy, width),
     )
 
 
-def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
+def _mirrored(boxes_xyxy: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    boxes = boxes_xyxy[:, [2, 1, 0, 3]]
+    boxes[:, [0, 2]] = width - boxes[:, [0, 2]]
+    return boxes
+
+
+def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator, label_set: LabelSet) -> Sample:
     """Copy the pixels of one to three rare classes of the donor into a sample of the same size.
 
     This is ClassMix (Olsson et al., 2021) with labelled frames and rare classes only. The donor's boxes of pasted
     classes are added. Boxes of the sample that are mostly hidden afterwards are dropped.
     """
-    present = _RARE_IDS[np.bincount(donor.mask.ravel(), minlength=256)[_RARE_IDS] > 0]
+    rare = np.array(label_set.rare_ids, np.int64)
+    present = rare[np.bincount(donor.mask.ravel(), minlength=256)[rare] > 0]
     if not len(present):
         return sample
     chosen = rng.choice(present, size=min(len(present), int(rng.integers(1, 4))), replace=False)
@@ -145,7 +162,7 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sampl
     mask[pasted] = donor.mask[pasted]
     integral = np.asarray(cv2.integral(pasted.astype(np.uint8)), np.int32)
     kept = np.array([_share_of_box(integral, box) <= _HIDDEN_SHARE_MAX for box in sample.boxes_xyxy], np.bool_)
-    brought = np.isin([SEGMENTATION_ID_OF_DETECTION_ID[int(label)] for label in donor.labels], chosen)
+    brought = np.isin([label_set.region_ids.get(int(label), -1) for label in donor.labels], chosen)
     return replace(
         sample,
         image_bgr=image,

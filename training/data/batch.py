@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ros_kd_perception.model.classes import UNLABELED_ID
 from training.data.sample import Sample
+from training.label_sets.label_set import UNLABELED_ID
 
 
 @dataclass
@@ -25,6 +27,13 @@ class Batch:
         has_boxes: bool [N]. False if the objects of a frame are not known, so that a missing box means nothing.
         box_weight: float32 [N], 0..1. Below 1 for boxes that were derived from masks and are only approximate.
         views: N names. Two images have the same name if and only if they are equal; empty if views never repeat.
+        ignored_xyxy: N tensors, float32 [m, 4], regions that teach nothing about objects; empty = none in any frame.
+        ignored_labels: N tensors, int64 [m], the detection class that each region teaches nothing about; -1 = every
+            class.
+        labeled_pixels: bool [N, segmentation classes], False for a class that the source of a frame does not label;
+            None = all are labelled.
+        labeled_boxes: bool [N, detection classes], False for a class whose missing boxes mean nothing in a frame;
+            None = all are labelled.
     """
 
     images: Tensor
@@ -34,6 +43,10 @@ class Batch:
     has_boxes: Tensor
     box_weight: Tensor
     views: list[str]
+    ignored_xyxy: list[Tensor] = field(default_factory=list)
+    ignored_labels: list[Tensor] = field(default_factory=list)
+    labeled_pixels: Tensor | None = None
+    labeled_boxes: Tensor | None = None
 
     @classmethod
     def of_images(cls, images: Tensor) -> Batch:
@@ -54,27 +67,23 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Copy the batch to a device."""
-        return Batch(
-            images=self.images.to(device, non_blocking=non_blocking),
-            masks=self.masks.to(device, non_blocking=non_blocking),
-            boxes_xyxy=[boxes.to(device, non_blocking=non_blocking) for boxes in self.boxes_xyxy],
-            labels=[labels.to(device, non_blocking=non_blocking) for labels in self.labels],
-            has_boxes=self.has_boxes.to(device, non_blocking=non_blocking),
-            box_weight=self.box_weight.to(device, non_blocking=non_blocking),
-            views=self.views,
-        )
+        return self._with_each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """Copy the batch to page-locked memory, from which a GPU copies without waiting."""
-        return Batch(
-            images=self.images.pin_memory(),
-            masks=self.masks.pin_memory(),
-            boxes_xyxy=[boxes.pin_memory() for boxes in self.boxes_xyxy],
-            labels=[labels.pin_memory() for labels in self.labels],
-            has_boxes=self.has_boxes.pin_memory(),
-            box_weight=self.box_weight.pin_memory(),
-            views=self.views,
-        )
+        return self._with_each(lambda tensor: tensor.pin_memory())
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return a batch with every tensor changed."""
+        changed: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                value = change(value)
+            elif isinstance(value, list):
+                value = [change(entry) if isinstance(entry, Tensor) else entry for entry in value]
+            changed[item.name] = value
+        return Batch(**changed)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -95,4 +104,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
         has_boxes=torch.tensor([sample.has_boxes for sample in samples], dtype=torch.bool),
         box_weight=torch.tensor([sample.box_weight for sample in samples], dtype=torch.float32),
         views=[sample.view for sample in samples],
+        ignored_xyxy=[_of_frame(sample.ignored_xyxy, (0, 4), np.float32) for sample in samples],
+        ignored_labels=[_of_frame(sample.ignored_labels, (0,), np.int64) for sample in samples],
+        labeled_pixels=_stacked([sample.labeled_pixels for sample in samples]),
+        labeled_boxes=_stacked([sample.labeled_boxes for sample in samples]),
     )
+
+
+def _of_frame(values: NDArray[Any] | None, empty: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
+    return torch.from_numpy(np.zeros(empty, dtype) if values is None else values.astype(dtype))
+
+
+def _stacked(labelled: Sequence[NDArray[np.bool_] | None]) -> Tensor | None:
+    """Return which classes each frame labels, bool [N, classes]; None if every frame labels all."""
+    shapes = {each.shape for each in labelled if each is not None}
+    if not shapes:
+        return None
+    (shape,) = shapes
+    return torch.from_numpy(np.stack([np.ones(shape, np.bool_) if each is None else each for each in labelled]))

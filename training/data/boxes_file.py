@@ -8,40 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ros_kd_perception.model.classes import DETECTION_CLASSES
 from training.data.image_files import MAX_SIDE_PX
+from training.data.labels import SourceBoxes
 from training.errors import DataError
+from training.label_sets.label_set import LabelSet
 
 MAX_BOXES_JSON_BYTES = 1 << 30
-Boxes = tuple[NDArray[np.float32], NDArray[np.int64]]
-_LABELS = tuple(info.id for info in DETECTION_CLASSES)
 
 
-def read_boxes_file(path: Path, names: Iterable[str]) -> dict[str, Boxes]:
-    """Return boxes float32 (n, 4) xyxy in pixels and labels int64 (n,) of each frame. A repeated box counts once.
+def read_boxes_file(path: Path, names: Iterable[str], label_set: LabelSet) -> dict[str, SourceBoxes]:
+    """Return the boxes of each frame, in pixels. A repeated box counts once.
 
     Args:
         path: JSON of `{frame: {"boxes_xyxy": [[left, top, right, bottom], ...], "labels": [id, ...]}, ...}`.
         names: Frames that must have an entry.
+        label_set: Its classes of boxes are the labels that may occur.
 
     Raises:
         DataError: The file has another form, a frame is missing or listed twice, or a box or label is not valid.
     """
     entries = _read_json(path)
-    boxes: dict[str, Boxes] = {}
+    boxes: dict[str, SourceBoxes] = {}
     repeated = 0
     for name in names:
         if name not in entries:
             raise DataError(f"{path}: expected an entry for frame {name}, there is none; render the folder again")
-        objects = _check_entry(entries[name], f"{path}: frame {name}")
+        objects = _check_entry(entries[name], f"{path}: frame {name}", label_set)
         distinct = list(dict.fromkeys(objects))
         repeated += len(objects) - len(distinct)
-        boxes[name] = (
-            np.array([box for box, _ in distinct], np.float32).reshape(-1, 4),
-            np.array([label for _, label in distinct], np.int64),
-        )
+        boxes[name] = SourceBoxes.of((box, label, False) for box, label in distinct)
     if repeated:
         print(f"{path}: {repeated} boxes are listed twice in their frame with the same label; each counts once")
     return boxes
@@ -70,7 +66,7 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
-def _check_entry(entry: Any, where: str) -> list[tuple[tuple[float, ...], int]]:
+def _check_entry(entry: Any, where: str, label_set: LabelSet) -> list[tuple[tuple[float, ...], int]]:
     """Return box and label of each object in a frame's entry."""
     boxes, labels = (entry.get(key) for key in ("boxes_xyxy", "labels")) if isinstance(entry, dict) else (None, None)
     if not isinstance(boxes, list) or not isinstance(labels, list):
@@ -79,11 +75,13 @@ def _check_entry(entry: Any, where: str) -> list[tuple[tuple[float, ...], int]]:
         raise DataError(f"{where}: expected as many labels as boxes, got {len(labels)} and {len(boxes)}")
     for box in boxes:
         _check_box(box, where)
-    strange = [label for label in labels if isinstance(label, bool) or label not in _LABELS]
+    known = {info.id for info in label_set.detection}
+    strange = [label for label in labels if not _is_number(label) or label not in known]
     if strange:
         raise DataError(
-            f"{where}: expected whole numbers as labels 0..{len(_LABELS) - 1}, got {_short(strange)}; "
-            "write the ids of ros_kd_perception/model/classes.py"
+            f"{where}: expected whole numbers as labels, ids of boxes in the label set {label_set.name} "
+            f"({sorted(known)}), got {_short(strange)}; name the label set that they are of (labels), or add them to "
+            "its file"
         )
     return [(tuple(map(float, box)), int(label)) for box, label in zip(boxes, labels, strict=True)]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from ros_kd_perception.images.compressed import check_whole, claimed_size, decode_file
-from ros_kd_perception.model.classes import SEGMENTATION_CLASSES, UNLABELED_ID
 from ros_kd_perception.structures import BadFrame
 from training.data.augmentation import SOURCE_SIDE_MIN_PX
 from training.errors import DataError
@@ -27,8 +25,6 @@ MAX_IMAGE_BYTES = 1 << 30
 _STARTS = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
 _PNG_DEPTH_AT, _PNG_COLOUR_AT = 24, 25
 _GREY, _PALETTE = 0, 3
-# A table of all values of a mask: sorting a mask for its ids takes four times as long.
-_KNOWN_IDS = np.isin(np.arange(1 << 16), [*(info.id for info in SEGMENTATION_CLASSES), UNLABELED_ID])
 _WITHOUT_IDS = {2: "RGB", 4: "grey with alpha", 6: "RGB with alpha"}
 
 
@@ -43,28 +39,6 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         return decode_file(content)
     except BadFrame as error:
         raise _broken(path, error) from error
-
-
-def read_mask(path: Path, void_ids: Sequence[int] = ()) -> NDArray[np.uint8]:
-    """Read a mask of our class ids, uint8 (h, w); 255 is "not labelled".
-
-    Args:
-        path: A PNG.
-        void_ids: Other ids that mean "not labelled"; they become 255.
-
-    Raises:
-        DataError: The file does not hold class ids in one channel, or ids that are not in the table.
-    """
-    mask = read_class_ids(path)
-    for void_id in void_ids:
-        mask = np.where(mask == void_id, np.uint8(UNLABELED_ID), mask)
-    if not _KNOWN_IDS[mask].all():
-        unknown = np.setdiff1d(mask, np.flatnonzero(_KNOWN_IDS))
-        raise DataError(
-            f"{path}: expected class ids 0..{len(SEGMENTATION_CLASSES) - 1} or {UNLABELED_ID}, "
-            f"got {unknown[:5].tolist()}; map them to the table of ros_kd_perception/model/classes.py"
-        )
-    return mask.astype(np.uint8, copy=False)
 
 
 def read_class_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from training.label_sets.label_set import LabelSet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,16 +12,18 @@ if TYPE_CHECKING:
 
 
 class LabelCounts:
-    """Counts labelled pixels by segmentation class, and boxes by detection class.
+    """Counts labelled pixels by segmentation class, and boxes by detection class, of the student's label set.
 
     Attributes:
         pixels: Number of pixels by the name of their class. Void pixels do not count.
         boxes: Number of boxes by the name of their class.
     """
 
-    def __init__(self) -> None:
-        self.pixels = dict.fromkeys((info.name for info in SEGMENTATION_CLASSES), 0)
-        self.boxes = dict.fromkeys((info.name for info in DETECTION_CLASSES), 0)
+    def __init__(self, label_set: LabelSet) -> None:
+        self._pixel_ids = {info.name: info.id for info in label_set.segmentation_classes}
+        self._box_ids = {info.name: info.id for info in label_set.detection_classes}
+        self.pixels = dict.fromkeys(self._pixel_ids, 0)
+        self.boxes = dict.fromkeys(self._box_ids, 0)
 
     def add(self, mask: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
         """Count one frame: its mask, uint8 (h, w), and the labels of its boxes, int64 (n,)."""
@@ -29,10 +31,10 @@ class LabelCounts:
 
         # A tenth of the time of np.bincount, which makes 64-bit numbers of all pixels first.
         by_id = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()
-        for info in SEGMENTATION_CLASSES:
-            self.pixels[info.name] += int(by_id[info.id])
-        for info in DETECTION_CLASSES:
-            self.boxes[info.name] += int((labels == info.id).sum())
+        for name, class_id in self._pixel_ids.items():
+            self.pixels[name] += int(by_id[class_id])
+        for name, class_id in self._box_ids.items():
+            self.boxes[name] += int((labels == class_id).sum())
 
     @property
     def any_pixels(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.model.classes import SEGMENTATION_ID_OF_DETECTION_ID
+from training.data.labels import SourceBoxes
 
 REGION_AREA_MIN_PX = 40
 REGION_SIDE_MIN_PX = 5
@@ -14,21 +16,21 @@ REGION_SIDE_MIN_PX = 5
 BRIDGED_GAP_PX = 3
 
 
-def boxes_from_regions(mask: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def boxes_from_regions(mask: NDArray[np.uint8] | NDArray[np.uint16], region_ids: Mapping[int, int]) -> SourceBoxes:
     """Return a box around each connected region of the classes that are detected.
 
     Regions under REGION_AREA_MIN_PX pixels, or narrower or lower than REGION_SIDE_MIN_PX, are dropped.
 
     Args:
-        mask: Segmentation class ids, uint8 (h, w).
+        mask: Segmentation class ids, (h, w).
+        region_ids: The id in the mask of each id of boxes; see `LabelSet.region_ids`.
 
     Returns:
-        Boxes float32 (n, 4) xyxy with exclusive far edges, and labels int64 (n,).
+        Boxes xyxy with exclusive far edges, with the ids of boxes.
     """
-    boxes: list[tuple[int, int, int, int]] = []
-    labels: list[int] = []
+    rows: list[tuple[tuple[int, int, int, int], int, bool]] = []
     kernel = np.ones((BRIDGED_GAP_PX, BRIDGED_GAP_PX), np.uint8)
-    for label, segmentation_id in SEGMENTATION_ID_OF_DETECTION_ID.items():
+    for label, segmentation_id in region_ids.items():
         region = (mask == segmentation_id).astype(np.uint8)
         if not region.any():
             continue
@@ -36,6 +38,5 @@ def boxes_from_regions(mask: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ND
         _, _, statistics, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
         for x, y, width, height, area in statistics[1:].tolist():
             if area >= REGION_AREA_MIN_PX and min(width, height) >= REGION_SIDE_MIN_PX:
-                boxes.append((x, y, x + width, y + height))
-                labels.append(label)
-    return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
+                rows.append(((x, y, x + width, y + height), label, False))
+    return SourceBoxes.of(rows)

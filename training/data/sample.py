@@ -23,6 +23,12 @@ class Sample:
         has_boxes: False if the objects in the frame are not known.
         box_weight: How much the boxes count in the loss, 0..1.
         view: Name of this augmented view if it is shown again, else empty.
+        ignored_xyxy: float32 (m, 4), regions that teach nothing about objects; None = there are none.
+        ignored_labels: int64 (m,), the detection class that each region teaches nothing about; -1 = every class.
+        labeled_pixels: bool (segmentation classes,), False for a class that the source does not label; None = all are
+            labelled.
+        labeled_boxes: bool (detection classes,), False for a class whose missing boxes mean nothing; None = all are
+            labelled.
     """
 
     name: str
@@ -33,6 +39,10 @@ class Sample:
     has_boxes: bool = True
     box_weight: float = 1.0
     view: str = ""
+    ignored_xyxy: NDArray[np.float32] | None = None
+    ignored_labels: NDArray[np.int64] | None = None
+    labeled_pixels: NDArray[np.bool_] | None = None
+    labeled_boxes: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.image_bgr.ndim != 3 or self.image_bgr.shape[2] != 3 or self.image_bgr.dtype != "uint8":
@@ -49,3 +59,8 @@ class Sample:
                 f"{self.name}: {len(self.labels)} labels need boxes of shape ({len(self.labels)}, 4), "
                 f"got {self.boxes_xyxy.shape}"
             )
+        ignored = self.ignored_xyxy, self.ignored_labels
+        if (ignored[0] is None) != (ignored[1] is None) or (
+            ignored[0] is not None and ignored[1] is not None and ignored[0].shape != (len(ignored[1]), 4)
+        ):
+            raise ValueError(f"{self.name}: ignored_xyxy (m, 4) and ignored_labels (m,) must fit each other")

@@ -11,6 +11,7 @@ from training.checkpoint import digest_of_weights, load_student
 from training.data.batch import Batch
 from training.distillation.cache import OutputCache, to_arrays
 from training.errors import CheckpointError
+from training.label_sets.label_set import LabelSet
 from training.networks.student import Student, StudentOutputs
 
 
@@ -30,16 +31,28 @@ class Teacher:
         self.weights_sha256 = digest_of_weights(network)
 
     @classmethod
-    def load(cls, checkpoint: Path | str) -> Teacher:
+    def load(cls, checkpoint: Path | str, classes: LabelSet) -> Teacher:
         """Load the averaged weights of a checkpoint.
+
+        Args:
+            checkpoint: A checkpoint of `train`.
+            classes: Label set of the student.
 
         Raises:
             CheckpointError: The file is not a checkpoint of `train`, or its network has other classes.
         """
         try:
-            network, _ = load_student(checkpoint)
+            network, info = load_student(checkpoint)
         except CheckpointError as error:
             raise CheckpointError(f"distillation.teacher: {error}") from error
+        for task, ours in classes.by_task.items():
+            expected, found = ([one.name for one in each] for each in (ours, info.classes.by_task[task]))
+            if expected != found:
+                raise CheckpointError(
+                    f"distillation.teacher: {checkpoint}: expected a network with the {task} classes "
+                    f"{', '.join(expected)}, its own are {', '.join(found)}; train a teacher with the label set "
+                    f"{classes.name}"
+                )
         return cls(network)
 
     def keep_outputs_in(self, cache: OutputCache) -> None:

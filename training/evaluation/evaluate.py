@@ -12,7 +12,6 @@ import torch
 from tqdm import tqdm
 
 from ros_kd_perception.drawing.overlay import draw_overlay
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.perceiver import Perceiver
@@ -22,12 +21,12 @@ from training.checkpoint import load_student
 from training.config.network_input import check_input_size
 from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
-from training.errors import DataError
 from training.evaluation.model_size import ModelSize, size_of_onnx, size_of_student
 from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
 from training.evaluation.torch_model import TorchModel
 from training.export.input_size import choose_input_size
 from training.export.settings import ExportSettings
+from training.label_sets.label_set import LabelSet
 from training.whole_files import write_bytes
 
 MARGIN_PX = 4
@@ -57,7 +56,6 @@ def open_model(path: Path, weights: str, height: int | None, width: int | None, 
     Raises:
         CheckpointError, ModelError: The file is not a checkpoint or model; the message says what to do.
         RecipeError: No network can have an input of this size.
-        DataError: Its classes are not those of the labels.
     """
     if path.suffix == ".onnx":
         onnx_model = OnnxModel.open(path, device="cpu", intra_op_threads=threads)
@@ -72,26 +70,31 @@ def open_model(path: Path, weights: str, height: int | None, width: int | None, 
         student, info = load_student(path, "trained" if weights == "trained" else "ema")
         height, width = choose_input_size(info, height, width)
         check_input_size(height, width, "--height and --width")
-        torch_model = TorchModel(student, ExportSettings(height=height, width=width))
+        torch_model = TorchModel(student, ExportSettings(info.classes, height=height, width=width))
         perceiver = Perceiver(cast(OnnxModel, torch_model), SCORE_FLOOR)
         size = size_of_student(torch_model.deployed.student, height, width)
         model = EvaluatedModel(perceiver, torch_model.contract, size, f"torch, CPU, {weights} weights")
-    _check_classes(model.contract, path)
     return model
 
 
-def _check_classes(contract: ModelContract, path: Path) -> None:
-    for ours, theirs in (
-        (SEGMENTATION_CLASSES, contract.class_map.classes),
-        (DETECTION_CLASSES, contract.detections.classes),
-    ):
-        expected, found = [(c.id, c.name) for c in ours], [(c.id, c.name) for c in theirs]
-        if expected != found:
-            raise DataError(f"{path}: the labels have the classes {expected}, the model has {found}; train it again")
+def label_set_of(contract: ModelContract) -> LabelSet:
+    """Return the classes of a model as a label set, to which the labels of frames are mapped by name."""
+    rows = [
+        [{"id": info.id, "name": info.name, "color": info.color_rgb} for info in classes]
+        for classes in (contract.class_map.classes, contract.detections.classes)
+    ]
+    return LabelSet.checked({"name": contract.name, "segmentation": rows[0], "detection": rows[1]})
 
 
 def evaluate(model: EvaluatedModel, source: FrameFolder, pictures: PictureWriter | None = None) -> dict[str, Any]:
-    """Score all frames of a source. `FrameScorer.results` describes the figures."""
+    """Score all frames of a source. `FrameScorer.results` describes the figures.
+
+    The labels are mapped to the classes of the model by name.
+
+    Raises:
+        RecipeError: A class of the source maps to nothing in the classes of the model.
+    """
+    source = source.for_student(label_set_of(model.contract))
     model.perceiver.warm_up()
     scorer = FrameScorer(model.contract)
     for number in tqdm(range(len(source)), desc="evaluating", unit="frame", disable=None):

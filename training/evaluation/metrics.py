@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ros_kd_perception.model.boxes import iou_xyxy
 from ros_kd_perception.structures import Detections
+from training.data.sample import Sample
 
 DUPLICATE_IOU = 0.7
 
@@ -25,27 +26,38 @@ class DetectionMetrics:
         self._found: list[dict[str, Any]] = []
         self._pairs = self._overlapping_pairs = self._outputs = self._repeated_outputs = 0
 
-    def update(
-        self, found: Detections, boxes_xyxy: NDArray[np.float32], labels: NDArray[np.int64], score_threshold: float
-    ) -> None:
+    def update(self, found: Detections, sample: Sample, score_threshold: float) -> None:
         """Add one frame.
+
+        Detections in its ignored regions count as neither right nor wrong, as in COCO's crowds. A class that its
+        source does not label is not scored on it.
 
         Args:
             found: Detections with scores down to nearly 0, because average precision needs them.
-            boxes_xyxy: True boxes, float32 (n, 4).
-            labels: True class ids, (n,).
+            sample: Frame with the true boxes.
             score_threshold: Duplicates are counted among detections with at least this score.
         """
+        labelled = sample.labeled_boxes
+        if labelled is not None and not labelled.all():
+            kept = labelled[found.labels]
+            found = Detections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept])
         image_id = len(self._images) + 1
         self._images.append({"id": image_id})
-        for box, label in zip(boxes_xyxy.tolist(), labels.tolist(), strict=True):
-            entry = _annotation(image_id, box, label)
-            self._truth.append(entry | {"id": len(self._truth) + 1, "iscrowd": 0})
+        for box, label in zip(sample.boxes_xyxy.tolist(), sample.labels.tolist(), strict=True):
+            self._add_truth(image_id, box, label, crowd=0)
+        if sample.ignored_xyxy is not None and sample.ignored_labels is not None:
+            for box, label in zip(sample.ignored_xyxy.tolist(), sample.ignored_labels.tolist(), strict=True):
+                for each in range(len(self.class_names)) if label < 0 else (label,):
+                    self._add_truth(image_id, box, each, crowd=1)
         for box, label, score in zip(
             found.boxes_xyxy.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
         ):
             self._found.append(_annotation(image_id, box, label) | {"id": len(self._found) + 1, "score": score})
         self._count_duplicates(found, score_threshold)
+
+    def _add_truth(self, image_id: int, box_xyxy: list[float], label: int, crowd: int) -> None:
+        entry = _annotation(image_id, box_xyxy, label)
+        self._truth.append(entry | {"id": len(self._truth) + 1, "iscrowd": crowd})
 
     def _count_duplicates(self, found: Detections, score_threshold: float) -> None:
         kept = found.scores >= score_threshold
@@ -73,7 +85,7 @@ class DetectionMetrics:
         precision = self._precision()
         per_class: dict[str, dict[str, float | int | None]] = {}
         for label, name in enumerate(self.class_names):
-            boxes = sum(entry["category_id"] == label for entry in self._truth)
+            boxes = sum(entry["category_id"] == label and not entry["iscrowd"] for entry in self._truth)
             ap = float(precision[:, :, label].mean()) if boxes else None
             ap50 = float(precision[0, :, label].mean()) if boxes else None
             per_class[name] = {"ap": ap, "ap50": ap50, "boxes": boxes}
@@ -122,11 +134,22 @@ class SegmentationMetrics:
         # One more column, for predictions outside the classes.
         self.confusion = np.zeros((classes, classes + 1), np.int64)
 
-    def update(self, predicted: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
-        """Add one frame: two arrays of class ids, uint8, of one shape."""
+    def update(
+        self, predicted: NDArray[np.uint8], truth: NDArray[np.uint8], labeled: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Add one frame.
+
+        Args:
+            predicted: Class ids, uint8 (h, w).
+            truth: Class ids, uint8 (h, w).
+            labeled: bool (classes,), False for a class that the source of the frame does not label. Pixels that are
+                predicted as one do not count. None = all are labelled.
+        """
         if predicted.shape != truth.shape:
             raise ValueError(f"a class map of {predicted.shape} cannot be scored against a mask of {truth.shape}")
         valid = truth < self.classes
+        if labeled is not None and not labeled.all():
+            valid &= np.append(labeled, np.ones(256 - self.classes, np.bool_))[predicted]
         columns = self.classes + 1
         guess = np.minimum(predicted[valid], self.classes).astype(np.int64)
         pairs = truth[valid].astype(np.int64) * columns + guess

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ros_kd_perception.model.contract import MAX_DETECTIONS as MOST_DETECTIONS
+from ros_kd_perception.model.contract import InputSpec
 from ros_kd_perception.model.letterbox import letterbox
 from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import UInt8Array
@@ -34,17 +35,18 @@ MAX_METRICS_BYTES = 1 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    defaults = ExportSettings()
     parser.add_argument("checkpoint", type=Path, help="a .ckpt of python -m training train")
     parser.add_argument("-o", "--output", type=file_to_write, required=True, metavar="FILE.onnx")
     parser.add_argument(
         "--weights", choices=("ema", "trained"), default="ema", help="averaged weights, or the last ones"
     )
-    parser.add_argument("--name", type=folder_name, default=defaults.name)
-    parser.add_argument("--version", type=folder_name, default=defaults.version)
+    parser.add_argument("--name", type=folder_name, default=ExportSettings.name)
+    parser.add_argument("--version", type=folder_name, default=ExportSettings.version)
     add_input_size(parser)
-    parser.add_argument("--max-detections", type=whole_number(1, MOST_DETECTIONS), default=defaults.max_detections)
-    parser.add_argument("--score-threshold", type=number(0, 1), default=defaults.score_threshold)
+    parser.add_argument(
+        "--max-detections", type=whole_number(1, MOST_DETECTIONS), default=ExportSettings.max_detections
+    )
+    parser.add_argument("--score-threshold", type=number(0, 1), default=ExportSettings.score_threshold)
     parser.add_argument("--metrics", type=Path, help="JSON of python -m training evaluate, copied into the contract")
     parser.add_argument(
         "--frames",
@@ -68,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         height, width = choose_input_size(info, arguments.height, arguments.width)
         settings = ExportSettings(
+            info.classes,
             name=arguments.name,
             version=arguments.version,
             height=height,
@@ -156,5 +159,5 @@ def render_network_inputs(height: int, width: int) -> list[UInt8Array]:
 
 def _letterboxed(image_bgr: UInt8Array, height: int, width: int) -> UInt8Array:
     placed = np.empty((height, width, 3), np.uint8)
-    letterbox(image_bgr, placed, ExportSettings().contract().input.pad_value)
+    letterbox(image_bgr, placed, InputSpec.pad_value)
     return placed

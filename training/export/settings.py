@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES, UNLABELED_ID
 from ros_kd_perception.model.contract import (
-    ClassInfo,
     ClassMapSpec,
     DetectionSpec,
     GoldenLimits,
@@ -17,6 +15,7 @@ from ros_kd_perception.model.contract import (
     ModelContract,
 )
 from training.config.network_input import MAX_DETECTIONS
+from training.label_sets.label_set import UNLABELED_ID, LabelSet
 from training.networks.strides import SEGMENTATION_STRIDE
 
 # Of a small class map, the allowed share is less than one cell. This many cells may always differ on another provider,
@@ -29,20 +28,20 @@ class ExportSettings:
     """Values of the contract that the network itself does not determine.
 
     Attributes:
+        label_set: Classes of the student.
         height, width: Size of the network input in pixels, multiples of 32.
         max_detections: Number of rows of `boxes`.
         score_threshold: Rows with at least this score count by default, 0..1.
         provenance, metrics: Copied into the contract unchanged.
     """
 
+    label_set: LabelSet
     name: str = "student"
     version: str = "0.1.0"
     height: int = 384
     width: int = 640
     max_detections: int = MAX_DETECTIONS
     score_threshold: float = 0.3
-    segmentation_classes: tuple[ClassInfo, ...] = SEGMENTATION_CLASSES
-    detection_classes: tuple[ClassInfo, ...] = DETECTION_CLASSES
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,8 +52,8 @@ class ExportSettings:
             version=self.version,
             precision="fp32",
             input=InputSpec(height=self.height, width=self.width),
-            class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, self.segmentation_classes),
-            detections=DetectionSpec(self.max_detections, self.score_threshold, self.detection_classes),
+            class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, self.label_set.segmentation_classes),
+            detections=DetectionSpec(self.max_detections, self.score_threshold, self.label_set.detection_classes),
             golden=self._golden_limits(),
             provenance=self.provenance,
             metrics=self.metrics,

@@ -52,6 +52,9 @@ class NameTable(Settings):
     """Classes of boxes: the other set's name, `ignore` for regions that teach nothing, or `background` for objects
     that do not count, as if nothing were there."""
 
+    def __hash__(self) -> int:
+        return hash((tuple(sorted(self.segmentation.items())), tuple(sorted(self.detection.items()))))
+
     def over(self, other: NameTable) -> NameTable:
         """Return a table with the entries of both; those of this one count where both name a class."""
         return NameTable(
@@ -93,8 +96,6 @@ class LabelSet(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> LabelSet:
-        if not self.segmentation and not self.detection:
-            raise RecipeError(f"label set {self.name} needs classes of masks (segmentation) or of boxes (detection)")
         for task, classes in self.by_task.items():
             _check_unique(f"label set {self.name}: {task}", classes)
         names = {info.name for info in self.segmentation}
@@ -169,12 +170,22 @@ class LabelSet(Settings):
         """The ids of the rare classes of masks."""
         return tuple(info.id for info in self.segmentation if info.name in self.rare)
 
+    def check_classes(self) -> None:
+        """Refuse a set without classes.
+
+        Raises:
+            RecipeError: There are no classes.
+        """
+        if not self.tasks:
+            raise RecipeError(f"label set {self.name} needs classes of masks (segmentation) or of boxes (detection)")
+
     def check_student(self) -> None:
         """Refuse a set that a network's outputs cannot have: their ids count from 0.
 
         Raises:
-            RecipeError: The ids of a task have gaps, or there are too many classes.
+            RecipeError: The ids of a task have gaps, or there are too many classes, or none.
         """
+        self.check_classes()
         for task, classes in self.by_task.items():
             ids = sorted(info.id for info in classes)
             if ids != list(range(len(ids))) or len(ids) > STUDENT_CLASSES_MAX:

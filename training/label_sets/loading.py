@@ -29,9 +29,15 @@ def load_label_set(name_or_path: str | Path) -> LabelSet:
     text = str(name_or_path)
     shipped = FOLDER / f"{text}.yaml"
     if "/" not in text and shipped.is_file():
-        return load_settings(shipped, LabelSet)
+        return _read(shipped)
     if not text.lower().endswith(SUFFIXES):
         raise RecipeError(
             f"there is no label set {text!r}; name one of {', '.join(shipped_names())}, or the path of a .yaml file"
         )
-    return load_settings(Path(text), LabelSet)
+    return _read(Path(text))
+
+
+def _read(path: Path) -> LabelSet:
+    label_set = load_settings(path, LabelSet)
+    label_set.check_classes()
+    return label_set

@@ -8,6 +8,8 @@ from torch.nn import functional
 
 from training.losses.across_processes import mean_over_processes, sum_over_processes
 
+_NO_PROBABILITY = -1e4  # a logit so low that its softmax is 0; infinity would become NaN in the gradient
+
 
 def count_labels(masks: Tensor, classes: int, stride: int) -> Tensor:
     """Count the pixels of each class in every stride x stride block, float32 [N, classes, H / stride, W / stride].
@@ -24,6 +26,20 @@ def count_labels(masks: Tensor, classes: int, stride: int) -> Tensor:
     counts = torch.zeros(frames, classes + 1, rows, columns, device=masks.device)
     counts.scatter_add_(1, blocks, torch.ones_like(blocks, dtype=torch.float32))
     return counts[:, :classes]
+
+
+def without_unlabeled_classes(logits: Tensor, labeled: Tensor | None) -> Tensor:
+    """Return logits in which the classes that a frame's source does not label have no probability and no gradient.
+
+    A class that a source does not label is neither right nor wrong there, so the others share the probability.
+
+    Args:
+        logits: Class logits, float [N, C, h, w].
+        labeled: bool [N, C]; None = all classes are labelled.
+    """
+    if labeled is None:
+        return logits
+    return logits.float().masked_fill(~labeled[:, :, None, None], _NO_PROBABILITY)
 
 
 def segmentation_cross_entropy(logits: Tensor, counts: Tensor, class_weights: Tensor) -> Tensor:

@@ -9,8 +9,13 @@ from torch import Tensor, nn
 
 from training.data.batch import Batch
 from training.losses.assigner import Targets
-from training.losses.detection import detection_loss
-from training.losses.segmentation import count_labels, segmentation_cross_entropy, soft_jaccard
+from training.losses.detection import detection_loss, teaching_cells
+from training.losses.segmentation import (
+    count_labels,
+    segmentation_cross_entropy,
+    soft_jaccard,
+    without_unlabeled_classes,
+)
 from training.networks.heads import DetectionOutputs
 from training.networks.strides import SEGMENTATION_STRIDE
 from training.networks.student import StudentOutputs
@@ -56,14 +61,11 @@ class SupervisedLoss(nn.Module):
         del epoch
         # Losses need float32, also inside an autocast region.
         with torch.autocast(device_type=batch.images.device.type, enabled=False):
-            terms = self._segmentation(outputs.segmentation_logits, batch.masks)
-            targets = Targets.pad(batch.boxes_xyxy, batch.labels)
-            frame_weight = batch.box_weight.float() * batch.has_boxes.float()
-            terms |= self._detection("detection", outputs.detection, targets, frame_weight, 1)
+            logits = without_unlabeled_classes(outputs.segmentation_logits, batch.labeled_pixels)
+            terms = self._segmentation(logits, batch.masks)
+            terms |= self._detection("detection", outputs.detection, batch, 1)
             if outputs.detection_one_to_many is not None:
-                terms |= self._detection(
-                    "one_to_many", outputs.detection_one_to_many, targets, frame_weight, CELLS_PER_OBJECT
-                )
+                terms |= self._detection("one_to_many", outputs.detection_one_to_many, batch, CELLS_PER_OBJECT)
         return terms
 
     def _segmentation(self, logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
@@ -78,9 +80,13 @@ class SupervisedLoss(nn.Module):
         }
 
     def _detection(
-        self, name: str, outputs: DetectionOutputs, targets: Targets, frame_weight: Tensor, cells_per_object: int
+        self, name: str, outputs: DetectionOutputs, batch: Batch, cells_per_object: int
     ) -> dict[str, Tensor]:
-        class_loss, box_loss = detection_loss(outputs, targets, frame_weight, cells_per_object)
+        targets = Targets.pad(batch.boxes_xyxy, batch.labels)
+        frame_weight = batch.box_weight.float() * batch.has_boxes.float()
+        shape = outputs.flat_class_logits().shape
+        teaches = teaching_cells(outputs.cells(), batch.labeled_boxes, batch.ignored_xyxy, batch.ignored_labels, shape)
+        class_loss, box_loss = detection_loss(outputs, targets, frame_weight, cells_per_object, teaches)
         return {
             f"{name}_class": self.detection_weight * class_loss,
             f"{name}_box": self.detection_weight * BOX_WEIGHT * box_loss,

@@ -16,6 +16,7 @@ from training.data.batch import Batch, collate
 from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
 from training.data.sampling import Draw, EpochSampler
+from training.label_sets.label_set import LabelSet
 from training.recipe import Recipe
 from training.run.frames import RunFrames
 
@@ -25,9 +26,10 @@ _AUGMENTATION_STREAM = 1  # separates the random numbers of augmentation from th
 class TrainingSet(Dataset[Sample]):
     """Makes the sample of a Draw: the frame, augmented by a generator that is seeded by the run and the draw only."""
 
-    def __init__(self, sources: list[FrameFolder], recipe: Recipe) -> None:
+    def __init__(self, sources: list[FrameFolder], recipe: Recipe, label_set: LabelSet) -> None:
         self.sources = sources
         self.recipe = recipe
+        self.label_set = label_set
 
     def __getitem__(self, draw: Draw) -> Sample:
         source, settings = self.sources[draw.source], self.recipe.augmentation
@@ -41,7 +43,7 @@ class TrainingSet(Dataset[Sample]):
         if rng.random() < settings.rare_paste:
             donor = source[int(rng.integers(len(source)))]
         data = self.recipe.data
-        sample = augment(source[draw.index], donor, data.crop_height, data.crop_width, settings, rng)
+        sample = augment(source[draw.index], donor, data.crop_height, data.crop_width, settings, rng, self.label_set)
         sample = replace(sample, view=view)
         return sample if sample.box_weight > 0 else replace(sample, has_boxes=False)
 
@@ -51,14 +53,14 @@ class DrivingData(lightning.LightningDataModule):
 
     Attributes:
         first_epoch: Epoch that the run starts or resumes with.
-        sources, validation, best_by, fingerprint, samples_per_epoch: See `RunFrames`.
+        sources, validation, label_set, best_by, fingerprint, samples_per_epoch: See `RunFrames`.
     """
 
     def __init__(self, recipe: Recipe, frames: RunFrames, first_epoch: int = 0) -> None:
         super().__init__()
         self.recipe = recipe
         self.first_epoch = first_epoch
-        self.sources, self.validation = frames.sources, frames.validation
+        self.sources, self.validation, self.label_set = frames.sources, frames.validation, frames.label_set
         self.best_by, self.fingerprint = frames.best_by, frames.fingerprint
         self.samples_per_epoch = frames.samples_per_epoch
 
@@ -90,7 +92,7 @@ class DrivingData(lightning.LightningDataModule):
             # After a resize in this process, a fork would copy OpenCV's thread pool without its threads and hang.
             options["multiprocessing_context"] = "spawn"
         loader: DataLoader[Any] = DataLoader(
-            TrainingSet(self.sources, self.recipe),
+            TrainingSet(self.sources, self.recipe, self.label_set),
             batch_size=self.recipe.batch_size,
             sampler=sampler,
             num_workers=workers,

@@ -6,6 +6,7 @@ from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.data.readers.source import Source
 from training.errors import DataError
+from training.label_sets.label_set import LabelSet
 from training.recipe import Recipe
 from training.run.validation_figures import check_something_to_learn, choose_figure
 
@@ -17,6 +18,7 @@ class RunFrames:
         sources: Readers of the training frames, in the order of the recipe.
         validation: Readers of the frames for segmentation and for detection; None if there are none.
         best_by: The figure that chooses the best checkpoint; empty if nothing is validated.
+        label_set: Classes of the samples.
         fingerprint: Digest of all images and labels of the training. Checkpoints note it.
         samples_per_epoch: Number of samples that the recipe asks for, or of all frames.
     """
@@ -28,7 +30,8 @@ class RunFrames:
             DataError: A file is missing or damaged, frames do not have the labels that they are for, or an epoch does
                 not fill a batch.
         """
-        self.sources = [open_source(source) for source in recipe.data.train]
+        self.label_set = recipe.student_classes()
+        self.sources = [open_source(source, self.label_set) for source in recipe.data.train]
         self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
         if recipe.distillation is None:
             pairs = zip(recipe.data.train, self.sources, strict=True)
@@ -36,7 +39,8 @@ class RunFrames:
             check_something_to_learn(drawn_from, recipe.trained_part)
         settings = recipe.validation
         self.validation = [
-            _open_validation(source, settings.required) for source in (settings.segmentation, settings.detection)
+            _open_validation(source, settings.required, self.label_set)
+            for source in (settings.segmentation, settings.detection)
         ]
         self.best_by = choose_figure(settings, self.validation)
         self.samples_per_epoch = recipe.data.samples_per_epoch or sum(len(source) for source in self.sources)
@@ -47,10 +51,10 @@ class RunFrames:
             )
 
 
-def _open_validation(recipe: Source | None, required: bool) -> FrameFolder | None:
+def _open_validation(recipe: Source | None, required: bool, label_set: LabelSet) -> FrameFolder | None:
     if recipe is None:
         return None
     if not required and not recipe.folder.is_dir():
         print(f"{recipe.folder} is missing: it is left out of the validation")
         return None
-    return open_source(recipe)
+    return open_source(recipe, label_set)

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from training.checkpoint import INFO_KEY, CheckpointInfo, class_names, git_commit, load_weights_into
+from training.checkpoint import INFO_KEY, CheckpointInfo, git_commit, load_weights_into
 from training.config.sections import OptimizerRecipe
 from training.data.batch import Batch
 from training.data.sample import Sample
@@ -25,7 +24,7 @@ from training.evaluation.torch_model import TorchModel
 from training.export.settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.student import Student
-from training.recipe import Recipe
+from training.recipe import AP50_ENDING, MEAN_AP50, MEAN_IOU, Recipe
 from training.run.ema import AveragedWeights
 from training.run.inputs import RunInputs
 from training.run.network import build_recipe_student
@@ -40,6 +39,7 @@ class StudentTraining(lightning.LightningModule):
         averaged: Moving average of the student, which is validated and exported.
         objective: The loss. Its own parameters, if any, are trained with the student and never exported.
         recipe: Recipe of the run.
+        label_set: Classes of the student.
         inputs: Digests of the files that the run learns from.
         last_metrics: Metrics of the last validation.
     """
@@ -56,16 +56,19 @@ class StudentTraining(lightning.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
+        self.label_set = recipe.student_classes()
         torch.manual_seed(recipe.seed)
         self.student = build_recipe_student(recipe, pretrained=not recipe.starts and not resuming)
         self._earlier_teacher_sha256 = initial_weights_sha256 = ""
         if recipe.starts and not resuming:
-            self._earlier_teacher_sha256, initial_weights_sha256 = load_weights_into(self.student, *recipe.starts)
+            self._earlier_teacher_sha256, initial_weights_sha256 = load_weights_into(
+                self.student, self.label_set, *recipe.starts
+            )
         if recipe.trained_part == "detection":
             self.student.requires_grad_(False)
             self.student.detection.requires_grad_(True)
         self.averaged = AveragedWeights(self.student, recipe.optimizer.ema_decay)
-        self.objective = build_objective(recipe, self.student, data_fingerprint)
+        self.objective = build_objective(recipe, self.student, self.label_set, data_fingerprint)
         self.train()
         self._git_commit = git_commit()
         self.inputs = RunInputs(data_fingerprint, self.objective.teacher_sha256, initial_weights_sha256)
@@ -127,7 +130,7 @@ class StudentTraining(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Fuse the averaged student and run it with the Perceiver of the vehicle."""
         settings = self.recipe.validation
-        export = ExportSettings(height=settings.input_height, width=settings.input_width)
+        export = ExportSettings(self.label_set, height=settings.input_height, width=settings.input_width)
         model = TorchModel(cast(Student, self.averaged.network), export)
         # Perceiver uses only `contract` and `run` of an OnnxModel; TorchModel has both.
         self._perceiver = Perceiver(cast(OnnxModel, model), score_threshold=SCORE_FLOOR)
@@ -147,10 +150,11 @@ class StudentTraining(lightning.LightningModule):
         segmentation, detection = (scorer.results() for scorer in self._scorers)
         metrics: dict[str, float | None] = {}
         if segmentation["frames"]:
-            metrics["miou"] = segmentation["miou"]
+            metrics[MEAN_IOU] = segmentation["miou"]
         if detection["frames"]:
             found = detection["detection"]
-            metrics |= {f"{name}_ap50": entry["ap50"] for name, entry in found["per_class"].items()}
+            metrics[MEAN_AP50] = found["ap50"]
+            metrics |= {f"{name}{AP50_ENDING}": entry["ap50"] for name, entry in found["per_class"].items()}
             metrics["duplicate_pair_share"] = found["duplicate_pair_share"]
             metrics["miou_detection_frames"] = detection["miou"]
         self.last_metrics = metrics
@@ -170,8 +174,7 @@ class StudentTraining(lightning.LightningModule):
             metrics=dict(self.last_metrics),
             earlier_teacher_sha256=self._earlier_teacher_sha256,
             backbone=backbone.configuration if isinstance(backbone, TransformersBackbone) else None,
-            segmentation_classes=class_names(SEGMENTATION_CLASSES),
-            detection_classes=class_names(DETECTION_CLASSES),
+            label_set=self.label_set.model_dump(mode="json"),
             **asdict(self.inputs),
         )
         checkpoint[INFO_KEY] = asdict(info)

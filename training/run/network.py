@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.networks.auto_backbone import build_backbone
 from training.networks.student import Student, build_student
 from training.recipe import Recipe
 
 
 def build_recipe_student(recipe: Recipe, pretrained: bool = True) -> Student:
-    """Build the network that a recipe asks for, for our classes.
+    """Build the network that a recipe asks for, with the classes of its label set.
 
     Args:
         recipe: Recipe of a student or a teacher.
         pretrained: Whether a backbone of the transformers library gets the weights that the recipe names.
 
     Raises:
-        RecipeError: The backbone cannot be built, its weights are not available, or it does not take images of the
-            sizes that the recipe trains and validates on.
+        RecipeError: The label set cannot be read, or the backbone cannot be built, its weights are not available, or it
+            does not take images of the sizes that the recipe trains and validates on.
     """
     backbone = build_backbone(recipe.backbone, pretrained) if recipe.backbone else None
     if backbone is not None:
         backbone.check_size(min(recipe.batch_size, 2), recipe.data.crop_height, recipe.data.crop_width)
         backbone.check_size(1, recipe.validation.input_height, recipe.validation.input_width)
-    return build_student(recipe.size, len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES), backbone)
+    classes = recipe.student_classes()
+    return build_student(recipe.size, len(classes.segmentation), len(classes.detection), backbone)

@@ -9,17 +9,21 @@ from pathlib import Path
 from training.distillation.cache import OutputCache
 from training.distillation.loss import DistillationLoss
 from training.distillation.teacher import Teacher, check_teacher
+from training.label_sets.label_set import LabelSet
 from training.losses import SupervisedLoss
 from training.networks.student import Student
 from training.recipe import Recipe
 
 
-def build_objective(recipe: Recipe, student: Student, data_fingerprint: str) -> SupervisedLoss | DistillationLoss:
+def build_objective(
+    recipe: Recipe, student: Student, classes: LabelSet, data_fingerprint: str
+) -> SupervisedLoss | DistillationLoss:
     """Build the loss of a recipe, and load and check its teacher.
 
     Args:
         recipe: Recipe of the run.
         student: Network to train.
+        classes: Its label set.
         data_fingerprint: Digest of the training frames; a cache of the teacher's outputs depends on it.
 
     Returns:
@@ -32,7 +36,7 @@ def build_objective(recipe: Recipe, student: Student, data_fingerprint: str) -> 
     settings = recipe.distillation
     if settings is None:
         return hard
-    teacher = Teacher.load(settings.teacher)
+    teacher = Teacher.load(settings.teacher, classes)
     examples = check_teacher(student, teacher, settings.teacher)
     if settings.cache:
         teacher.keep_outputs_in(OutputCache(Path(settings.cache), _cache_key(recipe, teacher, data_fingerprint)))

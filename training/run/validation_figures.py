@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from training.data.readers.frame_folder import FrameFolder
 from training.errors import DataError
-from training.recipe import TASK_OF_FIGURE, ValidationRecipe
+from training.recipe import AP50_ENDING, FIGURE_OF_TASK, ValidationRecipe, task_of_figure
 
 
 def choose_figure(settings: ValidationRecipe, opened: Sequence[FrameFolder | None]) -> str:
@@ -22,8 +22,10 @@ def choose_figure(settings: ValidationRecipe, opened: Sequence[FrameFolder | Non
     Raises:
         DataError: The labels of the frames cannot yield a figure.
     """
-    there = [figure for figure, folder in zip(TASK_OF_FIGURE, opened, strict=True) if folder]
-    best_by = settings.best_by if settings.best_by in there or not there else there[0]
+    there = [task for task, folder in zip(FIGURE_OF_TASK, opened, strict=True) if folder]
+    best_by = settings.best_by
+    if there and task_of_figure(best_by) not in there:
+        best_by = FIGURE_OF_TASK[there[0]]
     if best_by != settings.best_by:
         print(f"the best checkpoint is chosen by {best_by}, because there are no frames for {settings.best_by}")
     segmentation, detection = opened
@@ -31,9 +33,10 @@ def choose_figure(settings: ValidationRecipe, opened: Sequence[FrameFolder | Non
         raise _cannot_yield("validation.segmentation", segmentation, "pixels that have a class", "miou", "leave it out")
     if detection is not None and not detection.counts.any_boxes:
         raise _cannot_yield("validation.detection", detection, "boxes", "average precision", "leave it out")
-    if detection is not None and best_by == "car_ap50" and not detection.counts.boxes["car"]:
+    class_name = best_by.removesuffix(AP50_ENDING)
+    if detection is not None and best_by not in FIGURE_OF_TASK.values() and not detection.counts.boxes[class_name]:
         otherwise = "set validation.best_by to miou, with frames for validation.segmentation"
-        raise _cannot_yield("validation.detection", detection, "boxes of cars", "car_ap50", otherwise)
+        raise _cannot_yield("validation.detection", detection, f"boxes of class {class_name}", best_by, otherwise)
     return best_by if there else ""
 
 

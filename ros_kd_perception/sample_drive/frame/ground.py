@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ros_kd_perception.sample_drive.camera import Array
 from ros_kd_perception.sample_drive.canvas.canvas import NEAR_M, Canvas
 from ros_kd_perception.sample_drive.canvas.noise import seamless_noise
-from ros_kd_perception.sample_drive.street.world import PAVEMENT, ROAD, World
+from ros_kd_perception.sample_drive.classes import PAVEMENT, ROAD
+from ros_kd_perception.sample_drive.street.world import World
 
 _FINE_TILE_M, _COARSE_TILE_M = 6.0, 48.0
 _TILE_PX = 512

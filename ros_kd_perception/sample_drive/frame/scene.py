@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from ros_kd_perception.sample_drive.camera import Array, unit
 from ros_kd_perception.sample_drive.canvas.canvas import Canvas
 from ros_kd_perception.sample_drive.canvas.panel import Panel
+from ros_kd_perception.sample_drive.classes import POLE, TREE
 from ros_kd_perception.sample_drive.frame.ground import GroundPainter
 from ros_kd_perception.sample_drive.frame.shadows import shadows_of
 from ros_kd_perception.sample_drive.frame.sky import SkyPainter
-from ros_kd_perception.sample_drive.street.world import POLE, TREE, UNLABELED_IDENTITY, Tree, World
+from ros_kd_perception.sample_drive.street.world import UNLABELED_IDENTITY, Tree, World
 from ros_kd_perception.sample_drive.things.furniture import Bin, Pole
 from ros_kd_perception.sample_drive.things.people import Person
 

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.sample_drive.camera import Array, rotation_z
+from ros_kd_perception.sample_drive.classes import BICYCLIST
 from ros_kd_perception.sample_drive.street.actors import Actor
-from ros_kd_perception.sample_drive.street.world import BICYCLIST, Tree, World
+from ros_kd_perception.sample_drive.street.world import Tree, World
 from ros_kd_perception.sample_drive.things.buildings import Building
 from ros_kd_perception.sample_drive.things.vehicles import Car
 

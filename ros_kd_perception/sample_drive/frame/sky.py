@@ -11,8 +11,8 @@ from ros_kd_perception.sample_drive.camera import Array
 from ros_kd_perception.sample_drive.canvas.canvas import Canvas
 from ros_kd_perception.sample_drive.canvas.noise import seamless_noise
 from ros_kd_perception.sample_drive.canvas.shapes import scaled
+from ros_kd_perception.sample_drive.classes import BUILDING, SKY, TREE
 from ros_kd_perception.sample_drive.street.weather import Weather
-from ros_kd_perception.sample_drive.street.world import BUILDING, SKY, TREE
 
 _TILE_PX = 512
 

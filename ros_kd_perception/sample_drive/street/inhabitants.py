@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ros_kd_perception.sample_drive.classes import BICYCLIST, CAR, PEDESTRIAN
 from ros_kd_perception.sample_drive.street.actors import Actor, Motion
 from ros_kd_perception.sample_drive.street.road import KERB_M
-from ros_kd_perception.sample_drive.street.world import BICYCLIST, CAR, PEDESTRIAN, World
+from ros_kd_perception.sample_drive.street.world import World
 from ros_kd_perception.sample_drive.things.people import Person
 from ros_kd_perception.sample_drive.things.vehicles import Car
 

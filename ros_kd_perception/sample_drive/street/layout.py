@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 
 from ros_kd_perception.sample_drive.canvas.panel import Panel, Texture
+from ros_kd_perception.sample_drive.classes import BUILDING, FENCE, TREE
 from ros_kd_perception.sample_drive.street.road import KERB_M, Junction, free_stretches
-from ros_kd_perception.sample_drive.street.world import BUILDING, FENCE, TREE, Tree, World
+from ros_kd_perception.sample_drive.street.world import Tree, World
 from ros_kd_perception.sample_drive.things import facades, foliage
 from ros_kd_perception.sample_drive.things.buildings import STREET_KINDS, StreetKind, build_row
 from ros_kd_perception.sample_drive.things.facades import FacadeStyle

@@ -7,10 +7,10 @@ import numpy as np
 from ros_kd_perception.sample_drive.camera import Array, unit
 from ros_kd_perception.sample_drive.canvas.canvas import Color
 from ros_kd_perception.sample_drive.canvas.shapes import scaled
+from ros_kd_perception.sample_drive.classes import FENCE
 from ros_kd_perception.sample_drive.street.layout import Layout
 from ros_kd_perception.sample_drive.street.paving import Crossing
 from ros_kd_perception.sample_drive.street.road import KERB_M
-from ros_kd_perception.sample_drive.street.world import FENCE
 from ros_kd_perception.sample_drive.things import foliage
 from ros_kd_perception.sample_drive.things.furniture import Bin, Pole, Sign
 

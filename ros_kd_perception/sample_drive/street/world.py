@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_kd_perception.model.classes import UNLABELED_ID
 from ros_kd_perception.sample_drive.camera import Array, CarPose
 from ros_kd_perception.sample_drive.canvas.panel import Panel, Texture
+from ros_kd_perception.sample_drive.classes import MASK_CLASSES, SIGN, UNLABELED_ID
 from ros_kd_perception.sample_drive.street.actors import Actor, Motion
 from ros_kd_perception.sample_drive.street.paving import Crossing
 from ros_kd_perception.sample_drive.street.road import CrossSection, GroundPatches, Junction, RoadPath
@@ -17,7 +17,6 @@ from ros_kd_perception.sample_drive.street.weather import Weather
 from ros_kd_perception.sample_drive.things.buildings import Building
 from ros_kd_perception.sample_drive.things.furniture import Bin, Pole, Sign
 
-SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
 # Values of the id buffer: 0 for nothing, class id + 1 for objects without instances, then the instances.
 UNLABELED_IDENTITY = 20
 FIRST_INSTANCE = 100
@@ -63,7 +62,7 @@ class World:
     def class_of_identity(self) -> NDArray[np.uint8]:
         """Return the table from the id buffer to segmentation class ids, uint8 (ids,)."""
         table = np.full(FIRST_INSTANCE + len(self.signs) + len(self.actors), UNLABELED_ID, np.uint8)
-        table[1:12] = np.arange(11)
+        table[1 : len(MASK_CLASSES) + 1] = np.arange(len(MASK_CLASSES))
         for identity in self.signs:
             table[identity] = SIGN
         for identity, actor in self.actors.items():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from label_sets import CAMVID
 
 from training.config.sections import AugmentationRecipe
 from training.data.augmentation import augment, cut, erase, flip, paste_rare
@@ -37,7 +38,7 @@ def scene(seed: int = 0, height: int = 120, width: int = 160) -> Sample:
 @given(seed=st.integers(0, 10_000))
 def test_boxes_follow_their_pixels_through_crop_zoom_and_flip(seed: int) -> None:
     recipe = GEOMETRY_ONLY.replace(visible_share_min=0.0)
-    sample = augment(scene(seed), None, 96, 128, recipe, np.random.default_rng(seed))
+    sample = augment(scene(seed), None, 96, 128, recipe, np.random.default_rng(seed), CAMVID)
     assert sample.image_bgr.shape == (96, 128, 3)
     cars = sample.mask == 8
     for x0, y0, x1, y1 in sample.boxes_xyxy:
@@ -55,7 +56,7 @@ def test_boxes_follow_their_pixels_through_crop_zoom_and_flip(seed: int) -> None
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_image_and_mask_move_together(seed: int) -> None:
-    sample = augment(scene(seed), None, 96, 128, GEOMETRY_ONLY, np.random.default_rng(seed))
+    sample = augment(scene(seed), None, 96, 128, GEOMETRY_ONLY, np.random.default_rng(seed), CAMVID)
     labelled = sample.mask != 255
     guessed = np.round(sample.image_bgr[..., 0] / 20)
     assert (guessed[labelled] == sample.mask[labelled]).mean() > 0.9
@@ -64,7 +65,7 @@ def test_image_and_mask_move_together(seed: int) -> None:
 def test_the_generator_alone_decides_the_sample() -> None:
     recipe = AugmentationRecipe(noise=1, blur=1, jpeg=1, shade=1, grey=0.5, erase=1)
     first, again, other = (
-        augment(scene(), scene(7), 96, 128, recipe, np.random.default_rng(seed)) for seed in (3, 3, 4)
+        augment(scene(), scene(7), 96, 128, recipe, np.random.default_rng(seed), CAMVID) for seed in (3, 3, 4)
     )
     assert (first.image_bgr == again.image_bgr).all()
     assert (first.mask == again.mask).all()
@@ -75,7 +76,7 @@ def test_the_generator_alone_decides_the_sample() -> None:
 def test_changed_colors_do_not_change_labels() -> None:
     recipe = AugmentationRecipe(noise=1, jpeg=1, shade=1, flip=0, scale_min=1, scale_max=1, aspect=0)
     sample = scene()
-    varied = augment(sample, None, 120, 160, recipe, np.random.default_rng(0))
+    varied = augment(sample, None, 120, 160, recipe, np.random.default_rng(0), CAMVID)
     assert (varied.mask == sample.mask).all()
     np.testing.assert_array_equal(varied.boxes_xyxy, sample.boxes_xyxy)
     assert not (varied.image_bgr == sample.image_bgr).all()
@@ -110,7 +111,7 @@ def test_pasted_objects_have_pixels_and_boxes_and_hide_what_is_behind() -> None:
     donor = Sample(
         "donor", np.full_like(sample.image_bgr, 200), mask, hidden[None].astype(np.float32), np.ones(1, np.int64)
     )
-    pasted = paste_rare(sample, donor, np.random.default_rng(0))
+    pasted = paste_rare(sample, donor, np.random.default_rng(0), CAMVID)
     assert (pasted.mask == 9).sum() == (mask == 9).sum()
     assert (pasted.image_bgr[pasted.mask == 9] == 200).all()
     assert pasted.labels.tolist() == [0, 0, 1]
@@ -119,8 +120,8 @@ def test_pasted_objects_have_pixels_and_boxes_and_hide_what_is_behind() -> None:
 
 
 def test_a_donor_without_rare_classes_changes_nothing() -> None:
-    assert paste_rare(scene(), scene(5), np.random.default_rng(0)) is not None
-    np.testing.assert_array_equal(paste_rare(scene(), scene(5), np.random.default_rng(0)).mask, scene().mask)
+    assert paste_rare(scene(), scene(5), np.random.default_rng(0), CAMVID) is not None
+    np.testing.assert_array_equal(paste_rare(scene(), scene(5), np.random.default_rng(0), CAMVID).mask, scene().mask)
 
 
 def test_an_erased_rectangle_loses_its_labels() -> None:

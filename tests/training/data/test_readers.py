@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 import pytest
 from checkout import ROOT
+from label_sets import CAMVID as CAMVID_SET
 
-from training.data.readers.camvid import CamVidFolder, CamVidSource
+from training.data.readers.camvid import CamVidSource
+from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
-from training.data.readers.rendered import RenderedFolder, RenderedSource
+from training.data.readers.rendered import RenderedSource
 from training.data.readers.source import Source
 from training.data.region_boxes import boxes_from_regions
 from training.errors import DataError
@@ -42,7 +44,7 @@ def test_void_of_camvid_is_ignored_and_boxes_surround_regions(tmp_path: Path) ->
     mask[20:40, 50:70] = 8
     mask[30:42, 34:40] = 9
     mask[50, 50:54] = 6  # too small to be a box
-    sample = CamVidFolder(write_camvid(tmp_path, {"d1_1": mask}))[0]
+    sample = opened(write_camvid(tmp_path, {"d1_1": mask}))[0]
     assert set(np.unique(sample.mask)) == {3, 6, 8, 9, 255}
     assert (sample.mask[:10] == 255).all()
     found = sorted(zip(sample.labels.tolist(), sample.boxes_xyxy.tolist(), strict=True))
@@ -50,13 +52,17 @@ def test_void_of_camvid_is_ignored_and_boxes_surround_regions(tmp_path: Path) ->
     assert sample.box_weight == 0.25
 
 
+def opened(source: Source) -> FrameFolder:
+    return source.open(source.mapping_to(None))
+
+
 def test_region_cut_by_a_thin_pole_is_one_box() -> None:
     mask = np.full((60, 80), 3, np.uint8)
     mask[20:40, 10:50] = 8
     mask[10:50, 30:32] = 2
-    boxes, labels = boxes_from_regions(mask)
-    assert labels.tolist() == [0]
-    assert boxes.tolist() == [[10, 20, 50, 40]]
+    boxes = boxes_from_regions(mask, CAMVID_SET.region_ids)
+    assert boxes.ids.tolist() == [0]
+    assert boxes.boxes_xyxy.tolist() == [[10, 20, 50, 40]]
 
 
 def test_drives_are_chosen_by_prefix(tmp_path: Path) -> None:
@@ -64,10 +70,10 @@ def test_drives_are_chosen_by_prefix(tmp_path: Path) -> None:
     recipe = write_camvid(tmp_path, {"a_1": road, "a_2": road, "b_1": road})
     without = CamVidSource(folder=recipe.folder, exclude_drives=("a",))
     only = CamVidSource(folder=recipe.folder, include_drives=("a",), limit=1)
-    assert CamVidFolder(without).names == ["b_1"]
-    assert CamVidFolder(only).names == ["a_1"]
+    assert opened(without).names == ["b_1"]
+    assert opened(only).names == ["a_1"]
     with pytest.raises(DataError, match="drive zz"):
-        CamVidFolder(CamVidSource(folder=recipe.folder, exclude_drives=("zz",)))
+        opened(CamVidSource(folder=recipe.folder, exclude_drives=("zz",)))
 
 
 def test_rendered_folder_gives_the_boxes_of_its_file(rendered_samples: Path) -> None:
@@ -90,11 +96,14 @@ def test_rendered_folder_gives_the_boxes_of_its_file(rendered_samples: Path) -> 
         (lambda folder: (folder / "boxes.json").write_text("{"), r"boxes.json.*as JSON"),
         (lambda folder: (folder / "boxes.json").write_text("{}"), r"expected an entry for frame"),
         (lambda folder: change_boxes(folder, [[5, 5, 5, 9]], [0]), r"positive size"),
-        (lambda folder: change_boxes(folder, [[5, 5, 9, 9]], [7]), r"labels 0\.\.3, got \[7\]"),
+        (lambda folder: change_boxes(folder, [[5, 5, 9, 9]], [7]), r"label set rendered .*got \[7\]"),
         (lambda folder: change_boxes(folder, [[5, 5, 9, float("nan")]], [0]), r"corners within"),
         (lambda folder: change_boxes(folder, [[5, 5, 9, 9]], []), r"as many labels"),
         (lambda folder: change_boxes(folder, "boxes", [0]), r"n x 4"),
-        (lambda folder: write_mask(folder, np.full((128, 192), 12, np.uint8)), r"class ids 0\.\.10 or 255, got \[12\]"),
+        (
+            lambda folder: write_mask(folder, np.full((128, 192), 12, np.uint8)),
+            r"or 255, got \[12\]",
+        ),
         (lambda folder: write_mask(folder, np.zeros((128, 192, 3), np.uint8)), r"ids in the one channel .* got RGB;"),
         (
             lambda folder: write_mask(folder, np.zeros((128, 190), np.uint8)),
@@ -151,7 +160,7 @@ def test_undecodable_or_mismatched_image_is_refused_when_read(rendered_samples: 
     first.write_bytes(b"no image")
     overwrite_middle(third)
     cv2.imwrite(str(second), np.zeros((64, 64, 3), np.uint8))
-    source = RenderedFolder(RenderedSource(folder=folder))
+    source = opened(RenderedSource(folder=folder))
     with pytest.raises(DataError, match="expected a whole JPEG"):
         source[0]
     with pytest.raises(DataError, match="Corrupt"):
@@ -163,12 +172,12 @@ def test_undecodable_or_mismatched_image_is_refused_when_read(rendered_samples: 
 def test_the_fingerprint_changes_with_the_labels(rendered_samples: Path, tmp_path: Path) -> None:
     folder = tmp_path / "samples"
     shutil.copytree(rendered_samples, folder)
-    before = RenderedFolder(RenderedSource(folder=folder)).fingerprint()
-    assert before == RenderedFolder(RenderedSource(folder=rendered_samples)).fingerprint()
+    before = opened(RenderedSource(folder=folder)).fingerprint()
+    assert before == opened(RenderedSource(folder=rendered_samples)).fingerprint()
     change_boxes(folder, [[5, 5, 50, 50]], [0])
-    with_other_boxes = RenderedFolder(RenderedSource(folder=folder)).fingerprint()
+    with_other_boxes = opened(RenderedSource(folder=folder)).fingerprint()
     write_mask(folder, np.zeros((128, 192), np.uint8))
-    with_other_mask = RenderedFolder(RenderedSource(folder=folder)).fingerprint()
+    with_other_mask = opened(RenderedSource(folder=folder)).fingerprint()
     assert len({before, with_other_boxes, with_other_mask}) == 3
 
 
@@ -185,6 +194,6 @@ def test_the_fingerprint_changes_with_an_image(rendered_samples: Path, tmp_path:
     # The fingerprint finds cached outputs of a teacher and earlier scores of a comparison.
     folder = tmp_path / "samples"
     shutil.copytree(rendered_samples, folder)
-    before = RenderedFolder(RenderedSource(folder=folder)).fingerprint()
+    before = opened(RenderedSource(folder=folder)).fingerprint()
     cv2.imwrite(str(first_image(folder)), np.zeros((128, 192, 3), np.uint8))
-    assert RenderedFolder(RenderedSource(folder=folder)).fingerprint() != before
+    assert opened(RenderedSource(folder=folder)).fingerprint() != before

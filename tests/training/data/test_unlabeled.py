@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from label_sets import CAMVID
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 
 from ros_kd_perception.bags.reader import BagReader, BagWriter, message_class
@@ -131,7 +132,8 @@ def test_frames_in_the_log_of_a_killed_recorder_are_extracted_if_the_log_exists(
 
 
 def test_frames_without_labels_are_void_and_without_boxes(drive: Path, tmp_path: Path) -> None:
-    folder = UnlabeledFolder(UnlabeledSource(folder=take_frames_out(drive, FrameChoice(), tmp_path)))
+    source = UnlabeledSource(folder=take_frames_out(drive, FrameChoice(), tmp_path))
+    folder = UnlabeledFolder(source, source.mapping_to(CAMVID))
     sample = folder[0]
     assert (sample.mask == 255).all()
     assert not sample.has_boxes

@@ -14,8 +14,8 @@ import pytest
 import torch
 from checkout import ROOT
 from distillation_terms import EVERY_TERM, EVERY_TERM_COUNT
+from shipped_classes import SEGMENTATION_CLASSES
 
-from ros_kd_perception.model.classes import SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
 from training.data.batch import Batch

@@ -14,11 +14,12 @@ import onnx
 import pytest
 import torch
 from checkout import ROOT
+from label_sets import CAMVID
 from numpy.typing import NDArray
+from shipped_classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 
 import training.checkpoint
 import training.export.export
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
 from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, golden_from_text, golden_to_text
 from ros_kd_perception.model.onnx_model import OnnxModel
@@ -33,6 +34,7 @@ from training.networks.student import Student, build_student
 
 HEIGHT, WIDTH, MAX_DETECTIONS = 96, 160, 20
 SETTINGS = ExportSettings(
+    CAMVID,
     name="test",
     version="1.2.3",
     height=HEIGHT,
@@ -203,7 +205,7 @@ def test_a_refused_export_keeps_the_earlier_file(
     [({"height": 100}, "multiples of 32"), ({"max_detections": 5000}, "1..1000"), ({"max_detections": 400}, "cells")],
 )
 def test_impossible_settings_are_refused(student: Student, tmp_path: Path, change: dict[str, int], words: str) -> None:
-    settings = ExportSettings(**({"height": HEIGHT, "width": WIDTH} | change))
+    settings = ExportSettings(CAMVID, **({"height": HEIGHT, "width": WIDTH} | change))
     with pytest.raises(ValueError, match=words):
         export_student(student, tmp_path / "student.onnx", settings, pictures(1, seed=8))
     assert list(tmp_path.iterdir()) == []

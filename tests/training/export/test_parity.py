@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shipped_classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from torch import Tensor, nn
 
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from training.export.parity import ParityError, ParityReport, measure_parity

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ros_kd_perception.sample_drive import classes
 from training.errors import RecipeError
 from training.label_sets.label_set import LabelSet, NameTable
 from training.label_sets.loading import load_label_set, shipped_names
@@ -92,7 +93,6 @@ def test_a_task_that_the_student_lacks_needs_no_table():
         ({"segmentation": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "expected every name once, got a twice"),
         ({"void_ids": [3]}, r"the ids \[3\] mean not labelled"),
         ({"rare": ["roof"]}, "rare must name classes of its segmentation, got roof"),
-        ({"segmentation": [], "detection": []}, "needs classes of masks"),
         ({"detection": [{"id": 0, "name": "robot", "region": "roof"}]}, "has region roof"),
         ({"segmentation": [{"id": -1, "name": "a"}]}, "must be"),
     ],
@@ -102,8 +102,10 @@ def test_a_set_that_contradicts_itself_is_refused(changes: dict, sentence: str):
         label_set(OWN, **changes)
 
 
-def test_the_ids_of_a_student_count_from_zero():
+def test_the_ids_of_a_student_count_from_zero_and_there_are_some():
     label_set(STUDENT).check_student()
+    with pytest.raises(RecipeError, match="needs classes of masks"):
+        label_set(STUDENT, segmentation=[], detection=[]).check_student()
     with pytest.raises(RecipeError, match="ids of segmentation count from 0"):
         label_set(OWN).check_student()
 
@@ -121,3 +123,15 @@ def test_an_unknown_name_lists_the_sets(tmp_path):
         load_label_set("camvid12")
     with pytest.raises(RecipeError, match=r"missing\.yaml"):
         load_label_set(tmp_path / "missing.yaml")
+
+
+def test_the_set_of_rendered_frames_is_that_of_the_renderer():
+    rendered = load_label_set("rendered")
+    assert tuple(info.name for info in rendered.segmentation_classes) == classes.MASK_CLASSES
+    assert list(rendered.region_ids.values()) == list(classes.BOX_CLASSES)
+
+
+def test_a_file_without_classes_is_refused(tmp_path):
+    (tmp_path / "empty.yaml").write_text("name: empty\n")
+    with pytest.raises(RecipeError, match="label set empty needs classes"):
+        load_label_set(tmp_path / "empty.yaml")

@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from checkout import ROOT
+from label_sets import CAMVID
 from torch import Tensor, nn
 
 from ros_kd_perception.model.onnx_model import OnnxModel
@@ -163,7 +164,7 @@ def test_export_equals_the_network(architecture: str, tmp_path: Path) -> None:
         for _ in range(20):
             student(images)
     path = tmp_path / "student.onnx"
-    settings = ExportSettings(height=HEIGHT, width=WIDTH, max_detections=20, score_threshold=0.01)
+    settings = ExportSettings(CAMVID, height=HEIGHT, width=WIDTH, max_detections=20, score_threshold=0.01)
     report = export_student(student.eval(), path, settings, pictures(2), pictures(3))
     assert report.frames == 5
     assert not report.failures()
@@ -184,7 +185,7 @@ def test_a_network_that_cannot_be_exported_is_refused_in_one_sentence(tmp_path: 
             return images if float(images.sum()) > 0 else -images
 
     student.backbone.model.embedder.pooler = DependsOnTheData()
-    settings = ExportSettings(height=HEIGHT, width=WIDTH, max_detections=20)
+    settings = ExportSettings(CAMVID, height=HEIGHT, width=WIDTH, max_detections=20)
     with pytest.raises(ValueError, match="cannot be exported") as error:
         export_student(student, tmp_path / "student.onnx", settings, pictures(1))
     assert "resnet" in str(error.value)

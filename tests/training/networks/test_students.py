@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
+from label_sets import CAMVID
 from torch import nn
 
 from training.evaluation.torch_model import TorchModel
@@ -219,7 +220,7 @@ def test_deployed_batch_equals_frames_alone(student: Student) -> None:
 def test_validation_runs_on_the_device_of_the_student() -> None:
     """Validation runs on the device of the student. The meta device refuses constants of another device, like a GPU."""
     there = TorchModel(
-        build_student("n", 11, 4).to("meta").eval(), ExportSettings(height=64, width=96, max_detections=20)
+        build_student("n", 11, 4).to("meta").eval(), ExportSettings(CAMVID, height=64, width=96, max_detections=20)
     )
     assert {value.device.type for value in there.deployed.state_dict().values()} == {"meta"}
     boxes = there.deployed(torch.zeros(1, 64, 96, 3, dtype=torch.uint8, device="meta"))[1]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from checkout import ROOT
 from distillation_terms import EVERY_TERM
+from label_sets import CAMVID
 from pretended_accelerator import DevicesMixed, OnAccelerator, move, pretended_accelerator
 
 from training.data.batch import Batch, collate
@@ -93,7 +94,7 @@ def run_on_accelerator(recipe: Recipe) -> StudentTraining:
 
 def test_validation_mixes_no_devices() -> None:
     student = build_student("n", 11, 4).eval()
-    settings = ExportSettings(height=64, width=96, max_detections=20)
+    settings = ExportSettings(CAMVID, height=64, width=96, max_detections=20)
     images = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
     expected = TorchModel(student, settings).deployed(images)
     move(student)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from checkout import ROOT
+from shipped_classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 
 import training.run.train as train_module
-from ros_kd_perception.model.classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 from training.__main__ import main
 from training.checkpoint import INFO_KEY, digest_of_weights, load_student, load_weights_into, read_checkpoint
 from training.config.sections import OptimizerRecipe

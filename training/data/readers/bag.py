@@ -9,6 +9,7 @@ from pydantic import Field
 from training.config.settings import PathText
 from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledFolder, UnlabeledSource
+from training.label_sets.mapping import LabelMapping
 
 
 class BagSource(Source):
@@ -28,7 +29,7 @@ class BagSource(Source):
     """Leave out a frame if a tiny grey picture of it differs by less than this from that of the last frame kept. The
     difference is a mean over pixels; full scale is 1."""
 
-    def open(self) -> UnlabeledFolder:
+    def open(self, mapping: LabelMapping) -> UnlabeledFolder:
         """Extract the frames into a folder, unless an earlier run has done so, and return its reader.
 
         Raises:
@@ -37,4 +38,4 @@ class BagSource(Source):
         from training.data.bag_frames import FrameChoice, take_frames_out
 
         folder = take_frames_out(self.folder, FrameChoice(self.topics, self.stride, self.change_min))
-        return UnlabeledFolder(UnlabeledSource(folder=folder, limit=self.limit))
+        return UnlabeledFolder(UnlabeledSource(folder=folder, limit=self.limit), mapping)

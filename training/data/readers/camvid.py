@@ -12,27 +12,28 @@ from typing import TYPE_CHECKING, Literal
 
 from training.data.readers.frame_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
+from training.label_sets.mapping import LabelMapping
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from training.data.boxes_file import Boxes
-
-VOID_ID = 11
+    from training.data.labels import SourceBoxes
 
 
 class CamVidSource(LabeledSource):
-    """A split of CamVid: images/, and masks/ with our ids and 11 for void. Its boxes are regions of the masks."""
+    """A split of CamVid: images/, and masks/ with its eleven ids and 11 for void. Boxes are regions of the masks."""
 
     exact_boxes = False
 
     kind: Literal["camvid"] = "camvid"
     """CamVid, or another folder of images and masks without boxes."""
+    labels: str = "camvid11"
+    """Label set of the masks: the name of one in training/label_sets/, or the path of a YAML file."""
 
-    def open(self) -> CamVidFolder:
+    def open(self, mapping: LabelMapping) -> CamVidFolder:
         """Return the reader of the frames."""
-        return CamVidFolder(self)
+        return CamVidFolder(self, mapping)
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
@@ -43,22 +44,22 @@ class CamVidSource(LabeledSource):
 class CamVidFolder(LabeledFolder):
     """Reads a split of CamVid."""
 
-    void_ids = (VOID_ID,)
-
-    def __init__(self, source: CamVidSource) -> None:
+    def __init__(self, source: CamVidSource, mapping: LabelMapping) -> None:
         """List the frames and their masks.
 
         Raises:
             DataError: A folder or a mask is missing.
         """
-        super().__init__(source)
+        super().__init__(source, mapping)
         # To find a frame's regions takes a third of the time of making a sample; `check` fills this for all of them.
-        self._boxes: dict[str, Boxes] = {}
+        self._boxes: dict[str, SourceBoxes] = {}
 
-    def read_boxes(self, name: str, mask: NDArray[np.uint8]) -> Boxes:
+    def raw_boxes(
+        self, name: str, raw_mask: NDArray[np.uint8] | NDArray[np.uint16] | None, size: tuple[int, ...]
+    ) -> SourceBoxes | None:
         """Return the boxes of the mask's regions."""
         from training.data.region_boxes import boxes_from_regions
 
-        if name not in self._boxes:
-            self._boxes[name] = boxes_from_regions(mask)
-        return self._boxes[name]
+        if name not in self._boxes and raw_mask is not None:
+            self._boxes[name] = boxes_from_regions(raw_mask, self.mapping.source.region_ids)
+        return self._boxes.get(name)

@@ -6,9 +6,11 @@ decodes images is therefore imported in the methods that read.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,14 +18,19 @@ from training.data.image_listing import other_pictures
 from training.data.label_counts import LabelCounts
 from training.data.sample import Sample
 from training.errors import DataError
+from training.label_sets.label_set import UNLABELED_ID
+from training.label_sets.mapping import UNKNOWN_ID
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from training.data.boxes_file import Boxes
+    from training.data.labels import FrameLabels, SourceBoxes
+    from training.label_sets.label_set import LabelSet
+    from training.label_sets.mapping import LabelMapping
 
-    Labels = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]
+MAX_SHOWN_PROBLEMS = 20
+_MASK_VALUES = 1 << 16
 
 
 class FolderSettings(Protocol):
@@ -38,9 +45,13 @@ class FolderSettings(Protocol):
         """Return the image files to read, in name order."""
         ...
 
+    def mapping_to(self, student: LabelSet | None, where: str = "") -> LabelMapping:
+        """Return the mapping from the classes of the source to those of a student."""
+        ...
+
 
 class LabeledFolderSettings(FolderSettings, Protocol):
-    """The settings that a folder with masks reads. Every `LabeledSource` has them."""
+    """The settings that a folder with labels reads. Every `LabeledSource` has them."""
 
     @property
     def images(self) -> str:
@@ -52,31 +63,57 @@ class LabeledFolderSettings(FolderSettings, Protocol):
         """How much the boxes count in the loss, 0..1."""
         ...
 
+    @property
+    def check_shares(self) -> bool:
+        """Whether masks with unusual shares of classes are refused."""
+        ...
+
 
 class FrameFolder(ABC):
     """Frames of one source, in name order.
 
+    A reader says how the labels of its source are read, in `raw_mask` and `raw_boxes`, with the ids of the source. This
+    class maps them to the classes of the student, clips boxes to the image and checks everything.
+
     Attributes:
-        has_boxes: Whether the objects in the frames are known.
+        all_boxes: Whether every object of the labelled classes has a box, so that a missing box means something.
         box_weight: How much the boxes count in the loss; goes into every sample.
+        check_shares: Whether masks with unusual shares of classes are refused.
         folder: The folder that the recipe names.
+        mapping: From the classes of the source to those of the student.
         names: File stems of the frames.
         counts: How many pixels and boxes of each class the labels hold, once `check` has read them all.
     """
 
-    has_boxes = True
+    all_boxes = True
     box_weight = 1.0
+    check_shares = True
 
-    def __init__(self, source: FolderSettings) -> None:
+    def __init__(self, source: FolderSettings, mapping: LabelMapping) -> None:
         """List the frames.
 
         Raises:
             DataError: The folder is missing, or nothing is left in it.
         """
+        self._source = source
         self.folder = source.folder
+        self.mapping = mapping
         self._images = source.image_files()
         self.names = [path.stem for path in self._images]
-        self.counts = LabelCounts()
+        self.counts = LabelCounts(mapping.student)
+
+    def for_student(self, student: LabelSet) -> FrameFolder:
+        """Return the same frames with their labels in the classes of another student; no file is checked again.
+
+        Raises:
+            RecipeError: A class of the source maps to nothing in the student's label set.
+        """
+        if student == self.mapping.student:
+            return self
+        other = copy.copy(self)
+        other.mapping = self._source.mapping_to(student, str(self.folder))
+        other.counts = LabelCounts(student)
+        return other
 
     def __len__(self) -> int:
         return len(self.names)
@@ -86,42 +123,155 @@ class FrameFolder(ABC):
 
         path = self._images[index]
         image = read_image(path)
-        mask, boxes_xyxy, labels = self.read_labels(path.stem, image.shape[:2])
-        return Sample(path.stem, image, mask, boxes_xyxy, labels, self.has_boxes, self.box_weight)
+        labels = self.read_labels(path.stem, image.shape[:2])
+        return Sample(
+            path.stem,
+            image,
+            labels.mask,
+            labels.boxes_xyxy,
+            labels.labels,
+            labels.has_boxes,
+            self.box_weight,
+            ignored_xyxy=labels.ignored_xyxy,
+            ignored_labels=labels.ignored_labels,
+            labeled_pixels=labels.labeled_pixels,
+            labeled_boxes=labels.labeled_boxes,
+        )
 
-    @abstractmethod
-    def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:
-        """Return a frame's mask uint8 (h, w), boxes float32 (n, 4) xyxy and labels int64 (n,).
+    def raw_mask(self, name: str) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
+        """Return the mask of a frame, (h, w), with the ids of the source; None if the frame has no mask.
+
+        Raises:
+            DataError: The mask cannot be read.
+        """
+        del name
+        return None
+
+    def raw_boxes(
+        self, name: str, raw_mask: NDArray[np.uint8] | NDArray[np.uint16] | None, size: tuple[int, ...]
+    ) -> SourceBoxes | None:
+        """Return the objects of a frame with the ids of the source; None if they are not known.
 
         Args:
             name: File stem of the frame.
+            raw_mask: Its mask with the ids of the source, if it has one.
             size: Height and width of its image in pixels.
+
+        Raises:
+            DataError: The boxes cannot be read.
         """
+        del name, raw_mask, size
+        return None
 
     @abstractmethod
     def label_files(self, name: str) -> list[Path]:
         """Return the files that hold the labels of one frame; the fingerprint follows their bytes."""
 
+    def read_labels(self, name: str, size: tuple[int, ...]) -> FrameLabels:
+        """Return the labels of a frame in the classes of the student.
+
+        Args:
+            name: File stem of the frame.
+            size: Height and width of its image in pixels.
+
+        Raises:
+            DataError: They cannot be read, have another size than the image, or ids that their label set lacks.
+        """
+        return self._labels(name, self.raw_mask(name), size)
+
+    def _labels(
+        self, name: str, raw: NDArray[np.uint8] | NDArray[np.uint16] | None, size: tuple[int, ...]
+    ) -> FrameLabels:
+        import numpy as np
+
+        from training.data.labels import FrameLabels
+
+        mask = np.full(size, UNLABELED_ID, np.uint8)
+        if raw is not None:
+            mask = self._student_mask(name, raw, size)
+        boxes = self.raw_boxes(name, raw, size)
+        if boxes is not None:
+            boxes = boxes.clipped(size[0], size[1])
+        return FrameLabels.mapped(self.mapping, mask, boxes, raw is not None, self.all_boxes)
+
+    def _student_mask(
+        self, name: str, raw: NDArray[np.uint8] | NDArray[np.uint16], size: tuple[int, ...]
+    ) -> NDArray[np.uint8]:
+        import numpy as np
+
+        if raw.shape != size:
+            raise DataError(
+                f"{self.mask_file(name)}: expected height and width {size} like its image, got {raw.shape}; make them "
+                "the same frame"
+            )
+        mask = self.mapping.mask_ids[raw]
+        unknown = mask == UNKNOWN_ID
+        if unknown.any():
+            source = self.mapping.source
+            known = sorted({info.id for info in source.segmentation} | set(source.void_ids))
+            raise DataError(
+                f"{self.mask_file(name)}: expected ids of the label set {source.name} ({_ranges(known)}) or "
+                f"{UNLABELED_ID}, got {np.unique(raw[unknown])[:5].tolist()} in {unknown.mean():.1%} of the pixels; "
+                "name the label set of these masks (labels), or add the ids to its file"
+            )
+        return mask.astype(np.uint8)
+
+    def mask_file(self, name: str) -> Path:
+        """Return the file to name in an error about the mask of a frame."""
+        return next(iter(self.label_files(name)), self.folder / name)
+
     def check(self) -> None:
         """Read every frame's image and labels once, with a progress bar.
 
         Images are decoded, since a JPEG of the right length can be damaged inside and half of it grey. That takes 4 ms
-        of one core for a frame of CamVid with its mask.
+        of one core for a frame of 960x720 pixels with its mask.
 
         Raises:
-            DataError: A frame cannot be trained on. Without the check it would end the run hours later.
+            DataError: Frames cannot be trained on; the sentence names all of them. Without the check the first would
+                end the run hours later.
         """
-        from tqdm import tqdm
-
-        self.counts = LabelCounts()
-        for path in tqdm(
-            self._images, desc=f"checking {self.folder}", unit="frame", leave=False, delay=2, disable=None
-        ):
-            self.check_frame(path)
+        problems = list(self.problems())
+        if problems:
+            more = len(problems) - MAX_SHOWN_PROBLEMS
+            shown = [*problems[:MAX_SHOWN_PROBLEMS], *([f"and {more} more like these"] if more > 0 else [])]
+            raise DataError("\n".join(shown))
         images = self._images[0].parent
         others = other_pictures(images)
         if others:
             print(f"{images}: {len(others)} pictures that are not .jpg or .png are left out, {others[0]} first")
+
+    def problems(self) -> Iterator[str]:
+        """Read every frame, count the labels, and yield a sentence about each frame that cannot be trained on.
+
+        At the end, the classes' shares of the pixels are compared with those that are usual for the label set.
+        """
+        import numpy as np
+        from tqdm import tqdm
+
+        self._raw_pixels = np.zeros(_MASK_VALUES, np.int64)
+        self.counts = LabelCounts(self.mapping.student)
+        for path in tqdm(
+            self._images, desc=f"checking {self.folder}", unit="frame", leave=False, delay=2, disable=None
+        ):
+            try:
+                self.check_frame(path)
+            except DataError as error:
+                yield str(error)
+        if self.check_shares:
+            yield from self._unusual_shares(self._raw_pixels)
+
+    def _unusual_shares(self, pixels: NDArray[np.int64]) -> Iterator[str]:
+        source = self.mapping.source
+        total = sum(int(pixels[info.id]) for info in source.segmentation)
+        for info in source.segmentation:
+            least, most = source.usual_share.get(info.name, (0.0, 1.0))
+            share = int(pixels[info.id]) / max(1, total)
+            if total and not least <= share <= most:
+                yield (
+                    f"{self.folder}: expected masks of the label set {source.name}, in which {info.name} (id "
+                    f"{info.id}) has {least:.0%} to {most:.0%} of the labelled pixels, it has {share:.1%}; name the "
+                    "label set that these masks are of (labels), or set check_shares: false if they are right"
+                )
 
     def check_frame(self, path: Path) -> None:
         """Read one frame's image and labels, and count the labels.
@@ -129,51 +279,53 @@ class FrameFolder(ABC):
         Raises:
             DataError: The frame cannot be trained on.
         """
+        import numpy as np
+
         from training.data.image_files import read_image
 
-        height, width = read_image(path).shape[:2]
-        mask, boxes_xyxy, labels = self.read_labels(path.stem, (height, width))
-        if (boxes_xyxy > (width, height, width, height)).any():
-            raise DataError(
-                f"{path}: expected its boxes within its {width} x {height} pixels, got one that reaches out; "
-                "clip them, or give the frame the boxes that belong to it"
-            )
-        self.counts.add(mask, labels)
+        size = read_image(path).shape[:2]
+        raw = self.raw_mask(path.stem)
+        labels = self._labels(path.stem, raw, size)
+        self.counts.add(labels.mask, labels.labels)
+        if raw is not None and self.mapping.source.usual_share:
+            self._raw_pixels += np.bincount(raw[::2, ::2].ravel(), minlength=_MASK_VALUES)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the names and bytes of all images and label files."""
+        """Return a SHA-256 over the names and bytes of all images and label files, and the mapping of the classes."""
         digest = hashlib.sha256()
         for path in self._images:
             for file in (path, *self.label_files(path.stem)):
                 digest.update(os.fsencode(file.name) + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        digest.update(repr((self.mapping.segmentation, self.mapping.detection)).encode())
         return digest.hexdigest()
 
 
 class LabeledFolder(FrameFolder):
-    """Frames with a mask each in masks/, a PNG of the same name and size.
+    """Frames with labels. A reader whose masks lie elsewhere than in masks/ sets `masks` to None and reads them itself.
 
     Attributes:
-        void_ids: Ids in the masks that mean "not labelled", besides 255.
+        masks: Name of the folder with a mask for each frame, a PNG of the same name and size.
     """
 
-    void_ids: tuple[int, ...] = ()
+    masks: str | None = "masks"
 
-    def __init__(self, source: LabeledFolderSettings) -> None:
+    def __init__(self, source: LabeledFolderSettings, mapping: LabelMapping) -> None:
         """List the frames and their masks.
 
         Raises:
             DataError: A folder or a mask is missing.
         """
-        for part in (source.images, "masks"):
+        for part in (source.images, *([self.masks] if self.masks else [])):
             if not (source.folder / part).is_dir():
                 raise DataError(
-                    f"{source.folder}: expected a folder with {source.images}/ and masks/, there is no {part}/; "
-                    "render frames into it (python -m ros_kd_perception.render_drive --samples), fetch CamVid "
+                    f"{source.folder}: expected a folder with {source.images}/ and {self.masks}/, there is no {part}/; "
+                    "render frames into it (python -m ros_kd_perception.render_drive --samples), fetch a data set "
                     "(docs/training.md), or correct the recipe's folder or kind"
                 )
-        super().__init__(source)
+        super().__init__(source, mapping)
         self.box_weight = source.box_weight
-        self._masks = _find_masks(source.folder / "masks", self._images)
+        self.check_shares = source.check_shares
+        self._masks = _find_masks(source.folder / self.masks, self._images) if self.masks else {}
 
     def check_frame(self, path: Path) -> None:
         """Read one frame's image and labels; both must be stored as a viewer shows them."""
@@ -181,44 +333,29 @@ class LabeledFolder(FrameFolder):
 
         super().check_frame(path)
         check_upright(path, exif_orientation(path))
-        read_image(self.mask_path(path.stem))  # OpenCV refuses pixels that end early, which Pillow takes for zeros
+        if path.stem in self._masks:
+            read_image(self._masks[path.stem])  # OpenCV refuses pixels that end early, which Pillow takes for zeros
 
-    def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:
-        """Return the mask, checked against the image's size, and the boxes with their labels."""
-        mask = self.read_mask(name)
-        if mask.shape != size:
-            raise DataError(
-                f"{self.mask_path(name)}: expected height and width {size} like its image, "
-                f"got {mask.shape}; make them the same frame"
-            )
-        return mask, *self.read_boxes(name, mask)
-
-    def mask_path(self, name: str) -> Path:
-        """Return where the mask of a frame lies."""
-        return self._masks[name]
-
-    def read_mask(self, name: str) -> NDArray[np.uint8]:
-        """Return the mask of a frame, uint8 (h, w), with the ids of our classes and 255 for "not labelled".
+    def raw_mask(self, name: str) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
+        """Return the mask of a frame, (h, w), with the ids of the source.
 
         Raises:
-            DataError: The file does not hold class ids in one channel, or ids that are not in the table.
+            DataError: The file does not hold class ids in one channel.
         """
-        from training.data.image_files import read_mask
+        from training.data.image_files import read_class_ids
 
-        return read_mask(self.mask_path(name), self.void_ids)
+        return read_class_ids(self._masks[name])
 
     def label_files(self, name: str) -> list[Path]:
         """Return the mask. Boxes either follow from it or lie in one file for all frames."""
-        return [self.mask_path(name)]
+        return [self._masks[name]] if name in self._masks else []
 
-    @abstractmethod
-    def read_boxes(self, name: str, mask: NDArray[np.uint8]) -> Boxes:
-        """Return boxes float32 (n, 4) xyxy and labels int64 (n,) of a frame.
 
-        Args:
-            name: File stem of the frame.
-            mask: Its mask, uint8 (h, w).
-        """
+def _ranges(ids: list[int]) -> str:
+    """Write sorted numbers with runs shortened, for example `0..10, 255`."""
+    starts = [i for i in ids if i - 1 not in ids]
+    ends = [i for i in ids if i + 1 not in ids]
+    return ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in zip(starts, ends, strict=True)) or "no ids"
 
 
 def _find_masks(folder: Path, images: list[Path]) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from training.data.readers.camvid import CamVidSource
 from training.data.readers.rendered import RenderedSource
 from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledSource
+from training.label_sets.label_set import LabelSet
 
 if TYPE_CHECKING:
     from training.data.readers.frame_folder import FrameFolder
@@ -32,13 +33,18 @@ else:
     AnySource = Annotated[Union[READERS], Field(discriminator="kind")]  # noqa: UP007
 
 
-def open_source(source: Source) -> FrameFolder:
+def open_source(source: Source, student: LabelSet | None = None) -> FrameFolder:
     """Open a source and check all of its files.
 
+    Args:
+        source: Settings of the source.
+        student: Classes of the samples; None = those of the source itself.
+
     Raises:
-        DataError: Something is missing, broken or outside the class tables.
+        DataError: Something is missing, broken or outside the label set.
+        RecipeError: A class of the source maps to nothing in the student's label set.
     """
-    folder = source.open()
+    folder = source.open(source.mapping_to(student, str(source.folder)))
     folder.check()
     return folder
 

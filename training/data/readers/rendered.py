@@ -8,25 +8,29 @@ from typing import TYPE_CHECKING, Literal
 
 from training.data.readers.frame_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
+from training.errors import DataError
+from training.label_sets.mapping import LabelMapping
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from training.data.boxes_file import Boxes
+    from training.data.labels import SourceBoxes
 
 BOXES_FILE = "boxes.json"
 
 
 class RenderedSource(LabeledSource):
-    """A folder of `render_drive --samples`: images/, masks/ with the ids of our classes, and boxes.json."""
+    """A folder of `render_drive --samples`: images/, masks/ with the renderer's ids, and boxes.json."""
 
     kind: Literal["rendered"] = "rendered"
     """Rendered frames."""
+    labels: str = "rendered"
+    """Label set of masks and boxes: the name of one in training/label_sets/, or the path of a YAML file."""
 
-    def open(self) -> RenderedFolder:
+    def open(self, mapping: LabelMapping) -> RenderedFolder:
         """Return the reader of the frames."""
-        return RenderedFolder(self)
+        return RenderedFolder(self, mapping)
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
@@ -37,7 +41,7 @@ class RenderedSource(LabeledSource):
 class RenderedFolder(LabeledFolder):
     """Reads rendered frames."""
 
-    def __init__(self, source: RenderedSource) -> None:
+    def __init__(self, source: RenderedSource, mapping: LabelMapping) -> None:
         """List the frames and read all boxes.
 
         Raises:
@@ -45,12 +49,25 @@ class RenderedFolder(LabeledFolder):
         """
         from training.data.boxes_file import read_boxes_file
 
-        super().__init__(source)
-        self._boxes = read_boxes_file(source.folder / BOXES_FILE, self.names)
+        super().__init__(source, mapping)
+        self._boxes = read_boxes_file(source.folder / BOXES_FILE, self.names, mapping.source)
 
-    def read_boxes(self, name: str, mask: NDArray[np.uint8]) -> Boxes:
-        """Return the boxes of boxes.json, which were checked on opening."""
-        return self._boxes[name]
+    def raw_boxes(
+        self, name: str, raw_mask: NDArray[np.uint8] | NDArray[np.uint16] | None, size: tuple[int, ...]
+    ) -> SourceBoxes | None:
+        """Return the boxes of boxes.json, which were checked on opening.
+
+        Raises:
+            DataError: A box reaches out of the image: it belongs to another one.
+        """
+        boxes = self._boxes[name]
+        height, width = size
+        if (boxes.boxes_xyxy > (width, height, width, height)).any():
+            raise DataError(
+                f"{self.folder / BOXES_FILE}: frame {name}: expected boxes within its {width} x {height} pixels, got "
+                "one that reaches out; clip them, or give the frame the boxes that belong to it"
+            )
+        return boxes
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over all images and masks, and boxes.json."""

@@ -13,6 +13,9 @@ from pydantic import Field
 from training.config.settings import PathText, Settings
 from training.data.image_listing import list_images
 from training.errors import DataError
+from training.label_sets.label_set import LabelSet, NameTable
+from training.label_sets.loading import load_label_set
+from training.label_sets.mapping import LabelMapping
 
 if TYPE_CHECKING:
     from training.data.readers.frame_folder import FrameFolder
@@ -39,12 +42,29 @@ class Source(Settings):
     """Take only this many frames, the first ones; 0 takes all."""
 
     @abstractmethod
-    def open(self) -> FrameFolder:
+    def open(self, mapping: LabelMapping) -> FrameFolder:
         """Return the reader of the frames. Modules that decode images are imported here, not with the settings.
+
+        Args:
+            mapping: From the classes of the source to those of the student.
 
         Raises:
             DataError: Something is missing.
         """
+
+    def mapping_to(self, student: LabelSet | None, where: str = "") -> LabelMapping:
+        """Return the mapping from the classes of the source to those of a student.
+
+        Args:
+            student: Classes of the student; None = those of the source itself.
+            where: Begins errors, for example `data.train.0`.
+
+        Raises:
+            RecipeError: A class of the source maps to nothing, or the label set cannot be read.
+            DataError: The folder of the source should say what its classes are, and does not.
+        """
+        nothing = LabelSet(name=self.kind)
+        return LabelMapping.between(nothing, student or nothing, where=where)
 
     def image_files(self) -> list[Path]:
         """Return the image files that the source takes, in name order; none where the frames are not files.
@@ -108,7 +128,28 @@ class FolderSource(Source):
 
 
 class LabeledSource(FolderSource):
-    """A folder with images/ and masks/."""
+    """A folder with images and labels."""
 
+    labels: str
+    """Label set of the frames: the name of one in training/label_sets/, or the path of a YAML file."""
+    map: NameTable = NameTable()
+    """What the classes of the frames become in the student's label set, before the tables of their own label set. A
+    class of the same name needs no entry."""
+    check_shares: bool = True
+    """False trusts masks whose classes have unusual shares of the pixels (`usual_share` of the label set)."""
     box_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
     """How much the boxes of this source count in the loss; 0 ignores them."""
+
+    def label_set(self) -> LabelSet:
+        """Return the label set of the frames.
+
+        Raises:
+            RecipeError: There is no such label set.
+            DataError: The folder should name its classes, and does not.
+        """
+        return load_label_set(self.labels)
+
+    def mapping_to(self, student: LabelSet | None, where: str = "") -> LabelMapping:
+        """Return the mapping from the source's label set to the student's."""
+        own = self.label_set()
+        return LabelMapping.between(own, student or own, self.map, where)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.source import FolderSource
-
-if TYPE_CHECKING:
-    from training.data.readers.frame_folder import Labels
+from training.label_sets.mapping import LabelMapping
 
 
 class UnlabeledSource(FolderSource):
@@ -20,15 +18,13 @@ class UnlabeledSource(FolderSource):
     kind: Literal["unlabeled"] = "unlabeled"
     """Images without labels."""
 
-    def open(self) -> UnlabeledFolder:
+    def open(self, mapping: LabelMapping) -> UnlabeledFolder:
         """Return the reader of the frames."""
-        return UnlabeledFolder(self)
+        return UnlabeledFolder(self, mapping)
 
 
 class UnlabeledFolder(FrameFolder):
     """Reads images without labels: every pixel is void, and the objects are unknown."""
-
-    has_boxes = False
 
     def check(self) -> None:
         """Read every frame once, and print how many have an EXIF orientation: neither training nor vehicle apply it."""
@@ -41,14 +37,6 @@ class UnlabeledFolder(FrameFolder):
                 f"{self.folder}: {turned} of {len(self)} images have an EXIF orientation; their pixels are taken as "
                 "they are stored, as the vehicle takes those of its cameras"
             )
-
-    def read_labels(self, name: str, size: tuple[int, ...]) -> Labels:
-        """Return a void mask and no boxes."""
-        import numpy as np
-
-        from ros_kd_perception.model.classes import UNLABELED_ID
-
-        return np.full(size, UNLABELED_ID, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 
     def label_files(self, name: str) -> list[Path]:
         """Return no files."""

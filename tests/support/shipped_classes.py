@@ -1,10 +1,4 @@
-"""The classes of the shipped student: the eleven of CamVid for segmentation, four of them for boxes.
-
-Segmentation ids are the ids in CamVid's masks. The node does not use this table. It reads the classes from the contract
-of the model that it runs.
-"""
-
-from __future__ import annotations
+"""The classes of the shipped student, as tests of students and contracts use them."""
 
 from ros_kd_perception.model.contract import ClassInfo
 
@@ -30,8 +24,3 @@ DETECTION_CLASSES = (
     ClassInfo(2, "bicyclist", (0, 190, 200)),
     ClassInfo(3, "sign", (240, 210, 0)),
 )
-
-SEGMENTATION_ID_OF_DETECTION_ID = {
-    detection.id: next(c.id for c in SEGMENTATION_CLASSES if c.name == detection.name)
-    for detection in DETECTION_CLASSES
-}

@@ -1,0 +1,64 @@
+"""Gives a trained network the classes of another label set: the outputs of a class move with its name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from training.networks.student import Student
+
+
+@torch.no_grad()
+def with_classes(
+    weights: Student,
+    old_names: tuple[Sequence[str], Sequence[str]],
+    like: Student,
+    new_names: tuple[Sequence[str], Sequence[str]],
+) -> Student:
+    """Return a copy of a network with the classes of `like`.
+
+    A class of masks or of boxes that both have keeps the weights of its output. The others get those of `like`.
+
+    Args:
+        weights: Trained network; it is not changed.
+        old_names: Its classes of masks and of boxes, in the order of their ids.
+        like: Network with the new classes and random weights.
+        new_names: Its classes of masks and of boxes, in the order of their ids.
+    """
+    changed = copy.deepcopy(weights)
+    for task, before, after in zip(("segmentation", "detection"), old_names, new_names, strict=True):
+        pairs = zip(_classifiers(changed, task), _classifiers(like, task), strict=True)
+        for (holder, name, trained), (_, _, fresh) in pairs:
+            setattr(holder, name, _matched(trained, list(before), fresh, list(after)))
+    return changed
+
+
+def _classifiers(student: Student, task: str) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
+    """Yield each layer whose output channels are classes, with the module that holds it and its name there."""
+    if task == "segmentation":
+        yield student.segmentation, "classifier", student.segmentation.classifier
+        return
+    for branch in (student.detection, student.detection_one_to_many):
+        for layers in branch.class_layers if branch is not None else ():
+            assert isinstance(layers, nn.Sequential)
+            predictor = layers[-1]
+            assert isinstance(predictor, nn.Conv2d)
+            yield layers, str(len(layers) - 1), predictor
+
+
+def _matched(trained: nn.Conv2d, before: list[str], fresh: nn.Conv2d, after: list[str]) -> nn.Conv2d:
+    channels = trained.in_channels
+    layer = nn.Conv2d(channels, len(after), kernel_size=1).to(trained.weight.device)
+    nn.init.normal_(layer.weight, std=0.01)
+    assert layer.bias is not None
+    assert fresh.bias is not None
+    assert trained.bias is not None
+    layer.bias.copy_(fresh.bias)
+    for place, name in enumerate(after):
+        if name in before:
+            layer.weight[place] = trained.weight[before.index(name)]
+            layer.bias[place] = trained.bias[before.index(name)]
+    return layer
