@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from training.errors import CheckpointError, RecipeError
 from training.label_sets.label_set import LabelSet
-from training.label_sets.loading import load_label_set, shipped_names
+from training.label_sets.loading import DEFAULT_LABEL_SET, load_label_set
+from training.label_sets.of_model import shipped_set_with
 from training.networks.auto_backbone import rebuild_backbone
 from training.networks.backbone import Backbone
 from training.networks.class_transfer import with_classes
@@ -26,8 +27,6 @@ from training.networks.student import SIZES, Student, build_student
 INFO_KEY = "ros_kd_perception"
 AVERAGED_PREFIX = "averaged.network."
 TRAINED_PREFIX = "student."
-# The layers whose output channels are classes, of masks and of boxes.
-_CLASSIFIERS = ("segmentation.classifier.weight", "detection.class_layers.0.1.weight")
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     state = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
     }
-    classes = _noted_classes(info, state, Path(path))
+    classes = _noted_classes(info, Path(path))
     info = replace(info, label_set=classes.model_dump(mode="json"))
     try:
         # From the noted configuration, because the pretrained weights that the recipe names may not be available.
@@ -283,26 +282,17 @@ def _is_noted_as(name: str, value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _noted_classes(info: CheckpointInfo, state: Mapping[str, Tensor], path: Path) -> LabelSet:
-    """Return the label set of a checkpoint. Early versions noted the names of the classes, or nothing."""
+def _noted_classes(info: CheckpointInfo, path: Path) -> LabelSet:
+    """Return the label set of a checkpoint. Early versions noted the names of the classes, or had one set only."""
     if info.label_set is not None:
         try:
             return LabelSet.checked(info.label_set)
         except RecipeError as error:
             raise CheckpointError(f"{path}: its label set cannot be read ({error}); train it again") from error
     names = (tuple(info.segmentation_classes), tuple(info.detection_classes))
-    counts = tuple(len(found) or len(state.get(key, ())) for found, key in zip(names, _CLASSIFIERS, strict=True))
-    for candidate in map(load_label_set, shipped_names()):
-        known = tuple(
-            tuple(info.name for info in task) for task in (candidate.segmentation_classes, candidate.detection_classes)
-        )
-        if names == known or (not any(names) and counts == tuple(map(len, known))):
-            return candidate
-    if not any(names):
-        raise CheckpointError(
-            f"{path}: expected a checkpoint that notes its classes, this one has {counts[0]} of masks and {counts[1]} "
-            "of boxes without names; train it again"
-        )
+    shipped = shipped_set_with(*names) if any(names) else load_label_set(DEFAULT_LABEL_SET)
+    if shipped:
+        return shipped
     segmentation, detection = ([{"id": place, "name": name} for place, name in enumerate(task)] for task in names)
     return LabelSet.checked({"name": path.stem, "segmentation": segmentation, "detection": detection})
 

@@ -25,7 +25,7 @@ from training.data.readers.source import LabeledSource, Source
 from training.distillation.settings import DistillationRecipe
 from training.errors import RecipeError
 from training.label_sets.label_set import LabelSet
-from training.label_sets.loading import load_label_set
+from training.label_sets.loading import DEFAULT_LABEL_SET, load_label_set
 
 STRIDE_PX = 32  # the coarsest stride of the network
 MEAN_IOU, MEAN_AP50, AP50_ENDING = "miou", "ap50", "_ap50"
@@ -125,7 +125,7 @@ class Recipe(Settings):
     """Name of the run, and of its folder under `output`."""
     data: DataRecipe
     """Training frames."""
-    label_set: Annotated[str, Field(min_length=1)] = "camvid11"
+    label_set: Annotated[str, Field(min_length=1)] = DEFAULT_LABEL_SET
     """Classes of the network: the name of a set in training/label_sets/, or the path of a YAML file."""
     size: Literal["n", "s", "m", "l"] = "s"
     """Size of backbone, neck and heads; with `backbone`, of neck and heads only."""

@@ -26,7 +26,7 @@ from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
 from training.evaluation.torch_model import TorchModel
 from training.export.input_size import choose_input_size
 from training.export.settings import ExportSettings
-from training.label_sets.label_set import LabelSet
+from training.label_sets.of_model import label_set_of
 from training.whole_files import write_bytes
 
 MARGIN_PX = 4
@@ -75,15 +75,6 @@ def open_model(path: Path, weights: str, height: int | None, width: int | None, 
         size = size_of_student(torch_model.deployed.student, height, width)
         model = EvaluatedModel(perceiver, torch_model.contract, size, f"torch, CPU, {weights} weights")
     return model
-
-
-def label_set_of(contract: ModelContract) -> LabelSet:
-    """Return the classes of a model as a label set, to which the labels of frames are mapped by name."""
-    rows = [
-        [{"id": info.id, "name": info.name, "color": info.color_rgb} for info in classes]
-        for classes in (contract.class_map.classes, contract.detections.classes)
-    ]
-    return LabelSet.checked({"name": contract.name, "segmentation": rows[0], "detection": rows[1]})
 
 
 def evaluate(model: EvaluatedModel, source: FrameFolder, pictures: PictureWriter | None = None) -> dict[str, Any]:

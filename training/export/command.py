@@ -22,6 +22,7 @@ from training.data.image_listing import list_images
 from training.errors import CheckpointError, DataError
 from training.export.input_size import add_input_size, choose_input_size, noted_validation
 from training.export.settings import ExportSettings
+from training.label_sets.of_model import LABEL_SET_KEY
 
 if TYPE_CHECKING:
     from training.checkpoint import CheckpointInfo
@@ -101,6 +102,7 @@ def provenance(info: CheckpointInfo) -> dict[str, Any]:
     """Return the origin of the weights, as it is written into the contract."""
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
+        LABEL_SET_KEY: info.classes.name,
         "recipe_sha256": info.recipe_sha256,
         "data_sha256": info.data_sha256,
         "teacher": info.taught_by or "none",

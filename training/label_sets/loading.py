@@ -9,6 +9,7 @@ from training.errors import RecipeError
 from training.label_sets.label_set import LabelSet
 
 FOLDER = Path(__file__).resolve().parent
+DEFAULT_LABEL_SET = "camvid11"  # of recipes that name no other
 SUFFIXES = (".yaml", ".yml")
 
 
