@@ -72,11 +72,12 @@ class Perceiver:
     ) -> None:
         self.model = model
         contract = model.contract
-        self.score_threshold = contract.detections.score_threshold if score_threshold is None else score_threshold
+        self.score_threshold = contract.score_threshold if score_threshold is None else score_threshold
         # Used for every frame, because a new buffer costs page faults.
         self._input = np.empty((1, contract.input.height, contract.input.width, 3), np.uint8)
         self._new_class_map = new_class_map
-        self._label_ids = np.array([c.id for c in contract.detections.classes], np.int32)
+        self._stride = 1 if contract.class_map is None else contract.class_map.stride
+        self._label_ids = np.array([c.id for c in contract.detection_classes], np.int32)
 
     @classmethod
     def open(cls, model: str | Path | None = None, *, device: str = "auto", **options: Any) -> Perceiver:
@@ -171,7 +172,7 @@ class Perceiver:
         _check_finite(outputs, row)
         frame, geometry = prepared.frame, prepared.geometry
         memory = self._new_class_map(*frame.image_bgr.shape[:2]) if self._new_class_map else None
-        class_map = class_map_to_source(outputs.class_map[row], self.model.contract.class_map.stride, geometry, memory)
+        class_map = class_map_to_source(outputs.class_map[row], self._stride, geometry, memory)
         detections = self._select_detections(outputs, row, geometry)
         uncertainty = _crop_uncertainty(outputs, row, geometry)
         finished = time.perf_counter()

@@ -31,8 +31,8 @@ class ClassNames:
     @classmethod
     def of(cls, contract: ModelContract) -> ClassNames:
         """Return the class names of a contract."""
-        names = {c.id: c.name for c in contract.class_map.classes} | {contract.class_map.unlabeled_id: ""}
-        return cls(names, {c.id: c.name for c in contract.detections.classes})
+        names = {c.id: c.name for c in contract.segmentation_classes} | {contract.unlabeled_id: ""}
+        return cls(names, {c.id: c.name for c in contract.detection_classes})
 
     def to_json(self) -> dict[str, list[list[Any]]]:
         """Return lists of `[id, name]` rows, because JSON keys cannot be integers."""

@@ -36,7 +36,7 @@ def render_report(drive: Drive, jpegs: Mapping[FrameKey, bytes], hero_jpeg: byte
         HTML without references to other files or hosts.
     """
     template = Template(resources.files(__package__).joinpath("report_template.html").read_text(encoding="utf-8"))
-    classes = drive.contract.class_map.classes
+    classes = drive.contract.segmentation_classes
     return template.substitute(
         title=escape(drive.title),
         subtitle=escape(drive.subtitle),
@@ -51,7 +51,7 @@ def render_report(drive: Drive, jpegs: Mapping[FrameKey, bytes], hero_jpeg: byte
         camera_legend=_legend((camera, _series_color(index)) for index, camera in enumerate(drive.cameras)),
         drop_legend=_legend([("no result", "var(--bad)")]) if drive.summary["dropped"] else "",
         box_legend=_legend(
-            (info.name, _series_color(index)) for index, info in enumerate(drive.contract.detections.classes)
+            (info.name, _series_color(index)) for index, info in enumerate(drive.contract.detection_classes)
         ),
         latency_plot=_latency_plot(drive),
         histogram=_histogram(drive),
@@ -179,8 +179,8 @@ def _drops_plot(summary: Mapping[str, Any]) -> str:
 
 
 def _shares_plot(drive: Drive) -> str:
-    classes = drive.contract.class_map.classes
-    unlabeled = ClassInfo(drive.contract.class_map.unlabeled_id, "unlabeled", (128, 128, 128))
+    classes = drive.contract.segmentation_classes
+    unlabeled = ClassInfo(drive.contract.unlabeled_id, "unlabeled", (128, 128, 128))
     rows = {}
     for camera in drive.cameras:
         pixels = sum((r.pixels_by_class for r in drive.results.values() if r.camera == camera), np.zeros(256, np.int64))
@@ -197,7 +197,7 @@ def _boxes_plot(drive: Drive) -> str:
         if (result := drive.results.get(frame_key(frame))) is not None:
             windows.setdefault(int(drive.seconds(frame)), []).append(result)
     series = []
-    for index, info in enumerate(drive.contract.detections.classes):
+    for index, info in enumerate(drive.contract.detection_classes):
         points = [
             (second + 0.5, float(np.mean([np.count_nonzero(r.detections.labels == info.id) for r in results])))
             for second, results in sorted(windows.items())

@@ -45,7 +45,7 @@ def draw_overlay(
     if image_bgr.shape[:2] != perception.class_map.shape:
         raise ValueError(f"expected a class map of {image_bgr.shape[:2]}, got {perception.class_map.shape}")
     picture = _tint(image_bgr, perception.class_map, contract)
-    classes = {c.id: c for c in contract.detections.classes}
+    classes = {c.id: c for c in contract.detection_classes}
     found = perception.detections
     infos = [classes.get(label, _UNKNOWN) for label in found.labels.tolist()]
     # Right and bottom of a box are exclusive.
@@ -74,7 +74,7 @@ def _draw_boundary(picture: UInt8Array, boundary: Int32Array, line: int) -> None
 def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: ModelContract) -> UInt8Array:
     colors_bgr = np.zeros((256, 3), np.uint8)
     labelled = np.zeros(256, np.uint8)
-    for info in contract.class_map.classes:
+    for info in contract.segmentation_classes:
         colors_bgr[info.id] = info.color_rgb[::-1]
         labelled[info.id] = 255
     # One lookup per channel is equally fast in OpenCV 4 and 5; applyColorMap is not.

@@ -26,7 +26,7 @@ def blocked_classes(contract: ModelContract, drivable: Sequence[str]) -> UInt8Ar
     Raises:
         ValueError: A drivable class is not a class of the model's mask.
     """
-    ids = {info.name: info.id for info in contract.class_map.classes}
+    ids = {info.name: info.id for info in contract.segmentation_classes}
     table = np.full(256, 255, np.uint8)
     for name in drivable:
         if name not in ids:

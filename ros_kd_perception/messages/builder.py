@@ -123,7 +123,7 @@ class MessageBuilder:
         self.masks = MaskMessages(lambda height, width: self._image("mono8", np.zeros((height, width), np.uint8)))
         self._no_data = np.empty(0, np.uint8)
         self._no_ranges = np.empty(0, np.float32)
-        self._class_ids = {c.id: str(c.id) for c in contract.detections.classes}
+        self._class_ids = {c.id: str(c.id) for c in contract.detection_classes}
         origin = types.point(x=0.0, y=0.0, z=0.0)
         no_turn = types.quaternion(x=0.0, y=0.0, z=0.0, w=1.0)
         self._no_pose = types.pose_with_covariance(
@@ -209,9 +209,8 @@ class MessageBuilder:
 
     def segmentation_labels(self) -> Any:
         """Return the vision_msgs/LabelInfo of the class map, with all classes and the id of unlabeled pixels."""
-        spec = self._contract.class_map
-        unlabeled = ClassInfo(spec.unlabeled_id, UNLABELED_NAME, (0, 0, 0))
-        return self._label_info((*spec.classes, unlabeled), threshold=0.0)
+        unlabeled = ClassInfo(self._contract.unlabeled_id, UNLABELED_NAME, (0, 0, 0))
+        return self._label_info((*self._contract.segmentation_classes, unlabeled), threshold=0.0)
 
     def detection_labels(self, score_threshold: float | None = None) -> Any:
         """Return the vision_msgs/LabelInfo of the boxes.
@@ -219,8 +218,8 @@ class MessageBuilder:
         Args:
             score_threshold: The score threshold in use. None means the contract's.
         """
-        spec = self._contract.detections
-        return self._label_info(spec.classes, spec.score_threshold if score_threshold is None else score_threshold)
+        threshold = self._contract.score_threshold if score_threshold is None else score_threshold
+        return self._label_info(self._contract.detection_classes, threshold)
 
     def _label_info(self, classes: tuple[ClassInfo, ...], threshold: float) -> Any:
         types = self._types

@@ -1,4 +1,4 @@
-"""ModelContract: describes the inputs, outputs and classes of an exported student, as JSON inside its ONNX file.
+"""ModelContract: describes the inputs, outputs and classes of a model, as JSON inside its ONNX file.
 
 The node, replay, evaluation and benchmarks read the contract from the model file only. No YAML file overrides it.
 """
@@ -6,301 +6,200 @@ The node, replay, evaluation and benchmarks read the contract from the model fil
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ros_kd_perception.model.contract_notes import check_confidence, check_derived
+from ros_kd_perception.model.contract_parts import (
+    DYNAMIC_BATCH,
+    MAX_DETECTIONS,
+    MAX_SIDE_PX,
+    UNCERTAINTY_BLOCK_PX,
+    ClassInfo,
+    ClassMapSpec,
+    DetectionSpec,
+    GoldenLimits,
+    InputSpec,
+)
+from ros_kd_perception.model.contract_reader import (
+    CONTRACT_VERSION,
+    ContractError,
+    JsonSection,
+    parse_contract,
+    require,
+)
+
+__all__ = [
+    "CONTRACT_KEY",
+    "CONTRACT_VERSION",
+    "DETECTION",
+    "DYNAMIC_BATCH",
+    "MAX_DETECTIONS",
+    "MAX_SIDE_PX",
+    "SEGMENTATION",
+    "UNCERTAINTY_BLOCK_PX",
+    "ClassInfo",
+    "ClassMapSpec",
+    "ContractError",
+    "DetectionSpec",
+    "GoldenLimits",
+    "InputSpec",
+    "ModelContract",
+]
+
 CONTRACT_KEY = "ros_kd_perception.contract"
-CONTRACT_VERSION = 1
-UNCERTAINTY_BLOCK_PX = 32
-MAX_CONTRACT_CHARACTERS = 1 << 20
-MAX_SIDE_PX = 8192
-MAX_DETECTIONS = 1000
-
-
-class ContractError(ValueError):
-    """The contract is missing, malformed, too new or does not match its file. The text is one sentence."""
-
-
-@dataclass(frozen=True)
-class ClassInfo:
-    """One class.
-
-    Attributes:
-        id: The value in the network's output, 0..255.
-        name: The name in messages and reports.
-        color_rgb: The colour in pictures, 0..255 for each channel.
-    """
-
-    id: int
-    name: str
-    color_rgb: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """The network input.
-
-    Attributes:
-        height: Height in pixels.
-        width: Width in pixels.
-        channels: Channel order, `bgr` or `rgb`.
-        resize: How a frame is fitted into the input. Only `letterbox` exists.
-        pad_value: The value of the padding beside the image, 0..255.
-    """
-
-    height: int
-    width: int
-    channels: str = "bgr"
-    resize: str = "letterbox"
-    pad_value: int = 114
-
-
-@dataclass(frozen=True)
-class ClassMapSpec:
-    """The class map: one cell for each `stride` x `stride` input pixels.
-
-    Each cell holds the id of one of `classes`, or `unlabeled_id`.
-    """
-
-    stride: int
-    unlabeled_id: int
-    classes: tuple[ClassInfo, ...]
-
-
-@dataclass(frozen=True)
-class DetectionSpec:
-    """The boxes.
-
-    Attributes:
-        max: Rows that the network returns for each frame.
-        score_threshold: Rows below this score are dropped by default, 0..1.
-        classes: The classes of the boxes.
-    """
-
-    max: int
-    score_threshold: float
-    classes: tuple[ClassInfo, ...]
-
-
-@dataclass(frozen=True)
-class GoldenLimits:
-    """How far the results of golden frames may differ on another execution provider.
-
-    Attributes:
-        class_map_agreement_min: The smallest share of equal class-map cells, 0..1.
-        box_iou_min: The smallest IoU of an expected box with its match, 0..1.
-    """
-
-    class_map_agreement_min: float = 0.995
-    box_iou_min: float = 0.9
+SEGMENTATION, DETECTION = TASKS = ("segmentation", "detection")
+SECTION_OF_TASK = {SEGMENTATION: "class_map", DETECTION: "detections"}
 
 
 @dataclass(frozen=True)
 class ModelContract:
-    """Everything needed to run a student correctly. docs/model_contract.md describes the JSON form."""
+    """Everything needed to run a model correctly. docs/model_contract.md describes the JSON form.
+
+    Attributes:
+        name, version, precision: The model's name, its version, and `fp32`, `fp16` or `int8`.
+        input: The network input.
+        class_map: The class map. None for a model without segmentation.
+        detections: The boxes. None for a model without detection. One of the two tasks is always there.
+        golden: How far golden frames may differ.
+        provenance, metrics: What the model was made from, and its scores. Free form.
+        derived: What a pruned, quantised or adopted file was made from, and how. Empty for other files.
+        confidence: Calibration of the scores. Empty for a file that is not calibrated. No score changes by it yet.
+    """
 
     name: str
     version: str
     precision: str
     input: InputSpec
-    class_map: ClassMapSpec
-    detections: DetectionSpec
+    class_map: ClassMapSpec | None
+    detections: DetectionSpec | None
     golden: GoldenLimits = field(default_factory=GoldenLimits)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    derived: Mapping[str, Any] = field(default_factory=dict)
+    confidence: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(self)
+        require(bool(self.tasks), f"at least one of the tasks {' and '.join(TASKS)}", "none")
+        for part in (self.input, self.class_map, self.detections, self.golden):
+            if part is not None:
+                part.check()
+        check_derived(self.derived)
+        check_confidence(self.confidence, {c.name for c in self.segmentation_classes + self.detection_classes})
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the model does: `segmentation`, `detection` or both, in this order."""
+        parts = {SEGMENTATION: self.class_map, DETECTION: self.detections}
+        return tuple(task for task, part in parts.items() if part is not None)
+
+    @property
+    def segmentation_classes(self) -> tuple[ClassInfo, ...]:
+        """The classes of the class map. Empty for a model without segmentation."""
+        return () if self.class_map is None else self.class_map.classes
+
+    @property
+    def detection_classes(self) -> tuple[ClassInfo, ...]:
+        """The classes of the boxes. Empty for a model without detection."""
+        return () if self.detections is None else self.detections.classes
+
+    @property
+    def score_threshold(self) -> float:
+        """The score at which boxes count by default, 0..1. 1 for a model without detection."""
+        return 1.0 if self.detections is None else self.detections.score_threshold
+
+    @property
+    def unlabeled_id(self) -> int:
+        """The value of pixels without a class. 255 for a model without segmentation."""
+        return 255 if self.class_map is None else self.class_map.unlabeled_id
 
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each output for one frame, without the batch axis."""
-        height, width = self.input.height, self.input.width
-        stride, count = self.class_map.stride, self.detections.max
-        block = UNCERTAINTY_BLOCK_PX
-        return {
-            "class_map": (height // stride, width // stride),
-            "boxes": (count, 4),
-            "scores": (count,),
-            "labels": (count,),
-            "uncertainty": (height // block, width // block),
-        }
+        """Return the shape of each output for one frame, without the batch axis.
+
+        The outputs of a task that the model does not do are absent. `uncertainty` belongs to segmentation. Cells and
+        blocks at the right and lower edge may reach beyond the input.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.class_map is not None:
+            shapes["class_map"] = self._cells(self.class_map.stride)
+        if self.detections is not None:
+            count = self.detections.max
+            shapes |= {"boxes": (count, 4), "scores": (count,), "labels": (count,)}
+        if self.class_map is not None:
+            shapes["uncertainty"] = self._cells(UNCERTAINTY_BLOCK_PX)
+        return shapes
+
+    def _cells(self, side_px: int) -> tuple[int, int]:
+        return -(-self.input.height // side_px), -(-self.input.width // side_px)
 
     def to_json(self) -> str:
         """Return the JSON text for the metadata of the ONNX file. `from_json` turns it back into an equal contract."""
-        golden = self.golden
-        return json.dumps(
-            {
-                "contract_version": CONTRACT_VERSION,
-                "name": self.name,
-                "version": self.version,
-                "precision": self.precision,
-                "input": vars(self.input),
-                "class_map": {
-                    "stride": self.class_map.stride,
-                    "unlabeled_id": self.class_map.unlabeled_id,
-                    "classes": [_class_to_json(c) for c in self.class_map.classes],
-                },
-                "detections": {
-                    "max": self.detections.max,
-                    "score_threshold": self.detections.score_threshold,
-                    "classes": [_class_to_json(c) for c in self.detections.classes],
-                },
-                "golden": vars(golden),
-                "provenance": dict(self.provenance),
-                "metrics": dict(self.metrics),
-            },
-            allow_nan=False,
-        )
+        document: dict[str, Any] = {
+            "contract_version": CONTRACT_VERSION,
+            "name": self.name,
+            "version": self.version,
+            "precision": self.precision,
+            "tasks": list(self.tasks),
+            "input": vars(self.input),
+        }
+        if self.class_map is not None:
+            document["class_map"] = self.class_map.to_json()
+        if self.detections is not None:
+            document["detections"] = self.detections.to_json()
+        document["golden"] = vars(self.golden)
+        for key in ("derived", "confidence"):
+            if getattr(self, key):
+                document[key] = dict(getattr(self, key))
+        document |= {"provenance": dict(self.provenance), "metrics": dict(self.metrics)}
+        return json.dumps(document, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelContract:
-        """Parse and check a contract.
+        """Parse and check a contract of this version or an older one.
 
         Raises:
             ContractError: The text is not JSON, has a newer version, lacks a field, or has a value of the wrong type
                 or range.
         """
-        document = _parse(text)
-        reader = _Reader(document, "")
-        class_map, detections = reader.section("class_map"), reader.section("detections")
-        size, golden = reader.section("input"), reader.section("golden")
+        document = parse_contract(text)
+        version = document.integer("contract_version")
+        tasks = TASKS if version == 1 else _tasks_of(document)
+        size = InputSpec.from_section(document.section("input"), version)
+        if version == 1:
+            _check_first_version(size)
         return cls(
-            name=reader.text("name"),
-            version=reader.text("version"),
-            precision=reader.text("precision"),
-            input=InputSpec(
-                size.integer("height"),
-                size.integer("width"),
-                size.text("channels"),
-                size.text("resize"),
-                size.integer("pad_value"),
-            ),
-            class_map=ClassMapSpec(class_map.integer("stride"), class_map.integer("unlabeled_id"), class_map.classes()),
-            detections=DetectionSpec(
-                detections.integer("max"), detections.number("score_threshold"), detections.classes()
-            ),
-            golden=GoldenLimits(golden.number("class_map_agreement_min"), golden.number("box_iou_min")),
-            provenance=reader.section("provenance").values,
-            metrics=reader.section("metrics").values,
+            name=document.text("name"),
+            version=document.text("version"),
+            precision=document.text("precision"),
+            input=size,
+            class_map=ClassMapSpec.from_section(document.section("class_map")) if SEGMENTATION in tasks else None,
+            detections=DetectionSpec.from_section(document.section("detections"), version)
+            if DETECTION in tasks
+            else None,
+            golden=GoldenLimits.from_section(document.section("golden")),
+            provenance=document.section("provenance").values,
+            metrics=document.section("metrics").values,
+            derived={} if version == 1 else document.optional_section("derived"),
+            confidence={} if version == 1 else document.optional_section("confidence"),
         )
 
 
-def _class_to_json(info: ClassInfo) -> dict[str, Any]:
-    return {"id": info.id, "name": info.name, "color": list(info.color_rgb)}
+def _tasks_of(document: JsonSection) -> tuple[str, ...]:
+    """Return the tasks of a contract, checked against the sections that it has."""
+    tasks = document.value("tasks", (list,), f"a list of {' and '.join(TASKS)}")
+    valid = len(tasks) > 0 and all(isinstance(task, str) and task in TASKS for task in tasks)
+    require(valid and len(set(tasks)) == len(tasks), f"tasks to be {' or '.join(TASKS)} or both", repr(tasks))
+    for task, section in SECTION_OF_TASK.items():
+        require(task in tasks or section not in document.values, f"no {section} without the task {task}", repr(tasks))
+    return tuple(tasks)
 
 
-def _parse(text: str) -> dict[str, Any]:
-    if len(text) > MAX_CONTRACT_CHARACTERS:
-        raise ContractError(
-            f"expected a contract of at most {MAX_CONTRACT_CHARACTERS} characters, got {len(text)}; "
-            "export the model again"
-        )
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ContractError(f"expected the contract to be JSON, got {error}; export the model again") from None
-    if not isinstance(document, dict):
-        raise ContractError(
-            f"expected the contract to be a JSON object, got {type(document).__name__}; export the model again"
-        )
-    version = document.get("contract_version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ContractError(
-            f"expected an integer contract_version of 1 or more, got {version!r}; export the model again"
-        )
-    if version > CONTRACT_VERSION:
-        raise ContractError(
-            f"expected contract version {CONTRACT_VERSION}, got {version}, which is newer; "
-            "update ros_kd_perception on this machine, or export the model again with the version installed here"
-        )
-    return document
-
-
-class _Reader:
-    """Gives typed access to one JSON object. Its errors name the field."""
-
-    def __init__(self, values: dict[str, Any], path: str) -> None:
-        self.values = values
-        self._path = path
-
-    def _get(self, key: str, kinds: tuple[type, ...], expected: str) -> Any:
-        name = self._path + key
-        if key not in self.values:
-            raise ContractError(
-                f"expected the contract to have {name} ({expected}), it has none; export the model again"
-            )
-        value = self.values[key]
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            raise ContractError(
-                f"expected {name} of the contract to be {expected}, got {str(value)[:80]!r}; export the model again"
-            )
-        return value
-
-    def section(self, key: str) -> _Reader:
-        return _Reader(self._get(key, (dict,), "an object"), f"{self._path}{key}.")
-
-    def text(self, key: str) -> str:
-        return str(self._get(key, (str,), "a string"))
-
-    def integer(self, key: str) -> int:
-        return int(self._get(key, (int,), "an integer"))
-
-    def number(self, key: str) -> float:
-        value = float(self._get(key, (int, float), "a number"))
-        if not math.isfinite(value):
-            raise ContractError(f"expected {self._path}{key} of the contract to be finite, got {value}")
-        return value
-
-    def classes(self) -> tuple[ClassInfo, ...]:
-        rows = self._get("classes", (list,), "a list of classes")
-        classes = []
-        for index, row in enumerate(rows):
-            name = f"{self._path}classes[{index}]"
-            if not isinstance(row, dict):
-                raise ContractError(f"expected {name} of the contract to be an object, got {str(row)[:80]!r}")
-            reader = _Reader(row, f"{name}.")
-            color = reader._get("color", (list,), "a list of three integers 0..255")
-            if len(color) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in color):
-                raise ContractError(f"expected {name}.color of the contract to be three integers 0..255, got {color!r}")
-            classes.append(ClassInfo(reader.integer("id"), reader.text("name"), (color[0], color[1], color[2])))
-        return tuple(classes)
-
-
-def _require(condition: bool, expected: str, got: object) -> None:
-    if not condition:
-        raise ContractError(f"expected {expected} in the contract, got {got}; export the model again")
-
-
-def _check(contract: ModelContract) -> None:
-    size, class_map, detections, golden = contract.input, contract.class_map, contract.detections, contract.golden
-    for side in (size.height, size.width):
-        _require(
-            0 < side <= MAX_SIDE_PX and side % UNCERTAINTY_BLOCK_PX == 0,
-            f"input sides of {UNCERTAINTY_BLOCK_PX}..{MAX_SIDE_PX} px in multiples of {UNCERTAINTY_BLOCK_PX}",
-            f"{size.height}x{size.width}",
-        )
-    _require(size.channels in ("bgr", "rgb"), "input.channels bgr or rgb", repr(size.channels))
-    _require(size.resize == "letterbox", "input.resize letterbox", repr(size.resize))
-    _require(0 <= size.pad_value <= 255, "input.pad_value 0..255", size.pad_value)
-    _require(class_map.stride in (1, 2, 4, 8, 16, 32), "class_map.stride 1, 2, 4, 8, 16 or 32", class_map.stride)
-    _require(0 <= class_map.unlabeled_id <= 255, "class_map.unlabeled_id 0..255", class_map.unlabeled_id)
-    _require(1 <= detections.max <= MAX_DETECTIONS, f"detections.max 1..{MAX_DETECTIONS}", detections.max)
-    _require(0 <= detections.score_threshold <= 1, "detections.score_threshold 0..1", detections.score_threshold)
-    _require(0 <= golden.class_map_agreement_min <= 1, "golden.class_map_agreement_min 0..1", golden)
-    _require(0 <= golden.box_iou_min <= 1, "golden.box_iou_min 0..1", golden)
-    for name, classes in (("class_map", class_map.classes), ("detections", detections.classes)):
-        ids = [c.id for c in classes]
-        _require(0 < len(ids) <= 255, f"1..255 {name}.classes", len(ids))
-        _require(len(set(ids)) == len(ids), f"different ids in {name}.classes", ids)
-        _require(all(0 <= i <= 255 for i in ids), f"ids 0..255 in {name}.classes", ids)
-        _require(
-            len({c.name for c in classes}) == len(ids), f"different names in {name}.classes", [c.name for c in classes]
-        )
-        _require(all(c.name for c in classes), f"a name for every class of {name}", [c.name for c in classes])
-    _require(
-        class_map.unlabeled_id not in {c.id for c in class_map.classes},
-        "a class_map.unlabeled_id that no class has",
-        class_map.unlabeled_id,
+def _check_first_version(size: InputSpec) -> None:
+    block = UNCERTAINTY_BLOCK_PX
+    require(
+        size.height % block == 0 and size.width % block == 0,
+        f"input sides in multiples of {block} px (contract version 1)",
+        f"{size.height}x{size.width}",
     )
+    require(size.resize == "letterbox", "input.resize letterbox (contract version 1)", repr(size.resize))

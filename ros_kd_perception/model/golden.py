@@ -52,7 +52,7 @@ class GoldenFrame:
             found: Every output row, also rows below the score threshold, in network-input pixels.
             contract: The contract of the model that ran.
         """
-        limit, threshold = contract.golden.box_iou_min, contract.detections.score_threshold
+        limit, threshold = contract.golden.box_iou_min, contract.score_threshold
         return GoldenResult(
             class_map_agreement(self.class_map, class_map),
             *compare_boxes(self.detections, found, limit, threshold),

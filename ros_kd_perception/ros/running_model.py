@@ -70,7 +70,7 @@ class RunningModel:
 
     def set_score_threshold(self, value: float) -> None:
         """Apply the parameter. A negative value stands for the threshold that the model was exported with."""
-        exported = self.model.contract.detections.score_threshold
+        exported = self.model.contract.score_threshold
         self.perceiver.score_threshold = exported if value < 0 else value
 
     def values(self, parameters: NodeParameters) -> tuple[tuple[str, str], ...]:

@@ -1,19 +1,76 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_student import CONTRACT
+from tiny_student import CONTRACT, contract_with
 
-from ros_kd_perception.model.contract import ContractError, ModelContract
+from ros_kd_perception.model.contract import ContractError, InputSpec, ModelContract
+
+FULL = contract_with(
+    detections=replace(CONTRACT.detections, nms_iou=0.65),
+    input=InputSpec(65, 97, "rgb", "stretch", 0, 1),
+    derived={"from_sha256": "ab", "steps": ["int8"], "data_sha256": "cd", "loss": {"miou": -0.05}},
+    confidence={
+        "temperature": {"road": 1.5},
+        "thresholds": {"car": 0.4, "road": 0.5},
+        "coverage": 0.9,
+        "checked_on": "the validation frames",
+    },
+)
 
 
-def test_json_round_trip_gives_an_equal_contract():
-    assert ModelContract.from_json(CONTRACT.to_json()) == CONTRACT
+@pytest.mark.parametrize(
+    "contract",
+    [CONTRACT, FULL, contract_with(detections=None), contract_with(class_map=None)],
+    ids=["both", "every field", "segmentation", "detection"],
+)
+def test_json_round_trip_gives_an_equal_contract(contract):
+    text = contract.to_json()
+
+    assert ModelContract.from_json(text) == contract
+    assert json.loads(text)["contract_version"] == 2
+    assert json.loads(text)["tasks"] == list(contract.tasks)
+
+
+def test_the_outputs_of_an_absent_task_are_absent():
+    assert set(contract_with(detections=None).output_shapes()) == {"class_map", "uncertainty"}
+    assert set(contract_with(class_map=None).output_shapes()) == {"boxes", "scores", "labels"}
+    with pytest.raises(ContractError, match="at least one of the tasks segmentation and detection"):
+        contract_with(detections=None, class_map=None)
+
+
+def test_cells_cover_an_input_whose_sides_are_no_multiples_of_their_size():
+    shapes = FULL.output_shapes()
+
+    assert shapes["class_map"] == (17, 25)  # 65 / 4 and 97 / 4, rounded up
+    assert shapes["uncertainty"] == (3, 4)
+
+
+def first_version(**changes: object) -> str:
+    """Return the JSON that version 1 wrote for the tiny student, with some sections replaced."""
+    document = json.loads(CONTRACT.to_json()) | {"contract_version": 1}
+    del document["tasks"], document["input"]["batch"], document["detections"]["nms_iou"]
+    return json.dumps(document | changes)
+
+
+def test_a_contract_of_version_1_gives_the_same_contract():
+    assert ModelContract.from_json(first_version()) == CONTRACT
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [({"height": 65}, "multiples of 32"), ({"resize": "stretch"}, "input.resize letterbox")],
+)
+def test_version_1_allows_only_what_it_had(size, words):
+    document = json.loads(first_version())
+    with pytest.raises(ContractError, match=words):
+        ModelContract.from_json(first_version(input=document["input"] | size))
 
 
 def changed(path: str, value: object) -> str:
-    document = json.loads(CONTRACT.to_json())
+    document = json.loads(FULL.to_json())
     target = document
     *parents, last = path.split(".")
     for key in parents:
@@ -28,16 +85,22 @@ def changed(path: str, value: object) -> str:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("contract_version", 2, "newer"),
+        ("contract_version", 3, "newer"),
         ("contract_version", "1", "contract_version"),
         ("name", ..., "name"),
         ("input", ..., "input"),
-        ("input.height", 380, "multiples of 32"),
+        ("input.height", 31, "input sides"),
         ("input.height", "384", "input.height"),
         ("input.width", 1 << 20, "input sides"),
         ("input.channels", "gbr", "input.channels"),
-        ("input.resize", "stretch", "input.resize"),
+        ("input.resize", "crop", "input.resize"),
         ("input.pad_value", 256, "pad_value"),
+        ("input.batch", 2, "input.batch"),
+        ("input.batch", ..., "input.batch"),
+        ("tasks", [], "tasks"),
+        ("tasks", ["segmentation", "depth"], "depth"),
+        ("tasks", ["segmentation"], "no detections without the task detection"),
+        ("class_map", ..., "class_map"),
         ("class_map.stride", 3, "stride"),
         ("class_map.stride", True, "stride"),
         ("class_map.classes", [], "classes"),
@@ -48,8 +111,18 @@ def changed(path: str, value: object) -> str:
         ("class_map.classes.0.color", [1, 2, 256], "color"),
         ("detections.max", 0, "detections.max"),
         ("detections.score_threshold", 1.5, "score_threshold"),
+        ("detections.nms_iou", 1.5, "nms_iou"),
+        ("detections.nms_iou", ..., "nms_iou"),
         ("golden.box_iou_min", 2, "box_iou_min"),
         ("golden", ..., "golden"),
+        ("derived.steps", "int8", "derived.steps"),
+        ("derived.loss.miou", None, "derived.loss"),
+        ("confidence", [], "confidence"),
+        ("confidence.temperature", 0, "temperature"),
+        ("confidence.temperature.road", -1, "temperature"),
+        ("confidence.thresholds.car", 1.5, "thresholds"),
+        ("confidence.thresholds", {"lorry": 0.5}, "lorry"),
+        ("confidence.coverage", "most", "coverage"),
     ],
 )
 def test_a_wrong_field_is_refused_in_one_sentence_with_its_name(path, value, words):
@@ -83,6 +156,14 @@ paths = st.sampled_from(
         "golden.box_iou_min",
         "provenance",
         "metrics",
+        "tasks",
+        "input.batch",
+        "detections.nms_iou",
+        "derived",
+        "derived.loss",
+        "confidence",
+        "confidence.temperature",
+        "confidence.thresholds",
     ]
 )
 

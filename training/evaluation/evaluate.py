@@ -127,7 +127,7 @@ class PictureWriter:
 
 def _above_threshold(perception: Perception, contract: ModelContract) -> Perception:
     found = perception.detections
-    kept = found.scores >= contract.detections.score_threshold
+    kept = found.scores >= contract.score_threshold
     return Perception(
         perception.camera,
         perception.stamp_ns,

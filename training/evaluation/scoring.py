@@ -35,8 +35,8 @@ class FrameScorer:
     times_ms: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.segmentation = SegmentationMetrics(len(self.contract.class_map.classes))
-        self.detection = DetectionMetrics([info.name for info in self.contract.detections.classes])
+        self.segmentation = SegmentationMetrics(len(self.contract.segmentation_classes))
+        self.detection = DetectionMetrics([info.name for info in self.contract.detection_classes])
 
     def score(self, perceiver: Perceiver, sample: Sample) -> Perception:
         """Perceive one frame and add it. The Perceiver must have the score threshold SCORE_FLOOR.
@@ -49,7 +49,7 @@ class FrameScorer:
         except DivergedOutput as error:
             raise CheckpointError(f"{sample.name}: {error}; in training, lower the rate") from error
         self.segmentation.update(perception.class_map, sample.mask, sample.labeled_pixels)
-        threshold = self.contract.detections.score_threshold
+        threshold = self.contract.score_threshold
         self.detection.update(perception.detections, sample, threshold)
         self.times_ms.append(perception.timing.inference_ms)
         return perception
@@ -57,7 +57,7 @@ class FrameScorer:
     def results(self) -> dict[str, Any]:
         """Return all figures; shares are 0..1, and a figure of something that does not occur is None."""
         iou = self.segmentation.iou()
-        classes = self.contract.class_map.classes
+        classes = self.contract.segmentation_classes
         return {
             "frames": len(self.times_ms),
             "miou": self.segmentation.mean_iou(),

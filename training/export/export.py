@@ -119,7 +119,7 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
 def golden_frame(model: OnnxModel, image_bgr: UInt8Array) -> GoldenFrame:
     """Return a network input with the model's output, including the boxes above the score threshold."""
     outputs = model.run(np.ascontiguousarray(image_bgr[None]))
-    counts = outputs.scores[0] >= model.contract.detections.score_threshold
+    counts = outputs.scores[0] >= model.contract.score_threshold
     detections = Detections(outputs.boxes_xyxy[0][counts], outputs.scores[0][counts], outputs.labels[0][counts])
     return GoldenFrame(image_bgr, outputs.class_map[0], detections)
 

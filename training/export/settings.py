@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ros_kd_perception.model.contract import (
+    UNCERTAINTY_BLOCK_PX,
     ClassMapSpec,
     DetectionSpec,
     GoldenLimits,
@@ -46,7 +47,16 @@ class ExportSettings:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def contract(self) -> ModelContract:
-        """Return the contract of an fp32 export."""
+        """Return the contract of an fp32 export.
+
+        Raises:
+            ValueError: A value is out of range, or a side is not a multiple of the network's coarsest stride.
+        """
+        if self.height % UNCERTAINTY_BLOCK_PX or self.width % UNCERTAINTY_BLOCK_PX:
+            raise ValueError(
+                f"expected input sides in multiples of {UNCERTAINTY_BLOCK_PX} px for a student, "
+                f"got {self.height}x{self.width}; 384x640 is usual"
+            )
         return ModelContract(
             name=self.name,
             version=self.version,

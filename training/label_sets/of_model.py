@@ -16,8 +16,7 @@ def label_set_of(contract: ModelContract) -> LabelSet:
 
     Its name is what the file says, or that of the shipped set with the same classes: tables are found by it.
     """
-    masks = contract.class_map.classes if contract.class_map else ()
-    boxes = contract.detections.classes if contract.detections else ()
+    masks, boxes = contract.segmentation_classes, contract.detection_classes
     name = contract.provenance.get(LABEL_SET_KEY)
     if not isinstance(name, str) or not name:
         shipped = shipped_set_with([info.name for info in masks], [info.name for info in boxes])
