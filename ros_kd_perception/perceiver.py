@@ -1,7 +1,7 @@
 """Perceiver: frames in, perceptions out. Start reading here.
 
-A frame is letterboxed into the network's input (`model/letterbox.py`), the student runs (`model/onnx_model.py`), and
-its outputs are mapped back to the geometry of the frame. The node (`ros/`) and `replay.py` both use this class, so a
+A frame is fitted into the network's input (`model/letterbox.py`), the model runs (`model/onnx_model.py`), and its
+outputs are mapped back to the geometry of the frame. The node (`ros/`) and `replay.py` both use this class, so a
 replay of a bag gives the results that the vehicle had. This module does not depend on ROS.
 """
 
@@ -15,8 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from ros_kd_perception.model.boxes import best_of_each_object
 from ros_kd_perception.model.contract import UNCERTAINTY_BLOCK_PX, InputSpec
-from ros_kd_perception.model.letterbox import LetterboxGeometry, boxes_to_source, class_map_to_source, letterbox
+from ros_kd_perception.model.letterbox import (
+    InputGeometry,
+    boxes_to_source,
+    class_map_to_source,
+    letterbox,
+    stretch,
+)
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import Detections, Float32Array, Frame, Perception, Timing, UInt8Array
 from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
@@ -44,7 +51,7 @@ class PreparedFrame:
     frame: Frame
     network_input: UInt8Array
     input_spec: InputSpec
-    geometry: LetterboxGeometry
+    geometry: InputGeometry
     preprocess_ms: float
 
 
@@ -77,6 +84,7 @@ class Perceiver:
         self._input = np.empty((1, contract.input.height, contract.input.width, 3), np.uint8)
         self._new_class_map = new_class_map
         self._stride = 1 if contract.class_map is None else contract.class_map.stride
+        self._nms_iou = None if contract.detections is None else contract.detections.nms_iou
         self._label_ids = np.array([c.id for c in contract.detection_classes], np.int32)
 
     @classmethod
@@ -121,7 +129,10 @@ class Perceiver:
         spec = self.model.contract.input
         if out is None or out.shape != (spec.height, spec.width, 3):
             out = np.empty((spec.height, spec.width, 3), np.uint8)
-        geometry = letterbox(frame.image_bgr, out, spec.pad_value)
+        if spec.resize == "stretch":
+            geometry = stretch(frame.image_bgr, out)
+        else:
+            geometry = letterbox(frame.image_bgr, out, spec.pad_value)
         if spec.channels == "rgb":
             out[:] = out[:, :, ::-1].copy()
         return PreparedFrame(frame, out, spec, geometry, (time.perf_counter() - started) * 1e3)
@@ -171,9 +182,8 @@ class Perceiver:
         restored = time.perf_counter()
         _check_finite(outputs, row)
         frame, geometry = prepared.frame, prepared.geometry
-        memory = self._new_class_map(*frame.image_bgr.shape[:2]) if self._new_class_map else None
-        class_map = class_map_to_source(outputs.class_map[row], self._stride, geometry, memory)
-        detections = self._select_detections(outputs, row, geometry)
+        class_map = self._class_map(outputs.cells(row), geometry)
+        detections = self._select_detections(outputs.rows(row), geometry)
         uncertainty = _crop_uncertainty(outputs, row, geometry)
         finished = time.perf_counter()
         return Perception(
@@ -186,32 +196,48 @@ class Perceiver:
             timing=Timing(prepared.preprocess_ms, (inferred - started) * 1e3, (finished - restored) * 1e3),
         )
 
-    def _select_detections(self, outputs: NetworkOutputs, row: int, geometry: LetterboxGeometry) -> Detections:
-        scores, labels = outputs.scores[row], outputs.labels[row]
-        boxes = boxes_to_source(outputs.boxes_xyxy[row], geometry)
-        kept = scores >= self.score_threshold
-        kept &= (labels[:, None] == self._label_ids).any(axis=1)  # np.isin would take as long as the whole rest
-        kept &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box that lies in the padding has no area after clipping
-        return Detections(boxes[kept], scores[kept], labels[kept])
+    def _class_map(self, cells: UInt8Array | None, geometry: InputGeometry) -> UInt8Array | None:
+        if cells is None:
+            return None
+        size = geometry.source_height, geometry.source_width
+        return class_map_to_source(
+            cells, self._stride, geometry, self._new_class_map(*size) if self._new_class_map else None
+        )
+
+    def _select_detections(self, found: Detections | None, geometry: InputGeometry) -> Detections | None:
+        if found is None:
+            return None
+        kept = found.scores >= self.score_threshold
+        kept &= (found.labels[:, None] == self._label_ids).any(axis=1)  # np.isin takes as long as the whole rest
+        found = found.rows(kept)
+        if self._nms_iou is not None:
+            # In network-input pixels, before boxes are clipped, as the network's own post-processing would do it.
+            best = best_of_each_object(found.boxes_xyxy, found.scores, found.labels, self._nms_iou)
+            found = found.rows(best)
+        boxes = boxes_to_source(found.boxes_xyxy, geometry)
+        has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # a box in the padding has none after clipping
+        return Detections(boxes[has_area], found.scores[has_area], found.labels[has_area])
 
 
 def _check_finite(outputs: NetworkOutputs, row: int) -> None:
     # Comparisons with NaN are false, so an overflowing network would report no boxes. Its class map cannot hold NaN and
     # would show the first class everywhere; the uncertainty is computed from the same logits and shows the NaN.
     for name, values in (
-        ("scores", outputs.scores[row]),
-        ("boxes", outputs.boxes_xyxy[row]),
-        ("uncertainty", outputs.uncertainty[row]),
+        ("scores", outputs.scores),
+        ("boxes", outputs.boxes_xyxy),
+        ("uncertainty", outputs.uncertainty),
     ):
-        if not np.isfinite(values).all():
-            wrong = int(np.count_nonzero(~np.isfinite(values)))
+        if values is not None and not np.isfinite(values[row]).all():
+            wrong = int(np.count_nonzero(~np.isfinite(values[row])))
             raise DivergedOutput(
-                f"expected finite {name} of the network, got {wrong} of {values.size} that are not: it overflowed on "
-                "this frame; use precision fp32, or export the model again"
+                f"expected finite {name} of the network, got {wrong} of {values[row].size} that are not: it overflowed "
+                "on this frame; use precision fp32, or export the model again"
             )
 
 
-def _crop_uncertainty(outputs: NetworkOutputs, row: int, geometry: LetterboxGeometry) -> Float32Array:
+def _crop_uncertainty(outputs: NetworkOutputs, row: int, geometry: InputGeometry) -> Float32Array | None:
+    if outputs.uncertainty is None:
+        return None
     rows = -(-geometry.placed_height // UNCERTAINTY_BLOCK_PX)
     columns = -(-geometry.placed_width // UNCERTAINTY_BLOCK_PX)
     return outputs.uncertainty[row, :rows, :columns]

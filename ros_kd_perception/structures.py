@@ -6,6 +6,7 @@ They are frozen dataclasses that check their values on construction, so later st
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +112,14 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def rows(self, chosen: npt.NDArray[Any]) -> Detections:
+        """Return chosen rows: a bool for each row, or their indices."""
+        return Detections(self.boxes_xyxy[chosen], self.scores[chosen], self.labels[chosen])
+
+    def at_least(self, score: float) -> Detections:
+        """Return the rows with at least this score."""
+        return self.rows(self.scores >= score)
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -128,32 +137,55 @@ class Timing:
 
 @dataclass(frozen=True)
 class Perception:
-    """The student's results for one frame, in pixels of the source image.
+    """The model's results for one frame, in pixels of the source image.
+
+    The results of a task that the model does not do are None, never empty: no boxes would mean that nothing is there.
 
     Attributes:
         camera: Camera of the frame.
         stamp_ns: Header stamp of the frame in nanoseconds.
         frame_id: Frame id of the frame.
-        class_map: uint8 `[height, width]` of the source image, segmentation class ids, 255 = unlabeled.
-        detections: Boxes at or above the score threshold.
+        class_map: uint8 `[height, width]` of the source image, segmentation class ids, 255 = unlabeled. None without
+            segmentation.
+        detections: Boxes at or above the score threshold. None without detection.
         uncertainty: float32 `[rows, columns]`, one cell for each 32x32 block of the network input with a part of the
-            image, from 0 (certain) to 1.
+            image, from 0 (certain) to 1. None without segmentation.
         timing: Times of the stages.
     """
 
     camera: str
     stamp_ns: int
     frame_id: str
-    class_map: UInt8Array
-    detections: Detections
-    uncertainty: Float32Array
+    class_map: UInt8Array | None
+    detections: Detections | None
+    uncertainty: Float32Array | None
     timing: Timing
 
     def __post_init__(self) -> None:
-        if self.class_map.dtype != np.uint8 or self.class_map.ndim != 2:
+        if self.class_map is not None and (self.class_map.dtype != np.uint8 or self.class_map.ndim != 2):
             raise ValueError(
                 f"expected a uint8 class map [height, width], got {self.class_map.dtype} {self.class_map.shape}"
             )
+
+    def require_class_map(self) -> UInt8Array:
+        """Return the class map.
+
+        Raises:
+            ValueError: The model does not do segmentation.
+        """
+        if self.class_map is None:
+            raise ValueError("expected a model that does segmentation, got one without a class map; use another model")
+        return self.class_map
+
+    def require_detections(self) -> Detections:
+        """Return the boxes.
+
+        Raises:
+            ValueError: The model does not do detection.
+        """
+        if self.detections is None:
+            raise ValueError("expected a model that does detection, got one without boxes; use another model")
+        return self.detections
 
 
 @dataclass(frozen=True)

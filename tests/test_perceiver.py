@@ -1,13 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from tiny_student import (
     BOXES_XYXY,
+    CONTRACT,
     LABELS,
     SCORES,
     contract_with,
     diverge_on_black,
     expected_class_map,
+    give_duplicates,
+    write_tiny_model,
     write_tiny_student,
 )
 
@@ -122,4 +127,56 @@ def test_a_frame_that_was_prepared_for_another_model_is_prepared_again(perceiver
     path = write_tiny_student(tmp_path / "rgb.onnx", contract=other)
     for_another = Perceiver(OnnxModel.open(path, device="cpu")).prepare(frame(64, 96))
     [expected], [found] = perceiver.perceive([frame(64, 96)]), perceiver.perceive_prepared([for_another])
+    assert np.array_equal(found.class_map, expected.class_map)
+
+
+def opened(path, contract, change_graph=None) -> Perceiver:
+    return Perceiver(OnnxModel.open(write_tiny_model(path, contract, change_graph), device="cpu"))
+
+
+def test_a_model_of_one_task_has_no_result_of_the_other(tmp_path, perceiver):
+    source = frame(100, 192)
+    [both] = perceiver.perceive([source])
+
+    [mask] = opened(tmp_path / "s.onnx", contract_with(detections=None)).perceive([source])
+    [boxes] = opened(tmp_path / "d.onnx", contract_with(class_map=None)).perceive([source])
+
+    assert mask.detections is boxes.class_map is boxes.uncertainty is None
+    assert np.array_equal(mask.class_map, both.class_map)
+    assert np.array_equal(mask.uncertainty, both.uncertainty)
+    assert np.array_equal(boxes.detections.boxes_xyxy, both.detections.boxes_xyxy)
+    with pytest.raises(ValueError, match="expected a model that does detection"):
+        mask.require_detections()
+    with pytest.raises(ValueError, match="expected a model that does segmentation"):
+        boxes.require_class_map()
+
+
+def test_duplicates_of_a_class_are_dropped_where_the_contract_says_so(tmp_path):
+    rows = opened(tmp_path / "all.onnx", CONTRACT, give_duplicates).perceive([frame(64, 96)])[0].detections
+    one = contract_with(detections=replace(CONTRACT.detections, nms_iou=0.6))
+    best = opened(tmp_path / "one.onnx", one, give_duplicates).perceive([frame(64, 96)])[0].detections
+
+    assert rows.labels.tolist() == [0, 0, 1, 2]
+    assert best.labels.tolist() == [0, 1, 2]  # the same box of another class stays
+    assert np.allclose(best.scores, SCORES[[0, 2, 3]])
+
+
+def test_a_stretched_frame_comes_back_by_each_axis(tmp_path):
+    stretched = opened(tmp_path / "stretch.onnx", contract_with(input=InputSpec(64, 96, resize="stretch")))
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+
+    [perception] = stretched.perceive([Frame("front", 1, "", image.repeat(4, axis=0))])
+
+    assert np.allclose(perception.detections.boxes_xyxy, BOXES_XYXY[:4] * [1, 4, 1, 4])
+    blocks = expected_class_map(image).repeat(16, axis=0).repeat(4, axis=1)
+    assert (perception.class_map == blocks).mean() > 0.99
+    assert perception.uncertainty.shape == (2, 3)
+
+
+def test_a_frame_that_was_prepared_by_letterbox_is_stretched_for_the_next_model(tmp_path, perceiver):
+    stretched = opened(tmp_path / "stretch.onnx", contract_with(input=InputSpec(64, 96, resize="stretch")))
+    [expected], [found] = (
+        stretched.perceive([frame(40, 96)]),
+        stretched.perceive_prepared([perceiver.prepare(frame(40, 96))]),
+    )
     assert np.array_equal(found.class_map, expected.class_map)

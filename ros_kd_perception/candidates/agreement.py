@@ -10,7 +10,7 @@ import numpy as np
 
 from ros_kd_perception.model.boxes import iou_xyxy
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.structures import Detections, UInt8Array
+from ros_kd_perception.structures import Detections, Perception, UInt8Array
 
 MATCH_IOU = 0.5
 _NO_CLASS = 0xFFFF  # ids of a class map are at most 255
@@ -21,8 +21,8 @@ class ClassNames:
     """The class names of a model by id. They allow a comparison of models with different ids or classes.
 
     Attributes:
-        class_map: Names for the ids of the class map, including the unlabeled id.
-        detections: Names for the ids of the boxes.
+        class_map: Names for the ids of the class map, including the unlabeled id. Empty without segmentation.
+        detections: Names for the ids of the boxes. Empty without detection.
     """
 
     class_map: Mapping[int, str]
@@ -31,7 +31,9 @@ class ClassNames:
     @classmethod
     def of(cls, contract: ModelContract) -> ClassNames:
         """Return the class names of a contract."""
-        names = {c.id: c.name for c in contract.segmentation_classes} | {contract.unlabeled_id: ""}
+        names = {c.id: c.name for c in contract.segmentation_classes}
+        if contract.class_map is not None:
+            names[contract.unlabeled_id] = ""
         return cls(names, {c.id: c.name for c in contract.detection_classes})
 
     def to_json(self) -> dict[str, list[list[Any]]]:
@@ -49,7 +51,7 @@ class ClassNames:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the two models agree on one frame.
+    """How far the two models agree on one frame. The figures of a task that one of them does not do are None.
 
     Attributes:
         class_map_agreement: Share of pixels to which both models give the same class name, 0..1.
@@ -61,12 +63,37 @@ class Agreement:
         inference_ms: Inference time of the shadow model, on one thread at the lowest priority.
     """
 
-    class_map_agreement: float
-    active_boxes: int
-    shadow_boxes: int
-    matched_boxes: int
+    class_map_agreement: float | None
+    active_boxes: int | None
+    shadow_boxes: int | None
+    matched_boxes: int | None
     mean_iou: float | None
     inference_ms: float
+
+    @classmethod
+    def of(
+        cls,
+        active: tuple[UInt8Array | None, Detections | None],
+        shadow: Perception,
+        active_names: ClassNames,
+        shadow_names: ClassNames,
+    ) -> Agreement:
+        """Compare class map and boxes of the active model with the shadow model's results for the same frame."""
+        active_map, active_boxes = active
+        shares: float | None = None
+        pairs: list[float] | None = None
+        if active_map is not None and shadow.class_map is not None:
+            shares = map_agreement(active_map, shadow.class_map, active_names, shadow_names)
+        if active_boxes is not None and shadow.detections is not None:
+            pairs = match_boxes(active_boxes, shadow.detections, active_names, shadow_names)
+        return cls(
+            class_map_agreement=shares,
+            active_boxes=None if pairs is None or active_boxes is None else len(active_boxes),
+            shadow_boxes=None if pairs is None or shadow.detections is None else len(shadow.detections),
+            matched_boxes=None if pairs is None else len(pairs),
+            mean_iou=sum(pairs) / len(pairs) if pairs else None,
+            inference_ms=shadow.timing.inference_ms,
+        )
 
 
 def map_agreement(active: UInt8Array, shadow: UInt8Array, active_names: ClassNames, shadow_names: ClassNames) -> float:

@@ -20,8 +20,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ros_kd_perception.candidates.agreement import Agreement, ClassNames, map_agreement, match_boxes
+from ros_kd_perception.candidates.agreement import Agreement, ClassNames
 from ros_kd_perception.candidates.memory_limit import limit_of_model, limited_memory
+from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.structures import Detections, Frame, Perception, UInt8Array
 from ros_kd_perception.system import child_processes
 from ros_kd_perception.system.priority import be_first_when_memory_runs_out, lower_this_thread
@@ -52,6 +53,7 @@ class ShadowProcess:
     def __init__(self, path: str) -> None:
         self.path = path
         self._closed = False
+        self._tasks: list[str] = []
         try:
             self._child = subprocess.Popen(
                 [*child_processes.command("candidates.shadow_process"), path],
@@ -77,6 +79,7 @@ class ShadowProcess:
                 raise
         if "refused" in answer:
             raise ShadowFailed(str(answer["refused"]))
+        self._tasks = answer["tasks"]
         return str(answer["ready"])
 
     def compare(self, frame: Frame, perception: Perception, names: ClassNames) -> Agreement:
@@ -88,18 +91,20 @@ class ShadowProcess:
             names: The active model's class names.
 
         Raises:
-            ShadowFailed: The process has ended or hangs.
+            ShadowFailed: The models have no task in common, or the process has ended or hangs.
         """
-        found = perception.detections
-        header = {
-            "image": frame.image_bgr.shape,
-            "class_map": perception.class_map.shape,
-            "boxes": found.boxes_xyxy.tolist(),
-            "scores": found.scores.tolist(),
-            "labels": found.labels.tolist(),
-            "names": names.to_json(),
-        }
-        return Agreement(**self._answer((header, (frame.image_bgr, perception.class_map))))
+        arrays, header = [frame.image_bgr], {"image": frame.image_bgr.shape, "names": names.to_json()}
+        if (class_map := perception.class_map) is not None and SEGMENTATION in self._tasks:
+            header["class_map"] = class_map.shape
+            arrays.append(class_map)
+        if (found := perception.detections) is not None and DETECTION in self._tasks:
+            header["detections"] = {name: rows.tolist() for name, rows in vars(found).items()}
+        if len(header) == 2:
+            raise ShadowFailed(
+                f"expected the shadow model {self.path} to share a task with the active model, it does "
+                f"{' and '.join(self._tasks)} only; set shadow_model to another one"
+            )
+        return Agreement(**self._answer((header, arrays)))
 
     def close(self) -> None:
         """End the process. A thread that waits for an answer gets a `ShadowFailed`.
@@ -156,9 +161,20 @@ def _read(stream: BinaryIO) -> tuple[dict[str, Any], list[UInt8Array]] | None:
     header: dict[str, Any] = json.loads(stream.read(int.from_bytes(length, "little")))
     arrays = []
     for key in ("image", "class_map"):
-        shape = header[key]
+        if (shape := header.get(key)) is None:
+            continue
         arrays.append(np.frombuffer(stream.read(int(np.prod(shape))), np.uint8).reshape(shape))
     return header, arrays
+
+
+def _detections(found: dict[str, Any] | None) -> Detections | None:
+    if found is None:
+        return None
+    return Detections(
+        np.asarray(found["boxes_xyxy"], np.float32).reshape(-1, 4),
+        np.asarray(found["scores"], np.float32),
+        np.asarray(found["labels"], np.int32),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -181,25 +197,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     perceiver, names = Perceiver(model), ClassNames.of(model.contract)
     perceiver.warm_up()
-    print(json.dumps({"ready": f"{model.contract.name} {model.contract.version}"}, allow_nan=False), file=answers)
+    ready = {"ready": f"{model.contract.name} {model.contract.version}", "tasks": model.contract.tasks}
+    print(json.dumps(ready, allow_nan=False), file=answers)
     while (question := _read(sys.stdin.buffer)) is not None:
-        header, (image, class_map) = question
-        active = Detections(
-            np.asarray(header["boxes"], np.float32).reshape(-1, 4),
-            np.asarray(header["scores"], np.float32),
-            np.asarray(header["labels"], np.int32),
-        )
-        active_names = ClassNames.from_json(header["names"])
+        header, (image, *class_maps) = question
+        active = (class_maps[0] if class_maps else None, _detections(header.get("detections")))
         seen = perceiver.perceive([Frame("shadow", 0, "", image)])[0]
-        pairs = match_boxes(active, seen.detections, active_names, names)
-        agreement = Agreement(
-            class_map_agreement=map_agreement(class_map, seen.class_map, active_names, names),
-            active_boxes=len(active.labels),
-            shadow_boxes=len(seen.detections.labels),
-            matched_boxes=len(pairs),
-            mean_iou=sum(pairs) / len(pairs) if pairs else None,
-            inference_ms=seen.timing.inference_ms,
-        )
+        agreement = Agreement.of(active, seen, ClassNames.from_json(header["names"]), names)
         print(json.dumps(vars(agreement), allow_nan=False), file=answers)
     return 0
 

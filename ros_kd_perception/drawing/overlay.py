@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.model.contract import ClassInfo, ModelContract
-from ros_kd_perception.structures import Int32Array, Perception, UInt8Array
+from ros_kd_perception.structures import Detections, Int32Array, Perception, UInt8Array
 
 TINT = 0.45
 """Share of the class colour in a tinted pixel. The rest is the picture."""
@@ -25,7 +25,7 @@ Rectangle = tuple[int, int, int, int]
 def draw_overlay(
     image_bgr: UInt8Array, perception: Perception, contract: ModelContract, boundary: Int32Array | None = None
 ) -> UInt8Array:
-    """Draw class tints and labelled boxes on a copy of a frame.
+    """Draw class tints and labelled boxes on a copy of a frame, of the tasks that the perception has.
 
     Labels never overlap. Boxes with higher scores get theirs first: above the box if there is room, else below it, else
     not at all.
@@ -42,26 +42,31 @@ def draw_overlay(
     Raises:
         ValueError: The class map does not have the size of the frame.
     """
-    if image_bgr.shape[:2] != perception.class_map.shape:
-        raise ValueError(f"expected a class map of {image_bgr.shape[:2]}, got {perception.class_map.shape}")
-    picture = _tint(image_bgr, perception.class_map, contract)
+    class_map = perception.class_map
+    if class_map is not None and image_bgr.shape[:2] != class_map.shape:
+        raise ValueError(f"expected a class map of {image_bgr.shape[:2]}, got {class_map.shape}")
+    picture = np.array(image_bgr, order="C") if class_map is None else _tint(image_bgr, class_map, contract)
+    line = max(1, round(picture.shape[0] / 360))
+    if boundary is not None:
+        _draw_boundary(picture, boundary, line)
+    if perception.detections is not None:
+        _draw_boxes(picture, perception.detections, contract, line)
+    return picture
+
+
+def _draw_boxes(picture: UInt8Array, found: Detections, contract: ModelContract, line: int) -> None:
     classes = {c.id: c for c in contract.detection_classes}
-    found = perception.detections
     infos = [classes.get(label, _UNKNOWN) for label in found.labels.tolist()]
     # Right and bottom of a box are exclusive.
     boxes = [
         (int(left), int(top), math.ceil(right) - 1, math.ceil(bottom) - 1)
         for left, top, right, bottom in found.boxes_xyxy.tolist()
     ]
-    line = max(1, round(picture.shape[0] / 360))
-    if boundary is not None:
-        _draw_boundary(picture, boundary, line)
     for box, info in reversed(list(zip(boxes, infos, strict=True))):  # the highest score on top
         cv2.rectangle(picture, box[:2], box[2:], info.color_rgb[::-1], line)
     plates: list[Rectangle] = []
     for index, (info, score) in enumerate(zip(infos, found.scores.tolist(), strict=True)):
         _draw_label(picture, boxes, index, info, f"{info.name} {score:.2f}", plates)
-    return picture
 
 
 def _draw_boundary(picture: UInt8Array, boundary: Int32Array, line: int) -> None:

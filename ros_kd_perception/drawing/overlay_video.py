@@ -16,7 +16,7 @@ from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.drawing.video import VideoWriter
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.playback_timeline import PlaybackTimeline
-from ros_kd_perception.structures import Detections, Frame, Int32Array, Perception
+from ros_kd_perception.structures import Frame, Int32Array, Perception
 
 MAX_FRAMES_PER_SECOND = 60
 
@@ -79,8 +79,9 @@ class OverlayVideo:
         # Draw at the size of the tile: shrunk lines and letters cannot be read.
         size = self._mosaic.tiles[frame.camera].fit(*frame.image_bgr.shape[:2])
         if boundary is not None:
-            boundary = _resized_boundary(boundary, perception.class_map.shape[0], *size)
-        picture_bgr = draw_overlay(shrink(frame.image_bgr, *size), _resized(perception, *size), contract, boundary)
+            boundary = _resized_boundary(boundary, frame.image_bgr.shape[0], *size)
+        resized = _resized(perception, frame.image_bgr.shape[:2], size)
+        picture_bgr = draw_overlay(shrink(frame.image_bgr, *size), resized, contract, boundary)
         self._mosaic.put(frame.camera, picture_bgr, f"{frame.camera}  {position_ns / 1e9:.1f} s")
 
     def _write(self) -> None:
@@ -104,10 +105,12 @@ def _resized_boundary(boundary: Int32Array, source_height: int, height: int, wid
     return np.asarray((boundary[columns] + 1) * height // source_height - 1, np.int32)
 
 
-def _resized(perception: Perception, height: int, width: int) -> Perception:
-    source_height, source_width = perception.class_map.shape
-    class_map = cv2.resize(perception.class_map, (width, height), interpolation=cv2.INTER_NEAREST)
-    scale_xyxy = np.array([width / source_width, height / source_height] * 2, np.float32)
-    found = perception.detections
-    detections = Detections(found.boxes_xyxy * scale_xyxy, found.scores, found.labels)
-    return replace(perception, class_map=np.asarray(class_map, np.uint8), detections=detections)
+def _resized(perception: Perception, source: tuple[int, int], size: tuple[int, int]) -> Perception:
+    """Return a perception of a frame, `source` (height, width) pixels large, for its picture in another size."""
+    class_map, found = perception.class_map, perception.detections
+    if class_map is not None:
+        class_map = np.asarray(cv2.resize(class_map, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+    if found is not None:
+        scale_xyxy = np.array([size[1] / source[1], size[0] / source[0]] * 2, np.float32)
+        found = replace(found, boxes_xyxy=found.boxes_xyxy * scale_xyxy)
+    return replace(perception, class_map=class_map, detections=found)

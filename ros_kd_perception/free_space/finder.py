@@ -89,7 +89,7 @@ class FreeSpaceFinder:
     def boundary(self, perception: Perception) -> Int32Array:
         """Return the free-space boundary in the image, see `free_space_boundary`."""
         return free_space_boundary(
-            perception.class_map,
+            perception.require_class_map(),
             self._blocked,
             self.parameters.max_gap_px,
             self.parameters.ignore_bottom_px.get(perception.camera, 0),
@@ -102,4 +102,4 @@ class FreeSpaceFinder:
             ValueError: The class map has another size than the CameraInfo.
         """
         scan = self._scans.get(perception.camera)
-        return None if scan is None else scan.ranges(perception.class_map, self._blocked)
+        return None if scan is None else scan.ranges(perception.require_class_map(), self._blocked)

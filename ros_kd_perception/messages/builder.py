@@ -102,7 +102,7 @@ class MessageBuilder:
     """Builds messages for perceptions of one model.
 
     Publish or write the messages, but do not modify them: they share parts that never change (an all-zero pose) and,
-    within one array, the header.
+    within one array, the header. Building a message of a task that the model does not do raises a ValueError.
 
     Args:
         types: The message classes to use.
@@ -135,17 +135,19 @@ class MessageBuilder:
 
     def segmentation(self, perception: Perception) -> Any:
         """Return the class map as sensor_msgs/Image: mono8, a class id for each pixel, size of the source image."""
-        mask = self.masks.message_of(perception.class_map) if self._reuse_parts else None
+        class_map = perception.require_class_map()
+        mask = self.masks.message_of(class_map) if self._reuse_parts else None
         if mask is None:
-            mask = self._image("mono8", perception.class_map)
+            mask = self._image("mono8", class_map)
         mask.header = self._header_of(perception)
         return mask
 
     def segmentation_png(self, perception: Perception) -> Any:
         """Return the class map as sensor_msgs/CompressedImage: PNG, mono8, the same pixels as `segmentation`."""
-        done, png = cv2.imencode(".png", perception.class_map, _PNG_SETTINGS)
+        class_map = perception.require_class_map()
+        done, png = cv2.imencode(".png", class_map, _PNG_SETTINGS)
         if not done:
-            raise OSError(f"expected OpenCV to encode a class map of {perception.class_map.shape} as PNG, it failed")
+            raise OSError(f"expected OpenCV to encode a class map of {class_map.shape} as PNG, it failed")
         message = self._types.compressed_image(
             header=self._header(perception.stamp_ns, perception.frame_id),
             format=_PNG_FORMAT,
@@ -163,7 +165,7 @@ class MessageBuilder:
     def detections(self, perception: Perception) -> Any:
         """Return the boxes as vision_msgs/Detection2DArray in source-image pixels, best first. May be empty."""
         header = self._header_of(perception)
-        found, class_ids = perception.detections, self._class_ids
+        found, class_ids = perception.require_detections(), self._class_ids
         parts = self._take_parts(len(found), header)
         # The fields have double precision. Compute on whole arrays, because a loop over a hundred boxes takes a
         # millisecond.

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 
 from ros_kd_perception.model.boxes import iou_xyxy
-from ros_kd_perception.model.contract import ContractError, GoldenLimits, ModelContract
+from ros_kd_perception.model.contract import (
+    DETECTION,
+    SEGMENTATION,
+    ContractError,
+    GoldenLimits,
+    ModelContract,
+)
 from ros_kd_perception.structures import Detections, Float32Array, UInt8Array
 
 GOLDEN_KEY = "ros_kd_perception.golden"
@@ -35,28 +43,63 @@ class GoldenFrame:
     """One network input and the outputs that the exporting machine computed for it.
 
     Attributes:
-        image: uint8 `[H, W, 3]`, a network input (after the letterbox) in the contract's channel order.
-        class_map: uint8 `[H/s, W/s]`.
-        detections: Boxes at or above the contract's score threshold, in network-input pixels.
+        image: uint8 `[H, W, 3]`, a network input (after letterbox or stretch) in the contract's channel order.
+        class_map: uint8 `[ceil(H/s), ceil(W/s)]`. None without segmentation.
+        detections: The network's rows at or above the contract's score threshold, in network-input pixels, with all
+            duplicates that the perceiver would drop. None without detection.
     """
 
     image: UInt8Array
-    class_map: UInt8Array
-    detections: Detections
+    class_map: UInt8Array | None
+    detections: Detections | None
 
-    def compare(self, class_map: UInt8Array, found: Detections, contract: ModelContract) -> GoldenResult:
-        """Compare the outputs of a run on `image` with the expected ones.
+    def compare(self, class_map: UInt8Array | None, found: Detections | None, contract: ModelContract) -> GoldenResult:
+        """Compare the outputs of a run on `image` with the expected ones, of the tasks that the frame has.
 
         Args:
-            class_map: uint8 `[H/s, W/s]`.
-            found: Every output row, also rows below the score threshold, in network-input pixels.
+            class_map: uint8 `[ceil(H/s), ceil(W/s)]`. None without segmentation.
+            found: Every output row, also rows below the score threshold, in network-input pixels. None without
+                detection.
             contract: The contract of the model that ran.
         """
-        limit, threshold = contract.golden.box_iou_min, contract.score_threshold
-        return GoldenResult(
-            class_map_agreement(self.class_map, class_map),
-            *compare_boxes(self.detections, found, limit, threshold),
-        )
+        result = GoldenResult()
+        if self.class_map is not None and class_map is not None:
+            result = replace(result, class_map_agreement=class_map_agreement(self.class_map, class_map))
+        if self.detections is not None and found is not None:
+            limits = (contract.golden.box_iou_min, contract.score_threshold)
+            box_iou, score_difference, unexpected = compare_boxes(self.detections, found, *limits)
+            result = replace(result, box_iou=box_iou, score_difference=score_difference, unexpected_boxes=unexpected)
+        return result
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the frame for JSON. The keys of an absent task are absent."""
+        row: dict[str, Any] = {"image_png": _to_png(self.image)}
+        if self.class_map is not None:
+            row["class_map_png"] = _to_png(self.class_map)
+        if self.detections is not None:
+            row["boxes"] = self.detections.boxes_xyxy.round(3).tolist()
+            row["scores"] = self.detections.scores.round(5).tolist()
+            row["labels"] = self.detections.labels.tolist()
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], contract: ModelContract) -> GoldenFrame:
+        """Read a frame with the tasks of a contract.
+
+        Raises:
+            ValueError, KeyError, TypeError, OverflowError, cv2.error: The row does not fit the contract.
+        """
+        shapes, class_map, detections = contract.output_shapes(), None, None
+        if contract.class_map is not None:
+            class_map = _from_png(row["class_map_png"], shapes["class_map"])
+        if contract.detections is not None:
+            detections = Detections(
+                np.asarray(row["boxes"], np.float32).reshape(-1, 4),
+                np.asarray(row["scores"], np.float32).reshape(-1),
+                np.asarray(row["labels"], np.int32).reshape(-1),
+            )
+        image = _from_png(row["image_png"], (contract.input.height, contract.input.width, 3))
+        return cls(image, class_map, detections)
 
 
 def golden_to_text(frames: list[GoldenFrame]) -> str:
@@ -67,19 +110,7 @@ def golden_to_text(frames: list[GoldenFrame]) -> str:
     """
     if not 0 < len(frames) <= MAX_GOLDEN_FRAMES:
         raise ValueError(f"expected 1 to {MAX_GOLDEN_FRAMES} golden frames, got {len(frames)}")
-    text = json.dumps(
-        [
-            {
-                "image_png": _to_png(frame.image),
-                "class_map_png": _to_png(frame.class_map),
-                "boxes": frame.detections.boxes_xyxy.round(3).tolist(),
-                "scores": frame.detections.scores.round(5).tolist(),
-                "labels": frame.detections.labels.tolist(),
-            }
-            for frame in frames
-        ],
-        allow_nan=False,
-    )
+    text = json.dumps([frame.to_row() for frame in frames], allow_nan=False)
     if len(text) > MAX_GOLDEN_CHARACTERS:
         raise ValueError(
             f"expected golden frames of at most {MAX_GOLDEN_CHARACTERS} bytes, got {len(text)}; use fewer frames"
@@ -88,7 +119,7 @@ def golden_to_text(frames: list[GoldenFrame]) -> str:
 
 
 def golden_from_text(text: str, contract: ModelContract) -> list[GoldenFrame]:
-    """Parse the text of `golden_to_text` and check it against the contract's shapes.
+    """Parse the text of `golden_to_text` and check it against the contract's tasks and shapes.
 
     Raises:
         ContractError: The text is malformed or too large, or a picture has another size than the contract says.
@@ -97,23 +128,11 @@ def golden_from_text(text: str, contract: ModelContract) -> list[GoldenFrame]:
         raise ContractError(
             f"expected golden frames of at most {MAX_GOLDEN_CHARACTERS} bytes, got {len(text)}; export the model again"
         )
-    size = contract.input
     try:
         rows = json.loads(text)
         if not 0 < len(rows) <= MAX_GOLDEN_FRAMES:
             raise ValueError(f"{len(rows)} frames")
-        return [
-            GoldenFrame(
-                image=_from_png(row["image_png"], (size.height, size.width, 3)),
-                class_map=_from_png(row["class_map_png"], contract.output_shapes()["class_map"]),
-                detections=Detections(
-                    np.asarray(row["boxes"], np.float32).reshape(-1, 4),
-                    np.asarray(row["scores"], np.float32).reshape(-1),
-                    np.asarray(row["labels"], np.int32).reshape(-1),
-                ),
-            )
-            for row in rows
-        ]
+        return [GoldenFrame.from_row(row, contract) for row in rows]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, cv2.error) as error:
         raise ContractError(
             f"expected 1 to {MAX_GOLDEN_FRAMES} golden frames that fit the contract, got {str(error)[:120]}; "
@@ -143,7 +162,7 @@ def _from_png(text: str, shape: tuple[int, ...]) -> UInt8Array:
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """The worst figures over the golden frames.
+    """The worst figures over the golden frames. Those of an absent task are perfect.
 
     Attributes:
         class_map_agreement: Share of equal cells of the class map, 0..1.
@@ -176,12 +195,24 @@ class GoldenResult:
             max(self.unexpected_boxes, other.unexpected_boxes),
         )
 
-    def words(self) -> str:
-        """Return all figures as text, for an error."""
-        return (
-            f"{self.class_map_agreement:.2%} and IoU {self.box_iou:.3f}, scores off by {self.score_difference:.3f} and "
-            f"{self.unexpected_boxes} unexpected boxes"
-        )
+    def words(self, contract: ModelContract) -> str:
+        """Return the figures of a contract's tasks as text, for an error."""
+        figures = {
+            SEGMENTATION: f"{self.class_map_agreement:.2%}",
+            DETECTION: f"IoU {self.box_iou:.3f}, scores off by {self.score_difference:.3f} and "
+            f"{self.unexpected_boxes} unexpected boxes",
+        }
+        return " and ".join(figures[task] for task in contract.tasks)
+
+
+def golden_limits_in_words(contract: ModelContract) -> str:
+    """Return what the golden frames of a contract's tasks must meet, for an error."""
+    limits = contract.golden
+    expected = {
+        SEGMENTATION: f"in at least {limits.class_map_agreement_min:.2%} of its class map",
+        DETECTION: f"with box IoU of at least {limits.box_iou_min}, scores within {SCORE_TOLERANCE} and no other boxes",
+    }
+    return ", ".join(expected[task] for task in contract.tasks)
 
 
 def compare_boxes(

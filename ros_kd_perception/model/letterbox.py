@@ -1,4 +1,7 @@
-"""Letterbox and its inverse. The node, replay, training and evaluation all use this implementation."""
+"""Fit a frame into the network input and results back to the frame: letterbox or stretch.
+
+The node, replay, training and evaluation all use this implementation.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from ros_kd_perception.structures import Float32Array, UInt8Array
 
 
 @dataclass(frozen=True)
-class LetterboxGeometry:
+class InputGeometry:
     """Where a source image lies in the network input.
 
-    The image is at the top left and `placed_height` x `placed_width` pixels large. The rest is padding.
+    The image is at the top left and `placed_height` x `placed_width` pixels large. The rest is padding. A stretched
+    image fills the whole input.
     """
 
     source_height: int
@@ -25,13 +29,13 @@ class LetterboxGeometry:
     placed_width: int
 
 
-def letterbox_geometry(source_height: int, source_width: int, height: int, width: int) -> LetterboxGeometry:
+def letterbox_geometry(source_height: int, source_width: int, height: int, width: int) -> InputGeometry:
     """Fit a source image into the network input: scale = min(height / source_height, width / source_width).
 
     The placed size is rounded to whole pixels and is at least one pixel, also for a very thin image.
     """
     scale = min(height / source_height, width / source_width)
-    return LetterboxGeometry(
+    return InputGeometry(
         source_height,
         source_width,
         placed_height=max(1, min(height, round(source_height * scale))),
@@ -39,7 +43,7 @@ def letterbox_geometry(source_height: int, source_width: int, height: int, width
     )
 
 
-def letterbox(image_bgr: UInt8Array, out: UInt8Array, pad_value: int) -> LetterboxGeometry:
+def letterbox(image_bgr: UInt8Array, out: UInt8Array, pad_value: int) -> InputGeometry:
     """Resize an image into a network input without changing its aspect ratio.
 
     Place the image at the top left and fill the rest with `pad_value`. Use INTER_AREA to shrink and INTER_LINEAR to
@@ -52,27 +56,42 @@ def letterbox(image_bgr: UInt8Array, out: UInt8Array, pad_value: int) -> Letterb
     """
     geometry = letterbox_geometry(image_bgr.shape[0], image_bgr.shape[1], out.shape[0], out.shape[1])
     rows, columns = geometry.placed_height, geometry.placed_width
-    placed = out[:rows, :columns]
-    if (rows, columns) == image_bgr.shape[:2]:
-        placed[:] = image_bgr
-    else:
-        shrinks = rows * columns < image_bgr.shape[0] * image_bgr.shape[1]
-        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        cv2.resize(image_bgr, (columns, rows), dst=placed, interpolation=interpolation)
+    _resize_into(image_bgr, out[:rows, :columns])
     out[rows:] = pad_value
     out[:rows, columns:] = pad_value
     return geometry
 
 
+def stretch(image_bgr: UInt8Array, out: UInt8Array) -> InputGeometry:
+    """Resize an image to the whole network input, each axis by its own ratio. Interpolation is that of `letterbox`.
+
+    Args:
+        image_bgr: uint8 `[h, w, 3]`, any strides.
+        out: uint8 `[H, W, 3]`, C-contiguous. It is overwritten.
+    """
+    _resize_into(image_bgr, out)
+    return InputGeometry(*image_bgr.shape[:2], *out.shape[:2])
+
+
+def _resize_into(image_bgr: UInt8Array, out: UInt8Array) -> None:
+    rows, columns = out.shape[:2]
+    if image_bgr.shape[:2] == (rows, columns):
+        out[:] = image_bgr
+        return
+    shrinks = rows * columns < image_bgr.shape[0] * image_bgr.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    cv2.resize(image_bgr, (columns, rows), dst=out, interpolation=interpolation)
+
+
 def class_map_to_source(
-    class_map: UInt8Array, stride: int, geometry: LetterboxGeometry, out: UInt8Array | None = None
+    class_map: UInt8Array, stride: int, geometry: InputGeometry, out: UInt8Array | None = None
 ) -> UInt8Array:
     """Resize a class map to the source image: nearest cell, pixel centres aligned, padding cropped.
 
     Args:
-        class_map: uint8 `[H/stride, W/stride]` of the network input.
+        class_map: uint8 `[ceil(H/stride), ceil(W/stride)]` of the network input.
         stride: Side of one cell in network-input pixels.
-        geometry: The return value of `letterbox`.
+        geometry: The return value of `letterbox` or `stretch`.
         out: uint8 `[source_height, source_width]`, C-contiguous, to overwrite. None allocates a new array.
 
     Returns:
@@ -87,7 +106,7 @@ def class_map_to_source(
     return np.asarray(widened, np.uint8).take(rows, axis=0, out=out, mode="clip")
 
 
-def boxes_to_source(boxes_xyxy: Float32Array, geometry: LetterboxGeometry) -> Float32Array:
+def boxes_to_source(boxes_xyxy: Float32Array, geometry: InputGeometry) -> Float32Array:
     """Scale boxes `[n, 4]` from network-input to source pixels and clip them to the image.
 
     Each axis has its own ratio, because the placed size is rounded to whole pixels.

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ros_kd_perception.model.contract import CONTRACT_KEY, ContractError, ModelContract
+from ros_kd_perception.model.contract import CONTRACT_KEY, DYNAMIC_BATCH, ContractError, ModelContract
 from ros_kd_perception.model.execution_provider import (
     CPU,
     DEVICES,
@@ -20,48 +17,21 @@ from ros_kd_perception.model.execution_provider import (
     ProviderError,
     ProviderReport,
     SessionRequest,
-    first_line,
     open_session,
     tell_on_stderr,
 )
-from ros_kd_perception.model.golden import GOLDEN_KEY, SCORE_TOLERANCE, GoldenFrame, GoldenResult, golden_from_text
+from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, GoldenResult, golden_from_text
+from ros_kd_perception.model.golden_check import GoldenRunError, run_golden_frames
+from ros_kd_perception.model.network_outputs import FIELD_OF_OUTPUT, OUTPUT_TYPES, NetworkOutputs
 from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
-from ros_kd_perception.model.session import BoundSession, PlainSession, SessionRunner
-from ros_kd_perception.structures import Detections, Float32Array, Int32Array, UInt8Array
-from ros_kd_perception.system.priority import run_at_low_priority
+from ros_kd_perception.model.session import BoundSession, OneByOne, PlainSession, SessionRunner
+from ros_kd_perception.structures import UInt8Array
 
 __all__ = ["DEVICES", "PRECISIONS", "GoldenResult", "ModelError", "NetworkOutputs", "OnnxModel", "ProviderReport"]
-
-_OUTPUT_TYPES: dict[str, tuple[str, type[np.generic]]] = {
-    "class_map": ("tensor(uint8)", np.uint8),
-    "boxes": ("tensor(float)", np.float32),
-    "scores": ("tensor(float)", np.float32),
-    "labels": ("tensor(int32)", np.int32),
-    "uncertainty": ("tensor(float)", np.float32),
-}
 
 
 class ModelError(ValueError):
     """The model cannot be used. The text is one sentence: what was expected, what was found and what to do."""
-
-
-@dataclass(frozen=True)
-class NetworkOutputs:
-    """The outputs of one run of the network for N frames.
-
-    Attributes:
-        class_map: uint8 `[N, H/s, W/s]`.
-        boxes_xyxy: float32 `[N, K, 4]`, network-input pixels, best score first.
-        scores: float32 `[N, K]`.
-        labels: int32 `[N, K]`.
-        uncertainty: float32 `[N, H/32, W/32]`.
-    """
-
-    class_map: UInt8Array
-    boxes_xyxy: Float32Array
-    scores: Float32Array
-    labels: Int32Array
-    uncertainty: Float32Array
 
 
 class OnnxModel:
@@ -71,7 +41,8 @@ class OnnxModel:
         contract: Description of inputs, outputs and classes, read from the file.
         sha256: Hex digest of the file.
         provider: The execution provider that really runs the network.
-        max_batch: Frames to run at once. It is 1 on a CPU, where running one after the other is faster.
+        max_batch: Frames to run at once. It is 1 on a CPU, where running one after the other is faster, and for a file
+            that runs one frame only.
         golden: How far the golden frames were off when the model was opened. None if they were not run.
     """
 
@@ -79,6 +50,7 @@ class OnnxModel:
         self, runner: SessionRunner, contract: ModelContract, sha256: str, provider: ProviderReport, max_batch: int = 1
     ) -> None:
         self._runner = runner
+        self._fields = [FIELD_OF_OUTPUT[name] for name in contract.output_shapes()]
         self.contract = contract
         self.sha256 = sha256
         self.provider = provider
@@ -139,7 +111,7 @@ class OnnxModel:
                 precision,
                 contract.precision,
                 (size.height, size.width, 3),
-                max_batch,
+                max_batch if size.batch == DYNAMIC_BATCH else 1,
                 intra_op_threads,
             )
             model = cls._open(request, contract, require_gpu, cuda_graph=True)
@@ -160,13 +132,13 @@ class OnnxModel:
     ) -> OnnxModel:
         golden = _read_golden(metadata, self.contract)
         try:
-            self.golden = _verify_golden(self, golden, low_priority=low_priority and not self.provider.on_gpu)
-        except _RunError:
+            self.golden = run_golden_frames(self, golden, low_priority=low_priority and not self.provider.on_gpu)
+        except GoldenRunError:
             if self.provider.cuda_graph != "on":
                 raise
             # Some networks cannot be recorded as a CUDA graph, and the first run is what shows it. Try again without.
             model = self._open(request, self.contract, require_gpu, cuda_graph=False)
-            model.golden = _verify_golden(model, golden, low_priority=False)
+            model.golden = run_golden_frames(model, golden, low_priority=False)
             return model
         return self
 
@@ -179,21 +151,27 @@ class OnnxModel:
             _check_on_gpu(provider)
         _check_signature(session, contract)
         _check_precision(contract, request.precision, provider)
-        if not provider.on_gpu:
-            return cls(PlainSession(session, list(_OUTPUT_TYPES)), contract, request.sha256, provider)
-        shapes = contract.output_shapes()
-        runner = BoundSession(
-            session,
-            request.input_shape,
-            {name: (dtype, shapes[name]) for name, (_, dtype) in _OUTPUT_TYPES.items()},
-            max_batch=request.max_batch,
-            cuda_graph=provider.cuda_graph == "on",
-        )
-        return cls(runner, contract, request.sha256, provider, request.max_batch)
+        runner = _runner(session, contract, request, provider)
+        if contract.input.batch != DYNAMIC_BATCH:
+            runner = OneByOne(runner)
+        return cls(runner, contract, request.sha256, provider, request.max_batch if provider.on_gpu else 1)
 
     def run(self, images: UInt8Array) -> NetworkOutputs:
         """Run the network on uint8 `[N, H, W, 3]` network inputs, C-contiguous, in the contract's channel order."""
-        return NetworkOutputs(*self._runner.run(images))
+        return NetworkOutputs(**dict(zip(self._fields, self._runner.run(images), strict=True)))
+
+
+def _runner(session: Any, contract: ModelContract, request: SessionRequest, provider: ProviderReport) -> SessionRunner:
+    shapes = contract.output_shapes()
+    if not provider.on_gpu:
+        return PlainSession(session, list(shapes))
+    return BoundSession(
+        session,
+        request.input_shape,
+        {name: (OUTPUT_TYPES[name][1], shape) for name, shape in shapes.items()},
+        max_batch=request.max_batch,
+        cuda_graph=provider.cuda_graph == "on",
+    )
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -223,19 +201,29 @@ def _check_signature(session: Any, contract: ModelContract) -> None:
     size = contract.input
     expected = [INPUT_NAME, "tensor(uint8)", [size.height, size.width, 3]]
     found = [[node.name, node.type, list(node.shape[1:])] for node in inputs]
-    if found != [expected] or isinstance(inputs[0].shape[0], int):
+    if found != [expected] or not _batch_fits(inputs[0].shape[0], size.batch):
+        batch = "a dynamic batch" if size.batch == DYNAMIC_BATCH else f"a batch of {size.batch}"
         raise ContractError(
-            f"expected one input {expected} with a dynamic batch as its contract says, got "
+            f"expected one input {expected} with {batch} as its contract says, got "
             f"{[[node.name, node.type, list(node.shape)] for node in inputs]}; export the model again"
         )
+    if foreign := sorted((outputs.keys() & OUTPUT_TYPES.keys()) - contract.output_shapes().keys()):
+        raise ContractError(
+            f"expected only outputs of {' and '.join(contract.tasks)} as its contract says, got {', '.join(foreign)} "
+            "too; export the model again"
+        )
     for name, shape in contract.output_shapes().items():
-        node, kind = outputs.get(name), _OUTPUT_TYPES[name][0]
+        node, kind = outputs.get(name), OUTPUT_TYPES[name][0]
         if node is None or node.type != kind or not _shape_fits(node.shape, shape):
             got = "none" if node is None else f"{node.type} {node.shape}"
             raise ContractError(
                 f"expected an output {name} of {kind} [N, {', '.join(map(str, shape))}] as its contract says, "
                 f"got {got}; export the model again"
             )
+
+
+def _batch_fits(found: Any, expected: str | int) -> bool:
+    return not isinstance(found, int) if expected == DYNAMIC_BATCH else found == expected or not isinstance(found, int)
 
 
 def _shape_fits(found: Sequence[Any], expected: tuple[int, ...]) -> bool:
@@ -269,74 +257,3 @@ def _check_precision(contract: ModelContract, precision: str, provider: Provider
         f"expected precision {precision} on {provider.used}, the file is {contract.precision}; "
         "set precision to auto, or export the model in that precision"
     )
-
-
-class _RunError(ContractError):
-    """The network failed to run a golden frame."""
-
-
-def _verify_golden(model: OnnxModel, golden: list[GoldenFrame], *, low_priority: bool) -> GoldenResult:
-    contract, limits = model.contract, model.contract.golden
-    worst = GoldenResult()
-    # If frames run in batches, check a single frame and a full batch: both must give the expected outputs.
-    for count in sorted({1, model.max_batch}):
-        for first in range(0, len(golden), count):
-            batch = [golden[(first + index) % len(golden)] for index in range(count)]
-            outputs = _run_golden(model, np.stack([frame.image for frame in batch]), first, low_priority)
-            _check_shapes(outputs, contract, count)
-            _check_finite(outputs, model.provider.used)
-            for row, frame in enumerate(batch):
-                found = Detections(outputs.boxes_xyxy[row], outputs.scores[row], outputs.labels[row])
-                result = frame.compare(outputs.class_map[row], found, contract)
-                if not result.within(limits):
-                    raise ContractError(
-                        f"expected golden frame {(first + row) % len(golden)} on {model.provider.used} to agree in at "
-                        f"least {limits.class_map_agreement_min:.2%} of its class map, with box IoU of at least "
-                        f"{limits.box_iou_min}, scores within {SCORE_TOLERANCE} and no other boxes, got "
-                        f"{result.words()}; use another device or precision, or export the model again"
-                    )
-                worst = worst.worse(result)
-    return worst
-
-
-def _run_golden(model: OnnxModel, images: UInt8Array, index: int, low_priority: bool) -> NetworkOutputs:
-    try:
-        # Lower the priority for the run alone, because the run releases the GIL. A thread that holds the GIL at a low
-        # priority would make the other threads wait with it.
-        return run_at_low_priority(lambda: model.run(images)) if low_priority else model.run(images)
-    except Exception as error:
-        raise _RunError(
-            f"expected golden frame {index} to run on {model.provider.used}, got: {first_line(error)}; "
-            "export the model again"
-        ) from None
-
-
-def _check_shapes(outputs: NetworkOutputs, contract: ModelContract, count: int) -> None:
-    arrays: dict[str, np.ndarray[Any, Any]] = {
-        "class_map": outputs.class_map,
-        "boxes": outputs.boxes_xyxy,
-        "scores": outputs.scores,
-        "labels": outputs.labels,
-        "uncertainty": outputs.uncertainty,
-    }
-    for name, shape in contract.output_shapes().items():
-        if arrays[name].shape != (count, *shape):
-            raise ContractError(
-                f"expected {name} of {count} frame(s) to have the shape {(count, *shape)} as its contract says, "
-                f"got {arrays[name].shape}; export the model again"
-            )
-
-
-def _check_finite(outputs: NetworkOutputs, provider: str) -> None:
-    # Check this before all comparisons, because every comparison with NaN is false.
-    for name, values in (
-        ("boxes", outputs.boxes_xyxy),
-        ("scores", outputs.scores),
-        ("uncertainty", outputs.uncertainty),
-    ):
-        wrong = int(values.size - np.isfinite(values).sum())
-        if wrong:
-            raise ContractError(
-                f"expected finite {name} for the golden frames on {provider}, got {wrong} of {values.size} that are "
-                "NaN or infinite; use another device or precision, or export the model again"
-            )

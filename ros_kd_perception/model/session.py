@@ -1,7 +1,7 @@
 """Two ways to run a session: PlainSession passes arrays, BoundSession uses fixed buffers on the device.
 
-A CUDA graph needs fixed addresses. They also save one allocation and one copy for each of the five outputs. On the CPU
-they bring nothing (measured), so only GPUs use BoundSession.
+A CUDA graph needs fixed addresses. They also save one allocation and one copy for each of the outputs. On the CPU they
+bring nothing (measured), so only GPUs use BoundSession. OneByOne adapts either to a file that runs one frame only.
 """
 
 from __future__ import annotations
@@ -102,6 +102,20 @@ class BoundSession:
 
     def _value(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Any:
         return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, self._device_type, 0)
+
+
+class OneByOne:
+    """Runs the frames of a batch one after the other, for a file whose batch axis is fixed to 1."""
+
+    def __init__(self, runner: SessionRunner) -> None:
+        self._runner = runner
+
+    def run(self, images: UInt8Array) -> Sequence[Any]:
+        """Run the network on each frame and join the outputs."""
+        if len(images) == 1:
+            return self._runner.run(images)
+        runs = [self._runner.run(images[row : row + 1]) for row in range(len(images))]
+        return [np.concatenate(output) for output in zip(*runs, strict=True)]
 
 
 class _Buffers:

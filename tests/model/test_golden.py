@@ -107,7 +107,7 @@ def test_ninety_nine_invented_boxes_disagree():
     result, good = judged(one_box(0.9), both(one_box(0.9), invented))
     assert not good
     assert result.unexpected_boxes == 99
-    assert "99 unexpected boxes" in result.words()
+    assert "99 unexpected boxes" in result.words(CONTRACT)
 
 
 def test_boxes_of_zero_width_agree_with_themselves_and_not_with_boxes_elsewhere():

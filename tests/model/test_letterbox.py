@@ -6,7 +6,13 @@ from checkout import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ros_kd_perception.model.letterbox import boxes_to_source, class_map_to_source, letterbox, letterbox_geometry
+from ros_kd_perception.model.letterbox import (
+    boxes_to_source,
+    class_map_to_source,
+    letterbox,
+    letterbox_geometry,
+    stretch,
+)
 
 SHARED_CHECK = ROOT.parent / "shared" / "checks" / "camvid_miou.py"
 sides = st.integers(1, 700)
@@ -95,3 +101,20 @@ def test_boxes_are_clipped_to_the_image():
     geometry = letterbox_geometry(32, 96, 64, 96)
     boxes = boxes_to_source(np.array([[-5, 10, 200, 60]], np.float32), geometry)
     assert boxes.tolist() == [[0, 10, 96, 32]]
+
+
+def test_a_stretched_image_fills_the_input_and_comes_back_by_each_axis():
+    image = np.random.default_rng(4).integers(0, 256, (128, 96, 3), dtype=np.uint8)
+    out = np.empty((64, 96, 3), np.uint8)
+    geometry = stretch(image, out)
+    assert np.abs(out - image.reshape(64, 2, 96, 3).mean(axis=1)).max() <= 0.5
+    boxes = boxes_to_source(np.array([[10, 10, 20, 20]], np.float32), geometry)
+    assert np.allclose(boxes, [[10, 20, 20, 40]])
+    cells = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)
+    assert (class_map_to_source(cells, 4, geometry) == cells.repeat(8, axis=0).repeat(4, axis=1)).all()
+
+
+def test_an_enlarged_stretched_image_is_interpolated():
+    out = np.empty((32, 64, 3), np.uint8)
+    stretch(np.repeat(np.array([[[0], [200]]], np.uint8), 3, axis=2), out)
+    assert set(np.unique(out[0, :, 0])) > {0, 200}

@@ -1,4 +1,4 @@
-"""A tiny hand-made network that follows the model contract, for tests of the code around a network.
+"""Tiny hand-made networks that follow the model contract, for tests of the code around a network.
 
 It is a real ONNX graph in the real runtime. The class map is the brightness of each 4x4 block, and the boxes are fixed
 rows, so every value can be computed by hand. Tests about perception itself use the shipped student.
@@ -52,7 +52,7 @@ def write_tiny_student(
     change_metadata: Mapping[str, str | None] | None = None,
 ) -> Path:
     """Write the tiny student. The two `change_*` arguments break it in one place; None removes a metadata key."""
-    model = _build_graph()
+    model = _build_graph(CONTRACT)
     metadata: dict[str, str | None] = {
         CONTRACT_KEY: contract.to_json(),
         GOLDEN_KEY: golden_to_text(golden_frames(model)),
@@ -63,6 +63,29 @@ def write_tiny_student(
     helper.set_model_props(model, {key: text for key, text in metadata.items() if text is not None})
     onnx.save(model, path)
     return path
+
+
+def write_tiny_model(
+    path: Path, contract: ModelContract, change_graph: Callable[[onnx.ModelProto], None] | None = None
+) -> Path:
+    """Write a network with the tasks, the input and the batch of a contract, and with its own golden frames."""
+    model = _build_graph(contract)
+    if change_graph is not None:
+        change_graph(model)
+    golden = golden_to_text(golden_frames(model, contract))
+    helper.set_model_props(model, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden})
+    onnx.save(model, path)
+    return path
+
+
+def give_duplicates(model: onnx.ModelProto) -> None:
+    """Report the first box three times: again with a lower score, and again as an object of another class."""
+    rows = {"boxes_row": BOXES_XYXY[None].copy(), "labels_row": LABELS[None].copy()}
+    rows["boxes_row"][0, 1:3] = BOXES_XYXY[0] + np.array([1, 0, 1, 0], np.float32)
+    rows["labels_row"][0, :3] = (0, 0, 1)
+    for tensor in model.graph.initializer:
+        if tensor.name in rows:
+            tensor.CopyFrom(numpy_helper.from_array(rows[tensor.name], tensor.name))
 
 
 def double_a_shape(model: onnx.ModelProto) -> None:
@@ -103,18 +126,21 @@ def diverge_on_black(model: onnx.ModelProto) -> None:
     )
 
 
-def golden_frames(model: onnx.ModelProto) -> list[GoldenFrame]:
+def golden_frames(model: onnx.ModelProto, contract: ModelContract = CONTRACT) -> list[GoldenFrame]:
     """Return two golden frames, a gradient and noise, with the network's own outputs."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    gradient = np.broadcast_to(np.linspace(0, 255, WIDTH).astype(np.uint8)[None, :, None], (HEIGHT, WIDTH, 3))
-    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    height, width = contract.input.height, contract.input.width
+    gradient = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8)[None, :, None], (height, width, 3))
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    names = list(contract.output_shapes())
     frames = []
     for image in (np.ascontiguousarray(gradient), noise):
-        class_map, boxes, scores, labels = session.run(
-            ["class_map", "boxes", "scores", "labels"], {"images": image[None]}
-        )
-        kept = scores[0] >= 0.3
-        frames.append(GoldenFrame(image, class_map[0], Detections(boxes[0][kept], scores[0][kept], labels[0][kept])))
+        outputs = dict(zip(names, session.run(names, {"images": image[None]}), strict=True))
+        found = None
+        if contract.detections is not None:
+            found = Detections(*(outputs[name][0] for name in ("boxes", "scores", "labels"))).at_least(0.3)
+        class_map = None if contract.class_map is None else outputs["class_map"][0]
+        frames.append(GoldenFrame(image, class_map, found))
     return frames
 
 
@@ -123,10 +149,15 @@ def contract_with(**changes: object) -> ModelContract:
     return replace(CONTRACT, **changes)  # type: ignore[arg-type]
 
 
-def _build_graph() -> onnx.ModelProto:
+def _build_graph(contract: ModelContract) -> onnx.ModelProto:
     def constant(name: str, value: np.ndarray) -> onnx.TensorProto:
         return numpy_helper.from_array(value, name)
 
+    height, width = contract.input.height, contract.input.width
+    shapes = contract.output_shapes()
+    batch = contract.input.batch if isinstance(contract.input.batch, int) else "N"
+    # The cells and blocks at the right and lower edge reach beyond an input of any size.
+    cell_pads, block_pads = ([0, 0, -height % side, -width % side] for side in (STRIDE, 32))
     block = np.zeros((1, 3, STRIDE, STRIDE), np.float32)
     block[0, 0] = 1 / (STRIDE * STRIDE * 24)
     initializers = [
@@ -142,7 +173,7 @@ def _build_graph() -> onnx.ModelProto:
     nodes = [
         helper.make_node("Transpose", ["images"], ["nchw"], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["nchw"], ["float_images"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["float_images", "block"], ["cells"], strides=[STRIDE, STRIDE]),
+        helper.make_node("Conv", ["float_images", "block"], ["cells"], strides=[STRIDE, STRIDE], pads=cell_pads),
         helper.make_node("Squeeze", ["cells", "squeeze_axis"], ["cell_rows"]),
         helper.make_node("Floor", ["cell_rows"], ["floored"]),
         helper.make_node("Cast", ["floored"], ["class_map"], to=TensorProto.UINT8),
@@ -152,22 +183,21 @@ def _build_graph() -> onnx.ModelProto:
         helper.make_node("Tile", ["boxes_row", "repeat_boxes"], ["boxes"]),
         helper.make_node("Tile", ["scores_row", "repeat_rows"], ["scores"]),
         helper.make_node("Tile", ["labels_row", "repeat_rows"], ["labels"]),
-        helper.make_node("AveragePool", ["float_images"], ["pooled"], kernel_shape=[32, 32], strides=[32, 32]),
+        helper.make_node(
+            "AveragePool", ["float_images"], ["pooled"], kernel_shape=[32, 32], strides=[32, 32], pads=block_pads
+        ),
         helper.make_node("ReduceMean", ["pooled", "squeeze_axis"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "scale"], ["uncertainty"]),
     ]
-    outputs = {
-        "class_map": (TensorProto.UINT8, ["N", HEIGHT // STRIDE, WIDTH // STRIDE]),
-        "boxes": (TensorProto.FLOAT, ["N", MAX_DETECTIONS, 4]),
-        "scores": (TensorProto.FLOAT, ["N", MAX_DETECTIONS]),
-        "labels": (TensorProto.INT32, ["N", MAX_DETECTIONS]),
-        "uncertainty": (TensorProto.FLOAT, ["N", HEIGHT // 32, WIDTH // 32]),
-    }
+    types = {"class_map": TensorProto.UINT8, "labels": TensorProto.INT32}
     graph = helper.make_graph(
         nodes,
         "tiny_student",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])],
-        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in outputs.items()],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, [batch, height, width, 3])],
+        [
+            helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), [batch, *shape])
+            for name, shape in shapes.items()
+        ],
         initializers,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

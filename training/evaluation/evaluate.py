@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,17 +126,7 @@ class PictureWriter:
 
 
 def _above_threshold(perception: Perception, contract: ModelContract) -> Perception:
-    found = perception.detections
-    kept = found.scores >= contract.score_threshold
-    return Perception(
-        perception.camera,
-        perception.stamp_ns,
-        perception.frame_id,
-        perception.class_map,
-        Detections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept]),
-        perception.uncertainty,
-        perception.timing,
-    )
+    return replace(perception, detections=perception.require_detections().at_least(contract.score_threshold))
 
 
 def table(results: dict[str, Any]) -> str:

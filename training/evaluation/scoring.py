@@ -48,9 +48,9 @@ class FrameScorer:
             perception = perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0]
         except DivergedOutput as error:
             raise CheckpointError(f"{sample.name}: {error}; in training, lower the rate") from error
-        self.segmentation.update(perception.class_map, sample.mask, sample.labeled_pixels)
+        self.segmentation.update(perception.require_class_map(), sample.mask, sample.labeled_pixels)
         threshold = self.contract.score_threshold
-        self.detection.update(perception.detections, sample, threshold)
+        self.detection.update(perception.require_detections(), sample, threshold)
         self.times_ms.append(perception.timing.inference_ms)
         return perception
 

@@ -16,7 +16,7 @@ import torch
 from ros_kd_perception.model.contract import CONTRACT_KEY
 from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, golden_to_text
 from ros_kd_perception.model.onnx_model import OnnxModel
-from ros_kd_perception.structures import Detections, UInt8Array
+from ros_kd_perception.structures import UInt8Array
 from ros_kd_perception.system.output_paths import make_folder
 from training.export.parity import ParityError, ParityReport, measure_parity
 from training.export.settings import ExportSettings
@@ -119,9 +119,9 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
 def golden_frame(model: OnnxModel, image_bgr: UInt8Array) -> GoldenFrame:
     """Return a network input with the model's output, including the boxes above the score threshold."""
     outputs = model.run(np.ascontiguousarray(image_bgr[None]))
-    counts = outputs.scores[0] >= model.contract.score_threshold
-    detections = Detections(outputs.boxes_xyxy[0][counts], outputs.scores[0][counts], outputs.labels[0][counts])
-    return GoldenFrame(image_bgr, outputs.class_map[0], detections)
+    rows = outputs.rows(0)
+    detections = None if rows is None else rows.at_least(model.contract.score_threshold)
+    return GoldenFrame(image_bgr, outputs.cells(0), detections)
 
 
 def golden_text(frames: Sequence[GoldenFrame]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
-from ros_kd_perception.structures import UInt8Array
+from ros_kd_perception.structures import Detections, UInt8Array
 from training.export.parity_reference import SCORE_ROUNDING, Reference
 from training.networks.student import Student, StudentOutputs
 
@@ -110,30 +110,32 @@ def _check_finite(outputs: StudentOutputs) -> None:
 
 def _compare(reference: Reference, found: NetworkOutputs) -> ParityReport:
     """Compare one frame."""
-    class_map, scores = found.class_map[0], found.scores[0]
+    class_map, rows, uncertainty = found.cells(0), found.rows(0), found.uncertainty
+    if class_map is None or rows is None or uncertainty is None:
+        raise ParityError("expected outputs of segmentation and detection, got one of them; export the model again")
     wrong = reference.wrong_cells(class_map)
     named_by_network = reference.segmentation_logits.argmax(axis=0)
-    foreign, missing = _compare_rows(reference, found)
+    foreign, missing = _compare_rows(reference, rows)
     return ParityReport(
         frames=1,
         wrong_cells=int(wrong.sum()),
         foreign_rows=foreign,
         missing_rows=missing,
-        unordered_rows=int((np.diff(scores) > SCORE_ROUNDING).sum()),
-        wrong_blocks=int(reference.wrong_blocks(found.uncertainty[0]).sum()),
+        unordered_rows=int((np.diff(rows.scores) > SCORE_ROUNDING).sum()),
+        wrong_blocks=int(reference.wrong_blocks(uncertainty[0]).sum()),
         tied_cells=int(((class_map != named_by_network) & ~wrong).sum()),
     )
 
 
-def _compare_rows(reference: Reference, found: NetworkOutputs) -> tuple[int, int]:
+def _compare_rows(reference: Reference, found: Detections) -> tuple[int, int]:
     """Return the number of rows without a cell, and of required cells without a row.
 
     Rows with nearly equal scores may change their order, so a row is not compared with the row of the same rank.
     Instead, each row is assigned to one cell that can have produced it. Cells that require a row are assigned first.
     """
-    rows = zip(found.boxes_xyxy[0], found.scores[0], found.labels[0], strict=True)
+    rows = zip(found.boxes_xyxy, found.scores, found.labels, strict=True)
     fits = np.stack([reference.cells_of(box, float(score), int(label)) for box, score, label in rows])
-    required = reference.cells_above(float(found.scores[0, -1]))
+    required = reference.cells_above(float(found.scores[-1]))
     considered = np.flatnonzero(fits.any(axis=0))
     row, cell = _assign(fits[:, considered], required[considered])
     given = considered[cell]

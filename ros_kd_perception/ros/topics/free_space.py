@@ -125,7 +125,7 @@ class FreeSpaceTopics(TopicSink):
         if scan is None:
             return
         # Without a subscriber, too: the status shows the newest frame.
-        self._misfits[camera] = misfit = scan.misfit(perception.class_map)
+        self._misfits[camera] = misfit = scan.misfit(perception.require_class_map())
         if misfit:
             self._throttle.warn(camera, f"no scan of {camera}: {misfit}")
         elif publisher.get_subscription_count() and (ranges := self._finder.ranges(perception)) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -128,27 +128,15 @@ class ShadowTopic(TopicSink):
         return [self._summary(agreements, values)]
 
     def _summary(self, agreements: list[Agreement], values: list[tuple[str, str]]) -> Status:
-        shares = [a.class_map_agreement for a in agreements]
-        active, shadow, matched = (
-            sum(getattr(a, name) for a in agreements) for name in ("active_boxes", "shadow_boxes", "matched_boxes")
-        )
-        overlap = sum(a.mean_iou * a.matched_boxes for a in agreements if a.mean_iou is not None)
+        parts = [part for part in (_class_maps(agreements), _boxes(agreements)) if part is not None]
         latencies = [a.inference_ms for a in agreements]
         values = [
             *values,
-            ("class_map_agreement.p50", f"{np.percentile(shares, 50):.4f}"),
-            ("class_map_agreement.p5", f"{np.percentile(shares, 5):.4f}"),
-            ("active_boxes", str(active)),
-            ("shadow_boxes", str(shadow)),
-            ("matched_boxes", str(matched)),
-            ("matched_mean_iou", f"{overlap / matched:.4f}" if matched else "-"),
+            *(value for part in parts for value in part.values),
             ("inference_ms.p50", f"{np.percentile(latencies, 50):.2f}"),
             ("inference_ms.p95", f"{np.percentile(latencies, 95):.2f}"),
         ]
-        text = (
-            f"{self._model_name} agrees with the active model in {np.mean(shares):.1%} of the pixels, {matched} of its "
-            f"{shadow} boxes match {active} active ones"
-        )
+        text = f"{self._model_name} agrees with the active model: {', '.join(part.text for part in parts)}"
         return Status(Level.OK, "shadow", text, values=tuple(values))
 
     def _compare(self, camera: str, item: _Item) -> None:
@@ -196,3 +184,35 @@ class ShadowTopic(TopicSink):
         ]
         array.status = [DiagnosticStatus(level=b"\x00", name=frame.camera, message=self._model_name, values=values)]
         self._publisher.publish(array)
+
+
+class _Summary(NamedTuple):
+    text: str
+    values: list[tuple[str, str]]
+
+
+def _class_maps(agreements: list[Agreement]) -> _Summary | None:
+    shares = [a.class_map_agreement for a in agreements if a.class_map_agreement is not None]
+    if not shares:
+        return None
+    values = [
+        ("class_map_agreement.p50", f"{np.percentile(shares, 50):.4f}"),
+        ("class_map_agreement.p5", f"{np.percentile(shares, 5):.4f}"),
+    ]
+    return _Summary(f"{np.mean(shares):.1%} of the pixels are equal", values)
+
+
+def _boxes(agreements: list[Agreement]) -> _Summary | None:
+    if all(a.matched_boxes is None for a in agreements):
+        return None
+    active, shadow, matched = (
+        sum(getattr(a, name) or 0 for a in agreements) for name in ("active_boxes", "shadow_boxes", "matched_boxes")
+    )
+    overlap = sum(a.mean_iou * a.matched_boxes for a in agreements if a.mean_iou is not None and a.matched_boxes)
+    values = [
+        ("active_boxes", str(active)),
+        ("shadow_boxes", str(shadow)),
+        ("matched_boxes", str(matched)),
+        ("matched_mean_iou", f"{overlap / matched:.4f}" if matched else "-"),
+    ]
+    return _Summary(f"{matched} of its {shadow} boxes match {active} active ones", values)
