@@ -55,7 +55,7 @@ FLOORS = {
         {"errors"},
         {"config", "whole_files"},
         {"label_sets"},
-        {"arguments", "data", "networks"},
+        {"arguments", "data", "networks", "foreign"},
         {"losses", "checkpoint"},
         {"distillation"},
         {"recipe"},
