@@ -171,7 +171,7 @@ def _simplified(file: ForeignFile, model: onnx.ModelProto) -> onnx.ModelProto:
             f"{file.path}: expected operators that can be converted to version {OPSET_MIN} of ONNX, got: "
             f"{' '.join(str(error).split())[:200]}; export the network again with opset {OPSET_MIN}"
         ) from None
-    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     _remove_notes(model)
     try:
         check_model_bytes(model.SerializeToString())

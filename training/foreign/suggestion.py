@@ -6,14 +6,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ros_kd_perception.model.onnx_file import ModelFileError
+from training.errors import RecipeError
+from training.foreign.description import InputDescription
 from training.foreign.foreign_file import ForeignFile, TensorInfo
+from training.foreign.network import Network
+from training.label_sets.loading import shipped_names
+
+GUESSED_SIDE = 512
 
 # Where the number of classes is that of a well-known data set.
 _KNOWN_CLASSES = {
     11: "camvid11",
     19: "cityscapes19",
     21: "the 21 of Pascal VOC",
-    80: "the 80 of COCO",
+    80: "coco",
     91: "the 91 numbers of COCO",
     150: "the 150 of ADE20K",
 }
@@ -27,58 +34,90 @@ _NOTE_ON_VALUES = """\
 
 
 def suggest_description(file: ForeignFile) -> str:
-    """Return a draft in YAML, to be checked and completed by an engineer."""
-    return "\n".join(
-        [f"# A draft for {file.path.name}: check every line that says guess.", *_input(file), *_outputs(file), ""]
-    )
+    """Return a draft in YAML, to be checked and completed by an engineer.
+
+    The network is run once, for the shapes of outputs that the file leaves open. If it does not run, they stay open.
+    """
+    draft = [f"# A draft for {file.path.name}: check every line that says guess.", *_input(file), *_outputs(file)]
+    return "\n".join([*draft, ""])
 
 
 def _input(file: ForeignFile) -> Iterator[str]:
     for source in file.inputs.values():
         yield f"# input {source}"
-    source = next(iter(file.inputs.values()), None)
-    shape = (source.shape if source else None) or ()
+    if len(file.inputs) != 1:
+        yield f"# Networks with {len(file.inputs)} inputs cannot be adopted; export it with one."
+        return
+    (source,) = file.inputs.values()
+    nhwc, shape = _is_nhwc(source), source.shape or ()
     yield "input:"
-    if source and len(file.inputs) > 1:
-        yield f"  name: {_quoted(source.name)}  # networks with {len(file.inputs)} inputs cannot be adopted"
-    nhwc = len(shape) == 4 and shape[3] == 3
     yield f"  layout: {'nhwc' if nhwc else 'nchw'}"
     yield "  channels: rgb  # guess: bgr for networks trained with OpenCV, such as YOLOX"
     for key, axis in (("height", 1 if nhwc else 2), ("width", 2 if nhwc else 3)):
         if len(shape) != 4 or shape[axis] is None:
-            yield f"  {key}: 512  # guess: the file leaves it open"
+            yield f"  {key}: {GUESSED_SIDE}  # guess: the file leaves it open"
     yield "  resize: letterbox  # guess: stretch for networks that were trained on stretched frames"
-    if source is None or source.dtype != np.uint8:
+    if source.dtype != np.uint8:
         yield _NOTE_ON_VALUES
         yield "  divide: 255  # guess"
 
 
+def _is_nhwc(source: TensorInfo) -> bool:
+    return source.shape is not None and len(source.shape) == 4 and source.shape[3] == 3
+
+
 def _outputs(file: ForeignFile) -> Iterator[str]:
-    for output in file.outputs.values():
+    outputs = _known_outputs(file)
+    for output in outputs:
         yield f"# output {output}"
-    masks = [output for output in file.outputs.values() if _is_mask(output, file)]
+    masks = [output for output in outputs if _is_mask(output, len(outputs))]
     if masks:
-        yield from _segmentation(masks[0], alone=len(file.outputs) == 1)
-    boxes = [output for output in file.outputs.values() if output not in masks]
+        yield from _segmentation(masks[0], _final_operator(file, masks[0].name), alone=len(outputs) == 1)
+    boxes = [output for output in outputs if output not in masks]
     if boxes:
         yield from _detection(boxes)
 
 
-def _is_mask(output: TensorInfo, file: ForeignFile) -> bool:
+def _known_outputs(file: ForeignFile) -> list[TensorInfo]:
+    """Return the outputs with the shapes of a run; as declared if the network does not run on a guess."""
+    if len(file.inputs) != 1:
+        return list(file.outputs.values())
+    (source,) = file.inputs.values()
+    nhwc, shape = _is_nhwc(source), source.shape or (None,) * 4
+    rows, columns = (1, 2) if nhwc else (2, 3)
+    known = len(shape) == 4
+    guess = InputDescription(
+        layout="nhwc" if nhwc else "nchw",
+        height=shape[rows] if known and shape[rows] else GUESSED_SIDE,
+        width=shape[columns] if known and shape[columns] else GUESSED_SIDE,
+    )
+    try:
+        network = Network.of(file, guess, 1)
+    except (ModelFileError, RecipeError):
+        return list(file.outputs.values())
+    return [TensorInfo(output.name, output.dtype, output.shape) for output in network.outputs.values()]
+
+
+def _final_operator(file: ForeignFile, name: str) -> str:
+    """Return the operator that an output comes from."""
+    return next((node.op_type for node in file.model.graph.node if name in node.output), "")
+
+
+def _is_mask(output: TensorInfo, outputs: int) -> bool:
     """Return whether an output has rows and columns: a map of scores, or of integers that are not lists of boxes."""
     if output.shape is None:
-        return len(file.outputs) == 1
+        return outputs == 1
     if len(output.shape) == 4:
         return output.shape[2] != 1 or output.shape[3] != 4  # boxes may have the shape [1, A, 1, 4]
     return len(output.shape) == 3 and output.dtype is not None and output.dtype.kind in "iu"
 
 
-def _segmentation(output: TensorInfo, *, alone: bool) -> Iterator[str]:
+def _segmentation(output: TensorInfo, operator: str, *, alone: bool) -> Iterator[str]:
     shape = output.shape or ()
     yield "segmentation:"
     if not alone:
         yield f"  output: {_quoted(output.name)}"
-    if len(shape) == 3 or 1 in shape[1:] or (output.dtype is not None and output.dtype.kind in "iu"):
+    if len(shape) == 3 or (output.dtype is not None and output.dtype.kind in "iu"):
         yield "  meaning: class_ids  # guess"
         yield _classes(None)
         return
@@ -86,7 +125,9 @@ def _segmentation(output: TensorInfo, *, alone: bool) -> Iterator[str]:
     count = min(known) if known else None
     nhwc = len(shape) == 4 and count is not None and shape[3] == count
     yield f"  layout: {'nhwc' if nhwc else 'nchw'}"
-    yield "  meaning: logits  # guess: probabilities if the network ends in a softmax or sigmoid"
+    ends_in_shares = operator in ("Softmax", "Sigmoid")
+    yield f"  meaning: {'probabilities' if ends_in_shares else 'logits'}  # guess, by the last operator, {operator}"
+    yield "  # enlarge_to_stride: 1 enlarges the values bilinearly before the best class is chosen, as SegFormer does"
     yield _classes(count)
 
 
@@ -120,7 +161,7 @@ def _detection(outputs: list[TensorInfo]) -> Iterator[str]:
 def _one_output(output: TensorInfo) -> Iterator[str]:
     shape = [size for size in (output.shape or ()) if size is not None]
     values = min(shape[-2:]) if len(shape) > 1 else None
-    if values in (6, 7):
+    if values in (6, 7) and shape[-1] == values:
         yield "  kind: nms_done"
         if values == 7:
             yield "  columns: [frame, x1, y1, x2, y2, label, score]  # guess: YOLOv7"
@@ -137,7 +178,7 @@ def _classes(count: int | None) -> str:
     if count is None or not 0 < count <= _CLASS_COUNT_MAX:
         return "  classes: []  # name them in the order of the network, or name a label set"
     known = _KNOWN_CLASSES.get(count)
-    if known in ("camvid11", "cityscapes19"):
+    if known in shipped_names():
         return f"  classes: {known}  # guess, by the number of classes: {count}"
     names = ", ".join(f"class_{number}" for number in range(count))
     origin = f"; guess, by their number: {known}" if known else ""

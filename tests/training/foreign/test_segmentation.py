@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from foreign_networks import HEIGHT, WIDTH, built, run_built, run_graph, save_network
@@ -200,8 +201,6 @@ def test_ids_of_a_label_set_may_be_the_numbers(tmp_path: Path) -> None:
 
 def keep_outputs(path: Path, *names: str) -> None:
     """Keep only some outputs of a file: the others become values inside of the graph."""
-    import onnx
-
     model = onnx.load(str(path))
     kept = [output for output in model.graph.output if output.name in names]
     del model.graph.output[:]
