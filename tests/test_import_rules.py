@@ -63,7 +63,7 @@ FLOORS = {
         {"evaluation"},
         {"run"},
         {"compare"},
-        {"schema"},
+        {"schema", "doctor"},
         {"__main__"},
     ),
 }
