@@ -62,7 +62,7 @@ FLOORS = {
         {"export"},
         {"evaluation"},
         {"run"},
-        {"compare"},
+        {"compare", "extraction"},
         {"schema", "doctor"},
         {"__main__"},
     ),

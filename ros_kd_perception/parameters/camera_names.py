@@ -59,9 +59,9 @@ def choose_cameras(topics: Sequence[BagTopic], wanted: Mapping[str, str]) -> dic
     pictures = [t for t in images if not any(word in t.name.lower() for word in _NOT_A_CAMERA)]
     sources: dict[str, list[BagTopic]] = {}
     for topic in pictures:
-        if match := _IMAGE_PART.fullmatch(topic.name):
-            own = [word for word in match[2].split("_") if word and word not in _KINDS]
-            sources.setdefault("/".join([match[1], "_".join(own)]) if own else match[1], []).append(topic)
+        source = _before_image_part(topic.name)
+        if source is not None:
+            sources.setdefault(source, []).append(topic)
     if not sources:
         for topic in pictures:
             sources.setdefault(topic.name.removesuffix("/compressed"), []).append(topic)
@@ -70,6 +70,18 @@ def choose_cameras(topics: Sequence[BagTopic], wanted: Mapping[str, str]) -> dic
         best = min(sources[source], key=lambda t: (t.count == 0, t.message_type != IMAGE, len(t.name), t.name))
         cameras[_free_name(source, cameras)] = best.name
     return dict(sorted(cameras.items()))
+
+
+def name_cameras(topics: Sequence[str]) -> dict[str, str]:
+    """Give each of some image topics a camera name by the rule of `choose_cameras`: camera name -> topic.
+
+    Topics of one camera, such as its raw and its compressed images, get different names.
+    """
+    cameras: dict[str, str] = {}
+    for topic in dict.fromkeys(topics):
+        source = _before_image_part(topic)
+        cameras[_free_name(topic.removesuffix("/compressed") if source is None else source, cameras)] = topic
+    return cameras
 
 
 def parse_camera_topics(arguments: Sequence[str]) -> dict[str, str]:
@@ -104,6 +116,15 @@ def what_is_there(topics: Sequence[BagTopic]) -> str:
     if any(topic.message_type.endswith(" in ros1") for topic in topics):
         return f"found: {found}; convert the .bag file of ROS 1 to a ROS 2 bag with `rosbags-convert`"
     return f"found: {found}; choose one with --camera NAME=TOPIC if it is among them"
+
+
+def _before_image_part(topic: str) -> str | None:
+    """Return the part of a topic that names the camera; None if the topic has no part that begins with `image`."""
+    match = _IMAGE_PART.fullmatch(topic)
+    if match is None:
+        return None
+    own = [word for word in match[2].split("_") if word and word not in _KINDS]
+    return "/".join([match[1], "_".join(own)]) if own else match[1]
 
 
 def _check_wanted(wanted: Mapping[str, str], topics: Sequence[BagTopic], images: Sequence[BagTopic]) -> None:

@@ -1,4 +1,4 @@
-"""Takes frames out of a ROS 2 bag into a folder of images."""
+"""Takes frames out of a ROS 2 bag into a folder of images, with the stamp and the camera of each."""
 
 from __future__ import annotations
 
@@ -6,46 +6,103 @@ import hashlib
 import os
 import platform
 import shutil
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from ros_kd_perception.bags.reader import BagError, BagReader, logs_of, read_camera_frames
-from ros_kd_perception.structures import BadFrame, UInt8Array
-from ros_kd_perception.system.output_paths import OutputPathError, make_folder
+from ros_kd_perception.bags.reader import BagError, BagReader
+from ros_kd_perception.images.compressed import decode_file
+from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
+from ros_kd_perception.system.output_paths import OutputPathError
 from training.data.augmentation import SOURCE_SIDE_MIN_PX
-from training.errors import DataError
+from training.data.frame_choice import ChosenFrame, FrameChoice, FrameChooser
+from training.data.frame_log import IMAGES_FOLDER, FrameList, FrameLog, FrameRecord
+from training.errors import DataError, writing_to
+from training.whole_files import write_bytes
 
 FRAMES_FOLDER = Path("out/frames")
-THUMBNAIL_SIZE_PX = (32, 18)
 JPEG_QUALITY = 95
 
 
-@dataclass(frozen=True)
-class FrameChoice:
-    """Which frames of a bag to take out.
+class FrameAnnotator(Protocol):
+    """Writes more files beside the images of an extraction, such as pseudo-labels."""
 
-    Attributes:
-        topics: Image topics; empty for those of all cameras in the bag.
-        stride: Look at every n-th frame of a camera.
-        change_min: Leave out a frame if its thumbnail differs by less than this from that of the last frame kept; mean
-            over pixels, full scale is 1.
+    @property
+    def key(self) -> str:
+        """Digest of everything that decides what is written; an interrupted extraction goes on only with the same."""
+        ...
+
+    def annotate(self, folder: Path, record: FrameRecord, image_bgr: UInt8Array) -> dict[str, Any]:
+        """Write the files of a frame and return notes about it as plain values, for `finish`.
+
+        Args:
+            folder: The folder of the extraction.
+            record: The frame, without notes. Its image is written.
+            image_bgr: uint8 [h, w, 3], the pixels of the image file.
+        """
+        ...
+
+    def finish(self, folder: Path, frames: Sequence[FrameRecord]) -> None:
+        """Write the files about all frames.
+
+        Args:
+            folder: The folder of the extraction.
+            frames: All frames with their notes.
+        """
+        ...
+
+
+def extract_frames(bag: Path, choice: FrameChoice, folder: Path, annotator: FrameAnnotator | None = None) -> FrameList:
+    """Write the chosen frames of a bag into a folder, or the rest of them after an interrupted run.
+
+    The folder then holds images/ and frames.json. An interrupted run and a second one give the same files as one run:
+    every file is written under a temporary name, and a frame is noted only when its files are complete.
+
+    Args:
+        bag: A file or a folder.
+        choice: Which frames to take.
+        folder: A new or empty folder, or one of an earlier run with the same arguments.
+        annotator: Writes more files for each frame.
+
+    Raises:
+        DataError: There is no such bag or topic, no frame can be decoded, or the folder holds something else or cannot
+            be written.
     """
-
-    topics: tuple[str, ...] = ()
-    stride: int = 1
-    change_min: float = 0.01
+    key = choice.digest(bag, annotator.key if annotator else "")
+    try:
+        finished = FrameList.read(folder)
+        if finished is not None:
+            return _same(finished, key, folder)
+        with choice.open(bag) as reader, writing_to(folder), FrameLog(folder, key) as log:
+            similar = _write_frames(reader, choice, folder, log, annotator)
+            if not log.records:
+                log.remove()
+                raise DataError(
+                    f"{bag}: expected frames that can be decoded, of {SOURCE_SIDE_MIN_PX} pixels a side or more, "
+                    f"got {log.bad} that cannot or are smaller and no other; look at the bag with replay_bag"
+                )
+            frames = FrameList(key, tuple(log.records), log.bad, similar)
+            if annotator:
+                annotator.finish(folder, frames.frames)
+            frames.write(folder, bag)
+            log.remove()
+    except (BagError, OutputPathError) as error:
+        raise DataError(str(error)) from error
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the frames of {bag} cannot be written ({error}); make room, and begin again to go on"
+        ) from error
+    return frames
 
 
 def take_frames_out(bag: Path, choice: FrameChoice, output: Path = FRAMES_FOLDER) -> Path:
     """Return the folder with the chosen frames of a bag; make it unless it is there from before.
 
-    Frames that hardly differ from the last one kept are left out: a car that waits at a light would otherwise fill the
-    training with one picture.
+    Several processes of a run may do this at once: each extracts into a folder of its own, and the first one to finish
+    gives its folder the name.
 
     Args:
         bag: A file or a folder.
@@ -53,35 +110,42 @@ def take_frames_out(bag: Path, choice: FrameChoice, output: Path = FRAMES_FOLDER
         output: Holds one folder for each bag and choice.
 
     Raises:
-        DataError: There is no such bag or topic, no frame can be decoded, or nowhere to write.
+        DataError: See `extract_frames`.
     """
-    folder = output / f"{bag.stem}-{_key(bag, choice)}"
+    folder = output / f"{bag.stem}-{choice.digest(bag)}"
     if folder.is_dir():
         return folder
     # Processes of two machines that share a disk may have the same number.
     part = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}.part")
     try:
-        make_folder(part / "images")
-        kept, bad = _write_frames(bag, choice, part / "images")
-        if not kept:
-            raise DataError(
-                f"{bag}: expected frames that can be decoded, of {SOURCE_SIDE_MIN_PX} pixels a side or more, "
-                f"got {bad} that cannot or are smaller and no other; look at the bag with replay_bag"
-            )
+        frames = extract_frames(bag, choice, part)
         if _is_ours(part, folder):
-            print(
-                f"{bag}: {kept} frames taken out into {folder}, {bad} left out that cannot be decoded or have a side "
-                f"under {SOURCE_SIDE_MIN_PX} pixels"
-            )
+            print(f"{bag}: {summary(frames, folder)}")
         else:
             print(f"{bag}: another process took its frames out meanwhile; they are in {folder}")
-    except (BagError, OutputPathError) as error:
-        raise DataError(str(error)) from error
     except OSError as error:
         raise DataError(f"{folder}: the frames of {bag} cannot be written ({error}); make room") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def summary(frames: FrameList, folder: Path) -> str:
+    """Return in words how many frames were taken out and left out."""
+    return (
+        f"{len(frames.frames)} frames taken out into {folder}, {frames.bad} left out that cannot be decoded or have a "
+        f"side under {SOURCE_SIDE_MIN_PX} pixels, {frames.similar} that hardly differ from the one before"
+    )
+
+
+def _same(finished: FrameList, key: str, folder: Path) -> FrameList:
+    """Return a finished extraction if it is of the same bag and choice."""
+    if finished.key != key:
+        raise DataError(
+            f"{folder}: expected a new folder, or the frames of this bag and choice, it holds those of others; choose "
+            "another folder, or delete it"
+        )
+    return finished
 
 
 def _is_ours(part: Path, folder: Path) -> bool:
@@ -95,56 +159,33 @@ def _is_ours(part: Path, folder: Path) -> bool:
     return True
 
 
-def _write_frames(path: Path, choice: FrameChoice, images: Path) -> tuple[int, int]:
-    """Write the chosen frames into `images`; return how many were kept, and how many cannot be trained on."""
-    wanted = {f"topic_{number}": topic for number, topic in enumerate(choice.topics)}
-    seen: dict[str, int] = {}
-    last: dict[str, NDArray[np.float32]] = {}
-    kept = bad = 0
-    with BagReader(path, wanted) as bag:
-        for note in bag.notes:
-            print(f"{path}: {note}")
-        frames = read_camera_frames(bag)
-        total = bag.count(list(bag.cameras.values()))
-        for camera, _, frame in tqdm(frames, total=total, desc=f"reading {path}", unit="frame", disable=None):
-            number = seen.get(camera, 0)
-            seen[camera] = number + 1
-            if number % choice.stride:
-                continue
-            if isinstance(frame, BadFrame) or min(frame.image_bgr.shape[:2]) < SOURCE_SIDE_MIN_PX:
-                bad += 1
-            elif _has_changed(frame.image_bgr, camera, last, choice.change_min):
-                _write_image(images / f"{camera}_{number:07d}.jpg", frame.image_bgr)
-                kept += 1
-    return kept, bad
+def _write_frames(
+    bag: BagReader, choice: FrameChoice, folder: Path, log: FrameLog, annotator: FrameAnnotator | None
+) -> int:
+    """Write the frames that the log does not have; return how many were left out as similar."""
+    for note in bag.notes:
+        print(f"{bag.path}: {note}")
+    chooser = FrameChooser(bag, choice, log.decided)
+    for chosen in chooser:
+        if isinstance(chosen.frame, BadFrame):
+            log.add_bad(chosen.camera, chosen.number, chosen.frame.reason)
+        else:
+            log.add(_write_frame(chosen, chosen.frame, folder, annotator))
+    return chooser.similar
 
 
-def _write_image(path: Path, image_bgr: UInt8Array) -> None:
-    if not cv2.imwrite(str(path), image_bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-        raise OSError(f"{path} could not be written")
-
-
-def _has_changed(image_bgr: UInt8Array, camera: str, last: dict[str, NDArray[np.float32]], change_min: float) -> bool:
-    """Return whether a frame differs enough from the last one kept of its camera; update `last` if it does."""
-    thumbnail = _thumbnail(image_bgr)
-    if camera in last and float(np.abs(thumbnail - last[camera]).mean()) < change_min:
-        return False
-    last[camera] = thumbnail
-    return True
-
-
-def _thumbnail(image_bgr: UInt8Array) -> NDArray[np.float32]:
-    """Return a tiny grey picture, 0..1, in which noise and compression average out."""
-    grey = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(grey, THUMBNAIL_SIZE_PX, interpolation=cv2.INTER_AREA)
-    return np.asarray(small / 255, np.float32)
-
-
-def _key(bag: Path, choice: FrameChoice) -> str:
-    """Return a digest that changes when the bag does, or the choice of frames."""
-    try:
-        files = sorted(bag.rglob("*")) if bag.is_dir() else [bag, *logs_of(bag)]
-        facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    except OSError as error:
-        raise DataError(f"{bag}: expected a ROS 2 bag, got {error.strerror}; correct the recipe's folder") from error
-    return hashlib.sha256(repr((facts, astuple(choice))).encode()).hexdigest()[:12]
+def _write_frame(chosen: ChosenFrame, frame: Frame, folder: Path, annotator: FrameAnnotator | None) -> FrameRecord:
+    name = f"{chosen.camera}_{chosen.number:07d}"
+    file = f"{IMAGES_FOLDER}/{name}.jpg"
+    encoded, pixels = cv2.imencode(".jpg", frame.image_bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not encoded:
+        raise OSError(f"{folder / file} could not be encoded")
+    content = pixels.tobytes()
+    write_bytes(folder / file, content)
+    height, width = frame.image_bgr.shape[:2]
+    facts = (chosen.message.topic, frame.frame_id, frame.stamp_ns, chosen.message.log_time_ns, width, height)
+    record = FrameRecord(name, file, chosen.camera, chosen.number, *facts, hashlib.sha256(content).hexdigest())
+    if annotator is None:
+        return record
+    # A teacher sees the pixels that the student will see: those of the file, with its losses.
+    return replace(record, notes=annotator.annotate(folder, record, decode_file(content)))

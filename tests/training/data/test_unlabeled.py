@@ -19,7 +19,8 @@ from ros_kd_perception.bags.reader import BagReader, BagWriter, message_class
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 from training.data import bag_frames
-from training.data.bag_frames import FrameChoice, take_frames_out
+from training.data.bag_frames import take_frames_out
+from training.data.frame_choice import FrameChoice
 from training.data.readers.unlabeled import UnlabeledFolder, UnlabeledSource
 from training.errors import DataError
 from training.recipe import parse_recipe
@@ -65,7 +66,7 @@ def test_every_frame_of_every_camera_is_extracted(drive: Path, tmp_path: Path) -
 def test_topics_and_stride_select_frames(drive: Path, tmp_path: Path) -> None:
     choice = FrameChoice(topics=("/left/image_raw",), stride=4, change_min=0.0)
     names = sorted(path.stem for path in (take_frames_out(drive, choice, tmp_path) / "images").iterdir())
-    assert names == ["topic_0_0000000", "topic_0_0000004"]
+    assert names == ["left_0000000", "left_0000004"]
 
 
 def test_a_car_that_waits_gives_one_frame(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ class BagSource(Source):
         Raises:
             DataError: The bag or a topic does not exist, no frame can be decoded, or the folder cannot be written.
         """
-        from training.data.bag_frames import FrameChoice, take_frames_out
+        from training.data.bag_frames import take_frames_out
+        from training.data.frame_choice import FrameChoice
 
         folder = take_frames_out(self.folder, FrameChoice(self.topics, self.stride, self.change_min))
         return UnlabeledFolder(UnlabeledSource(folder=folder, limit=self.limit), mapping)

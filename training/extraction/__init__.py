@@ -1,0 +1,1 @@
+"""From bags to a training set: `python -m training extract-frames`."""

@@ -1,0 +1,70 @@
+"""`python -m training extract-frames BAG -o FOLDER`: take frames out of a bag for training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from training.arguments import folder_to_write, number, some_text, whole_number
+
+MAX_RANGE_S = 1e9
+MAX_STAMP_NS = 1 << 63
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("bag", type=Path, help="a ROS 2 bag, a file or a folder")
+    parser.add_argument(
+        "-o", "--output", type=folder_to_write, required=True, metavar="FOLDER", help="a new folder, or the same again"
+    )
+    parser.add_argument(
+        "--topics", nargs="+", default=[], type=some_text, metavar="TOPIC", help="image topics; all cameras without it"
+    )
+    _add_time_range(parser)
+    parser.add_argument("--stride", type=whole_number(1), default=1, metavar="N", help="look at every n-th frame")
+    parser.add_argument(
+        "--change-min",
+        type=number(0, 1),
+        default=0.01,
+        metavar="SHARE",
+        help="leave out a frame that differs less from the last one kept of its camera (default 0.01); 0 keeps all",
+    )
+    parser.add_argument(
+        "--max-frames", type=whole_number(0), default=0, metavar="N", help="stop after this many frames; 0 = all"
+    )
+
+
+def _add_time_range(parser: argparse.ArgumentParser) -> None:
+    begin, end = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
+    seconds, stamp_ns = number(0, MAX_RANGE_S), whole_number(0, MAX_STAMP_NS)
+    begin.add_argument("--from-s", type=seconds, metavar="S", help="begin this many seconds after the first image")
+    begin.add_argument("--from-stamp-ns", type=stamp_ns, metavar="NS", help="begin with this header stamp")
+    end.add_argument("--to-s", type=seconds, metavar="S", help="end this many seconds after the first image")
+    end.add_argument("--to-stamp-ns", type=stamp_ns, metavar="NS", help="end before this header stamp")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Extract the frames. Return 0, or 130 after an interrupt, from which the same command goes on."""
+    from ros_kd_perception.system.interruption import one_interrupt
+    from training.data.bag_frames import extract_frames, summary
+    from training.data.frame_choice import FrameChoice
+    from training.extraction.annotations import CocoAnnotations
+
+    choice = FrameChoice(
+        topics=tuple(arguments.topics),
+        stride=arguments.stride,
+        change_min=arguments.change_min,
+        from_s=arguments.from_s or 0.0,
+        to_s=arguments.to_s,
+        from_stamp_ns=arguments.from_stamp_ns,
+        to_stamp_ns=arguments.to_stamp_ns,
+        max_frames=arguments.max_frames,
+    )
+    try:
+        with one_interrupt():
+            frames = extract_frames(arguments.bag, choice, arguments.output, CocoAnnotations())
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on in {arguments.output}")
+        return 130
+    print(f"{arguments.bag}: {summary(frames, arguments.output)}")
+    return 0
