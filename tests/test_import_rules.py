@@ -57,6 +57,7 @@ FLOORS = {
         {"label_sets"},
         {"arguments", "data", "networks", "foreign"},
         {"losses", "checkpoint"},
+        {"teachers"},
         {"distillation"},
         {"recipe"},
         {"export"},
