@@ -43,7 +43,8 @@ class FrameRecord:
         width: Width in pixels.
         height: Height in pixels.
         sha256: SHA-256 of the image file.
-        notes: What the annotator of the extraction notes of the frame, such as its boxes.
+        notes: What the annotator of the extraction notes of the frame, such as its boxes. Under `files` it has the
+            SHA-256 of each further file by its path.
     """
 
     name: str
@@ -116,7 +117,7 @@ class FrameLog:
     def __init__(self, folder: Path, key: str) -> None:
         """Open the log of a folder, or begin one.
 
-        An entry whose image is missing or damaged ends the log: power was lost before the image reached the disk.
+        An entry whose files are missing or damaged ends the log: power was lost before they reached the disk.
 
         Raises:
             DataError: The folder holds other files, or an extraction of another bag or choice, or another process
@@ -179,13 +180,14 @@ class FrameLog:
             path.unlink()
 
     def _take(self, folder: Path, entry: dict[str, Any]) -> bool:
-        """Take over an entry of an earlier run; return False if its image is not whole."""
+        """Take over an entry of an earlier run; return False if its files are not whole."""
         with suppress(KeyError, TypeError, OSError):
             if "bad" in entry:
                 self.decided.append(Decided(entry["camera"], entry["number"], kept=False))
                 return True
             record = FrameRecord(**entry)
-            if hashlib.sha256((folder / record.file).read_bytes()).hexdigest() == record.sha256:
+            digests = {record.file: record.sha256, **record.notes.get("files", {})}
+            if all(hashlib.sha256((folder / file).read_bytes()).hexdigest() == digests[file] for file in digests):
                 self.records.append(record)
                 self.decided.append(Decided(record.camera, record.number, kept=True))
                 return True

@@ -16,6 +16,7 @@ from ros_kd_perception.structures import UInt8Array
 from training.data.frame_log import FrameRecord
 from training.whole_files import write_text
 
+EVERY_CLASS = -1
 ANNOTATIONS_FILE = "annotations.json"
 
 
@@ -55,25 +56,32 @@ def write_annotations(folder: Path, frames: Sequence[FrameRecord], classes: Sequ
         }
         for number, record in enumerate(frames, start=1)
     ]
-    objects = [box for number, record in enumerate(frames, start=1) for box in _objects(record.notes, number)]
-    for number, entry in enumerate(objects, start=1):
-        entry["id"] = number
     categories = [{"id": info.id, "name": info.name} for info in classes]
-    content = {"images": images, "annotations": objects, "categories": categories}
+    every_id = [info.id for info in classes]
+    objects = [
+        entry for image_id, record in enumerate(frames, start=1) for entry in _objects(record.notes, image_id, every_id)
+    ]
+    annotations = [{"id": number, **entry} for number, entry in enumerate(objects, start=1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
     write_text(folder / ANNOTATIONS_FILE, json.dumps(content, allow_nan=False) + "\n")
 
 
-def _objects(notes: dict[str, Any], image_id: int) -> Iterator[dict[str, Any]]:
-    """Yield the boxes of a frame as COCO's annotations. An ignored box is a crowd: neither positive nor negative."""
+def _objects(notes: dict[str, Any], image_id: int, every_id: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield the boxes of a frame as COCO's annotations.
+
+    An ignored box is a crowd: neither positive nor negative. COCO has no crowds of every class, so a region that is
+    ignored for every class becomes one crowd of each.
+    """
     keys = ("boxes_xyxy", "labels", "scores", "ignored")
     for box, label, score, ignored in zip(*(notes.get(key, ()) for key in keys), strict=True):
         left, top, right, bottom = box
         size = (right - left, bottom - top)
-        yield {
-            "image_id": image_id,
-            "category_id": label,
-            "bbox": [left, top, *size],
-            "area": size[0] * size[1],
-            "iscrowd": int(ignored),
-            "score": score,
-        }
+        for category_id in every_id if label == EVERY_CLASS else [label]:
+            yield {
+                "image_id": image_id,
+                "category_id": category_id,
+                "bbox": [left, top, *size],
+                "area": size[0] * size[1],
+                "iscrowd": int(ignored),
+                "score": score,
+            }
