@@ -16,7 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, help="a file of training/recipes/")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a recipe key")
     parser.add_argument("--max-epochs", type=int, help="same as --override epochs=N; the schedule ends there")
-    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="continue a run from its last.ckpt")
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="continue a run from its last.ckpt; more epochs make it longer",
+    )
     add_devices(parser)
     add_nodes(parser)
 

@@ -84,6 +84,15 @@ class StudentTraining(lightning.LightningModule):
                 child.train(mode and child is self.student.detection)
         return self
 
+    def on_train_start(self) -> None:
+        """Set the learning rate of the next step: a resumed run may be longer now than when its rate was saved."""
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        for group, rate, share in zip(
+            scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+        ):
+            group["lr"] = rate * share(scheduler.last_epoch)
+
     def on_train_epoch_start(self) -> None:
         """Seed the network's random numbers by seed, epoch and process, like those of the data, to resume exactly."""
         key = (self.recipe.seed, self.current_epoch, self.global_rank)

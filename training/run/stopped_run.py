@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import CheckpointInfo, read_checkpoint, read_info
-from training.errors import CheckpointError
-from training.recipe import Recipe
+from training.errors import CheckpointError, RecipeError
+from training.recipe import Recipe, parse_noted_recipe
 from training.run.frames import RunFrames
 from training.run.lightning_module import StudentTraining
 
@@ -35,15 +35,19 @@ class StoppedRun:
     def read(cls, path: Path, recipe: Recipe) -> StoppedRun:
         """Read the checkpoint.
 
+        The recipe may have more epochs than the one that the run began with. Then the run gets longer: the missing
+        epochs are trained, and the learning rate follows the schedule of the new length from there.
+
         Raises:
             CheckpointError: It is not a checkpoint of `train`, has another recipe, or lacks the optimiser's state.
         """
         content = read_checkpoint(path)
         info = read_info(content, path)
-        if info.recipe_sha256 != recipe.sha256:
+        if info.recipe_sha256 != recipe.sha256 and not _is_made_longer(info, recipe):
             raise CheckpointError(
-                f"{path}: expected a checkpoint of this recipe, it was trained by another recipe (or other overrides); "
-                "give the run's own recipe.yaml, or start a new run with initial_weights"
+                f"{path}: expected a checkpoint of this recipe, or of this recipe with fewer epochs, it was trained by "
+                "another recipe (or other overrides); give the run's own recipe.yaml, or start a new run with "
+                "initial_weights"
             )
         kinds = _STATE_OF_TRAINING | {_VERSION_KEY: str}
         unfit = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
@@ -89,3 +93,12 @@ class StoppedRun:
                 f"{self.path}: expected the weights of this run, they do not fit its network "
                 f"({str(error).splitlines()[-1].strip()[:200]}); give the run's own last.ckpt"
             ) from error
+
+
+def _is_made_longer(info: CheckpointInfo, recipe: Recipe) -> bool:
+    """Return whether a recipe is that of a checkpoint with more epochs and no other change."""
+    try:
+        began_with = parse_noted_recipe(info.recipe)
+        return began_with.epochs < recipe.epochs and began_with.replace(epochs=recipe.epochs).sha256 == recipe.sha256
+    except RecipeError:  # a recipe of another version
+        return False

@@ -17,7 +17,7 @@ from training.errors import CheckpointError, RecipeError
 from training.networks.student import build_student
 from training.recipe import Recipe, load_recipe
 from training.run.callbacks import DataClock
-from training.run.lightning_module import StudentTraining, all_finite
+from training.run.lightning_module import StudentTraining, all_finite, rate_share
 from training.run.train import train
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
@@ -141,6 +141,45 @@ def test_resuming_is_exact_for_a_network_with_random_numbers(rendered_samples: P
     expected, found = (read_checkpoint(path)["state_dict"] for path in (whole / "checkpoints" / "last.ckpt", last))
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
+
+
+class Rates(lightning.Callback):
+    """Notes epoch and learning rate of every step."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, float]] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        self.steps.append((trainer.current_epoch, trainer.optimizers[0].param_groups[0]["lr"]))
+
+
+def test_a_finished_run_with_more_epochs_trains_the_missing_ones_only(rendered_samples: Path, tmp_path: Path) -> None:
+    words = ("validation={}", "optimizer.warmup_steps=1")
+    folder = train(smoke(rendered_samples, tmp_path, "epochs=1", *words), accelerator="cpu")
+    last = folder / "checkpoints" / "last.ckpt"
+    one, longer, rates = read_checkpoint(last), smoke(rendered_samples, tmp_path, "epochs=3", *words), Rates()
+    assert train(longer, resume=last, accelerator="cpu", callbacks=(rates,)) == folder
+    three = read_checkpoint(last)
+    steps = one["global_step"]
+    assert (three["global_step"], three["ros_kd_perception"]["epoch"]) == (3 * steps, 3)
+    assert three["ros_kd_perception"]["recipe_sha256"] == longer.sha256
+    assert load_recipe(folder / "recipe.yaml").epochs == 3
+    assert [epoch for epoch, _ in rates.steps] == [1] * steps + [2] * steps
+    # From the first step on, the learning rate is that of a run of three epochs.
+    share = rate_share(longer.optimizer, 3 * steps)
+    expected = [longer.optimizer.learning_rate * share(step) for step in range(steps, 3 * steps)]
+    assert [rate for _, rate in rates.steps] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("changes", [["epochs=1"], ["epochs=3", "seed=5"]], ids=" ".join)
+def test_only_more_epochs_may_change_when_a_run_is_resumed(
+    changes: list[str], rendered_samples: Path, tmp_path: Path
+) -> None:
+    begun = smoke(rendered_samples, tmp_path, "epochs=2", "validation={}")
+    folder = train(begun, accelerator="cpu")
+    other = smoke(rendered_samples, tmp_path, "validation={}", *changes)
+    with pytest.raises(CheckpointError, match="or of this recipe with fewer epochs"):
+        train(other, resume=folder / "checkpoints" / "last.ckpt", accelerator="cpu")
 
 
 def test_averaging_does_not_count_as_waiting_for_data(
