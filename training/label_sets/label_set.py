@@ -77,6 +77,13 @@ class LabelSet(Settings):
     """Classes of masks that augmentation may copy from one frame into another."""
     drivable: tuple[str, ...] = ()
     """Classes of masks that a vehicle can drive on."""
+    aliases: dict[str, str] = Field(default_factory=dict)
+    """Other names of classes of boxes in the files of a data set, each with the name of its class here."""
+    ignore_regions: dict[str, str] = Field(default_factory=dict)
+    """Names in the files of a data set whose objects teach nothing about a class of boxes, each with the name of that
+    class; an empty name stands for every class."""
+    without_class: tuple[str, ...] = ()
+    """Names in the files of a data set that stand for no class at all."""
     usual_share: dict[str, Annotated[tuple[Share, ...], Field(min_length=2, max_length=2)]] = Field(
         default_factory=dict
     )
@@ -112,6 +119,7 @@ class LabelSet(Settings):
                     f"label set {self.name}: detection class {info.name} has region {info.region}, which its "
                     "segmentation lacks; correct the name, or leave it out"
                 )
+        self._check_names_in_files()
         void = sorted({info.id for info in self.segmentation} & {*self.void_ids, UNLABELED_ID})
         if void:
             raise RecipeError(
@@ -119,6 +127,16 @@ class LabelSet(Settings):
                 "void_ids"
             )
         return self
+
+    def _check_names_in_files(self) -> None:
+        boxes = {info.name for info in self.detection}
+        for key, targets in (("aliases", self.aliases.values()), ("ignore_regions", self.ignore_regions.values())):
+            strange = sorted(set(targets) - boxes - ({""} if key == "ignore_regions" else set()))
+            if strange:
+                raise RecipeError(
+                    f"label set {self.name}: {key} must lead to classes of its detection, got {', '.join(strange)}; "
+                    f"it has {', '.join(sorted(boxes)) or 'none'}"
+                )
 
     @property
     def by_task(self) -> dict[str, Sequence[LabelClass]]:

@@ -8,6 +8,17 @@ from training.label_sets.label_set import LabelSet, NameTable
 from training.label_sets.loading import load_label_set, shipped_names
 from training.label_sets.mapping import BACKGROUND_BOX, IGNORED_BOX, UNKNOWN_ID, LabelMapping
 
+DATA_SETS = (
+    "bdd100k19",
+    "bdd100k_drivable",
+    "camvid11",
+    "camvid32",
+    "cityscapes",
+    "cityscapes19",
+    "mapillary124",
+    "mapillary66",
+    "rendered",
+)
 OWN = {
     "name": "own",
     "segmentation": [{"id": 3, "name": "floor"}, {"id": 300, "name": "wall"}],
@@ -32,9 +43,10 @@ def test_every_shipped_set_can_be_read_and_has_the_name_of_its_file():
 
 
 def test_every_table_of_a_shipped_set_leads_to_classes_of_the_other_set():
-    for name in shipped_names():
-        for target in load_label_set(name).mappings.keys() & set(shipped_names()):
-            LabelMapping.between(load_label_set(name), load_label_set(target))
+    sets = {name: load_label_set(name) for name in shipped_names()}
+    for label_set in sets.values():
+        for target in label_set.mappings.keys() & sets.keys():
+            LabelMapping.between(label_set, sets[target])
 
 
 def test_classes_are_matched_by_name_and_by_the_table_never_by_number():
@@ -135,3 +147,18 @@ def test_a_file_without_classes_is_refused(tmp_path):
     (tmp_path / "empty.yaml").write_text("name: empty\n")
     with pytest.raises(RecipeError, match="label set empty needs classes"):
         load_label_set(tmp_path / "empty.yaml")
+
+
+@pytest.mark.parametrize("student", ["camvid11", "cityscapes19"])
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_every_shipped_set_of_a_data_set_maps_to_the_students_that_come_with_the_package(name: str, student: str):
+    LabelMapping.between(load_label_set(name), load_label_set(student))
+
+
+@pytest.mark.parametrize("key", ["aliases", "ignore_regions"])
+def test_names_in_files_lead_to_classes_of_boxes(key: str):
+    label_set(OWN, **{key: {"machine": "robot"}})
+    with pytest.raises(
+        RecipeError, match=f"{key} must lead to classes of its detection, got floor; it has robot, wall"
+    ):
+        label_set(OWN, **{key: {"machine": "floor"}})
