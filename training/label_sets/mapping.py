@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from training.errors import RecipeError
 from training.label_sets.label_set import UNLABELED_ID, LabelClass, LabelSet, NameTable
@@ -19,6 +19,27 @@ BACKGROUND = "background"  # of boxes: an object that does not count, as if noth
 UNKNOWN_ID = 256  # in `LabelMapping.mask_ids`: the set has no such id
 IGNORED_BOX = -1
 BACKGROUND_BOX = -2
+ENDINGS = {"segmentation": (IGNORE,), "detection": (IGNORE, BACKGROUND)}  # what a class may become, by task
+
+Via = Literal["same name", "table of the set", "table of the recipe", "task not learnt", "nothing"]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a class of a source becomes.
+
+    Attributes:
+        target: Student's class, `ignore` or `background`; empty if the class maps to nothing.
+        via: Where the target comes from. `task not learnt`: the student has no classes of this task, so all classes
+            are ignored.
+    """
+
+    target: str
+    via: Via
+
+
+Matches = dict[str, dict[str, Match]]
+"""What every class becomes, by task and name."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +77,10 @@ class LabelMapping:
             RecipeError: A class of the source is in no table and not in the student's set, or a table names a class
                 that does not exist.
         """
-        names = (table or NameTable()).over(source.mappings.get(student.name, NameTable()))
-        start = f"{where}: " if where else ""
-        pair = f"{start}label set {source.name} to {student.name}"
-        tasks = [
-            (task, _match(f"{pair}, {task}", classes, student.by_task[task], getattr(names, task), endings))
-            for (task, classes), endings in zip(source.by_task.items(), ((IGNORE,), (IGNORE, BACKGROUND)), strict=True)
-        ]
-        return cls(source, student, **dict(tasks))
+        matches = match_classes(source, student, table, where)
+        _refuse_lost(_pair(source, student, where), matches, student)
+        targets = {task: {name: match.target for name, match in found.items()} for task, found in matches.items()}
+        return cls(source, student, **targets)
 
     @cached_property
     def mask_ids(self) -> NDArray[np.uint16]:
@@ -97,36 +114,75 @@ class LabelMapping:
         return tuple(info.name in found for info in self.student.detection_classes)
 
 
-def _match(
+def match_classes(source: LabelSet, student: LabelSet, table: NameTable | None = None, where: str = "") -> Matches:
+    """Match the classes of two sets; see `LabelMapping.between`. A class that maps to nothing is no error here.
+
+    Raises:
+        RecipeError: A table names a class that does not exist.
+    """
+    tables: dict[Via, NameTable] = {
+        "table of the recipe": table or NameTable(),
+        "table of the set": source.mappings.get(student.name, NameTable()),
+    }
+    matches = {}
+    for task, classes in source.by_task.items():
+        targets = student.by_task[task]
+        entries: dict[Via, dict[str, str]] = {via: getattr(names, task) for via, names in tables.items()}
+        if targets:
+            for entry in entries.values():
+                _check_table(f"{_pair(source, student, where)}, {task}", entry, classes, targets, ENDINGS[task])
+            names = {info.name for info in targets}
+            matches[task] = {info.name: _match(info.name, names, entries) for info in classes}
+        else:
+            matches[task] = {info.name: Match(IGNORE, "task not learnt") for info in classes}
+    return matches
+
+
+def _match(name: str, targets: set[str], tables: Mapping[Via, Mapping[str, str]]) -> Match:
+    for via, table in tables.items():
+        if name in table:
+            return Match(table[name], via)
+    return Match(name, "same name") if name in targets else Match("", "nothing")
+
+
+def _check_table(
     where: str,
+    table: Mapping[str, str],
     classes: Sequence[LabelClass],
     targets: Sequence[LabelClass],
-    table: dict[str, str],
     endings: tuple[str, ...],
-) -> dict[str, str]:
-    """Return the target of every class, by name."""
-    if not targets:  # the student does not have the task
-        return {info.name: IGNORE for info in classes}
-    known = {info.name for info in classes}
-    names = {info.name for info in targets}
+) -> None:
+    """Refuse a table with a class that the first or the second set lacks."""
+    known, names = {info.name for info in classes}, {info.name for info in targets}
     strange = sorted(table.keys() - known)
     if strange:
         raise RecipeError(
             f"{where}: the table names {', '.join(strange)}, which the first set lacks; it has {_list(known)}"
         )
-    wrong = sorted({target for target in table.values() if target not in names and target not in endings})
+    wrong = sorted(set(table.values()) - names - {*endings})
     if wrong:
         raise RecipeError(
             f"{where}: the table leads to {', '.join(wrong)}; name one of {_list(names)}, or {' or '.join(endings)}"
         )
-    found = {info.name: table.get(info.name, info.name if info.name in names else "") for info in classes}
-    lost = [name for name, target in found.items() if not target]
-    if lost:
-        raise RecipeError(
-            f"{where}: {', '.join(lost)} map{'s' * (len(lost) == 1)} to nothing; add to the table what each becomes, "
-            f"one of {_list(names)}, or {' or '.join(endings)}"
-        )
-    return found
+
+
+def _refuse_lost(pair: str, matches: Matches, student: LabelSet) -> None:
+    """Refuse matches in which a class maps to nothing; the error names the classes of both tasks."""
+    sentences = []
+    for task, found in matches.items():
+        lost = [name for name, match in found.items() if not match.target]
+        if lost:
+            names = {info.name for info in student.by_task[task]}
+            sentences.append(
+                f"{task}: {', '.join(lost)} map{'s' * (len(lost) == 1)} to nothing; add to the table what each "
+                f"becomes, one of {_list(names)}, or {' or '.join(ENDINGS[task])}"
+            )
+    if sentences:
+        raise RecipeError(f"{pair}, {'; '.join(sentences)}. `python -m training labels` shows what maps to what")
+
+
+def _pair(source: LabelSet, student: LabelSet, where: str) -> str:
+    return f"{f'{where}: ' if where else ''}label set {source.name} to {student.name}"
 
 
 def _list(names: set[str]) -> str:
