@@ -60,7 +60,7 @@ FLOORS = {
         {"teachers"},
         {"distillation"},
         {"recipe"},
-        {"export"},
+        {"export", "label_tables"},
         {"evaluation"},
         {"run"},
         {"compare", "extraction"},

@@ -24,6 +24,7 @@ COMMANDS = {
     "export": ("training.export.command", "write a checkpoint's student as one ONNX file"),
     "extract-frames": ("training.extraction.command", "take frames out of a bag into a folder to train on"),
     "doctor": ("training.doctor.command", "say what is installed, which devices there are, and what is missing"),
+    "labels": ("training.label_tables.command", "show label sets, and what maps to what between them"),
     "schema": ("training.schema.command", "write JSON schemas of recipes for editors, and their reference page"),
 }
 

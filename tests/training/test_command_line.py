@@ -70,6 +70,7 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
         (["compare", "nowhere.yaml"], "nowhere.yaml: cannot be read as a recipe"),
         (["train", RECIPE, "--override", "data.train.0.stride=2"], "does not apply to kind rendered, only to bag"),
         (["schema", "recipes"], "invalid choice: 'recipes'"),
+        (["labels", "nowhere"], "there is no label set 'nowhere'; name one of"),
         (["compare", COMPARISON, "--override", "seed=[1]"], "unknown key seed; did you mean seeds?"),
         (["compare", COMPARISON, "--override", "entries.0.recipe=nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["compare", COMPARISON, "--override", "entries.1.overrides=[epochs=7]"], "expected the budget of"),
