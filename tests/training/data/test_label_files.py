@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -254,6 +255,30 @@ def test_a_mask_has_exactly_the_name_of_one_image(change: Callable[[Path], Any],
     change(tmp_path)
     with pytest.raises(DataError, match=sentence):
         open_source(recipe)
+
+
+def test_all_missing_masks_are_named_with_the_other_problems(tmp_path: Path) -> None:
+    recipe = write_folder(tmp_path, png(half_road()))
+    for name in "bcd":
+        shutil.copy(tmp_path / "images/a.jpg", tmp_path / f"images/{name}.jpg")
+    (tmp_path / "masks/c.png").write_bytes(png(np.full((40, 64), 99, np.uint8)))
+    with pytest.raises(DataError) as raised:
+        open_source(recipe)
+    assert re.findall(r"^\S*/(\w+/\w\.\w+): expected", str(raised.value), re.MULTILINE) == [
+        "images/b.jpg",
+        "masks/c.png",
+        "images/d.jpg",
+    ]
+
+
+def test_the_frames_that_are_right_are_handed_out_while_all_are_checked(tmp_path: Path) -> None:
+    recipe = write_folder(tmp_path, png(half_road()))
+    shutil.copy(tmp_path / "images/a.jpg", tmp_path / "images/b.jpg")
+    folder = recipe.open(recipe.mapping_to(None))
+    seen = []
+    folder.on_frame = lambda path, sample: seen.append((path.name, sample.mask.tolist()))
+    assert len(list(folder.problems())) == 1
+    assert seen == [("a.jpg", half_road().tolist())]
 
 
 def test_names_that_differ_in_case_are_two_frames(tmp_path: Path) -> None:

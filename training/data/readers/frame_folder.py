@@ -10,7 +10,7 @@ import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -83,6 +83,8 @@ class FrameFolder(ABC):
         mapping: From the classes of the source to those of the student.
         names: File stems of the frames.
         counts: How many pixels and boxes of each class the labels hold, once `check` has read them all.
+        on_frame: Called by `problems` with the image file of each frame that can be trained on, and the frame; None at
+            first.
     """
 
     all_boxes = True
@@ -101,6 +103,7 @@ class FrameFolder(ABC):
         self._images = source.image_files()
         self.names = [path.stem for path in self._images]
         self.counts = LabelCounts(mapping.student)
+        self.on_frame: Callable[[Path, Sample], None] | None = None
 
     def for_student(self, student: LabelSet) -> FrameFolder:
         """Return the same frames with their labels in the classes of another student; no file is checked again.
@@ -123,9 +126,11 @@ class FrameFolder(ABC):
 
         path = self._images[index]
         image = read_image(path)
-        labels = self.read_labels(path.stem, image.shape[:2])
+        return self._sample(path.stem, image, self.read_labels(path.stem, image.shape[:2]))
+
+    def _sample(self, name: str, image: NDArray[np.uint8], labels: FrameLabels) -> Sample:
         return Sample(
-            path.stem,
+            name,
             image,
             labels.mask,
             labels.boxes_xyxy,
@@ -254,9 +259,12 @@ class FrameFolder(ABC):
             self._images, desc=f"checking {self.folder}", unit="frame", leave=False, delay=2, disable=None
         ):
             try:
-                self.check_frame(path)
+                sample = self.check_frame(path)
             except DataError as error:
                 yield str(error)
+            else:
+                if self.on_frame is not None:
+                    self.on_frame(path, sample)
         if self.check_shares:
             yield from self._unusual_shares(self._raw_pixels)
 
@@ -273,8 +281,8 @@ class FrameFolder(ABC):
                     "label set that these masks are of (labels), or set check_shares: false if they are right"
                 )
 
-    def check_frame(self, path: Path) -> None:
-        """Read one frame's image and labels, and count the labels.
+    def check_frame(self, path: Path) -> Sample:
+        """Read one frame's image and labels, count the labels, and return the frame.
 
         Raises:
             DataError: The frame cannot be trained on.
@@ -283,12 +291,13 @@ class FrameFolder(ABC):
 
         from training.data.image_files import read_image
 
-        size = read_image(path).shape[:2]
+        image = read_image(path)
         raw = self.raw_mask(path.stem)
-        labels = self._labels(path.stem, raw, size)
+        labels = self._labels(path.stem, raw, image.shape[:2])
         self.counts.add(labels.mask, labels.labels)
         if raw is not None and self.mapping.source.usual_share:
             self._raw_pixels += np.bincount(raw[::2, ::2].ravel(), minlength=_MASK_VALUES)
+        return self._sample(path.stem, image, labels)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over the names and bytes of all images and label files, and the mapping of the classes."""
@@ -313,7 +322,7 @@ class LabeledFolder(FrameFolder):
         """List the frames and their masks.
 
         Raises:
-            DataError: A folder or a mask is missing.
+            DataError: A folder is missing. A mask that is missing is found by `check`, with all other problems.
         """
         for part in (source.images, *([self.masks] if self.masks else [])):
             if not (source.folder / part).is_dir():
@@ -325,26 +334,39 @@ class LabeledFolder(FrameFolder):
         super().__init__(source, mapping)
         self.box_weight = source.box_weight
         self.check_shares = source.check_shares
-        self._masks = _find_masks(source.folder / self.masks, self._images) if self.masks else {}
+        self._mask_files = sorted((source.folder / self.masks).iterdir()) if self.masks else []
+        self._masks = _masks_by_name(self._mask_files)
 
-    def check_frame(self, path: Path) -> None:
+    def check_frame(self, path: Path) -> Sample:
         """Read one frame's image and labels; both must be stored as a viewer shows them."""
         from training.data.image_files import check_upright, exif_orientation, read_image
 
-        super().check_frame(path)
+        sample = super().check_frame(path)
         check_upright(path, exif_orientation(path))
         if path.stem in self._masks:
             read_image(self._masks[path.stem])  # OpenCV refuses pixels that end early, which Pillow takes for zeros
+        return sample
 
     def raw_mask(self, name: str) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
         """Return the mask of a frame, (h, w), with the ids of the source.
 
         Raises:
-            DataError: The file does not hold class ids in one channel.
+            DataError: There is no such file, or it does not hold class ids in one channel.
         """
         from training.data.image_files import read_class_ids
 
+        if name not in self._masks:
+            raise self._missing_mask(name)
         return read_class_ids(self._masks[name])
+
+    def _missing_mask(self, name: str) -> DataError:
+        folder = self.folder / str(self.masks)
+        image = next(path for path in self._images if path.stem == name)
+        close = [path.name for path in self._mask_files if path.stem.lower().startswith(name.lower())]
+        return DataError(
+            f"{image}: expected its mask at {folder / name}.png, a PNG with exactly the name of the image, there is "
+            f"{' and '.join(close[:3]) or 'none'}; rename or export it so, or remove the image"
+        )
 
     def label_files(self, name: str) -> list[Path]:
         """Return the mask. Boxes either follow from it or lie in one file for all frames."""
@@ -358,19 +380,10 @@ def _ranges(ids: list[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in zip(starts, ends, strict=True)) or "no ids"
 
 
-def _find_masks(folder: Path, images: list[Path]) -> dict[str, Path]:
-    """Return the mask of each image by the image's name: a PNG of the same name, with a suffix in any case."""
+def _masks_by_name(files: Sequence[Path]) -> dict[str, Path]:
+    """Return the masks by their names: PNGs with a suffix in any case. A name with two files has none."""
     masks: dict[str, list[Path]] = {}
-    files = sorted(folder.iterdir())
     for path in files:
         if path.suffix.lower() == ".png":
             masks.setdefault(path.stem, []).append(path)
-    for image in images:
-        found = masks.get(image.stem, [])
-        if len(found) != 1:
-            names = [path.name for path in files if path.stem.lower().startswith(image.stem.lower())]
-            raise DataError(
-                f"{image}: expected its mask at {folder / image.stem}.png, a PNG with exactly the name of the image, "
-                f"there is {' and '.join(names[:3]) or 'none'}; rename or export it so, or remove the image"
-            )
-    return {image.stem: masks[image.stem][0] for image in images}
+    return {name: paths[0] for name, paths in masks.items() if len(paths) == 1}
