@@ -23,7 +23,11 @@ Rectangle = tuple[int, int, int, int]
 
 
 def draw_overlay(
-    image_bgr: UInt8Array, perception: Perception, contract: ModelContract, boundary: Int32Array | None = None
+    image_bgr: UInt8Array,
+    perception: Perception,
+    contract: ModelContract,
+    boundary: Int32Array | None = None,
+    show_scores: bool = True,
 ) -> UInt8Array:
     """Draw class tints and labelled boxes on a copy of a frame, of the tasks that the perception has.
 
@@ -35,6 +39,7 @@ def draw_overlay(
         perception: The result for this frame.
         contract: Names and colours of the classes.
         boundary: Free-space boundary, int32 `[width]`, drawn as a line. None for no line.
+        show_scores: Whether to write the scores of boxes. Labels that people drew have none.
 
     Returns:
         uint8 `[height, width, 3]`, C-contiguous. Unlabelled pixels keep the picture's colour.
@@ -50,11 +55,13 @@ def draw_overlay(
     if boundary is not None:
         _draw_boundary(picture, boundary, line)
     if perception.detections is not None:
-        _draw_boxes(picture, perception.detections, contract, line)
+        _draw_boxes(picture, perception.detections, contract, line, show_scores)
     return picture
 
 
-def _draw_boxes(picture: UInt8Array, found: Detections, contract: ModelContract, line: int) -> None:
+def _draw_boxes(
+    picture: UInt8Array, found: Detections, contract: ModelContract, line: int, show_scores: bool
+) -> None:
     classes = {c.id: c for c in contract.detection_classes}
     infos = [classes.get(label, _UNKNOWN) for label in found.labels.tolist()]
     # Right and bottom of a box are exclusive.
@@ -66,7 +73,8 @@ def _draw_boxes(picture: UInt8Array, found: Detections, contract: ModelContract,
         cv2.rectangle(picture, box[:2], box[2:], info.color_rgb[::-1], line)
     plates: list[Rectangle] = []
     for index, (info, score) in enumerate(zip(infos, found.scores.tolist(), strict=True)):
-        _draw_label(picture, boxes, index, info, f"{info.name} {score:.2f}", plates)
+        text = f"{info.name} {score:.2f}" if show_scores else info.name
+        _draw_label(picture, boxes, index, info, text, plates)
 
 
 def _draw_boundary(picture: UInt8Array, boundary: Int32Array, line: int) -> None:

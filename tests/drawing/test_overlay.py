@@ -103,6 +103,14 @@ def test_labels_do_not_cover_each_other() -> None:
     assert np.flatnonzero(below.any(axis=1)).max() < 30
 
 
+def test_labels_of_people_are_drawn_without_scores() -> None:
+    frame, found = picture(120, 200), perception(np.full((120, 200), 255, np.uint8), [[50, 40, 150, 110]], [0])
+    with_score, without = (draw_overlay(frame, found, CONTRACT, show_scores=shown) for shown in (True, False))
+    color = np.array(CONTRACT.detections.classes[0].color_rgb[::-1], np.uint8)
+    plates = [(drawn[30:38] == color).all(axis=2).any(axis=0).sum() for drawn in (with_score, without)]
+    assert plates[0] > plates[1] > 0
+
+
 def test_a_class_map_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="class map"):
         draw_overlay(picture(20, 30), perception(np.zeros((30, 20), np.uint8), [], []), CONTRACT)
