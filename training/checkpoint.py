@@ -18,10 +18,10 @@ from training.errors import CheckpointError, RecipeError
 from training.label_sets.label_set import LabelSet
 from training.label_sets.loading import DEFAULT_LABEL_SET, load_label_set
 from training.label_sets.of_model import shipped_set_with
-from training.networks.auto_backbone import rebuild_backbone
 from training.networks.backbone import Backbone
 from training.networks.class_transfer import with_classes
 from training.networks.growth import grow
+from training.networks.selected_backbone import rebuild_backbone
 from training.networks.student import SIZES, Student, build_student
 
 INFO_KEY = "ros_kd_perception"

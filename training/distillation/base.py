@@ -99,6 +99,16 @@ class DistillationTerm(Settings):
         return *loss_math.comparable(student, teacher, self.axes, self.may_differ), *context
 
     @property
+    def student_tasks(self) -> tuple[str, ...]:
+        """The tasks that the student must have: the outputs and features that the term compares belong to them."""
+        return ()
+
+    @property
+    def teacher_tasks(self) -> tuple[str, ...]:
+        """The tasks that the teacher must have."""
+        return self.student_tasks
+
+    @property
     def adapted_place(self) -> str | None:
         """The place whose student features go through an adapter first; None for a term without an adapter."""
         return None

@@ -106,8 +106,9 @@ class OutputCache:
 
 def to_arrays(outputs: StudentOutputs) -> dict[str, NDArray[np.float16]]:
     """Return all tensors of a network's outputs by name, float16 [N, ...], in the memory of the CPU."""
-    tensors = {"logits": outputs.segmentation_logits}
-    tensors |= {f"features/{place}": getattr(outputs.features, place) for place in _FEATURES}
+    maps = {"logits": outputs.segmentation_logits}
+    maps |= {f"features/{place}": getattr(outputs.features, place) for place in _FEATURES}
+    tensors = {name: value for name, value in maps.items() if value is not None}
     for branch, detection in zip(_BRANCHES, (outputs.detection, outputs.detection_one_to_many), strict=True):
         if detection is not None:
             levels = zip(detection.strides, detection.class_logits, detection.distance_logits, strict=True)
@@ -124,7 +125,7 @@ def from_arrays(arrays: dict[str, NDArray[np.float16]], device: torch.device) ->
     strides = tuple(sorted({int(name.split("/")[1]) for name in tensors if name.startswith("one_to_one/")}))
 
     def branch(name: str) -> DetectionOutputs | None:
-        if f"{name}/{strides[0]}/class" not in tensors:
+        if not strides or f"{name}/{strides[0]}/class" not in tensors:
             return None
         return DetectionOutputs(
             class_logits=tuple(tensors[f"{name}/{stride}/class"] for stride in strides),
@@ -132,11 +133,10 @@ def from_arrays(arrays: dict[str, NDArray[np.float16]], device: torch.device) ->
             strides=strides,
         )
 
-    one_to_one = branch("one_to_one")
-    assert one_to_one is not None
+    features = {place: tensors.get(f"features/{place}") for place in _FEATURES}
     return StudentOutputs(
-        segmentation_logits=tensors["logits"],
-        detection=one_to_one,
+        segmentation_logits=tensors.get("logits"),
+        detection=branch("one_to_one"),
         detection_one_to_many=branch("one_to_many"),
-        features=StudentFeatures(*(tensors[f"features/{place}"] for place in _FEATURES)),
+        features=StudentFeatures(**features),  # type: ignore[arg-type]  # only that of the segmentation may be absent
     )

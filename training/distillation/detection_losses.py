@@ -36,12 +36,19 @@ class DetectionTerm(DistillationTerm):
     weight: Weight = 1.0
     """Weight in the sum of all terms."""
 
+    @property
+    def student_tasks(self) -> tuple[str, ...]:
+        """See `DistillationTerm.student_tasks`."""
+        return ("detection",)
+
     @abstractmethod
     def cells(self, student: DetectionOutputs, teacher: DetectionOutputs) -> tuple[Tensor, ...]:
         """Return the arguments of a call of the term for one branch, each [N, A, ...] for A cells."""
 
     def compare(self, seen: Comparison, adapter: nn.Module | None) -> Tensor:
         """Compare the one-to-one branches and, where both networks have one, the one-to-many branches."""
+        assert seen.student.detection is not None
+        assert seen.teacher.detection is not None
         total = self(*self.cells(seen.student.detection, seen.teacher.detection))
         student, teacher = seen.student.detection_one_to_many, seen.teacher.detection_one_to_many
         return total if student is None or teacher is None else total + self(*self.cells(student, teacher))
@@ -141,6 +148,11 @@ class ForegroundImitation(DistillationTerm):
     """Weight in the sum of all terms."""
 
     @property
+    def teacher_tasks(self) -> tuple[str, ...]:
+        """See `DistillationTerm.teacher_tasks`: the student's features are those of any task."""
+        return ("detection",)
+
+    @property
     def adapted_place(self) -> str | None:
         """See `DistillationTerm.adapted_place`."""
         return self.at
@@ -150,6 +162,7 @@ class ForegroundImitation(DistillationTerm):
         assert adapter is not None
         # The one-to-one branch lights a single cell of an object; its surroundings are to be imitated too.
         branch = seen.teacher.detection_one_to_many or seen.teacher.detection
+        assert branch is not None
         foreground = teacher_foreground(branch.class_logits[LEVELS.index(self.at)])
         return self(adapter(features_at(seen.student, self.at)), features_at(seen.teacher, self.at), foreground)
 

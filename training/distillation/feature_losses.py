@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from training.networks.student import StudentOutputs
 
+OF_SEGMENTATION = ("segmentation", "logits")  # the places that only a network that segments has
 SMALLEST_ATTENTION = 1e-6  # length of an attention map; a shorter one comes from a layer that is silent
 
 
@@ -44,6 +45,11 @@ class FeatureTerm(DistillationTerm):
     def adapted_place(self) -> str | None:
         """See `DistillationTerm.adapted_place`."""
         return self.at if self.uses_adapter else None
+
+    @property
+    def student_tasks(self) -> tuple[str, ...]:
+        """See `DistillationTerm.student_tasks`."""
+        return ("segmentation",) if self.at in OF_SEGMENTATION else ()
 
     def compare(self, seen: Comparison, adapter: nn.Module | None) -> Tensor:
         """Compare the features of the place `at`, the student's after the adapter if there is one."""
@@ -144,9 +150,8 @@ def features_at(outputs: StudentOutputs, place: str) -> Tensor:
         outputs: The outputs of a network.
         place: A `FeaturePlace`, or `logits` for the class logits of the segmentation.
     """
-    if place == "logits":
-        return outputs.segmentation_logits
-    features: Tensor = getattr(outputs.features, place)
+    features: Tensor | None = outputs.segmentation_logits if place == "logits" else getattr(outputs.features, place)
+    assert features is not None, f"a term that compares {place} needs the task segmentation"
     return features
 
 

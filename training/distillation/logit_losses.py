@@ -11,6 +11,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from training.distillation.base import Comparison, DistillationTerm, Temperature, Weight
+from training.distillation.feature_losses import features_at
 from training.distillation.lazy import functional, loss_math, torch
 from training.networks.strides import SEGMENTATION_STRIDE
 
@@ -45,7 +46,12 @@ class LogitTerm(DistillationTerm):
     def compare(self, seen: Comparison, adapter: nn.Module | None) -> Tensor:
         """Compare the class logits of the segmentation."""
         labels = labels_of_blocks(seen.batch.masks)
-        return self(seen.student.segmentation_logits, seen.teacher.segmentation_logits, labels)
+        return self(features_at(seen.student, "logits"), features_at(seen.teacher, "logits"), labels)
+
+    @property
+    def student_tasks(self) -> tuple[str, ...]:
+        """See `DistillationTerm.student_tasks`."""
+        return ("segmentation",)
 
     def prepare(self, student: Tensor, teacher: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
         """Take the pixels that count out of logits [N, C, H, W] and labels, integers [N, H, W].

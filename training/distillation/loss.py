@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from training.data.batch import Batch
 from training.distillation.base import Comparison, DistillationTerm
-from training.distillation.feature_losses import features_at
 from training.distillation.settings import DistillationRecipe, balance_at
 from training.distillation.teacher import Teacher
+from training.errors import RecipeError
 from training.losses import SupervisedLoss
 from training.networks.student import StudentOutputs
 
@@ -62,8 +62,12 @@ class DistillationLoss(nn.Module):
             hard: Loss of the labels.
             teacher: The network that teaches.
             examples: Outputs of student and teacher; the terms take the numbers of channels from them.
+
+        Raises:
+            RecipeError: A term compares what student or teacher does not have.
         """
         super().__init__()
+        check_tasks(recipe.terms, *examples)
         self.recipe = recipe
         self.hard = hard
         self._teacher = teacher
@@ -93,7 +97,25 @@ class DistillationLoss(nn.Module):
         return weighted
 
 
+def check_tasks(terms: Sequence[DistillationTerm], student: StudentOutputs, teacher: StudentOutputs) -> None:
+    """Refuse terms of tasks that one of the two networks does not have.
+
+    Raises:
+        RecipeError: A network lacks the task of a term.
+    """
+    for number, term in enumerate(terms):
+        needs = (("student", student, term.student_tasks), ("teacher", teacher, term.teacher_tasks))
+        for whose, outputs, tasks in needs:
+            absent = [task for task in tasks if task not in outputs.tasks]
+            if absent:
+                raise RecipeError(
+                    f"distillation.terms.{number}: expected a {whose} with the task {absent[0]} for {term.kind}, it "
+                    f"has only {outputs.tasks[0]}; leave the term out, or give the {whose} that task"
+                )
+
+
 def channels_of(outputs: StudentOutputs) -> dict[str, int]:
-    """Return the number of channels of each place."""
-    places = [*(item.name for item in fields(outputs.features)), "logits"]
-    return {place: int(features_at(outputs, place).shape[1]) for place in places}
+    """Return the number of channels of each place that the network has."""
+    maps = {item.name: getattr(outputs.features, item.name) for item in fields(outputs.features)}
+    maps["logits"] = outputs.segmentation_logits
+    return {place: int(features.shape[1]) for place, features in maps.items() if features is not None}

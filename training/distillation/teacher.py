@@ -94,7 +94,7 @@ class Teacher:
 
 
 def check_teacher(student: Student, teacher: Teacher, name: str) -> tuple[StudentOutputs, StudentOutputs]:
-    """Run both networks on a black frame and compare the shapes of their outputs.
+    """Run both networks on a black frame and compare the shapes of their outputs, for the tasks that both have.
 
     Args:
         student: Network to train.
@@ -115,17 +115,21 @@ def check_teacher(student: Student, teacher: Teacher, name: str) -> tuple[Studen
         of_student = student.eval()(images.float() / 255, with_one_to_many=True)
     student.train(was_training)
     of_teacher = teacher(batch)
-    pairs = {
-        "segmentation logits": (of_student.segmentation_logits, of_teacher.segmentation_logits),
-        "detection logits": (
-            of_student.detection.flat_class_logits(),
-            of_teacher.detection.flat_class_logits(),
-        ),
-    }
-    for what, (ours, theirs) in pairs.items():
+    ours_by_name, theirs_by_name = (_class_logits(outputs) for outputs in (of_student, of_teacher))
+    for what in ours_by_name.keys() & theirs_by_name.keys():
+        ours, theirs = ours_by_name[what], theirs_by_name[what]
         if ours.shape != theirs.shape:
             raise CheckpointError(
                 f"{name}: expected a teacher whose {what} are {tuple(ours.shape)} for a frame of 64x64 as the "
                 f"student's are, got {tuple(theirs.shape)}; train a teacher with the same classes and strides"
             )
     return of_student, of_teacher
+
+
+def _class_logits(outputs: StudentOutputs) -> dict[str, Tensor]:
+    found = {}
+    if outputs.segmentation_logits is not None:
+        found["segmentation logits"] = outputs.segmentation_logits
+    if outputs.detection is not None:
+        found["detection logits"] = outputs.detection.flat_class_logits()
+    return found

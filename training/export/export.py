@@ -27,7 +27,6 @@ from training.networks.student import Student
 # 18 is the oldest version that torch's exporter writes itself. TensorRT 8.6 and ONNX Runtime 1.14 read it.
 OPSET = 18
 INTERMEDIATE_REPRESENTATION = 8
-OUTPUT_NAMES = ("class_map", "boxes", "scores", "labels", "uncertainty")
 
 
 def export_student(
@@ -92,7 +91,7 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
                 deployed,
                 (example,),
                 input_names=["images"],
-                output_names=list(OUTPUT_NAMES),
+                output_names=list(deployed.output_names),
                 opset_version=OPSET,
                 dynamo=True,
                 dynamic_shapes={"images": {0: torch.export.Dim("N")}},
@@ -101,7 +100,7 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
     except Exception as error:  # the exporter's errors have no common base class
         if not isinstance(student.backbone, TransformersBackbone):
             raise
-        architecture = student.backbone.configuration["model_type"]
+        architecture = student.backbone.architecture
         raise ValueError(
             f"a student with the backbone {architecture} cannot be exported, torch has no ONNX for it "
             f"({type(error).__name__}); train one on our own backbone, or on resnet, convnextv2, swin, mobilenet_v2 or "

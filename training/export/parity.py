@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import Detections, UInt8Array
-from training.export.parity_reference import SCORE_ROUNDING, Reference
+from training.export.parity_reference import SCORE_ROUNDING, DetectionReference, SegmentationReference
 from training.networks.student import Student, StudentOutputs
 
 _NO_CELL = 1e6  # cost of a row without a cell; higher than the cost of any number of optional cells
@@ -93,14 +93,14 @@ def measure_parity(student: Student, model: OnnxModel, images_bgr: Sequence[UInt
         inputs = torch.from_numpy(np.ascontiguousarray(image[None])).to(device).permute(0, 3, 1, 2).float() / 255.0
         outputs = student(inputs)
         _check_finite(outputs)
-        reference = Reference.of(outputs, height=image.shape[0], width=image.shape[1])
-        total += _compare(reference, model.run(np.ascontiguousarray(image[None])))
+        total += _compare(outputs, model.run(np.ascontiguousarray(image[None])), *image.shape[:2])
     return total
 
 
 def _check_finite(outputs: StudentOutputs) -> None:
-    detection = outputs.detection
-    logits = (outputs.segmentation_logits, *detection.class_logits, *detection.distance_logits)
+    logits = [] if outputs.segmentation_logits is None else [outputs.segmentation_logits]
+    if outputs.detection is not None:
+        logits += [*outputs.detection.class_logits, *outputs.detection.distance_logits]
     if not all(bool(values.isfinite().all()) for values in logits):
         raise ParityError(
             "expected finite outputs of the trained network, got NaN or infinity; export an earlier checkpoint, or "
@@ -108,26 +108,31 @@ def _check_finite(outputs: StudentOutputs) -> None:
         )
 
 
-def _compare(reference: Reference, found: NetworkOutputs) -> ParityReport:
-    """Compare one frame."""
+def _compare(outputs: StudentOutputs, found: NetworkOutputs, height: int, width: int) -> ParityReport:
+    """Compare one frame, in the tasks that the network has."""
+    report = ParityReport(1)
     class_map, rows, uncertainty = found.cells(0), found.rows(0), found.uncertainty
-    if class_map is None or rows is None or uncertainty is None:
-        raise ParityError("expected outputs of segmentation and detection, got one of them; export the model again")
-    wrong = reference.wrong_cells(class_map)
-    named_by_network = reference.segmentation_logits.argmax(axis=0)
-    foreign, missing = _compare_rows(reference, rows)
-    return ParityReport(
-        frames=1,
-        wrong_cells=int(wrong.sum()),
-        foreign_rows=foreign,
-        missing_rows=missing,
-        unordered_rows=int((np.diff(rows.scores) > SCORE_ROUNDING).sum()),
-        wrong_blocks=int(reference.wrong_blocks(uncertainty[0]).sum()),
-        tied_cells=int(((class_map != named_by_network) & ~wrong).sum()),
-    )
+    if (class_map is None or uncertainty is None, rows is None) != (
+        outputs.segmentation_logits is None,
+        outputs.detection is None,
+    ):
+        raise ParityError(f"expected outputs of {' and '.join(outputs.tasks)}, got others; export the model again")
+    if outputs.segmentation_logits is not None and class_map is not None and uncertainty is not None:
+        reference = SegmentationReference.of(outputs.segmentation_logits)
+        report += ParityReport(
+            frames=0,
+            wrong_cells=int(reference.wrong_cells(class_map).sum()),
+            wrong_blocks=int(reference.wrong_blocks(uncertainty[0]).sum()),
+            tied_cells=int(reference.tied_cells(class_map).sum()),
+        )
+    if outputs.detection is not None and rows is not None:
+        foreign, missing = _compare_rows(DetectionReference.of(outputs.detection, height, width), rows)
+        unordered = int((np.diff(rows.scores) > SCORE_ROUNDING).sum())
+        report += ParityReport(frames=0, foreign_rows=foreign, missing_rows=missing, unordered_rows=unordered)
+    return report
 
 
-def _compare_rows(reference: Reference, found: Detections) -> tuple[int, int]:
+def _compare_rows(reference: DetectionReference, found: Detections) -> tuple[int, int]:
     """Return the number of rows without a cell, and of required cells without a row.
 
     Rows with nearly equal scores may change their order, so a row is not compared with the row of the same rank.

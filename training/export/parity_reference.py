@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from training.networks.deployed import block_uncertainty
-from training.networks.heads import decode_clipped_boxes
-from training.networks.student import StudentOutputs
+from training.networks.heads import DetectionOutputs, decode_clipped_boxes
 
 Float64Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -24,51 +23,27 @@ SCORE_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The network's output for every cell of one frame, with tolerances.
-
-    A tolerance is a share of the largest logit of its kind, because rounding grows with the values that are summed.
-    Each cell has two values for each class: the lowest and the highest logit that rounding can produce. They differ
-    clearly where a cell and a neighbour are a tie, because one of the two is suppressed.
+class SegmentationReference:
+    """The network's segmentation of one frame, with a tolerance.
 
     Attributes:
-        segmentation_logits: [classes, H / 4, W / 4].
-        segmentation_tolerance: Tolerance in logits.
+        logits: [classes, H / 4, W / 4].
+        tolerance: Tolerance in logits: a share of the largest one, because rounding grows with the values that are
+            summed.
         uncertainty: [H / 32, W / 32].
-        lowest, highest: Class logits of each detection cell, [A, classes].
-        class_tolerance: Tolerance in logits.
-        boxes_xyxy: [A, 4], input pixels.
-        box_tolerance_px: Tolerance of each cell's box, [A]; it is larger for coarse cells.
     """
 
-    segmentation_logits: Float64Array
-    segmentation_tolerance: float
+    logits: Float64Array
+    tolerance: float
     uncertainty: Float64Array
-    lowest: Float64Array
-    highest: Float64Array
-    class_tolerance: float
-    boxes_xyxy: Float64Array
-    box_tolerance_px: Float64Array
 
     @classmethod
-    def of(cls, outputs: StudentOutputs, height: int, width: int) -> Reference:
-        """Decode the outputs for the first frame, of a network input of `height` x `width` pixels."""
-        detection = outputs.detection
-        class_tolerance = _tolerance(*detection.class_logits)
-        lowest, highest = detection.peak_bounds(class_tolerance)
-        distance_logits, cells = detection.flat_distance_logits()[0], detection.cells()
-        limit = cells.new_tensor([width, height])
-        strides = _numpy(cells[:, 2])
+    def of(cls, segmentation_logits: torch.Tensor) -> SegmentationReference:
+        """Decode the logits [N, classes, H / 4, W / 4] of the first frame."""
         return cls(
-            segmentation_logits=_numpy(outputs.segmentation_logits[0]),
-            segmentation_tolerance=_tolerance(outputs.segmentation_logits),
-            uncertainty=_numpy(block_uncertainty(outputs.segmentation_logits)[0]),
-            lowest=_numpy(lowest[0]),
-            highest=_numpy(highest[0]),
-            class_tolerance=class_tolerance,
-            boxes_xyxy=_numpy(decode_clipped_boxes(distance_logits, cells, limit)),
-            # The distance is at most one stride times its logit. The corner adds the rounding of its coordinate.
-            box_tolerance_px=strides * _tolerance(distance_logits) + 1e-6 * max(height, width),
+            logits=_numpy(segmentation_logits[0]),
+            tolerance=_tolerance(segmentation_logits),
+            uncertainty=_numpy(block_uncertainty(segmentation_logits)[0]),
         )
 
     def wrong_cells(self, class_map: NDArray[Any]) -> BoolArray:
@@ -76,16 +51,58 @@ class Reference:
 
         Ties are left out.
         """
-        classes = len(self.segmentation_logits)
-        named = np.minimum(class_map, classes - 1)
-        logit = np.take_along_axis(self.segmentation_logits, named[None].astype(np.int64), axis=0)[0]
-        margin = self.segmentation_logits.max(axis=0) - logit
-        return np.asarray((margin > self.segmentation_tolerance) | (class_map != named))
+        named = np.minimum(class_map, len(self.logits) - 1)
+        logit = np.take_along_axis(self.logits, named[None].astype(np.int64), axis=0)[0]
+        margin = self.logits.max(axis=0) - logit
+        return np.asarray((margin > self.tolerance) | (class_map != named))
+
+    def tied_cells(self, class_map: NDArray[Any]) -> BoolArray:
+        """Return the cells of a class map that differ from the network's where the network is undecided."""
+        return np.asarray((class_map != self.logits.argmax(axis=0)) & ~self.wrong_cells(class_map))
 
     def wrong_blocks(self, uncertainty: NDArray[Any]) -> BoolArray:
         """Return the blocks of an uncertainty [H / 32, W / 32] that differ from the network's."""
-        close = np.abs(self.uncertainty - uncertainty) <= self.segmentation_tolerance  # False for NaN
+        close = np.abs(self.uncertainty - uncertainty) <= self.tolerance  # False for NaN
         return np.asarray(~close)
+
+
+@dataclass(frozen=True)
+class DetectionReference:
+    """The network's output for every detection cell of one frame, with tolerances.
+
+    A tolerance is a share of the largest logit of its kind, because rounding grows with the values that are summed.
+    Each cell has two values for each class: the lowest and the highest logit that rounding can produce. They differ
+    clearly where a cell and a neighbour are a tie, because one of the two is suppressed.
+
+    Attributes:
+        lowest, highest: Class logits of each detection cell, [A, classes].
+        class_tolerance: Tolerance in logits.
+        boxes_xyxy: [A, 4], input pixels.
+        box_tolerance_px: Tolerance of each cell's box, [A]; it is larger for coarse cells.
+    """
+
+    lowest: Float64Array
+    highest: Float64Array
+    class_tolerance: float
+    boxes_xyxy: Float64Array
+    box_tolerance_px: Float64Array
+
+    @classmethod
+    def of(cls, detection: DetectionOutputs, height: int, width: int) -> DetectionReference:
+        """Decode the outputs for the first frame, of a network input of `height` x `width` pixels."""
+        class_tolerance = _tolerance(*detection.class_logits)
+        lowest, highest = detection.peak_bounds(class_tolerance)
+        distance_logits, cells = detection.flat_distance_logits()[0], detection.cells()
+        limit = cells.new_tensor([width, height])
+        strides = _numpy(cells[:, 2])
+        return cls(
+            lowest=_numpy(lowest[0]),
+            highest=_numpy(highest[0]),
+            class_tolerance=class_tolerance,
+            boxes_xyxy=_numpy(decode_clipped_boxes(distance_logits, cells, limit)),
+            # The distance is at most one stride times its logit. The corner adds the rounding of its coordinate.
+            box_tolerance_px=strides * _tolerance(distance_logits) + 1e-6 * max(height, width),
+        )
 
     def cells_of(self, box_xyxy: NDArray[Any], score: float, label: int) -> BoolArray:
         """Return the cells, [A], that can have produced a row, by its box, its score and its label."""

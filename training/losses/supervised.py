@@ -30,7 +30,7 @@ class SupervisedLoss(nn.Module):
 
     The terms are `segmentation` (cross-entropy) and `segmentation_region` (soft IoU), `detection_class` and
     `detection_box` of the one-to-one branch, and, if the outputs have a one-to-many branch, `one_to_many_class` and
-    `one_to_many_box`.
+    `one_to_many_box`. Those of a task that the student does not have are absent.
 
     Attributes:
         teacher_sha256: Always empty, because this loss has no teacher.
@@ -61,9 +61,12 @@ class SupervisedLoss(nn.Module):
         del epoch
         # Losses need float32, also inside an autocast region.
         with torch.autocast(device_type=batch.images.device.type, enabled=False):
-            logits = without_unlabeled_classes(outputs.segmentation_logits, batch.labeled_pixels)
-            terms = self._segmentation(logits, batch.masks)
-            terms |= self._detection("detection", outputs.detection, batch, 1)
+            terms: dict[str, Tensor] = {}
+            if outputs.segmentation_logits is not None:
+                logits = without_unlabeled_classes(outputs.segmentation_logits, batch.labeled_pixels)
+                terms |= self._segmentation(logits, batch.masks)
+            if outputs.detection is not None:
+                terms |= self._detection("detection", outputs.detection, batch, 1)
             if outputs.detection_one_to_many is not None:
                 terms |= self._detection("one_to_many", outputs.detection_one_to_many, batch, CELLS_PER_OBJECT)
         return terms

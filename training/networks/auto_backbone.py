@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from training.config.sections import BackboneRecipe
 from training.config.sentences import suggestion
 from training.errors import RecipeError
+from training.networks.backbone_table import BACKBONES
+from training.networks.selectable_backbone import IMAGENET_DEVIATION_RGB, IMAGENET_MEAN_RGB, NormalizedBackbone
 
 if TYPE_CHECKING:
     # Functions import it when a recipe asks for such a backbone, because it takes seconds to load.
@@ -23,23 +25,21 @@ if TYPE_CHECKING:
 STRIDES = (4, 8, 16, 32)
 # Multiples of 32 and of 14, the patch of DINOv2. Not square, because some architectures accept one square size only.
 PROBE_HEIGHT, PROBE_WIDTH = 224, 448
-IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION_RGB = (0.229, 0.224, 0.225)
 # A file of weights may lack the normalisations that transformers adds after each stage whose features it returns.
 ADDED_WEIGHTS = "hidden_states_norms."
 DERIVED_SETTINGS = {"stage_names", "out_features", "out_indices", "transformers_version"}
 
 
-class TransformersBackbone(nn.Module):
-    """Computes features of strides 4, 8, 16 and 32 from images [N, 3, H, W], like our own `Backbone`.
+class TransformersBackbone(NormalizedBackbone):
+    """Computes features with a network of the transformers library.
 
     Each stride takes the deepest stage that has it, or the deepest stage of the nearest stride, resampled bilinearly. A
     plain vision transformer has one stride; four stages at equal steps through its depth are resampled. If the patch
     size does not divide 32, the image is first enlarged to whole patches, so that features keep their positions.
 
     Attributes:
-        widths: Channels of the four features.
-        configuration: Configuration of the architecture with all defaults, as plain values for `rebuild_backbone`.
+        configuration: Configuration of the architecture with all defaults.
+        architecture: Model type.
     """
 
     def __init__(self, config: PreTrainedConfig, pretrained: str = "") -> None:
@@ -52,14 +52,10 @@ class TransformersBackbone(nn.Module):
         Raises:
             RecipeError: transformers cannot build it, it returns no feature maps, or its weights cannot be read.
         """
-        super().__init__()
-        with _refusal_of(config.model_type, PROBE_HEIGHT, PROBE_WIDTH):
+        super().__init__(IMAGENET_MEAN_RGB, IMAGENET_DEVIATION_RGB)
+        self.architecture = str(config.model_type)
+        with _refusal_of(self.architecture, PROBE_HEIGHT, PROBE_WIDTH):
             self._build(config, pretrained)
-        # Not persistent, because they are constants.
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN_RGB).view(1, 3, 1, 1), persistent=False)
-        self.mean: Tensor
-        self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION_RGB).view(1, 3, 1, 1), persistent=False)
-        self.deviation: Tensor
 
     def _build(self, config: PreTrainedConfig, pretrained: str) -> None:
         """Choose the stages by their outputs for a test image, and build a network that returns only these."""
@@ -74,12 +70,12 @@ class TransformersBackbone(nn.Module):
         self.model = _build(config, [names[stage] for stage in used] if names else [], pretrained)
         self.configuration = _plain_configuration(config)
         # Training on several devices waits for the gradient of every parameter, and would wait for theirs forever.
-        _freeze_unused(self.model)
+        _freeze_unused(self.model, sorted(set(self.levels)))
 
     def forward(self, images_bgr: Tensor) -> list[Tensor]:
-        """Return features of strides 4, 8, 16 and 32 of float images [N, 3, H, W], BGR, 0..1, sides multiples of 32."""
+        """See `FeatureBackbone.forward`."""
         height, width = (int(side) for side in images_bgr.shape[-2:])
-        inputs = (images_bgr.flip(1) - self.mean) / self.deviation
+        inputs = self.normalized(images_bgr)
         if self.patch_px > 1:
             whole = [math.ceil(side / self.patch_px) * self.patch_px for side in (height, width)]
             inputs = functional.interpolate(inputs, size=whole, mode="bilinear", align_corners=False)
@@ -91,30 +87,27 @@ class TransformersBackbone(nn.Module):
 
     @torch.no_grad()
     def check_size(self, frames: int, height: int, width: int) -> None:
-        """Run once on black images.
+        """Run once on black images; see `FeatureBackbone.check_size`.
 
-        Args:
-            frames: Number of images.
-            height: Height of the images in pixels.
-            width: Width of the images in pixels.
-
-        Raises:
-            RecipeError: The architecture does not accept this size; some divide images into windows of a fixed size.
+        Some architectures divide images into windows of a fixed size.
         """
         training, images = self.training, torch.zeros(frames, 3, height, width)
-        with _refusal_of(str(self.configuration["model_type"]), height, width):
+        with _refusal_of(self.architecture, height, width):
             self.eval()(images)
         self.train(training)
 
-    @torch.no_grad()
+    def exclude_finest(self) -> None:
+        """See `FeatureBackbone.exclude_finest`: some stages normalise their output for the caller only."""
+        if self.levels[0] not in self.levels[1:]:
+            _freeze_unused(self.model, sorted(set(self.levels[1:])))
+
     def prepare_export(self, input_divisor: float) -> None:
-        """Expect images with values `input_divisor` times as large, and compute attention in a form that exports."""
-        self.mean.mul_(input_divisor)
-        self.deviation.mul_(input_divisor)
+        """See `FeatureBackbone.prepare_export`; attention is then computed in a form that exports."""
+        super().prepare_export(input_divisor)
         self.model.set_attn_implementation("eager")
 
 
-def build_backbone(recipe: BackboneRecipe, pretrained: bool = True) -> TransformersBackbone:
+def build_transformers_backbone(recipe: BackboneRecipe, pretrained: bool = True) -> TransformersBackbone:
     """Build the backbone that a recipe asks for.
 
     Args:
@@ -128,7 +121,7 @@ def build_backbone(recipe: BackboneRecipe, pretrained: bool = True) -> Transform
     return TransformersBackbone(config, recipe.pretrained if pretrained else "")
 
 
-def rebuild_backbone(configuration: Mapping[str, Any]) -> TransformersBackbone:
+def rebuild_transformers_backbone(configuration: Mapping[str, Any]) -> TransformersBackbone:
     """Build a backbone of the same shape as before, with random weights. It fetches nothing.
 
     Args:
@@ -192,8 +185,11 @@ def _make_config(architecture: str, settings: Mapping[str, Any]) -> PreTrainedCo
     from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
 
     if architecture not in CONFIG_MAPPING:
-        near = suggestion(architecture, sorted(MODEL_FOR_BACKBONE_MAPPING_NAMES))
-        raise RecipeError(f"backbone.architecture {architecture} is unknown to transformers{near}")
+        near = suggestion(architecture, sorted([*BACKBONES, *MODEL_FOR_BACKBONE_MAPPING_NAMES]))
+        own = ", ".join(BACKBONES)
+        raise RecipeError(
+            f"backbone.architecture: expected {own} or a model type of transformers, got {architecture}{near}"
+        )
     try:
         config: PreTrainedConfig = CONFIG_MAPPING[architecture](**settings)
     except Exception as error:  # each architecture raises its own types of errors
@@ -298,14 +294,15 @@ def _refusal_of(architecture: str, height: int, width: int) -> Iterator[None]:
         ) from error
 
 
-def _freeze_unused(model: PreTrainedModel) -> None:
-    """Exclude parameters that no feature depends on from training."""
+def _freeze_unused(model: PreTrainedModel, levels: Sequence[int]) -> None:
+    """Exclude parameters from training that none of the features `levels` depends on."""
+    training, trained = model.training, [parameter for parameter in model.parameters() if parameter.requires_grad]
     maps = _feature_maps(model.train(False), torch.zeros(1, 3, PROBE_HEIGHT, PROBE_WIDTH))
-    torch.autograd.backward([level.sum() for level in maps])
-    for parameter in model.parameters():
+    torch.autograd.backward([maps[level].sum() for level in levels])
+    for parameter in trained:
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None
-    model.train()
+    model.train(training)
 
 
 def _feature_maps(model: PreTrainedModel, images: Tensor) -> Sequence[Tensor]:

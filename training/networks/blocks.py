@@ -2,51 +2,71 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
 class NormalizedConvolution(nn.Module):
-    """Convolution, batch normalisation and, by default, ReLU.
+    """Convolution, batch normalisation and, by default, an activation: ReLU, or the one of a subclass.
 
     Input float [N, in_channels, H, W], output float [N, out_channels, H / stride, W / stride].
     """
 
+    activation_type: ClassVar[type[nn.ReLU | nn.ReLU6]] = nn.ReLU
+
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, activation: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        activation: bool = True,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         self.stride = stride
         self.padding = kernel_size // 2
-        self.activation = activation
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.groups = groups
+        self.activation = self.activation_type(inplace=True) if activation else None
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
         self.normalization = nn.BatchNorm2d(out_channels)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
     def kernel(self) -> Tensor:
-        """Return the kernel of the convolution, before normalisation, [out, in, k, k]."""
+        """Return the kernel of the convolution, before normalisation, [out, in / groups, k, k]."""
         return self.weight
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the loss by the formula of the class."""
-        outputs = functional.conv2d(inputs, self.kernel(), stride=self.stride, padding=self.padding)
+        """Return the features of the block."""
+        outputs = functional.conv2d(inputs, self.kernel(), None, self.stride, self.padding, groups=self.groups)
         outputs = self.normalization(outputs)
-        return functional.relu(outputs, inplace=True) if self.activation else outputs
+        activated: Tensor = self.activation(outputs) if self.activation else outputs
+        return activated
 
     @torch.no_grad()
     def fused(self) -> nn.Module:
-        """Return one convolution with bias (and ReLU) that computes the same as this block in eval mode."""
+        """Return one convolution with bias (and activation) that computes the same as this block in eval mode."""
         kernel, normalization = self.kernel(), self.normalization
         out_channels, in_channels, size, _ = kernel.shape
         assert normalization.running_mean is not None
         assert normalization.running_var is not None
         scale = normalization.weight / torch.sqrt(normalization.running_var + normalization.eps)
-        convolution = nn.Conv2d(in_channels, out_channels, size, self.stride, self.padding, device=kernel.device)
+        convolution = nn.Conv2d(
+            in_channels * self.groups,
+            out_channels,
+            size,
+            self.stride,
+            self.padding,
+            groups=self.groups,
+            device=kernel.device,
+        )
         assert convolution.bias is not None
         convolution.weight.copy_(kernel * scale[:, None, None, None])
         convolution.bias.copy_(normalization.bias - normalization.running_mean * scale)
-        return nn.Sequential(convolution, nn.ReLU(inplace=True)) if self.activation else convolution
+        return nn.Sequential(convolution, self.activation) if self.activation else convolution
 
 
 class ReparameterizedConvolution(NormalizedConvolution):

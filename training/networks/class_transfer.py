@@ -20,7 +20,8 @@ def with_classes(
 ) -> Student:
     """Return a copy of a network with the classes of `like`.
 
-    A class of masks or of boxes that both have keeps the weights of its output. The others get those of `like`.
+    A class of masks or of boxes that both have keeps the weights of its output. The others get those of `like`. Parts
+    of a task that `like` does not have are dropped; a task that only `like` has is not added.
 
     Args:
         weights: Trained network; it is not changed.
@@ -29,8 +30,13 @@ def with_classes(
         new_names: Its classes of masks and of boxes, in the order of their ids.
     """
     changed = copy.deepcopy(weights)
+    changed.neck.outputs = changed.neck.outputs[: len(like.neck.outputs)]
+    for part in ("segmentation", "detection", "detection_one_to_many"):
+        if getattr(like, part) is None:
+            setattr(changed, part, None)
     for task, before, after in zip(("segmentation", "detection"), old_names, new_names, strict=True):
-        pairs = zip(_classifiers(changed, task), _classifiers(like, task), strict=True)
+        # Fewer pairs if `changed` has a task less. Its caller compares the shapes of both networks.
+        pairs = zip(_classifiers(changed, task), _classifiers(like, task), strict=False)
         for (holder, name, trained), (_, _, fresh) in pairs:
             setattr(holder, name, _matched(trained, list(before), fresh, list(after)))
     return changed
@@ -39,7 +45,8 @@ def with_classes(
 def _classifiers(student: Student, task: str) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
     """Yield each layer whose output channels are classes, with the module that holds it and its name there."""
     if task == "segmentation":
-        yield student.segmentation, "classifier", student.segmentation.classifier
+        if student.segmentation is not None:
+            yield student.segmentation, "classifier", student.segmentation.classifier
         return
     for branch in (student.detection, student.detection_one_to_many):
         for layers in branch.class_layers if branch is not None else ():

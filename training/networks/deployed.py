@@ -8,15 +8,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.networks.heads import cell_centres, decode_clipped_boxes
+from training.networks.heads import DetectionOutputs, cell_centres, decode_clipped_boxes
 from training.networks.strides import DETECTION_STRIDES, SEGMENTATION_STRIDE
-from training.networks.student import Student
+from training.networks.student import Student, StudentOutputs
 
 UNCERTAINTY_BLOCK_PX = 32
+# The outputs of the model contract in the order of a file, with the task that each belongs to.
+OUTPUT_TASKS = {
+    "class_map": "segmentation",
+    "boxes": "detection",
+    "scores": "detection",
+    "labels": "detection",
+    "uncertainty": "segmentation",
+}
 
 
 class DeployedStudent(nn.Module):
     """A fused student that takes uint8 images and returns the outputs of the model contract.
+
+    Outputs of a task that the student does not have are left out.
 
     Cells are ranked by their best class, so that no object appears twice with two classes. Only the boxes of the best
     cells are decoded.
@@ -39,7 +49,7 @@ class DeployedStudent(nn.Module):
         self.max_detections = max_detections
         levels = [(height // stride, width // stride) for stride in DETECTION_STRIDES]
         cells = cell_centres(levels, DETECTION_STRIDES)
-        if len(cells) < max_detections:
+        if student.detection is not None and len(cells) < max_detections:
             raise ValueError(
                 f"an input of {height}x{width} has {len(cells)} cells, fewer than the {max_detections} detections "
                 "asked for; lower the number of detections"
@@ -52,31 +62,38 @@ class DeployedStudent(nn.Module):
         self.student.backbone.prepare_export(255.0)
         self.eval()
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs in the model contract, in the order in which `forward` returns them."""
+        return tuple(name for name, task in OUTPUT_TASKS.items() if task in self.student.tasks)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Run the network.
 
         Args:
             images: Images, uint8 [N, H, W, 3], BGR.
 
         Returns:
-            class_map uint8 [N, H / 4, W / 4]; boxes float32 [N, K, 4], xyxy, clipped to the input; scores float32
-            [N, K], descending; labels int32 [N, K]; uncertainty float32 [N, H / 32, W / 32].
+            Those of `output_names`: class_map uint8 [N, H / 4, W / 4]; boxes float32 [N, K, 4], xyxy, clipped to the
+            input; scores float32 [N, K], descending; labels int32 [N, K]; uncertainty float32 [N, H / 32, W / 32].
         """
-        outputs = self.student(images.permute(0, 3, 1, 2).float())
-        best_logits, best_labels = outputs.detection.flat_peak_logits().max(dim=2)
+        outputs: StudentOutputs = self.student(images.permute(0, 3, 1, 2).float())
+        found: dict[str, Tensor] = {}
+        if outputs.segmentation_logits is not None:
+            found["class_map"] = outputs.segmentation_logits.argmax(dim=1).to(torch.uint8)
+            found["uncertainty"] = block_uncertainty(outputs.segmentation_logits)
+        if outputs.detection is not None:
+            found |= self._best_cells(outputs.detection)
+        return tuple(found[name] for name in self.output_names)
+
+    def _best_cells(self, outputs: DetectionOutputs) -> dict[str, Tensor]:
+        best_logits, best_labels = outputs.flat_peak_logits().max(dim=2)
         top_logits, top_cells = best_logits.topk(self.max_detections, dim=1)
         labels = best_labels.gather(1, top_cells)
-        distance_logits = outputs.detection.flat_distance_logits()
-        distance_logits = distance_logits.gather(1, top_cells.unsqueeze(-1).expand(-1, -1, 4))
+        distance_logits = outputs.flat_distance_logits().gather(1, top_cells.unsqueeze(-1).expand(-1, -1, 4))
         # An embedding is exported as a plain Gather; indexing would become a GatherND.
         boxes = decode_clipped_boxes(distance_logits, functional.embedding(top_cells, self.cells), self.limit)
-        return (
-            outputs.segmentation_logits.argmax(dim=1).to(torch.uint8),
-            boxes,
-            top_logits.sigmoid(),
-            labels.to(torch.int32),
-            block_uncertainty(outputs.segmentation_logits),
-        )
+        return {"boxes": boxes, "scores": top_logits.sigmoid(), "labels": labels.to(torch.int32)}
 
 
 def block_uncertainty(segmentation_logits: Tensor) -> Tensor:

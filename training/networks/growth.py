@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.networks.backbone import Backbone
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
-from training.networks.heads import DetectionBranch
+from training.networks.heads import DetectionBranch, SegmentationHead
 from training.networks.student import Student
 
 SMALLEST_SHARE = 0.2  # of a copy, before the shares are scaled to add up to one
@@ -63,17 +63,21 @@ def grow(small: Student, large: Student) -> None:
         large: A network on our own backbone for the same classes, which is nowhere narrower or shallower; changed.
 
     Raises:
-        ValueError: `large` is narrower or shallower somewhere, or a backbone is not our own.
+        ValueError: `large` is narrower or shallower somewhere, a backbone is not our own, or the tasks differ.
     """
     if not isinstance(small.backbone, Backbone) or not isinstance(large.backbone, Backbone):
         raise ValueError("only networks on our own backbone can be grown, one of these is on another")
+    if small.tasks != large.tasks:
+        raise ValueError(f"expected networks for the same tasks, got {small.tasks} and {large.tasks}; choose such")
     image = Channels(torch.arange(3))
     widths = _grow_backbone(small.backbone, large.backbone, image)
     pyramid = _grow_neck(small, large, widths[2:])
-    _grow_segmentation(small, large, widths[1], pyramid)
-    _grow_detection(small.detection, large.detection, pyramid)
-    if small.detection_one_to_many is not None and large.detection_one_to_many is not None:
-        _grow_detection(small.detection_one_to_many, large.detection_one_to_many, pyramid)
+    if small.segmentation is not None and large.segmentation is not None:
+        _grow_segmentation(small.segmentation, large.segmentation, widths[1], pyramid)
+    branches = ((small.detection, large.detection), (small.detection_one_to_many, large.detection_one_to_many))
+    for branch, large_branch in branches:
+        if branch is not None and large_branch is not None:
+            _grow_detection(branch, large_branch, pyramid)
 
 
 def _grow_backbone(small: Backbone, large: Backbone, image: Channels) -> list[Channels]:
@@ -110,8 +114,7 @@ def _grow_neck(small: Student, large: Student, widths: list[Channels]) -> Channe
     return pyramid
 
 
-def _grow_segmentation(small: Student, large: Student, fine: Channels, pyramid: Channels) -> None:
-    ours, theirs = small.segmentation, large.segmentation
+def _grow_segmentation(ours: SegmentationHead, theirs: SegmentationHead, fine: Channels, pyramid: Channels) -> None:
     channels = _spread(ours.merge, theirs.merge)
     _copy_convolution(ours.lateral, theirs.lateral, fine, channels)
     _copy_convolution(ours.above, theirs.above, pyramid, channels)

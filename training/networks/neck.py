@@ -36,14 +36,22 @@ class PooledContext(nn.Module):
 class FeaturePyramid(nn.Module):
     """A feature pyramid (FPN) over strides 8, 16 and 32, which adds coarse features to finer ones."""
 
-    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+    def __init__(self, in_channels: Sequence[int], channels: int, levels_read: int) -> None:
+        """Build the layers.
+
+        Args:
+            in_channels: Channels of the backbone's features, fine to coarse.
+            channels: Channels of each level.
+            levels_read: Number of levels, from the finest on, that heads read. The others have no output layer, which
+                would not be trained, and are returned as they are added up.
+        """
         super().__init__()
         self.context = PooledContext(in_channels[-1], channels)
         # Without ReLU, because a lateral must be able to lower the features of the coarser level.
         self.laterals = nn.ModuleList(
             NormalizedConvolution(width, channels, kernel_size=1, activation=False) for width in in_channels[:-1]
         )
-        self.outputs = nn.ModuleList(ReparameterizedConvolution(channels, channels) for _ in in_channels)
+        self.outputs = nn.ModuleList(ReparameterizedConvolution(channels, channels) for _ in range(levels_read))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the levels of the pyramid, fine to coarse, from features in the same order."""
@@ -51,4 +59,6 @@ class FeaturePyramid(nn.Module):
         for lateral, feature in zip(reversed(self.laterals), reversed(features[:-1]), strict=True):
             above = functional.interpolate(merged[0], scale_factor=2.0, mode="nearest")
             merged.insert(0, lateral(feature) + above)
-        return [output(feature) for output, feature in zip(self.outputs, merged, strict=True)]
+        read = len(self.outputs)
+        outputs = [output(feature) for output, feature in zip(self.outputs, merged[:read], strict=True)]
+        return [*outputs, *merged[read:]]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from training.networks.auto_backbone import TransformersBackbone
-from training.networks.backbone import Backbone
+from training.networks.backbone import Backbone, FeatureBackbone
 from training.networks.blocks import fuse_blocks
 from training.networks.heads import DetectionBranch, DetectionOutputs, SegmentationHead
 from training.networks.neck import FeaturePyramid
@@ -36,12 +34,17 @@ SIZES = {
 
 @dataclass(frozen=True)
 class StudentFeatures:
-    """Features between neck and heads, float [N, C, H / stride, W / stride]; distillation losses compare them."""
+    """Features between neck and heads, float [N, C, H / stride, W / stride]; distillation losses compare them.
+
+    Attributes:
+        p3, p4, p5: Levels of the pyramid, of strides 8, 16 and 32.
+        segmentation: Features of the segmentation head, of stride 4; None for a student that does not segment.
+    """
 
     p3: Tensor
     p4: Tensor
     p5: Tensor
-    segmentation: Tensor
+    segmentation: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -49,22 +52,29 @@ class StudentOutputs:
     """Outputs of the network for a batch.
 
     Attributes:
-        segmentation_logits: Class logits, float [N, segmentation classes, H / 4, W / 4].
-        detection: Outputs of the one-to-one branch, which is exported.
+        segmentation_logits: Class logits, float [N, segmentation classes, H / 4, W / 4]; None for a student that does
+            not segment.
+        detection: Outputs of the one-to-one branch, which is exported; None for a student that does not detect.
         detection_one_to_many: Outputs of a second branch with more positive cells; None outside training.
         features: Features that the heads got.
     """
 
-    segmentation_logits: Tensor
-    detection: DetectionOutputs
+    segmentation_logits: Tensor | None
+    detection: DetectionOutputs | None
     detection_one_to_many: DetectionOutputs | None
     features: StudentFeatures
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of the network, see `Student.tasks`."""
+        return _present(segmentation=self.segmentation_logits, detection=self.detection)
 
 
 class Student(nn.Module):
     """Segments and detects objects in driving scenes. A teacher is the same network in a larger size.
 
-    The backbone is our own, of plain convolutions, or one of the transformers library. Neck and heads are always ours.
+    The backbone is our own, of plain convolutions, or one that a recipe selects. Neck and heads are always ours. A
+    student without segmentation classes, or without detection classes, does not have the parts of that task.
 
     Two detection branches use the same features. In the one-to-many branch, ten cells detect each object; its gradient
     trains the features. In the one-to-one branch, one cell detects each object, so that its best K cells need no
@@ -73,8 +83,7 @@ class Student(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone | TransformersBackbone,
-        backbone_widths: Sequence[int],
+        backbone: FeatureBackbone,
         size: StudentSize,
         segmentation_classes: int,
         detection_classes: int,
@@ -83,21 +92,36 @@ class Student(nn.Module):
 
         Args:
             backbone: Returns features of strides 4, 8, 16 and 32.
-            backbone_widths: Channels of these features.
             size: Channels of neck and heads.
-            segmentation_classes: Number of segmentation classes.
-            detection_classes: Number of detection classes.
+            segmentation_classes: Number of segmentation classes; 0 for a student that does not segment.
+            detection_classes: Number of detection classes; 0 for a student that does not detect.
+
+        Raises:
+            ValueError: There are no classes at all.
         """
         super().__init__()
+        if not segmentation_classes and not detection_classes:
+            raise ValueError("a student needs segmentation classes or detection classes, got none; give it a task")
         channels = size.pyramid_channels
-        fine, *coarse = backbone_widths
+        fine, *coarse = backbone.widths
         self.backbone = backbone
-        self.neck = FeaturePyramid(coarse, channels)
-        self.segmentation = SegmentationHead(fine, channels, size.segmentation_channels, segmentation_classes)
-        self.detection = DetectionBranch(channels, detection_classes, DETECTION_STRIDES)
-        self.detection_one_to_many: DetectionBranch | None = DetectionBranch(
-            channels, detection_classes, DETECTION_STRIDES
-        )
+        # The segmentation head reads the finest level only.
+        self.neck = FeaturePyramid(coarse, channels, levels_read=len(DETECTION_STRIDES) if detection_classes else 1)
+        self.segmentation: SegmentationHead | None = None
+        self.detection: DetectionBranch | None = None
+        self.detection_one_to_many: DetectionBranch | None = None
+        if segmentation_classes:
+            self.segmentation = SegmentationHead(fine, channels, size.segmentation_channels, segmentation_classes)
+        else:
+            self.backbone.exclude_finest()
+        if detection_classes:
+            self.detection = DetectionBranch(channels, detection_classes, DETECTION_STRIDES)
+            self.detection_one_to_many = DetectionBranch(channels, detection_classes, DETECTION_STRIDES)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of the student: `segmentation`, `detection` or both, in this order."""
+        return _present(segmentation=self.segmentation, detection=self.detection)
 
     def forward(self, images: Tensor, with_one_to_many: bool | None = None) -> StudentOutputs:
         """Run the network.
@@ -116,22 +140,30 @@ class Student(nn.Module):
             )
         fine, *coarse = self.backbone(images)
         pyramid = self.neck(coarse)
-        segmentation_features, segmentation_logits = self.segmentation(fine, pyramid[0])
+        features, logits = self.segmentation(fine, pyramid[0]) if self.segmentation else (None, None)
+        with_one_to_many = self.training if with_one_to_many is None else with_one_to_many
+        one_to_one, one_to_many = self._detect(pyramid, with_one_to_many)
+        return StudentOutputs(
+            segmentation_logits=logits,
+            detection=one_to_one,
+            detection_one_to_many=one_to_many,
+            features=StudentFeatures(pyramid[0], pyramid[1], pyramid[2], features),
+        )
+
+    def _detect(
+        self, pyramid: list[Tensor], with_one_to_many: bool
+    ) -> tuple[DetectionOutputs | None, DetectionOutputs | None]:
+        """Return the outputs of the one-to-one and of the one-to-many branch."""
+        if self.detection is None:
+            return None, None
         one_to_many = None
-        wanted = self.training if with_one_to_many is None else with_one_to_many
-        if wanted and self.detection_one_to_many is not None:
+        if with_one_to_many and self.detection_one_to_many is not None:
             one_to_many = self.detection_one_to_many(pyramid)
-        one_to_one_pyramid = pyramid
         if self.training:
             # The features are not trained by this branch, which must prefer one cell over its neighbour. With its
             # gradient, the mean IoU was 33 instead of 38 (size n, 300 steps on CamVid), and detection was no better.
-            one_to_one_pyramid = [level.detach() for level in pyramid]
-        return StudentOutputs(
-            segmentation_logits=segmentation_logits,
-            detection=self.detection(one_to_one_pyramid),
-            detection_one_to_many=one_to_many,
-            features=StudentFeatures(pyramid[0], pyramid[1], pyramid[2], segmentation_features),
-        )
+            pyramid = [level.detach() for level in pyramid]
+        return self.detection(pyramid), one_to_many
 
     def fused(self) -> Student:
         """Return a copy for inference, in eval mode, with every block as one convolution and no one-to-many branch."""
@@ -141,24 +173,26 @@ class Student(nn.Module):
         return student
 
 
+def _present(**parts: object | None) -> tuple[str, ...]:
+    return tuple(task for task, part in parts.items() if part is not None)
+
+
 def build_student(
-    size: str, segmentation_classes: int, detection_classes: int, backbone: TransformersBackbone | None = None
+    size: str, segmentation_classes: int, detection_classes: int, backbone: FeatureBackbone | None = None
 ) -> Student:
     """Build a network with random weights.
 
     Args:
         size: A key of `SIZES`.
-        segmentation_classes: Number of segmentation classes.
-        detection_classes: Number of detection classes.
-        backbone: Backbone of the transformers library; None builds our own.
+        segmentation_classes: Number of segmentation classes; 0 for a student that does not segment.
+        detection_classes: Number of detection classes; 0 for a student that does not detect.
+        backbone: Backbone that a recipe selects; None builds our own.
 
     Raises:
-        ValueError: The size is unknown.
+        ValueError: The size is unknown, or there are no classes at all.
     """
     if size not in SIZES:
         raise ValueError(f"there is no student of size {size!r}; choose one of {', '.join(SIZES)}")
-    widths = SIZES[size].widths
-    if backbone is not None:
-        return Student(backbone, backbone.widths, SIZES[size], segmentation_classes, detection_classes)
-    own = Backbone(widths, SIZES[size].depths)
-    return Student(own, widths[1:], SIZES[size], segmentation_classes, detection_classes)
+    if backbone is None:
+        backbone = Backbone(SIZES[size].widths, SIZES[size].depths)
+    return Student(backbone, SIZES[size], segmentation_classes, detection_classes)

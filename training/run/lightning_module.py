@@ -18,11 +18,10 @@ from training.checkpoint import INFO_KEY, CheckpointInfo, git_commit, load_weigh
 from training.config.sections import OptimizerRecipe
 from training.data.batch import Batch
 from training.data.sample import Sample
-from training.errors import CheckpointError
+from training.errors import CheckpointError, RecipeError
 from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
 from training.evaluation.torch_model import TorchModel
 from training.export.settings import ExportSettings
-from training.networks.auto_backbone import TransformersBackbone
 from training.networks.student import Student
 from training.recipe import AP50_ENDING, MEAN_AP50, MEAN_IOU, Recipe
 from training.run.ema import AveragedWeights
@@ -65,6 +64,8 @@ class StudentTraining(lightning.LightningModule):
                 self.student, self.label_set, *recipe.starts
             )
         if recipe.trained_part == "detection":
+            if self.student.detection is None:
+                raise RecipeError("trained_part detection: expected a student with detection classes, it has none")
             self.student.requires_grad_(False)
             self.student.detection.requires_grad_(True)
         self.averaged = AveragedWeights(self.student, recipe.optimizer.ema_decay)
@@ -128,9 +129,13 @@ class StudentTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW without decay of normalisation, scales and biases; its learning rate follows `rate_share`."""
-        settings = self.recipe.optimizer
-        decayed, free = split_by_decay(nn.ModuleList([self.student, self.objective]))
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        settings, backbone = self.recipe.optimizer, self.recipe.backbone
+        groups = parameter_groups(
+            nn.ModuleList([self.student, self.objective]),
+            settings,
+            self.student.backbone,
+            backbone.learning_rate_share if backbone else 1.0,
+        )
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         schedule = rate_share(settings, self.recipe.epochs * self.steps_per_epoch)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
@@ -173,7 +178,6 @@ class StudentTraining(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add notes on the origin of the weights, as plain values."""
-        backbone = self.student.backbone
         info = CheckpointInfo(
             size=self.recipe.size,
             recipe=self.recipe.to_yaml(),
@@ -182,7 +186,7 @@ class StudentTraining(lightning.LightningModule):
             git_commit=self._git_commit,
             metrics=dict(self.last_metrics),
             earlier_teacher_sha256=self._earlier_teacher_sha256,
-            backbone=backbone.configuration if isinstance(backbone, TransformersBackbone) else None,
+            backbone=self.student.backbone.configuration,
             label_set=self.label_set.model_dump(mode="json"),
             **asdict(self.inputs),
         )
@@ -195,6 +199,34 @@ class StudentTraining(lightning.LightningModule):
         self._earlier_teacher_sha256 = notes.get("earlier_teacher_sha256", "")
         self.inputs = replace(self.inputs, initial_weights_sha256=notes.get("initial_weights_sha256", ""))
         self.last_metrics = dict(notes.get("metrics", {}))
+
+
+def parameter_groups(
+    network: nn.Module, settings: OptimizerRecipe, backbone: nn.Module, backbone_share: float
+) -> list[dict[str, Any]]:
+    """Return the parameter groups of the optimiser: with weight decay, without, and the same two of the backbone.
+
+    The backbone has groups of its own only if its learning rate differs.
+
+    Args:
+        network: Everything that is trained, the backbone included.
+        settings: Section of the recipe.
+        backbone: Backbone of the student.
+        backbone_share: Its learning rate as a share of that of the recipe.
+    """
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decay, "lr": settings.learning_rate}
+        for parameters, decay in zip(split_by_decay(network), (settings.weight_decay, 0.0), strict=True)
+    ]
+    if backbone_share == 1.0:
+        return groups
+    slow = {id(parameter) for parameter in backbone.parameters()}
+    apart = []
+    for group in groups:
+        chosen = [parameter for parameter in group["params"] if id(parameter) in slow]
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in slow]
+        apart.append({**group, "params": chosen, "lr": settings.learning_rate * backbone_share})
+    return groups + apart
 
 
 def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -210,7 +242,7 @@ def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     for parameter in network.parameters():
         if parameter.requires_grad:
             # Blocks that are fused for export hold their kernels directly; scales there are (C, 1, 1, 1).
-            is_kernel = (parameter.ndim == 4 and parameter.shape[1] > 1) or id(parameter) in kernels
+            is_kernel = (parameter.ndim == 4 and parameter[0].numel() > 1) or id(parameter) in kernels
             (decayed if is_kernel else free).append(parameter)
     return decayed, free
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.networks.auto_backbone import build_backbone
+from training.networks.selected_backbone import build_backbone
 from training.networks.student import Student, build_student
 from training.recipe import Recipe
 
@@ -12,7 +12,7 @@ def build_recipe_student(recipe: Recipe, pretrained: bool = True) -> Student:
 
     Args:
         recipe: Recipe of a student or a teacher.
-        pretrained: Whether a backbone of the transformers library gets the weights that the recipe names.
+        pretrained: Whether a selected backbone gets the weights that the recipe names.
 
     Raises:
         RecipeError: The label set cannot be read, or the backbone cannot be built, its weights are not available, or it

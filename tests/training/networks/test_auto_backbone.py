@@ -29,10 +29,9 @@ from training.networks.auto_backbone import (
     _build,
     _make_config,
     _stage_names,
-    build_backbone,
     choose_stages,
-    rebuild_backbone,
 )
+from training.networks.selected_backbone import build_backbone, rebuild_backbone
 from training.networks.student import Student, build_student
 from training.recipe import load_recipe
 from training.run.lightning_module import split_by_decay

@@ -132,7 +132,7 @@ def test_deployed_cost(size: str, parameters: float) -> None:
 
 def test_neck_and_heads_work_with_any_backbone_of_four_strides() -> None:
     backbone = Backbone((4, 8, 8, 12, 16), (1, 1, 1, 1, 1))
-    student = Student(backbone, (8, 8, 12, 16), SIZES["n"], segmentation_classes=7, detection_classes=3)
+    student = Student(backbone, SIZES["n"], segmentation_classes=7, detection_classes=3)
     outputs = student.eval()(torch.rand(2, 3, 64, 96))
     assert outputs.segmentation_logits.shape == (2, 7, 16, 24)
     assert outputs.features.p5.shape == (2, SIZES["n"].pyramid_channels, 2, 3)
