@@ -95,7 +95,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     sizes = {sample.image_bgr.shape[:2] for sample in samples}
     if len(sizes) != 1:
         raise ValueError(f"a batch needs frames of one size, but these are (height, width) {sorted(sizes)}; crop them")
-    images = np.stack([sample.image_bgr.transpose(2, 0, 1) for sample in samples])
+    # Planes in memory: np.stack alone keeps the pixels of the transposed views together, and for three channels torch's
+    # backward pass on CPUs has crashed in that layout.
+    images = np.ascontiguousarray(np.stack([sample.image_bgr.transpose(2, 0, 1) for sample in samples]))
     return Batch(
         images=torch.from_numpy(images),
         masks=torch.from_numpy(np.stack([sample.mask for sample in samples])),
