@@ -171,6 +171,8 @@ class Recipe(Settings):
             raise RecipeError(f"initial_weights must be different checkpoints, got {list(self.starts)}")
         if self.trained_part != "all" and not self.starts:
             raise RecipeError(f"trained_part {self.trained_part} needs initial_weights: the rest would stay random")
+        if self.backbone is not None and self.backbone.frozen and not (self.backbone.pretrained or self.starts):
+            raise RecipeError("backbone.frozen needs backbone.pretrained or initial_weights: it would stay random")
         return self
 
     @model_validator(mode="after")
@@ -220,6 +222,7 @@ class Recipe(Settings):
             RecipeError: A class is unknown, or a class of a source maps to nothing.
         """
         student = self.student_classes()
+        self._check_tasks(student)
         for where, source in self.sources():
             if isinstance(source, LabeledSource) and source.labels:
                 source.mapping_to(student, where)
@@ -233,6 +236,20 @@ class Recipe(Settings):
             raise RecipeError(
                 f"validation.best_by is {figure}, and the label set {student.name} has no such class of boxes; name "
                 f"{', '.join([*FIGURE_OF_TASK.values(), *(name + AP50_ENDING for name in names)])}"
+            )
+
+    def _check_tasks(self, student: LabelSet) -> None:
+        """Refuse what belongs to a task for which the label set has no classes."""
+        tasks = [task for task in FIGURE_OF_TASK if getattr(student, task)]
+        for task in FIGURE_OF_TASK.keys() - tasks:
+            kept = f"the label set {student.name} has no classes of {task}"
+            if getattr(self.validation, task) is not None:
+                raise RecipeError(f"validation.{task} cannot be scored: {kept}; leave it out, or choose another set")
+            if self.trained_part == task:
+                raise RecipeError(f"trained_part {task} cannot be trained: {kept}; train all, or choose another set")
+        if self.distillation is None and not any(getattr(self.loss, task) for task in tasks):
+            raise RecipeError(
+                f"loss.{tasks[0]} is 0, and the label set {student.name} has classes of no other task; set it above 0"
             )
 
     def sources(self) -> list[tuple[str, Source]]:

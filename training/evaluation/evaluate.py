@@ -113,8 +113,8 @@ class PictureWriter:
             perception.camera,
             perception.stamp_ns,
             perception.frame_id,
-            sample.mask,
-            Detections(sample.boxes_xyxy, np.ones(len(sample.labels), np.float32), sample.labels.astype(np.int32)),
+            None if perception.class_map is None else sample.mask,
+            None if perception.detections is None else _true_boxes(sample),
             perception.uncertainty,
             perception.timing,
         )
@@ -125,22 +125,39 @@ class PictureWriter:
         write_bytes(path, encoded.tobytes())
 
 
+def _true_boxes(sample: Sample) -> Detections:
+    return Detections(sample.boxes_xyxy, np.ones(len(sample.labels), np.float32), sample.labels.astype(np.int32))
+
+
 def _above_threshold(perception: Perception, contract: ModelContract) -> Perception:
-    return replace(perception, detections=perception.require_detections().at_least(contract.score_threshold))
+    found = perception.detections
+    return perception if found is None else replace(perception, detections=found.at_least(contract.score_threshold))
 
 
 def table(results: dict[str, Any]) -> str:
     """Return the figures as a table for people."""
-    detection = results["detection"]
     height, width = results["input"]
     lines = [
         f"{results['model']} ({results['runtime']}), input {width}x{height}, "
         f"{results['parameters'] / 1e6:.2f} M parameters, {results['multiply_accumulates'] / 1e9:.2f} GMAC, "
         f"median {results['inference_ms_median']:.1f} ms a frame",
         f"{results['frames']} frames of {results['data']}, boxes {results['boxes']}",
+    ]
+    lines += _segmentation_lines(results) if "miou" in results else []
+    lines += _detection_lines(results["detection"]) if "detection" in results else []
+    return "\n".join(lines)
+
+
+def _segmentation_lines(results: dict[str, Any]) -> list[str]:
+    return [
         "",
         f"mIoU {percent(results['miou'])}   pixel accuracy {percent(results['pixel_accuracy'])}",
         *(f"  {name:<12} IoU {percent(value):>6}" for name, value in results["iou"].items()),
+    ]
+
+
+def _detection_lines(detection: dict[str, Any]) -> list[str]:
+    return [
         "",
         f"AP {percent(detection['ap'])}   AP50 {percent(detection['ap50'])}   (mean over classes that have boxes)",
         *(
@@ -151,7 +168,6 @@ def table(results: dict[str, Any]) -> str:
         f"{percent(detection['duplicate_pair_share'])} overlap by IoU 0.7; "
         f"{percent(detection['duplicate_detection_share'])} of the detections repeat a better one",
     ]
-    return "\n".join(lines)
 
 
 def percent(share: float | None) -> str:

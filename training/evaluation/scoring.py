@@ -48,21 +48,30 @@ class FrameScorer:
             perception = perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0]
         except DivergedOutput as error:
             raise CheckpointError(f"{sample.name}: {error}; in training, lower the rate") from error
-        self.segmentation.update(perception.require_class_map(), sample.mask, sample.labeled_pixels)
-        threshold = self.contract.score_threshold
-        self.detection.update(perception.require_detections(), sample, threshold)
+        if perception.class_map is not None:
+            self.segmentation.update(perception.class_map, sample.mask, sample.labeled_pixels)
+        if perception.detections is not None:
+            self.detection.update(perception.detections, sample, self.contract.score_threshold)
         self.times_ms.append(perception.timing.inference_ms)
         return perception
 
     def results(self) -> dict[str, Any]:
-        """Return all figures; shares are 0..1, and a figure of something that does not occur is None."""
+        """Return the figures of the tasks that the model has.
+
+        Shares are 0..1, and a figure of something that does not occur is None.
+        """
+        found: dict[str, Any] = {"frames": len(self.times_ms)}
+        if self.contract.class_map is not None:
+            found |= self._segmentation_results()
+        if self.contract.detections is not None:
+            found["detection"] = self.detection.results()
+        return found | {"inference_ms_median": float(np.median(self.times_ms)) if self.times_ms else None}
+
+    def _segmentation_results(self) -> dict[str, Any]:
         iou = self.segmentation.iou()
         classes = self.contract.segmentation_classes
         return {
-            "frames": len(self.times_ms),
             "miou": self.segmentation.mean_iou(),
             "pixel_accuracy": self.segmentation.pixel_accuracy(),
             "iou": {info.name: None if np.isnan(iou[info.id]) else float(iou[info.id]) for info in classes},
-            "detection": self.detection.results(),
-            "inference_ms_median": float(np.median(self.times_ms)) if self.times_ms else None,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.model.onnx_model import NetworkOutputs
+from ros_kd_perception.model.network_outputs import FIELD_OF_OUTPUT, NetworkOutputs
 from ros_kd_perception.structures import UInt8Array
 from training.export.settings import ExportSettings
 from training.networks.deployed import DeployedStudent
@@ -21,7 +21,7 @@ class TorchModel:
     def __init__(self, student: Student, settings: ExportSettings) -> None:
         self.contract = settings.contract()
         self.device = next(student.parameters()).device
-        deployed = DeployedStudent(student, settings.height, settings.width, settings.max_detections)
+        deployed = DeployedStudent(student, settings.height, settings.width, settings.rows)
         self.deployed = deployed.eval().to(self.device)  # its constants are created on the CPU
 
     @torch.inference_mode()
@@ -30,4 +30,5 @@ class TorchModel:
         # Lightning validates in the training precision, but the exported file runs in float32.
         with torch.autocast(self.device.type, enabled=False):
             outputs = self.deployed(torch.from_numpy(images).to(self.device))
-        return NetworkOutputs(*(output.cpu().numpy() for output in outputs))
+        found = zip(self.deployed.output_names, outputs, strict=True)
+        return NetworkOutputs(**{FIELD_OF_OUTPUT[name]: output.cpu().numpy() for name, output in found})

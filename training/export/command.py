@@ -17,6 +17,7 @@ from ros_kd_perception.model.letterbox import letterbox
 from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import UInt8Array
 from training.arguments import file_to_write, folder_name, number, whole_number
+from training.config.network_input import MAX_DETECTIONS
 from training.data.image_files import read_image
 from training.data.image_listing import list_images
 from training.errors import CheckpointError, DataError
@@ -45,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", type=folder_name, default=ExportSettings.version)
     add_input_size(parser)
     parser.add_argument(
-        "--max-detections", type=whole_number(1, MOST_DETECTIONS), default=ExportSettings.max_detections
+        "--max-detections",
+        type=whole_number(1, MOST_DETECTIONS),
+        help=f"default: {MAX_DETECTIONS}, or the number of cells of a smaller input",
     )
     parser.add_argument("--score-threshold", type=number(0, 1), default=ExportSettings.score_threshold)
     parser.add_argument("--metrics", type=Path, help="JSON of python -m training evaluate, copied into the contract")

@@ -82,7 +82,7 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
     Raises:
         ValueError: torch cannot express its backbone, from the transformers library, in ONNX.
     """
-    deployed = DeployedStudent(student, settings.height, settings.width, settings.max_detections).cpu()
+    deployed = DeployedStudent(student, settings.height, settings.width, settings.rows).cpu()
     # Two frames, because the exporter takes a batch of one for a constant.
     example = torch.zeros(2, settings.height, settings.width, 3, dtype=torch.uint8)
     try:

@@ -15,7 +15,7 @@ from ros_kd_perception.model.contract import (
     InputSpec,
     ModelContract,
 )
-from training.config.network_input import MAX_DETECTIONS
+from training.config.network_input import usual_detections
 from training.label_sets.label_set import UNLABELED_ID, LabelSet
 from training.networks.strides import SEGMENTATION_STRIDE
 
@@ -31,7 +31,7 @@ class ExportSettings:
     Attributes:
         label_set: Classes of the student.
         height, width: Size of the network input in pixels, multiples of 32.
-        max_detections: Number of rows of `boxes`.
+        max_detections: Number of rows of `boxes`; None = 100, or the number of cells of a smaller input.
         score_threshold: Rows with at least this score count by default, 0..1.
         provenance, metrics: Copied into the contract unchanged.
     """
@@ -41,10 +41,15 @@ class ExportSettings:
     version: str = "0.1.0"
     height: int = 384
     width: int = 640
-    max_detections: int = MAX_DETECTIONS
+    max_detections: int | None = None
     score_threshold: float = 0.3
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of `boxes`."""
+        return usual_detections(self.height, self.width) if self.max_detections is None else self.max_detections
 
     def contract(self) -> ModelContract:
         """Return the contract of an fp32 export.
@@ -57,13 +62,14 @@ class ExportSettings:
                 f"expected input sides in multiples of {UNCERTAINTY_BLOCK_PX} px for a student, "
                 f"got {self.height}x{self.width}; 384x640 is usual"
             )
+        masks, boxes = self.label_set.segmentation_classes, self.label_set.detection_classes
         return ModelContract(
             name=self.name,
             version=self.version,
             precision="fp32",
             input=InputSpec(height=self.height, width=self.width),
-            class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, self.label_set.segmentation_classes),
-            detections=DetectionSpec(self.max_detections, self.score_threshold, self.label_set.detection_classes),
+            class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, masks) if masks else None,
+            detections=DetectionSpec(self.rows, self.score_threshold, boxes) if boxes else None,
             golden=self._golden_limits(),
             provenance=self.provenance,
             metrics=self.metrics,

@@ -163,14 +163,15 @@ class StudentTraining(lightning.LightningModule):
             return  # metrics of one or two frames and an untrained network
         segmentation, detection = (scorer.results() for scorer in self._scorers)
         metrics: dict[str, float | None] = {}
-        if segmentation["frames"]:
+        if segmentation["frames"] and "miou" in segmentation:
             metrics[MEAN_IOU] = segmentation["miou"]
-        if detection["frames"]:
+        if detection["frames"] and "detection" in detection:
             found = detection["detection"]
             metrics[MEAN_AP50] = found["ap50"]
             metrics |= {f"{name}{AP50_ENDING}": entry["ap50"] for name, entry in found["per_class"].items()}
             metrics["duplicate_pair_share"] = found["duplicate_pair_share"]
-            metrics["miou_detection_frames"] = detection["miou"]
+            if "miou" in detection:
+                metrics["miou_detection_frames"] = detection["miou"]
         self.last_metrics = metrics
         self.log_dict({name: value for name, value in metrics.items() if value is not None}, prog_bar=False)
         shown = ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in metrics.items())
