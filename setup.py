@@ -111,6 +111,8 @@ EXTRAS = {
         "pillow==13.0.0",
         # Checks recipes, and writes their JSON schema and reference page.
         "pydantic==2.14.3",
+        # Weights alone, in models/weights/.
+        "safetensors==0.8.0",
         # Quantiles of Student's t for the intervals of comparisons.
         "scipy==1.17.1",
         "tensorboard==2.21.0",

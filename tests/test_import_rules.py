@@ -54,7 +54,7 @@ FLOORS = {
     "training": (
         {"errors"},
         {"config", "whole_files"},
-        {"label_sets"},
+        {"label_sets", "weights_file"},
         {"arguments", "data", "networks", "foreign"},
         {"losses", "checkpoint"},
         {"teachers"},
@@ -63,7 +63,7 @@ FLOORS = {
         {"export", "label_tables"},
         {"evaluation"},
         {"run"},
-        {"compare", "extraction"},
+        {"compare", "extraction", "keep_weights"},
         {"schema", "doctor"},
         {"__main__"},
     ),

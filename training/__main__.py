@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": ("training.compare.command", "train several recipes over several seeds and report the differences"),
     "export": ("training.export.command", "write a checkpoint's student as one ONNX file"),
     "adopt": ("training.adoption.command", "make a file for a vehicle of an ONNX file of others"),
+    "keep-weights": ("training.keep_weights.command", "keep the weights of a checkpoint alone, in half precision"),
     "extract-frames": ("training.extraction.command", "take frames out of a bag into a folder to train on"),
     "doctor": ("training.doctor.command", "say what is installed, which devices there are, and what is missing"),
     "labels": ("training.label_tables.command", "show label sets, and what maps to what between them"),

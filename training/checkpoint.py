@@ -23,6 +23,8 @@ from training.networks.class_transfer import with_classes
 from training.networks.growth import grow
 from training.networks.selected_backbone import rebuild_backbone
 from training.networks.student import SIZES, Student, build_student
+from training.weights_file import SUFFIX as WEIGHTS_SUFFIX
+from training.weights_file import read_weights
 
 INFO_KEY = "ros_kd_perception"
 AVERAGED_PREFIX = "averaged.network."
@@ -86,7 +88,7 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     """Load the student of a checkpoint on the CPU, in eval mode.
 
     Args:
-        path: A `.ckpt` file of `python -m training train`.
+        path: A `.ckpt` file of `python -m training train`, or weights of `python -m training keep-weights`.
         weights: `ema` for the moving average, which is exported; `trained` for the weights of the optimiser.
 
     Returns:
@@ -101,6 +103,11 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     state = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
     }
+    if not state:
+        raise CheckpointError(
+            f"{path}: expected {weights} weights in it, it holds others only; weights that were kept alone are the "
+            "average (ema)"
+        )
     classes = _noted_classes(info, Path(path))
     info = replace(info, label_set=classes.model_dump(mode="json"))
     try:
@@ -203,12 +210,15 @@ def _shapes(student: Student) -> dict[str, tuple[int, ...]]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read the content of a checkpoint without running code that it may contain.
+    """Read the content of a checkpoint, or of weights alone, without running code that it may contain.
 
     Raises:
         CheckpointError: The file is missing, is not a checkpoint, or contains objects other than tensors and plain
             values.
     """
+    if path.suffix == WEIGHTS_SUFFIX:
+        kept = read_weights(path)
+        return {"state_dict": {AVERAGED_PREFIX + name: kept.state[name] for name in kept.state}, INFO_KEY: kept.notes}
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -256,7 +266,12 @@ def read_info(content: dict[str, Any], path: Path) -> CheckpointInfo:
         figures = {
             name: value if value is not None and -inf < value < inf else None for name, value in info.metrics.items()
         }
-        return replace(info, metrics=figures)
+        return replace(
+            info,
+            metrics=figures,
+            segmentation_classes=tuple(info.segmentation_classes),  # JSON has lists
+            detection_classes=tuple(info.detection_classes),
+        )
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: expected the notes of python -m training train in it ({INFO_KEY}), got {error}; "

@@ -1,0 +1,1 @@
+"""Weights that stay: `python -m training keep-weights`."""

@@ -1,0 +1,41 @@
+"""`python -m training keep-weights CHECKPOINT -o FILE.safetensors`: keep the weights of a checkpoint alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from training.arguments import file_to_write
+from training.errors import CheckpointError
+from training.weights_file import SUFFIX
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("checkpoint", type=Path, help="a .ckpt of train")
+    parser.add_argument(
+        "-o", "--output", type=safetensors_file, required=True, metavar="FILE.safetensors",
+        help="for example models/weights/NAME.safetensors",
+    )  # fmt: skip
+
+
+def safetensors_file(text: str) -> Path:
+    """Check the path of a file to write; checkpoints are told apart by their suffix."""
+    path = file_to_write(text)
+    if path.suffix != SUFFIX:
+        raise argparse.ArgumentTypeError(f"expected a name that ends with {SUFFIX}, got {path.name}")
+    return path
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the file and print what it holds."""
+    CheckpointError.check_file(arguments.checkpoint)
+
+    from training.keep_weights.keep import keep_weights
+
+    info = keep_weights(arguments.checkpoint, arguments.output)
+    print(
+        f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB, a student of size {info.size} for "
+        f"{info.classes.name} after {info.epoch} epochs"
+    )
+    return 0
