@@ -53,7 +53,7 @@ def read_class_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         found = _WITHOUT_IDS.get(colour, f"colour type {colour}")
         raise DataError(
             f"{path}: expected class ids in the one channel of a PNG, grey or palette, got {found}; export the ids "
-            "themselves, not their colours"
+            "themselves, or read colours by a label set (kind: folder with mask_colors: true)"
         )
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:

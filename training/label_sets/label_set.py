@@ -188,6 +188,14 @@ class LabelSet(Settings):
         """The ids of the rare classes of masks."""
         return tuple(info.id for info in self.segmentation if info.name in self.rare)
 
+    def as_student(self) -> LabelSet:
+        """Return the same classes with ids that a network can have: they count from 0, in the order of the ids here."""
+        numbered = {
+            task: tuple(info.replace(id=place) for place, info in enumerate(sorted(classes, key=lambda info: info.id)))
+            for task, classes in self.by_task.items()
+        }
+        return self if numbered == self.by_task else self.replace(**numbered, void_ids=())
+
     def check_classes(self) -> None:
         """Refuse a set without classes.
 

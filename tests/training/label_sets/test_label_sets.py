@@ -162,3 +162,13 @@ def test_names_in_files_lead_to_classes_of_boxes(key: str):
         RecipeError, match=f"{key} must lead to classes of its detection, got floor; it has robot, wall"
     ):
         label_set(OWN, **{key: {"machine": "floor"}})
+
+
+def test_a_set_becomes_that_of_a_student_with_ids_from_zero():
+    student = label_set(OWN).as_student()
+    student.check_student()
+    assert [(info.id, info.name) for info in student.segmentation] == [(0, "floor"), (1, "wall")]
+    assert [(info.id, info.name) for info in student.detection] == [(0, "robot"), (1, "wall")]
+    assert LabelMapping.between(label_set(OWN), student).mask_ids[[3, 4, 300]].tolist() == [0, 255, 1]
+    camvid = load_label_set("camvid11")
+    assert camvid.as_student() is camvid

@@ -324,7 +324,7 @@ class LabeledFolder(FrameFolder):
         Raises:
             DataError: A folder is missing. A mask that is missing is found by `check`, with all other problems.
         """
-        for part in (source.images, *([self.masks] if self.masks else [])):
+        for part in (source.images, self.masks) if self.masks else ():
             if not (source.folder / part).is_dir():
                 raise DataError(
                     f"{source.folder}: expected a folder with {source.images}/ and {self.masks}/, there is no {part}/; "
@@ -343,8 +343,9 @@ class LabeledFolder(FrameFolder):
 
         sample = super().check_frame(path)
         check_upright(path, exif_orientation(path))
-        if path.stem in self._masks:
-            read_image(self._masks[path.stem])  # OpenCV refuses pixels that end early, which Pillow takes for zeros
+        for file in self.label_files(path.stem):
+            if file.suffix.lower() == ".png":
+                read_image(file)  # OpenCV refuses pixels that end early, which Pillow takes for zeros
         return sample
 
     def raw_mask(self, name: str) -> NDArray[np.uint8] | NDArray[np.uint16] | None:

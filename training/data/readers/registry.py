@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Union
 from pydantic import Field
 
 from training.data.readers.bag import BagSource
+from training.data.readers.bdd100k import Bdd100kSource
 from training.data.readers.camvid import CamVidSource
+from training.data.readers.cityscapes import CityscapesSource
+from training.data.readers.folder import OwnFolderSource
+from training.data.readers.mapillary import MapillarySource
 from training.data.readers.rendered import RenderedSource
 from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledSource
@@ -18,12 +22,17 @@ if TYPE_CHECKING:
     from training.data.readers.frame_folder import FrameFolder
 
 READERS: tuple[type[Source], ...] = (
+    OwnFolderSource,  # first: a folder that brings its label set is read by it, whatever else it holds
     RenderedSource,
     CamVidSource,
+    CityscapesSource,
+    Bdd100kSource,
+    MapillarySource,
     UnlabeledSource,
     BagSource,
 )
 BY_KIND: dict[str, type[Source]] = {reader.model_fields["kind"].default: reader for reader in READERS}
+RENDERED_KIND: str = RenderedSource.model_fields["kind"].default
 LABELED_KINDS = tuple(kind for kind, reader in BY_KIND.items() if reader.labeled)
 
 if TYPE_CHECKING:
@@ -50,5 +59,5 @@ def open_source(source: Source, student: LabelSet | None = None) -> FrameFolder:
 
 
 def recognize(folder: Path) -> str:
-    """Return the kind of a labelled folder, by the files in it; the first kind of the table if none fits."""
-    return next((kind for kind in LABELED_KINDS if BY_KIND[kind].recognizes(folder)), LABELED_KINDS[0])
+    """Return the kind of a labelled folder, by the files in it; that of rendered frames if none fits."""
+    return next((kind for kind in LABELED_KINDS if BY_KIND[kind].recognizes(folder)), RENDERED_KIND)

@@ -56,7 +56,7 @@ class Source(Settings):
         """Return the mapping from the classes of the source to those of a student.
 
         Args:
-            student: Classes of the student; None = those of the source itself.
+            student: Classes of the student; None = those of the source itself, with ids that count from 0.
             where: Begins errors, for example `data.train.0`.
 
         Raises:
@@ -105,16 +105,15 @@ class FolderSource(Source):
             raise DataError(
                 f"{self.folder}: expected a folder with {self.images}/, there is none; correct the recipe's folder"
             )
-        paths = list_images(self.folder / self.images)
+        return self._of_chosen_drives(list_images(self.folder / self.images))
+
+    def _of_chosen_drives(self, paths: Sequence[Path]) -> list[Path]:
         for path, following in pairwise(sorted(paths, key=lambda path: path.stem)):
             if path.stem == following.stem:
                 raise DataError(
                     f"{path}: expected one image of the name {path.stem}, there is {following.name} too; remove or "
                     "rename one"
                 )
-        return self._of_chosen_drives(paths)
-
-    def _of_chosen_drives(self, paths: Sequence[Path]) -> list[Path]:
         for drive in (*self.include_drives, *self.exclude_drives):
             if not any(path.stem.startswith(drive) for path in paths):
                 raise DataError(
@@ -152,4 +151,4 @@ class LabeledSource(FolderSource):
     def mapping_to(self, student: LabelSet | None, where: str = "") -> LabelMapping:
         """Return the mapping from the source's label set to the student's."""
         own = self.label_set()
-        return LabelMapping.between(own, student or own, self.map, where)
+        return LabelMapping.between(own, student or own.as_student(), self.map, where)

@@ -1,0 +1,139 @@
+"""Images and masks of one's own: a folder of each, and the classes in a label set."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from training.data.image_listing import list_images
+from training.data.readers.frame_folder import LabeledFolder
+from training.data.readers.source import LabeledSource
+from training.errors import DataError
+from training.label_sets.label_set import LabelSet
+from training.label_sets.loading import load_label_set
+from training.label_sets.mapping import LabelMapping
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from training.data.labels import SourceBoxes
+
+BOXES_FILE = "boxes.json"
+LABEL_SET_FILE = "label_set.yaml"
+
+
+class OwnFolderSource(LabeledSource):
+    """A folder with images and masks of one's own, and boxes.json if there are boxes."""
+
+    kind: Literal["folder"] = "folder"
+    """Images and masks of your own."""
+    labels: str = ""
+    """Label set of masks and boxes: the name of one in training/label_sets/, or the path of a YAML file. Empty reads
+    label_set.yaml in the folder."""
+    image_folder: str = "images"
+    """Folder of the images, below `folder`."""
+    mask_folder: str = "masks"
+    """Folder of the masks, below `folder`: PNGs of class ids, grey with 1 to 16 bits or with a palette."""
+    mask_suffix: str = ""
+    """What the name of a mask has after that of its image: `_L` for a.png and a_L.png."""
+    mask_colors: bool = False
+    """True reads masks by the colours that the label set gives to its classes."""
+
+    def image_files(self) -> list[Path]:
+        """Return the images whose drive is taken, in name order; masks in the same folder are left out.
+
+        Raises:
+            DataError: A folder or a drive is missing, two images have one name, or nothing is left.
+        """
+        paths = list_images(self.folder / self.image_folder)
+        if self.image_folder == self.mask_folder and self.mask_suffix:
+            paths = [path for path in paths if not path.stem.endswith(self.mask_suffix)]
+        return self._of_chosen_drives(paths)
+
+    def label_set(self) -> LabelSet:
+        """Return the set that `labels` names, or label_set.yaml of the folder.
+
+        Raises:
+            RecipeError: There is no such set, or the file is not a label set.
+            DataError: `labels` is empty, and the folder has no label_set.yaml.
+        """
+        own = self.folder / LABEL_SET_FILE
+        if not self.labels and not own.is_file():
+            raise DataError(
+                f"{self.folder}: expected the classes of the masks, in the recipe (labels: the name of a set or the "
+                f"path of its file) or in {LABEL_SET_FILE} of the folder, there are none; write one of them"
+            )
+        return load_label_set(self.labels or str(own))
+
+    def open(self, mapping: LabelMapping) -> OwnFolder:
+        """Return the reader of the frames."""
+        return OwnFolder(self, mapping)
+
+    @classmethod
+    def recognizes(cls, folder: Path) -> bool:
+        """Return whether a folder says what its classes are."""
+        return (folder / LABEL_SET_FILE).is_file()
+
+
+class OwnFolder(LabeledFolder):
+    """Reads images and masks of one's own."""
+
+    masks = None
+
+    def __init__(self, source: OwnFolderSource, mapping: LabelMapping) -> None:
+        """List the frames, and read all boxes.
+
+        Raises:
+            DataError: A folder is missing, or boxes.json is not valid.
+            RecipeError: Masks are read by their colours, which the label set does not give.
+        """
+        from training.data.boxes_file import read_boxes_file
+        from training.data.mask_colors import MaskColors
+
+        super().__init__(source, mapping)
+        self._masks_folder = source.folder / source.mask_folder
+        if not self._masks_folder.is_dir():
+            raise DataError(
+                f"{source.folder}: expected masks in {source.mask_folder}/, there is no such folder; correct the "
+                "recipe's folder or mask_folder"
+            )
+        self._masks = {
+            path.stem.removesuffix(source.mask_suffix): path
+            for path in sorted(self._masks_folder.iterdir(), reverse=True)
+            if path.suffix.lower() == ".png" and path.stem.endswith(source.mask_suffix)
+        }
+        self._mask_suffix = source.mask_suffix
+        self._colors = MaskColors(mapping.source) if source.mask_colors else None
+        self._boxes_file = source.folder / BOXES_FILE
+        has_boxes = self._boxes_file.is_file()
+        self._boxes = read_boxes_file(self._boxes_file, self.names, mapping.source) if has_boxes else {}
+
+    def raw_mask(self, name: str) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
+        """Return the mask of a frame."""
+        from training.data.image_files import read_class_ids
+
+        if name not in self._masks:
+            raise DataError(self._missing(name))
+        path = self._masks[name]
+        return self._colors.read(path) if self._colors else read_class_ids(path)
+
+    def raw_boxes(
+        self, name: str, raw_mask: NDArray[np.uint8] | NDArray[np.uint16] | None, size: tuple[int, ...]
+    ) -> SourceBoxes | None:
+        """Return the boxes of boxes.json; None without the file."""
+        return self._boxes.get(name)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over all images and masks, and boxes.json."""
+        boxes = self._boxes_file.read_bytes() if self._boxes else b""
+        return hashlib.sha256(super().fingerprint().encode() + boxes).hexdigest()
+
+    def _missing(self, name: str) -> str:
+        path = self._masks_folder / f"{name}{self._mask_suffix}.png"
+        near = sorted(file.name for file in self._masks_folder.iterdir() if file.name.startswith(name))
+        return (
+            f"{name}: expected its mask at {path}, there is {' and '.join(near[:3]) or 'none'}; rename it so, "
+            "set mask_suffix to what its name has after that of the image, or remove the image"
+        )
