@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +36,15 @@ class CheckpointError(ValueError):
             f"{path}: expected a checkpoint, there is no such file; python -m training train writes them to "
             "out/training/NAME/checkpoints/"
         )
+
+
+MAX_LISTED = 20
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Return problems with a line each, the first MAX_LISTED of them and how many there are besides."""
+    more = len(problems) - MAX_LISTED
+    return "\n".join([*problems[:MAX_LISTED], *([f"and {more} more like these"] if more > 0 else [])])
 
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

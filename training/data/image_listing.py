@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from training.errors import DataError
@@ -32,3 +34,22 @@ def list_images(folder: Path) -> list[Path]:
 def other_pictures(folder: Path) -> list[str]:
     """Return the names of pictures in formats that are not read, in name order."""
     return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in OTHER_PICTURE_SUFFIXES)
+
+
+def frame_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each image: its stem, or its path below their common folder if stems come twice.
+
+    Raises:
+        DataError: Two images differ in their suffix only.
+    """
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = "__".join(path.relative_to(common).with_suffix("").parts)
+        if name in named:
+            raise DataError(f"{path}: expected one image of the name {name}, there is {named[name]} too; rename one")
+        named[name] = path
+    return list(named)

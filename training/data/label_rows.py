@@ -19,8 +19,8 @@ class RowError(ValueError):
     """A line of a label file has another form than expected."""
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file in UTF-8 without space at their ends; empty ones are kept.
+def read_text(path: Path) -> str:
+    """Return the content of a text file in UTF-8.
 
     Raises:
         DataError: The file is missing, larger than MAX_TEXT_BYTES, or not text.
@@ -30,7 +30,7 @@ def read_lines(path: Path) -> list[str]:
             content = file.read(MAX_TEXT_BYTES + 1)
         if len(content) > MAX_TEXT_BYTES:
             raise ValueError(f"it is larger than {MAX_TEXT_BYTES} bytes")
-        return [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+        return content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: expected a text file in UTF-8 ({error}); write it again or remove it") from error
 
@@ -47,9 +47,9 @@ def read_rows(path: Path, parse: Callable[[list[str]], Parsed]) -> list[Parsed]:
     """
     rows: list[Parsed] = []
     problems: list[str] = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
-            if line:
+            if line.strip():
                 rows.append(parse(line.split()))
         except RowError as error:
             problems.append(f"line {number}: {error}")

@@ -40,5 +40,8 @@ def load_label_set(name_or_path: str | Path) -> LabelSet:
 
 def _read(path: Path) -> LabelSet:
     label_set = load_settings(path, LabelSet)
-    label_set.check_classes()
+    try:
+        label_set.check_classes()
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
     return label_set

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from training.data.image_listing import other_pictures
+from training.data.image_listing import frame_names, other_pictures
 from training.data.label_counts import LabelCounts
 from training.data.sample import Sample
-from training.errors import DataError
+from training.errors import DataError, listed
 from training.label_sets.label_set import UNLABELED_ID
 from training.label_sets.mapping import UNKNOWN_ID
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from training.label_sets.label_set import LabelSet
     from training.label_sets.mapping import LabelMapping
 
-MAX_SHOWN_PROBLEMS = 20
 _MASK_VALUES = 1 << 16
 
 
@@ -81,7 +80,7 @@ class FrameFolder(ABC):
         check_shares: Whether masks with unusual shares of classes are refused.
         folder: The folder that the recipe names.
         mapping: From the classes of the source to those of the student.
-        names: File stems of the frames.
+        names: File stems of the frames, or their paths with __ for / where stems come twice.
         counts: How many pixels and boxes of each class the labels hold, once `check` has read them all.
         on_frame: Called by `problems` with the image file of each frame that can be trained on, and the frame; None at
             first.
@@ -101,7 +100,8 @@ class FrameFolder(ABC):
         self.folder = source.folder
         self.mapping = mapping
         self._images = source.image_files()
-        self.names = [path.stem for path in self._images]
+        self.names = frame_names(self._images)
+        self._name_of = dict(zip(self._images, self.names, strict=True))
         self.counts = LabelCounts(mapping.student)
         self.on_frame: Callable[[Path, Sample], None] | None = None
 
@@ -124,9 +124,9 @@ class FrameFolder(ABC):
     def __getitem__(self, index: int) -> Sample:
         from training.data.image_files import read_image
 
-        path = self._images[index]
-        image = read_image(path)
-        return self._sample(path.stem, image, self.read_labels(path.stem, image.shape[:2]))
+        name = self.names[index]
+        image = read_image(self._images[index])
+        return self._sample(name, image, self.read_labels(name, image.shape[:2]))
 
     def _sample(self, name: str, image: NDArray[np.uint8], labels: FrameLabels) -> Sample:
         return Sample(
@@ -158,7 +158,7 @@ class FrameFolder(ABC):
         """Return the objects of a frame with the ids of the source; None if they are not known.
 
         Args:
-            name: File stem of the frame.
+            name: Name of the frame.
             raw_mask: Its mask with the ids of the source, if it has one.
             size: Height and width of its image in pixels.
 
@@ -176,7 +176,7 @@ class FrameFolder(ABC):
         """Return the labels of a frame in the classes of the student.
 
         Args:
-            name: File stem of the frame.
+            name: Name of the frame.
             size: Height and width of its image in pixels.
 
         Raises:
@@ -237,9 +237,7 @@ class FrameFolder(ABC):
         """
         problems = list(self.problems())
         if problems:
-            more = len(problems) - MAX_SHOWN_PROBLEMS
-            shown = [*problems[:MAX_SHOWN_PROBLEMS], *([f"and {more} more like these"] if more > 0 else [])]
-            raise DataError("\n".join(shown))
+            raise DataError(listed(problems))
         images = self._images[0].parent
         others = other_pictures(images)
         if others:
@@ -292,18 +290,19 @@ class FrameFolder(ABC):
         from training.data.image_files import read_image
 
         image = read_image(path)
-        raw = self.raw_mask(path.stem)
-        labels = self._labels(path.stem, raw, image.shape[:2])
+        name = self._name_of[path]
+        raw = self.raw_mask(name)
+        labels = self._labels(name, raw, image.shape[:2])
         self.counts.add(labels.mask, labels.labels)
         if raw is not None and self.mapping.source.usual_share:
             self._raw_pixels += np.bincount(raw[::2, ::2].ravel(), minlength=_MASK_VALUES)
-        return self._sample(path.stem, image, labels)
+        return self._sample(name, image, labels)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over the names and bytes of all images and label files, and the mapping of the classes."""
         digest = hashlib.sha256()
         for path in self._images:
-            for file in (path, *self.label_files(path.stem)):
+            for file in (path, *self.label_files(self._name_of[path])):
                 digest.update(os.fsencode(file.name) + b"\0" + hashlib.sha256(file.read_bytes()).digest())
         digest.update(repr((self.mapping.segmentation, self.mapping.detection)).encode())
         return digest.hexdigest()
@@ -343,19 +342,21 @@ class LabeledFolder(FrameFolder):
 
         sample = super().check_frame(path)
         check_upright(path, exif_orientation(path))
-        for file in self.label_files(path.stem):
+        for file in self.label_files(self._name_of[path]):
             if file.suffix.lower() == ".png":
                 read_image(file)  # OpenCV refuses pixels that end early, which Pillow takes for zeros
         return sample
 
     def raw_mask(self, name: str) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
-        """Return the mask of a frame, (h, w), with the ids of the source.
+        """Return the mask of a frame, (h, w), with the ids of the source; None if `masks` is None.
 
         Raises:
             DataError: There is no such file, or it does not hold class ids in one channel.
         """
         from training.data.image_files import read_class_ids
 
+        if self.masks is None:
+            return None
         if name not in self._masks:
             raise self._missing_mask(name)
         return read_class_ids(self._masks[name])

@@ -95,25 +95,31 @@ class FolderSource(Source):
     exclude_drives: tuple[str, ...] = ()
     """Leave out frames whose name starts with one of these."""
 
+    def images_path(self) -> Path:
+        """Return the folder with the images."""
+        return self.folder / self.images
+
     def image_files(self) -> list[Path]:
         """Return the images whose drive is taken, in name order.
 
         Raises:
             DataError: The folder or a drive is missing, two images have one name, or nothing is left.
         """
-        if not (self.folder / self.images).is_dir():
+        folder = self.images_path()
+        if not folder.is_dir():
             raise DataError(
                 f"{self.folder}: expected a folder with {self.images}/, there is none; correct the recipe's folder"
             )
-        return self._of_chosen_drives(list_images(self.folder / self.images))
-
-    def _of_chosen_drives(self, paths: Sequence[Path]) -> list[Path]:
+        paths = list_images(folder)
         for path, following in pairwise(sorted(paths, key=lambda path: path.stem)):
             if path.stem == following.stem:
                 raise DataError(
                     f"{path}: expected one image of the name {path.stem}, there is {following.name} too; remove or "
                     "rename one"
                 )
+        return self._of_chosen_drives(paths)
+
+    def _of_chosen_drives(self, paths: Sequence[Path]) -> list[Path]:
         for drive in (*self.include_drives, *self.exclude_drives):
             if not any(path.stem.startswith(drive) for path in paths):
                 raise DataError(
