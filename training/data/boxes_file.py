@@ -10,36 +10,71 @@ from typing import Any
 import numpy as np
 
 from training.data.image_files import MAX_SIDE_PX
-from training.data.labels import SourceBoxes
-from training.errors import DataError
+from training.data.labels import EVERY_CLASS, SourceBoxes
+from training.errors import DataError, listed
 from training.label_sets.label_set import LabelSet
 
 MAX_BOXES_JSON_BYTES = 1 << 30
 
+Row = tuple[tuple[float, ...], int, bool]
 
-def read_boxes_file(path: Path, names: Iterable[str], label_set: LabelSet) -> dict[str, SourceBoxes]:
+
+def read_boxes_file(
+    path: Path, names: Iterable[str], label_set: LabelSet, *, every_frame: bool = True, score_min: float = 0.0
+) -> dict[str, SourceBoxes]:
     """Return the boxes of each frame, in pixels. A repeated box counts once.
 
     Args:
-        path: JSON of `{frame: {"boxes_xyxy": [[left, top, right, bottom], ...], "labels": [id, ...]}, ...}`.
-        names: Frames that must have an entry.
+        path: JSON of `{frame: {"boxes_xyxy": [[left, top, right, bottom], ...], "labels": [id, ...]}, ...}`. An entry
+            may have `ignored` (true for a region that teaches nothing; its label may be EVERY_CLASS) and `scores`
+            (0..1, what a teacher gave each box, or null), with a value for each box.
+        names: Frames to read.
         label_set: Its classes of boxes are the labels that may occur.
+        every_frame: Whether each of these frames must have an entry.
+        score_min: Boxes with a lower score are ignored regions.
 
     Raises:
         DataError: The file has another form, a frame is missing or listed twice, or a box or label is not valid.
     """
     entries = _read_json(path)
     boxes: dict[str, SourceBoxes] = {}
+    problems: list[str] = []
     repeated = 0
-    for name in names:
-        if name not in entries:
-            raise DataError(f"{path}: expected an entry for frame {name}, there is none; render the folder again")
-        objects = _check_entry(entries[name], f"{path}: frame {name}", label_set)
+    listed_names = list(names)
+    lost = [name for name in listed_names if name not in entries]
+    if lost and every_frame:
+        problems.append(
+            f"{path}: expected an entry for frame {lost[0]}, there is none ({len(lost)} frames have none); render the "
+            "folder again"
+        )
+    for name in (name for name in listed_names if name in entries):
+        try:
+            objects = _check_entry(entries[name], f"{path}: frame {name}", label_set, score_min)
+        except DataError as error:
+            problems.append(str(error))
+            continue
         distinct = list(dict.fromkeys(objects))
         repeated += len(objects) - len(distinct)
-        boxes[name] = SourceBoxes.of((box, label, False) for box, label in distinct)
+        boxes[name] = SourceBoxes.of(distinct)
+    if problems:
+        raise DataError(listed(problems))
     if repeated:
         print(f"{path}: {repeated} boxes are listed twice in their frame with the same label; each counts once")
+    return boxes
+
+
+def check_inside(boxes: SourceBoxes | None, size: tuple[int, ...], where: str) -> SourceBoxes | None:
+    """Return the boxes of a frame if they lie in its image of height and width `size`.
+
+    Raises:
+        DataError: A box reaches out of the image. The error begins with `where`.
+    """
+    height, width = size
+    if boxes is not None and (boxes.boxes_xyxy > (width, height, width, height)).any():
+        raise DataError(
+            f"{where}: expected boxes within its {width} x {height} pixels, got one that reaches out; clip them, or "
+            "give the frame the boxes that belong to it"
+        )
     return boxes
 
 
@@ -66,8 +101,8 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
-def _check_entry(entry: Any, where: str, label_set: LabelSet) -> list[tuple[tuple[float, ...], int]]:
-    """Return box and label of each object in a frame's entry."""
+def _check_entry(entry: Any, where: str, label_set: LabelSet, score_min: float) -> list[Row]:
+    """Return box, label and whether it is ignored, of each object in a frame's entry."""
     boxes, labels = (entry.get(key) for key in ("boxes_xyxy", "labels")) if isinstance(entry, dict) else (None, None)
     if not isinstance(boxes, list) or not isinstance(labels, list):
         raise DataError(f"{where}: expected boxes_xyxy (n x 4) and labels (n), got {_short(entry)}; write it again")
@@ -75,15 +110,38 @@ def _check_entry(entry: Any, where: str, label_set: LabelSet) -> list[tuple[tupl
         raise DataError(f"{where}: expected as many labels as boxes, got {len(labels)} and {len(boxes)}")
     for box in boxes:
         _check_box(box, where)
+    ignored = _check_ignored(entry, len(boxes), where, score_min)
     known = {info.id for info in label_set.detection}
-    strange = [label for label in labels if not _is_number(label) or label not in known]
+    strange = [
+        label
+        for label, hidden in zip(labels, ignored, strict=True)
+        if not _is_number(label) or not (label in known or (hidden and label == EVERY_CLASS))
+    ]
     if strange:
         raise DataError(
             f"{where}: expected whole numbers as labels, ids of boxes in the label set {label_set.name} "
             f"({sorted(known)}), got {_short(strange)}; name the label set that they are of (labels), or add them to "
             "its file"
         )
-    return [(tuple(map(float, box)), int(label)) for box, label in zip(boxes, labels, strict=True)]
+    return [
+        (tuple(map(float, box)), int(label), hidden) for box, label, hidden in zip(boxes, labels, ignored, strict=True)
+    ]
+
+
+def _check_ignored(entry: dict[str, Any], count: int, where: str, score_min: float) -> list[bool]:
+    """Return which boxes teach nothing: those that are marked, and those of a score that is too low."""
+    ignored, scores = entry.get("ignored", [False] * count), entry.get("scores", [None] * count)
+    if not isinstance(ignored, list) or len(ignored) != count or not all(isinstance(one, bool) for one in ignored):
+        raise DataError(
+            f"{where}: expected `ignored` as true or false for each of {count} boxes, got {_short(ignored)}"
+        )
+    if (
+        not isinstance(scores, list)
+        or len(scores) != count
+        or not all(score is None or (_is_number(score) and 0 <= score <= 1) for score in scores)
+    ):
+        raise DataError(f"{where}: expected `scores` of 0..1 or null for each of {count} boxes, got {_short(scores)}")
+    return [hidden or (score is not None and score < score_min) for hidden, score in zip(ignored, scores, strict=True)]
 
 
 def _check_box(box: Any, where: str) -> None:

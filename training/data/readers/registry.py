@@ -11,11 +11,15 @@ from training.data.readers.bag import BagSource
 from training.data.readers.bdd100k import Bdd100kSource
 from training.data.readers.camvid import CamVidSource
 from training.data.readers.cityscapes import CityscapesSource
+from training.data.readers.coco import CocoSource
 from training.data.readers.folder import OwnFolderSource
+from training.data.readers.frames import FramesSource
+from training.data.readers.kitti import KittiSemanticsSource, KittiSource
 from training.data.readers.mapillary import MapillarySource
 from training.data.readers.rendered import RenderedSource
 from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledSource
+from training.data.readers.yolo import YoloSource
 from training.label_sets.label_set import LabelSet
 
 if TYPE_CHECKING:
@@ -24,10 +28,15 @@ if TYPE_CHECKING:
 READERS: tuple[type[Source], ...] = (
     OwnFolderSource,  # first: a folder that brings its label set is read by it, whatever else it holds
     RenderedSource,
+    FramesSource,
     CamVidSource,
     CityscapesSource,
     Bdd100kSource,
     MapillarySource,
+    KittiSource,
+    KittiSemanticsSource,
+    CocoSource,
+    YoloSource,
     UnlabeledSource,
     BagSource,
 )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 from training.data.readers.frame_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
-from training.errors import DataError
 from training.label_sets.mapping import LabelMapping
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from training.data.labels import SourceBoxes
 
-BOXES_FILE = "boxes.json"
+BOXES_FILE, LABEL_SET_FILE = "boxes.json", "label_set.yaml"
 
 
 class RenderedSource(LabeledSource):
@@ -34,8 +33,8 @@ class RenderedSource(LabeledSource):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return whether a folder holds boxes.json."""
-        return (folder / BOXES_FILE).is_file()
+        """Return whether a folder holds boxes.json, and no label set of its own."""
+        return (folder / BOXES_FILE).is_file() and not (folder / LABEL_SET_FILE).is_file()
 
 
 class RenderedFolder(LabeledFolder):
@@ -60,14 +59,9 @@ class RenderedFolder(LabeledFolder):
         Raises:
             DataError: A box reaches out of the image: it belongs to another one.
         """
-        boxes = self._boxes[name]
-        height, width = size
-        if (boxes.boxes_xyxy > (width, height, width, height)).any():
-            raise DataError(
-                f"{self.folder / BOXES_FILE}: frame {name}: expected boxes within its {width} x {height} pixels, got "
-                "one that reaches out; clip them, or give the frame the boxes that belong to it"
-            )
-        return boxes
+        from training.data.boxes_file import check_inside
+
+        return check_inside(self._boxes[name], size, f"{self.folder / BOXES_FILE}: frame {name}")
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over all images and masks, and boxes.json."""
