@@ -61,6 +61,7 @@ FLOORS = {
         {"distillation"},
         {"recipe"},
         {"export", "label_tables"},
+        {"adoption", "inspection"},
         {"evaluation"},
         {"run"},
         {"compare", "extraction", "keep_weights"},

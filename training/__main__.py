@@ -27,6 +27,7 @@ COMMANDS = {
     "extract-frames": ("training.extraction.command", "take frames out of a bag into a folder to train on"),
     "doctor": ("training.doctor.command", "say what is installed, which devices there are, and what is missing"),
     "labels": ("training.label_tables.command", "show label sets, and what maps to what between them"),
+    "inspect-data": ("training.inspection.command", "look at the frames and labels of a recipe or a folder"),
     "schema": ("training.schema.command", "write JSON schemas of recipes for editors, and their reference page"),
 }
 

@@ -23,7 +23,7 @@ BOXES = {"classes": ["a", "b", "c", "d"]}
 @pytest.mark.parametrize(
     ("outputs", "description", "sentence"),
     [
-        ({"s": SCORES}, {"segmentation": MASKS | {"output": "mask"}}, r"an output 'mask'.*outputs s float32 \[1, 4, 64, 96\]"),
+        ({"s": SCORES}, {"segmentation": MASKS | {"output": "mask"}}, r"'mask'.*outputs s float32 \[1, 4, 64, 96\]"),
         ({"s": SCORES, "t": SCORES}, {"segmentation": MASKS}, "expected one output as segmentation.output"),
         ({"s": SCORES}, {"segmentation": {"classes": ["a", "b"]}}, r"the shape \[1, 2, h, w\], for 2 classes.*correct"),
         ({"s": SCORES}, {"segmentation": MASKS | {"layout": "nhwc"}}, r"the shape \[1, h, w, 4\].*segmentation.layout"),

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from training.data.readers.frame_folder import FrameFolder
 
 READERS: tuple[type[Source], ...] = (
-    OwnFolderSource,  # first: a folder that brings its label set is read by it, whatever else it holds
-    RenderedSource,
+    # First: a folder that brings its label set is read by it, whatever else it holds.
     FramesSource,
+    OwnFolderSource,
+    RenderedSource,
     CamVidSource,
     CityscapesSource,
     Bdd100kSource,
