@@ -65,6 +65,7 @@ class BagReplay:
         self._video = video
         self._finder = finder
         self._builder = MessageBuilder(rosbags_message_types(), perceiver.model.contract)
+        self._tasks = perceiver.model.contract.tasks
         self._watches: dict[str, CameraWatch] = {}
         self._labels_written = False
         self._warned: set[tuple[str, str]] = set()
@@ -111,6 +112,8 @@ class BagReplay:
     def _write_results(self, log_time_ns: int, frame: PerceivedFrame) -> None:
         camera = frame.perception.camera
         for topic in FRAME_TOPICS:
+            if topic.task not in self._tasks:
+                continue
             try:
                 message = topic.build(frame)
             except NoMessage as error:
@@ -134,8 +137,9 @@ class BagReplay:
         self._labels_written = True
         for camera in self._cameras:
             for topic in LABEL_TOPICS:
-                message = topic.build(self._builder, self._perceiver.score_threshold)
-                self._writer.write(f"{NODE_NAME}/{camera}/{topic.name}", log_time_ns, message, latched=True)
+                if topic.task in self._tasks:
+                    message = topic.build(self._builder, self._perceiver.score_threshold)
+                    self._writer.write(f"{NODE_NAME}/{camera}/{topic.name}", log_time_ns, message, latched=True)
 
 
 def replay_bag(options: argparse.Namespace) -> ReplaySummary:
@@ -196,7 +200,7 @@ def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], mode
                 f"expected {path} to have the mounting of {camera}, got scan.mounting: tf, which a replay cannot read; "
                 f"set scan.mounting: parameters and {camera}.mounting.height_m and so on"
             )
-    return FreeSpaceFinder(parameters, model.contract)
+    return FreeSpaceFinder.if_possible(parameters, model.contract, warn)
 
 
 def frames_per_second(bag: BagReader) -> float:

@@ -15,7 +15,18 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
-from tiny_student import BOXES_XYXY, CONTRACT, HEIGHT, LABELS, SCORES, WIDTH, expected_class_map, write_tiny_student
+from tiny_student import (
+    BOXES_XYXY,
+    CONTRACT,
+    HEIGHT,
+    LABELS,
+    SCORES,
+    WIDTH,
+    contract_with,
+    expected_class_map,
+    write_tiny_model,
+    write_tiny_student,
+)
 
 from ros_kd_perception.bags.reader import BagReader, BagWriter, decode_message, message_class, typestore
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
@@ -115,6 +126,30 @@ def test_every_frame_gets_its_results_under_the_nodes_topics(drive: Path, model:
             ]
             centers = [(d.bbox.center.position.x, d.bbox.center.position.y) for d in array.detections]
             np.testing.assert_allclose(centers, BOXES_XYXY[seen][:, :2] + BOXES_XYXY[seen][:, 2:])
+
+
+@pytest.mark.parametrize(
+    ("absent", "topics"),
+    [
+        ("class_map", ("detections", "detections/label_info")),
+        ("detections", ("free_space", "segmentation", "segmentation/label_info")),
+    ],
+)
+def test_a_model_of_one_task_writes_only_its_topics_and_draws_what_there_is(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], absent: str, topics: tuple[str, ...]
+) -> None:
+    one_task = write_tiny_model(tmp_path / "one.onnx", contract_with(**{absent: None}))
+    (tmp_path / "node.yaml").write_text("/**: {ros__parameters: {cameras: [front, left]}}", encoding="utf-8")
+    more = ("--params-file", tmp_path / "node.yaml", "--overlay", tmp_path / "out.mp4", "--limit", 4)
+
+    assert replay(drive, tmp_path / "out.mcap", one_task, *more) == 0
+
+    with BagReader(tmp_path / "out.mcap", without_cameras=True) as bag:
+        written = {topic.name for topic in bag.topics}
+    assert written == {f"/perception/{camera}/{topic}" for camera in ("front", "left") for topic in topics}
+    assert (tmp_path / "out.mp4").stat().st_size > 0
+    said = "no free space: expected a model that does segmentation" in capsys.readouterr().err
+    assert said == (absent == "class_map")
 
 
 def test_labels_come_first_latched_and_name_the_ids(drive: Path, model: Path, tmp_path: Path) -> None:

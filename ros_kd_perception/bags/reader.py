@@ -79,12 +79,15 @@ class BagReader:
             on these topics are not read.
     """
 
-    def __init__(self, path: str | Path, cameras: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, cameras: Mapping[str, str] | None = None, *, without_cameras: bool = False
+    ) -> None:
         """Open a bag and find its cameras.
 
         Args:
             path: A file or a folder.
             cameras: Camera name -> topic. None or empty selects every camera that `choose_cameras` finds.
+            without_cameras: Look for no camera, so that a bag without images can be read, too.
 
         Raises:
             BagError: The bag does not exist, is unreadable, cut off or incomplete, or has no messages or no camera
@@ -107,7 +110,8 @@ class BagReader:
             )
             self._simultaneous = simultaneous(self._files)
             self._take_types_from_metadata()
-            self._find_topics(cameras or {})
+            self._find_topics()
+            self.cameras = {} if without_cameras else self._find_cameras(cameras or {})
             self._find_camera_topics()
             self._check_complete(self.cameras.values())
         except BaseException:
@@ -123,7 +127,7 @@ class BagReader:
                 for topic in file.topics
             )
 
-    def _find_topics(self, cameras: Mapping[str, str]) -> None:
+    def _find_topics(self) -> None:
         counts = {(topic.name, topic.message_type): 0 for topic in self._stated}
         for file in self._files:
             for topic in file.topics:
@@ -132,12 +136,15 @@ class BagReader:
         self.topics = tuple(BagTopic(topic, kind, count) for (topic, kind), count in sorted(counts.items()))
         if not self._simultaneous:
             raise BagError(f"expected messages in {self.path}, it holds none; record the bag again")
+
+    def _find_cameras(self, wanted: Mapping[str, str]) -> dict[str, str]:
         try:
-            self.cameras = choose_cameras(self.topics, cameras)
+            cameras = choose_cameras(self.topics, wanted)
         except ValueError as error:
             raise BagError(f"{self.path}: {error}") from None
-        if not self.cameras:
+        if not cameras:
             raise BagError(f"expected a topic of Image or CompressedImage in {self.path}, {what_is_there(self.topics)}")
+        return cameras
 
     def _find_camera_topics(self) -> None:
         self.camera_topics = self._types_of(self.cameras.values(), (IMAGE, COMPRESSED_IMAGE))

@@ -85,7 +85,7 @@ def choose_highlights(drive: Drive) -> list[Picture]:
         return []
     slowest, slowest_ms = max(timed, key=lambda item: item[1])
     fastest, fastest_ms = min(timed, key=lambda item: item[1])
-    fullest, most = max(seen, key=lambda item: len(item[1].detections))
+    fullest, most = max(seen, key=lambda item: item[1].boxes)
     least_sure, unsure = max(seen, key=lambda item: _unsure_boxes(item[1]))
 
     def where(frame: DrivenFrame) -> str:
@@ -98,8 +98,8 @@ def choose_highlights(drive: Drive) -> list[Picture]:
     if count := _unsure_boxes(unsure):
         caption = f"Least sure: {count} box{'es' * (count > 1)} with a score under {LOW_SCORE} ({where(least_sure)})"
         chosen.insert(0, Picture(frame_key(least_sure), caption))
-    if len(most.detections):
-        caption = f"Most boxes: {len(most.detections)} ({where(fullest)})"
+    if most.boxes:
+        caption = f"Most boxes: {most.boxes} ({where(fullest)})"
         chosen.insert(0, Picture(frame_key(fullest), caption))
     return chosen
 
@@ -110,4 +110,5 @@ def frame_key(frame: DrivenFrame) -> FrameKey:
 
 
 def _unsure_boxes(result: RecordedResult) -> int:
-    return int(np.count_nonzero(result.detections.scores < LOW_SCORE))
+    found = result.detections
+    return 0 if found is None else int(np.count_nonzero(found.scores < LOW_SCORE))

@@ -19,10 +19,11 @@ from ros_kd_perception.demo.drive_moments import Drive, Picture, choose_highligh
 from ros_kd_perception.demo.drive_pictures import FrameKey, PictureAlbum, draw_frames, write_overlay_video
 from ros_kd_perception.demo.drive_summary import DrivenFrame, match_results, read_node_report, summarise
 from ros_kd_perception.demo.live_drive import NODE_NAME, LiveFiles, LivePlan
-from ros_kd_perception.demo.recorded_results import Recording, read_recording
+from ros_kd_perception.demo.recorded_results import TOPIC_OF_TASK, Recording, read_recording
 from ros_kd_perception.demo.report import render_report
 from ros_kd_perception.drawing.mosaic import Mosaic, left_to_right
 from ros_kd_perception.drawing.video import VideoWriter
+from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.model.onnx_model import OnnxModel
 
 OUTPUT_FILES = ("report.html", "overlay.mp4", "perception.mcap", "summary.json")
@@ -56,10 +57,12 @@ def write_outputs(
         BagError: No frame was perceived, or the bag or the recording cannot be read.
         VideoError: There is no room for the video.
     """
-    frames = match_results(read_traffic(files.sent), read_traffic(files.received))
+    tasks = model.contract.tasks
+    kinds = [TOPIC_OF_TASK[task] for task in tasks]
+    frames = match_results(read_traffic(files.sent), read_traffic(files.received), kinds)
     mosaic = Mosaic(left_to_right(plan.cameras))
     recording = read_recording(
-        files.recording, NODE_NAME, plan.cameras, lambda camera, size: mosaic.tiles[camera].fit(*size)
+        files.recording, NODE_NAME, plan.cameras, lambda camera, size: mosaic.tiles[camera].fit(*size), tasks
     )
     summary = summarise(frames, read_node_report(recording.last_diagnostics))
     if not summary["perceived"]:
@@ -67,7 +70,8 @@ def write_outputs(
         raise BagError(f"expected frames of {plan.bag} to be perceived, none was: {reasons}; check its image topics")
     drive = _drive(plan, model, names, summary, frames, recording)
     jpegs, hero_jpeg = _draw(plan, drive, mosaic, folder / "overlay.mp4")
-    hero_caption = "All cameras at one moment. Tints show classes of the segmentation, boxes show label and score."
+    shown = {SEGMENTATION: "Tints show classes of the segmentation.", DETECTION: "Boxes show label and score."}
+    hero_caption = " ".join(["All cameras at one moment.", *(shown[task] for task in tasks)])
     (folder / "report.html").write_text(render_report(drive, jpegs, hero_jpeg, hero_caption), encoding="utf-8")
     shutil.move(files.recording, folder / "perception.mcap")
     full_summary = {**summary, "drive": dict(drive.facts)}
@@ -85,9 +89,11 @@ def _drive(
 ) -> Drive:
     contract = model.contract
     length_s = (frames[-1].sent_ns - frames[0].sent_ns) / 1e9
-    sizes = dict.fromkeys(f"{r.source_size[1]}x{r.source_size[0]}" for r in recording.results.values())
+    masks = [result.mask for result in recording.results.values() if result.mask is not None]
+    sizes = dict.fromkeys(f"{mask.source_size[1]}x{mask.source_size[0]}" for mask in masks)
+    cameras = ", ".join([f"{len(plan.cameras)} cameras", *sizes])
     facts = {
-        "Frames": f"{names.source}; {len(plan.cameras)} cameras, {', '.join(sizes)}, {length_s:.1f} s in real time",
+        "Frames": f"{names.source}; {cameras}, {length_s:.1f} s in real time",
         "Topics": ", ".join(f"{camera}: {topic}" for camera, topic in plan.cameras.items()),
         "Student": f"{contract.name} {contract.version}, {contract.precision}, network input "
         f"{contract.input.width}x{contract.input.height}, sha256 {model.sha256}",
@@ -130,7 +136,7 @@ def _hero(drive: Drive, pictures: Sequence[Picture]) -> FrameKey | None:
         latest[frame.camera] = key in drive.results
         if frame.camera == large and key in drive.results:
             complete = len(latest) == len(drive.cameras) and all(latest.values())
-            candidates.append((complete, len(drive.results[key].detections), key))
+            candidates.append((complete, drive.results[key].boxes, key))
     middle = candidates[len(candidates) // 8 :]
     if not middle:
         return pictures[0].key if pictures else None

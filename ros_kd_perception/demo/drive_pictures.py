@@ -101,7 +101,7 @@ def _draw(
         return None  # the node has also dropped and counted it
     key = (camera, frame.stamp_ns)
     result = results.get(key)
-    if result is not None and result.source_size != frame.image_bgr.shape[:2]:
+    if result is not None and not result.fits(frame.image_bgr.shape[:2]):
         result = None
     size = mosaic.tiles[camera].fit(*frame.image_bgr.shape[:2])
     picture_bgr = _overlay(frame.image_bgr, result, contract, size)
@@ -112,7 +112,9 @@ def _overlay(
     image_bgr: UInt8Array, result: RecordedResult | None, contract: ModelContract, size: tuple[int, int]
 ) -> UInt8Array:
     picture_bgr = shrink(image_bgr, *size)
-    return picture_bgr if result is None else draw_overlay(picture_bgr, result.perception(size), contract)
+    if result is None:
+        return picture_bgr
+    return draw_overlay(picture_bgr, result.perception(size, image_bgr.shape[:2]), contract)
 
 
 def write_overlay_video(

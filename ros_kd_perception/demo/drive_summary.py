@@ -12,7 +12,7 @@ import numpy as np
 from ros_kd_perception.bags.traffic_log import TrafficEntry
 
 NOT_DELIVERED = "not_delivered"
-"""A frame that is missing without a drop in the node: its message, or one of its two results, did not arrive."""
+"""A frame that is missing without a drop in the node: its message, or one of its results, did not arrive."""
 
 REASONS = {
     "lost": "lost on its way to the node, or a newer frame came before the node took it",
@@ -38,7 +38,7 @@ _DROPPED = "dropped."
 
 MEASURED = (
     "latency_ms is measured on one steady clock: it starts when the player hands a camera message to the ROS graph and "
-    "ends when the recorder has received both results of that frame, segmentation and detections. It includes the "
+    "ends when the recorder has received all results of that frame, segmentation and detections. It includes the "
     "transport there and back, the wait for the frame's turn, decoding and inference. dropped comes from the node's "
     f"last diagnostics; {NOT_DELIVERED} counts frames that were sent but neither perceived nor dropped by the node"
 )
@@ -52,7 +52,7 @@ class DrivenFrame:
         camera: Name of its camera.
         stamp_ns: Stamp of its header.
         sent_ns: When it was handed to the ROS graph, CLOCK_MONOTONIC.
-        latency_ms: Time until both of its results were received. None if one never arrived.
+        latency_ms: Time until all of its results were received. None if one never arrived.
     """
 
     camera: str
@@ -95,14 +95,19 @@ def read_node_report(diagnostics: Any) -> NodeReport:
     return NodeReport(provider, dropped, fallback)
 
 
-def match_results(sent: Iterable[TrafficEntry], received: Iterable[TrafficEntry]) -> list[DrivenFrame]:
-    """Find the two results of each camera message by camera and stamp.
+def match_results(
+    sent: Iterable[TrafficEntry],
+    received: Iterable[TrafficEntry],
+    kinds: Sequence[str] = ("segmentation", "detections"),
+) -> list[DrivenFrame]:
+    """Find the results of each camera message by camera and stamp.
 
     Frames of one camera with equal stamps get their results in the order of arrival.
 
     Args:
         sent: The player's log.
         received: The recorder's log.
+        kinds: The messages that a perceived frame has, as the log names them.
 
     Returns:
         One entry for each image that was sent, in the order of sending.
@@ -114,11 +119,10 @@ def match_results(sent: Iterable[TrafficEntry], received: Iterable[TrafficEntry]
     for image in sent:
         if image.kind != "image":
             continue
-        masks = arrivals["segmentation", image.camera, image.stamp_ns]
-        boxes = arrivals["detections", image.camera, image.stamp_ns]
+        results = [arrivals[kind, image.camera, image.stamp_ns] for kind in kinds]
         latency_ms = None
-        if masks and boxes:
-            latency_ms = (max(masks.popleft(), boxes.popleft()) - image.steady_ns) / 1e6
+        if all(results):
+            latency_ms = (max(times.popleft() for times in results) - image.steady_ns) / 1e6
         frames.append(DrivenFrame(image.camera, image.stamp_ns, image.steady_ns, latency_ms))
     return frames
 

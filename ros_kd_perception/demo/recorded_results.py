@@ -11,55 +11,87 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.bags.reader import BagError, BagReader, RawMessage, decode_message
+from ros_kd_perception.model.contract import DETECTION, SEGMENTATION, TASKS
 from ros_kd_perception.structures import Detections, Float32Array, Int32Array, Perception, Timing, UInt8Array
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+TOPIC_OF_TASK = {SEGMENTATION: "segmentation", DETECTION: "detections"}
+"""The topic of each task's results below `~/<camera>/`."""
+
 _TIMING_UNKNOWN = Timing(0.0, 0.0, 0.0)
-_UNCERTAINTY_UNKNOWN = np.zeros((1, 1), np.float32)
+
+
+@dataclass(frozen=True)
+class RecordedMask:
+    """The class map of one frame, shrunk to the size of its picture.
+
+    Full-size class maps of a minute take gigabytes. Shrunk and stored as PNG, they take some megabytes.
+
+    Attributes:
+        source_size: Size of the camera image.
+        picture_size: Size of the shrunk class map.
+        png: The shrunk class map.
+        pixels_by_class: Number of pixels of the shrunk class map for each id, int32 `[256]`.
+    """
+
+    source_size: Size
+    picture_size: Size
+    png: bytes
+    pixels_by_class: Int32Array
+
+    def class_map(self, size: Size) -> UInt8Array:
+        """Return the class map at a size of at most `picture_size`."""
+        class_map = cv2.imdecode(np.frombuffer(self.png, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return _nearest(np.asarray(class_map, np.uint8), size)
 
 
 @dataclass(frozen=True)
 class RecordedResult:
-    """Both results of one frame, shrunk to the size of its picture.
-
-    Full-size class maps of a minute take gigabytes. Shrunk and stored as PNG, they take some megabytes.
+    """The results of one frame, one for each task of the model.
 
     Attributes:
         camera: Name of the camera, as in the topic names.
         stamp_ns: Header stamp.
         frame_id: Header frame.
-        source_size: Size of the camera image.
-        picture_size: Size of the shrunk image.
-        class_map_png: The shrunk class map.
-        pixels_by_class: Number of pixels of the shrunk class map for each id, int32 `[256]`.
-        detections: Boxes in pixels of the shrunk image.
+        mask: The class map. None without segmentation.
+        detections: Boxes in pixels of the camera image. None without detection.
     """
 
     camera: str
     stamp_ns: int
     frame_id: str
-    source_size: Size
-    picture_size: Size
-    class_map_png: bytes
-    pixels_by_class: Int32Array
-    detections: Detections
+    mask: RecordedMask | None = None
+    detections: Detections | None = None
 
-    def perception(self, size: Size) -> Perception:
-        """Return the result as a perception of the image at a size of at most `picture_size`."""
-        class_map = cv2.imdecode(np.frombuffer(self.class_map_png, np.uint8), cv2.IMREAD_GRAYSCALE)
+    @property
+    def tasks(self) -> set[str]:
+        """The tasks that there are results of."""
+        parts = {SEGMENTATION: self.mask, DETECTION: self.detections}
+        return {task for task, part in parts.items() if part is not None}
+
+    @property
+    def boxes(self) -> int:
+        """Number of boxes, 0 without detection."""
+        return 0 if self.detections is None else len(self.detections)
+
+    def fits(self, source_size: Size) -> bool:
+        """Return whether the result can be of a camera image of this size."""
+        return self.mask is None or self.mask.source_size == source_size
+
+    def perception(self, size: Size, source_size: Size) -> Perception:
+        """Return the result as a perception of a picture.
+
+        Args:
+            size: Size of the picture, at most the size to which the class map was shrunk.
+            source_size: Size of the camera image.
+        """
         found = self.detections
-        detections = Detections(found.boxes_xyxy * _scale(self.picture_size, size), found.scores, found.labels)
-        return Perception(
-            self.camera,
-            self.stamp_ns,
-            self.frame_id,
-            _nearest(np.asarray(class_map, np.uint8), size),
-            detections,
-            _UNCERTAINTY_UNKNOWN,
-            _TIMING_UNKNOWN,
-        )
+        if found is not None:
+            found = replace(found, boxes_xyxy=found.boxes_xyxy * _scale(source_size, size))
+        class_map = None if self.mask is None else self.mask.class_map(size)
+        return Perception(self.camera, self.stamp_ns, self.frame_id, class_map, found, None, _TIMING_UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -71,7 +103,11 @@ class Recording:
 
 
 def read_recording(
-    path: Path, perception: str, cameras: Collection[str], picture_size: Callable[[str, Size], Size]
+    path: Path,
+    perception: str,
+    cameras: Collection[str],
+    picture_size: Callable[[str, Size], Size],
+    tasks: Collection[str] = TASKS,
 ) -> Recording:
     """Read a whole recording.
 
@@ -79,39 +115,36 @@ def read_recording(
         path: The bag.
         perception: Name of the node, for example `/perception`.
         cameras: Names of its cameras.
-        picture_size: Returns the size to shrink results to, from the camera and the size of its images.
+        picture_size: Returns the size to shrink class maps to, from the camera and the size of its images.
+        tasks: What the model does. A frame without a message of each of them has no result.
 
     Raises:
         BagError: The bag or a message in it cannot be read.
         BadFrame: A message in it cannot be decoded.
     """
-    masks = {camera: f"{perception}/{camera}/segmentation" for camera in cameras}
-    boxes = {f"{perception}/{camera}/detections": camera for camera in cameras}
-    camera_of_mask = {topic: camera for camera, topic in masks.items()}
+    kinds = [TOPIC_OF_TASK[task] for task in tasks]
+    topics = {f"{perception}/{camera}/{kind}": (camera, kind) for camera in cameras for kind in kinds}
     results: dict[tuple[str, int], RecordedResult] = {}
-    arrays: dict[tuple[str, int], Any] = {}
     last_diagnostics: RawMessage | None = None
-    with BagReader(path, masks) as bag:
-        for raw in bag.raw_messages({*camera_of_mask, *boxes, "/diagnostics"}):
+    with BagReader(path, without_cameras=True) as bag:
+        for raw in bag.raw_messages({*topics, "/diagnostics"}):
             if raw.topic == "/diagnostics":
                 last_diagnostics = raw
                 continue
             message = decode_message(raw)
+            camera, kind = topics[raw.topic]
             stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-            if raw.topic in boxes:
-                arrays[boxes[raw.topic], stamp_ns] = message
+            result = results.get((camera, stamp_ns), RecordedResult(camera, stamp_ns, message.header.frame_id))
+            if kind == TOPIC_OF_TASK[SEGMENTATION]:
+                result = replace(result, mask=_shrink(camera, message, picture_size))
             else:
-                camera = camera_of_mask[raw.topic]
-                results[camera, stamp_ns] = _shrink(camera, stamp_ns, message, picture_size)
-    for key in list(results):
-        if key not in arrays:
-            del results[key]  # a mask without boxes is no result
-        else:
-            results[key] = _with_detections(results[key], arrays[key])
-    return Recording(results, decode_message(last_diagnostics) if last_diagnostics else None)
+                result = replace(result, detections=_detections(message))
+            results[camera, stamp_ns] = result
+    complete = {key: result for key, result in results.items() if result.tasks == set(tasks)}
+    return Recording(complete, decode_message(last_diagnostics) if last_diagnostics else None)
 
 
-def _shrink(camera: str, stamp_ns: int, mask: Any, picture_size: Callable[[str, Size], Size]) -> RecordedResult:
+def _shrink(camera: str, mask: Any, picture_size: Callable[[str, Size], Size]) -> RecordedMask:
     if mask.encoding != "mono8" or len(mask.data) < mask.step * mask.height or mask.step < mask.width:
         raise BagError(f"expected a mono8 class map of {camera}, got {mask.encoding} {mask.width}x{mask.height}")
     class_map = np.frombuffer(mask.data, np.uint8)[: mask.step * mask.height].reshape(mask.height, mask.step)
@@ -120,26 +153,21 @@ def _shrink(camera: str, stamp_ns: int, mask: Any, picture_size: Callable[[str, 
     small = _nearest(class_map[:, : mask.width], size)
     _, png = cv2.imencode(".png", small, (cv2.IMWRITE_PNG_COMPRESSION, 1))
     pixels_by_class = np.bincount(small.ravel(), minlength=256).astype(np.int32)
-    none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
-    return RecordedResult(
-        camera, stamp_ns, mask.header.frame_id, source_size, size, png.tobytes(), pixels_by_class, none
-    )
+    return RecordedMask(source_size, size, png.tobytes(), pixels_by_class)
 
 
-def _with_detections(result: RecordedResult, array: Any) -> RecordedResult:
+def _detections(array: Any) -> Detections:
     found = [detection for detection in array.detections if detection.results]
     boxes = np.zeros((len(found), 4), np.float32)
     for row, detection in zip(boxes, found, strict=True):
         center, half_x, half_y = detection.bbox.center.position, detection.bbox.size_x / 2, detection.bbox.size_y / 2
         row[:] = (center.x - half_x, center.y - half_y, center.x + half_x, center.y + half_y)
     best = [detection.results[0].hypothesis for detection in found]
-    boxes *= _scale(result.source_size, result.picture_size)
-    detections = Detections(
+    return Detections(
         boxes,
         np.array([hypothesis.score for hypothesis in best], np.float32),
         np.array([int(hypothesis.class_id) for hypothesis in best], np.int32),
     )
-    return replace(result, detections=detections)
 
 
 def _nearest(class_map: UInt8Array, size: Size) -> UInt8Array:

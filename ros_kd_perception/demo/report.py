@@ -14,10 +14,10 @@ import numpy as np
 from ros_kd_perception.demo.drive_moments import Drive, Picture, choose_highlights, choose_moments, frame_key
 from ros_kd_perception.demo.drive_pictures import FrameKey
 from ros_kd_perception.demo.drive_summary import REASONS
-from ros_kd_perception.demo.recorded_results import RecordedResult
 from ros_kd_perception.drawing import plots
 from ros_kd_perception.drawing.plots import Series
 from ros_kd_perception.model.contract import ClassInfo
+from ros_kd_perception.structures import Detections
 
 RATE_WINDOW_S = 2.0
 _SERIES_COLORS = 8
@@ -179,11 +179,14 @@ def _drops_plot(summary: Mapping[str, Any]) -> str:
 
 
 def _shares_plot(drive: Drive) -> str:
+    if drive.contract.class_map is None:
+        return "<p>The model does no segmentation.</p>"
     classes = drive.contract.segmentation_classes
     unlabeled = ClassInfo(drive.contract.unlabeled_id, "unlabeled", (128, 128, 128))
     rows = {}
     for camera in drive.cameras:
-        pixels = sum((r.pixels_by_class for r in drive.results.values() if r.camera == camera), np.zeros(256, np.int64))
+        masks = [r.mask for r in drive.results.values() if r.camera == camera and r.mask is not None]
+        pixels = sum((mask.pixels_by_class for mask in masks), np.zeros(256, np.int64))
         total = max(int(pixels.sum()), 1)
         rows[camera] = {info.name: float(pixels[info.id] / total) for info in (*classes, unlabeled)}
     colors = {info.name: _hex(info) for info in (*classes, unlabeled)}
@@ -192,15 +195,18 @@ def _shares_plot(drive: Drive) -> str:
 
 def _boxes_plot(drive: Drive) -> str:
     """Plot the mean number of boxes in a frame by class, over windows of one second and all cameras."""
-    windows: dict[int, list[RecordedResult]] = {}
+    if drive.contract.detections is None:
+        return "<p>The model does no detection.</p>"
+    windows: dict[int, list[Detections]] = {}
     for frame in drive.frames:
-        if (result := drive.results.get(frame_key(frame))) is not None:
-            windows.setdefault(int(drive.seconds(frame)), []).append(result)
+        result = drive.results.get(frame_key(frame))
+        if result is not None and result.detections is not None:
+            windows.setdefault(int(drive.seconds(frame)), []).append(result.detections)
     series = []
     for index, info in enumerate(drive.contract.detection_classes):
         points = [
-            (second + 0.5, float(np.mean([np.count_nonzero(r.detections.labels == info.id) for r in results])))
-            for second, results in sorted(windows.items())
+            (second + 0.5, float(np.mean([np.count_nonzero(found.labels == info.id) for found in frames])))
+            for second, frames in sorted(windows.items())
         ]
         series.append(Series(info.name, f"C{index % _SERIES_COLORS}", points))
     return plots.page_svg(

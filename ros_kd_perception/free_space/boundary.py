@@ -24,8 +24,13 @@ def blocked_classes(contract: ModelContract, drivable: Sequence[str]) -> UInt8Ar
     """Return a table of the class ids that end free space: uint8 `[256]`, 0 for drivable ids, 255 for all others.
 
     Raises:
-        ValueError: A drivable class is not a class of the model's mask.
+        ValueError: The model does not do segmentation, or a drivable class is not a class of its mask.
     """
+    if contract.class_map is None:
+        raise ValueError(
+            f"expected a model that does segmentation for free space, got {contract.name}, which does "
+            f"{' and '.join(contract.tasks)}; use another model, or leave out drivable_classes and scan.enabled"
+        )
     ids = {info.name: info.id for info in contract.segmentation_classes}
     table = np.full(256, 255, np.uint8)
     for name in drivable:
@@ -34,7 +39,7 @@ def blocked_classes(contract: ModelContract, drivable: Sequence[str]) -> UInt8Ar
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             raise ValueError(
                 f"expected drivable_classes to be classes of the model {contract.name}, which has {', '.join(ids)}, "
-                f"got {name!r}{hint}"
+                f"got {name!r}{hint or '; set drivable_classes to those that are free to drive on'}"
             )
         table[ids[name]] = 0
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from ros_kd_perception.free_space.boundary import blocked_classes, free_space_boundary
@@ -23,7 +24,7 @@ class FreeSpaceFinder:
         contract: Contract of the model.
 
     Raises:
-        ValueError: The model does not have a drivable class.
+        ValueError: The model does not do segmentation or does not have a drivable class.
     """
 
     def __init__(self, parameters: FreeSpaceParameters, contract: ModelContract) -> None:
@@ -33,11 +34,33 @@ class FreeSpaceFinder:
         self._made_of: dict[str, tuple[Calibration, CameraPose]] = {}
         self._lock = threading.Lock()
 
+    @classmethod
+    def if_possible(
+        cls, parameters: FreeSpaceParameters, contract: ModelContract, tell: Callable[[str], object]
+    ) -> FreeSpaceFinder | None:
+        """Return a finder, or None for a model that has no free space if nobody asked for it.
+
+        Args:
+            parameters: Settings of free space and scans.
+            contract: Contract of the model.
+            tell: Called with one sentence if the model has no free space.
+
+        Raises:
+            ValueError: Free space was asked for, and the model has none.
+        """
+        try:
+            return cls(parameters, contract)
+        except ValueError as error:
+            if parameters.asked_for:
+                raise
+            tell(f"no free space: {error}")
+            return None
+
     def take_model(self, contract: ModelContract) -> None:
         """Switch to the perceptions of another model.
 
         Raises:
-            ValueError: The model does not have a drivable class. The previous model's classes stay in use.
+            ValueError: The model has no free space. The previous model's classes stay in use.
         """
         self._blocked = blocked_classes(contract, self.parameters.drivable_classes)
 

@@ -115,6 +115,12 @@ class FreeSpaceParameters:
     ignore_bottom_px: Mapping[str, int] = field(default_factory=dict)
     scans: Mapping[str, ScanParameters] = field(default_factory=dict)
 
+    @property
+    def asked_for(self) -> bool:
+        """Whether somebody set what free space is made for: other drivable classes than the default, or a scan."""
+        default = FREE_SPACE_PARAMETERS["drivable_classes"].default
+        return list(self.drivable_classes) != default or bool(self.scans)
+
 
 def camera_declarations(camera: str) -> dict[str, Declaration]:
     """Return the parameters that can be set for one camera alone, by full name."""

@@ -210,12 +210,17 @@ class MessageBuilder:
         return message
 
     def segmentation_labels(self) -> Any:
-        """Return the vision_msgs/LabelInfo of the class map, with all classes and the id of unlabeled pixels."""
+        """Return the vision_msgs/LabelInfo of the class map, with all classes and the id of unlabeled pixels.
+
+        Without segmentation it has no classes.
+        """
+        if self._contract.class_map is None:
+            return self._label_info((), threshold=0.0)
         unlabeled = ClassInfo(self._contract.unlabeled_id, UNLABELED_NAME, (0, 0, 0))
         return self._label_info((*self._contract.segmentation_classes, unlabeled), threshold=0.0)
 
     def detection_labels(self, score_threshold: float | None = None) -> Any:
-        """Return the vision_msgs/LabelInfo of the boxes.
+        """Return the vision_msgs/LabelInfo of the boxes. Without detection it has no classes.
 
         Args:
             score_threshold: The score threshold in use. None means the contract's.

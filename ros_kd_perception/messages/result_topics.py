@@ -9,6 +9,7 @@ from typing import Any
 
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.structures import Int32Array, Perception
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -44,6 +45,7 @@ class FrameTopic:
 
     Attributes:
         name: Name of the topic below `~/<camera>/`.
+        task: The task that it belongs to. A model that does not do it has no such topic.
         type_name: Full name of its message type.
         build: Builds the message of a frame. Returns None if the topic has no message for it, raises `NoMessage` if
             something is wrong that the user can fix.
@@ -51,6 +53,7 @@ class FrameTopic:
     """
 
     name: str
+    task: str
     type_name: str
     build: Callable[[PerceivedFrame], Any | None]
     recorded: bool = False
@@ -62,10 +65,12 @@ class LabelTopic:
 
     Attributes:
         name: Name of the topic below `~/<camera>/`.
+        task: The task whose classes it names.
         build: Builds the message for a score threshold.
     """
 
     name: str
+    task: str
     build: Callable[[MessageBuilder, float], Any]
     type_name: str = "vision_msgs/msg/LabelInfo"
 
@@ -89,17 +94,28 @@ def _scan(frame: PerceivedFrame) -> Any | None:
 
 
 FRAME_TOPICS = (
-    FrameTopic("segmentation", IMAGE, lambda frame: frame.builder.segmentation(frame.perception), recorded=True),
+    FrameTopic(
+        "segmentation",
+        SEGMENTATION,
+        IMAGE,
+        lambda frame: frame.builder.segmentation(frame.perception),
+        recorded=True,
+    ),
     FrameTopic(
         "detections",
+        DETECTION,
         "vision_msgs/msg/Detection2DArray",
         lambda frame: frame.builder.detections(frame.perception),
         recorded=True,
     ),
-    FrameTopic("free_space", IMAGE, _free_space),
-    FrameTopic("scan", "sensor_msgs/msg/LaserScan", _scan),
+    FrameTopic("free_space", SEGMENTATION, IMAGE, _free_space),
+    FrameTopic("scan", SEGMENTATION, "sensor_msgs/msg/LaserScan", _scan),
 )
 LABEL_TOPICS = (
-    LabelTopic("segmentation/label_info", lambda builder, _: builder.segmentation_labels()),
-    LabelTopic("detections/label_info", lambda builder, score_threshold: builder.detection_labels(score_threshold)),
+    LabelTopic("segmentation/label_info", SEGMENTATION, lambda builder, _: builder.segmentation_labels()),
+    LabelTopic(
+        "detections/label_info",
+        DETECTION,
+        lambda builder, score_threshold: builder.detection_labels(score_threshold),
+    ),
 )

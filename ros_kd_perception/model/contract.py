@@ -38,6 +38,7 @@ __all__ = [
     "MAX_DETECTIONS",
     "MAX_SIDE_PX",
     "SEGMENTATION",
+    "TASKS",
     "UNCERTAINTY_BLOCK_PX",
     "ClassInfo",
     "ClassMapSpec",

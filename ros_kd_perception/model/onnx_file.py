@@ -4,7 +4,7 @@ ONNX Runtime opens the external-data paths of a model relative to the working di
 bytes (measured on 1.31.1: it read a file there). It allocates any size that a tensor declares and unrolls loops and
 functions as often as they say. This module therefore walks the protobuf itself, with a bounded number of fields and at
 most six levels of nesting. It refuses everything that could read another file, run code or grow without limit. It
-accepts what `python -m training export` writes: one flat graph of standard operators with its weights inside.
+accepts what `python -m training export` and `adopt` write: one flat graph of standard operators, its weights inside.
 
 The field numbers are from onnx/onnx.proto. `tests/model/test_onnx_file.py` compares them with the `onnx` package.
 """
@@ -35,7 +35,7 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 QUANTIZER_DOMAIN = "com.microsoft"
 QUANTIZER_OPERATORS = ("QuantizeLinear", "DequantizeLinear")
 
-_EXPORT_AGAIN = "export the model again with `python -m training export`"
+_EXPORT_AGAIN = "export the model again with `python -m training export`, or adopt it again with `adopt`"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 MODEL_GRAPH, MODEL_METADATA, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 14, 20, 25

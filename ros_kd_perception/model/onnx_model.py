@@ -1,4 +1,4 @@
-"""OnnxModel: opens an exported student, verifies it and runs it. `execution_provider` opens the session."""
+"""OnnxModel: opens an exported or adopted model, verifies it and runs it. `execution_provider` opens the session."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def _read_contract(metadata: Mapping[str, str]) -> ModelContract:
     if CONTRACT_KEY not in metadata:
         raise ContractError(
             f"expected a contract under the metadata key {CONTRACT_KEY}, found the keys {sorted(metadata)[:8]}; "
-            "only students written by `python -m training export` can be run"
+            "only models written by `python -m training export` or `adopt` can be run"
         )
     return ModelContract.from_json(metadata[CONTRACT_KEY])
 

@@ -85,14 +85,16 @@ class PerceptionNode(LifecycleNode):
         model = self._pipeline.model
         self.get_logger().info(
             f"configured {model.contract.name} {model.contract.version} on {model.provider.used} for "
-            f"{', '.join(self._pipeline.parameters.cameras)}, {self._pipeline.warm_up_ms:.1f} ms a frame"
+            f"{', '.join(self._pipeline.parameters.cameras)}, {' and '.join(model.contract.tasks)}, "
+            f"{self._pipeline.warm_up_ms:.1f} ms a frame"
         )
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to perceive frames, and form the bond with a lifecycle manager."""
         try:
-            result = super().on_activate(state)
+            with self._configured().topics_lock:
+                result = super().on_activate(state)
             self._configured().start()
         except Exception:
             return self._fail("activate")
@@ -113,7 +115,8 @@ class PerceptionNode(LifecycleNode):
         except Exception:
             return self._fail("deactivate")
         self.get_logger().info("inactive")
-        return super().on_deactivate(state)
+        with self._configured().topics_lock:
+            return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the model and remove every topic."""

@@ -29,6 +29,9 @@ STOP_TIMEOUT_S = 10.0
 class Pipeline:
     """Holds one verified model, the thread that runs it, the cameras and the sinks.
 
+    Attributes:
+        topics_lock: Hold it during a transition, which goes through all publishers: a reload may add some.
+
     Args:
         node: The node, for topics, clock and log.
         parameters: The parameters of the node.
@@ -50,6 +53,7 @@ class Pipeline:
         self._running = RunningModel.load(parameters.model, parameters, cancelled, tell_in_log(logger))
         self._score_threshold = parameters.score_threshold
         self._model_lock = threading.Lock()  # a reload switches models in another thread
+        self.topics_lock = threading.Lock()
         self._reload: ModelReload | None = None
         self._mailbox: Mailbox[Any] = Mailbox(
             parameters.cameras, parameters.max_age_ms, weights=parameters.turn_weights
@@ -169,10 +173,9 @@ class Pipeline:
             *(status for sink in self._sinks for status in sink.statuses()),
         ]
 
-    def _hand_over(self, candidate: RunningModel, cancelled: threading.Event) -> bool:
+    def _hand_over(self, candidate: RunningModel, cancelled: threading.Event) -> list[str] | None:
         try:
-            for sink in self._sinks:
-                sink.check_model(candidate.model.contract)
+            ends = [text for sink in self._sinks if (text := sink.check_model(candidate.model.contract))]
         except ValueError as error:
             raise CandidateRefused(f"{candidate.path}: {error}") from None
         # Keep the old model until the worker has switched, so that this thread frees its memory and not the worker's.
@@ -180,7 +183,7 @@ class Pipeline:
         swap = ModelSwap(candidate.perceiver, lambda: self._change_over(candidate))
         taken = self.worker.swap(swap, cancelled, STOP_TIMEOUT_S)
         del old
-        return taken
+        return ends if taken else None
 
     def _change_over(self, candidate: RunningModel) -> None:
         # Between two frames, so that every result comes after the labels that belong to it.
@@ -189,7 +192,8 @@ class Pipeline:
             self._running = candidate
         for sink in self._sinks:
             try:
-                sink.change_model(candidate.model.contract, candidate.builder)
+                with self.topics_lock:
+                    sink.change_model(candidate.model.contract, candidate.builder)
             except Exception:
                 self._log.error(f"failed to switch {sink.name} to the new model: {traceback.format_exc()}")
 

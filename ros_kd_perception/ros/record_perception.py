@@ -52,6 +52,7 @@ class RecordedTopic:
         topic: Full name of the topic.
         kind: Its name in the traffic log.
         camera: Name of its camera, empty if it has none.
+        task: The task that it belongs to, empty if it belongs to none.
         type_name: Full name of its message type.
         latched: Whether a late reader of the bag gets its last message, too.
     """
@@ -59,6 +60,7 @@ class RecordedTopic:
     topic: str
     kind: str
     camera: str
+    task: str
     type_name: str
     latched: bool = False
 
@@ -81,12 +83,14 @@ def topics_of(perception: str, cameras: Sequence[str]) -> list[RecordedTopic]:
                 f"expected --cameras to be names of up to {MAX_CAMERA_CHARACTERS} letters, digits and underscores, "
                 f"got {camera[:80]!r}"
             )
-    topics = [RecordedTopic("/diagnostics", "diagnostics", "", "diagnostic_msgs/msg/DiagnosticArray")]
+    topics = [RecordedTopic("/diagnostics", "diagnostics", "", "", "diagnostic_msgs/msg/DiagnosticArray")]
     recorded = [topic for topic in FRAME_TOPICS if topic.recorded]
     for camera in cameras:
         base = f"{perception.rstrip('/')}/{camera}"
-        topics += [RecordedTopic(f"{base}/{row.name}", row.name, camera, row.type_name) for row in recorded]
-        topics += [RecordedTopic(f"{base}/{row.name}", row.name, camera, row.type_name, True) for row in LABEL_TOPICS]
+        for rows, latched in ((recorded, False), (LABEL_TOPICS, True)):
+            for row in rows:
+                names = (f"{base}/{row.name}", row.name, camera, row.task, row.type_name)
+                topics.append(RecordedTopic(*names, latched))
     return topics
 
 
@@ -134,8 +138,16 @@ class PerceptionRecorder:
         self._thread.start()
 
     def publishers_missing(self) -> list[str]:
-        """Return the topics without a publisher."""
-        return [topic.topic for topic in self._topics if not self._node.count_publishers(topic.topic)]
+        """Return the topics without a publisher, without those of tasks that the model does not do.
+
+        The node makes the label topics of a camera after all others. Once one of them is there, a task without any
+        publisher is one that the model does not do.
+        """
+        found = [topic for topic in self._topics if self._node.count_publishers(topic.topic)]
+        labelled = {topic.camera for topic in found if topic.latched}
+        done = {(topic.camera, topic.task) for topic in found}
+        missing = [topic for topic in self._topics if topic not in found]
+        return [t.topic for t in missing if t.camera not in labelled or (t.camera, t.task) in done]
 
     @property
     def recorded(self) -> int:

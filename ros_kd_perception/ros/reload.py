@@ -38,8 +38,8 @@ class ModelReload:
     Args:
         path: Path of the new model.
         parameters: Parameters with which the node was configured.
-        hand_over: Gives the model to the worker after the frame in progress. Returns False if the worker did not take
-            it.
+        hand_over: Gives the model to the worker after the frame in progress. Returns what ends with the old model, in
+            words, or None if the worker did not take the new one.
         done: Called once with the outcome, from any thread.
         tell: Logs a report if the new model does not run where it was asked to.
     """
@@ -48,7 +48,7 @@ class ModelReload:
         self,
         path: str,
         parameters: NodeParameters,
-        hand_over: Callable[[RunningModel, threading.Event], bool],
+        hand_over: Callable[[RunningModel, threading.Event], list[str] | None],
         done: Callable[[ReloadOutcome], object],
         tell: Callable[[ProviderReport], None],
     ) -> None:
@@ -92,17 +92,16 @@ class ModelReload:
         candidate = RunningModel.load(
             self.path, self._parameters, self._cancelled.is_set, self._tell, low_priority=True
         )
-        taken = not self._cancelled.is_set() and self._hand_over(candidate, self._cancelled)
-        if not taken and self._cancelled.is_set():
+        ends = None if self._cancelled.is_set() else self._hand_over(candidate, self._cancelled)
+        if ends is None and self._cancelled.is_set():
             return ReloadOutcome(False, "cancelled: the model stays as it was")
-        if not taken:
+        if ends is None:
             return ReloadOutcome(False, "the worker did not take the candidate over, the old model stays in place")
         contract = candidate.model.contract
-        return ReloadOutcome(
-            True,
-            f"{contract.name} {contract.version} of {self.path} runs on {candidate.model.provider.used}, ready after "
-            f"{time.monotonic() - started:.1f} s",
-        )
+        took = f"ready after {time.monotonic() - started:.1f} s"
+        runs = f"{contract.name} {contract.version} of {self.path} runs on {candidate.model.provider.used}, {took}"
+        tasks = [f"it does {' and '.join(contract.tasks)} only"] if len(contract.tasks) == 1 else []
+        return ReloadOutcome(True, "; ".join([runs, *tasks, *ends]))
 
     def _finish(self, outcome: ReloadOutcome) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.model.onnx_model import OnnxModel, ProviderReport
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.installed_messages import rclpy_message_types
@@ -76,9 +77,11 @@ class RunningModel:
     def values(self, parameters: NodeParameters) -> tuple[tuple[str, str], ...]:
         """Return keys and values for diagnostics."""
         model, contract, provider = self.model, self.model.contract, self.model.provider
+        masks, boxes = (model.golden if task in contract.tasks else None for task in (SEGMENTATION, DETECTION))
         return (
             ("model", contract.name),
             ("version", contract.version),
+            ("tasks", ", ".join(contract.tasks)),
             ("path", self.path),
             ("sha256", model.sha256),
             ("device", parameters.device),
@@ -88,13 +91,13 @@ class RunningModel:
             ("nodes", provider.placement()),
             ("cuda_graph", provider.cuda_graph),
             ("engine_cache", provider.engine_cache),
-            ("golden_class_map_agreement", f"{model.golden.class_map_agreement:.5f}" if model.golden else ""),
-            ("golden_box_iou", f"{model.golden.box_iou:.5f}" if model.golden else ""),
-            ("golden_score_difference", f"{model.golden.score_difference:.5f}" if model.golden else ""),
+            ("golden_class_map_agreement", f"{masks.class_map_agreement:.5f}" if masks else ""),
+            ("golden_box_iou", f"{boxes.box_iou:.5f}" if boxes else ""),
+            ("golden_score_difference", f"{boxes.score_difference:.5f}" if boxes else ""),
             ("precision_asked", parameters.precision),
             ("precision", contract.precision),
             ("input", f"{contract.input.width}x{contract.input.height}"),
-            ("score_threshold", f"{self.perceiver.score_threshold:g}"),
+            ("score_threshold", f"{self.perceiver.score_threshold:g}" if DETECTION in contract.tasks else ""),
             ("warm_up_ms", f"{self.warm_up_ms:.2f}"),
         )
 

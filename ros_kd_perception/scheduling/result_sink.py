@@ -94,12 +94,16 @@ class ResultSink(ABC):
             values: New values by full parameter name; may hold parameters of others.
         """
 
-    def check_model(self, contract: ModelContract) -> None:
+    def check_model(self, contract: ModelContract) -> str:
         """Check whether this output can be made from a model's results.
 
+        Returns:
+            What of this output ends with the model because it does not do a task, in words. Empty if nothing ends.
+
         Raises:
-            ValueError: It cannot. The text is one sentence.
+            ValueError: The output was asked for and cannot be made. The text is one sentence.
         """
+        return ""
 
     def change_model(self, contract: ModelContract, builder: MessageBuilder) -> None:
         """Switch to another model, between the last frame of the old one and the first frame of the new one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_bag import START_NS, image_message, moving_picture, write_small_bag
-from tiny_student import CONTRACT
+from tiny_student import CONTRACT, contract_with
 
 from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, rosbags_message_types
 from ros_kd_perception.demo.drive_moments import Drive, choose_highlights, choose_moments
@@ -84,15 +85,43 @@ def test_results_are_shrunk_with_their_boxes(tmp_path: Path) -> None:
     recording = read_recording(path, "/perception", ["front"], fit)
     assert list(recording.results) == [("front", 6)]  # a mask without boxes is not a complete result
     result = recording.results["front", 6]
-    assert (result.source_size, result.picture_size) == (SIZE, (45, 80))
-    np.testing.assert_allclose(result.detections.boxes_xyxy, [[4, 5, 20, 14], [24, 5, 40, 14]], atol=1e-5)
+    assert (result.mask.source_size, result.mask.picture_size) == (SIZE, (45, 80))
+    np.testing.assert_allclose(result.detections.boxes_xyxy, [[8, 10, 40, 28], [48, 10, 80, 28]], atol=1e-5)
     np.testing.assert_allclose(result.detections.scores, [0.9, 0.4])
-    assert result.pixels_by_class[[3, 0]].tolist() == [45 * 40, 45 * 40]
+    assert result.mask.pixels_by_class[[3, 0]].tolist() == [45 * 40, 45 * 40]
     assert recording.last_diagnostics is None
 
-    smaller = result.perception((15, 16))
+    smaller = result.perception((15, 16), SIZE)
     np.testing.assert_array_equal(smaller.class_map, [[3] * 8 + [0] * 8] * 15)
     np.testing.assert_allclose(smaller.detections.boxes_xyxy[0], [0.8, 5 / 3, 4, 14 / 3], rtol=1e-5)
+
+
+def test_results_of_one_task_are_complete_for_a_model_that_does_no_other(tmp_path: Path) -> None:
+    results = [replace(perception("front", 5), detections=None), perception("front", 6)]
+    builder = MessageBuilder(rosbags_message_types(), CONTRACT)
+    with BagWriter(tmp_path / "results.mcap") as writer:
+        writer.write("/perception/front/segmentation", 5, builder.segmentation(results[0]))
+        writer.write("/perception/front/detections", 6, builder.detections(results[1]))
+
+    masks, boxes = (
+        read_recording(tmp_path / "results.mcap", "/perception", ["front"], fit, [task]).results
+        for task in ("segmentation", "detection")
+    )
+
+    assert ([*masks], [*boxes]) == ([("front", 5)], [("front", 6)])
+    assert masks["front", 5].perception((45, 80), SIZE).detections is None
+    seen = boxes["front", 6].perception((45, 80), SIZE)
+    assert seen.class_map is None
+    np.testing.assert_allclose(seen.detections.boxes_xyxy, [[4, 5, 20, 14], [24, 5, 40, 14]], atol=1e-5)
+
+
+@pytest.mark.parametrize("absent", ["class_map", "detections"])
+def test_the_page_says_which_task_the_model_does_not_do(drive: Drive, absent: str) -> None:
+    part, name = {"class_map": ("mask", "segmentation"), "detections": ("detections", "detection")}[absent]
+    results = {key: replace(result, **{part: None}) for key, result in drive.results.items()}
+    page = render_report(replace(drive, contract=contract_with(**{absent: None}), results=results), {}, b"", "")
+    assert f"The model does no {name}." in page
+    assert len(re.findall("<svg", page)) == 5
 
 
 def test_a_recording_that_is_not_ours_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Test the overlay of a perception: tints, boxes and labels are in their places only, and drawing is fast."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,19 @@ def test_labels_of_people_are_drawn_without_scores() -> None:
     color = np.array(CONTRACT.detections.classes[0].color_rgb[::-1], np.uint8)
     plates = [(drawn[30:38] == color).all(axis=2).any(axis=0).sum() for drawn in (with_score, without)]
     assert plates[0] > plates[1] > 0
+
+
+def test_a_perception_of_one_task_is_drawn_with_what_there_is() -> None:
+    image = picture(120, 160)
+    image.flags.writeable = False
+    both = perception(np.full((120, 160), ROAD, np.uint8), [[10, 40, 90, 100]], [0])
+
+    boxes = draw_overlay(image, replace(both, class_map=None, uncertainty=None), CONTRACT)
+    mask = draw_overlay(image, replace(both, detections=None), CONTRACT)
+
+    np.testing.assert_array_equal(boxes[101:], image[101:])
+    assert boxes[40, 90 - 1].tolist() == list(CONTRACT.detections.classes[0].color_rgb[::-1])
+    np.testing.assert_array_equal(mask, draw_overlay(image, perception(both.class_map, [], []), CONTRACT))
 
 
 def test_a_class_map_of_another_size_is_refused() -> None:

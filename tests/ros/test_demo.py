@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,7 @@ import pytest
 from checkout import ROOT
 from onnx import numpy_helper
 from small_bag import START_NS, image_message, moving_picture, write_small_bag, write_timed_bag
-from tiny_student import CONTRACT, contract_with, write_tiny_student
+from tiny_student import double_a_shape, write_tiny_student
 from without_gpu import FALLBACK, environment_without_gpu
 
 from ros_kd_perception.bags.reader import BagReader, BagWriter, decode_message
@@ -278,13 +277,12 @@ def test_a_model_that_disagrees_with_its_golden_frames_is_refused_at_once(tmp_pa
 
 def test_the_refusal_of_the_node_is_quoted(tmp_path: Path) -> None:
     bag = write_small_bag(tmp_path / "drive.mcap", ("front",), frames=3)
-    classes = tuple(replace(c, name="street" if c.name == "road" else c.name) for c in CONTRACT.class_map.classes)
-    spec = replace(CONTRACT.class_map, classes=classes)
-    roadless = write_tiny_student(tmp_path / "roadless.onnx", contract_with(class_map=spec))
-    status, _, errors = run("--bag", bag, "--model", roadless, "--output", tmp_path / "out")
+    # Opens here, but needs more memory than the process may have in which the node tries a model.
+    greedy = write_tiny_student(tmp_path / "greedy.onnx", change_graph=double_a_shape)
+    status, _, errors = run("--bag", bag, "--model", greedy, "--output", tmp_path / "out")
     assert status == 1
     assert "the node refused to start" in errors
-    assert "expected drivable_classes to be classes of the model tiny" in errors
+    assert "memory" in errors
     assert "Traceback" not in errors
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["drive.mcap", "roadless.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drive.mcap", "greedy.onnx"]
     assert processes_that_mention(str(tmp_path)) == []

@@ -36,10 +36,11 @@ _TF_PERIOD_S = 1.0
 class FreeSpaceTopics(TopicSink):
     """Publishes `~/<camera>/free_space`, and `~/<camera>/scan` of cameras whose scan is enabled.
 
-    Cameras with a scan are calibrated from `<camera>/camera_info` while the node is active.
+    Cameras with a scan are calibrated from `<camera>/camera_info` while the node is active. A model without
+    segmentation or without the default drivable class has no free space, which is logged.
 
     Raises:
-        ValueError: A drivable class that the model does not have, or a scan without a mounting.
+        ValueError: Free space was asked for and the model has none, or a scan has no mounting.
         ImportError: Mountings come from TF, which is not installed.
     """
 
@@ -48,13 +49,15 @@ class FreeSpaceTopics(TopicSink):
 
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
-        self._finder = FreeSpaceFinder(
-            read_free_space_parameters(context.values.get, context.cameras), context.contract
-        )
+        self._parameters = read_free_space_parameters(context.values.get, context.cameras)
+        self._finder = FreeSpaceFinder.if_possible(self._parameters, context.contract, context.warn)
+        self._warn = context.warn
         self._throttle = WarningThrottle(context.warn)
-        scans = self._finder.parameters.scans
+        self._cameras = context.cameras
+        scans = self._parameters.scans
         self._tf = TfMounting(context.node) if any(scan.pose is None for scan in scans.values()) else None
-        self._boundaries = {c: self.publisher(Image, f"~/{c}/free_space") for c in context.cameras}
+        self._boundaries: dict[str, LifecyclePublisher[Image]] = {}
+        self._make_boundary_topics()
         self._scans = {c: self.publisher(LaserScan, f"~/{c}/scan") for c in scans}
         # Computing the lines of a scan takes longer than a frame.
         self._calibration: SideThread[CameraInfo] = SideThread(
@@ -95,41 +98,56 @@ class FreeSpaceTopics(TopicSink):
         if self._tf is not None:
             self._tf.close()
 
-    def check_model(self, contract: ModelContract) -> None:
-        """Check that a model has the drivable classes."""
-        FreeSpaceFinder(self._finder.parameters, contract)
+    def check_model(self, contract: ModelContract) -> str:
+        """Check that a model has the drivable classes, if free space was asked for."""
+        ends: list[str] = []
+        FreeSpaceFinder.if_possible(self._parameters, contract, ends.append)
+        return "" if self._finder is None else "".join(ends)
 
     def change_model(self, contract: ModelContract, builder: MessageBuilder) -> None:
         """Look for the drivable classes under the ids of the new model."""
         super().change_model(contract, builder)
-        self._finder.take_model(contract)
+        finder = FreeSpaceFinder.if_possible(self._parameters, contract, self._warn)
+        if finder is not None and self._finder is not None:
+            self._finder.take_model(contract)  # it has the calibrations
+        else:
+            self._finder = finder
+        self._make_boundary_topics()
+
+    def _make_boundary_topics(self) -> None:
+        if self._finder is not None and not self._boundaries:
+            self._boundaries = {c: self.publisher(Image, f"~/{c}/free_space") for c in self._cameras}
 
     def publish(self, result: FrameResult) -> None:
         """Publish the scan and the boundary of a frame, each only if it has a subscriber."""
-        perception = result.perception
+        perception, finder = result.perception, self._finder
+        if finder is None:
+            return
         scan_publisher = self._scans.get(perception.camera)
         if scan_publisher is not None:
-            self._publish_scan(scan_publisher, perception)
+            self._publish_scan(finder, scan_publisher, perception)
         boundary_publisher = self._boundaries[perception.camera]
         if boundary_publisher.get_subscription_count():
-            boundary = self._finder.boundary(perception)
+            boundary = finder.boundary(perception)
             boundary_publisher.publish(self.builder.free_space(perception, boundary))
 
     def statuses(self) -> list[Status]:
         """Return a status for each scan: whether it can be made, and how near it sees the ground."""
         return [self._status(camera) for camera in self._scans]
 
-    def _publish_scan(self, publisher: LifecyclePublisher[LaserScan], perception: Perception) -> None:
+    def _publish_scan(
+        self, finder: FreeSpaceFinder, publisher: LifecyclePublisher[LaserScan], perception: Perception
+    ) -> None:
         camera = perception.camera
-        scan = self._finder.scan(camera)
+        scan = finder.scan(camera)
         if scan is None:
             return
         # Without a subscriber, too: the status shows the newest frame.
         self._misfits[camera] = misfit = scan.misfit(perception.require_class_map())
         if misfit:
             self._throttle.warn(camera, f"no scan of {camera}: {misfit}")
-        elif publisher.get_subscription_count() and (ranges := self._finder.ranges(perception)) is not None:
-            frame_id = self._finder.parameters.scans[camera].frame_id
+        elif publisher.get_subscription_count() and (ranges := finder.ranges(perception)) is not None:
+            frame_id = self._parameters.scans[camera].frame_id
             publisher.publish(self.builder.scan(perception, frame_id, scan, ranges))
 
     def _subscribe(self, camera: str) -> Any:
@@ -138,7 +156,9 @@ class FreeSpaceTopics(TopicSink):
         )
 
     def _calibrate(self, camera: str, message: CameraInfo) -> None:
-        scan = self._finder.parameters.scans[camera]
+        scan, finder = self._parameters.scans[camera], self._finder
+        if finder is None:
+            return
         self._received_s[camera] = time.monotonic()
         try:
             pose = None
@@ -148,17 +168,18 @@ class FreeSpaceTopics(TopicSink):
                     return
                 self._next_lookup_s[camera] = now_s + _TF_PERIOD_S
                 pose = self._tf.pose(scan.frame_id, message.header.frame_id)
-            self._finder.calibrate(camera, message, pose)
+            finder.calibrate(camera, message, pose)
         except Exception as error:
             # No scan is better than one with an old calibration or an old mounting from TF.
-            self._finder.forget(camera)
+            finder.forget(camera)
             self._problems[camera] = sentence = str(error) or type(error).__name__
             self._throttle.warn(camera, f"no scan of {camera}: {sentence}")
         else:
             self._problems[camera] = ""
 
     def _status(self, camera: str) -> Status:
-        scan, problem = self._finder.scan(camera), self._problems[camera] or self._misfits[camera]
+        scan = None if self._finder is None else self._finder.scan(camera)
+        problem = self._problems[camera] or self._misfits[camera]
         name = f"{camera} scan"
         if problem or scan is None:
             return Status(Level.ERROR if self._subscriptions else Level.OK, name, problem or "not calibrated yet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rclpy.lifecycle import LifecyclePublisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -11,7 +12,7 @@ from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.parameters import read_free_space_parameters
 from ros_kd_perception.messages.builder import MessageBuilder
-from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.model.contract import SEGMENTATION, ModelContract
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
 from ros_kd_perception.scheduling.side_thread import SideThread
@@ -32,11 +33,11 @@ class _PictureRequest:
     perception: Perception
     contract: ModelContract
     builder: MessageBuilder
-    finder: FreeSpaceFinder
+    finder: FreeSpaceFinder | None
 
 
 class PictureTopics(TopicSink):
-    """Publishes `~/<camera>/overlay` and `~/<camera>/segmentation/compressed`.
+    """Publishes `~/<camera>/overlay` and, for models with segmentation, `~/<camera>/segmentation/compressed`.
 
     The network thread only leaves a request. A newer frame of a camera replaces one whose picture still waits.
     """
@@ -46,12 +47,11 @@ class PictureTopics(TopicSink):
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
         self._free_space = read_free_space_parameters(context.values.get, context.cameras)
-        self._finder = FreeSpaceFinder(self._free_space, context.contract)
+        self._cameras = context.cameras
+        self._finder = self._new_finder()
         self._overlays = {c: self.publisher(Image, f"~/{c}/overlay", _PICTURE_QOS) for c in context.cameras}
-        # image_transport looks for the `compressed` transport of the mask under this name.
-        self._pngs = {
-            c: self.publisher(CompressedImage, f"~/{c}/segmentation/compressed", _PICTURE_QOS) for c in context.cameras
-        }
+        self._pngs: dict[str, LifecyclePublisher[CompressedImage]] = {}
+        self._make_png_topics()
         self._drawing: SideThread[_PictureRequest] = SideThread("overlay", context.cameras, self._draw, context.warn)
         self._packing: SideThread[_PictureRequest] = SideThread("PNG mask", context.cameras, self._pack, context.warn)
 
@@ -68,19 +68,32 @@ class PictureTopics(TopicSink):
     def change_model(self, contract: ModelContract, builder: MessageBuilder) -> None:
         """Make pictures of the new model's frames with its names, colours and drivable classes."""
         super().change_model(contract, builder)
-        self._finder = FreeSpaceFinder(self._free_space, contract)
+        self._finder = self._new_finder()
+        self._make_png_topics()
 
     def publish(self, result: FrameResult) -> None:
         """Request the pictures that have a subscriber. Never waits."""
-        camera = result.frame.camera
-        for publishers, thread in ((self._overlays, self._drawing), (self._pngs, self._packing)):
+        camera, kinds = result.frame.camera, [(self._overlays, self._drawing)]
+        if result.perception.class_map is not None:
+            kinds.append((self._pngs, self._packing))
+        for publishers, thread in kinds:
             if publishers[camera].get_subscription_count():
                 request = _PictureRequest(result.frame, result.perception, self.contract, self.builder, self._finder)
                 thread.offer(camera, request)
 
+    def _new_finder(self) -> FreeSpaceFinder | None:
+        # The sink of the free space says why there is none.
+        return FreeSpaceFinder.if_possible(self._free_space, self.contract, lambda sentence: None)
+
+    def _make_png_topics(self) -> None:
+        if SEGMENTATION in self.contract.tasks and not self._pngs:
+            # image_transport looks for the `compressed` transport of the mask under this name.
+            topics = {c: f"~/{c}/segmentation/compressed" for c in self._cameras}
+            self._pngs = {c: self.publisher(CompressedImage, topic, _PICTURE_QOS) for c, topic in topics.items()}
+
     def _draw(self, camera: str, request: _PictureRequest) -> None:
         perception = request.perception
-        boundary = request.finder.boundary(perception)
+        boundary = None if request.finder is None else request.finder.boundary(perception)
         picture_bgr = draw_overlay(request.frame.image_bgr, perception, request.contract, boundary)
         self._overlays[camera].publish(request.builder.overlay(perception, picture_bgr))
 

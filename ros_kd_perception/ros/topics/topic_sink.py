@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from lifecycle_msgs.msg import State
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
@@ -16,6 +17,7 @@ from ros_kd_perception.parameters.rules import Declaration
 from ros_kd_perception.scheduling.result_sink import ResultSink
 
 RESULT_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+_ACTIVE = LifecycleState(label="active", state_id=State.PRIMARY_STATE_ACTIVE)
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -44,7 +46,8 @@ class TopicSink(ResultSink):
     """A result sink with topics of its own. `ros/topics/sinks.py` lists all of them.
 
     A subclass makes its publishers in `__init__`, with `publisher` and `latched_publisher`, and overrides `publish` and
-    what else of `ResultSink` it needs.
+    what else of `ResultSink` it needs. If a later model does a task that the first one does not do, it makes the
+    publishers of that task in `change_model`. Publishers stay until the node is cleaned up.
 
     Attributes:
         parameters: Declarations of its parameters by name. The node declares them.
@@ -59,6 +62,7 @@ class TopicSink(ResultSink):
         self.node = context.node
         self.contract = context.contract
         self.builder = context.builder
+        self._is_configured = False
         self._publishers: list[LifecyclePublisher[Any]] = []
         self._latched_publishers: list[Publisher[Any]] = []
 
@@ -82,6 +86,9 @@ class TopicSink(ResultSink):
     def publisher(self, message_type: type[Any], topic: str, qos: QoSProfile = RESULT_QOS) -> LifecyclePublisher[Any]:
         """Make a publisher that is silent while the node is inactive. `destroy` removes it."""
         publisher = self.node.create_lifecycle_publisher(message_type, topic, qos)
+        if self._is_configured:
+            # The transition that enables the others may be over. The worker publishes only while the node is active.
+            publisher.on_activate(_ACTIVE)
         self._publishers.append(publisher)
         return publisher
 
@@ -100,4 +107,5 @@ class TopicSink(ResultSink):
 
     def change_model(self, contract: ModelContract, builder: MessageBuilder) -> None:
         """Use the contract and the builder of the new model from the next frame on."""
+        self._is_configured = True
         self.contract, self.builder = contract, builder
