@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from training.data.labels import SourceBoxes
 from training.label_sets.object_names import ObjectClass
@@ -48,20 +49,11 @@ def boxes_of_objects(objects: NDArray[np.int32], classes: Sequence[ObjectClass])
 
 def _rows(objects: NDArray[np.int32], classes: Sequence[ObjectClass]) -> list[tuple[tuple[int, ...], int, bool]]:
     """Return corners, class and whether it is ignored of each object that has pixels."""
-    lines, columns = np.nonzero(objects)
-    numbers = objects[lines, columns]
-    edges = []
-    for places, length in ((columns, objects.shape[1]), (lines, objects.shape[0])):
-        touched = np.zeros((len(classes) + 1, length), np.bool_)
-        touched[numbers, places] = True
-        edges.append((touched.argmax(axis=1), length - touched[:, ::-1].argmax(axis=1)))
-    (left, right), (top, bottom) = edges
-    corners = np.stack([left, top, right, bottom], axis=1)[1:].tolist()
-    seen = np.bincount(numbers, minlength=len(classes) + 1)[1:] > 0
+    places = find_objects(objects, max_label=len(classes)) if classes else []
     return [
-        (tuple(box), found.id, found.ignored)
-        for box, found, is_seen in zip(corners, classes, seen, strict=True)
-        if is_seen
+        ((place[1].start, place[0].start, place[1].stop, place[0].stop), found.id, found.ignored)
+        for place, found in zip(places, classes, strict=True)
+        if place is not None
     ]
 
 

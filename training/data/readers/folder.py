@@ -1,4 +1,4 @@
-"""Images and masks of one's own: a folder of each, and the classes in a label set."""
+"""Images with masks and boxes of one's own: the classes stand in a label set. Extracted frames have this form, too."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LABEL_SET_FILE = "label_set.yaml"
 
 
 class OwnFolderSource(LabeledSource):
-    """A folder with images and masks of one's own, and boxes.json if there are boxes."""
+    """A folder with images of one's own, and masks, boxes.json, or both."""
 
     kind: Literal["folder"] = "folder"
     """Images and masks of your own."""
@@ -73,7 +73,7 @@ class OwnFolderSource(LabeledSource):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return whether a folder says what its classes are."""
+        """Return whether a folder brings its label set."""
         return (folder / LABEL_SET_FILE).is_file()
 
 
@@ -94,26 +94,24 @@ class OwnFolder(LabeledFolder):
 
         super().__init__(source, mapping)
         self._masks_folder = source.folder / source.mask_folder
-        if not self._masks_folder.is_dir():
-            raise DataError(
-                f"{source.folder}: expected masks in {source.mask_folder}/, there is no such folder; correct the "
-                "recipe's folder or mask_folder"
-            )
-        self._masks = {
-            path.stem.removesuffix(source.mask_suffix): path
-            for path in sorted(self._masks_folder.iterdir(), reverse=True)
-            if path.suffix.lower() == ".png" and path.stem.endswith(source.mask_suffix)
-        }
-        self._mask_suffix = source.mask_suffix
-        self._colors = MaskColors(mapping.source) if source.mask_colors else None
         self._boxes_file = source.folder / BOXES_FILE
-        has_boxes = self._boxes_file.is_file()
+        self._has_masks, has_boxes = self._masks_folder.is_dir(), self._boxes_file.is_file()
+        if not self._has_masks and not has_boxes:
+            raise DataError(
+                f"{source.folder}: expected masks in {source.mask_folder}/, or {BOXES_FILE}, there is neither; correct "
+                "the recipe's folder or mask_folder, or take images without labels with kind: unlabeled"
+            )
+        self._mask_suffix = source.mask_suffix
+        self._masks = self._listed_masks() if self._has_masks else {}
+        self._colors = MaskColors(mapping.source) if source.mask_colors else None
         self._boxes = read_boxes_file(self._boxes_file, self.names, mapping.source) if has_boxes else {}
 
     def raw_mask(self, name: str) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
-        """Return the mask of a frame."""
+        """Return the mask of a frame; None without a folder of masks."""
         from training.data.image_files import read_class_ids
 
+        if not self._has_masks:
+            return None
         if name not in self._masks:
             raise DataError(self._missing(name))
         path = self._masks[name]
@@ -127,8 +125,16 @@ class OwnFolder(LabeledFolder):
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over all images and masks, and boxes.json."""
-        boxes = self._boxes_file.read_bytes() if self._boxes else b""
+        boxes = self._boxes_file.read_bytes() if self._boxes_file.is_file() else b""
         return hashlib.sha256(super().fingerprint().encode() + boxes).hexdigest()
+
+    def _listed_masks(self) -> dict[str, Path]:
+        """Return the masks by the names of their images."""
+        return {
+            path.stem.removesuffix(self._mask_suffix): path
+            for path in sorted(self._masks_folder.iterdir(), reverse=True)
+            if path.suffix.lower() == ".png" and path.stem.endswith(self._mask_suffix)
+        }
 
     def _missing(self, name: str) -> str:
         path = self._masks_folder / f"{name}{self._mask_suffix}.png"

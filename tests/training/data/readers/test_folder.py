@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,33 @@ def test_boxes_stand_in_boxes_json(tmp_path: Path) -> None:
     entries["a"] = {"boxes_xyxy": [], "labels": []}
     (tmp_path / "boxes.json").write_text(json.dumps(entries))
     assert open_source(source).fingerprint() != before
+
+
+def test_boxes_may_be_marked_as_regions_that_teach_nothing(tmp_path: Path) -> None:
+    # As extract-frames writes them where its teachers are not sure.
+    write_folder(tmp_path)
+    entry = {
+        "boxes_xyxy": [[1, 2, 20, 30], [5, 5, 9, 9], [7, 7, 12, 12]],
+        "labels": [4, 4, -1],
+        "scores": [0.9, None, None],
+        "ignored": [False, True, True],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(dict.fromkeys(NAMES, entry)))
+    sample = open_source(OwnFolderSource(folder=tmp_path))[0]
+    assert sample.boxes_xyxy.tolist() == [[1, 2, 20, 30]]
+    assert sample.ignored_labels.tolist() == [0, -1]
+    assert sample.ignored_xyxy.tolist() == [[5, 5, 9, 9], [7, 7, 12, 12]]
+
+
+def test_boxes_need_no_masks(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    shutil.rmtree(tmp_path / "masks")
+    entries = {name: {"boxes_xyxy": [[1, 2, 20, 30]], "labels": [4]} for name in NAMES}
+    (tmp_path / "boxes.json").write_text(json.dumps(entries))
+    sample = open_source(OwnFolderSource(folder=tmp_path))[0]
+    assert sample.has_boxes
+    assert (sample.mask == 255).all()
+    assert not sample.labeled_pixels.any()
 
 
 def test_masks_with_a_palette_hold_ids(tmp_path: Path) -> None:
@@ -172,7 +200,7 @@ def test_colours_that_do_not_tell_the_classes_apart_are_refused(label_set: str, 
             lambda f: (f / "masks/a.png").rename(f / "masks/a_mask.png"),
             r"a: expected its mask at .*a.png, there is a_mask",
         ),
-        (lambda f: (f / "masks").rename(f / "labels"), r"expected masks in masks/, there is no such folder"),
+        (lambda f: (f / "masks").rename(f / "labels"), r"expected masks in masks/, or boxes.json, there is neither"),
         (lambda f: (f / "images").rename(f / "pictures"), r"images: expected a folder with .jpg or .png frames"),
         (lambda f: paint(f, (1, 2, 3), 4), r"expected class ids in the one channel .* mask_colors: true"),
         (
@@ -184,6 +212,14 @@ def test_colours_that_do_not_tell_the_classes_apart_are_refused(label_set: str, 
             r"b.png: expected height and width \(40, 48\) like its image, got \(40, 32\)",
         ),
         (lambda f: (f / "boxes.json").write_text("{}"), r"boxes.json: expected an entry for frame a"),
+        (
+            lambda f: (f / "boxes.json").write_text('{"a": {"boxes_xyxy": [], "labels": [], "ignored": [true]}}'),
+            r"frame a: expected ignored, true or false for each box",
+        ),
+        (
+            lambda f: (f / "boxes.json").write_text('{"a": {"boxes_xyxy": [[1, 1, 2, 2]], "labels": [-1]}}'),
+            r"frame a: expected whole numbers as labels.*got \[-1\]",
+        ),
     ],
 )
 def test_a_damaged_folder_is_refused(damage: Callable[[Path], object], sentence: str, tmp_path: Path) -> None:
