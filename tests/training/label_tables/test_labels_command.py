@@ -173,11 +173,22 @@ def test_a_wrong_word_is_refused_with_one_sentence(capsys, own, words: list[str]
         ("pavement", "segmentation", "sidewalk"),
         ("pedestrian", "detection", "person"),
         ("motorcycles", "detection", "motorcycle"),
+        ("parked car", "detection", "car"),
+        ("void--car-mounting", "detection", "ignore"),
         ("犬", "detection", "ignore"),
     ],
 )
 def test_suggestions_follow_spelling_then_shipped_tables_then_close_names(name: str, task: str, target: str):
     assert suggest(name, task, load_label_set("cityscapes19")).target == target
+
+
+def test_tables_to_other_sets_help_with_a_set_of_ones_own():
+    student = LabelSet.checked(
+        {"name": "mine", "segmentation": [{"id": 0, "name": "pavement"}, {"id": 1, "name": "car"}]}
+    )
+    assert suggest("sidewalk", "segmentation", student).target == "pavement"
+    assert suggest("truck", "segmentation", student).target == "car"
+    assert suggest("terrain", "segmentation", student).reason == "no close name"
 
 
 def test_names_in_other_scripts_are_not_taken_for_each_other():
