@@ -73,7 +73,7 @@ def validation_by(best_by: str, segmentation: Path | None, detection: Path | Non
         ("miou", 8, (CAR,), 0, r"validation.segmentation: expected pixels that have a class"),
         ("miou", 4, (CAR,), 4, r"validation.segmentation: expected pixels that have a class"),
         ("car_ap50", 8, (CAR,), 0, r"validation.segmentation: expected pixels that have a class"),
-        ("car_ap50", 0, (PEDESTRIAN,), 0, r"validation.detection: expected boxes of cars"),
+        ("car_ap50", 0, (PEDESTRIAN,), 0, r"validation.detection: expected boxes of class car"),
         ("car_ap50", 0, (), 0, r"validation.detection: expected boxes in"),
         ("miou", 0, (), 0, r"validation.detection: expected boxes in"),
     ],

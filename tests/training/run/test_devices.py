@@ -71,7 +71,7 @@ def test_step_of_a_distilled_run_mixes_no_devices(
         ],
     )
     data = RunFrames(recipe)
-    samples = TrainingSet(data.sources, recipe)
+    samples = TrainingSet(data.sources, recipe, data.label_set)
     batch = collate([samples[Draw(0, index, 0, index)] for index in range(4)])
     expected, gradients = step(StudentTraining(recipe, 1, ""), batch)
     wanted = dict(gradients)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from checkout import ROOT
+from label_sets import CAMVID
 from shipped_classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
 
 import training.run.train as train_module
@@ -162,7 +163,7 @@ def test_the_last_epoch_is_validated_at_any_interval(rendered_samples: Path, tmp
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["validation.segmentation=null"], "set validation.best_by to car_ap50, or add validation.segmentation"),
+        (["validation.segmentation=null"], "set validation.best_by to ap50, or add validation.segmentation"),
         (["validation.detection=null", "validation.best_by=car_ap50"], "set validation.best_by to miou, or add"),
         (["validation.segmentation.kind=unlabeled"], "validation.segmentation must be frames with labels"),
         (["validation.detection.kind=bag"], "validation.detection must be frames with labels"),
@@ -184,7 +185,7 @@ def test_best_is_chosen_by_the_available_metric(
     recipe = smoke(rendered_samples, tmp_path, "size=n", "epochs=1", *absent)
     checkpoints = train(recipe, accelerator="cpu") / "checkpoints"
     assert {path.name for path in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
-    assert "best checkpoint is chosen by car_ap50, because there are no frames for miou" in capsys.readouterr().out
+    assert "best checkpoint is chosen by ap50, because there are no frames for miou" in capsys.readouterr().out
     neither = smoke(rendered_samples, tmp_path, *absent, f"validation.detection.folder={tmp_path / 'absent'}")
     assert RunFrames(neither).best_by == ""
 
@@ -223,7 +224,7 @@ def test_a_run_starts_from_the_mean_of_several_checkpoints(
         moved += not torch.allclose(value, states[0][name], rtol=1e-4, atol=1e-6)
     assert moved > 20
     averaged = build_student("s", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES))
-    _, sha256 = load_weights_into(averaged, *starts)
+    _, sha256 = load_weights_into(averaged, CAMVID, *starts)
     assert info.initial_weights_sha256 == sha256 == digest_of_weights(averaged)
     for name, value in averaged.state_dict().items():
         if name.endswith(("running_mean", "running_var")):
@@ -245,7 +246,7 @@ def test_a_larger_network_starts_with_the_outputs_of_the_smaller_one(
 ) -> None:
     start = finished_run / "checkpoints" / "last.ckpt"  # of size s
     larger = build_student("m", len(SEGMENTATION_CLASSES), len(DETECTION_CLASSES)).eval()
-    load_weights_into(larger, start)
+    load_weights_into(larger, CAMVID, start)
     assert "grown from the weights of size s" in capsys.readouterr().out
     images = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
