@@ -59,9 +59,7 @@ def draw_overlay(
     return picture
 
 
-def _draw_boxes(
-    picture: UInt8Array, found: Detections, contract: ModelContract, line: int, show_scores: bool
-) -> None:
+def _draw_boxes(picture: UInt8Array, found: Detections, contract: ModelContract, line: int, show_scores: bool) -> None:
     classes = {c.id: c for c in contract.detection_classes}
     infos = [classes.get(label, _UNKNOWN) for label in found.labels.tolist()]
     # Right and bottom of a box are exclusive.

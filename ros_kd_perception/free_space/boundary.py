@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ros_kd_perception.free_space.parameters import AUTO, DRIVABLE_WITHOUT_A_LIST
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.structures import Int32Array, UInt8Array
 
@@ -23,6 +24,10 @@ _ROW_IN_BLOCK = np.arange(1, _BLOCK_ROWS + 1, dtype=np.uint8)[:, None]
 def blocked_classes(contract: ModelContract, drivable: Sequence[str]) -> UInt8Array:
     """Return a table of the class ids that end free space: uint8 `[256]`, 0 for drivable ids, 255 for all others.
 
+    Args:
+        contract: Contract of the model.
+        drivable: Names of its classes, or AUTO for those that its file names as drivable.
+
     Raises:
         ValueError: The model does not do segmentation, or a drivable class is not a class of its mask.
     """
@@ -33,7 +38,8 @@ def blocked_classes(contract: ModelContract, drivable: Sequence[str]) -> UInt8Ar
         )
     ids = {info.name: info.id for info in contract.segmentation_classes}
     table = np.full(256, 255, np.uint8)
-    for name in drivable:
+    named = contract.class_map.drivable or DRIVABLE_WITHOUT_A_LIST
+    for name in named if list(drivable) == AUTO else drivable:
         if name not in ids:
             nearest = difflib.get_close_matches(name, ids, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""

@@ -20,10 +20,14 @@ from ros_kd_perception.parameters.rules import (
 )
 
 MOUNTINGS = ("parameters", "tf")
+AUTO = ["auto"]  # drivable_classes: those that the model's file names
+DRIVABLE_WITHOUT_A_LIST = ("road",)  # of files that name none, such as those of contract version 1
 
 FREE_SPACE_PARAMETERS: dict[str, Declaration] = {
     "drivable_classes": Declaration(
-        ["road"], "Names of the mask's classes that count as free space; all others, unlabeled pixels included, end it."
+        AUTO,
+        "Names of the mask's classes that count as free space; all others, unlabeled pixels included, end it. [auto] "
+        "takes those that the model's file names as drivable, and road if it names none.",
     ),
     "free_space.max_gap_px": Declaration(
         0,
@@ -104,22 +108,21 @@ class FreeSpaceParameters:
     """The settings of free space and scans.
 
     Attributes:
-        drivable_classes: Names of the classes that count as free space.
+        drivable_classes: Names of the classes that count as free space, or AUTO.
         max_gap_px: Largest gap in the free space that is bridged, in pixels.
         ignore_bottom_px: Camera -> rows at the bottom of its image that are ignored.
         scans: Camera -> settings of its scan. Cameras without a scan are missing.
     """
 
-    drivable_classes: tuple[str, ...] = ("road",)
+    drivable_classes: tuple[str, ...] = tuple(AUTO)
     max_gap_px: int = 0
     ignore_bottom_px: Mapping[str, int] = field(default_factory=dict)
     scans: Mapping[str, ScanParameters] = field(default_factory=dict)
 
     @property
     def asked_for(self) -> bool:
-        """Whether somebody set what free space is made for: other drivable classes than the default, or a scan."""
-        default = FREE_SPACE_PARAMETERS["drivable_classes"].default
-        return list(self.drivable_classes) != default or bool(self.scans)
+        """Whether somebody set what free space is made for: drivable classes, or a scan."""
+        return list(self.drivable_classes) != AUTO or bool(self.scans)
 
 
 def camera_declarations(camera: str) -> dict[str, Declaration]:

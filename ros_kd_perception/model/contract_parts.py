@@ -78,21 +78,34 @@ class InputSpec:
 class ClassMapSpec:
     """The class map: one cell for each `stride` x `stride` input pixels.
 
-    Each cell holds the id of one of `classes`, or `unlabeled_id`.
+    Attributes:
+        stride: Input pixels to a cell.
+        unlabeled_id: Value of cells without a class.
+        classes: The classes. Each cell holds the id of one of them, or `unlabeled_id`.
+        drivable: Names of the classes that a vehicle can drive on, for free space. Empty if the file names none.
     """
 
     stride: int
     unlabeled_id: int
     classes: tuple[ClassInfo, ...]
+    drivable: tuple[str, ...] = ()
 
     @classmethod
     def from_section(cls, section: JsonSection) -> ClassMapSpec:
         """Read the section `class_map`."""
-        return cls(section.integer("stride"), section.integer("unlabeled_id"), classes_of(section))
+        return cls(
+            section.integer("stride"), section.integer("unlabeled_id"), classes_of(section), section.names("drivable")
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the section `class_map`."""
-        return {"stride": self.stride, "unlabeled_id": self.unlabeled_id, "classes": _classes_to_json(self.classes)}
+        named = {"drivable": list(self.drivable)} if self.drivable else {}
+        return {
+            "stride": self.stride,
+            "unlabeled_id": self.unlabeled_id,
+            "classes": _classes_to_json(self.classes),
+            **named,
+        }
 
     def check(self) -> None:
         """Raise a ContractError if a value is out of range."""
@@ -104,6 +117,8 @@ class ClassMapSpec:
             "a class_map.unlabeled_id that no class has",
             self.unlabeled_id,
         )
+        strange = sorted(set(self.drivable) - {c.name for c in self.classes})
+        require(not strange, "names of class_map.classes in class_map.drivable", strange)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,18 @@ class JsonSection:
         """Return a string."""
         return str(self.value(key, (str,), "a string"))
 
+    def names(self, key: str) -> tuple[str, ...]:
+        """Return a list of strings, empty if it is absent."""
+        if key not in self.values:
+            return ()
+        values = self.value(key, (list,), "a list of strings")
+        if not all(isinstance(value, str) for value in values):
+            raise ContractError(
+                f"expected {self._path}{key} of the contract to be a list of strings, got {str(values)[:80]!r}; "
+                "export the model again"
+            )
+        return tuple(values)
+
     def integer(self, key: str) -> int:
         """Return an integer."""
         return int(self.value(key, (int,), "an integer"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from tiny_student import CONTRACT
 
 from ros_kd_perception.free_space.boundary import blocked_classes, free_space_boundary
+from ros_kd_perception.model.contract import ContractError, ModelContract
 
 ROAD, PAVEMENT = 3, 4
 BLOCKED = blocked_classes(CONTRACT, ["road"])
@@ -77,3 +80,13 @@ def test_drivable_classes_are_found_by_name() -> None:
     assert table[255] == 255
     with pytest.raises(ValueError, match="'raod'; did you mean road"):
         blocked_classes(CONTRACT, ["road", "raod"])
+
+
+def test_by_default_the_file_names_what_is_drivable() -> None:
+    named = replace(CONTRACT, class_map=replace(CONTRACT.class_map, drivable=("pavement",)))
+    again = ModelContract.from_json(named.to_json())
+    assert np.flatnonzero(blocked_classes(again, ["auto"]) == 0).tolist() == [PAVEMENT]
+    assert np.flatnonzero(blocked_classes(again, ["road"]) == 0).tolist() == [ROAD]
+    assert np.flatnonzero(blocked_classes(CONTRACT, ["auto"]) == 0).tolist() == [ROAD]
+    with pytest.raises(ContractError, match=r"names of class_map.classes in class_map.drivable"):
+        replace(CONTRACT, class_map=replace(CONTRACT.class_map, drivable=("pavment",)))

@@ -53,7 +53,7 @@ def test_sections_and_nested_names_are_merged(tmp_path: Path) -> None:
 
 def test_the_shipped_file_enables_no_scans() -> None:
     found = free_space_parameters_of(ROOT / "config" / "perception.yaml", ["front"])
-    assert (found.drivable_classes, found.max_gap_px, dict(found.scans)) == (("road",), 0, {})
+    assert (found.drivable_classes, found.max_gap_px, dict(found.scans)) == (("auto",), 0, {})
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ class ExportSettings:
             version=self.version,
             precision="fp32",
             input=InputSpec(height=self.height, width=self.width),
-            class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, masks) if masks else None,
+            class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, masks, self.label_set.drivable)
+            if masks
+            else None,
             detections=DetectionSpec(self.rows, self.score_threshold, boxes) if boxes else None,
             golden=golden_limits((self.height // SEGMENTATION_STRIDE) * (self.width // SEGMENTATION_STRIDE)),
             provenance=self.provenance,
