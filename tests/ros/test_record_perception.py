@@ -325,3 +325,18 @@ def test_a_full_disk_ends_the_recording_and_keeps_what_was_recorded(
     messages = read(kept / "results.mcap")
     assert f"recorded {sum(map(len, messages.values()))} messages" in output
     assert len(messages[f"{BASE}/segmentation"]) > 10
+
+
+def test_a_task_that_the_model_does_not_do_is_not_waited_for(peer: Peer, tmp_path: Path) -> None:
+    rest = [topic for topic in TOPICS if "detections" in topic]
+    with BagWriter(tmp_path / "results.mcap") as writer:
+        recorder = record_perception.PerceptionRecorder(peer.node, writer, topics_of("/perception", ["front"]), None)
+        peer.publisher(Image, f"{BASE}/segmentation")
+        labels = f"{BASE}/segmentation/label_info"
+        peer.until(lambda: set(recorder.publishers_missing()) == {labels, *rest, "/diagnostics"}, "the mask is found")
+        peer.publisher(DiagnosticArray, "/diagnostics")
+        peer.publisher(LabelInfo, labels, LATCHED)
+        peer.until(lambda: recorder.publishers_missing() == [], "the labels of the only task are found")
+        peer.publisher(Detection2DArray, f"{BASE}/detections")
+        peer.until(lambda: recorder.publishers_missing() == [f"{BASE}/detections/label_info"], "a second task is found")
+        recorder.finish()
