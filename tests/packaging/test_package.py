@@ -114,6 +114,7 @@ def test_extras(metadata: email.message.Message) -> None:
         "report",
         "training",
         "test",
+        "pretrained",
         "docs",
         "release",
     }

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # Rendered, because a file must not contain licensed frames. Three kinds, so that they use more parts of the network.
 # In clear weather, because sensor noise and rain do not compress, and all frames must fit into 2 MiB.
 GOLDEN_VIEWS = ((11, "day", "front", 4.0), (23, "dusk", "left", 9.0), (37, "fog", "right", 2.0))
+LARGEST_RENDERED_PX = 1 << 20
 PARITY_FRAMES = 16
 MAX_METRICS_BYTES = 1 << 20
 
@@ -155,11 +156,19 @@ def read_network_inputs(folder: Path, height: int, width: int) -> list[UInt8Arra
 
 
 def render_network_inputs(height: int, width: int) -> list[UInt8Array]:
-    """Return rendered frames, letterboxed; the same ones on every call."""
-    return [
-        _letterboxed(SampleDrive(seed, weather).render(camera, time_s).image_bgr, height, width)
+    """Return rendered frames, letterboxed; the same ones on every call.
+
+    Frames of a large input are rendered at a half, a quarter ... of its size, and their pixels repeated: that takes few
+    bytes as PNG.
+    """
+    repeat = 1
+    while height * width > LARGEST_RENDERED_PX * repeat**2:
+        repeat *= 2
+    rendered = [
+        _letterboxed(SampleDrive(seed, weather).render(camera, time_s).image_bgr, height // repeat, width // repeat)
         for seed, weather, camera, time_s in GOLDEN_VIEWS
     ]
+    return [np.ascontiguousarray(image.repeat(repeat, axis=0).repeat(repeat, axis=1)) for image in rendered]
 
 
 def _letterboxed(image_bgr: UInt8Array, height: int, width: int) -> UInt8Array:

@@ -314,3 +314,21 @@ def test_a_large_input_has_as_many_golden_frames_as_fit() -> None:
         golden_to_text([frame, frame])
     assert golden_text([frame, frame, frame]) == golden_to_text([frame])
     assert golden_text([frame]) == golden_to_text([frame])
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 64), (224, 1216), (1088, 1920), (2176, 3840)])
+def test_a_golden_frame_of_any_input_size_fits_into_the_file(height: int, width: int) -> None:
+    image = command.render_network_inputs(height, width)[0]
+    assert image.shape == (height, width, 3)
+    assert image.std() > 10
+    class_map = np.zeros((height // 4, width // 4), np.uint8)
+    assert golden_to_text([GoldenFrame(image, class_map, None)])
+
+
+@pytest.mark.parametrize(("height", "width", "rows"), [(32, 64, 42), (224, 1216, 100)])
+def test_a_small_input_lowers_the_number_of_detections(height: int, width: int, rows: int) -> None:
+    settings = ExportSettings(CAMVID, height=height, width=width)
+    assert settings.contract().detections is not None
+    assert settings.rows == settings.contract().detections.max == rows
+    asked = ExportSettings(CAMVID, height=height, width=width, max_detections=50)
+    assert asked.rows == 50  # an export refuses it where there are fewer cells
