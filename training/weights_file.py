@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".safetensors"
-NOTES_KEY, SHA256_KEY = "ros_kd_perception", "weights_sha256"
+NOTES_KEY = "ros_kd_perception"  # the only key of the metadata: the order of several would differ each time
 MAX_FILE_BYTES = 1 << 30
 
 
@@ -48,7 +48,8 @@ def write_weights(path: Path, state: Mapping[str, Tensor], notes: Mapping[str, A
     from safetensors.torch import save
 
     stored = {name: _stored(value) for name, value in state.items()}
-    metadata = {NOTES_KEY: json.dumps(notes, allow_nan=False, sort_keys=True), SHA256_KEY: sha256}
+    content = {"weights_sha256": sha256, "info": notes}
+    metadata = {NOTES_KEY: json.dumps(content, allow_nan=False, sort_keys=True)}
     write_bytes(path, save(stored, metadata))
 
 
@@ -81,11 +82,11 @@ def read_weights(path: Path) -> WeightsFile:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it has no iterator)
-        notes = json.loads(metadata[NOTES_KEY])
-        if not isinstance(notes, dict):
-            raise ValueError("its notes are not an object")
-        sha256 = metadata[SHA256_KEY]
-    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
+        content = json.loads(metadata[NOTES_KEY])
+        notes, sha256 = content["info"], content["weights_sha256"]
+        if not isinstance(notes, dict) or not isinstance(sha256, str):
+            raise ValueError("notes of another form")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             f"{path}: expected weights that python -m training keep-weights wrote, got "
             f"{' '.join(str(error).split())[:120]}; keep them from their checkpoint again"
