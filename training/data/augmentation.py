@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from training.config.sections import AugmentationRecipe
 from training.data.photometry import vary_colors
-from training.data.sample import Sample
+from training.data.sample import FULL_CONFIDENCE, Sample
 from training.label_sets.label_set import UNLABELED_ID, LabelSet
 
 PAD_VALUE = 114  # that of the letterbox in the model contract
@@ -101,19 +101,27 @@ def cut(sample: Sample, window: tuple[int, int, int, int], height: int, width: i
     to_x0, to_x1 = round((x0 - left) * scale_x), round((x1 - left) * scale_x)
     to_y0, to_y1 = round((y0 - top) * scale_y), round((y1 - top) * scale_y)
     size = (to_x1 - to_x0, to_y1 - to_y0)
-    interpolation = cv2.INTER_AREA if scale_x * scale_y < 1 else cv2.INTER_LINEAR
-    image = np.full((height, width, 3), PAD_VALUE, np.uint8)
-    mask = np.full((height, width), UNLABELED_ID, np.uint8)
-    image[to_y0:to_y1, to_x0:to_x1] = cv2.resize(sample.image_bgr[y0:y1, x0:x1], size, interpolation=interpolation)
+
+    def placed(pixels: NDArray[np.uint8], result: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
+        cut_out = cv2.resize(pixels[y0:y1, x0:x1], size, interpolation=interpolation)
+        result[to_y0:to_y1, to_x0:to_x1] = cut_out
+        return result
+
+    smooth = cv2.INTER_AREA if scale_x * scale_y < 1 else cv2.INTER_LINEAR
+    image = placed(sample.image_bgr, np.full((height, width, 3), PAD_VALUE, np.uint8), smooth)
     # INTER_NEAREST_EXACT aligns pixel centres, as the image's interpolation does; INTER_NEAREST does not.
-    mask[to_y0:to_y1, to_x0:to_x1] = cv2.resize(sample.mask[y0:y1, x0:x1], size, interpolation=cv2.INTER_NEAREST_EXACT)
+    mask = placed(sample.mask, np.full((height, width), UNLABELED_ID, np.uint8), cv2.INTER_NEAREST_EXACT)
+    confidence = sample.confidence
+    if confidence is not None:
+        confidence = placed(confidence, np.full((height, width), FULL_CONFIDENCE, np.uint8), cv2.INTER_NEAREST_EXACT)
     scale = np.array([scale_x, scale_y] * 2, np.float32)
     start, limit = np.array([left, top] * 2, np.float32), np.array([width, height] * 2, np.float32)
     boxes = (sample.boxes_xyxy - start) * scale
     clipped = np.clip(boxes, 0, limit)
     sides = clipped[:, 2:] - clipped[:, :2]
     kept = (area(clipped) >= visible_share_min * area(boxes)) & (sides >= SIDE_MIN_PX).all(axis=1)
-    result = replace(sample, image_bgr=image, mask=mask, boxes_xyxy=clipped[kept], labels=sample.labels[kept])
+    labels = sample.labels[kept]
+    result = replace(sample, image_bgr=image, mask=mask, confidence=confidence, boxes_xyxy=clipped[kept], labels=labels)
     if sample.ignored_xyxy is None or sample.ignored_labels is None:
         return result
     ignored = np.clip((sample.ignored_xyxy - start) * scale, 0, limit)
@@ -134,6 +142,7 @@ def flip(sample: Sample) -> Sample:
         sample,
         image_bgr=np.ascontiguousarray(sample.image_bgr[:, ::-1]),
         mask=np.ascontiguousarray(sample.mask[:, ::-1]),
+        confidence=None if sample.confidence is None else np.ascontiguousarray(sample.confidence[:, ::-1]),
         boxes_xyxy=_mirrored(sample.boxes_xyxy, width),
         ignored_xyxy=None if sample.ignored_xyxy is None else _mirrored(sample.ignored_xyxy, width),
     )
@@ -167,9 +176,19 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator, label_se
         sample,
         image_bgr=image,
         mask=mask,
+        confidence=_pasted_confidence(sample, donor, pasted),
         boxes_xyxy=np.concatenate([sample.boxes_xyxy[kept], donor.boxes_xyxy[brought]]),
         labels=np.concatenate([sample.labels[kept], donor.labels[brought]]),
     )
+
+
+def _pasted_confidence(sample: Sample, donor: Sample, pasted: NDArray[np.bool_]) -> NDArray[np.uint8] | None:
+    """Return the confidence of a sample with the donor's where its pixels are pasted; None if both are sure."""
+    if sample.confidence is None and donor.confidence is None:
+        return None
+    full = np.full(sample.mask.shape, FULL_CONFIDENCE, np.uint8)
+    ours, theirs = (full if each.confidence is None else each.confidence for each in (sample, donor))
+    return np.where(pasted, theirs, ours)
 
 
 def _share_of_box(integral: NDArray[np.int32], box_xyxy: NDArray[np.float32]) -> float:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.sample import Sample
+from training.data.sample import FULL_CONFIDENCE, Sample
 from training.label_sets.label_set import UNLABELED_ID
 
 
@@ -34,6 +34,7 @@ class Batch:
             None = all are labelled.
         labeled_boxes: bool [N, detection classes], False for a class whose missing boxes mean nothing in a frame;
             None = all are labelled.
+        confidence: uint8 [N, H, W], how much each pixel of `masks` counts in the loss, 255 = fully; None = all do.
     """
 
     images: Tensor
@@ -47,6 +48,7 @@ class Batch:
     ignored_labels: list[Tensor] = field(default_factory=list)
     labeled_pixels: Tensor | None = None
     labeled_boxes: Tensor | None = None
+    confidence: Tensor | None = None
 
     @classmethod
     def of_images(cls, images: Tensor) -> Batch:
@@ -108,8 +110,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
         views=[sample.view for sample in samples],
         ignored_xyxy=[_of_frame(sample.ignored_xyxy, (0, 4), np.float32) for sample in samples],
         ignored_labels=[_of_frame(sample.ignored_labels, (0,), np.int64) for sample in samples],
-        labeled_pixels=_stacked([sample.labeled_pixels for sample in samples]),
-        labeled_boxes=_stacked([sample.labeled_boxes for sample in samples]),
+        labeled_pixels=_stacked([sample.labeled_pixels for sample in samples], 1),
+        labeled_boxes=_stacked([sample.labeled_boxes for sample in samples], 1),
+        confidence=_stacked([sample.confidence for sample in samples], FULL_CONFIDENCE),
     )
 
 
@@ -117,10 +120,13 @@ def _of_frame(values: NDArray[Any] | None, empty: tuple[int, ...], dtype: type[n
     return torch.from_numpy(np.zeros(empty, dtype) if values is None else values.astype(dtype))
 
 
-def _stacked(labelled: Sequence[NDArray[np.bool_] | None]) -> Tensor | None:
-    """Return which classes each frame labels, bool [N, classes]; None if every frame labels all."""
-    shapes = {each.shape for each in labelled if each is not None}
-    if not shapes:
+def _stacked(values: Sequence[NDArray[Any] | None], default: int) -> Tensor | None:
+    """Return arrays of one shape as a tensor with the frames first; None if no frame has one.
+
+    A frame without an array gets one of the same type that is `default` everywhere: all classes are labelled, and all
+    pixels count.
+    """
+    found = next((each for each in values if each is not None), None)
+    if found is None:
         return None
-    (shape,) = shapes
-    return torch.from_numpy(np.stack([np.ones(shape, np.bool_) if each is None else each for each in labelled]))
+    return torch.from_numpy(np.stack([np.full_like(found, default) if each is None else each for each in values]))

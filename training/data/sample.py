@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+FULL_CONFIDENCE = 255
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -29,6 +31,7 @@ class Sample:
             labelled.
         labeled_boxes: bool (detection classes,), False for a class whose missing boxes mean nothing; None = all are
             labelled.
+        confidence: uint8 (h, w), how much each pixel of the mask counts in the loss, 255 = fully; None = all do.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Sample:
     ignored_labels: NDArray[np.int64] | None = None
     labeled_pixels: NDArray[np.bool_] | None = None
     labeled_boxes: NDArray[np.bool_] | None = None
+    confidence: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if self.image_bgr.ndim != 3 or self.image_bgr.shape[2] != 3 or self.image_bgr.dtype != "uint8":
@@ -64,3 +68,9 @@ class Sample:
             ignored[0] is not None and ignored[1] is not None and ignored[0].shape != (len(ignored[1]), 4)
         ):
             raise ValueError(f"{self.name}: ignored_xyxy (m, 4) and ignored_labels (m,) must fit each other")
+        confidence = self.confidence
+        if confidence is not None and (confidence.shape != self.mask.shape or confidence.dtype != "uint8"):
+            raise ValueError(
+                f"{self.name}: the confidence must be uint8 {self.mask.shape} like the mask, got "
+                f"{confidence.dtype} {confidence.shape}"
+            )

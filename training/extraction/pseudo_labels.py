@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from ros_kd_perception.structures import UInt8Array
 from training.data.frame_log import FrameRecord
+from training.data.readers.frame_folder import CONFIDENCE_FOLDER
 from training.errors import DataError
 from training.extraction.annotations import write_annotations
 from training.label_sets.label_set import LabelSet
 from training.teachers.pseudo_labels import PseudoLabels
 from training.whole_files import write_bytes, write_text
 
-MASKS_FOLDER, CONFIDENCE_FOLDER, PROBABILITIES_FOLDER = "masks", "confidence", "probabilities"
+MASKS_FOLDER, PROBABILITIES_FOLDER = "masks", "probabilities"
 BOXES_FILE, LABEL_SET_FILE = "boxes.json", "label_set.yaml"
 _DIGITS = 4  # of box corners in pixels and of scores
 

@@ -6,25 +6,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.data.sample import FULL_CONFIDENCE
 from training.losses.across_processes import mean_over_processes, sum_over_processes
 
 _NO_PROBABILITY = -1e4  # a logit so low that its softmax is 0; infinity would become NaN in the gradient
 
 
-def count_labels(masks: Tensor, classes: int, stride: int) -> Tensor:
+def count_labels(masks: Tensor, classes: int, stride: int, confidence: Tensor | None = None) -> Tensor:
     """Count the pixels of each class in every stride x stride block, float32 [N, classes, H / stride, W / stride].
+
+    A pixel of which a teacher was not sure counts with its confidence, a share of 1.
 
     Args:
         masks: Class ids, integers [N, H, W]; ids of `classes` and above (255 = void) are not counted.
         classes: Number of classes.
         stride: Side of a block in pixels.
+        confidence: uint8 [N, H, W], 255 = the pixel counts fully; None = all do.
     """
     frames, height, width = masks.shape
     rows, columns = height // stride, width // stride
-    blocks = masks.view(frames, rows, stride, columns, stride).permute(0, 2, 4, 1, 3)
-    blocks = blocks.reshape(frames, stride * stride, rows, columns).long().clamp(max=classes)
+
+    def in_blocks(pixels: Tensor) -> Tensor:
+        parts = pixels.view(frames, rows, stride, columns, stride).permute(0, 2, 4, 1, 3)
+        return parts.reshape(frames, stride * stride, rows, columns)
+
+    ids = in_blocks(masks).long().clamp(max=classes)
+    shares = torch.ones_like(ids, dtype=torch.float32)
+    if confidence is not None:
+        shares = in_blocks(confidence).float() / FULL_CONFIDENCE
     counts = torch.zeros(frames, classes + 1, rows, columns, device=masks.device)
-    counts.scatter_add_(1, blocks, torch.ones_like(blocks, dtype=torch.float32))
+    counts.scatter_add_(1, ids, shares)
     return counts[:, :classes]
 
 

@@ -64,19 +64,19 @@ class SupervisedLoss(nn.Module):
             terms: dict[str, Tensor] = {}
             if outputs.segmentation_logits is not None:
                 logits = without_unlabeled_classes(outputs.segmentation_logits, batch.labeled_pixels)
-                terms |= self._segmentation(logits, batch.masks)
+                terms |= self._segmentation(logits, batch)
             if outputs.detection is not None:
                 terms |= self._detection("detection", outputs.detection, batch, 1)
             if outputs.detection_one_to_many is not None:
                 terms |= self._detection("one_to_many", outputs.detection_one_to_many, batch, CELLS_PER_OBJECT)
         return terms
 
-    def _segmentation(self, logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def _segmentation(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         classes = logits.shape[1]
         weights = self.class_weights if len(self.class_weights) else logits.new_ones(classes, dtype=torch.float32)
         if len(weights) != classes:
             raise ValueError(f"expected {classes} class weights, one for each class, got {len(weights)}")
-        counts = count_labels(masks, classes, SEGMENTATION_STRIDE)
+        counts = count_labels(batch.masks, classes, SEGMENTATION_STRIDE, batch.confidence)
         return {
             "segmentation": self.segmentation_weight * segmentation_cross_entropy(logits, counts, weights),
             "segmentation_region": self.segmentation_weight * REGION_WEIGHT * soft_jaccard(logits, counts),

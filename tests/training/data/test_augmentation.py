@@ -62,6 +62,31 @@ def test_image_and_mask_move_together(seed: int) -> None:
     assert (guessed[labelled] == sample.mask[labelled]).mean() > 0.9
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_mask_and_confidence_move_together(seed: int) -> None:
+    sure = replace(scene(seed), confidence=np.where(scene(seed).mask == 8, 60, 200).astype(np.uint8))
+    sample = augment(sure, scene(seed + 1), 96, 128, GEOMETRY_ONLY, np.random.default_rng(seed), CAMVID)
+    assert sample.confidence is not None
+    labelled = sample.mask != 255
+    assert (sample.confidence[labelled & (sample.mask != 8)] == 200).all()
+    assert (sample.confidence[sample.mask == 8] == 60).all()
+
+
+def test_pasted_pixels_bring_their_confidence() -> None:
+    donor = scene(2)
+    donor = replace(donor, mask=np.where(donor.mask == 8, 9, donor.mask).astype(np.uint8))
+    full, half = (np.full(donor.mask.shape, level, np.uint8) for level in (255, 128))
+    for ours, theirs in ((None, half), (half, None), (half, full)):
+        first, second = replace(scene(), confidence=ours), replace(donor, confidence=theirs)
+        pasted = paste_rare(first, second, np.random.default_rng(0), CAMVID)
+        assert pasted.confidence is not None
+        there = pasted.mask == 9
+        assert there.any()
+        assert (pasted.confidence[there] == (255 if theirs is None else theirs[there])).all()
+        assert (pasted.confidence[~there] == (255 if ours is None else ours[~there])).all()
+
+
 def test_the_generator_alone_decides_the_sample() -> None:
     recipe = AugmentationRecipe(noise=1, blur=1, jpeg=1, shade=1, grey=0.5, erase=1)
     first, again, other = (
@@ -135,5 +160,7 @@ def test_sample_checks_itself() -> None:
     sample = scene()
     with pytest.raises(ValueError, match="mask must be uint8"):
         replace(sample, mask=sample.mask[:-1])
+    with pytest.raises(ValueError, match="confidence must be uint8"):
+        replace(sample, confidence=sample.mask[:-1])
     with pytest.raises(ValueError, match="labels need boxes"):
         replace(sample, labels=np.zeros(2, np.int64))

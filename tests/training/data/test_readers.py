@@ -12,6 +12,7 @@ import pytest
 from checkout import ROOT
 from label_sets import CAMVID as CAMVID_SET
 
+from training.data.batch import collate
 from training.data.readers.camvid import CamVidSource
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
@@ -54,6 +55,32 @@ def test_void_of_camvid_is_ignored_and_boxes_surround_regions(tmp_path: Path) ->
 
 def opened(source: Source) -> FrameFolder:
     return source.open(source.mapping_to(None))
+
+
+def test_confidences_of_teachers_come_with_the_sample_and_the_batch(tmp_path: Path) -> None:
+    mask = np.full((60, 80), 3, np.uint8)
+    source = write_camvid(tmp_path, {"d1_1": mask, "d1_2": mask})
+    before = opened(source).fingerprint()
+    (tmp_path / "confidence").mkdir()
+    levels = np.arange(4800, dtype=np.uint32).reshape(60, 80).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "confidence" / "d1_1.png"), levels)
+    folder = open_source(source)
+    assert (folder[0].confidence == levels).all()
+    assert folder[1].confidence is None
+    batch = collate([folder[0], folder[1]])
+    assert batch.confidence is not None
+    assert (batch.confidence[0].numpy() == levels).all()
+    assert (batch.confidence[1] == 255).all()
+    assert collate([folder[1]]).confidence is None
+    assert folder.fingerprint() != before
+
+
+def test_confidences_of_another_size_are_refused(tmp_path: Path) -> None:
+    source = write_camvid(tmp_path, {"d1_1": np.full((60, 80), 3, np.uint8)})
+    (tmp_path / "confidence").mkdir()
+    cv2.imwrite(str(tmp_path / "confidence" / "d1_1.png"), np.zeros((60, 81), np.uint8))
+    with pytest.raises(DataError, match=r"confidence/d1_1\.png: expected the confidence of each pixel"):
+        open_source(source)
 
 
 def test_region_cut_by_a_thin_pole_is_one_box() -> None:

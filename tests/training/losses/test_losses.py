@@ -83,6 +83,31 @@ def test_label_counts_and_cross_entropy_equal_the_full_size_loss() -> None:
     torch.testing.assert_close(segmentation_cross_entropy(logits, counts, weights), expected)
 
 
+def test_pixels_count_with_the_confidence_of_a_teacher() -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(2, 5, 6, 8, generator=generator)
+    masks = torch.randint(0, 6, (2, 24, 32), generator=generator).to(torch.uint8)
+    masks[masks == 5] = 255
+    confidence = torch.randint(0, 256, (2, 24, 32), generator=generator).to(torch.uint8)
+    enlarged = torch.nn.functional.interpolate(logits, scale_factor=4, mode="nearest")
+    each = torch.nn.functional.cross_entropy(enlarged, masks.long(), ignore_index=255, reduction="none")
+    weights = (confidence.float() / 255) * (masks != 255)
+    counts = count_labels(masks, 5, 4, confidence)
+    found = segmentation_cross_entropy(logits, counts, torch.ones(5))
+    torch.testing.assert_close(found, (each * weights).sum() / weights.sum())
+    full = count_labels(masks, 5, 4, torch.full_like(masks, 255))
+    torch.testing.assert_close(full, count_labels(masks, 5, 4))
+
+
+def test_a_pixel_without_confidence_teaches_as_little_as_a_void_one() -> None:
+    masks = torch.randint(0, 5, (1, 16, 16), generator=torch.Generator().manual_seed(5)).to(torch.uint8)
+    confidence = torch.full_like(masks, 255)
+    confidence[:, :8] = 0
+    void = masks.clone()
+    void[:, :8] = 255
+    torch.testing.assert_close(count_labels(masks, 5, 4, confidence), count_labels(void, 5, 4))
+
+
 def test_soft_jaccard_is_the_iou_of_certain_predictions() -> None:
     masks = torch.randint(0, 3, (1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     masks = masks.repeat_interleave(4, 1).repeat_interleave(4, 2)

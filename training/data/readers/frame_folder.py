@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from training.label_sets.label_set import LabelSet
     from training.label_sets.mapping import LabelMapping
 
+CONFIDENCE_FOLDER = "confidence"  # beside images/, for masks of teachers
 _MASK_VALUES = 1 << 16
 
 
@@ -141,7 +142,28 @@ class FrameFolder(ABC):
             ignored_labels=labels.ignored_labels,
             labeled_pixels=labels.labeled_pixels,
             labeled_boxes=labels.labeled_boxes,
+            confidence=self._confidence(name, labels.mask.shape),
         )
+
+    def _confidence(self, name: str, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
+        """Return how sure a teacher was of each pixel of the mask, 255 = fully; None without a file in confidence/."""
+        import numpy as np
+
+        from training.data.image_files import read_class_ids
+
+        path = self._confidence_file(name)
+        if not path.is_file():
+            return None
+        levels = read_class_ids(path)
+        if levels.shape != size or levels.dtype != np.uint8:
+            raise DataError(
+                f"{path}: expected the confidence of each pixel, 8 bits and height and width {size} like the image, "
+                f"got {levels.dtype} {levels.shape}; extract the frames again, or remove the file"
+            )
+        return levels.astype(np.uint8, copy=False)
+
+    def _confidence_file(self, name: str) -> Path:
+        return self.folder / CONFIDENCE_FOLDER / f"{name}.png"
 
     def raw_mask(self, name: str) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
         """Return the mask of a frame, (h, w), with the ids of the source; None if the frame has no mask.
@@ -302,7 +324,9 @@ class FrameFolder(ABC):
         """Return a SHA-256 over the names and bytes of all images and label files, and the mapping of the classes."""
         digest = hashlib.sha256()
         for path in self._images:
-            for file in (path, *self.label_files(self._name_of[path])):
+            name = self._name_of[path]
+            confidence = self._confidence_file(name)
+            for file in (path, *self.label_files(name), *([confidence] if confidence.is_file() else [])):
                 digest.update(os.fsencode(file.name) + b"\0" + hashlib.sha256(file.read_bytes()).digest())
         digest.update(repr((self.mapping.segmentation, self.mapping.detection)).encode())
         return digest.hexdigest()
