@@ -47,6 +47,7 @@ def write_folder(folder: Path, masks: tuple[str, ...] = (), boxes: dict | None =
 
 
 def opened(folder: Path, **keys: object) -> FrameFolder:
+    """Open the folder for a student of its own classes, whose ids count from 0."""
     return open_source(FramesSource(folder=folder, **keys))
 
 
@@ -56,7 +57,7 @@ def test_boxes_only(tmp_path: Path):
     known, unknown = frames[0], frames[1]
     assert known.boxes_xyxy.tolist() == [[1, 2, 30, 20], [5, 5, 9, 9]]
     assert known.ignored_xyxy.tolist() == [[0, 30, 60, 40], [10, 10, 20, 20]]
-    assert known.ignored_labels.tolist() == [-1, 1]
+    assert known.ignored_labels.tolist() == [-1, 0]
     assert not known.labeled_pixels.any()
     assert (known.mask == 255).all()
     assert (unknown.has_boxes, unknown.labeled_boxes.any()) == (False, False), "no entry says nothing"
@@ -67,7 +68,7 @@ def test_masks_only(tmp_path: Path):
     write_folder(tmp_path, masks=("a",))
     frames = opened(tmp_path)
     known, unknown = frames[0], frames[1]
-    assert np.unique(known.mask).tolist() == [0, 4]
+    assert np.unique(known.mask).tolist() == [0, 1]
     assert (known.labeled_pixels.tolist(), known.has_boxes) == ([True, True], False)
     assert not unknown.labeled_pixels.any()
 
@@ -79,7 +80,7 @@ def test_what_a_teacher_is_unsure_of_teaches_nothing(tmp_path: Path):
     assert strict[0].boxes_xyxy.tolist() == [[1, 2, 30, 20]]
     assert strict[0].ignored_xyxy.tolist() == [[5, 5, 9, 9], [0, 30, 60, 40], [10, 10, 20, 20]]
     assert np.unique(strict[0].mask).tolist() == [0, 255]
-    assert np.unique(strict[1].mask).tolist() == [0, 4], "without a confidence, a mask counts"
+    assert np.unique(strict[1].mask).tolist() == [0, 1], "without a confidence, a mask counts"
     assert strict.fingerprint() != opened(tmp_path).fingerprint()
 
 
