@@ -89,7 +89,20 @@ def _of_folder(arguments: argparse.Namespace) -> tuple[str, dict[str, Source], L
     source = BY_KIND[kind].checked(keys | ({"labels": arguments.labels} if arguments.labels else {}))
     name = "_".join(arguments.data.resolve().parts[-2:])
     student = student_of(arguments.to) if arguments.to else source.mapping_to(None).student
+    if not arguments.to and student.tasks:  # frames without labels have no classes
+        student = _counted_from_zero(student)
     return name if is_folder_name(name) else "folder", {"": source}, student
+
+
+def _counted_from_zero(label_set: LabelSet) -> LabelSet:
+    """Return the same classes with the ids that a student would have, as pictures and counts need them."""
+    content = label_set.model_dump() | {"void_ids": ()}
+    for task in label_set.by_task:
+        ordered = sorted(content[task], key=lambda info: info["id"])
+        content[task] = tuple(info | {"id": place} for place, info in enumerate(ordered))
+    counted = LabelSet.checked(content)
+    counted.check_student()
+    return counted
 
 
 def _kind_of(folder: Path) -> str:
@@ -98,4 +111,6 @@ def _kind_of(folder: Path) -> str:
     if not found and not (folder / "images").is_dir():
         kinds = ", ".join(BY_KIND)
         raise DataError(f"{folder}: expected frames of a kind that the files tell, found none; name it: --kind {kinds}")
+    if not found:
+        print(f"{folder}: read as images without labels; if it has labels, name their kind with --kind")
     return found[0] if found else "unlabeled"

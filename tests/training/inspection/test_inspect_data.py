@@ -161,10 +161,23 @@ def test_classes_that_no_source_labels_are_named(train: Path, tmp_path: Path):
     assert "road" not in found["classes_without_labels"]["segmentation"]
 
 
-def test_images_without_labels_are_shown_too(train: Path):
+def test_a_set_with_large_ids_is_shown_in_its_own_classes(train: Path, tmp_path: Path):
+    own = tmp_path / "own.yaml"
+    names = {0: "ground", ROAD: "floor", CAR: "box", VOID: "edge", 300: "roof", 40_000: "wall"}
+    classes = [{"id": label, "name": name} for label, name in names.items()]
+    own.write_text(yaml.safe_dump({"name": "own", "segmentation": classes}))
+    cv2.imwrite(str(train / "masks" / "one_0000.png"), np.full((HEIGHT, WIDTH), 40_000, np.uint16))
+    status, found, _ = inspect(train, "--kind", "folder", "--labels", str(own))
+    assert status == 0, found["problems"]
+    pixels = {entry["name"]: entry["pixels"] for entry in found["sources"][0]["masks"]}
+    assert (pixels["wall"], pixels["box"], pixels["roof"]) == (HEIGHT * WIDTH, 3 * 200, 0)
+
+
+def test_images_without_labels_are_shown_too(train: Path, capsys):
     shutil.rmtree(train / "masks")
     status, found, out = inspect(train)
     assert status == 0
+    assert "read as images without labels" in capsys.readouterr().out
     (source,) = found["sources"]
     assert (source["kind"], source["frames"], source["with_mask"], source["with_boxes"]) == ("unlabeled", 4, 0, 0)
     assert (out / "report.html").read_text().count("<figure>") == 4
