@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 
+from ros_kd_perception.sample_drive.training_samples import write_samples
 from training.__main__ import COMMANDS
 
 # Packages that take long to load, or that import one of these.
@@ -99,3 +100,10 @@ def test_a_damaged_model_is_refused_before_anything_slow_is_loaded(tmp_path: Pat
     assert (status, loaded) == (2, "")
     assert "expected to be an ONNX model" in output
     assert output.count("\n") == 1
+
+
+def test_frames_are_inspected_without_torch(tmp_path: Path) -> None:
+    write_samples(tmp_path / "frames", 2, (96, 64), 1, 1)
+    status, loaded, output = run("inspect-data", tmp_path / "frames", "--out", tmp_path / "report")
+    assert (status, loaded) == (0, ""), output
+    assert (tmp_path / "report" / "contact_sheet.png").is_file()
