@@ -57,7 +57,7 @@ def _bullets(sentences: Iterable[str]) -> str:
 
 def _source(source: InspectedSource) -> str:
     facts = "".join(f"<tr><td>{escape(what)}</td><td>{escape(value)}</td></tr>" for what, value in facts_of(source))
-    cards = [f'<div class="card scroll"><table>{facts}</table></div>']
+    cards = [f'<div class="card scroll"><table class="facts">{facts}</table></div>']
     figures = source.figures
     if figures.with_mask:
         cards.append(_mask_table(figures.masks))
