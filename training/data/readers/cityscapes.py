@@ -91,7 +91,7 @@ class CityscapesFolder(LabeledFolder):
         self._mask_ending = _MASK_ENDINGS.get(source.labels, _LABEL_IDS_ENDING)
         self._type = source.annotations
         self._labeled = source.split not in _UNLABELED_SPLITS
-        self._cities = {path.stem: path.parent.name for path in self._images}
+        self._paths = dict(zip(self.names, self._images, strict=True))
         self._names = ObjectNames(mapping.source, group_ending=_GROUP_ENDING)
         self._label_names = {info.id: info.name for info in load_label_set(_LABEL_IDS).segmentation}
         self._box_ending = self._ending_of_boxes()
@@ -148,8 +148,9 @@ class CityscapesFolder(LabeledFolder):
         return ObjectClass(found.id, ignored=True) if found is not None and value < _OF_ONE_INSTANCE else found
 
     def _file(self, name: str, ending: str) -> Path:
-        frame = name.removesuffix(_IMAGE_ENDING)
-        return self._labels_folder / self._cities[name] / f"{frame}_{self._type}_{ending}"
+        image = self._paths[name]
+        frame = image.stem.removesuffix(_IMAGE_ENDING)
+        return self._labels_folder / image.parent.name / f"{frame}_{self._type}_{ending}"
 
     def _existing(self, name: str, ending: str) -> Path:
         path = self._file(name, ending)

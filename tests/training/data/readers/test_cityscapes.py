@@ -200,6 +200,19 @@ def test_cities_are_chosen_like_drives(tmp_path: Path) -> None:
     assert recognize(tmp_path) == "cityscapes"
 
 
+def test_copies_of_a_city_have_labels_of_their_own(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path)
+    for part in ("leftImg8bit", "gtFine"):
+        shutil.copytree(tmp_path / part / "train/aachen", tmp_path / part / "train/aachen_night")
+    night = tmp_path / "gtFine/train/aachen_night" / f"{FRAMES[0]}_gtFine_labelIds.png"
+    write_mask(night, np.full((HEIGHT, WIDTH), BUILDING, np.uint8))
+    folder = open_source(CityscapesSource(folder=tmp_path), load_label_set("cityscapes19"))
+    by_name = {name: int(folder[index].mask[0, 0]) for index, name in enumerate(folder.names)}
+    assert len(by_name) == 5
+    assert by_name[f"aachen_night__{FRAMES[0]}_leftImg8bit"] == 2
+    assert by_name[f"aachen__{FRAMES[0]}_leftImg8bit"] == 0
+
+
 def test_the_fingerprint_follows_masks_and_polygons(tmp_path: Path) -> None:
     source = CityscapesSource(folder=write_cityscapes(tmp_path))
     prints = [open_source(source).fingerprint()]

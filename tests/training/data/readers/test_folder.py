@@ -214,7 +214,7 @@ def test_colours_that_do_not_tell_the_classes_apart_are_refused(label_set: str, 
         (lambda f: (f / "boxes.json").write_text("{}"), r"boxes.json: expected an entry for frame a"),
         (
             lambda f: (f / "boxes.json").write_text('{"a": {"boxes_xyxy": [], "labels": [], "ignored": [true]}}'),
-            r"frame a: expected ignored, true or false for each box",
+            r"frame a: expected `ignored` as true or false for each of 0 boxes",
         ),
         (
             lambda f: (f / "boxes.json").write_text('{"a": {"boxes_xyxy": [[1, 1, 2, 2]], "labels": [-1]}}'),
