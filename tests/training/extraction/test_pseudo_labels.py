@@ -15,6 +15,7 @@ from ros_kd_perception.structures import UInt8Array
 from training.data.bag_frames import extract_frames
 from training.data.frame_choice import FrameChoice
 from training.data.image_files import read_image
+from training.data.readers.registry import BY_KIND, open_source, recognize
 from training.errors import DataError
 from training.extraction.pseudo_labels import PseudoLabelFiles, known_classes
 from training.label_sets.label_set import LabelSet
@@ -120,6 +121,29 @@ def test_classes_that_no_teacher_knows_are_not_labelled_for_the_student(bag: Pat
     mapping = LabelMapping.between(written, STUDENT)
     assert mapping.covered_segmentation == (True, True, False)
     assert mapping.covered_detection == (True, False)
+
+
+def test_a_recipe_reads_the_folder_with_all_that_teachers_said(bag: Path, tmp_path: Path) -> None:
+    extract_frames(bag, CHOICE, tmp_path / "frames", PseudoLabelFiles(Dark()))
+    source = BY_KIND[recognize(tmp_path / "frames")].checked({"folder": tmp_path / "frames", "kind": "frames"})
+    folder = open_source(source, STUDENT)
+    sample = folder[1]
+    said = Dark()(sample.image_bgr)
+    assert (sample.mask == said.mask).all()
+    assert sample.confidence is not None
+    assert np.abs(sample.confidence / 255 - said.confidence).max() <= 0.5 / 255
+    assert sample.boxes_xyxy.tolist() == [[1, 2, pytest.approx(30.1235), 40]]
+    assert sample.ignored_xyxy is not None
+    assert sample.ignored_labels is not None
+    assert sample.ignored_xyxy.tolist() == [[50, 2, 60, 20], [0, 0, 5, 5]]
+    assert sample.ignored_labels.tolist() == [0, -1]
+    assert sample.labeled_pixels is not None
+    assert sample.labeled_boxes is not None
+    assert sample.labeled_pixels.tolist() == [True, True, False]
+    assert sample.labeled_boxes.tolist() == [True, False]
+    # A box with a lower score than asked for teaches nothing.
+    strict = open_source(source.replace(score_min=0.9), STUDENT)[1]
+    assert len(strict.boxes_xyxy) == 0
 
 
 def test_a_region_that_no_teacher_knows_is_left_out_of_the_label_set() -> None:
