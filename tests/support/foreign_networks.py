@@ -75,6 +75,34 @@ def save_pass_through(path: Path, layout: str, dtype: int = TensorProto.FLOAT) -
     return path
 
 
+def save_convolution(path: Path, batch: int | str, channels: int = 4) -> Path:
+    """Save a network whose logits, at stride 2, are a convolution of its input, so that frames differ."""
+    values = np.random.default_rng(2).normal(0, 0.04, (channels, 3, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1], strides=[2, 2])],
+        "foreign",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, HEIGHT, WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, channels, HEIGHT // 2, WIDTH // 2])],
+        [numpy_helper.from_array(values, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.save(model, str(path))
+    return path
+
+
+def save_two_objects(path: Path) -> Path:
+    """Save a network with the output of YOLOv8 that sees two objects of four classes, one of them twice.
+
+    A box of class 1 with the score 0.9 at 20, 15, 40, 25, its duplicate with 0.8 one pixel to the right, and a box of
+    class 3 with the score 0.7 at 60, 30, 80, 50.
+    """
+    rows = np.zeros((1, 8, 126), np.float32)
+    rows[0, :4, :3] = np.transpose([(30, 20, 20, 10), (31, 20, 20, 10), (70, 40, 20, 20)])
+    rows[0, 4:, :3] = np.transpose([(0, 0.9, 0, 0), (0, 0.8, 0, 0), (0, 0, 0, 0.7)])
+    return save_network(path, {"output0": rows})
+
+
 def built(path: Path, description: Mapping[str, Any], outputs: str = "contract") -> ForeignGraph:
     """Build a graph for one frame around a file."""
     return build_graph(ForeignFile.read(path), ForeignDescription.checked(description), 1, outputs)

@@ -9,12 +9,13 @@ import numpy as np
 import onnx
 import pytest
 import yaml
-from foreign_networks import HEIGHT, WIDTH, save_network
+from foreign_networks import HEIGHT, WIDTH, save_convolution, save_network, save_two_objects
 from onnx import helper
 
 from ros_kd_perception.model.contract import CONTRACT_KEY
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.sample_drive.training_samples import write_samples
 from ros_kd_perception.structures import Frame
 from training.__main__ import main
 
@@ -33,25 +34,6 @@ def words_of(folder: Path, description: dict[str, Any]) -> list[str]:
 def adopt(folder: Path, description: dict[str, Any], *options: str) -> Path:
     assert main([*words_of(folder, description), *options]) == 0
     return folder / "model.onnx"
-
-
-def noise(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return RNG.normal(0, 2, shape).astype(np.float32)
-
-
-def save_convolution(path: Path, batch: int | str) -> None:
-    """Save a network whose logits are a convolution of its input, so that frames differ."""
-    weights = onnx.numpy_helper.from_array(noise(4, 3, 3, 3) / 50, "w")
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1], strides=[2, 2])],
-        "foreign",
-        [helper.make_tensor_value_info("x", 1, [batch, 3, HEIGHT, WIDTH])],
-        [helper.make_tensor_value_info("y", 1, [batch, 4, HEIGHT // 2, WIDTH // 2])],
-        [weights],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
-    model.ir_version = 8
-    onnx.save(model, str(path))
 
 
 def test_a_segmentation_runs_in_the_perceiver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,10 +85,7 @@ def test_half_precision_is_kept(tmp_path: Path) -> None:
 
 
 def test_boxes_come_without_duplicates(tmp_path: Path) -> None:
-    rows = np.zeros((1, 8, 126), np.float32)
-    rows[0, :4, 0], rows[0, :4, 1], rows[0, :4, 2] = (30, 20, 20, 10), (31, 20, 20, 10), (70, 40, 20, 20)
-    rows[0, 4:, 0], rows[0, 4:, 1], rows[0, 4:, 2] = (0, 0.9, 0, 0), (0, 0.8, 0, 0), (0, 0, 0, 0.7)
-    save_network(tmp_path / "net.onnx", {"output0": rows})
+    save_two_objects(tmp_path / "net.onnx")
     adopted = adopt(tmp_path, {"detection": {"kind": "yolov8", "classes": NAMES}})
 
     (perception,) = Perceiver(OnnxModel.open(adopted, device="cpu")).perceive([FRAME])
@@ -147,7 +126,7 @@ def test_nothing_is_written_of_a_wrong_description(
 
 def test_scores_must_be_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = np.full((1, 9, 4), 7, np.float32)
-    save_network(tmp_path / "net.onnx", {"boxes": np.abs(noise(1, 9, 4)), "scores": scores})
+    save_network(tmp_path / "net.onnx", {"boxes": np.ones((1, 9, 4), np.float32), "scores": scores})
 
     assert main(words_of(tmp_path, {"detection": {"kind": "boxes_scores", "classes": NAMES}})) == 2
     assert "expected scores 0..1 of the boxes, got 7 to 7" in capsys.readouterr().err
@@ -171,3 +150,14 @@ def test_the_contract_holds_the_description(tmp_path: Path) -> None:
     contract = json.loads(properties[CONTRACT_KEY])
     assert contract["provenance"]["description"] == description
     assert [info["id"] for info in contract["class_map"]["classes"]] == [0, 1, 3]
+
+
+def test_adopted_files_are_evaluated(tmp_path: Path) -> None:
+    write_samples(tmp_path / "samples", 2, (192, 128), 1, 1)
+    save_convolution(tmp_path / "net.onnx", "n", channels=11)
+    adopted = adopt(tmp_path, {"input": {"divide": 255}, "segmentation": {"classes": "camvid11"}})
+
+    figures = tmp_path / "figures.json"
+    assert main(["evaluate", str(adopted), str(tmp_path / "samples"), "--json", str(figures)]) == 0
+
+    assert "miou" in figures.read_text()
