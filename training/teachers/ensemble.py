@@ -1,0 +1,189 @@
+"""Ensemble: one or several teachers of a student, each for its classes and tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ros_kd_perception.model.onnx_file import ModelFileError
+from training.errors import CheckpointError, RecipeError
+from training.label_sets.label_set import LabelSet
+from training.label_sets.mapping import LabelMapping
+from training.teachers.own_network import OwnNetwork
+from training.teachers.seen import Teacher, of_tasks
+from training.teachers.settings import TASKS, FusionSettings, TeacherSettings
+from training.teachers.taught import Taught, TaughtPixels, Voice, fused_boxes, fused_pixels
+from training.teachers.views import look
+
+
+@dataclass(frozen=True)
+class Member:
+    """A teacher of an ensemble.
+
+    Attributes:
+        where: Its place in the recipe, for errors.
+        teacher: The network.
+        voice: What it counts for.
+    """
+
+    where: str
+    teacher: Teacher
+    voice: Voice
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its own logits can teach as they are: all of the student's classes, every pixel, in one view."""
+        settings, mapping = self.voice.settings, self.voice.mapping
+        ours = [info.name for info in mapping.student.segmentation_classes]
+        return (
+            isinstance(self.teacher, OwnNetwork)
+            and self.looks_at_whole_images
+            and len(settings.views.scales) == 1
+            and settings.views.rows * settings.views.columns == 1
+            and not settings.views.mirrored
+            and [info.name for info in mapping.source.segmentation_classes] == ours
+            and [mapping.segmentation[name] for name in ours] == ours
+            and bool(len(self.voice.known_pixels))
+            and bool(self.voice.known_pixels.all())
+            and settings.pixel_confidence_min == 0
+        )
+
+    @property
+    def looks_at_whole_images(self) -> bool:
+        """Whether the whole image as it is belongs to its views."""
+        return self.voice.settings.views.whole and 1.0 in self.voice.settings.views.scales
+
+    def has_boxes_of(self, student: LabelSet) -> bool:
+        """Whether its classes of boxes are the student's, in the same order."""
+        ours, theirs = ([info.name for info in each.detection_classes] for each in (student, self.teacher.label_set))
+        return ours == theirs
+
+
+class Ensemble:
+    """Teachers whose words are fused in the classes of a student.
+
+    Attributes:
+        student: Classes of the student.
+        members: The teachers.
+        sha256: SHA-256 of the teachers, joined by `+` in their order.
+        with_outputs: Whether `outputs` of a network of ours are wanted.
+    """
+
+    def __init__(self, members: Sequence[Member], fusion: FusionSettings, student: LabelSet) -> None:
+        self.members = tuple(members)
+        self.fusion = fusion
+        self.student = student
+        self.sha256 = "+".join(member.teacher.sha256 for member in members)
+        self.with_outputs = False
+
+    @classmethod
+    def open(
+        cls, teachers: Sequence[TeacherSettings], fusion: FusionSettings, student: LabelSet, where: str = "teachers"
+    ) -> Ensemble:
+        """Load all teachers and map their classes.
+
+        Args:
+            teachers: Settings of at least one teacher.
+            fusion: How boxes become one.
+            student: Classes of the student.
+            where: Place of the list in the recipe, for errors.
+
+        Raises:
+            CheckpointError, ModelFileError, RecipeError: A teacher cannot be used, or a class of it maps to nothing.
+        """
+        members = []
+        for number, settings in enumerate(teachers):
+            place = f"{where}.{number}"
+            check_classes(place, settings, student)
+            try:
+                teacher = settings.open()
+            except (CheckpointError, ModelFileError, RecipeError) as error:
+                raise type(error)(f"{place}: {error}") from error
+            members.append(Member(place, teacher, _voice(place, settings, teacher.label_set, student)))
+        return cls(members, fusion, student)
+
+    @property
+    def key(self) -> str:
+        """Digest of all that the fused words depend on, beside the images."""
+        parts = {
+            "teachers": [member.teacher.sha256 for member in self.members],
+            "settings": [_saying(member.voice) for member in self.members],
+            "fusion": self.fusion.model_dump(),
+            "student": self.student.model_dump(mode="json"),
+            "outputs": self.with_outputs,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+    @property
+    def own(self) -> Member | None:
+        """The network of ours whose features and detection branches can teach: the first with the student's classes of
+        boxes, else the first; None without one. It must look at whole images as they are.
+        """
+        able = [m for m in self.members if isinstance(m.teacher, OwnNetwork) and m.looks_at_whole_images]
+        return next((m for m in able if m.has_boxes_of(self.student)), next(iter(able), None))
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Taught:
+        """Return what the teachers say about images, uint8 [N, 3, H, W], BGR.
+
+        Raises:
+            RecipeError: There is not enough memory.
+        """
+        seen = [look(m.teacher, images, m.voice.settings, self.fusion, m.where) for m in self.members]
+        voices = [member.voice for member in self.members]
+        own = self.own
+        own_outputs = None if own is None else seen[self.members.index(own)].outputs
+        pixels = fused_pixels(voices, seen)
+        if pixels is not None and len(self.members) == 1 and self.members[0].is_exact and own_outputs is not None:
+            assert own_outputs.segmentation_logits is not None
+            pixels = TaughtPixels(own_outputs.segmentation_logits, None, pixels.known)
+        boxes = fused_boxes(voices, seen, self.fusion)
+        return Taught(pixels, boxes, own_outputs if self.with_outputs else None)
+
+
+def check_classes(where: str, settings: TeacherSettings, student: LabelSet) -> None:
+    """Refuse names in `classes` that the student does not have.
+
+    Raises:
+        RecipeError: The student has no such class.
+    """
+    names = {info.name for classes in student.by_task.values() for info in classes}
+    strange = sorted(set(settings.classes) - names)
+    if strange:
+        raise RecipeError(
+            f"{where}.classes: expected classes of the student's label set {student.name}, got {', '.join(strange)}; "
+            f"it has {', '.join(sorted(names))}"
+        )
+
+
+def _voice(where: str, settings: TeacherSettings, own: LabelSet, student: LabelSet) -> Voice:
+    """Map the classes of the tasks that a teacher is asked for.
+
+    Raises:
+        RecipeError: A class maps to nothing, or nothing is left that it could teach.
+    """
+    wanted = settings.tasks or TASKS
+    absent = [task for task in settings.tasks if task not in own.tasks]
+    if absent:
+        raise RecipeError(
+            f"{where}.tasks: expected tasks of {settings.name}, which has {', '.join(own.tasks)}, got "
+            f"{', '.join(absent)}; leave it out"
+        )
+    mapping = LabelMapping.between(of_tasks(own, wanted), student, settings.map, where)
+    voice = Voice.of(settings, mapping)
+    if not len(voice.known_pixels) and not len(voice.known_boxes):
+        raise RecipeError(
+            f"{where}: expected a teacher of some class of the student's label set {student.name}, the classes of "
+            f"{settings.name} map to none of them; extend its map, or its classes and tasks"
+        )
+    return voice
+
+
+def _saying(voice: Voice) -> dict[str, object]:
+    settings = voice.settings.model_dump(mode="json", exclude={"kind", "images_at_once"})
+    return {"settings": settings, "segmentation": voice.mapping.segmentation, "detection": voice.mapping.detection}
