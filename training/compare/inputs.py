@@ -83,7 +83,7 @@ def _sources(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> Iterat
 
 def _checkpoints_of(recipe: Recipe) -> list[str]:
     """Return the checkpoints from which a run starts and learns."""
-    return [*recipe.starts, recipe.distillation.teacher if recipe.distillation else ""]
+    return [*recipe.starts, *(recipe.distillation.checkpoints if recipe.distillation else ())]
 
 
 def _noted_recipe(checkpoint: Path) -> Recipe | None:

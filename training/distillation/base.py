@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from training.data.batch import Batch
     from training.networks.student import StudentOutputs
+    from training.teachers.taught import Taught
 
 # Types of keys that several terms have.
 FeaturePlace = Literal["p3", "p4", "p5", "segmentation"]  # see `training.networks.student.StudentFeatures`
@@ -29,13 +30,28 @@ Temperature = Annotated[float, Field(ge=0.05, le=100.0)]
 GridSide = Annotated[int, Field(ge=2, le=64)]
 
 
+TeacherPart = Literal["pixels", "boxes", "outputs"]
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """The outputs of student and teacher for one batch."""
+    """What student and teachers say about one batch.
+
+    Attributes:
+        student: Outputs of the student.
+        taught: What the teachers say, in the student's classes.
+        batch: The frames with their labels.
+    """
 
     student: StudentOutputs
-    teacher: StudentOutputs
+    taught: Taught
     batch: Batch
+
+    @property
+    def teacher(self) -> StudentOutputs:
+        """Outputs of the teacher that is a network of ours."""
+        assert self.taught.outputs is not None
+        return self.taught.outputs
 
 
 class DistillationTerm(Settings):
@@ -84,14 +100,14 @@ class DistillationTerm(Settings):
         teacher's takes no gradient. Some terms get more tensors after these two.
         """
 
-    def __call__(self, student: Tensor, teacher: Tensor, *context: Tensor) -> Tensor:
-        """Run the formula on tensors of any float type.
+    def __call__(self, student: Any, teacher: Any, *context: Any) -> Tensor:
+        """Run the formula on tensors of any float type, or on what else the term compares.
 
         Raises:
             ValueError: The shapes do not fit together.
         """
         # Autocast would compute matrix products, and therefore every relation, in half precision.
-        with torch.autocast(student.device.type, enabled=False):
+        with torch.autocast(_device_of(student), enabled=False):
             return self.compute(*self.prepare(student, teacher, *context))
 
     def prepare(self, student: Tensor, teacher: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
@@ -109,6 +125,16 @@ class DistillationTerm(Settings):
         return self.student_tasks
 
     @property
+    def teacher_part(self) -> TeacherPart:
+        """What the term needs of the teachers: fused classes of pixels, fused boxes, or the outputs of one of ours."""
+        return "outputs"
+
+    @property
+    def needs_own_boxes(self) -> bool:
+        """Whether the teacher's detection branches must have the student's classes."""
+        return False
+
+    @property
     def adapted_place(self) -> str | None:
         """The place whose student features go through an adapter first; None for a term without an adapter."""
         return None
@@ -117,3 +143,8 @@ class DistillationTerm(Settings):
         """Return the term with its key `temperature`, if it has one, multiplied by `factor`."""
         temperature = getattr(self, "temperature", None)
         return self if temperature is None else self.model_copy(update={"temperature": factor * temperature})
+
+
+def _device_of(compared: Any) -> str:
+    tensor = compared if hasattr(compared, "device") else compared.class_logits[0]
+    return str(tensor.device.type)

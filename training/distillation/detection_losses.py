@@ -41,6 +41,11 @@ class DetectionTerm(DistillationTerm):
         """See `DistillationTerm.student_tasks`."""
         return ("detection",)
 
+    @property
+    def needs_own_boxes(self) -> bool:
+        """See `DistillationTerm.needs_own_boxes`."""
+        return True
+
     @abstractmethod
     def cells(self, student: DetectionOutputs, teacher: DetectionOutputs) -> tuple[Tensor, ...]:
         """Return the arguments of a call of the term for one branch, each [N, A, ...] for A cells."""

@@ -10,7 +10,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from training.distillation.base import Comparison, DistillationTerm, FeaturePlace, Temperature, Weight
+from training.distillation.base import (
+    Comparison,
+    DistillationTerm,
+    FeaturePlace,
+    TeacherPart,
+    Temperature,
+    Weight,
+)
 from training.distillation.lazy import functional, loss_math
 
 if TYPE_CHECKING:
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from training.networks.student import StudentOutputs
 
 OF_SEGMENTATION = ("segmentation", "logits")  # the places that only a network that segments has
+NO_PROBABILITY = -1e5  # a logit whose softmax is 0 at every temperature; infinity would become NaN in the gradient
 SMALLEST_ATTENTION = 1e-6  # length of an attention map; a shorter one comes from a layer that is silent
 
 
@@ -116,6 +124,23 @@ class ChannelWise(FeatureTerm):
     def adapted_place(self) -> str | None:
         """See `DistillationTerm.adapted_place`."""
         return None if self.at == "logits" else self.at
+
+    @property
+    def teacher_part(self) -> TeacherPart:
+        """See `DistillationTerm.teacher_part`."""
+        return "pixels" if self.at == "logits" else "outputs"
+
+    def compare(self, seen: Comparison, adapter: nn.Module | None) -> Tensor:
+        """Compare the features of the place `at`, or the logits of known classes where teachers say something."""
+        if self.at != "logits":
+            return super().compare(seen, adapter)
+        pixels = seen.taught.pixels
+        assert pixels is not None
+        student, teacher = (logits[:, pixels.known] for logits in (features_at(seen.student, "logits"), pixels.logits))
+        if pixels.counts is not None:
+            silent = ~pixels.counts[:, None]
+            student, teacher = (logits.float().masked_fill(silent, NO_PROBABILITY) for logits in (student, teacher))
+        return self(student, teacher)
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss by the formula of the class."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["across_processes", "boxes", "functional", "heads", "loss_math", "torch"]
+__all__ = ["across_processes", "assigner", "boxes", "detection", "functional", "heads", "loss_math", "torch"]
 
 
 class LazyModule:
@@ -27,12 +27,14 @@ if TYPE_CHECKING:  # For mypy and editors these are the modules themselves.
     from torch.nn import functional
 
     from training.distillation import loss_math
-    from training.losses import across_processes, boxes
+    from training.losses import across_processes, assigner, boxes, detection
     from training.networks import heads
 else:
     torch = LazyModule("torch")
     functional = LazyModule("torch.nn.functional")
     loss_math = LazyModule("training.distillation.loss_math")
     across_processes = LazyModule("training.losses.across_processes")
+    assigner = LazyModule("training.losses.assigner")
     boxes = LazyModule("training.losses.boxes")
+    detection = LazyModule("training.losses.detection")
     heads = LazyModule("training.networks.heads")

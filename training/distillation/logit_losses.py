@@ -10,9 +10,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from training.distillation.base import Comparison, DistillationTerm, Temperature, Weight
+from training.distillation.base import Comparison, DistillationTerm, TeacherPart, Temperature, Weight
 from training.distillation.feature_losses import features_at
 from training.distillation.lazy import functional, loss_math, torch
+from training.label_sets.label_set import UNLABELED_ID
 from training.networks.strides import SEGMENTATION_STRIDE
 
 if TYPE_CHECKING:
@@ -44,22 +45,34 @@ class LogitTerm(DistillationTerm):
         """
 
     def compare(self, seen: Comparison, adapter: nn.Module | None) -> Tensor:
-        """Compare the class logits of the segmentation."""
-        labels = labels_of_blocks(seen.batch.masks)
-        return self(features_at(seen.student, "logits"), features_at(seen.teacher, "logits"), labels)
+        """Compare the class logits of the segmentation, where teachers say something, of the classes that they know."""
+        pixels = seen.taught.pixels
+        assert pixels is not None
+        student, teacher = features_at(seen.student, "logits"), pixels.logits
+        labels, counts = labels_of_blocks(seen.batch.masks), pixels.counts
+        if not bool(pixels.known.all()):
+            student, teacher = student[:, pixels.known], teacher[:, pixels.known]
+            labels = places_of_known(labels, pixels.known)
+        return self(student, teacher, labels) if counts is None else self(student, teacher, labels, counts)
 
     @property
     def student_tasks(self) -> tuple[str, ...]:
         """See `DistillationTerm.student_tasks`."""
         return ("segmentation",)
 
+    @property
+    def teacher_part(self) -> TeacherPart:
+        """See `DistillationTerm.teacher_part`."""
+        return "pixels"
+
     def prepare(self, student: Tensor, teacher: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
-        """Take the pixels that count out of logits [N, C, H, W] and labels, integers [N, H, W].
+        """Take the pixels that count out of logits [N, C, H, W], labels, integers [N, H, W], and optionally where the
+        teacher says something, bool [N, H, W].
 
         Raises:
             ValueError: The shapes do not fit together.
         """
-        (labels,) = context
+        labels, *says = context
         student, teacher = loss_math.comparable(student, teacher, self.axes, self.may_differ)
         expected = [student.shape[0], *student.shape[2:]]
         if list(labels.shape) != expected:
@@ -68,9 +81,11 @@ class LogitTerm(DistillationTerm):
             )
         pixels = (student.movedim(1, -1), teacher.movedim(1, -1), labels)
         if self.needs_labels or getattr(self, "labeled_only", False):
+            says.append((labels >= 0) & (labels < student.shape[1]))
+        if says:
             # The others are dropped before the formula, so that they reach neither the value nor a gradient.
-            labelled = (labels >= 0) & (labels < student.shape[1])
-            return tuple(values[labelled] for values in pixels)
+            counts = torch.stack(says).all(dim=0)
+            return tuple(values[counts] for values in pixels)
         return tuple(values.flatten(0, 2) for values in pixels)
 
 
@@ -215,6 +230,19 @@ def labels_of_blocks(masks: Tensor) -> Tensor:
     """Return the label of the pixel in the middle of each block of the logits, int64 [N, H / 4, W / 4]."""
     middle = SEGMENTATION_STRIDE // 2
     return masks[:, middle::SEGMENTATION_STRIDE, middle::SEGMENTATION_STRIDE].long()
+
+
+def places_of_known(labels: Tensor, known: Tensor) -> Tensor:
+    """Return labels as places among the known classes; 255 for labels of other classes.
+
+    Args:
+        labels: Class ids, int64 [N, H, W], 255 for void.
+        known: bool [C].
+    """
+    places = torch.full((UNLABELED_ID + 1,), UNLABELED_ID, device=labels.device)
+    ids = known.nonzero().flatten()
+    places[ids] = torch.arange(len(ids), device=labels.device)
+    return places[labels]
 
 
 def _softened(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

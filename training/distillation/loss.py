@@ -1,8 +1,8 @@
-"""The loss of a distilled student: the weighted sum of the labels' loss and the terms with a teacher."""
+"""The loss of a distilled student: the weighted sum of the labels' loss and the terms with teachers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from training.data.batch import Batch
 from training.distillation.base import Comparison, DistillationTerm
 from training.distillation.settings import DistillationRecipe, balance_at
-from training.distillation.teacher import Teacher
-from training.errors import RecipeError
+from training.distillation.teacher import Teachers
 from training.losses import SupervisedLoss
 from training.networks.student import StudentOutputs
 
@@ -45,40 +44,37 @@ class DistillationLoss(nn.Module):
 
     Attributes:
         names: Names of the terms in logs, in the order of the recipe.
-        teacher_sha256: SHA-256 of the teacher's weights.
+        teacher_sha256: SHA-256 of the teachers, joined by `+`.
     """
 
     def __init__(
         self,
         recipe: DistillationRecipe,
         hard: SupervisedLoss,
-        teacher: Teacher,
-        examples: tuple[StudentOutputs, StudentOutputs],
+        teachers: Teachers,
+        examples: tuple[StudentOutputs, StudentOutputs | None],
     ) -> None:
         """Build the terms.
 
         Args:
             recipe: Distillation section of the recipe.
             hard: Loss of the labels.
-            teacher: The network that teaches.
-            examples: Outputs of student and teacher; the terms take the numbers of channels from them.
-
-        Raises:
-            RecipeError: A term compares what student or teacher does not have.
+            teachers: The networks that teach.
+            examples: Outputs of the student and of a teacher of ours, from `check_teachers`; the terms take the numbers
+                of channels from them.
         """
         super().__init__()
-        check_tasks(recipe.terms, *examples)
         self.recipe = recipe
         self.hard = hard
-        self._teacher = teacher
-        self.teacher_sha256 = teacher.weights_sha256
-        student_channels, teacher_channels = (channels_of(outputs) for outputs in examples)
+        self._teachers = teachers
+        self.teacher_sha256 = teachers.ensemble.sha256
+        student_channels, teacher_channels = (channels_of(outputs) if outputs else {} for outputs in examples)
         self.terms = nn.ModuleList(Term(term, student_channels, teacher_channels) for term in recipe.terms)
         self.names = [f"soft_{number}_{term.kind}" for number, term in enumerate(recipe.terms)]
 
     def cache_growth(self, views: int, pixels_per_view: int) -> tuple[Path, int] | None:
-        """Return the cache folder and the bytes that it will grow by; see `Teacher.cache_growth`."""
-        return self._teacher.cache_growth(views, pixels_per_view)
+        """Return the cache folder and the bytes that it will grow by; see `Teachers.cache_growth`."""
+        return self._teachers.cache_growth(views, pixels_per_view)
 
     def forward(self, outputs: StudentOutputs, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return all terms by name, weights included, as float32 scalars; their sum is the loss.
@@ -89,29 +85,12 @@ class DistillationLoss(nn.Module):
             epoch: Epoch of the run, from 0; it selects the stage of the recipe.
         """
         balance = balance_at(self.recipe, epoch)
-        seen = Comparison(outputs, self._teacher(batch), batch)
+        seen = Comparison(outputs, self._teachers(batch), batch)
         weighted = {name: balance.hard_weight * value for name, value in self.hard(outputs, batch, epoch).items()}
         for name, term, weight in zip(self.names, self.terms, balance.weights, strict=True):
             # Terms of weight 0 are computed too: training on several devices waits for the gradient of every parameter.
             weighted[name] = (1 - balance.hard_weight) * weight * term(seen, balance.temperature_factor)
         return weighted
-
-
-def check_tasks(terms: Sequence[DistillationTerm], student: StudentOutputs, teacher: StudentOutputs) -> None:
-    """Refuse terms of tasks that one of the two networks does not have.
-
-    Raises:
-        RecipeError: A network lacks the task of a term.
-    """
-    for number, term in enumerate(terms):
-        needs = (("student", student, term.student_tasks), ("teacher", teacher, term.teacher_tasks))
-        for whose, outputs, tasks in needs:
-            absent = [task for task in tasks if task not in outputs.tasks]
-            if absent:
-                raise RecipeError(
-                    f"distillation.terms.{number}: expected a {whose} with the task {absent[0]} for {term.kind}, it "
-                    f"has only {outputs.tasks[0]}; leave the term out, or give the {whose} that task"
-                )
 
 
 def channels_of(outputs: StudentOutputs) -> dict[str, int]:

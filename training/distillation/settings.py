@@ -1,4 +1,4 @@
-"""The distillation section of a recipe: the teacher, the terms with their weights, and stages.
+"""The distillation section of a recipe: the teachers, the terms with their weights, and stages.
 
 The keys of a term are in the class of the term.
 """
@@ -6,6 +6,7 @@ The keys of a term are in the class of the term.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -13,7 +14,11 @@ from pydantic import Field
 from training.config.settings import Settings
 from training.distillation.base import Weight
 from training.distillation.table import AnyTerm
+from training.teachers.checkpoint import CheckpointTeacher
+from training.teachers.registry import AnyTeacher
+from training.teachers.settings import FusionSettings, TeacherSettings
 
+WHOLE_BATCH = 4096  # images that a teacher looks at together, if no other number is asked for
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -32,13 +37,18 @@ class StageRecipe(Settings):
 
 
 class DistillationRecipe(Settings):
-    """A teacher, and what the student learns from it.
+    """One or several teachers, and what the student learns from them.
 
     loss = hard_weight * (loss of the labels) + (1 - hard_weight) * sum of (weight * term).
     """
 
-    teacher: str
-    """Checkpoint of `python -m training train`; its averaged weights teach."""
+    teacher: str = ""
+    """Checkpoint of `python -m training train`; its averaged weights teach. Short for `teachers` with this checkpoint
+    alone, of which every pixel teaches (`pixel_confidence_min` 0)."""
+    teachers: tuple[AnyTeacher, ...] = ()
+    """The teachers, where there are several, or one of another kind."""
+    fusion: FusionSettings = FusionSettings()
+    """How boxes of several views and teachers become one."""
     terms: tuple[AnyTerm, ...]
     """What is compared."""
     hard_weight: Share = 0.5
@@ -49,11 +59,31 @@ class DistillationRecipe(Settings):
     """Folder that keeps the teacher's outputs, so that the teacher sees each view only once; empty keeps none. Needs
     `data.views_per_frame`, since endless views never come again."""
 
+    @property
+    def all_teachers(self) -> tuple[TeacherSettings, ...]:
+        """The settings of all teachers."""
+        if self.teachers:
+            return self.teachers
+        return (
+            CheckpointTeacher(
+                kind="checkpoint", path=Path(self.teacher), pixel_confidence_min=0.0, images_at_once=4096
+            ),
+        )
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The paths of the teachers that are checkpoints."""
+        return tuple(one.name for one in self.all_teachers if isinstance(one, CheckpointTeacher))
+
     def problems(self, epochs: int) -> list[str]:
         """Return sentences about keys that do not fit each other, or a run of `epochs` epochs; empty if all fit."""
         found = []
-        if not self.teacher.strip():
-            found.append("distillation.teacher must name a checkpoint, got an empty text")
+        if not self.teacher.strip() and not self.teachers:
+            found.append(
+                "distillation.teacher must name a checkpoint, or distillation.teachers teachers; both are empty"
+            )
+        if self.teacher and self.teachers:
+            found.append("distillation has teacher and teachers; move the checkpoint into the list")
         if not self.terms:
             found.append("distillation.terms needs at least one term")
         starts = [stage.from_epoch for stage in self.stages]

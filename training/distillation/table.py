@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Union
 from pydantic import Field
 
 from training.distillation.base import DistillationTerm
+from training.distillation.box_losses import PseudoBoxes
 from training.distillation.detection_losses import ForegroundImitation, SoftClassification, WeightedBoxIou
 from training.distillation.feature_losses import AttentionTransfer, ChannelWise, Hint, Pearson
 from training.distillation.logit_losses import DecoupledKl, Dist, LogitMse, StandardizedKl, TemperatureKl
@@ -36,6 +37,8 @@ TERMS: tuple[type[DistillationTerm], ...] = (
     SoftClassification,
     WeightedBoxIou,
     ForegroundImitation,
+    # box_losses.py: boxes of any teachers
+    PseudoBoxes,
 )
 
 if TYPE_CHECKING:

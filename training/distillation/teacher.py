@@ -1,70 +1,45 @@
-"""The teacher: a trained network whose outputs a student learns from. It is never trained itself."""
+"""The teachers of a run: networks whose words a student learns from. They are never trained themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from training.checkpoint import digest_of_weights, load_student
 from training.data.batch import Batch
-from training.distillation.cache import OutputCache, to_arrays
-from training.errors import CheckpointError
-from training.label_sets.label_set import LabelSet
+from training.distillation.base import DistillationTerm
+from training.distillation.cache import OutputCache, arrays_of_frames
+from training.errors import RecipeError
 from training.networks.student import Student, StudentOutputs
+from training.teachers.ensemble import Ensemble
+from training.teachers.taught import Taught
 
 
-class Teacher:
-    """Runs a network without gradients and in eval mode.
+class Teachers:
+    """Asks an ensemble, or a cache of what it said.
 
-    A teacher is not an `nn.Module`: the methods of a training run that go through all modules (`train`, `parameters`,
-    `state_dict`, the move to a device) must not find it.
+    It is not an `nn.Module`: the methods of a training run that go through all modules (`train`, `parameters`,
+    `state_dict`, the move to a device) must not find the networks.
 
     Attributes:
-        weights_sha256: SHA-256 of the network's weights, see `digest_of_weights`.
+        ensemble: The teachers.
     """
 
-    def __init__(self, network: Student) -> None:
-        self._network = network.eval().requires_grad_(False)
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.ensemble = ensemble
         self._cache: OutputCache | None = None
-        self.weights_sha256 = digest_of_weights(network)
-
-    @classmethod
-    def load(cls, checkpoint: Path | str, classes: LabelSet) -> Teacher:
-        """Load the averaged weights of a checkpoint.
-
-        Args:
-            checkpoint: A checkpoint of `train`.
-            classes: Label set of the student.
-
-        Raises:
-            CheckpointError: The file is not a checkpoint of `train`, or its network has other classes.
-        """
-        try:
-            network, info = load_student(checkpoint)
-        except CheckpointError as error:
-            raise CheckpointError(f"distillation.teacher: {error}") from error
-        for task, ours in classes.by_task.items():
-            expected, found = ([one.name for one in each] for each in (ours, info.classes.by_task[task]))
-            if expected != found:
-                raise CheckpointError(
-                    f"distillation.teacher: {checkpoint}: expected a network with the {task} classes "
-                    f"{', '.join(expected)}, its own are {', '.join(found)}; train a teacher with the label set "
-                    f"{classes.name}"
-                )
-        return cls(network)
 
     def keep_outputs_in(self, cache: OutputCache) -> None:
-        """Run the network only for views that the cache does not hold."""
+        """Ask the networks only about views that the cache does not hold."""
         self._cache = cache
 
-    @torch.no_grad()
-    def __call__(self, batch: Batch) -> StudentOutputs:
-        """Return the outputs for a batch on the device of the batch, with both detection branches."""
+    def __call__(self, batch: Batch) -> Taught:
+        """Return what the teachers say about a batch, on the device of the batch."""
         if self._cache is None or "" in batch.views:
-            return self._run(batch.images)
-        return self._cache.outputs(batch, self._run)
+            return self.ensemble(batch.images)
+        return self._cache.outputs(batch, self.ensemble)
 
     def cache_growth(self, views: int, pixels_per_view: int) -> tuple[Path, int] | None:
         """Return how much the cache grows if it gets the outputs of all views of a run.
@@ -78,58 +53,96 @@ class Teacher:
         """
         if self._cache is None:
             return None
-        side = 64  # the size of every output is proportional to the number of pixels
-        with torch.no_grad():
-            arrays = to_arrays(self._run(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
+        side = 64  # the size of nearly every output is proportional to the number of pixels
+        (arrays,) = arrays_of_frames(self.ensemble(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
         bytes_per_pixel = sum(array.nbytes for array in arrays.values()) / side**2
         return self._cache.folder, round(max(0, views - len(self._cache)) * pixels_per_view * bytes_per_pixel)
 
-    def _run(self, images: Tensor) -> StudentOutputs:
-        if next(self._network.parameters()).device != images.device:
-            self._network.to(images.device)
-        # Cheap, and other code may have put the network back into training mode.
-        self._network.eval()
-        outputs: StudentOutputs = self._network(images.float() / 255, with_one_to_many=True)
-        return outputs
 
-
-def check_teacher(student: Student, teacher: Teacher, name: str) -> tuple[StudentOutputs, StudentOutputs]:
-    """Run both networks on a black frame and compare the shapes of their outputs, for the tasks that both have.
+def check_teachers(
+    student: Student, teachers: Teachers, terms: Sequence[DistillationTerm], height: int, width: int
+) -> tuple[StudentOutputs, StudentOutputs | None]:
+    """Run student and teachers on a black frame, and refuse terms for which one of them lacks something.
 
     Args:
         student: Network to train.
-        teacher: Network to learn from.
-        name: Name of the teacher's checkpoint, for the error.
+        teachers: The teachers.
+        terms: What the recipe compares.
+        height: Height of the frames of the run in pixels.
+        width: Width of the frames of the run in pixels.
 
     Returns:
-        Outputs of student and teacher.
+        Outputs of the student, and of the teacher that is a network of ours; None if no term needs one.
 
     Raises:
-        CheckpointError: The outputs have different shapes.
+        RecipeError: A term compares what student or teachers do not have, or a teacher does not look at such frames.
     """
-    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    batch = Batch.of_images(images)
     was_training = student.training
     with torch.no_grad():
         # In eval mode, so that the black frame does not change the running statistics of the student.
-        of_student = student.eval()(images.float() / 255, with_one_to_many=True)
+        of_student: StudentOutputs = student.eval()(torch.zeros(1, 3, 64, 64), with_one_to_many=True)
     student.train(was_training)
-    of_teacher = teacher(batch)
-    ours_by_name, theirs_by_name = (_class_logits(outputs) for outputs in (of_student, of_teacher))
-    for what in ours_by_name.keys() & theirs_by_name.keys():
-        ours, theirs = ours_by_name[what], theirs_by_name[what]
-        if ours.shape != theirs.shape:
-            raise CheckpointError(
-                f"{name}: expected a teacher whose {what} are {tuple(ours.shape)} for a frame of 64x64 as the "
-                f"student's are, got {tuple(theirs.shape)}; train a teacher with the same classes and strides"
-            )
-    return of_student, of_teacher
+    teachers.ensemble.parts = frozenset(term.teacher_part for term in terms)
+    taught = _first_words(teachers, torch.zeros(1, 3, height, width, dtype=torch.uint8))
+    for number, term in enumerate(terms):
+        where = f"distillation.terms.{number}"
+        _check_student(where, term, of_student)
+        _check_taught(where, term, taught, teachers.ensemble)
+    return of_student, taught.outputs
 
 
-def _class_logits(outputs: StudentOutputs) -> dict[str, Tensor]:
-    found = {}
-    if outputs.segmentation_logits is not None:
-        found["segmentation logits"] = outputs.segmentation_logits
-    if outputs.detection is not None:
-        found["detection logits"] = outputs.detection.flat_class_logits()
-    return found
+def _first_words(teachers: Teachers, images: Tensor) -> Taught:
+    try:
+        return teachers.ensemble(images)
+    except RecipeError:
+        raise
+    except Exception as error:  # networks of others raise any error for a size that they do not take
+        raise RecipeError(
+            f"distillation: expected teachers that look at frames of {images.shape[3]}x{images.shape[2]}, got: "
+            f"{' '.join(str(error).split())[:200]}; set height and width of the teacher, or change the "
+            "size of data.crop_height and data.crop_width"
+        ) from error
+
+
+def _check_student(where: str, term: DistillationTerm, outputs: StudentOutputs) -> None:
+    absent = [task for task in term.student_tasks if task not in outputs.tasks]
+    if absent:
+        raise RecipeError(
+            f"{where}: expected a student with the task {absent[0]} for {term.kind}, it has only {outputs.tasks[0]}; "
+            "leave the term out, or give the student that task"
+        )
+
+
+def _check_taught(where: str, term: DistillationTerm, taught: Taught, ensemble: Ensemble) -> None:
+    if term.teacher_part == "pixels" and (taught.pixels is None or int(taught.pixels.known.sum()) < 2):
+        raise RecipeError(
+            f"{where}: expected a teacher of at least two classes of masks for {term.kind}, there is none; leave the "
+            "term out, or add a teacher with the task segmentation"
+        )
+    if term.teacher_part == "boxes" and taught.boxes is None:
+        raise RecipeError(
+            f"{where}: expected a teacher of boxes for {term.kind}, there is none; leave the term out, or add a "
+            "teacher with the task detection"
+        )
+    if term.teacher_part != "outputs":
+        return
+    if taught.outputs is None:
+        raise RecipeError(
+            f"{where}: {term.kind} compares features or detection branches, for which it needs a teacher of kind "
+            "checkpoint that looks at whole frames; leave the term out, or add one. Other teachers teach by terms of "
+            "class logits, and by pseudo_boxes"
+        )
+    absent = [task for task in term.teacher_tasks if task not in taught.outputs.tasks]
+    if absent:
+        raise RecipeError(
+            f"{where}: expected a teacher with the task {absent[0]} for {term.kind}, it has only "
+            f"{taught.outputs.tasks[0]}; leave the term out, or give the teacher that task"
+        )
+    own = ensemble.own
+    if term.needs_own_boxes and own is not None and not own.has_boxes_of(ensemble.student):
+        names = ", ".join(info.name for info in own.teacher.label_set.detection_classes)
+        raise RecipeError(
+            f"{where}: {term.kind} compares detection branches, for which a teacher needs the student's classes of "
+            f"boxes, {own.where} has {names}; use pseudo_boxes, or train a teacher with the label set "
+            f"{ensemble.student.name}"
+        )

@@ -109,7 +109,7 @@ def provenance(info: CheckpointInfo) -> dict[str, Any]:
         LABEL_SET_KEY: info.classes.name,
         "recipe_sha256": info.recipe_sha256,
         "data_sha256": info.data_sha256,
-        "teacher": info.taught_by or "none",
+        "teachers": info.taught_by or "none",
         "git_commit": info.git_commit,
         "created": now.isoformat(timespec="seconds"),
     }

@@ -26,15 +26,19 @@ class Targets:
         boxes_xyxy: Boxes, float32 [N, M, 4], input pixels.
         labels: Class ids, int64 [N, M].
         exists: False for padding, bool [N, M].
+        scores: How sure it is that the object is there, float32 [N, M], 0..1; 1 for objects of labels.
     """
 
     boxes_xyxy: Tensor
     labels: Tensor
     exists: Tensor
+    scores: Tensor
 
     @classmethod
-    def pad(cls, boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> Targets:
-        """Stack the boxes and labels of N frames, without boxes that have no area."""
+    def pad(
+        cls, boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor], scores: Sequence[Tensor] | None = None
+    ) -> Targets:
+        """Stack the boxes, labels and scores of N frames, without boxes that have no area; None = scores of 1."""
         kept = [(boxes[:, 2:] > boxes[:, :2]).all(dim=1) for boxes in boxes_xyxy]
         longest = max((int(keep.sum()) for keep in kept), default=0)
         device = boxes_xyxy[0].device
@@ -42,12 +46,15 @@ class Targets:
             torch.zeros(len(kept), longest, 4, device=device),
             torch.zeros(len(kept), longest, dtype=torch.int64, device=device),
             torch.zeros(len(kept), longest, dtype=torch.bool, device=device),
+            torch.ones(len(kept), longest, device=device),
         )
         for index, keep in enumerate(kept):
             count = int(keep.sum())
             padded.boxes_xyxy[index, :count] = boxes_xyxy[index][keep].float()
             padded.labels[index, :count] = labels[index][keep]
             padded.exists[index, :count] = True
+            if scores is not None:
+                padded.scores[index, :count] = scores[index][keep].float()
         return padded
 
 
@@ -59,7 +66,7 @@ class Assignment:
         image: Index of the frame, int64 [P].
         cell: Index of the cell, int64 [P].
         target: Index of the object among the targets of the frame, int64 [P].
-        quality: Class score that the cell should reach, float32 [P], 0..1; higher for a better box.
+        quality: Class score that the cell should reach, float32 [P], 0..1; higher for a better box and a surer object.
     """
 
     image: Tensor
@@ -88,6 +95,7 @@ def assign(targets: Targets, scores: Tensor, boxes_xyxy: Tensor, cells: Tensor, 
     best_iou = torch.where(chosen, iou, 0.0).amax(dim=2)
     # The best cell of an object should reach the best IoU of the object's cells, the others less, by their rank.
     quality = metric[image, target, cell] / best_metric[image, target] * best_iou[image, target]
+    quality = quality * targets.scores[image, target]
     return Assignment(image, cell, target, quality)
 
 

@@ -1,4 +1,4 @@
-"""The loss of a run: that of the labels or, if the recipe has a teacher, a distillation loss."""
+"""The loss of a run: that of the labels or, if the recipe has teachers, a distillation loss."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from pathlib import Path
 
 from training.distillation.cache import OutputCache
 from training.distillation.loss import DistillationLoss
-from training.distillation.teacher import Teacher, check_teacher
+from training.distillation.teacher import Teachers, check_teachers
 from training.label_sets.label_set import LabelSet
 from training.losses import SupervisedLoss
 from training.networks.student import Student
 from training.recipe import Recipe
+from training.teachers.ensemble import Ensemble
 
 
 def build_objective(
     recipe: Recipe, student: Student, classes: LabelSet, data_fingerprint: str
 ) -> SupervisedLoss | DistillationLoss:
-    """Build the loss of a recipe, and load and check its teacher.
+    """Build the loss of a recipe, and load and check its teachers.
 
     Args:
         recipe: Recipe of the run.
         student: Network to train.
         classes: Its label set.
-        data_fingerprint: Digest of the training frames; a cache of the teacher's outputs depends on it.
+        data_fingerprint: Digest of the training frames; a cache of what the teachers say depends on it.
 
     Returns:
         A module that is called with outputs, batch and epoch.
 
     Raises:
-        CheckpointError: The teacher file is not a checkpoint, or its outputs do not fit those of the student.
+        CheckpointError, ModelFileError, RecipeError: A teacher cannot be used, or a term compares what it lacks.
     """
     hard = SupervisedLoss(recipe.loss.segmentation, recipe.loss.detection, recipe.loss.class_weights)
     settings = recipe.distillation
     if settings is None:
         return hard
-    teacher = Teacher.load(settings.teacher, classes)
-    examples = check_teacher(student, teacher, settings.teacher)
+    where = "distillation.teachers" if settings.teachers else "distillation.teacher"
+    teachers = Teachers(Ensemble.open(settings.all_teachers, settings.fusion, classes, where))
+    examples = check_teachers(student, teachers, settings.terms, recipe.data.crop_height, recipe.data.crop_width)
     if settings.cache:
-        teacher.keep_outputs_in(OutputCache(Path(settings.cache), _cache_key(recipe, teacher, data_fingerprint)))
-    return DistillationLoss(settings, hard, teacher, examples)
+        teachers.keep_outputs_in(OutputCache(Path(settings.cache), _cache_key(recipe, teachers, data_fingerprint)))
+    return DistillationLoss(settings, hard, teachers, examples)
 
 
 def cache_growth(
     recipe: Recipe, objective: SupervisedLoss | DistillationLoss, frames: int, frames_seen: int
 ) -> tuple[Path, int] | None:
-    """Return the folder of the teacher's outputs and the bytes that a run adds to it; None without a cache.
+    """Return the folder of the teachers' outputs and the bytes that a run adds to it; None without a cache.
 
     Args:
         recipe: Recipe of the run.
@@ -60,12 +62,12 @@ def cache_growth(
     return objective.cache_growth(views, recipe.data.crop_height * recipe.data.crop_width)
 
 
-def _cache_key(recipe: Recipe, teacher: Teacher, data_fingerprint: str) -> str:
-    """Return the digest of everything that the teacher's outputs depend on: teacher, frames and augmentation."""
+def _cache_key(recipe: Recipe, teachers: Teachers, data_fingerprint: str) -> str:
+    """Return the digest of everything that the words of the teachers depend on: teachers, frames and augmentation."""
     data = recipe.data.model_dump(mode="json")
     unrelated = ("samples_per_epoch", "workers")
     parts = {
-        "teacher": teacher.weights_sha256,
+        "teachers": teachers.ensemble.key,
         "frames": data_fingerprint,
         "data": {name: value for name, value in data.items() if name not in unrelated},
         "augmentation": recipe.augmentation.model_dump(),

@@ -48,7 +48,7 @@ def check_files(recipe: Recipe, resume: Path | None = None) -> None:
     check_writable(folder_of(recipe))
     needed = [resume] if resume else [Path(start) for start in recipe.starts]
     if recipe.distillation is not None:
-        needed.append(Path(recipe.distillation.teacher))
+        needed += [Path(checkpoint) for checkpoint in recipe.distillation.checkpoints]
         if recipe.distillation.cache:
             check_writable(Path(recipe.distillation.cache))
     for checkpoint in needed:

@@ -82,8 +82,9 @@ class StoppedRun:
         began_with, found = self.info.teacher_sha256, module.inputs.teacher_sha256
         if began_with != found:
             settings = module.recipe.distillation
+            names = ", ".join(one.name for one in settings.all_teachers) if settings else str(self.path)
             raise CheckpointError(
-                f"{settings.teacher if settings else self.path}: expected the teacher that the run began with (weights "
+                f"{names}: expected the teachers that the run began with (weights "
                 f"{began_with[:12]}), got {found[:12] or 'no teacher'}; restore it, or start a new run"
             )
         try:

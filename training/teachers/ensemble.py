@@ -71,7 +71,7 @@ class Ensemble:
         student: Classes of the student.
         members: The teachers.
         sha256: SHA-256 of the teachers, joined by `+` in their order.
-        with_outputs: Whether `outputs` of a network of ours are wanted.
+        parts: What is wanted of them: `pixels`, `boxes`, and `outputs` of a network of ours.
     """
 
     def __init__(self, members: Sequence[Member], fusion: FusionSettings, student: LabelSet) -> None:
@@ -79,7 +79,7 @@ class Ensemble:
         self.fusion = fusion
         self.student = student
         self.sha256 = "+".join(member.teacher.sha256 for member in members)
-        self.with_outputs = False
+        self.parts = frozenset({"pixels", "boxes"})
 
     @classmethod
     def open(
@@ -115,7 +115,7 @@ class Ensemble:
             "settings": [_saying(member.voice) for member in self.members],
             "fusion": self.fusion.model_dump(),
             "student": self.student.model_dump(mode="json"),
-            "outputs": self.with_outputs,
+            "parts": sorted(self.parts),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -127,6 +127,11 @@ class Ensemble:
         able = [m for m in self.members if isinstance(m.teacher, OwnNetwork) and m.looks_at_whole_images]
         return next((m for m in able if m.has_boxes_of(self.student)), next(iter(able), None))
 
+    @property
+    def _teaches_by_logits(self) -> bool:
+        """Whether the logits of a single network of ours teach as they are."""
+        return len(self.members) == 1 and self.members[0].is_exact
+
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Taught:
         """Return what the teachers say about images, uint8 [N, 3, H, W], BGR.
@@ -134,16 +139,17 @@ class Ensemble:
         Raises:
             RecipeError: There is not enough memory.
         """
-        seen = [look(m.teacher, images, m.voice.settings, self.fusion, m.where) for m in self.members]
+        parts = self.parts | {"outputs"} if self._teaches_by_logits else self.parts
+        seen = [look(m.teacher, images, m.voice.settings, self.fusion, m.where, parts) for m in self.members]
         voices = [member.voice for member in self.members]
         own = self.own
         own_outputs = None if own is None else seen[self.members.index(own)].outputs
         pixels = fused_pixels(voices, seen)
-        if pixels is not None and len(self.members) == 1 and self.members[0].is_exact and own_outputs is not None:
+        if pixels is not None and self._teaches_by_logits and own_outputs is not None:
             assert own_outputs.segmentation_logits is not None
             pixels = TaughtPixels(own_outputs.segmentation_logits, None, pixels.known)
         boxes = fused_boxes(voices, seen, self.fusion)
-        return Taught(pixels, boxes, own_outputs if self.with_outputs else None)
+        return Taught(pixels, boxes, own_outputs if "outputs" in self.parts else None)
 
 
 def check_classes(where: str, settings: TeacherSettings, student: LabelSet) -> None:

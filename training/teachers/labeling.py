@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,27 +11,63 @@ from torch import Tensor
 from torch.nn import functional
 
 from ros_kd_perception.structures import UInt8Array
-from training.label_sets.label_set import UNLABELED_ID
+from training.config.loading import load_settings
+from training.label_sets.label_set import UNLABELED_ID, LabelSet
 from training.teachers.ensemble import Ensemble
 from training.teachers.pseudo_labels import PseudoLabels
+from training.teachers.registry import TeacherList
 from training.teachers.seen import Boxes
 from training.teachers.taught import TaughtBoxes, TaughtPixels
 
 
 class FrameLabeler:
-    """Labels frames by teachers."""
+    """Labels frames by teachers.
 
-    def __init__(self, teachers: Ensemble, device: str = "cpu") -> None:
-        """Set the teachers, and the device of those that run in PyTorch."""
+    Attributes:
+        label_set: The classes of the labels: the student's.
+        sha256: Digest of the teachers and of all settings that the labels depend on.
+    """
+
+    def __init__(self, teachers: Ensemble, device: str = "cpu", with_probabilities: bool = False) -> None:
+        """Set the teachers.
+
+        Args:
+            teachers: The teachers.
+            device: Device of those that run in PyTorch.
+            with_probabilities: Whether the probabilities of all classes are wanted, too.
+        """
+        self.label_set = teachers.student
+        self.sha256 = teachers.key
         self._teachers = teachers
         self._device = device
+        self._with_probabilities = with_probabilities
 
-    def label_frame(self, image_bgr: UInt8Array, with_probabilities: bool = False) -> PseudoLabels:
+    @classmethod
+    def open(cls, path: Path, student: LabelSet, device: str = "cpu", with_probabilities: bool = False) -> FrameLabeler:
+        """Load the teachers that a file names.
+
+        Args:
+            path: A YAML file, see `training.teachers.registry.TeacherList`.
+            student: Classes of the labels.
+            device: Device of the teachers that run in PyTorch.
+            with_probabilities: Whether the probabilities of all classes are wanted, too.
+
+        Raises:
+            CheckpointError, ModelFileError, RecipeError: The file is not valid, or a teacher cannot be used.
+        """
+        listed = load_settings(path, TeacherList)
+        ensemble = Ensemble.open(listed.teachers, listed.fusion, student, f"{path}: teachers")
+        return cls(ensemble, device, with_probabilities)
+
+    def __call__(self, image_bgr: UInt8Array) -> PseudoLabels:
+        """Return what the teachers say about a frame; see `label_frame`."""
+        return self.label_frame(image_bgr)
+
+    def label_frame(self, image_bgr: UInt8Array) -> PseudoLabels:
         """Return what the teachers say about a frame.
 
         Args:
             image_bgr: uint8 (h, w, 3).
-            with_probabilities: Whether the probabilities of all classes are wanted, too.
 
         Raises:
             RecipeError: There is not enough memory.
@@ -43,7 +81,7 @@ class FrameLabeler:
             shares = shares_of(taught.pixels)
             counts = torch.ones_like(shares[:, 0]) if taught.pixels.counts is None else taught.pixels.counts
             mask, confidence = _full_size(shares[0], counts[0], *image_bgr.shape[:2])
-            if with_probabilities:
+            if self._with_probabilities:
                 probabilities = (shares * counts[:, None])[0].half().cpu().numpy()
         boxes = taught.boxes or _no_boxes(len(self._teachers.student.detection_classes))
         objects, ignored = boxes.objects[0], boxes.ignored[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from training.config.settings import PathText
@@ -28,11 +27,6 @@ class OnnxTeacher(TeacherSettings):
     def name(self) -> str:
         """See `TeacherSettings.name`."""
         return str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """See `TeacherSettings.files`."""
-        return (self.path, self.describe)
 
     def open(self) -> OnnxNetwork:
         """See `TeacherSettings.open`."""

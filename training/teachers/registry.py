@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
+from training.config.settings import Settings
 from training.teachers.checkpoint import CheckpointTeacher
 from training.teachers.onnx_file import OnnxTeacher
-from training.teachers.settings import TeacherSettings
+from training.teachers.settings import FusionSettings, TeacherSettings
 from training.teachers.transformers_model import TransformersTeacher
 
 TEACHERS: tuple[type[TeacherSettings], ...] = (
@@ -22,3 +23,12 @@ if TYPE_CHECKING:
 else:
     # What a recipe may name as a teacher: the settings of one of the kinds, chosen by `kind`.
     AnyTeacher = Annotated[Union[TEACHERS], Field(discriminator="kind")]  # noqa: UP007
+
+
+class TeacherList(Settings):
+    """Teachers that label frames, as a YAML file lists them."""
+
+    teachers: Annotated[tuple[AnyTeacher, ...], Field(min_length=1)]
+    """The teachers."""
+    fusion: FusionSettings = FusionSettings()
+    """How boxes of several views and teachers become one."""

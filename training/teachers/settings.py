@@ -6,7 +6,6 @@ A kind of teacher is its file in this folder and a line in `training.teachers.re
 from __future__ import annotations
 
 from abc import abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -109,8 +108,3 @@ class TeacherSettings(Settings):
     @abstractmethod
     def name(self) -> str:
         """Path or name of the network, for errors and reports."""
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that must exist."""
-        return (Path(self.name),)

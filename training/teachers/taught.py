@@ -181,5 +181,5 @@ def fused_boxes(voices: Sequence[Voice], seen: Sequence[Seen], fusion: FusionSet
         unsure = fuse(Boxes.joined([doubtful for _, doubtful in parts]), FusionSettings(iou=fusion.iou))
         objects.append(found)
         ignored.append(unsure[~overlaps(unsure, found, fusion.iou)])
-    known = torch.stack([voice.known_boxes for voice, _ in speaking]).any(dim=0)
+    known = torch.stack([voice.known_boxes for voice, _ in speaking]).any(dim=0).to(objects[0].ids.device)
     return TaughtBoxes(objects, ignored, known)

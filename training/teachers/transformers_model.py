@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -44,11 +43,6 @@ class TransformersTeacher(TeacherSettings):
     def name(self) -> str:
         """See `TeacherSettings.name`."""
         return self.model
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """See `TeacherSettings.files`; the library looks for the model itself."""
-        return ()
 
     def open(self) -> TransformersNetwork:
         """See `TeacherSettings.open`."""

@@ -18,6 +18,7 @@ from training.teachers.box_fusion import fuse_views
 from training.teachers.seen import Boxes, Seen, Teacher, joined_outputs
 from training.teachers.settings import FusionSettings, TeacherSettings, ViewSettings
 
+ALL_PARTS = frozenset({"pixels", "boxes", "outputs"})  # of what a teacher says
 CUT_PX = 4.0  # a box that ends this close to the inner edge of a tile is cut by it
 CUT_SHARE = 0.01  # of the tile's side; boxes of a network with a small input are less exact
 
@@ -91,7 +92,14 @@ def views_of(settings: ViewSettings, height: int, width: int) -> list[View]:
     return [View(*part, scale, mirrored) for part in parts for scale in scales for mirrored in turns]
 
 
-def look(teacher: Teacher, images: Tensor, settings: TeacherSettings, fusion: FusionSettings, where: str = "") -> Seen:
+def look(
+    teacher: Teacher,
+    images: Tensor,
+    settings: TeacherSettings,
+    fusion: FusionSettings,
+    where: str = "",
+    parts: frozenset[str] = ALL_PARTS,
+) -> Seen:
     """Return what a teacher says about images in all views.
 
     Args:
@@ -100,6 +108,7 @@ def look(teacher: Teacher, images: Tensor, settings: TeacherSettings, fusion: Fu
         settings: Its views, and how many images it takes at once.
         fusion: How boxes of several views become one.
         where: Begins errors.
+        parts: What is wanted: `pixels`, `boxes`, `outputs`. Merging the others would cost time.
 
     Returns:
         Mean probabilities, float32 [N, C, ceil(H / 4), ceil(W / 4)], and fused boxes in pixels of the image. `outputs`
@@ -110,7 +119,7 @@ def look(teacher: Teacher, images: Tensor, settings: TeacherSettings, fusion: Fu
     """
     height, width = images.shape[-2:]
     views = views_of(settings.views, height, width)
-    merged = _Merged(len(images), height, width, images.device)
+    merged = _Merged(len(images), height, width, images.device, parts)
     for view in views:
         for start in range(0, len(images), settings.images_at_once):
             seen_images = view.of(images[start : start + settings.images_at_once])
@@ -122,7 +131,8 @@ def look(teacher: Teacher, images: Tensor, settings: TeacherSettings, fusion: Fu
 class _Merged:
     """Adds up what a teacher says in each view."""
 
-    def __init__(self, frames: int, height: int, width: int, device: torch.device) -> None:
+    def __init__(self, frames: int, height: int, width: int, device: torch.device, parts: frozenset[str]) -> None:
+        self.parts = parts
         self.height, self.width, self.device = height, width, device
         self.cells = (math.ceil(height / SEGMENTATION_STRIDE), math.ceil(width / SEGMENTATION_STRIDE))
         self.sums: Tensor | None = None
@@ -134,14 +144,14 @@ class _Merged:
     def add(self, view: View, images: Tensor, seen: Seen, start: int, fusion: FusionSettings) -> None:
         """Add a view of the frames from `start` on."""
         frames = slice(start, start + len(images))
-        if seen.probabilities is not None:
+        if seen.probabilities is not None and "pixels" in self.parts:
             self._add_probabilities(view, seen.probabilities.float(), frames)
-        if seen.boxes is not None:
+        if seen.boxes is not None and "boxes" in self.parts:
             self.boxes = self.boxes or [[] for _ in range(self.frames)]
             for frame, boxes in enumerate(seen.boxes, start):
                 placed = view.boxes_in_image(boxes, images, self.height, self.width)
                 self.boxes[frame].append(fuse_views(placed, FusionSettings(iou=fusion.iou)))
-        if seen.outputs is not None and view == View(0, 0, self.width, self.height):
+        if seen.outputs is not None and "outputs" in self.parts and view == View(0, 0, self.width, self.height):
             self.outputs.append(seen.outputs)
 
     def _add_probabilities(self, view: View, probabilities: Tensor, frames: slice) -> None:

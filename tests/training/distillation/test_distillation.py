@@ -14,28 +14,32 @@ import pytest
 import torch
 from checkout import ROOT
 from distillation_terms import EVERY_TERM, EVERY_TERM_COUNT
-from shipped_classes import SEGMENTATION_CLASSES
+from label_sets import CAMVID
+from said_by_teachers import taught_by
+from shipped_classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from tiny_transformers import save_tiny
 
 from training.__main__ import main
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
 from training.data.batch import Batch
 from training.distillation.base import Comparison
-from training.distillation.cache import from_arrays, to_arrays
+from training.distillation.cache import arrays_of_frames, taught_of_frames
 from training.distillation.detection_losses import ForegroundImitation
 from training.distillation.logit_losses import TemperatureKl
 from training.distillation.loss import DistillationLoss, Term, channels_of
 from training.distillation.relation_losses import CrossImageRelation
 from training.distillation.settings import DistillationRecipe, StageRecipe, balance_at
-from training.distillation.teacher import Teacher, check_teacher
 from training.errors import CheckpointError, RecipeError
 from training.losses import SupervisedLoss
 from training.networks.student import build_student
 from training.recipe import Recipe, load_recipe, parse_recipe
 from training.run.objective import build_objective
 from training.run.train import train
+from training.teachers.own_network import OwnNetwork
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 NAMES = tuple(entry.name for entry in SEGMENTATION_CLASSES)
+BOX_NAMES = tuple(entry.name for entry in DETECTION_CLASSES)
 TERMS = """[{kind: temperature_kl}, {kind: channel_wise, at: p3, weight: 0.5}, {kind: pearson, at: p4},
   {kind: pairwise_affinity, at: p3, grid: 4}, {kind: soft_classification}, {kind: weighted_box_iou}]"""
 
@@ -103,7 +107,7 @@ def test_adapters_are_trained(finished_run: Path, rendered_samples: Path, teache
     recipe = distilled(rendered_samples, finished_run.parent, teacher_checkpoint)
     torch.manual_seed(recipe.seed)
     student = build_student("n", 11, 4)
-    before = build_objective(recipe, student, "").state_dict()
+    before = build_objective(recipe, student, CAMVID, "").state_dict()
     after = read_checkpoint(finished_run / "checkpoints" / "last.ckpt")["state_dict"]
     names = [name for name in before if "adapter" in name]
     assert len(names) == 4
@@ -124,7 +128,7 @@ def test_loss_weights_labels_and_teacher_as_the_recipe_says(
     )
     torch.manual_seed(0)
     student = build_student("n", 11, 4)
-    objective = build_objective(recipe, student, "")
+    objective = build_objective(recipe, student, CAMVID, "")
     outputs = student(batch.images.float() / 255)
     found = objective(outputs, batch, 0)
     hard = SupervisedLoss()(outputs, batch)
@@ -144,7 +148,7 @@ def test_every_term_gives_gradients_to_the_student_and_not_to_the_teacher(
     recipe = distilled(rendered_samples, tmp_path, teacher_checkpoint, terms=EVERY_TERM)
     torch.manual_seed(0)
     student = build_student("n", 11, 4)
-    objective = build_objective(recipe, student, "")
+    objective = build_objective(recipe, student, CAMVID, "")
     assert isinstance(objective, DistillationLoss)
     images = torch.cat([batch.images, batch.images.flip(0) // 2])  # four frames, because angles need three
     four = Batch(images, batch.masks.repeat(2, 1, 1), batch.boxes_xyxy * 2, batch.labels * 2,
@@ -164,10 +168,11 @@ def test_teacher_stays_in_eval_mode_and_does_not_change(
 ) -> None:
     network, _ = load_student(teacher_checkpoint)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    teacher = Teacher(network)
+    teacher = OwnNetwork(network, CAMVID)
     network.train()  # other code may do this by mistake
-    first = teacher(batch)
+    first = teacher.outputs(batch.images)
     assert not network.training
+    assert first.segmentation_logits is not None
     assert not first.segmentation_logits.requires_grad
     assert first.detection_one_to_many is not None
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -199,7 +204,7 @@ def test_another_teacher_is_refused_on_resuming(
     recipe = distilled(rendered_samples, tmp_path, teacher, "epochs=1")
     checkpoint = train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt"
     teacher.write_bytes(checkpoint.read_bytes())
-    with pytest.raises(CheckpointError, match="expected the teacher that the run began with"):
+    with pytest.raises(CheckpointError, match="expected the teachers that the run began with"):
         train(recipe, resume=checkpoint, accelerator="cpu")
 
 
@@ -233,12 +238,24 @@ def test_damaged_cached_output_is_replaced(rendered_samples: Path, teacher_check
 
 
 def test_outputs_fit_into_half_precision(teacher_checkpoint: Path, batch: Batch) -> None:
-    outputs = Teacher.load(teacher_checkpoint)(batch)
-    again = from_arrays(to_arrays(outputs), torch.device("cpu"))
+    said = taught_by(OwnNetwork.load(teacher_checkpoint).outputs(batch.images))
+    said_again = taught_of_frames(arrays_of_frames(said), torch.device("cpu"))
+    outputs, again = said.outputs, said_again.outputs
+    assert said.boxes is not None
+    assert said_again.boxes is not None
+    for before, after in zip(said.boxes.objects, said_again.boxes.objects, strict=True):
+        assert torch.equal(before.xyxy, after.xyxy)
+        assert torch.equal(before.ids, after.ids)
+    assert said.pixels is not None
+    assert said_again.pixels is not None
+    assert outputs is not None
+    assert again is not None
+    assert outputs.detection is not None
+    assert again.detection is not None
     assert again.detection_one_to_many is not None
     assert outputs.detection_one_to_many is not None
     pairs = [
-        (outputs.segmentation_logits, again.segmentation_logits),
+        (said.pixels.logits, said_again.pixels.logits),
         (outputs.features.p5, again.features.p5),
         (outputs.features.segmentation, again.features.segmentation),
         (outputs.detection.flat_class_logits(), again.detection.flat_class_logits()),
@@ -283,7 +300,7 @@ def test_a_stage_changes_the_balance_from_its_epoch_on() -> None:
             "{teacher: t, terms: [{kind: dist}], stages: [{from_epoch: 1, temperature: 1.0}]}",
             "did you mean temperature_factor",
         ),
-        ("{terms: [{kind: dist}]}", r"distillation\.teacher is missing"),
+        ("{terms: [{kind: dist}]}", r"distillation\.teacher must name a checkpoint, or"),
     ],
 )
 def test_an_invalid_section_is_refused_in_one_sentence(section: str, sentence: str) -> None:
@@ -301,66 +318,125 @@ def test_a_section_that_is_written_and_read_is_equal() -> None:
     assert parse_recipe(recipe.to_yaml()) == recipe
 
 
-def test_a_teacher_with_other_classes_is_refused_before_training() -> None:
-    with pytest.raises(CheckpointError, match="train a teacher with the same classes"):
-        check_teacher(build_student("n", 11, 4), Teacher(build_student("n", 10, 4)), "teacher.ckpt")
-
-
-def teacher_of(path: Path, source: Path, segmentation: tuple[str, ...], noted: bool) -> Path:
-    """Write a checkpoint like `train` for other classes, with or without their names."""
+def teacher_of(path: Path, source: Path, classes: dict[str, tuple[str, ...]] | None) -> Path:
+    """Write a checkpoint like `train` for other classes; None leaves the notes on classes out, like early versions."""
     content = read_checkpoint(source)
-    network = build_student("s", len(segmentation), 4)
+    notes = content["ros_kd_perception"]
+    del notes["segmentation_classes"], notes["detection_classes"], notes["label_set"]
+    counts = (11, 4)
+    if classes is not None:
+        rows = {task: [{"id": n, "name": name} for n, name in enumerate(names)] for task, names in classes.items()}
+        notes["label_set"] = {"name": "other", **rows}
+        counts = (len(classes["segmentation"]), len(classes["detection"]))
+    torch.manual_seed(4)
+    network = build_student("s", *counts)
     content["state_dict"] = {f"averaged.network.{name}": value for name, value in network.state_dict().items()}
-    if noted:
-        content["ros_kd_perception"]["segmentation_classes"] = segmentation
-    else:
-        del content["ros_kd_perception"]["segmentation_classes"], content["ros_kd_perception"]["detection_classes"]
     torch.save(content, path)
     return path
 
 
-SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
-
-
-@pytest.mark.parametrize(
-    ("classes", "noted", "difference"),
-    [
-        (NAMES[:-1], True, "it lacks bicyclist;"),
-        ((*NAMES[:-1], "rider"), True, "it lacks bicyclist and it also has rider;"),
-        (SWAPPED, True, "sky, building have other ids;"),
-        (NAMES[:-1], False, "10 without names;"),
-    ],
-)
-def test_a_refused_teacher_is_named_with_the_classes_that_differ(
-    classes: tuple[str, ...],
-    noted: bool,
-    difference: str,
-    rendered_samples: Path,
-    teacher_checkpoint: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_a_class_of_a_teacher_that_the_student_lacks_is_refused(
+    rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    teacher = teacher_of(tmp_path / "teacher.ckpt", teacher_checkpoint, classes, noted)
+    classes = {"segmentation": (*NAMES[:-1], "rider"), "detection": BOX_NAMES}
+    teacher = teacher_of(tmp_path / "teacher.ckpt", teacher_checkpoint, classes)
     (tmp_path / "recipe.yaml").write_text(distilled(rendered_samples, tmp_path, teacher).to_yaml())
     assert main(["train", str(tmp_path / "recipe.yaml"), "--accelerator", "cpu"]) == 2
     error = capsys.readouterr().err
-    assert f"distillation.teacher: {teacher}: expected a network with the segmentation classes sky, building" in error
-    assert difference in error
-    assert "use a checkpoint that was trained with the classes" in error
+    assert "distillation.teacher.0: label set other to camvid11, segmentation: rider map" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "smoke").exists()
 
 
+def test_classes_of_a_teacher_are_matched_by_name_and_not_by_number(
+    rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path, batch: Batch
+) -> None:
+    order = (*NAMES[5:], *NAMES[:3])  # other ids, and without two of the student's classes
+    teacher = teacher_of(tmp_path / "t.ckpt", teacher_checkpoint, {"segmentation": order, "detection": BOX_NAMES[:2]})
+    recipe = distilled(rendered_samples, tmp_path, teacher, terms="[{kind: temperature_kl, temperature: 1}]")
+    torch.manual_seed(0)
+    student = build_student("n", 11, 4)
+    outputs = student(batch.images.float() / 255)
+
+    found = build_objective(recipe, student, CAMVID, "")(outputs, batch, 0)["soft_0_temperature_kl"]
+
+    logits = load_student(teacher)[0](batch.images.float() / 255).segmentation_logits
+    assert logits is not None
+    assert outputs.segmentation_logits is not None
+    p = torch.softmax(logits.double(), dim=1)
+    q = torch.softmax(outputs.segmentation_logits[:, [NAMES.index(name) for name in order]].double(), dim=1)
+    expected = 0.5 * (p * (p / q).log()).sum(dim=1).mean()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-5)
+    (gradient,) = torch.autograd.grad(found, outputs.segmentation_logits)
+    taught = gradient.abs().sum(dim=(0, 2, 3)) > 0
+    assert [name for name, is_taught in zip(NAMES, taught.tolist(), strict=True) if not is_taught] == list(NAMES[3:5])
+
+
+@pytest.mark.parametrize(
+    ("terms", "sentence"),
+    [
+        (
+            "[{kind: hint, at: p4}]",
+            "hint compares features or detection branches, for which it needs a teacher of kind",
+        ),
+        ("[{kind: soft_classification}]", "soft_classification compares features or detection branches"),
+        ("[{kind: pseudo_boxes}]", "expected a teacher of boxes for pseudo_boxes, there is none"),
+    ],
+)
+def test_a_term_without_a_teacher_for_its_part_is_refused(
+    terms: str, sentence: str, rendered_samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    save_tiny("segformer", tmp_path / "segformer", NAMES)
+    teachers = f"distillation.teachers=[{{kind: transformers, model: {tmp_path / 'segformer'}}}]"
+    recipe = recipe_for(rendered_samples, tmp_path, teachers, f"distillation.terms={terms}")
+    with pytest.raises(RecipeError, match=f"distillation.terms.0: {sentence}"):
+        build_objective(recipe, build_student("n", 11, 4), CAMVID, "")
+
+
+def test_a_detection_branch_with_other_classes_is_refused(
+    rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path
+) -> None:
+    classes = {"segmentation": NAMES, "detection": BOX_NAMES[:2]}
+    teacher = teacher_of(tmp_path / "teacher.ckpt", teacher_checkpoint, classes)
+    recipe = distilled(rendered_samples, tmp_path, teacher, terms="[{kind: soft_classification}]")
+    with pytest.raises(RecipeError, match=r"needs the student's classes of boxes, distillation.teacher.0 has car, ped"):
+        build_objective(recipe, build_student("n", 11, 4), CAMVID, "")
+
+
+def test_a_run_with_two_teachers_trains_and_notes_both(
+    rendered_samples: Path, teacher_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    save_tiny("segformer", tmp_path / "segformer", NAMES)
+    teachers = (
+        f"[{{kind: checkpoint, path: {teacher_checkpoint}, tasks: [detection], box_sure: 0.05, box_unsure: 0.02}}, "
+        f"{{kind: transformers, model: {tmp_path / 'segformer'}, pixel_confidence_min: 0, views: {{mirrored: true}}}}]"
+    )
+    terms = "[{kind: temperature_kl}, {kind: pseudo_boxes, labeled_too: true}, {kind: pearson, at: p4}]"
+    cache = tmp_path / "cache"
+    overrides = (f"distillation.teachers={teachers}", f"distillation.terms={terms}", f"distillation.cache={cache}")
+    runs = []
+    for name in ("first", "second"):
+        recipe = recipe_for(
+            rendered_samples, tmp_path / name, *overrides, "epochs=1", "data.views_per_frame=1", "validation={}"
+        )
+        runs.append(read_checkpoint(train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt"))
+    digests = runs[0]["ros_kd_perception"]["teacher_sha256"].split("+")
+    assert digests[0] == digest_of_weights(load_student(teacher_checkpoint)[0])
+    assert [len(digest) for digest in digests] == [64, 64]
+    # The second run takes all words of the teachers from the cache.
+    assert all(torch.equal(value, runs[1]["state_dict"][name]) for name, value in runs[0]["state_dict"].items())
+
+
 def test_teacher_without_noted_classes_still_loads(teacher_checkpoint: Path, tmp_path: Path) -> None:
-    _, info = load_student(teacher_checkpoint)
-    assert (info.segmentation_classes, info.detection_classes) == (NAMES, ("car", "pedestrian", "bicyclist", "sign"))
-    Teacher.load(teacher_of(tmp_path / "old.ckpt", teacher_checkpoint, NAMES, noted=False))
+    assert OwnNetwork.load(teacher_of(tmp_path / "old.ckpt", teacher_checkpoint, None)).label_set == CAMVID
 
 
 def test_stage_multiplies_each_temperature(batch: Batch) -> None:
     torch.manual_seed(0)
     student, teacher = (build_student("n", 11, 4)(batch.images.float() / 255) for _ in range(2))
-    seen, channels = Comparison(student, teacher, batch), channels_of(student)
+    seen, channels = Comparison(student, taught_by(teacher), batch), channels_of(student)
     for whole, halved in (
         (TemperatureKl(temperature=4.0), TemperatureKl(temperature=2.0)),
         (CrossImageRelation(at="p3", temperature=0.2), CrossImageRelation(at="p3", temperature=0.1)),
@@ -380,7 +456,7 @@ def test_the_foreground_is_where_the_one_to_many_branch_finds_objects(batch: Bat
     around = replace(teacher, detection=dark, detection_one_to_many=lit)
     cells = replace(teacher, detection=lit, detection_one_to_many=dark)
     alone = replace(teacher, detection=lit, detection_one_to_many=None)
-    values = [float(term(Comparison(student, said, batch), 1.0).detach()) for said in (around, cells, alone)]
+    values = [float(term(Comparison(student, taught_by(said), batch), 1.0).detach()) for said in (around, cells, alone)]
     assert values[0] == values[2] > 0.1
     assert values[1] < 1e-6
 
@@ -393,7 +469,7 @@ def test_room_for_cached_outputs_is_checked_at_the_start(
     recipe = distilled(rendered_samples, tmp_path / "runs", teacher_checkpoint, *overrides)
     train(recipe, accelerator="cpu")
     kept = list(cache.rglob("*.npz"))
-    objective = build_objective(recipe, build_student("n", 11, 4), kept[0].parent.name)
+    objective = build_objective(recipe, build_student("n", 11, 4), CAMVID, kept[0].parent.name)
     assert isinstance(objective, DistillationLoss)
     growth = objective.cache_growth(len(kept), recipe.data.crop_height * recipe.data.crop_width)
     assert growth is not None

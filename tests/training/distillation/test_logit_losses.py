@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from training.data.batch import Batch
+from training.distillation.base import Comparison
 from training.distillation.logit_losses import DecoupledKl, Dist, LogitMse, LogitTerm, StandardizedKl, TemperatureKl
+from training.networks.student import StudentFeatures, StudentOutputs
+from training.teachers.taught import Taught, TaughtPixels
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 SHAPE = (2, 5, 3, 4)
@@ -318,3 +323,25 @@ def test_bad_arguments_are_refused_in_one_sentence() -> None:
         TERMS["decoupled_kl"](student, teacher, LABELS[:, :2])
     with pytest.raises(ValueError, match="expected at least two classes"):
         TERMS["decoupled_kl"](student[:, :1], teacher[:, :1], LABELS)
+
+
+def test_pixels_where_no_teacher_speaks_and_classes_that_none_knows_do_not_count() -> None:
+    generator = torch.Generator().manual_seed(7)
+    student, teacher = (torch.randn(1, 4, 2, 2, generator=generator) for _ in range(2))
+    student.requires_grad_()
+    masks = torch.full((1, 8, 8), 255, dtype=torch.uint8)
+    masks[:, :4] = 3
+    batch = replace(Batch.of_images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), masks=masks)
+    known, counts = torch.tensor([True, False, True, True]), torch.tensor([[[True, False], [True, True]]])
+    taught = Taught(TaughtPixels(teacher, counts, known), None)
+    outputs = StudentOutputs(student, None, None, StudentFeatures(*[torch.zeros(1, 1, 1, 1)] * 4))
+
+    for term, cells in ((TemperatureKl(), [(0, 0), (1, 0), (1, 1)]), (DecoupledKl(), [(0, 0)])):
+        value = term.compare(Comparison(outputs, taught, batch), None)
+        ours, theirs = (
+            torch.stack([logits[0, known, row, column] for row, column in cells]) for logits in (student, teacher)
+        )
+        expected = term.compute(ours, theirs, torch.full((len(cells),), 2))  # the label is the third known class
+        torch.testing.assert_close(value, expected)
+        (gradient,) = torch.autograd.grad(value, student)
+        assert gradient[:, 1].abs().max() == gradient[:, :, 0, 1].abs().max() == 0

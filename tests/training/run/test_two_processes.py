@@ -64,6 +64,8 @@ from training.distillation.loss import Term, channels_of
 from training.networks.heads import DetectionOutputs
 from training.networks.student import StudentFeatures, StudentOutputs
 from training.recipe import parse_recipe
+from training.teachers.seen import Boxes
+from training.teachers.taught import Taught, TaughtBoxes, TaughtPixels
 
 folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
@@ -95,6 +97,13 @@ def part(outputs, mine):
     return StudentOutputs(outputs.segmentation_logits[mine], cut(outputs.detection),
                           cut(outputs.detection_one_to_many), features)
 
+def taught(outputs, boxes):
+    pixels = TaughtPixels(outputs.segmentation_logits, None, torch.ones(11, dtype=torch.bool))
+    nothing = [Boxes.of(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0)) for _ in boxes]
+    return Taught(pixels, TaughtBoxes(boxes, nothing, torch.ones(4, dtype=torch.bool)), outputs)
+
+boxes = [Boxes.of(torch.tensor([[4.0, 4, 30 + 5 * n, 40]] * (n > 1)).reshape(-1, 4), torch.tensor([n % 4] * (n > 1)),
+                  torch.tensor([0.5] * (n > 1))) for n in range(frames)]
 sure = torch.tensor([-9.0, -9, -9, 0, 4, 6]).view(-1, 1, 1, 1)  # the first process sees no objects
 student, teacher = said(8, sure / 3), said(12, sure)
 masks = torch.randint(0, 11, (frames, 64, 96), dtype=torch.uint8)
@@ -111,7 +120,7 @@ for number, settings in enumerate(recipe.distillation.terms):
     torch.manual_seed(number)
     term = Term(settings, channels_of(student), channels_of(teacher))
     leaves = [x.requires_grad_() for x in every_tensor(student)] + list(term.parameters())
-    value = term(Comparison(part(student, mine), part(teacher, mine), batch), 1.0)
+    value = term(Comparison(part(student, mine), taught(part(teacher, mine), boxes[mine]), batch), 1.0)
     found = torch.autograd.grad(value, leaves, allow_unused=True)
     flat = torch.cat([(torch.zeros_like(x) if g is None else g).flatten() for x, g in zip(leaves, found)])
     if world > 1:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from checkout import ROOT
 from foreign_networks import save_network
+from label_sets import CAMVID
 from torch import Tensor
 
 from ros_kd_perception.model.letterbox import letterbox
@@ -74,9 +75,7 @@ def test_a_file_that_is_not_as_described_is_refused_with_its_place(tmp_path: Pat
         opened(path, f"input: {{height: 64, width: 96}}\n{BOXES}")
     with pytest.raises(ModelFileError, match=r"^teachers.0: .*none.onnx: expected an ONNX file, there is no such file"):
         opened(tmp_path / "none.onnx", BOXES)
-    with pytest.raises(
-        RecipeError, match=r"^teachers.0: .*net.yaml: unknown key detection.corner;"
-    ):
+    with pytest.raises(RecipeError, match=r"^teachers.0: .*net.yaml: unknown key detection.corner;"):
         opened(path, BOXES.replace("corners", "corner"))
 
 
@@ -119,6 +118,25 @@ def test_yolox_says_what_its_own_decoding_says() -> None:
     torch.testing.assert_close(
         kept.xyxy, torch.tensor([each[2] for each in expected], dtype=torch.float32), atol=0.05, rtol=0
     )
+
+
+def test_a_file_lists_the_teachers_that_label_frames(tmp_path: Path) -> None:
+    arrays = {"boxes": np.array([[[8, 8, 40, 24]]], np.float32), "scores": np.array([[[0.9, 0.1]]], np.float32)}
+    path = save_network(tmp_path / "net.onnx", arrays)
+    (tmp_path / "net.yaml").write_text(BOXES, encoding="utf-8")
+    listed = tmp_path / "teachers.yaml"
+    entry = f"teachers: [{{kind: onnx, path: {path}, describe: {tmp_path / 'net.yaml'}}}]"
+    listed.write_text(entry, encoding="utf-8")
+    labeler = FrameLabeler.open(listed, CAMVID)
+    found = labeler(np.zeros((64, 96, 3), np.uint8))
+    assert (found.boxes_xyxy.tolist(), found.labels.tolist(), found.mask) == ([[8, 8, 40, 24]], [0], None)
+    listed.write_text(f"{entry}\nfusion: {{boxes: weighted}}", encoding="utf-8")
+    assert FrameLabeler.open(listed, CAMVID).sha256 != labeler.sha256
+    listed.write_text("teachers: [{kind: keras, path: x}]", encoding="utf-8")
+    with pytest.raises(
+        RecipeError, match=r"teachers.yaml: teachers.0.kind must be one of checkpoint, transformers, onnx"
+    ):
+        FrameLabeler.open(listed, CAMVID)
 
 
 @needs_yolox

@@ -12,6 +12,7 @@ from torch import Tensor
 from training.errors import RecipeError
 from training.label_sets.label_set import LabelSet
 from training.label_sets.mapping import LabelMapping
+from training.recipe import parse_recipe
 from training.teachers.checkpoint import CheckpointTeacher
 from training.teachers.ensemble import Ensemble, Member
 from training.teachers.labeling import FrameLabeler
@@ -169,7 +170,7 @@ def test_labels_of_a_frame_have_its_size_and_255_where_no_teacher_is_sure() -> N
         boxes(([0, 0, 8, 8], 3, 0.9), ([8, 0, 16, 8], 3, 0.3)).boxes,
     )
     frame = images(4, 2)[0].permute(1, 2, 0).numpy()
-    found = FrameLabeler(ensemble(member(OWN, said))).label_frame(frame, with_probabilities=True)
+    found = FrameLabeler(ensemble(member(OWN, said)), with_probabilities=True).label_frame(frame)
 
     assert found.mask is not None
     assert found.confidence is not None
@@ -199,3 +200,16 @@ def test_wrong_settings_are_refused(keys: dict[str, Any], sentence: str) -> None
     with pytest.raises(ValueError, match=sentence) as caught:
         Ensemble.open([teacher_settings(**keys)], FusionSettings(), STUDENT)
     assert isinstance(caught.value, RecipeError) or "checkpoint" in sentence
+
+
+def test_a_recipe_may_write_all_classes_and_names_each_teacher_once() -> None:
+    terms = "terms: [{kind: temperature_kl}]"
+    text = "name: x\ndata: {train: [{kind: rendered, folder: x}]}\ndistillation: "
+    listed = f"{{teachers: [{{kind: checkpoint, path: a.ckpt, classes: all, box_sure: 0.6}}], {terms}}}"
+    recipe = parse_recipe(text + listed)
+    assert recipe.distillation is not None
+    assert recipe.distillation.teachers[0].classes == ()
+    assert recipe.distillation.checkpoints == ("a.ckpt",)
+    assert parse_recipe(recipe.to_yaml()) == recipe
+    with pytest.raises(RecipeError, match="distillation has teacher and teachers; move the checkpoint into the list"):
+        parse_recipe(text + f"{{teacher: b.ckpt, {listed[1:]}")
