@@ -75,14 +75,14 @@ def save_pass_through(path: Path, layout: str, dtype: int = TensorProto.FLOAT) -
     return path
 
 
-def save_convolution(path: Path, batch: int | str, channels: int = 4) -> Path:
+def save_convolution(path: Path, batch: int | str, channels: int = 4, height: int = HEIGHT, width: int = WIDTH) -> Path:
     """Save a network whose logits, at stride 2, are a convolution of its input, so that frames differ."""
     values = np.random.default_rng(2).normal(0, 0.04, (channels, 3, 3, 3)).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1], strides=[2, 2])],
         "foreign",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, HEIGHT, WIDTH])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, channels, HEIGHT // 2, WIDTH // 2])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, height, width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, channels, height // 2, width // 2])],
         [numpy_helper.from_array(values, "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])

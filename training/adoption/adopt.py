@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from ros_kd_perception.model.contract import (
@@ -24,7 +25,7 @@ from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import Frame, UInt8Array
 from ros_kd_perception.system.output_paths import make_folder
 from training.adoption.agreement import Agreement, ForeignRun, batches_agree
-from training.export.command import GOLDEN_VIEWS
+from training.export.command import GOLDEN_VIEWS, LARGEST_RENDERED_PX
 from training.export.export import golden_frame, golden_text
 from training.export.settings import golden_limits
 from training.foreign.classes import own_label_set
@@ -145,7 +146,17 @@ def _golden_inputs(model: OnnxModel) -> list[UInt8Array]:
         Frame(camera, 0, "camera", SampleDrive(seed, weather).render(camera, time_s).image_bgr)
         for seed, weather, camera, time_s in GOLDEN_VIEWS
     ]
-    return [perceiver.prepare(frame).network_input for frame in frames]
+    return [_coarse(perceiver.prepare(frame).network_input) for frame in frames]
+
+
+def _coarse(image: UInt8Array) -> UInt8Array:
+    """Repeat every second, fourth ... pixel of a large input, so that one fits into the file as PNG."""
+    height, width, _ = image.shape
+    repeat = 1
+    while height * width > LARGEST_RENDERED_PX * repeat**2:
+        repeat *= 2
+    coarse = image[::repeat, ::repeat].repeat(repeat, axis=0).repeat(repeat, axis=1)
+    return np.ascontiguousarray(coarse[:height, :width])
 
 
 def _save(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> None:

@@ -69,6 +69,14 @@ def test_a_graph_that_counts_on_one_frame_is_adopted_for_one(tmp_path: Path) -> 
     assert adopted.contract.input.batch == 1
 
 
+def test_a_golden_frame_of_a_large_input_fits_into_the_file(tmp_path: Path) -> None:
+    save_convolution(tmp_path / "net.onnx", 1, height=1088, width=1920)
+
+    adopted = adopt(tmp_path, {"input": {"divide": 255}, "segmentation": {"classes": NAMES}})
+
+    assert OnnxModel.open(adopted, device="cpu").golden is not None
+
+
 def test_half_precision_is_kept(tmp_path: Path) -> None:
     save_convolution(tmp_path / "net.onnx", 1)
     model = onnx.load(str(tmp_path / "net.onnx"))
