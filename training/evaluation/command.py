@@ -9,10 +9,19 @@ from pathlib import Path
 
 from ros_kd_perception.model.onnx_file import read_model_file
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
-from training.data.readers.registry import BY_KIND, LABELED_KINDS, open_source, recognize
+from training.config.loading import load_settings
+from training.data.readers.registry import (
+    BY_KIND,
+    LABELED_KINDS,
+    OWN_FOLDER_KIND,
+    RENDERED_KIND,
+    open_source,
+    recognize,
+)
 from training.data.readers.source import Source
 from training.errors import CheckpointError
 from training.export.input_size import add_input_size
+from training.label_sets.label_set import NameTable
 from training.whole_files import write_text
 
 
@@ -22,6 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, help="labelled frames, such as a folder with images/ and masks/")
     parser.add_argument(
         "--kind", choices=("auto", *LABELED_KINDS), default="auto", help="reader; auto: by the files in the folder"
+    )
+    parser.add_argument(
+        "--labels",
+        type=some_text,
+        metavar="NAME",
+        help="label set of the data: its name, or its .yaml; default: that of the reader or of the folder",
+    )
+    parser.add_argument(
+        "--map",
+        type=Path,
+        metavar="FILE",
+        help="a .yaml with what classes of the data become in the model, by name, like map: in a source of a recipe",
     )
     parser.add_argument(
         "--include-drives",
@@ -50,10 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--picture-count", type=whole_number(1), default=12)
 
 
-def _source_settings(kind: str, arguments: argparse.Namespace) -> Source:
-    """Return the settings of the frames. Drives are left out unless chosen, because not every kind has these keys."""
-    keys = ("limit", "include_drives", "exclude_drives")
+def _source_settings(arguments: argparse.Namespace) -> Source:
+    """Return the settings of the frames. Keys are left out unless chosen, because not every kind has all of them."""
+    kind = arguments.kind
+    if kind == "auto":
+        kind = recognize(arguments.data, OWN_FOLDER_KIND if arguments.labels else RENDERED_KIND)
+    keys = ("limit", "labels", "include_drives", "exclude_drives")
     chosen = {key: value for key in keys if (value := getattr(arguments, key))}
+    if arguments.map:
+        chosen["map"] = load_settings(arguments.map, NameTable)
     return BY_KIND[kind].checked({"folder": arguments.data, **chosen})
 
 
@@ -63,9 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         read_model_file(arguments.model)
     else:
         CheckpointError.check_file(arguments.model)
-    kind = recognize(arguments.data) if arguments.kind == "auto" else arguments.kind
-    settings = _source_settings(kind, arguments)
-    source = open_source(settings)
+    settings = _source_settings(arguments)
 
     from ros_kd_perception.model.onnx_model import ModelError
     from training.evaluation.evaluate import PictureWriter, evaluate, open_model, table
@@ -75,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    source = open_source(settings, model.label_set)
     pictures = PictureWriter(arguments.pictures, len(source), arguments.picture_count) if arguments.pictures else None
     results = {
         "model": arguments.model.name,
@@ -83,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         "parameters": model.size.parameters,
         "multiply_accumulates": model.size.multiply_accumulates,
         "data": source.folder.name,
+        "labels": source.mapping.source.name,
         "boxes": "exact" if settings.exact_boxes else "approximate: connected regions of the masks",
         **evaluate(model, source, pictures),
     }

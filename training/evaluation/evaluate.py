@@ -21,11 +21,13 @@ from training.checkpoint import load_student
 from training.config.network_input import check_input_size
 from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
+from training.evaluation.coverage import not_scored, not_scored_lines
 from training.evaluation.model_size import ModelSize, size_of_onnx, size_of_student
 from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
 from training.evaluation.torch_model import TorchModel
 from training.export.input_size import choose_input_size
 from training.export.settings import ExportSettings
+from training.label_sets.label_set import LabelSet
 from training.label_sets.of_model import label_set_of
 from training.whole_files import write_bytes
 
@@ -40,6 +42,11 @@ class EvaluatedModel:
     contract: ModelContract
     size: ModelSize
     runtime: str
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Its classes, with ids that count from 0."""
+        return label_set_of(self.contract).as_student()
 
 
 def open_model(path: Path, weights: str, height: int | None, width: int | None, threads: int) -> EvaluatedModel:
@@ -78,22 +85,22 @@ def open_model(path: Path, weights: str, height: int | None, width: int | None, 
 
 
 def evaluate(model: EvaluatedModel, source: FrameFolder, pictures: PictureWriter | None = None) -> dict[str, Any]:
-    """Score all frames of a source. `FrameScorer.results` describes the figures.
+    """Score all frames of a source. `FrameScorer.results` describes the figures, `not_scored` the key of its name.
 
     The labels are mapped to the classes of the model by name.
 
     Raises:
         RecipeError: A class of the source maps to nothing in the classes of the model.
     """
-    source = source.for_student(label_set_of(model.contract))
+    source = source.for_student(model.label_set)
     model.perceiver.warm_up()
     scorer = FrameScorer(model.contract)
     for number in tqdm(range(len(source)), desc="evaluating", unit="frame", disable=None):
         sample = source[number]
         perception = scorer.score(model.perceiver, sample)
         if pictures is not None:
-            pictures.write(number, sample, perception, model.contract)
-    return scorer.results()
+            pictures.write(number, sample, perception, scorer.contract)
+    return scorer.results() | {"not_scored": not_scored(source.mapping)}
 
 
 class PictureWriter:
@@ -137,14 +144,16 @@ def _above_threshold(perception: Perception, contract: ModelContract) -> Percept
 def table(results: dict[str, Any]) -> str:
     """Return the figures as a table for people."""
     height, width = results["input"]
+    work = results["multiply_accumulates"]
     lines = [
         f"{results['model']} ({results['runtime']}), input {width}x{height}, "
-        f"{results['parameters'] / 1e6:.2f} M parameters, {results['multiply_accumulates'] / 1e9:.2f} GMAC, "
+        f"{results['parameters'] / 1e6:.2f} M parameters, {'-' if work is None else f'{work / 1e9:.2f}'} GMAC, "
         f"median {results['inference_ms_median']:.1f} ms a frame",
         f"{results['frames']} frames of {results['data']}, boxes {results['boxes']}",
     ]
     lines += _segmentation_lines(results) if "miou" in results else []
     lines += _detection_lines(results["detection"]) if "detection" in results else []
+    lines += not_scored_lines(results["not_scored"])
     return "\n".join(lines)
 
 

@@ -10,7 +10,6 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ros_kd_perception.model.onnx_model import ModelError
 from training.networks.student import Student
 
 # Operators whose constant inputs are weights. The constants of Gather, Resize and similar operators are geometry.
@@ -23,10 +22,15 @@ class ModelSize:
 
     The multiply-accumulates are those of convolutions and linear layers. In our own family all other operations
     together are less than a hundredth of that. The products of activations in attention are not counted.
+
+    Attributes:
+        parameters: Number of weights.
+        multiply_accumulates: For one frame; None if the work of a layer depends on more than the size of the input, as
+            it may in files of others.
     """
 
     parameters: int
-    multiply_accumulates: int
+    multiply_accumulates: int | None
 
 
 def size_of_student(student: Student, height: int, width: int) -> ModelSize:
@@ -51,16 +55,12 @@ def size_of_student(student: Student, height: int, width: int) -> ModelSize:
 
 
 def size_of_onnx(path: Path) -> ModelSize:
-    """Return the size of an exported file. It may be smaller than the network: the exporter removes unused parts.
-
-    Raises:
-        ModelError: The work of a layer depends on more than the size of the input.
-    """
+    """Return the size of an exported file. It may be smaller than the network: the exporter removes unused parts."""
     graph = _for_one_frame(onnx.load(str(path))).graph
     weights = {item.name: tuple(item.dims) for item in graph.initializer if item.dims}
     shapes = {item.name: [side.dim_value for side in item.type.tensor_type.shape.dim] for item in graph.value_info}
     counted: set[str] = set()
-    total = 0
+    total: int | None = 0
     for node in graph.node:
         if node.op_type in WEIGHTED_OPERATORS:
             counted.update(name for name in node.input if name in weights)
@@ -68,11 +68,8 @@ def size_of_onnx(path: Path) -> ModelSize:
             kernel = weights[node.input[1]]
             outputs = kernel[-1] if node.op_type == "MatMul" or _is_plain(node) else kernel[0]
             size = math.prod(shapes.get(node.output[0], [0]))
-            if not size:
-                raise ModelError(
-                    f"{path}: expected shapes that follow from the input's, {node.name} has none; export it again"
-                )
-            total += size * math.prod(kernel) // outputs
+            work = size * math.prod(kernel) // outputs
+            total = None if total is None or not work else total + work
     return ModelSize(sum(math.prod(weights[name]) for name in counted), total)
 
 
@@ -86,7 +83,7 @@ def _for_one_frame(model: onnx.ModelProto) -> onnx.ModelProto:
     batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*model.graph.input, *model.graph.value_info):
         for side in value.type.tensor_type.shape.dim:
-            if side.dim_param == batch:
+            if batch and side.dim_param == batch:
                 side.dim_value = 1
             elif side.dim_param:  # an expression of the batch size, which is inferred again
                 side.Clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,40 +11,43 @@ from ros_kd_perception.perceiver import DivergedOutput, Perceiver
 from ros_kd_perception.structures import Frame, Perception
 from training.data.sample import Sample
 from training.errors import CheckpointError
+from training.evaluation.class_places import ClassPlaces
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 
 # Average precision ranks all detections, also those below the threshold of the contract, down to this score.
 SCORE_FLOOR = 0.01
 
 
-@dataclass
 class FrameScorer:
     """Scores perceptions against samples, at the size of the source frames.
 
+    The classes of the samples are those of the model, with ids that count from 0.
+
     Attributes:
-        contract: Contract of the model, with its classes and the score threshold for duplicates.
+        contract: Contract of the model with ids that count from 0; it gives the score threshold for duplicates.
         segmentation: Counts of pixels so far.
         detection: Detections and true boxes so far.
         times_ms: Inference time of each frame.
     """
 
-    contract: ModelContract
-    segmentation: SegmentationMetrics = field(init=False)
-    detection: DetectionMetrics = field(init=False)
-    times_ms: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.segmentation = SegmentationMetrics(len(self.contract.segmentation_classes))
+    def __init__(self, contract: ModelContract) -> None:
+        """Begin with no frames. The contract is the model's own."""
+        self._places = ClassPlaces(contract)
+        self.contract = self._places.contract
+        self.segmentation = SegmentationMetrics(len(contract.segmentation_classes))
         self.detection = DetectionMetrics([info.name for info in self.contract.detection_classes])
+        self.times_ms: list[float] = []
 
     def score(self, perceiver: Perceiver, sample: Sample) -> Perception:
-        """Perceive one frame and add it. The Perceiver must have the score threshold SCORE_FLOOR.
+        """Perceive one frame, add it, and return what was perceived, with ids that count from 0.
+
+        The Perceiver must have the score threshold SCORE_FLOOR.
 
         Raises:
             CheckpointError: The network's outputs contain NaN or infinity.
         """
         try:
-            perception = perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0]
+            perception = self._places.of(perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0])
         except DivergedOutput as error:
             raise CheckpointError(f"{sample.name}: {error}; in training, lower the rate") from error
         if perception.class_map is not None:

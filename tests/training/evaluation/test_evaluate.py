@@ -21,7 +21,10 @@ from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import BY_KIND
 from training.data.readers.rendered import RenderedSource
 from training.data.readers.source import Source
+from training.data.sample import Sample
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
+from training.label_sets.label_set import LabelSet
+from training.label_sets.mapping import LabelMapping
 from training.recipe import load_recipe
 from training.run.train import train
 
@@ -58,15 +61,16 @@ def detections(*rows: tuple[float, float, float, float, float, int]) -> Detectio
     return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int32))
 
 
-def truth(*boxes: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(boxes, np.float32).reshape(-1, 4), np.zeros(len(boxes), np.int64)
+def truth(*boxes: tuple[float, float, float, float]) -> Sample:
+    image, mask = np.zeros((200, 200, 3), np.uint8), np.full((200, 200), 255, np.uint8)
+    return Sample("a", image, mask, np.array(boxes, np.float32).reshape(-1, 4), np.zeros(len(boxes), np.int64))
 
 
 def test_perfect_boxes_score_one_and_shifted_ones_only_at_low_overlap() -> None:
     perfect, shifted = DetectionMetrics(["car", "sign"]), DetectionMetrics(["car", "sign"])
-    perfect.update(detections((0, 0, 40, 40, 0.9, 0)), *truth((0, 0, 40, 40)), score_threshold=0.3)
+    perfect.update(detections((0, 0, 40, 40, 0.9, 0)), truth((0, 0, 40, 40)), score_threshold=0.3)
     # IoU 30 / 50 = 0.6: a hit at the thresholds 0.5, 0.55 and 0.6 of ten.
-    shifted.update(detections((10, 0, 50, 40, 0.9, 0)), *truth((0, 0, 40, 40)), score_threshold=0.3)
+    shifted.update(detections((10, 0, 50, 40, 0.9, 0)), truth((0, 0, 40, 40)), score_threshold=0.3)
     assert perfect.results()["per_class"]["car"] == {"ap": pytest.approx(1), "ap50": pytest.approx(1), "boxes": 1}
     assert perfect.results()["per_class"]["sign"] == {"ap": None, "ap50": None, "boxes": 0}
     assert perfect.results()["ap"] == pytest.approx(1)
@@ -76,21 +80,21 @@ def test_perfect_boxes_score_one_and_shifted_ones_only_at_low_overlap() -> None:
 
 def test_a_missed_box_halves_the_score_and_a_false_box_above_a_hit_costs_precision() -> None:
     metrics = DetectionMetrics(["car"])
-    metrics.update(detections((0, 0, 40, 40, 0.9, 0)), *truth((0, 0, 40, 40), (60, 0, 90, 40)), score_threshold=0.3)
+    metrics.update(detections((0, 0, 40, 40, 0.9, 0)), truth((0, 0, 40, 40), (60, 0, 90, 40)), score_threshold=0.3)
     assert metrics.results()["ap50"] == pytest.approx(0.5, abs=0.01)
     metrics = DetectionMetrics(["car"])
     found = detections((100, 100, 140, 140, 0.95, 0), (0, 0, 40, 40, 0.9, 0))
-    metrics.update(found, *truth((0, 0, 40, 40)), score_threshold=0.3)
+    metrics.update(found, truth((0, 0, 40, 40)), score_threshold=0.3)
     assert metrics.results()["ap50"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_no_detections_and_no_objects() -> None:
     metrics = DetectionMetrics(["car"])
     assert metrics.results()["ap"] is None
-    metrics.update(detections(), *truth((0, 0, 40, 40)), score_threshold=0.3)
+    metrics.update(detections(), truth((0, 0, 40, 40)), score_threshold=0.3)
     assert metrics.results()["ap"] == 0
     metrics = DetectionMetrics(["car"])
-    metrics.update(detections((0, 0, 9, 9, 0.9, 0)), *truth(), score_threshold=0.3)
+    metrics.update(detections((0, 0, 9, 9, 0.9, 0)), truth(), score_threshold=0.3)
     assert metrics.results()["ap"] is None
 
 
@@ -103,7 +107,7 @@ def test_duplicates_are_same_class_pairs_above_the_threshold() -> None:
         (0, 0, 40, 40, 0.6, 1),  # another class
         (2, 0, 42, 40, 0.2, 0),  # below the threshold
     )
-    metrics.update(found, *truth(), score_threshold=0.3)
+    metrics.update(found, truth(), score_threshold=0.3)
     results = metrics.results()
     assert results["detections"] == 4
     assert results["duplicate_pair_share"] == pytest.approx(1 / 3)
@@ -162,15 +166,21 @@ class Scenes(Source):
     kind: Literal["scenes"] = "scenes"
     """Rendered frames."""
 
-    def open(self) -> FrameFolder:
-        return RenderedSource(folder=self.folder, limit=self.limit).open()
+    def _rendered(self) -> RenderedSource:
+        return RenderedSource(folder=self.folder, limit=self.limit)
+
+    def mapping_to(self, student: LabelSet | None, where: str = "") -> LabelMapping:
+        return self._rendered().mapping_to(student, where)
+
+    def open(self, mapping: LabelMapping) -> FrameFolder:
+        return self._rendered().open(mapping)
 
 
 def test_a_kind_without_drives_is_scored(
     checkpoint: Path, rendered_samples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(BY_KIND, "scenes", Scenes)
-    monkeypatch.setattr("training.evaluation.command.recognize", lambda folder: "scenes")
+    monkeypatch.setattr("training.evaluation.command.recognize", lambda folder, otherwise: "scenes")
     words = ["evaluate", str(checkpoint), str(rendered_samples), "--height", "128", "--width", "192", "--limit", "2"]
     assert main(words) == 0
     assert main([*words, "--include-drives", "0"]) == 2

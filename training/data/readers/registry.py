@@ -43,6 +43,7 @@ READERS: tuple[type[Source], ...] = (
 )
 BY_KIND: dict[str, type[Source]] = {reader.model_fields["kind"].default: reader for reader in READERS}
 RENDERED_KIND: str = RenderedSource.model_fields["kind"].default
+OWN_FOLDER_KIND: str = OwnFolderSource.model_fields["kind"].default
 LABELED_KINDS = tuple(kind for kind, reader in BY_KIND.items() if reader.labeled)
 
 if TYPE_CHECKING:
@@ -68,6 +69,6 @@ def open_source(source: Source, student: LabelSet | None = None) -> FrameFolder:
     return folder
 
 
-def recognize(folder: Path) -> str:
-    """Return the kind of a labelled folder, by the files in it; that of rendered frames if none fits."""
-    return next((kind for kind in LABELED_KINDS if BY_KIND[kind].recognizes(folder)), RENDERED_KIND)
+def recognize(folder: Path, otherwise: str = RENDERED_KIND) -> str:
+    """Return the kind of a labelled folder, by the files in it; `otherwise` if none fits."""
+    return next((kind for kind in LABELED_KINDS if BY_KIND[kind].recognizes(folder)), otherwise)
