@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from training.arguments import folder_to_write, number, some_text, whole_number
+from training.errors import RecipeError
+
+if TYPE_CHECKING:
+    from training.data.bag_frames import FrameAnnotator
 
 MAX_RANGE_S = 1e9
 MAX_STAMP_NS = 1 << 63
@@ -32,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-frames", type=whole_number(0), default=0, metavar="N", help="stop after this many frames; 0 = all"
     )
+    parser.add_argument(
+        "--teachers", type=Path, metavar="FILE.yaml", help="label the frames by the teachers in this file"
+    )
+    parser.add_argument("--soft", action="store_true", help="with --teachers: keep the probabilities of all classes")
+    parser.add_argument(
+        "--device", default="cpu", type=some_text, help="of teachers that run in PyTorch: cpu, cuda ..."
+    )
 
 
 def _add_time_range(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ros_kd_perception.system.interruption import one_interrupt
     from training.data.bag_frames import extract_frames, summary
     from training.data.frame_choice import FrameChoice
-    from training.extraction.annotations import CocoAnnotations
 
+    annotator = _annotator(arguments.teachers, arguments.soft, arguments.device)
     choice = FrameChoice(
         topics=tuple(arguments.topics),
         stride=arguments.stride,
@@ -62,9 +74,26 @@ def run(arguments: argparse.Namespace) -> int:
     )
     try:
         with one_interrupt():
-            frames = extract_frames(arguments.bag, choice, arguments.output, CocoAnnotations())
+            frames = extract_frames(arguments.bag, choice, arguments.output, annotator)
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on in {arguments.output}")
         return 130
     print(f"{arguments.bag}: {summary(frames, arguments.output)}")
     return 0
+
+
+def _annotator(teachers: Path | None, soft: bool, device: str) -> FrameAnnotator:
+    """Return what writes the files beside the images: annotations.json alone, or labels of teachers, too."""
+    if teachers is None:
+        from training.extraction.annotations import CocoAnnotations
+
+        if soft:
+            raise RecipeError("--soft keeps probabilities of teachers: expected --teachers FILE.yaml, too; name one")
+        return CocoAnnotations()
+    from training.extraction.teachers_file import TeacherLabels, load_teachers_file
+
+    settings = load_teachers_file(teachers)
+
+    from training.extraction.pseudo_labels import PseudoLabelFiles
+
+    return PseudoLabelFiles(TeacherLabels(settings, soft, device))

@@ -1,0 +1,96 @@
+"""Test that frames are labelled by real teachers that a file names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from small_bag import write_small_bag
+
+from training.__main__ import main
+from training.checkpoint import CheckpointInfo, digest_of_weights
+from training.data.image_files import read_image
+from training.extraction.teachers_file import TeacherLabels, load_teachers_file
+from training.label_sets.loading import load_label_set
+from training.networks.student import build_student
+from training.weights_file import write_weights
+
+STUDENT = load_label_set("camvid11")
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that names a network of ours with random weights."""
+    folder = tmp_path_factory.mktemp("teachers")
+    torch.manual_seed(0)
+    network = build_student("n", len(STUDENT.segmentation), len(STUDENT.detection)).eval()
+    info = CheckpointInfo("n", "", "", "", 1, "", {}, label_set=STUDENT.model_dump(mode="json"))
+    weights = folder / "teacher.safetensors"
+    write_weights(weights, network.state_dict(), asdict(info), digest_of_weights(network))
+    path = folder / "teachers.yaml"
+    path.write_text(
+        f"label_set: camvid11\nteachers:\n  - {{kind: checkpoint, path: {weights}, pixel_confidence_min: 0.0}}\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_bag(tmp_path_factory.mktemp("bag") / "drive.mcap", cameras=("front",), frames=3)
+
+
+def test_frames_come_with_what_the_teachers_say(teachers: Path, bag: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    assert main(["extract-frames", str(bag), "-o", str(folder), "--teachers", str(teachers), "--soft"]) == 0
+    labeler = TeacherLabels(load_teachers_file(teachers), soft=True)
+    entries = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))
+    assert len(entries) == 3
+    for name, entry in entries.items():
+        said = labeler(read_image(folder / "images" / f"{name}.jpg"))
+        assert said.mask is not None
+        assert said.probabilities is not None
+        assert (cv2.imread(str(folder / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED) == said.mask).all()
+        assert entry["labels"] == [*said.labels.tolist(), *said.ignored_labels.tolist()]
+        with np.load(folder / "probabilities" / f"{name}.npz") as content:
+            assert (content["probabilities"] == said.probabilities).all()
+            assert content["probabilities"].shape == (len(STUDENT.segmentation), 24, 40)
+    assert load_label_set(folder / "label_set.yaml").tasks == ("segmentation", "detection")
+
+
+def test_the_digest_follows_teachers_and_settings(teachers: Path) -> None:
+    settings = load_teachers_file(teachers)
+    first = TeacherLabels(settings).sha256
+    assert TeacherLabels(settings).sha256 == first
+    sure = settings.replace(teachers=(settings.teachers[0].replace(box_sure=0.9),))
+    assert len({first, TeacherLabels(settings, soft=True).sha256, TeacherLabels(sure).sha256}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("label_set: camvid11\n", "teachers"),
+        ("label_set: camvid11\nteachers: []\n", "teachers"),
+        ("label_set: camvid11\nteachers: [{kind: checkpoint, path: nowhere.ckpt}]\n", "nowhere.ckpt"),
+        ("label_set: none\nteachers: [{kind: checkpoint, path: nowhere.ckpt}]\n", "there is no label set 'none'"),
+    ],
+)
+def test_a_wrong_file_is_refused_and_leaves_nothing(
+    text: str, sentence: str, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "teachers.yaml"
+    path.write_text(text)
+    assert main(["extract-frames", str(bag), "-o", str(tmp_path / "frames"), "--teachers", str(path)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "frames").exists()
+
+
+def test_probabilities_without_teachers_are_refused(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["extract-frames", str(bag), "-o", str(tmp_path / "frames"), "--soft"]) == 2
+    assert "expected --teachers FILE.yaml" in capsys.readouterr().err
