@@ -14,7 +14,19 @@ LABEL_SETS = sorted((ROOT / "training" / "label_sets").glob("*.yaml"))
 # The renderer makes objects of these classes. A parameter of the node has a default that users can change.
 ALLOWED = {"ros_kd_perception/sample_drive", "ros_kd_perception/free_space/parameters.py", "ros_kd_perception/demo"}
 # Names of classes that are also words for something else.
-OTHER_MEANINGS = {"background", "other", "static", "dynamic", "ground", "person", "train", "object", "wall", "mouse", "pillow"}
+OTHER_MEANINGS = {
+    "background",
+    "other",
+    "static",
+    "dynamic",
+    "ground",
+    "person",
+    "train",
+    "object",
+    "wall",
+    "mouse",
+    "pillow",
+}
 # These name a reader of one data set, or the label set that a parameter has as its default.
 DATA_SETS = re.compile(r"^(camvid|cityscapes|bdd100k|coco|kitti|mapillary|camvid11)$")
 
