@@ -6,7 +6,7 @@ pedestrians. DontCare regions and objects lower than 25 pixels count neither as 
 lie in them by half do not count. Two runs of a network of 416x416 on 67 frames take a minute on two cores.
 
 Usage: python benchmarks/teacher_boxes.py MODEL.onnx FRAMES [--describe FILE.yaml] [--label-set NAME] [--rows N]
-       [--columns N] [--overlap SHARE]     FRAMES holds images/ and labels/.
+       [--columns N] [--overlap SHARE] [--device DEVICE]     FRAMES holds images/ and labels/.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from device_option import add_device_option
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1, help="rows of tiles (1)")
     parser.add_argument("--columns", type=int, default=3, help="tiles in a row (3)")
     parser.add_argument("--overlap", type=float, default=0.25, help="share of a tile that the next one has, too (0.25)")
+    add_device_option(parser, "cpu")
     options = parser.parse_args()
     tiles = {"rows": options.rows, "columns": options.columns, "overlap": options.overlap}
     try:
@@ -68,6 +70,7 @@ def measure(options: argparse.Namespace, views: dict[str, Any]) -> str:
             "kind": "onnx",
             "path": str(options.model),
             "describe": str(options.describe),
+            "device": options.device,
             "views": views,
             "box_sure": SCORE_MIN,
             "box_unsure": SCORE_MIN,

@@ -134,7 +134,7 @@ def test_a_file_lists_the_teachers_that_label_frames(tmp_path: Path) -> None:
     assert FrameLabeler.open(listed, CAMVID).sha256 != labeler.sha256
     listed.write_text("teachers: [{kind: keras, path: x}]", encoding="utf-8")
     with pytest.raises(
-        RecipeError, match=r"teachers.yaml: teachers.0.kind must be one of checkpoint, transformers, onnx"
+        RecipeError, match=r"teachers.yaml: teachers.0.kind must be one of checkpoint, onnx, transformers"
     ):
         FrameLabeler.open(listed, CAMVID)
 
