@@ -41,6 +41,8 @@ _UNLABELED_SPLIT = "test"
 class Bdd100kSource(LabeledSource):
     """BDD100K: images/ and labels/, named in `folder` by the folder above both."""
 
+    layout_tells_labels = True
+
     kind: Literal["bdd100k"] = "bdd100k"
     """BDD100K."""
     labels: str = ""

@@ -38,6 +38,8 @@ _GROUP_ENDING = "group"
 class CityscapesSource(LabeledSource):
     """Cityscapes: leftImg8bit/SPLIT/CITY/ and gtFine/SPLIT/CITY/, named in `folder` by the folder above both."""
 
+    layout_tells_labels = True
+
     kind: Literal["cityscapes"] = "cityscapes"
     """Cityscapes."""
     labels: str = _LABEL_IDS

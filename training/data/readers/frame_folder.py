@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from training.label_sets.mapping import LabelMapping
 
 CONFIDENCE_FOLDER = "confidence"  # beside images/, for masks of teachers
-_MASK_VALUES = 1 << 16
 
 
 class FolderSettings(Protocol):
@@ -66,6 +65,11 @@ class LabeledFolderSettings(FolderSettings, Protocol):
     @property
     def check_shares(self) -> bool:
         """Whether masks with unusual shares of classes are refused."""
+        ...
+
+    @property
+    def layout_tells_labels(self) -> bool:
+        """Whether only one data set has these folders and names of files."""
         ...
 
 
@@ -268,12 +272,14 @@ class FrameFolder(ABC):
     def problems(self) -> Iterator[str]:
         """Read every frame, count the labels, and yield a sentence about each frame that cannot be trained on.
 
-        At the end, the classes' shares of the pixels are compared with those that are usual for the label set.
+        At the end, the values of all masks are compared with those that are usual for the label set.
         """
         import numpy as np
         from tqdm import tqdm
 
-        self._raw_pixels = np.zeros(_MASK_VALUES, np.int64)
+        from training.data.mask_histogram import MASK_VALUES, foreign_masks
+
+        self._raw_pixels = np.zeros(MASK_VALUES, np.int64)
         self.counts = LabelCounts(self.mapping.student)
         for path in tqdm(
             self._images, desc=f"checking {self.folder}", unit="frame", leave=False, delay=2, disable=None
@@ -286,20 +292,7 @@ class FrameFolder(ABC):
                 if self.on_frame is not None:
                     self.on_frame(path, sample)
         if self.check_shares:
-            yield from self._unusual_shares(self._raw_pixels)
-
-    def _unusual_shares(self, pixels: NDArray[np.int64]) -> Iterator[str]:
-        source = self.mapping.source
-        total = sum(int(pixels[info.id]) for info in source.segmentation)
-        for info in source.segmentation:
-            least, most = source.usual_share.get(info.name, (0.0, 1.0))
-            share = int(pixels[info.id]) / max(1, total)
-            if total and not least <= share <= most:
-                yield (
-                    f"{self.folder}: expected masks of the label set {source.name}, in which {info.name} (id "
-                    f"{info.id}) has {least:.0%} to {most:.0%} of the labelled pixels, it has {share:.1%}; name the "
-                    "label set that these masks are of (labels), or set check_shares: false if they are right"
-                )
+            yield from foreign_masks(self.folder, self.mapping.source, self._raw_pixels)
 
     def check_frame(self, path: Path) -> Sample:
         """Read one frame's image and labels, count the labels, and return the frame.
@@ -310,6 +303,7 @@ class FrameFolder(ABC):
         import numpy as np
 
         from training.data.image_files import read_image
+        from training.data.mask_histogram import MASK_VALUES
 
         image = read_image(path)
         name = self._name_of[path]
@@ -317,7 +311,7 @@ class FrameFolder(ABC):
         labels = self._labels(name, raw, image.shape[:2])
         self.counts.add(labels.mask, labels.labels)
         if raw is not None and self.mapping.source.usual_share:
-            self._raw_pixels += np.bincount(raw[::2, ::2].ravel(), minlength=_MASK_VALUES)
+            self._raw_pixels += np.bincount(raw[::2, ::2].ravel(), minlength=MASK_VALUES)
         return self._sample(name, image, labels)
 
     def fingerprint(self) -> str:
@@ -356,7 +350,7 @@ class LabeledFolder(FrameFolder):
                 )
         super().__init__(source, mapping)
         self.box_weight = source.box_weight
-        self.check_shares = source.check_shares
+        self.check_shares = source.check_shares and not source.layout_tells_labels
         self._mask_files = sorted((source.folder / self.masks).iterdir()) if self.masks else []
         self._masks = _masks_by_name(self._mask_files)
 

@@ -116,6 +116,8 @@ class KittiFolder(LabeledFolder):
 class KittiSemanticsSource(LabeledSource):
     """The semantic benchmark of KITTI: masks with the label ids of Cityscapes, and boxes around its instances."""
 
+    layout_tells_labels = True
+
     kind: Literal["kitti_semantics"] = "kitti_semantics"
     """KITTI's semantic benchmark."""
     labels: str = "cityscapes"

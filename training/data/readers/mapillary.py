@@ -36,6 +36,8 @@ MAX_CONFIG_BYTES = 1 << 20
 class MapillarySource(LabeledSource):
     """Mapillary Vistas: training/, validation/ and testing/, named in `folder` by the folder above them."""
 
+    layout_tells_labels = True
+
     kind: Literal["mapillary"] = "mapillary"
     """Mapillary Vistas."""
     labels: str = ""

@@ -133,7 +133,14 @@ class FolderSource(Source):
 
 
 class LabeledSource(FolderSource):
-    """A folder with images and labels."""
+    """A folder with images and labels.
+
+    Attributes:
+        layout_tells_labels: Whether only one data set has these folders and names of files, so that its masks need no
+            other sign of their label set.
+    """
+
+    layout_tells_labels: ClassVar[bool] = False
 
     labels: str
     """Label set of the frames: the name of one in training/label_sets/, or the path of a YAML file."""
@@ -141,7 +148,8 @@ class LabeledSource(FolderSource):
     """What the classes of the frames become in the student's label set, before the tables of their own label set. A
     class of the same name needs no entry."""
     check_shares: bool = True
-    """False trusts masks whose classes have unusual shares of the pixels (`usual_share` of the label set)."""
+    """False trusts masks whose ids or shares of the pixels are unusual for their label set (`usual_share`). Kinds whose
+    folders tell the data set do not ask."""
     box_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
     """How much the boxes of this source count in the loss; 0 ignores them."""
 
