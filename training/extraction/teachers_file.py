@@ -11,25 +11,19 @@ from pydantic import Field
 
 from ros_kd_perception.structures import UInt8Array
 from training.config.loading import load_settings
-from training.config.settings import Settings
 from training.label_sets.loading import load_label_set
-from training.teachers.registry import AnyTeacher
-from training.teachers.settings import FusionSettings
+from training.teachers.registry import TeacherList
 
 if TYPE_CHECKING:
     from training.teachers.pseudo_labels import PseudoLabels
 
 
-class TeachersFile(Settings):
-    """Teachers of extracted frames: the keys are those of a recipe and of its section `distillation`."""
+class TeachersFile(TeacherList):
+    """Teachers of extracted frames, with the classes of the labels."""
 
     label_set: Annotated[str, Field(min_length=1)]
     """Classes of the labels, those of the student to come: the name of a set in training/label_sets/, or the path of a
     YAML file."""
-    teachers: Annotated[tuple[AnyTeacher, ...], Field(min_length=1)]
-    """The teachers."""
-    fusion: FusionSettings = FusionSettings()
-    """How boxes of several views and teachers become one."""
 
 
 def load_teachers_file(path: Path) -> TeachersFile:
@@ -60,10 +54,10 @@ class TeacherLabels:
 
         self.label_set = load_label_set(settings.label_set)
         ensemble = Ensemble.open(settings.teachers, settings.fusion, self.label_set)
-        self._labeler, self._soft = FrameLabeler(ensemble, device), soft
+        self._labeler = FrameLabeler(ensemble, device, with_probabilities=soft)
         decides = [ensemble.sha256, settings.model_dump(mode="json"), self.label_set.model_dump(mode="json"), soft]
         self.sha256 = hashlib.sha256(json.dumps(decides, allow_nan=False).encode()).hexdigest()
 
     def __call__(self, image_bgr: UInt8Array) -> PseudoLabels:
         """Return the labels of an image, uint8 [h, w, 3]."""
-        return self._labeler.label_frame(image_bgr, self._soft)
+        return self._labeler.label_frame(image_bgr)

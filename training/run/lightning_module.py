@@ -242,8 +242,10 @@ def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     free: list[nn.Parameter] = []
     for parameter in network.parameters():
         if parameter.requires_grad:
-            # Blocks that are fused for export hold their kernels directly; scales there are (C, 1, 1, 1).
-            is_kernel = (parameter.ndim == 4 and parameter[0].numel() > 1) or id(parameter) in kernels
+            # Blocks that are fused for export hold their kernels directly. Scales are (C, 1, 1, 1) there, and (1, 1, 1,
+            # C) in the normalisation of responses of ConvNeXt V2.
+            held = parameter.ndim == 4 and len(parameter) > 1 and parameter[0].numel() > 1
+            is_kernel = held or id(parameter) in kernels
             (decayed if is_kernel else free).append(parameter)
     return decayed, free
 

@@ -101,10 +101,10 @@ def test_a_validation_that_cannot_give_its_figure_is_refused_before_training(
 def test_the_figure_that_replaces_an_absent_one_is_checked_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    learnt, frames = write_frames(tmp_path / "train"), write_frames(tmp_path / "val", labels=(PEDESTRIAN,))
+    learnt, frames = write_frames(tmp_path / "train"), write_frames(tmp_path / "val", labels=())
     absent = [*validation_by("miou", tmp_path / "absent", frames), "validation.required=false"]
     assert train_command(*overrides(learnt, tmp_path / "out", *absent)) == 2
-    assert "expected boxes of cars" in capsys.readouterr().err
+    assert "expected boxes in" in capsys.readouterr().err
 
 
 def test_regions_too_small_for_a_car_give_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -226,7 +226,14 @@ def test_command(
     for index, image in enumerate(pictures(20, seed=9)):
         cv2.imwrite(str(frames / f"{index:02}.png"), image)
     info = CheckpointInfo(
-        "n", RECIPE.replace("FOLDER", str(frames.parent)), "ab" * 32, "cd" * 32, 3, "0" * 40, {"miou": 0.25}
+        "n",
+        RECIPE.replace("FOLDER", str(frames.parent)),
+        "ab" * 32,
+        "cd" * 32,
+        3,
+        "0" * 40,
+        {"miou": 0.25},
+        label_set=CAMVID.model_dump(mode="json"),
     )
     monkeypatch.setattr(training.checkpoint, "load_student", lambda path, weights: (student, info))
     checkpoint = tmp_path / "last.ckpt"
@@ -244,11 +251,18 @@ def test_command(
     contract = OnnxModel.open(tmp_path / "student.onnx", device="cpu").contract
     assert (contract.input.height, contract.input.width) == (96, 160)
     assert contract.metrics == {"miou": 0.25}
-    assert set(contract.provenance) == {"recipe_sha256", "data_sha256", "teacher", "git_commit", "created"}
-    assert contract.provenance["teacher"] == "none"
-    assert command.provenance(replace(info, teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
+    assert set(contract.provenance) == {
+        "label_set",
+        "recipe_sha256",
+        "data_sha256",
+        "teachers",
+        "git_commit",
+        "created",
+    }
+    assert contract.provenance["teachers"] == "none"
+    assert command.provenance(replace(info, teacher_sha256="ef" * 32))["teachers"] == "ef" * 32
     # The last stage of a student may use labels alone; an earlier stage had a teacher.
-    assert command.provenance(replace(info, earlier_teacher_sha256="ef" * 32))["teacher"] == "ef" * 32
+    assert command.provenance(replace(info, earlier_teacher_sha256="ef" * 32))["teachers"] == "ef" * 32
 
 
 SMOKE_RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"

@@ -215,14 +215,14 @@ def test_epoch_without_a_batch_for_every_process_is_refused(
         train(smoke(rendered_samples, tmp_path), accelerator="cpu")
 
 
-@pytest.mark.parametrize(("height", "width"), [(100, 640), (384, 650), (64, 64)])
+@pytest.mark.parametrize(("height", "width"), [(100, 640), (384, 650)])
 def test_input_size_that_no_student_can_have_is_refused_before_files_are_read(
     height: int, width: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = [f"validation.input_height={height}", f"validation.input_width={width}"]
     words = ["train", str(RECIPE), *(word for override in overrides for word in ("--override", override))]
     assert main(words) == 2
-    assert "multiples of 32 up to 8192 that has room for 100 detections" in capsys.readouterr().err
+    assert "multiples of 32 up to 8192" in capsys.readouterr().err
 
 
 def test_depthwise_kernels_are_decayed_and_scales_are_not(rendered_samples: Path, tmp_path: Path) -> None:
