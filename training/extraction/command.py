@@ -90,10 +90,7 @@ def _annotator(teachers: Path | None, soft: bool, device: str) -> FrameAnnotator
         if soft:
             raise RecipeError("--soft keeps probabilities of teachers: expected --teachers FILE.yaml, too; name one")
         return CocoAnnotations()
-    from training.extraction.teachers_file import TeacherLabels, load_teachers_file
-
-    settings = load_teachers_file(teachers)
-
     from training.extraction.pseudo_labels import PseudoLabelFiles
+    from training.extraction.teachers_file import open_labeler
 
-    return PseudoLabelFiles(TeacherLabels(settings, soft, device))
+    return PseudoLabelFiles(open_labeler(teachers, soft, device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ class FrameLabeler:
             with_probabilities: Whether the probabilities of all classes are wanted, too.
         """
         self.label_set = teachers.student
-        self.sha256 = teachers.key
+        self.sha256 = hashlib.sha256(f"{teachers.key} {with_probabilities}".encode()).hexdigest()
         self._teachers = teachers
         self._device = device
         self._with_probabilities = with_probabilities
