@@ -50,7 +50,7 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
         (["train", "nowhere.yaml"], "nowhere.yaml: cannot be read as a recipe"),
         (["train", RECIPE, "--override", "epoch=3"], "unknown key epoch; did you mean epochs?"),
         (["train", RECIPE, "--override", "size=x"], "size must be one of n, s, m, l"),
-        (["train", RECIPE, "--override", "data.train.9.folder=x"], "no such place in the recipe"),
+        (["train", RECIPE, "--override", "data.train.9.folder=x"], "no such place in the settings"),
         (["train", RECIPE, "--max-epochs", "0"], "epochs must be from 1 to"),
         (["train", RECIPE, "--resume", "nowhere.ckpt"], "nowhere.ckpt: expected a checkpoint, there is no such file"),
         (["train", RECIPE, "--accelerator", "cgu"], "invalid choice: 'cgu'"),

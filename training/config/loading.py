@@ -52,7 +52,7 @@ def parse_settings(text: str, section: type[Section], overrides: Sequence[str] =
     if not isinstance(content, dict):
         raise RecipeError(f"{where}: expected keys with values, got {type(content).__name__}")
     for override in overrides:
-        _apply_override(content, override)
+        apply_override(content, override)
     _read_exponents(content, section)
     try:
         return section.checked(content)
@@ -71,15 +71,25 @@ def _read_exponents(content: dict[Any, Any], section: type[Section]) -> None:
                 _put(content, Place.of(found["loc"], {}, content).key, float(value))
 
 
-def _apply_override(content: dict[Any, Any], override: str) -> None:
+def apply_override(content: dict[Any, Any], override: str, option: str = "--override") -> None:
+    """Change a key as `key=value` asks; the value is YAML.
+
+    Args:
+        content: What the file holds; it is changed.
+        override: The change.
+        option: Where the user wrote it; begins errors.
+
+    Raises:
+        RecipeError: It is no `key=value`, or the key has no place.
+    """
     key, separator, value = override.partition("=")
     if not separator or not key:
-        raise RecipeError(f"--override needs key=value, for example epochs=3, got '{override[:MAX_SHOWN_CHARACTERS]}'")
+        raise RecipeError(f"{option} needs key=value, for example limit=3, got '{override[:MAX_SHOWN_CHARACTERS]}'")
     try:
         _put(content, key, read_yaml(value))
     except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise RecipeError(
-            f"--override {override[:MAX_SHOWN_CHARACTERS]}: no such place in the recipe, or no value in YAML ({error})"
+            f"{option} {override[:MAX_SHOWN_CHARACTERS]}: no such place in the settings, or no value in YAML ({error})"
         ) from error
 
 

@@ -11,12 +11,12 @@ from ros_kd_perception.model.onnx_file import read_model_file
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
 from training.config.loading import load_settings
 from training.data.readers.registry import (
-    BY_KIND,
     LABELED_KINDS,
     OWN_FOLDER_KIND,
     RENDERED_KIND,
     open_source,
     recognize,
+    source_of,
 )
 from training.data.readers.source import Source
 from training.errors import CheckpointError
@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PREFIX",
         help="no frames of these drives",
     )
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the folder's reader, as in a source of a recipe, for example split=val",
+    )
     parser.add_argument("--limit", type=whole_number(0), default=0, help="number of frames, from the first on; 0 = all")
     parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="which weights of a checkpoint")
     add_input_size(parser)
@@ -80,7 +87,7 @@ def _source_settings(arguments: argparse.Namespace) -> Source:
     chosen = {key: value for key in keys if (value := getattr(arguments, key))}
     if arguments.map:
         chosen["map"] = load_settings(arguments.map, NameTable)
-    return BY_KIND[kind].checked({"folder": arguments.data, **chosen})
+    return source_of(kind, {"folder": arguments.data, **chosen}, arguments.source)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         CheckpointError.check_file(arguments.model)
     settings = _source_settings(arguments)
+    settings.image_files()  # a wrong folder is told before anything slow is loaded
 
     from ros_kd_perception.model.onnx_model import ModelError
     from training.evaluation.evaluate import PictureWriter, evaluate, open_model, table

@@ -9,7 +9,7 @@ from pathlib import Path
 from ros_kd_perception.system.output_paths import check_writable
 from training.arguments import file_to_write, folder_to_write, some_text, whole_number
 from training.config.names import is_folder_name
-from training.data.readers.registry import BY_KIND
+from training.data.readers.registry import BY_KIND, source_of
 from training.data.readers.source import Source
 from training.errors import DataError, RecipeError
 from training.label_sets.label_set import LabelSet
@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=some_text, metavar="SET", help="label set of a folder")
     parser.add_argument(
         "--to", type=some_text, metavar="STUDENT", help="label set to show a folder in; default: that of the folder"
+    )
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the folder's reader, as in a source of a recipe, for example split=val",
     )
     parser.add_argument("--limit", type=whole_number(0), default=0, help="frames of each source, the first; 0 = all")
     parser.add_argument("--pictures", type=whole_number(0, 200), default=PICTURES, help="frames of each source to draw")
@@ -64,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _of_recipe(arguments: argparse.Namespace) -> tuple[str, dict[str, Source], LabelSet]:
     """Return name, sources by their keys, and student's label set of a recipe."""
-    for option in ("labels", "to"):
+    for option in ("labels", "to", "source"):
         if getattr(arguments, option):
             raise RecipeError(f"--{option} is for a folder; the sources of a recipe name their label sets (labels)")
     if arguments.kind != "auto":
@@ -83,10 +90,10 @@ def _of_recipe(arguments: argparse.Namespace) -> tuple[str, dict[str, Source], L
 def _of_folder(arguments: argparse.Namespace) -> tuple[str, dict[str, Source], LabelSet]:
     """Return name and settings of a folder, and the label set to show it in."""
     if arguments.override:
-        raise RecipeError("--override changes a recipe; a folder has --kind, --labels and --limit")
+        raise RecipeError("--override changes a recipe; a folder has --kind, --labels, --source and --limit")
     kind = _kind_of(arguments.data) if arguments.kind == "auto" else arguments.kind
     keys = {"folder": arguments.data, "limit": arguments.limit}
-    source = BY_KIND[kind].checked(keys | ({"labels": arguments.labels} if arguments.labels else {}))
+    source = source_of(kind, keys | ({"labels": arguments.labels} if arguments.labels else {}), arguments.source)
     name = "_".join(arguments.data.resolve().parts[-2:])
     student = student_of(arguments.to) if arguments.to else source.mapping_to(None).student
     if not arguments.to and student.tasks:  # frames without labels have no classes

@@ -72,7 +72,7 @@ def test_shipped_recipes_look_for_frames_where_the_documentation_puts_them(path:
             "data.train=[{kind: bag, folder: x}, {kind: unlabeled, folder: x}]",
             "add a labelled source or a distillation",
         ),
-        ("data.train.4.kind=camvid", "no such place in the recipe"),
+        ("data.train.4.kind=camvid", "no such place in the settings"),
         ("loss.class_weights=[1, 2]", "one for each class, got 2"),
         ("validation.segmentation={kind: camvid}", "key validation.segmentation.folder is missing"),
         ("trained_part=detection", "needs initial_weights"),

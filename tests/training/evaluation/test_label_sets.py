@@ -76,6 +76,15 @@ def test_labels_of_another_set_are_scored_by_name(
     assert mapped["detection"]["per_class"]["car"]["ap"] is None
 
 
+def test_another_split_is_scored(cityscapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("leftImg8bit", "gtFine"):
+        (cityscapes / part / "train").rename(cityscapes / part / "val")
+    found = evaluate(STUDENT, cityscapes, tmp_path / "0.json", "--source", "split=val")
+    assert found["frames"] == 1
+    assert main(["evaluate", str(STUDENT), str(cityscapes), "--source", "split"]) == 2
+    assert "--source needs key=value" in capsys.readouterr().err
+
+
 def test_a_map_that_names_unknown_classes_is_refused(
     cityscapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

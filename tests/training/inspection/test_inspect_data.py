@@ -86,6 +86,15 @@ def test_a_folder_is_counted_in_its_own_classes(train: Path, capsys):
     assert re.search(r"^  car +1\.7 % +4$", text, re.MULTILINE)
 
 
+def test_a_folder_may_need_keys_of_its_reader(train: Path, val: Path, capsys):
+    shutil.move(train / "images", train / "photos")
+    keys = ("--kind", "folder", "--labels", "camvid11", "--source", "image_folder=photos", "--source", "limit=2")
+    status, found, _ = inspect(train, *keys)
+    assert (status, found["sources"][0]["frames"]) == (0, 2), found["problems"]
+    assert main(["inspect-data", str(train), "--kind", "folder", "--source", "image_foldr=photos"]) == 2
+    assert "image_foldr" in capsys.readouterr().err
+
+
 def test_every_bad_file_is_named_and_the_rest_is_inspected(train: Path, val: Path, capsys):
     damaged, maskless, strange, other_size = (f"one_{number:04}" for number in range(10, 14))
     for number, name in enumerate((damaged, maskless, strange, other_size)):
@@ -207,6 +216,7 @@ def test_the_contact_sheet_is_a_picture_with_the_frames_and_their_colours(train:
     [
         (["--kind", "camvid"], "--kind is for a folder"),
         (["--labels", "camvid11"], "--labels is for a folder"),
+        (["--source", "limit=1"], "--source is for a folder"),
         (["--to", "camvid11"], "--to is for a folder"),
     ],
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
+from training.config.loading import apply_override
 from training.data.readers.bag import BagSource
 from training.data.readers.bdd100k import Bdd100kSource
 from training.data.readers.camvid import CamVidSource
@@ -51,6 +53,23 @@ if TYPE_CHECKING:
 else:
     # What a recipe may name as a source: the settings of one of the readers, chosen by `kind`.
     AnySource = Annotated[Union[READERS], Field(discriminator="kind")]  # noqa: UP007
+
+
+def source_of(kind: str, keys: dict[str, object], changes: Sequence[str] = ()) -> Source:
+    """Return the settings of a folder that a command line names.
+
+    Args:
+        kind: Kind of the reader.
+        keys: Keys of the source with their values.
+        changes: More of them as `key=value`, for example `split=val`.
+
+    Raises:
+        RecipeError: The kind has no such key, or a value is not valid.
+    """
+    content = dict(keys)
+    for change in changes:
+        apply_override(content, change, "--source")
+    return BY_KIND[kind].checked(content)
 
 
 def open_source(source: Source, student: LabelSet | None = None) -> FrameFolder:
