@@ -44,8 +44,8 @@ def read_boxes_file(
     lost = [name for name in listed_names if name not in entries]
     if lost and every_frame:
         problems.append(
-            f"{path}: expected an entry for frame {lost[0]}, there is none ({len(lost)} frames have none); render the "
-            "folder again"
+            f"{path}: expected an entry for frame {lost[0]}, there is none ({len(lost)} frames have none); add the "
+            "entries, with empty lists for frames without objects, or write the file again"
         )
     for name in (name for name in listed_names if name in entries):
         try:
@@ -86,9 +86,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         if not isinstance(entries, dict):
             raise ValueError(f"expected an object of frames, got {type(entries).__name__}")
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: expected the boxes of all frames as JSON ({error}); render the folder again"
-        ) from error
+        raise DataError(f"{path}: expected the boxes of all frames as JSON ({error}); write the file again") from error
     return entries
 
 

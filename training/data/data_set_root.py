@@ -9,6 +9,21 @@ from training.errors import DataError
 _LEVELS_UP = 4
 
 
+def check_folder(folder: Path, content: str = "frames") -> None:
+    """Refuse a path that is no folder.
+
+    Args:
+        folder: The folder that a recipe names.
+        content: What should be in it, for the error.
+
+    Raises:
+        DataError: There is nothing of this name, or a file.
+    """
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise DataError(f"{folder}: expected a folder with {content}, there is {found}; correct the recipe's folder")
+
+
 def check_root(folder: Path, part: str, layout: str) -> None:
     """Refuse a folder that is not the root of a data set, and name the root if it is near.
 

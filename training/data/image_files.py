@@ -146,4 +146,7 @@ def _kind_of(path: Path, content: bytes) -> str:
 
 
 def _broken(path: Path, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        kind = _kind_named(path).upper()
+        return DataError(f"{path}: expected a {kind} image, there is no such file; add it, or leave its frame out")
     return DataError(f"{path}: expected a whole {_kind_named(path).upper()} image ({error}); replace it or remove it")

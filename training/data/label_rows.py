@@ -31,6 +31,10 @@ def read_text(path: Path) -> str:
         if len(content) > MAX_TEXT_BYTES:
             raise ValueError(f"it is larger than {MAX_TEXT_BYTES} bytes")
         return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: expected a text file, there is no such file; add it, or leave its frame out"
+        ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: expected a text file in UTF-8 ({error}); write it again or remove it") from error
 

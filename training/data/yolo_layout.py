@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from training.config.yaml_text import read_yaml
+from training.data.data_set_root import check_folder
 from training.data.image_listing import IMAGE_SUFFIXES
 from training.data.label_rows import read_text
 from training.errors import DataError
@@ -45,8 +46,9 @@ class YoloLayout:
             names_file: Name of that file in the folder; empty looks for those of NAMES_FILES.
 
         Raises:
-            DataError: The named file does not exist, or a file is not of the expected form.
+            DataError: There is no such folder, the named file does not exist, or a file is not of the expected form.
         """
+        check_folder(folder)
         self._folder = folder
         found = [folder / name for name in ((names_file,) if names_file else NAMES_FILES) if (folder / name).is_file()]
         if names_file and not found:

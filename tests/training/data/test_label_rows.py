@@ -51,5 +51,5 @@ def test_what_is_not_a_short_text_is_refused(
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(DataError, match=r"none.txt: expected a text file .*No such file"):
+    with pytest.raises(DataError, match=r"none.txt: expected a text file, there is no such file; add it"):
         read_rows(tmp_path / "none.txt", finite_numbers)

@@ -119,7 +119,7 @@ def test_rendered_folder_gives_the_boxes_of_its_file(rendered_samples: Path) -> 
     [
         (lambda folder: shutil.rmtree(folder / "masks"), r"images/ and masks/.*render_drive"),
         (lambda folder: next((folder / "masks").iterdir()).unlink(), r"expected its mask at"),
-        (lambda folder: (folder / "boxes.json").unlink(), r"boxes.json.*render the folder again"),
+        (lambda folder: (folder / "boxes.json").unlink(), r"boxes.json.*write the file again"),
         (lambda folder: (folder / "boxes.json").write_text("{"), r"boxes.json.*as JSON"),
         (lambda folder: (folder / "boxes.json").write_text("{}"), r"expected an entry for frame"),
         (lambda folder: change_boxes(folder, [[5, 5, 5, 9]], [0]), r"positive size"),

@@ -76,6 +76,12 @@ def test_a_folder_is_recognized_by_its_files(rendered_samples: Path, tmp_path: P
     assert recognize(tmp_path / "missing") in LABELED_KINDS
 
 
+@pytest.mark.parametrize("kind", sorted(set(LABELED_KINDS) - {"rendered", "camvid"}))
+def test_a_folder_that_is_not_there_is_told_as_this(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: expected .*there is (nothing|no such folder).*correct the recipe's"):
+        open_source(BY_KIND[kind](folder=tmp_path / "nowhere"))
+
+
 def test_each_kind_opens_its_reader(rendered_samples: Path) -> None:
     rendered = open_source(RenderedSource(folder=rendered_samples, box_weight=0.5))
     regions = open_source(CamVidSource(folder=rendered_samples))

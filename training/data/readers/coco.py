@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from training.data.coco_file import CocoFile, CocoImage, first_problems, read_coco
+from training.data.data_set_root import check_folder
 from training.data.readers.frame_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
 from training.errors import DataError
@@ -58,6 +59,7 @@ class CocoSource(LabeledSource):
             return self.folder / self.annotations
         if (self.folder / PLAIN_FILE).is_file():
             return self.folder / PLAIN_FILE
+        check_folder(self.folder)
         found = sorted(path for folder in _FOLDERS for path in (self.folder / folder).glob(f"{_PREFIXES[0]}*.json"))
         if len(found) != 1:
             names = ", ".join(str(path.relative_to(self.folder)) for path in found[:5]) or "none"

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from training.data.image_listing import list_images
 from training.data.readers.frame_folder import LabeledFolder
-from training.data.readers.source import LabeledSource
+from training.data.readers.source import BOXES_FILE, LABEL_SET_FILE, LabeledSource
 from training.errors import DataError
-from training.label_sets.label_set import LabelSet
-from training.label_sets.loading import load_label_set
 from training.label_sets.mapping import LabelMapping
 
 if TYPE_CHECKING:
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.data.labels import SourceBoxes
-
-BOXES_FILE = "boxes.json"
-LABEL_SET_FILE = "label_set.yaml"
 
 
 class OwnFolderSource(LabeledSource):
@@ -51,21 +46,6 @@ class OwnFolderSource(LabeledSource):
         if self.image_folder == self.mask_folder and self.mask_suffix:
             paths = [path for path in paths if not path.stem.endswith(self.mask_suffix)]
         return self._of_chosen_drives(paths)
-
-    def label_set(self) -> LabelSet:
-        """Return the set that `labels` names, or label_set.yaml of the folder.
-
-        Raises:
-            RecipeError: There is no such set, or the file is not a label set.
-            DataError: `labels` is empty, and the folder has no label_set.yaml.
-        """
-        own = self.folder / LABEL_SET_FILE
-        if not self.labels and not own.is_file():
-            raise DataError(
-                f"{self.folder}: expected the classes of the masks, in the recipe (labels: the name of a set or the "
-                f"path of its file) or in {LABEL_SET_FILE} of the folder, there are none; write one of them"
-            )
-        return load_label_set(self.labels or str(own))
 
     def open(self, mapping: LabelMapping) -> OwnFolder:
         """Return the reader of the frames."""

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from training.data.labels import SourceBoxes
 from training.data.readers.frame_folder import LabeledFolder
-from training.data.readers.rendered import BOXES_FILE, LABEL_SET_FILE
-from training.data.readers.source import LabeledSource
+from training.data.readers.source import BOXES_FILE, LABEL_SET_FILE, LabeledSource
 from training.errors import DataError
 from training.label_sets.label_set import UNLABELED_ID, LabelSet, Share
-from training.label_sets.loading import load_label_set
 from training.label_sets.mapping import LabelMapping
 
 if TYPE_CHECKING:
@@ -36,20 +34,6 @@ class FramesSource(LabeledSource):
     """Boxes of which a teacher was less sure teach nothing: neither that the object is there nor that it is not."""
     confidence_min: Share = 0.0
     """Pixels of which a teacher was less sure, by confidence/, are not labelled."""
-
-    def label_set(self) -> LabelSet:
-        """Return the label set of the recipe or of the folder.
-
-        Raises:
-            DataError: Neither names one.
-        """
-        own = self.folder / LABEL_SET_FILE
-        if not self.labels and not own.is_file():
-            raise DataError(
-                f"{self.folder}: expected the label set of its masks and boxes in {LABEL_SET_FILE}, there is none; add "
-                "it, or name one in the recipe (labels)"
-            )
-        return load_label_set(self.labels or own)
 
     def open(self, mapping: LabelMapping) -> FramesFolder:
         """Return the reader of the frames."""

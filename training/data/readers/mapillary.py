@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from training.data.data_set_root import check_root, check_split
+from training.data.data_set_root import check_folder, check_root, check_split
 from training.data.image_listing import list_images
 from training.data.readers.frame_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
@@ -78,6 +78,7 @@ class MapillarySource(LabeledSource):
         names = [*([f"config_{version}.json"] if version else []), "config.json", "config_v1.2.json"]
         found = [self.folder / name for name in names if (self.folder / name).is_file()]
         if not found:
+            check_folder(self.folder)
             raise DataError(
                 f"{self.folder}: expected {' or '.join(dict.fromkeys(names))} with the classes of the masks, there is "
                 "none; copy it from the data set, or name a label set (labels: mapillary66 or mapillary124)"

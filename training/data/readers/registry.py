@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Union
 
@@ -55,7 +55,7 @@ else:
     AnySource = Annotated[Union[READERS], Field(discriminator="kind")]  # noqa: UP007
 
 
-def source_of(kind: str, keys: dict[str, object], changes: Sequence[str] = ()) -> Source:
+def source_of(kind: str, keys: Mapping[str, object], changes: Sequence[str] = ()) -> Source:
     """Return the settings of a folder that a command line names.
 
     Args:

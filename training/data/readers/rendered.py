@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from training.data.readers.frame_folder import LabeledFolder
-from training.data.readers.source import LabeledSource
+from training.data.readers.source import BOXES_FILE, LABEL_SET_FILE, LabeledSource
 from training.label_sets.mapping import LabelMapping
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.data.labels import SourceBoxes
-
-BOXES_FILE, LABEL_SET_FILE = "boxes.json", "label_set.yaml"
 
 
 class RenderedSource(LabeledSource):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from training.config.settings import PathText, Settings
+from training.data.data_set_root import check_folder
 from training.data.image_listing import list_images
 from training.errors import DataError
 from training.label_sets.label_set import LabelSet, NameTable
@@ -81,6 +82,9 @@ class Source(Settings):
         return False
 
 
+BOXES_FILE, LABEL_SET_FILE = "boxes.json", "label_set.yaml"  # in folders in the format of this package
+
+
 class FolderSource(Source):
     """A folder with frames in images/, whose names begin with the drive.
 
@@ -107,8 +111,10 @@ class FolderSource(Source):
         """
         folder = self.images_path()
         if not folder.is_dir():
+            part = folder.relative_to(self.folder)
+            check_folder(self.folder, f"{part}/")
             raise DataError(
-                f"{self.folder}: expected a folder with {self.images}/, there is none; correct the recipe's folder"
+                f"{self.folder}: expected a folder with {part}/, there is none; correct the recipe's folder"
             )
         paths = list_images(folder)
         for path, following in pairwise(sorted(paths, key=lambda path: path.stem)):
@@ -154,13 +160,20 @@ class LabeledSource(FolderSource):
     """How much the boxes of this source count in the loss; 0 ignores them."""
 
     def label_set(self) -> LabelSet:
-        """Return the label set of the frames.
+        """Return the label set that `labels` names; where it names none, that of label_set.yaml in the folder.
 
         Raises:
-            RecipeError: There is no such label set.
-            DataError: The folder should name its classes, and does not.
+            RecipeError: There is no such label set, or the file is not one.
+            DataError: There is no folder, or it should name its classes, and does not.
         """
-        return load_label_set(self.labels)
+        own = self.folder / LABEL_SET_FILE
+        if not self.labels and not own.is_file():
+            check_folder(self.folder)
+            raise DataError(
+                f"{self.folder}: expected the classes of the labels, in the recipe (labels: the name of a set or the "
+                f"path of its file) or in {LABEL_SET_FILE} of the folder, there are none; write one of them"
+            )
+        return load_label_set(self.labels or own)
 
     def mapping_to(self, student: LabelSet | None, where: str = "") -> LabelMapping:
         """Return the mapping from the source's label set to the student's."""

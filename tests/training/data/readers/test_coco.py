@@ -189,7 +189,7 @@ def test_broken_panoptic_masks_are_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"000042.png: expected at least 32|000042.png: expected height and width"):
         opened(tmp_path, annotations="annotations/panoptic_val2017.json")
     path.unlink()
-    with pytest.raises(DataError, match=r"000042.png: expected a whole PNG image"):
+    with pytest.raises(DataError, match=r"000042.png: expected a PNG image, there is no such file; add it"):
         opened(tmp_path, annotations="annotations/panoptic_val2017.json")
 
 

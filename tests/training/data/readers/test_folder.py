@@ -194,7 +194,7 @@ def test_colours_that_do_not_tell_the_classes_apart_are_refused(label_set: str, 
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda f: (f / "label_set.yaml").unlink(), r"expected the classes of the masks, in the recipe \(labels"),
+        (lambda f: (f / "label_set.yaml").unlink(), r"expected the classes of the labels, in the recipe \(labels"),
         (lambda f: (f / "label_set.yaml").write_text("name: w\nsegmentatoin: []\n"), r"label_set.yaml: .*segmentation"),
         (
             lambda f: (f / "masks/a.png").rename(f / "masks/a_mask.png"),

@@ -106,7 +106,7 @@ def test_every_wrong_line_of_every_file_is_named(tmp_path: Path):
     with pytest.raises(DataError) as error:
         opened(tmp_path)
     first, second, third = str(error.value).splitlines()
-    assert re.search(r"000000.txt: expected a text file .*No such file", first)
+    assert re.search(r"000000.txt: expected a text file, there is no such file; add it, or leave its frame out", first)
     assert re.search(r"000001.txt: line 2: expected 15 columns .* got 6", second)
     assert re.search(r"line 3: expected a type of the label set kitti \(Car, Van, .*DontCare, got 'Lorry'", second)
     assert re.search(r"000002.txt: line 1: expected left, top, right and bottom of a box, got 9 2 3 4", third)
