@@ -18,7 +18,7 @@ from training.data.label_rows import read_text
 from training.errors import DataError
 
 NAMES_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt")
-_IMAGES, _LABELS = "images", "labels"
+_IMAGES, _LABELS, _TRAIN = "images", "labels", "train"
 _SHOWN_PLACES = 3
 
 
@@ -79,11 +79,13 @@ class YoloLayout:
         """Return the image files of a split, in name order; of a list file, those that it lists, there or not.
 
         Args:
-            split: A key of the YAML file, or a folder or list file of that name; empty for images/ itself.
+            split: A key of the YAML file, or a folder or list file of that name; empty for images/ itself, or for the
+                key `train` if no image lies there.
 
         Raises:
             DataError: There is no such split, or it holds no image.
         """
+        split = split or self._usual_split()
         entries = self._keys.get(split) if split else None
         listed = entries if isinstance(entries, list) else [entries]
         places = [self._find([str(entry)]) for entry in listed] if entries else [self._find(_usual_places(split))]
@@ -94,6 +96,12 @@ class YoloLayout:
                 "YAML file or of a folder such as images/train"
             )
         return images
+
+    def _usual_split(self) -> str:
+        """Return `train` if the YAML file has it and no image lies in images/ itself, else an empty name."""
+        images = self._folder / _IMAGES
+        there = images.is_dir() and any(self._images_at(images, deep=False))
+        return _TRAIN if self._keys.get(_TRAIN) and not there else ""
 
     def _find(self, names: list[str]) -> Path:
         """Return the first place that exists: exported files often name folders of the machine that they are from."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from ros_kd_perception.system.output_paths import check_writable
 from training.arguments import file_to_write, folder_to_write, some_text, whole_number
 from training.config.names import is_folder_name
+from training.data.image_listing import IMAGE_SUFFIXES
 from training.data.readers.registry import BY_KIND, source_of
 from training.data.readers.source import Source
 from training.errors import DataError, RecipeError
@@ -115,9 +116,16 @@ def _counted_from_zero(label_set: LabelSet) -> LabelSet:
 def _kind_of(folder: Path) -> str:
     """Return the kind of a folder by its files: a labelled one if one fits, else images without labels."""
     found = [kind for kind, reader in BY_KIND.items() if reader.recognizes(folder)]
-    if not found and not (folder / "images").is_dir():
+    if not found and not _has_images(folder / "images"):
         kinds = ", ".join(BY_KIND)
-        raise DataError(f"{folder}: expected frames of a kind that the files tell, found none; name it: --kind {kinds}")
+        raise DataError(
+            f"{folder}: expected frames of a kind that the files tell, found none; name it: --kind, one of "
+            f"{kinds}; --source KEY=VALUE says more, such as its split"
+        )
     if not found:
         print(f"{folder}: read as images without labels; if it has labels, name their kind with --kind")
     return found[0] if found else "unlabeled"
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())

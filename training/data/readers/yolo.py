@@ -40,7 +40,8 @@ class YoloSource(LabeledSource):
     """File in the folder with the names of the classes; empty looks for data.yaml, data.yml, dataset.yaml and
     classes.txt."""
     split: str = ""
-    """Which images: a key of the YAML file such as `train`, or a folder such as images/train; empty takes images/."""
+    """Which images: a key of the YAML file such as `train`, or a folder such as images/train; empty takes images/, or
+    the key `train` if no image lies there."""
     missing_means: Literal["background", "unknown"] = "background"
     """What an image without a text file shows: none of the classes, as YOLO takes it, or nobody knows what."""
     positives_only: bool = False
@@ -76,8 +77,9 @@ class YoloSource(LabeledSource):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return whether a folder holds a file with names and labels/."""
-        return (folder / "labels").is_dir() and any((folder / name).is_file() for name in NAMES_FILES)
+        """Return whether a folder holds a file with names, and labels/ or SPLIT/labels/."""
+        has_labels = any(path.is_dir() for path in (folder / "labels", *folder.glob("*/labels")))
+        return has_labels and any((folder / name).is_file() for name in NAMES_FILES)
 
 
 class YoloFolder(LabeledFolder):

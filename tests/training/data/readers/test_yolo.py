@@ -108,6 +108,17 @@ def test_splits(tmp_path: Path, train: object, image: str):
     assert frames.counts.boxes["car"] == 1
 
 
+@pytest.mark.parametrize("train", ["images/train", "../train/images"])
+def test_a_data_set_with_splits_is_recognized_and_its_training_is_the_usual_one(tmp_path: Path, train: str):
+    write_names(tmp_path, train=train, val="images/val")
+    write_frame(tmp_path / train.removeprefix("../") / "a.jpg", "1 0.5 0.5 0.25 0.5")
+    write_frame(tmp_path / "images" / "val" / "b.jpg", "")
+    assert recognize(tmp_path) == "yolo"
+    assert opened(tmp_path).names == ["a"]
+    write_frame(tmp_path / "images" / "c.jpg", "")
+    assert opened(tmp_path).names == ["c"]
+
+
 def test_names_may_be_a_table_a_text_file_or_those_of_a_label_set(tmp_path: Path):
     write_frame(tmp_path / "images" / "a.jpg", "5 0.5 0.5 0.25 0.5")
     with pytest.raises(DataError, match=r"expected the names of the classes in data.yaml or .*\(labels\)"):
