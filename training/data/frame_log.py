@@ -18,11 +18,11 @@ from typing import IO, Any
 
 from ros_kd_perception.system.output_paths import make_folder, remove_if_empty
 from training.data.frame_choice import Decided
+from training.data.image_listing import FRAMES_FILE
 from training.errors import DataError
 from training.whole_files import write_text
 
 IMAGES_FOLDER = "images"
-FRAMES_FILE = "frames.json"
 LOG_FILE = ".frames.jsonl"
 MAX_FILE_BYTES = 1 << 32
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from training.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+FRAMES_FILE = "frames.json"  # in a folder of frames that were taken out of a bag
 OTHER_PICTURE_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
 

@@ -68,6 +68,14 @@ def test_the_folder_is_one_that_the_readers_take(bag: Path, tmp_path: Path) -> N
     assert len(UnlabeledSource(folder=tmp_path / "frames").image_files()) == 16
 
 
+def test_the_folder_is_inspected_as_images_without_labels(bag: Path, tmp_path: Path) -> None:
+    folder, report = tmp_path / "frames", tmp_path / "report"
+    assert main(["extract-frames", str(bag), "-o", str(folder), "--change-min", "0"]) == 0
+    assert main(["inspect-data", str(folder), "--out", str(report), "--json", str(report / "figures.json")]) == 0
+    (source,) = json.loads((report / "figures.json").read_text())["sources"]
+    assert (source["kind"], source["frames"]) == ("unlabeled", 16)
+
+
 def test_annotations_list_the_images_as_coco_does(bag: Path, tmp_path: Path) -> None:
     main(["extract-frames", str(bag), "-o", str(tmp_path / "frames"), "--max-frames", "3"])
     content = json.loads((tmp_path / "frames" / "annotations.json").read_text(encoding="utf-8"))

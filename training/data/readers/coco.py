@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from training.data.coco_file import CocoFile, CocoImage, first_problems, read_coco
 from training.data.data_set_root import check_folder
+from training.data.image_listing import FRAMES_FILE
 from training.data.readers.frame_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
 from training.errors import DataError
@@ -122,8 +123,12 @@ class CocoSource(LabeledSource):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return whether a folder holds annotations.json or files of instances."""
-        return (folder / PLAIN_FILE).is_file() or any((folder / "annotations").glob(f"{_PREFIXES[0]}*.json"))
+        """Return whether a folder holds annotations.json or files of instances.
+
+        The annotations.json of frames from a bag lists the images only.
+        """
+        plain = (folder / PLAIN_FILE).is_file() and not (folder / FRAMES_FILE).is_file()
+        return plain or any((folder / "annotations").glob(f"{_PREFIXES[0]}*.json"))
 
 
 class CocoFolder(LabeledFolder):
