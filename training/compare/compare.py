@@ -6,15 +6,18 @@ resumed, so a comparison can be stopped and started at any time.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from training.checkpoint import read_notes
+from training.compare.entry_teachers import judge_teachers
 from training.compare.inputs import check_inputs, find_overlaps
+from training.compare.kept_results import KeptResults
 from training.compare.recipe import ComparisonRecipe, PlannedRun
 from training.compare.report import write_report
+from training.compare.teacher_report import following_warnings
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.errors import CheckpointError, writing_to
@@ -24,7 +27,6 @@ from training.run.inputs import RunInputs
 from training.run.run_files import folder_of
 from training.run.train import train
 from training.run.validation_figures import check_scored
-from training.whole_files import write_text
 
 Figures = dict[str, float | None]
 # Indexed by entry, name of the frames, seed and figure.
@@ -45,14 +47,21 @@ def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: s
     for number, planned in enumerate(runs):
         print(f"\nrun {number + 1} of {len(runs)}: {planned.entry}, seed {planned.seed}", flush=True)
         finish(planned, inputs[planned.entry], accelerator, devices)
+    judged = judge_teachers(comparison, runs, frames, _device(accelerator))
+    scores = list(frames)
     results = {
         "entries": score_runs(comparison, runs, frames),
         "teacher": score_teacher(comparison, frames),
-        "warnings": warnings,
+        "teachers": judged,
+        "warnings": [*warnings, *following_warnings(scores, judged)],
     }
     folder = comparison.output / comparison.name
-    print("\n" + write_report(folder, comparison.name, [score.name for score in comparison.scores], results))
+    print("\n" + write_report(folder, comparison.name, scores, results))
     print(f"\nreport and pictures: {folder}")
+
+
+def _device(accelerator: str) -> str:
+    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def finish(planned: PlannedRun, inputs: RunInputs, accelerator: str, devices: str) -> None:
@@ -94,27 +103,28 @@ def score_teacher(comparison: ComparisonRecipe, frames: dict[str, FrameFolder]) 
 
 
 def _score(comparison: ComparisonRecipe, checkpoint: Path, frames: FrameFolder) -> Figures:
-    """Return the figures of a checkpoint. They are cached beside the comparison, so that no frame is scored twice."""
-    key = hashlib.sha256(checkpoint.read_bytes())
-    key.update(f"{frames.fingerprint()} {comparison.input_height}x{comparison.input_width}".encode())
-    path = comparison.output / comparison.name / "scores" / f"{key.hexdigest()[:24]}.json"
-    if not path.is_file():
+    """Return the figures of a checkpoint."""
+
+    def score() -> Figures:
         model = open_model(checkpoint, "ema", comparison.input_height, comparison.input_width, comparison.threads)
         try:
-            results = evaluate(model, frames)
+            return figures_of(evaluate(model, frames))
         except CheckpointError as error:
             raise CheckpointError(f"{checkpoint}: {error}") from error
-        write_text(path, json.dumps(figures_of(results), allow_nan=False) + "\n")
-    # Earlier versions wrote NaN for a figure that the labels do not yield.
-    figures: Figures = json.loads(path.read_text(), parse_constant=lambda name: None)
+
+    figures: Figures = KeptResults(comparison).of_checkpoint(checkpoint, frames.fingerprint(), score)
     return figures
 
 
 def figures_of(results: dict[str, Any]) -> Figures:
     """Return the figures to compare, all 0..1.
 
-    They are `miou`, and `ap50` over all classes and of each class. A figure that the labels cannot yield is None.
+    They are `miou`, and `ap50` over all classes and of each class. A figure that the labels cannot yield is None; one
+    of a task that the model does not do is absent.
     """
-    detection = results["detection"]
-    figures = {"miou": results["miou"], "ap50": detection["ap50"]}
-    return figures | {f"{name}_ap50": entry["ap50"] for name, entry in detection["per_class"].items()}
+    figures: Figures = {"miou": results["miou"]} if "miou" in results else {}
+    if "detection" in results:
+        detection = results["detection"]
+        figures["ap50"] = detection["ap50"]
+        figures |= {f"{name}_ap50": entry["ap50"] for name, entry in detection["per_class"].items()}
+    return figures

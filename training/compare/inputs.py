@@ -25,7 +25,7 @@ def check_inputs(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> di
         CheckpointError, DataError, RecipeError: An error that would otherwise end the comparison hours later.
     """
     if comparison.teacher:
-        load_student(comparison.teacher)
+        _check_teacher(comparison.teacher, runs[0].recipe)
     fingerprints: dict[object, str] = {}  # most entries share their data, which take time to read
     inputs = {}
     for entry, recipe in _recipe_of_each(runs).items():
@@ -34,6 +34,17 @@ def check_inputs(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> di
             fingerprints[data] = RunFrames(recipe).fingerprint
         inputs[entry] = StudentTraining(recipe, 1, fingerprints[data]).inputs
     return inputs
+
+
+def _check_teacher(checkpoint: str, recipe: Recipe) -> None:
+    """Refuse a teacher whose figures would be of other classes than those of the runs."""
+    found, expected = load_student(checkpoint)[1].classes, recipe.student_classes()
+    names = [[[info.name for info in task] for task in each.by_task.values()] for each in (found, expected)]
+    if names[0] != names[1]:
+        raise RecipeError(
+            f"teacher: expected the classes of the runs, {expected.name}, {checkpoint} has {found.name}; leave it out, "
+            "since the teachers of the entries are scored in the classes of the runs, whatever their own are"
+        )
 
 
 def find_overlaps(comparison: ComparisonRecipe, runs: Sequence[PlannedRun]) -> list[str]:

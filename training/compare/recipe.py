@@ -111,12 +111,13 @@ def plan(comparison: ComparisonRecipe) -> list[PlannedRun]:
     """Return all runs, seed after seed: a comparison that is stopped then has scores of all entries for some seeds.
 
     Raises:
-        RecipeError: The recipe of an entry is not valid, or its budget differs from that of the baseline.
+        RecipeError: The recipe of an entry is not valid, or its budget or label set differs from that of the baseline.
     """
     recipes = {
         entry.name: load_recipe(entry.recipe, comparison.overrides + entry.overrides) for entry in comparison.entries
     }
     _check_budgets(recipes)
+    _check_label_sets(recipes)
     output = comparison.output / comparison.name / "runs"
     runs = []
     for seed in comparison.seeds:
@@ -135,6 +136,19 @@ def _check_budgets(recipes: dict[str, Recipe]) -> None:
                     f"{name}: expected the budget of {baseline_name}, {key} {ours or 'none'}, got {theirs or 'none'}; "
                     "a comparison at different budgets says nothing about the method"
                 )
+
+
+def _check_label_sets(recipes: dict[str, Recipe]) -> None:
+    """Refuse entries with other classes than the first."""
+    (baseline_name, baseline), *others = recipes.items()
+    expected = baseline.student_classes()
+    for name, recipe in others:
+        found = recipe.student_classes()
+        if found != expected:
+            raise RecipeError(
+                f"{name}: expected the label set of {baseline_name}, {expected.name}, got {found.name}; figures of "
+                "different classes cannot be compared, so give all entries one label_set"
+            )
 
 
 def _budget(one: Recipe, other: Recipe) -> Iterator[tuple[str, Any, Any]]:

@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from training.compare.statistics import CONFIDENCE, Difference, Spread, difference, spread
+from training.compare.teacher_report import teacher_section
 from training.whole_files import write_bytes, write_text
 
 SHOWN = ("miou", "ap50", "car_ap50")
@@ -30,8 +31,9 @@ def write_report(folder: Path, title: str, scores: list[str], results: Mapping[s
         folder: Folder of the comparison.
         title: Name of the comparison.
         scores: Names of the frames, in the order of the report.
-        results: `entries`: figures by entry, frames and seed; `teacher`: figures by frames, or empty; `warnings`:
-            sentences for the top of the report. A figure of None is one that the labels cannot yield.
+        results: `entries`: figures by entry, frames and seed; `teacher`: figures by frames, or empty; `teachers`: what
+            `judge_teachers` returns; `warnings`: sentences for the top of the report. A figure of None is one that the
+            labels cannot yield.
 
     Returns:
         The text of report.md.
@@ -43,8 +45,11 @@ def write_report(folder: Path, title: str, scores: list[str], results: Mapping[s
     teacher = {name: _yielded(figures) for name, figures in results["teacher"].items()}
     seeds = len(next(iter(results["entries"].values()))[scores[0]])
     sections = [f"# {title}", *results["warnings"]]
-    sections += [_section(name, seeds, spreads, teacher.get(name, {})) for name in scores]
-    text = "\n\n".join(sections) + "\n"
+    for name in scores:
+        of_score = {entry: by_score[name] for entry, by_score in spreads.items()}
+        sections.append(_section(name, seeds, spreads, teacher.get(name, {})))
+        sections.append(teacher_section(name, of_score, results["teachers"]))
+    text = "\n\n".join(section for section in sections if section) + "\n"
     write_text(folder / "report.md", text)
     write_text(folder / "report.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
     write_bytes(folder / "report.png", _picture(scores, spreads, teacher))

@@ -71,6 +71,7 @@ def test_the_report_warns_if_distillation_makes_the_student_worse(tmp_path: Path
     results = {
         "entries": {"plain": {"left out": base}, "distilled": {"left out": lost}},
         "teacher": {"left out": {"miou": 0.71}},
+        "teachers": {},
         "warnings": ["WARNING: 3 of the 9 frames of left out are seen"],
     }
     text = write_report(tmp_path, "trial", ["left out"], results)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from checkout import ROOT
+from label_sets import CAMVID
 
 from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo
 from training.compare import compare
@@ -17,7 +18,7 @@ from training.compare.inputs import check_inputs, find_overlaps
 from training.compare.recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
 from training.config.loading import load_settings
 from training.data.readers.rendered import RenderedSource
-from training.errors import CheckpointError
+from training.errors import CheckpointError, RecipeError
 from training.networks.student import build_student
 from training.recipe import Recipe, load_recipe
 from training.run.inputs import RunInputs
@@ -127,6 +128,16 @@ def test_checkpoints_that_do_not_fit_are_reported_before_the_first_run(
     )
     with pytest.raises(CheckpointError, match=re.escape(f"{path}: ") + sentence):
         check_inputs(comparison, runs)
+
+
+def test_a_teacher_of_other_classes_is_not_scored_beside_the_runs(rendered_samples: Path, tmp_path: Path) -> None:
+    content = CAMVID.model_dump(mode="json") | {"name": "birds", "rare": [], "usual_share": {}, "mappings": {}}
+    content["segmentation"][0]["name"] = "heaven"
+    path = write_checkpoint(tmp_path / "birds.ckpt", load_recipe(RECIPE), classes=11, label_set=content)
+    with pytest.raises(
+        RecipeError, match=r"teacher: expected the classes of the runs, camvid11, .*birds.ckpt has birds"
+    ):
+        check_inputs(*smoke_comparison(rendered_samples, teacher=str(path)))
 
 
 def make_frames(folder: Path, *names: str) -> None:

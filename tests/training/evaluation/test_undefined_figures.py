@@ -238,6 +238,7 @@ def test_report_of_a_comparison_has_dashes_and_nulls(tmp_path: Path) -> None:
     results = {
         "entries": {name: {"boxes alone": figures, "all": others} for name in ("plain", "distilled")},
         "teacher": {"boxes alone": {"miou": None, "ap50": 0.4, "car_ap50": None}, "all": {"miou": 0.6}},
+        "teachers": {},
         "warnings": [],
     }
     text = write_report(tmp_path, "trial", ["boxes alone", "all"], results)
