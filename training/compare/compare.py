@@ -50,6 +50,7 @@ def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: s
     judged = judge_teachers(comparison, runs, frames, _device(accelerator))
     scores = list(frames)
     results = {
+        "shown_classes": list(comparison.shown_classes),
         "entries": score_runs(comparison, runs, frames),
         "teacher": score_teacher(comparison, frames),
         "teachers": judged,

@@ -14,6 +14,7 @@ from training.config.network_input import check_input_size
 from training.config.settings import PathText, Settings
 from training.data.readers.registry import AnySource
 from training.errors import RecipeError
+from training.label_sets.label_set import LabelSet
 from training.recipe import Recipe, load_recipe
 from training.run.run_files import last_checkpoint_of
 
@@ -56,6 +57,8 @@ class ComparisonRecipe(Settings):
     """Frames that all runs are scored on. Those of drives that no entry was trained on are the most telling."""
     teacher: str = ""
     """Checkpoint of a teacher to score beside the runs; empty = none."""
+    shown_classes: tuple[str, ...] = ()
+    """Classes of boxes whose AP50 the report shows beside the means."""
     overrides: tuple[str, ...] = ()
     """Changes of all entries as `key=value`, such as fewer epochs."""
     input_height: Annotated[int, Field(ge=32, le=8192)] = 384
@@ -111,13 +114,15 @@ def plan(comparison: ComparisonRecipe) -> list[PlannedRun]:
     """Return all runs, seed after seed: a comparison that is stopped then has scores of all entries for some seeds.
 
     Raises:
-        RecipeError: The recipe of an entry is not valid, or its budget or label set differs from that of the baseline.
+        RecipeError: The recipe of an entry is not valid, its budget or label set differs from that of the
+            baseline, or it does not have a class that the report should show.
     """
     recipes = {
         entry.name: load_recipe(entry.recipe, comparison.overrides + entry.overrides) for entry in comparison.entries
     }
     _check_budgets(recipes)
     _check_label_sets(recipes)
+    _check_shown(comparison.shown_classes, next(iter(recipes.values())).student_classes())
     output = comparison.output / comparison.name / "runs"
     runs = []
     for seed in comparison.seeds:
@@ -149,6 +154,17 @@ def _check_label_sets(recipes: dict[str, Recipe]) -> None:
                 f"{name}: expected the label set of {baseline_name}, {expected.name}, got {found.name}; figures of "
                 "different classes cannot be compared, so give all entries one label_set"
             )
+
+
+def _check_shown(shown: tuple[str, ...], label_set: LabelSet) -> None:
+    """Refuse to show classes that the students do not have."""
+    names = [info.name for info in label_set.detection_classes]
+    strange = sorted(set(shown) - set(names))
+    if strange:
+        raise RecipeError(
+            f"shown_classes: expected classes of boxes of {label_set.name} ({', '.join(names) or 'it has none'}), "
+            f"got {', '.join(strange)}; correct or remove them"
+        )
 
 
 def _budget(one: Recipe, other: Recipe) -> Iterator[tuple[str, Any, Any]]:

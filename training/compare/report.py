@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from training.compare.statistics import CONFIDENCE, Difference, Spread, differen
 from training.compare.teacher_report import teacher_section
 from training.whole_files import write_bytes, write_text
 
-SHOWN = ("miou", "ap50", "car_ap50")
+MEANS = ("miou", "ap50")
 
 # Indexed by entry, name of the frames, and figure.
 Spreads = dict[str, dict[str, dict[str, Spread]]]
@@ -31,9 +31,9 @@ def write_report(folder: Path, title: str, scores: list[str], results: Mapping[s
         folder: Folder of the comparison.
         title: Name of the comparison.
         scores: Names of the frames, in the order of the report.
-        results: `entries`: figures by entry, frames and seed; `teacher`: figures by frames, or empty; `teachers`: what
-            `judge_teachers` returns; `warnings`: sentences for the top of the report. A figure of None is one that the
-            labels cannot yield.
+        results: `shown_classes`: names of classes of boxes whose AP50 is shown, too; `entries`: figures by entry,
+            frames and seed; `teacher`: figures by frames, or empty; `teachers`: what `judge_teachers` returns;
+            `warnings`: sentences for the top of the report. A figure of None is one that the labels cannot yield.
 
     Returns:
         The text of report.md.
@@ -43,16 +43,17 @@ def write_report(folder: Path, title: str, scores: list[str], results: Mapping[s
         for entry, by_score in results["entries"].items()
     }
     teacher = {name: _yielded(figures) for name, figures in results["teacher"].items()}
+    shown = (*MEANS, *(f"{name}_ap50" for name in results["shown_classes"]))
     seeds = len(next(iter(results["entries"].values()))[scores[0]])
     sections = [f"# {title}", *results["warnings"]]
     for name in scores:
         of_score = {entry: by_score[name] for entry, by_score in spreads.items()}
-        sections.append(_section(name, seeds, spreads, teacher.get(name, {})))
+        sections.append(_section(name, shown, seeds, spreads, teacher.get(name, {})))
         sections.append(teacher_section(name, of_score, results["teachers"]))
     text = "\n\n".join(section for section in sections if section) + "\n"
     write_text(folder / "report.md", text)
     write_text(folder / "report.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-    write_bytes(folder / "report.png", _picture(scores, spreads, teacher))
+    write_bytes(folder / "report.png", _picture(scores, shown, spreads, teacher))
     return text
 
 
@@ -67,7 +68,7 @@ def _spreads(by_seed: Mapping[int, Mapping[str, float | None]]) -> dict[str, Spr
     return {name: spread([figures[name] for figures in yielded]) for name in sorted(shared)}
 
 
-def _section(score: str, seeds: int, spreads: Spreads, teacher: Mapping[str, float]) -> str:
+def _section(score: str, shown: Sequence[str], seeds: int, spreads: Spreads, teacher: Mapping[str, float]) -> str:
     baseline, *candidates = spreads
     by = f"{CONFIDENCE:.0%} intervals by Student's t of pairs"
     head = f"## {score}\n\nSeeds: {seeds}. Differences are to {baseline}; {by}."
@@ -75,7 +76,7 @@ def _section(score: str, seeds: int, spreads: Spreads, teacher: Mapping[str, flo
         "| | figure | mean | deviation | difference | interval | of the gap | |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for figure in SHOWN:
+    for figure in shown:
         ours = spreads[baseline][score].get(figure)
         if ours is None:
             lines.append(f"| {baseline} | {figure} | - | | | | | |")
@@ -107,11 +108,13 @@ def _signed(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def _picture(scores: list[str], spreads: Spreads, teacher: Mapping[str, Mapping[str, float]]) -> bytes:
+def _picture(
+    scores: list[str], shown: Sequence[str], spreads: Spreads, teacher: Mapping[str, Mapping[str, float]]
+) -> bytes:
     """Draw each seed as a dot, each mean as a bar, the teacher as a line; one panel for each figure and each score."""
     figures = [
         figure
-        for figure in SHOWN
+        for figure in shown
         if any(figure in found for by_score in spreads.values() for found in by_score.values())
     ]
     size = (1.5 + 1.3 * len(spreads) * len(scores), 3.2 * len(figures))

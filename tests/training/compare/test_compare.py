@@ -69,6 +69,7 @@ def test_the_report_warns_if_distillation_makes_the_student_worse(tmp_path: Path
     lost = {seed: {"miou": 0.40 + 0.01 * seed, "car_ap50": 0.3} for seed in (0, 1, 2)}
     base = {seed: {"miou": 0.50 + 0.01 * seed, "car_ap50": 0.3 + 0.01 * seed} for seed in (0, 1, 2)}
     results = {
+        "shown_classes": ["car"],
         "entries": {"plain": {"left out": base}, "distilled": {"left out": lost}},
         "teacher": {"left out": {"miou": 0.71}},
         "teachers": {},
@@ -189,13 +190,14 @@ def test_an_unfair_comparison_is_refused(entries: tuple[EntryRecipe, ...], sente
         ((score("s"),) * 2, {}, r"different names, got \['s', 's'\]"),
         ((score("s", UnlabeledSource),), {}, "frames with labels, s has none"),
         ((score("s"),), {"input_height": 100}, "multiples of 32"),
+        ((score("s"),), {"shown_classes": ("lorry",)}, r"classes of boxes of camvid11 \(car, .*\), got lorry"),
     ],
 )
 def test_a_comparison_that_cannot_be_scored_is_refused(
     scores: tuple[ScoreRecipe, ...], more: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
-        ComparisonRecipe(name="x", entries=(entry("a"), entry("b")), seeds=(1,), scores=scores, **more)
+        plan(ComparisonRecipe(name="x", entries=(entry("a"), entry("b")), seeds=(1,), scores=scores, **more))
 
 
 @pytest.mark.parametrize(

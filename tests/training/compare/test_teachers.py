@@ -236,6 +236,7 @@ def test_the_report_ranks_the_entries_with_teachers(tmp_path: Path) -> None:
     taught = {"teachers": {"t.ckpt": {"s": {"miou": 0.7, "ap50": None}}}, "following": {"s": {}}}
     taught["following"]["s"] = following([0.8, 0.81], [0.2, 0.22], 500, 1000)
     results = {
+        "shown_classes": [],
         "entries": {"labels": {"s": figures}, "one": {"s": figures}, "two": {"s": better}},
         "teacher": {},
         "teachers": {"one": taught, "two": taught},

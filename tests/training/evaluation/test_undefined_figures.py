@@ -236,6 +236,7 @@ def test_report_of_a_comparison_has_dashes_and_nulls(tmp_path: Path) -> None:
     figures = {seed: {"miou": None, "ap50": 0.3, "car_ap50": None} for seed in (1, 2)}
     others = {seed: {"miou": 0.5, "ap50": 0.3, "car_ap50": 0.2} for seed in (1, 2)}
     results = {
+        "shown_classes": ["car"],
         "entries": {name: {"boxes alone": figures, "all": others} for name in ("plain", "distilled")},
         "teacher": {"boxes alone": {"miou": None, "ap50": 0.4, "car_ap50": None}, "all": {"miou": 0.6}},
         "teachers": {},
