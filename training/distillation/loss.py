@@ -14,6 +14,7 @@ from training.distillation.settings import DistillationRecipe, balance_at
 from training.distillation.teacher import Teachers
 from training.losses import SupervisedLoss
 from training.networks.student import StudentOutputs
+from training.teachers.ensemble import Ensemble
 
 
 class Term(nn.Module):
@@ -71,6 +72,11 @@ class DistillationLoss(nn.Module):
         student_channels, teacher_channels = (channels_of(outputs) if outputs else {} for outputs in examples)
         self.terms = nn.ModuleList(Term(term, student_channels, teacher_channels) for term in recipe.terms)
         self.names = [f"soft_{number}_{term.kind}" for number, term in enumerate(recipe.terms)]
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The teachers."""
+        return self._teachers.ensemble
 
     def cache_growth(self, views: int, pixels_per_view: int) -> tuple[Path, int] | None:
         """Return the cache folder and the bytes that it will grow by; see `Teachers.cache_growth`."""

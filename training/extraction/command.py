@@ -93,4 +93,10 @@ def _annotator(teachers: Path | None, soft: bool, device: str) -> FrameAnnotator
     from training.extraction.pseudo_labels import PseudoLabelFiles
     from training.extraction.teachers_file import open_labeler
 
-    return PseudoLabelFiles(open_labeler(teachers, soft, device))
+    labeler = open_labeler(teachers, soft, device)
+    if labeler.gaps:
+        print(
+            f"{teachers}: no teacher labels {labeler.gaps}; the frames say nothing about them, so add a teacher that "
+            "knows them, or name a label set without them"
+        )
+    return PseudoLabelFiles(labeler)

@@ -20,6 +20,7 @@ from training.run.checkpoint_files import WholeCheckpoints, check_room
 from training.run.data_module import DrivingData
 from training.run.devices import check_devices, refused_devices
 from training.run.frames import RunFrames
+from training.run.gaps import classes_without_labels
 from training.run.lightning_module import StudentTraining
 from training.run.objective import cache_growth
 from training.run.run_files import folder_of, open_run
@@ -80,6 +81,11 @@ def train(
     module = StudentTraining(recipe, steps, data.fingerprint, resuming=stopped is not None)
     if stopped:
         stopped.check_network(module)
+    if trainer.is_global_zero and (gaps := classes_without_labels(recipe, frames, module.objective)):
+        print(
+            f"{recipe.name}: no source and no teacher labels {gaps}; the student will not learn them, so add a source "
+            "or a teacher that knows them, or name a label set without them"
+        )
     available, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
     check_room(folder, module.student, cache_growth(recipe, module.objective, available, seen))
     make_folder(folder)

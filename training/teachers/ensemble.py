@@ -120,6 +120,13 @@ class Ensemble:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     @property
+    def known(self) -> dict[str, list[list[bool]]]:
+        """By task, whether each teacher of it teaches each class of the student, in the order of their ids."""
+        pixels = [member.voice.known_pixels.tolist() for member in self.members]
+        boxes = [member.voice.known_boxes.tolist() for member in self.members]
+        return {"segmentation": [each for each in pixels if each], "detection": [each for each in boxes if each]}
+
+    @property
     def own(self) -> Member | None:
         """The network of ours whose features and detection branches can teach: the first with the student's classes of
         boxes, else the first; None without one. It must look at whole images as they are.

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ros_kd_perception.structures import UInt8Array
 from training.config.loading import load_settings
+from training.label_sets.gaps import unlabeled_classes
 from training.label_sets.label_set import UNLABELED_ID, LabelSet
 from training.teachers.ensemble import Ensemble
 from training.teachers.pseudo_labels import PseudoLabels
@@ -42,6 +43,11 @@ class FrameLabeler:
         self._teachers = teachers
         self._device = device
         self._with_probabilities = with_probabilities
+
+    @property
+    def gaps(self) -> str:
+        """Which classes no teacher labels, in words; empty if there are none."""
+        return unlabeled_classes(self.label_set, self._teachers.known)
 
     @classmethod
     def open(cls, path: Path, student: LabelSet, device: str = "cpu", with_probabilities: bool = False) -> FrameLabeler:

@@ -94,3 +94,18 @@ def test_probabilities_without_teachers_are_refused(
 ) -> None:
     assert main(["extract-frames", str(bag), "-o", str(tmp_path / "frames"), "--soft"]) == 2
     assert "expected --teachers FILE.yaml" in capsys.readouterr().err
+
+
+def test_classes_that_no_teacher_labels_are_named(
+    teachers: Path, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks_only = tmp_path / "masks.yaml"
+    fewer = "classes: [sky, car], tasks: [segmentation], pixel_confidence_min"
+    masks_only.write_text(teachers.read_text().replace("pixel_confidence_min", fewer))
+    for path, sentence in ((teachers, ""), (masks_only, "no teacher labels masks of building, pole, road, pavement")):
+        command = ["extract-frames", str(bag), "-o", str(tmp_path / path.stem), "--teachers", str(path)]
+        assert main([*command, "--max-frames", "1"]) == 0
+        said = capsys.readouterr().out
+        assert sentence in said
+        assert ("no teacher labels" in said) == bool(sentence)
+    assert "boxes of all classes" in said
