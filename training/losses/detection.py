@@ -93,7 +93,7 @@ def teaching_cells(
     centres = cells[:, None, :2]
     for frame, (regions, labels) in enumerate(zip(ignored_xyxy, ignored_labels, strict=True)):
         inside = ((centres >= regions[:, :2]) & (centres <= regions[:, 2:])).all(dim=-1)
-        for label in set(labels.tolist()):
-            hidden = inside[:, labels == label].any(dim=1)
-            teaches[frame, hidden, slice(None) if label < 0 else label] = False
+        classes = torch.arange(shape[2], device=cells.device)
+        means = (labels[:, None] == classes) | (labels[:, None] < 0)
+        teaches[frame] &= ~(inside[:, :, None] & means).any(dim=1)
     return teaches

@@ -79,7 +79,7 @@ def boxes_of(detection: DetectionOutputs, height: int, width: int) -> list[Boxes
     top, cells = logits.topk(min(BOXES_MAX, logits.shape[1]), dim=1)
     places = detection.cells()[cells]
     distances = detection.flat_distance_logits().float().gather(1, cells.unsqueeze(-1).expand(-1, -1, 4))
-    limit = torch.tensor([width, height], dtype=torch.float32, device=logits.device)
+    limit = logits.new_tensor([float(width), float(height)])
     xyxy, ids, scores = decode_clipped_boxes(distances, places, limit), labels.gather(1, cells), top.sigmoid()
     kept = [frame >= SCORE_MIN for frame in scores]
     return [Boxes.of(xyxy[n][keep], ids[n][keep], scores[n][keep]) for n, keep in enumerate(kept)]

@@ -88,7 +88,8 @@ def test_step_of_a_distilled_run_mixes_no_devices(
 def run_on_accelerator(recipe: Recipe) -> StudentTraining:
     run = StudentTraining(recipe, 1, "")
     move(run)
-    move(run.objective._teacher._network)  # type: ignore[union-attr, operator]
+    (member,) = run.objective._teachers.ensemble.members  # type: ignore[union-attr]
+    move(member.teacher._network)  # type: ignore[attr-defined]
     return run
 
 
