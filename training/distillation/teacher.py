@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ros_kd_perception.model.onnx_file import ModelFileError
 from training.data.batch import Batch
 from training.distillation.base import DistillationTerm
 from training.distillation.cache import OutputCache, arrays_of_frames
@@ -94,7 +95,7 @@ def check_teachers(
 def _first_words(teachers: Teachers, images: Tensor) -> Taught:
     try:
         return teachers.ensemble(images)
-    except RecipeError:
+    except (ModelFileError, RecipeError):
         raise
     except Exception as error:  # networks of others raise any error for a size that they do not take
         raise RecipeError(

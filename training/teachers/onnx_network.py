@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CANDIDATES_MAX = 1000  # boxes of an image before duplicates are removed
 SCORE_MIN = 0.01
+TOLERANCE = 1e-3  # of probabilities in half precision
 
 
 class OnnxNetwork:
@@ -45,6 +46,7 @@ class OnnxNetwork:
             RecipeError: The description does not fit.
         """
         self._description = description
+        self._path = file.path
         self.label_set = own_label_set(description, file.path.stem)
         graph = build_graph(file, description, batch=1, outputs="teacher")
         self._height, self._width = graph.height, graph.width
@@ -68,7 +70,11 @@ class OnnxNetwork:
         return cls(ForeignFile.read(settings.path), load_description(settings.describe), settings.device)
 
     def __call__(self, images: Tensor) -> Seen:
-        """See `training.teachers.seen.Teacher`."""
+        """See `training.teachers.seen.Teacher`.
+
+        Raises:
+            ModelFileError: A probability or a score is outside of 0..1.
+        """
         each = [self._look(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
         maps = [probabilities for probabilities, _ in each if probabilities is not None]
         boxes = [found for _, found in each if found is not None]
@@ -82,6 +88,7 @@ class OnnxNetwork:
         """Return probabilities, float32 [C, h, w], and boxes of one image."""
         pixels = self._fitted(image_bgr)
         arrays = dict(zip(self._names, self._session.run(self._names, {"images": pixels[None]}), strict=True))
+        self._check(arrays)
         rows, columns = image_bgr.shape[:2]
         geometry = letterbox_geometry(rows, columns, self._height, self._width)
         if self._description.input.resize == "stretch":
@@ -100,6 +107,21 @@ class OnnxNetwork:
             limits = np.array([columns, rows] * 2, np.float32)
             boxes = self._boxes(np.clip(arrays["boxes"][0] * ratios, 0, limits), arrays["scores"][0])
         return probabilities, boxes
+
+    def _check(self, arrays: dict[str, NDArray[np.float32]]) -> None:
+        """Refuse numbers that are no probabilities: NaN would silently be background, and logits would all be sure.
+
+        Raises:
+            ModelFileError: A probability or a score is outside of 0..1.
+        """
+        for name in ("probabilities", "scores"):
+            values = arrays.get(name, np.zeros(0, np.float32))
+            if values.size and not (values.min() >= -TOLERANCE and values.max() <= 1 + TOLERANCE):  # False for NaN
+                raise ModelFileError(
+                    f"{self._path}: expected {name} from 0 to 1 by its description, got {values.min():.4g} to "
+                    f"{values.max():.4g} for an image; correct what the description says about its outputs, or export "
+                    "the file again"
+                )
 
     def _fitted(self, image_bgr: UInt8Array) -> UInt8Array:
         settings = self._description.input

@@ -79,6 +79,18 @@ def test_a_file_that_is_not_as_described_is_refused_with_its_place(tmp_path: Pat
         opened(path, BOXES.replace("corners", "corner"))
 
 
+@pytest.mark.parametrize(("value", "found"), [(np.nan, "nan to nan"), (5.0, "0 to 5")])
+def test_scores_that_are_none_are_refused_with_the_file(value: float, found: str, tmp_path: Path) -> None:
+    arrays = {
+        "boxes": np.array([[[10, 5, 30, 25]]], np.float32),
+        "scores": np.array([[[value, 0.0]]], np.float32),
+    }
+    path = save_network(tmp_path / "net.onnx", arrays)
+    ensemble = opened(path, f"input: {{height: 64, width: 96}}\n{BOXES}")
+    with pytest.raises(ModelFileError, match=rf"net.onnx: expected scores from 0 to 1 by its description, got {found}"):
+        look(ensemble, torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
+
+
 @needs_yolox
 def test_yolox_says_what_its_own_decoding_says() -> None:
     image = cv2.imread(str(sorted(KITTI.iterdir())[3]))
