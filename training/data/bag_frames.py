@@ -40,7 +40,7 @@ class FrameAnnotator(Protocol):
 
         Args:
             folder: The folder of the extraction.
-            record: The frame, without notes. Its image is written.
+            record: The frame, without notes. Its image is written afterwards.
             image_bgr: uint8 [h, w, 3], the pixels of the image file.
         """
         ...
@@ -181,11 +181,12 @@ def _write_frame(chosen: ChosenFrame, frame: Frame, folder: Path, annotator: Fra
     if not encoded:
         raise OSError(f"{folder / file} could not be encoded")
     content = pixels.tobytes()
-    write_bytes(folder / file, content)
     height, width = frame.image_bgr.shape[:2]
     facts = (chosen.message.topic, frame.frame_id, frame.stamp_ns, chosen.message.log_time_ns, width, height)
     record = FrameRecord(name, file, chosen.camera, chosen.number, *facts, hashlib.sha256(content).hexdigest())
-    if annotator is None:
-        return record
-    # A teacher sees the pixels that the student will see: those of the file, with its losses.
-    return replace(record, notes=annotator.annotate(folder, record, decode_file(content)))
+    if annotator is not None:
+        # A teacher sees the pixels that the student will see: those of the file, with its losses. It comes first, so
+        # that one that cannot look at such frames leaves no image.
+        record = replace(record, notes=annotator.annotate(folder, record, decode_file(content)))
+    write_bytes(folder / file, content)
+    return record

@@ -220,7 +220,13 @@ class FrameLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Exception) and self._path.exists() and not self.decided and self._is_alone():
+            self.remove()
         self._file.close()
+
+    def _is_alone(self) -> bool:
+        """Whether the folder holds no file but the log: a first frame that failed leaves nothing to go on from."""
+        return all(path == self._path or path.is_dir() for path in self._path.parent.rglob("*"))
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

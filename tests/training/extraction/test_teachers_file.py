@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from foreign_networks import save_network
 from small_bag import write_small_bag
 
 from training.__main__ import main
@@ -109,3 +110,19 @@ def test_classes_that_no_teacher_labels_are_named(
         assert sentence in said
         assert ("no teacher labels" in said) == bool(sentence)
     assert "boxes of all classes" in said
+
+
+def test_a_teacher_that_fails_at_the_first_frame_leaves_nothing(
+    teachers: Path, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    described = tmp_path / "boxes.yaml"
+    described.write_text("detection: {kind: boxes_scores, corners: xyxy, nms_iou: null, classes: [car, pedestrian]}")
+    arrays = {"boxes": np.array([[[10, 5, 30, 25]]], np.float32), "scores": np.array([[[5.0, 0.0]]], np.float32)}
+    network = save_network(tmp_path / "net.onnx", arrays)
+    wrong.write_text(f"label_set: camvid11\nteachers:\n  - {{kind: onnx, path: {network}, describe: {described}}}\n")
+    command = ["extract-frames", str(bag), "-o", str(tmp_path / "frames"), "--max-frames", "1", "--teachers"]
+    assert main([*command, str(wrong)]) == 2
+    assert "net.onnx: expected scores from 0 to 1" in capsys.readouterr().err
+    assert not (tmp_path / "frames").exists()
+    assert main([*command, str(teachers)]) == 0
