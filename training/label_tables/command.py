@@ -15,7 +15,7 @@ from training.errors import RecipeError
 from training.label_sets.label_set import LabelSet, NameTable
 from training.label_sets.loading import load_label_set, shipped_names
 from training.label_tables.report import MappingReport, set_to_json
-from training.label_tables.subjects import Subject, is_recipe, student_of, subject_of, subjects_of
+from training.label_tables.subjects import Subject, is_recipe, label_set_named, student_of, subject_of, subjects_of
 from training.label_tables.text import catalogue, mapping_table, one_set
 from training.whole_files import write_text
 
@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=some_text,
         metavar="SOURCE",
-        help="name or .yaml of a label set, or a recipe, whose sources are all shown; without it, the label sets of "
-        "the package are listed",
+        help="name or .yaml of a label set, a folder with labels, or a recipe, whose sources are all shown; without "
+        "it, the label sets of the package are listed",
     )
     parser.add_argument(
         "--to",
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         sets = [load_label_set(name) for name in shipped_names()]
         return _show(arguments, [catalogue(sets)], {one.name: set_to_json(one) for one in sets})
     if not arguments.to and not is_recipe(arguments.source):
-        label_set = load_label_set(arguments.source)
+        label_set = label_set_named(arguments.source)
         return _show(arguments, [one_set(label_set, colored)], set_to_json(label_set))
     subjects, student = _subjects(arguments)
     reports = [MappingReport.of(one.title, one.label_set, student, one.table) for one in subjects]

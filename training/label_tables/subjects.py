@@ -8,6 +8,7 @@ from pathlib import Path
 
 from training.config.loading import load_settings
 from training.config.yaml_text import read_yaml
+from training.data.readers.registry import recognize, source_of
 from training.data.readers.source import LabeledSource
 from training.errors import RecipeError
 from training.label_sets.label_set import LabelSet, NameTable
@@ -42,9 +43,30 @@ def is_recipe(word: str) -> bool:
 
 
 def subject_of(word: str, table: NameTable) -> Subject:
-    """Return the label set of a name or path, with a table that counts before those of its file."""
-    label_set = load_label_set(word)
+    """Return the label set of a name, a file or a folder of frames, with a table that counts before its own."""
+    label_set = label_set_named(word)
     return Subject("" if word == label_set.name else word, label_set, table)
+
+
+def label_set_named(word: str) -> LabelSet:
+    """Return the label set of a name, of a file, or of the frames in a folder.
+
+    Raises:
+        RecipeError: There is no such set, or the folder is none that a reader of labels recognizes.
+        DataError: The folder should name its classes, and does not.
+    """
+    folder = Path(word)
+    if not folder.is_dir():
+        return load_label_set(word)
+    kind = recognize(folder, "")
+    if not kind:
+        raise RecipeError(
+            f"{word}: expected the folder of a labelled data set (docs/data_sets.md), no reader recognizes it; name a "
+            "label set instead"
+        )
+    source = source_of(kind, {"folder": folder})
+    assert isinstance(source, LabeledSource)
+    return source.label_set()
 
 
 def student_of(word: str) -> LabelSet:

@@ -231,3 +231,13 @@ def test_the_page_shows_what_the_command_prints(capsys, monkeypatch, tmp_path):
     Path("out/yard.yaml").write_text(label_set)
     assert main(["labels", "out/yard.yaml", "--to", "cityscapes19"]) == 1
     assert capsys.readouterr().out == shown
+
+
+def test_a_folder_of_frames_shows_the_classes_of_its_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / "frames" / part).mkdir(parents=True)
+    (tmp_path / "frames" / "label_set.yaml").write_text("name: own\nsegmentation: [{id: 7, name: floor}]\n")
+    assert main(["labels", str(tmp_path / "frames"), "--to", "camvid11"]) == 1
+    assert "floor" in capsys.readouterr().out
+    assert main(["labels", str(tmp_path)]) == 2
+    assert "no reader recognizes it; name a label set instead" in capsys.readouterr().err

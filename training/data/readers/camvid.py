@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from training.data.readers.frame_folder import LabeledFolder
+from training.data.readers.labeled_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
 from training.label_sets.mapping import LabelMapping
 

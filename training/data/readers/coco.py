@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from training.data.coco_file import CocoFile, CocoImage, first_problems, read_coco
 from training.data.data_set_root import check_folder
 from training.data.image_listing import FRAMES_FILE
-from training.data.readers.frame_folder import LabeledFolder
+from training.data.readers.labeled_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
 from training.errors import DataError
 from training.label_sets.from_file import label_set_of_names

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from training.data.image_listing import list_images
-from training.data.readers.frame_folder import LabeledFolder
+from training.data.readers.labeled_folder import LabeledFolder
 from training.data.readers.source import BOXES_FILE, LABEL_SET_FILE, LabeledSource
 from training.errors import DataError
 from training.label_sets.mapping import LabelMapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from training.data.label_rows import RowError, finite_numbers, read_rows
 from training.data.labels import EVERY_CLASS, SourceBoxes
-from training.data.readers.frame_folder import LabeledFolder
+from training.data.readers.labeled_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
 from training.errors import DataError
 from training.label_sets.label_set import LabelSet

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from training.data.data_set_root import check_folder, check_root, check_split
 from training.data.image_listing import list_images
-from training.data.readers.frame_folder import LabeledFolder
+from training.data.readers.labeled_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
 from training.errors import DataError
 from training.label_sets.label_set import LabelSet

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from training.data.readers.frame_folder import LabeledFolder
+from training.data.readers.labeled_folder import LabeledFolder
 from training.data.readers.source import BOXES_FILE, LABEL_SET_FILE, LabeledSource
 from training.label_sets.mapping import LabelMapping
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from training.data.label_rows import RowError, finite_numbers, read_rows
 from training.data.labels import SourceBoxes
-from training.data.readers.frame_folder import LabeledFolder
+from training.data.readers.labeled_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
 from training.data.yolo_layout import NAMES_FILES, YoloLayout, label_file
 from training.errors import DataError
