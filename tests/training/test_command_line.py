@@ -107,3 +107,13 @@ def test_frames_are_inspected_without_torch(tmp_path: Path) -> None:
     status, loaded, output = run("inspect-data", tmp_path / "frames", "--out", tmp_path / "report")
     assert (status, loaded) == (0, ""), output
     assert (tmp_path / "report" / "contact_sheet.png").is_file()
+
+
+def test_an_output_that_nobody_reads_to_its_end_is_no_error() -> None:
+    command = [sys.executable, "-m", "training", "labels", "mapillary124"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
