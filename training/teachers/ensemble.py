@@ -14,6 +14,7 @@ from ros_kd_perception.model.onnx_file import ModelFileError
 from training.errors import CheckpointError, RecipeError
 from training.label_sets.label_set import LabelSet
 from training.label_sets.mapping import LabelMapping
+from training.teachers.memory import is_memory_error
 from training.teachers.own_network import OwnNetwork
 from training.teachers.seen import Teacher, of_tasks
 from training.teachers.settings import TASKS, FusionSettings, TeacherSettings
@@ -104,6 +105,13 @@ class Ensemble:
                 teacher = settings.open()
             except (CheckpointError, ModelFileError, RecipeError) as error:
                 raise type(error)(f"{place}: {error}") from error
+            except Exception as error:
+                if not is_memory_error(error):
+                    raise
+                raise RecipeError(
+                    f"{place}: expected {settings.name} to fit into the memory, it does not; name a smaller network, "
+                    "or use a machine with more memory"
+                ) from error
             members.append(Member(place, teacher, _voice(place, settings, teacher.label_set, student)))
         return cls(members, fusion, student)
 

@@ -21,6 +21,7 @@ from training.errors import RecipeError
 from training.label_sets.label_set import BoxClass, LabelClass, LabelSet
 from training.label_sets.loading import load_label_set, shipped_names
 from training.networks.selectable_backbone import IMAGENET_DEVIATION_RGB, IMAGENET_MEAN_RGB
+from training.teachers.memory import is_memory_error
 from training.teachers.seen import Boxes, Seen, of_tasks
 
 if TYPE_CHECKING:
@@ -217,6 +218,8 @@ def _read_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
             output_loading_info=True,
         )
     except Exception as error:  # the readers raise many types of errors for damaged files
+        if is_memory_error(error):
+            raise
         raise RecipeError(_unavailable(name, error)) from error
     missing = sorted(loaded["missing_keys"]) + sorted(str(entry[0]) for entry in loaded["mismatched_keys"])
     if missing:

@@ -15,6 +15,7 @@ from training.errors import RecipeError
 from training.networks.strides import SEGMENTATION_STRIDE
 from training.networks.student import StudentOutputs
 from training.teachers.box_fusion import fuse_views
+from training.teachers.memory import is_memory_error
 from training.teachers.seen import Boxes, Seen, Teacher, joined_outputs
 from training.teachers.settings import FusionSettings, TeacherSettings, ViewSettings
 
@@ -187,10 +188,8 @@ def refused_for_memory(where: str, images: int, size: tuple[int, ...] | torch.Si
     """Turn the errors of a machine without enough memory into a sentence."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _too_large(where, images, size) from error
-    except RuntimeError as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error).lower():
+    except Exception as error:
+        if is_memory_error(error):
             raise _too_large(where, images, size) from error
         raise
 

@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from training.errors import RecipeError
 from training.label_sets.loading import load_label_set
+from training.teachers.ensemble import Ensemble
+from training.teachers.settings import FusionSettings
 from training.teachers.transformers_model import TransformersTeacher
 from training.teachers.transformers_network import TransformersNetwork
 
@@ -190,3 +192,18 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(RecipeError, match="is not available"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")])
+def test_weights_that_do_not_fit_into_the_memory_are_refused(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny("segformer", tmp_path)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("transformers.AutoModelForSemanticSegmentation.from_pretrained", full)
+    settings = TransformersTeacher.checked({"kind": "transformers", "model": str(tmp_path)})
+    with pytest.raises(RecipeError, match=r"^teachers.0: expected .* to fit into the memory, it does not; name a sm"):
+        Ensemble.open([settings], FusionSettings(), load_label_set("camvid11"))
