@@ -29,6 +29,7 @@ from typing import Any
 import cv2
 import numpy as np
 import yaml
+from device_option import add_device_option
 from numpy.typing import NDArray
 
 from ros_kd_perception.model.onnx_model import OnnxModel
@@ -233,7 +234,7 @@ def make_file(name: str, path: Path, images: Sequence[Image]) -> None:
     getattr(foreign_families, f"save_{name}")(path, torch.from_numpy(batch))
 
 
-def adopted(name: str, original: Path, folder: Path) -> Perceiver:
+def adopted(name: str, original: Path, folder: Path, device: str) -> Perceiver:
     """Adopt a file by the command and open the result."""
     description, model = folder / f"{name}.yaml", folder / f"{name}.adopted.onnx"
     description.write_text(yaml.safe_dump(dict(FAMILIES[name].description)))
@@ -249,7 +250,7 @@ def adopted(name: str, original: Path, folder: Path) -> Perceiver:
         str(model),
     ]
     subprocess.run(command, check=True, cwd=ROOT)
-    return Perceiver(OnnxModel.open(model, device="cpu"))
+    return Perceiver(OnnxModel.open(model, device=device))
 
 
 def compare_boxes(expected: Boxes, found: Boxes) -> float:
@@ -269,9 +270,11 @@ def compare_boxes(expected: Boxes, found: Boxes) -> float:
     return matched / max(len(expected[0]) + len(found[0]) - matched, 1)
 
 
-def compare(name: str, original: Path, folder: Path, images: Sequence[Image], count: int) -> dict[str, Any]:
+def compare(
+    name: str, original: Path, folder: Path, images: Sequence[Image], options: argparse.Namespace
+) -> dict[str, Any]:
     """Return the agreement over all frames, the worst frame and the fewest objects of a frame."""
-    family, perceiver = FAMILIES[name], adopted(name, original, folder)
+    family, perceiver = FAMILIES[name], adopted(name, original, folder, options.device)
     session = onnxruntime.InferenceSession(str(original), providers=["CPUExecutionProvider"])
     outputs = [output.name for output in session.get_outputs()]
     spec, ids = perceiver.model.contract.input, [info.id for info in perceiver.model.contract.detection_classes]
@@ -291,7 +294,7 @@ def compare(name: str, original: Path, folder: Path, images: Sequence[Image], co
         else:
             shares.append(float((expected == perception.class_map).mean()))
         objects.append(seen)
-        if len(shares) == count:
+        if len(shares) == options.count:
             break
     if not shares:
         return {"frames": 0, "left_out": left_out, "passed": False}
@@ -301,7 +304,7 @@ def compare(name: str, original: Path, folder: Path, images: Sequence[Image], co
         "agreement": float(np.mean(shares)),
         "worst_frame": min(shares),
         "fewest_boxes" if ids else "fewest_classes": min(objects),
-        "passed": len(shares) == count and min(shares) >= AGREEMENT_MIN,
+        "passed": len(shares) == options.count and min(shares) >= AGREEMENT_MIN,
     }
 
 
@@ -320,6 +323,7 @@ def main() -> int:
     parser.add_argument("--family", action="append", choices=FAMILIES, help="only these; repeatable")
     parser.add_argument("--count", type=int, default=10, help="frames to compare on")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    add_device_option(parser, "cpu")
     arguments = parser.parse_args()
     images, figures = read_frames(arguments.frames, CANDIDATES_PER_FRAME * arguments.count), {}
     with tempfile.TemporaryDirectory() as name:
@@ -332,7 +336,7 @@ def main() -> int:
             original = published or folder / f"{family}.onnx"
             if published is None:
                 make_file(family, original, images[:: len(images) // arguments.count or 1])
-            figures[family] = compare(family, original, folder, images, arguments.count)
+            figures[family] = compare(family, original, folder, images, arguments)
             print(family, json.dumps(figures[family], allow_nan=False), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, allow_nan=False, indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from training.doctor.probe import Facts
 
 TIMEOUT_S = 180.0
 _ROOT = Path(__file__).resolve().parents[2]
+_QUIET = {"ORT_DISABLE_TELEMETRY": "1"}  # ONNX Runtime sends telemetry unless this is set before it is imported
 
 
 def run_probes(names: Sequence[str], timeout_s: float = TIMEOUT_S) -> dict[str, Facts]:
@@ -35,7 +37,9 @@ def _run_child(names: Sequence[str], timeout_s: float) -> tuple[dict[str, Facts]
     """Return the facts of the probes that ended, and why the child process stopped."""
     command = [sys.executable, "-m", "training.doctor.probe", *names]
     try:
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=timeout_s)
+        done = subprocess.run(
+            command, cwd=_ROOT, env=_QUIET | os.environ, capture_output=True, text=True, check=False, timeout=timeout_s
+        )
         output, status = done.stdout, done.returncode
         reason = f"it ended the process with {f'signal {-status}' if status < 0 else f'exit status {status}'}"
         last = done.stderr.strip().splitlines()[-1:]

@@ -133,6 +133,7 @@ class SegmentationMetrics:
         self.classes = classes
         # One more column, for predictions outside the classes.
         self.confusion = np.zeros((classes, classes + 1), np.int64)
+        self._labeled = np.zeros(classes, np.bool_)
 
     def update(
         self, predicted: NDArray[np.uint8], truth: NDArray[np.uint8], labeled: NDArray[np.bool_] | None = None
@@ -142,27 +143,30 @@ class SegmentationMetrics:
         Args:
             predicted: Class ids, uint8 (h, w).
             truth: Class ids, uint8 (h, w).
-            labeled: bool (classes,), False for a class that the source of the frame does not label. Pixels that are
-                predicted as one do not count. None = all are labelled.
+            labeled: bool (classes,), False for a class that the source of the frame does not label. It is not scored on
+                the frame; a labelled pixel that is predicted as it counts as a miss of its own class. None = all are
+                labelled.
         """
         if predicted.shape != truth.shape:
             raise ValueError(f"a class map of {predicted.shape} cannot be scored against a mask of {truth.shape}")
         valid = truth < self.classes
-        if labeled is not None and not labeled.all():
-            valid &= np.append(labeled, np.ones(256 - self.classes, np.bool_))[predicted]
+        self._labeled |= True if labeled is None else labeled
         columns = self.classes + 1
         guess = np.minimum(predicted[valid], self.classes).astype(np.int64)
+        if labeled is not None and not labeled.all():
+            guess = np.where(np.append(labeled, True)[guess], guess, self.classes)
         pairs = truth[valid].astype(np.int64) * columns + guess
         self.confusion += np.bincount(pairs, minlength=self.classes * columns).reshape(self.classes, columns)
 
     def iou(self) -> NDArray[np.float64]:
         """Return the intersection over union of each class, 0..1; NaN for a class without pixels.
 
-        A class has no pixels if it neither occurs nor is predicted.
+        A class has no pixels if it neither occurs nor is predicted, or if no frame has labels of it.
         """
         hits = np.diag(self.confusion).astype(np.float64)
         union = self.confusion.sum(axis=1) + self.confusion[:, : self.classes].sum(axis=0) - hits
-        iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(self.classes, np.nan), where=union > 0)
+        scored = (union > 0) & self._labeled
+        iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(self.classes, np.nan), where=scored)
         return iou
 
     def mean_iou(self) -> float | None:

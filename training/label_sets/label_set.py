@@ -65,7 +65,7 @@ class NameTable(Settings):
 class LabelSet(Settings):
     """The classes of a student, of a source of frames, or of a teacher."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(min_length=1, max_length=4096)]
     """Name of the set."""
     segmentation: tuple[LabelClass, ...] = ()
     """Classes of masks; empty if the set has boxes only."""

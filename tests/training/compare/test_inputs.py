@@ -26,6 +26,7 @@ from training.run.inputs import RunInputs
 TRAINING = ROOT / "training"
 RECIPE = TRAINING / "recipes" / "student_s_smoke.yaml"
 COMPARISONS = sorted((TRAINING / "comparisons").glob("*.yaml"))
+LEFT_OUT = TRAINING / "comparisons" / "student_n_left_out.yaml"
 INPUTS = RunInputs("data", "teacher", "start")
 
 
@@ -172,7 +173,7 @@ def test_shipped_comparisons_score_only_frames_that_were_not_trained_on(path: Pa
 
 
 def test_scored_frames_that_an_entry_was_trained_on_are_reported(checkout_with_data: None) -> None:
-    comparison, runs = shipped(COMPARISONS[0])
+    comparison, runs = shipped(LEFT_OUT)
     recipe = load_recipe(TRAINING / "recipes" / "student_n_camvid.yaml")  # no drive left out
     runs[0] = replace(runs[0], entry="whole", recipe=recipe)
     (warning,) = find_overlaps(comparison, runs)
@@ -188,6 +189,6 @@ def test_scored_frames_that_a_teacher_or_its_start_was_trained_on_are_reported(
     start = seen if at == "start" else f"[out/training/elsewhere.ckpt, {seen}]"
     recipe = load_recipe(TRAINING / "recipes" / "student_s_left_out_0001TP.yaml", [f"initial_weights={start}"])
     write_checkpoint(teacher, recipe)
-    comparison, runs = shipped(COMPARISONS[0], f"teacher={seen if at == 'teacher' else teacher}")
+    comparison, runs = shipped(LEFT_OUT, f"teacher={seen if at == 'teacher' else teacher}")
     (warning,) = find_overlaps(comparison, runs)
     assert f"frames that {seen} was trained on, which flatters it" in warning
