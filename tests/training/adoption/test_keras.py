@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ros_kd_perception.model.onnx_model import OnnxModel
 from training.__main__ import main
+from training.teachers.onnx_file import OnnxTeacher
 
 if importlib.util.find_spec("keras") is None:
     pytest.skip("keras is not installed; it is in the extra [test]", allow_module_level=True)
@@ -57,3 +58,20 @@ def test_networks_of_keras_are_adopted(exported: Path, tmp_path: Path, name: str
     expected = functional.interpolate(logits, found.shape[1:], mode="bilinear").argmax(dim=1).numpy()
     assert len(np.unique(expected)) > 4
     assert (found == expected).mean() >= 0.995
+
+
+@pytest.mark.slow
+def test_a_network_of_keras_teaches(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(DESCRIPTION)
+    settings = OnnxTeacher.checked(
+        {"kind": "onnx", "path": str(exported / "MobileNetV2.onnx"), "describe": str(tmp_path / "net.yaml")}
+    )
+    teacher, known = settings.open(), np.load(exported / "MobileNetV2.npz")
+    images_bgr = torch.from_numpy(np.ascontiguousarray(known["images"][..., ::-1].transpose(0, 3, 1, 2)))
+
+    probabilities = teacher(images_bgr).probabilities
+
+    assert probabilities is not None
+    assert [info.name for info in teacher.label_set.segmentation_classes][:2] == ["road", "sidewalk"]
+    expected = torch.from_numpy(known["logits"]).permute(0, 3, 1, 2).softmax(dim=1)
+    torch.testing.assert_close(probabilities, expected, rtol=1e-3, atol=1e-3)
