@@ -222,7 +222,7 @@ def test_the_page_shows_what_the_command_prints(capsys, monkeypatch, tmp_path):
     page = (ROOT / "docs" / "labels.md").read_text(encoding="utf-8")
     (label_set,) = re.findall(r"cat > out/yard\.yaml << 'EOF'\n(.*?)^EOF$", page, re.DOTALL | re.MULTILINE)
     (shown,) = re.findall(
-        r"^python -m training labels out/yard\.yaml --to cityscapes19\n```\n\n```text\n(.*?)^```$",
+        r"^python -m training labels out/yard\.yaml --to cityscapes19\n```\n\n```\n(.*?)^```$",
         page,
         re.DOTALL | re.MULTILINE,
     )
