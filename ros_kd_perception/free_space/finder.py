@@ -38,7 +38,7 @@ class FreeSpaceFinder:
     def if_possible(
         cls, parameters: FreeSpaceParameters, contract: ModelContract, tell: Callable[[str], object]
     ) -> FreeSpaceFinder | None:
-        """Return a finder, or None for a model that has no free space if nobody asked for it.
+        """Return a finder, or None for a model without free space where no parameter asks for free space.
 
         Args:
             parameters: Settings of free space and scans.

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from training.errors import RecipeError
 from training.networks.backbone import FeatureBackbone
 
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
@@ -63,6 +64,8 @@ class SelectableBackbone(NormalizedBackbone):
         """Load one of the `pretrained_names`.
 
         Raises:
-            RecipeError: The weights are not installed, or cannot be read.
+            RecipeError: There are none, or they are not installed or cannot be read.
         """
-        raise NotImplementedError
+        raise RecipeError(
+            f"backbone.pretrained: {self.architecture} has no pretrained weights, got {name!r}; leave pretrained empty"
+        )

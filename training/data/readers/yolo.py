@@ -43,7 +43,8 @@ class YoloSource(LabeledSource):
     """Which images: a key of the YAML file such as `train`, or a folder such as images/train; empty takes images/, or
     the key `train` if no image lies there."""
     missing_means: Literal["background", "unknown"] = "background"
-    """What an image without a text file shows: none of the classes, as YOLO takes it, or nobody knows what."""
+    """What a missing text file means: `background`, as YOLO takes it, is an image without objects; `unknown` is an
+    image whose objects are not known."""
     positives_only: bool = False
     """True if objects may lack a box: a missing box teaches nothing then."""
 
