@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ MAX_PREPROCESSOR_BYTES = 1 << 20
 PLACEHOLDER = "N/A"  # COCO's numbers have gaps, which the library names like this
 # Automatic classes of the library and the tables of the architectures that they build. DETR, which is in the last two,
 # is used as a detector.
+_OUTPUTS = ("logits", "pred_boxes", "class_queries_logits", "masks_queries_logits")
 _TASK_CLASSES = {
     "AutoModelForSemanticSegmentation": "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING",
     "AutoModelForObjectDetection": "MODEL_FOR_OBJECT_DETECTION_MAPPING",
@@ -130,11 +132,16 @@ class TransformersNetwork:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Seen:
-        """See `training.teachers.seen.Teacher`."""
+        """See `training.teachers.seen.Teacher`.
+
+        Raises:
+            RecipeError: The model's outputs contain NaN or infinity.
+        """
         if self._model.device != images.device:
             self._model.to(images.device)
         inputs = self.preparation.of_images(images)
         outputs = self._model(pixel_values=inputs)
+        self._check_finite(outputs)
         height, width = images.shape[-2:]
         # What part of the input is image and not padding.
         shares = (1.0, 1.0) if self.preparation.size else (height / inputs.shape[-2], width / inputs.shape[-1])
@@ -148,6 +155,15 @@ class TransformersNetwork:
             max(1, math.ceil(side * share - 1e-6)) for side, share in zip(probabilities.shape[-2:], shares, strict=True)
         )
         return Seen(probabilities[:, :, :rows, :columns], None)
+
+    def _check_finite(self, outputs: Mapping[str, Any]) -> None:
+        """Refuse NaN, which compares as less than every score and would silently be background."""
+        for name in _OUTPUTS:
+            if name in outputs and not outputs[name].isfinite().all():
+                raise RecipeError(
+                    f"{self._model.name_or_path}: expected finite outputs of the teacher, got NaN or infinity in "
+                    f"{name}; use other weights, or leave the teacher out"
+                )
 
     def _boxes(
         self, logits: Tensor, centred: Tensor, height: int, width: int, shares: tuple[float, float]

@@ -207,3 +207,13 @@ def test_weights_that_do_not_fit_into_the_memory_are_refused(
     settings = TransformersTeacher.checked({"kind": "transformers", "model": str(tmp_path)})
     with pytest.raises(RecipeError, match=r"^teachers.0: expected .* to fit into the memory, it does not; name a sm"):
         Ensemble.open([settings], FusionSettings(), load_label_set("camvid11"))
+
+
+@pytest.mark.parametrize("architecture", ["segformer", "yolos"])
+def test_a_model_that_says_nan_is_refused(architecture: str, tmp_path: Path) -> None:
+    save_tiny(architecture, tmp_path)
+    teacher = opened(tmp_path)
+    for parameter in teacher._model.parameters():
+        parameter.fill_(float("nan"))
+    with pytest.raises(RecipeError, match="expected finite outputs of the teacher, got NaN or infinity"):
+        teacher(images())
