@@ -117,6 +117,8 @@ EXTRAS = {
         "scipy==1.17.1",
         "tensorboard==2.21.0",
         "torch==2.13.0",
+        # Finds which channels must be cut together, through additions, concatenations and depthwise layers.
+        "torch-pruning==1.6.1",
         "torchmetrics==1.9.0",
         "tqdm==4.70.1",
         # Backbones with their pretrained weights, for teachers above all; unlike timm it comes without torchvision.
