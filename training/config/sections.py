@@ -101,6 +101,18 @@ class LossRecipe(Settings):
         return self
 
 
+class QuantizationAwareRecipe(Settings):
+    """Train with quantised weights and activations, as the integer kernels of a CPU or TensorRT will compute."""
+
+    form: Literal["cpu", "tensorrt"] = "cpu"
+    """What the file will be for; see `form` of a chain's step quantise."""
+    method: Literal["straight_through", "lsq"] = "lsq"
+    """`straight_through` keeps the ranges that calibration found, `lsq` learns them with the weights (Esser et al.,
+    Learned Step Size Quantization, 2020)."""
+    calibration_batches: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """Batches whose largest values are the first ranges of the activations."""
+
+
 class BackboneRecipe(Settings):
     """A backbone instead of our own: one of `training.networks.backbone_table`, or one of the transformers library."""
 
