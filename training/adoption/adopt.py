@@ -25,8 +25,8 @@ from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import Frame, UInt8Array
 from ros_kd_perception.system.output_paths import make_folder
 from training.adoption.agreement import Agreement, ForeignRun, batches_agree
-from training.export.command import GOLDEN_VIEWS, LARGEST_RENDERED_PX
 from training.export.export import golden_frame, golden_text
+from training.export.network_inputs import GOLDEN_VIEWS, LARGEST_RENDERED_PX
 from training.export.settings import golden_limits
 from training.foreign.classes import own_label_set
 from training.foreign.description import ForeignDescription

@@ -30,7 +30,7 @@ from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledSource
 from training.data.sample import Sample
 from training.errors import DataError
-from training.export.command import read_network_inputs
+from training.export.network_inputs import read_network_inputs
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 CHANNELS = {GREY: 1, PALETTE: 1, RGB: 3, GREY_ALPHA: 2, RGBA: 4}

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from training.__main__ import main
 from training.checkpoint import INFO_KEY, CheckpointInfo, digest_of_weights, load_student, load_weights_into
 from training.errors import CheckpointError
-from training.export.command import render_network_inputs
+from training.export.network_inputs import render_network_inputs
 from training.label_sets.loading import load_label_set
 from training.networks.student import Student, build_student
 from training.recipe import Recipe, load_recipe

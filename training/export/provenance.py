@@ -1,0 +1,24 @@
+"""The origin of a student's weights, as it is written into the contract."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from training.label_sets.of_model import LABEL_SET_KEY
+
+if TYPE_CHECKING:
+    from training.checkpoint import CheckpointInfo
+
+
+def provenance(info: CheckpointInfo) -> dict[str, Any]:
+    """Return the origin of the weights, as it is written into the contract."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        LABEL_SET_KEY: info.classes.name,
+        "recipe_sha256": info.recipe_sha256,
+        "data_sha256": info.data_sha256,
+        "teachers": info.taught_by or "none",
+        "git_commit": info.git_commit,
+        "created": now.isoformat(timespec="seconds"),
+    }
