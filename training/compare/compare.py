@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from training.checkpoint import read_notes
 from training.compare.entry_teachers import judge_teachers
 from training.compare.inputs import check_inputs, find_overlaps
 from training.compare.kept_results import KeptResults
@@ -20,12 +19,10 @@ from training.compare.report import write_report
 from training.compare.teacher_report import following_warnings
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
-from training.errors import CheckpointError, writing_to
+from training.errors import CheckpointError
 from training.evaluation.evaluate import evaluate, open_model
 from training.run.devices import check_devices
-from training.run.inputs import RunInputs
-from training.run.run_files import folder_of
-from training.run.train import train
+from training.run.finish import finish_run
 from training.run.validation_figures import check_scored
 
 Figures = dict[str, float | None]
@@ -46,7 +43,7 @@ def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: s
         check_scored(f"scores {name}", source)
     for number, planned in enumerate(runs):
         print(f"\nrun {number + 1} of {len(runs)}: {planned.entry}, seed {planned.seed}", flush=True)
-        finish(planned, inputs[planned.entry], accelerator, devices)
+        finish_run(planned.recipe, inputs[planned.entry], accelerator, devices)
     judged = judge_teachers(comparison, runs, frames, _device(accelerator))
     scores = list(frames)
     results = {
@@ -63,27 +60,6 @@ def compare(comparison: ComparisonRecipe, runs: list[PlannedRun], accelerator: s
 
 def _device(accelerator: str) -> str:
     return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def finish(planned: PlannedRun, inputs: RunInputs, accelerator: str, devices: str) -> None:
-    """Train a run to its end: from the start or from its checkpoint. Do nothing if it is finished."""
-    resume, anew = None, False
-    if planned.checkpoint.is_file():
-        notes = read_notes(planned.checkpoint)
-        # A run of another recipe, or with changed files behind the same recipe, does not belong to this comparison.
-        changed = (
-            ["another recipe"] if notes.get("recipe_sha256") != planned.recipe.sha256 else inputs.differences(notes)
-        )
-        if changed:
-            print(f"{planned.checkpoint} was trained with {' and '.join(changed)} than now: the run starts again")
-            anew = True
-        elif notes.get("epoch") == planned.recipe.epochs:
-            print("finished before")
-            return
-        else:
-            resume = planned.checkpoint
-    with writing_to(folder_of(planned.recipe)):
-        train(planned.recipe, resume, accelerator, devices, anew=anew)
 
 
 def score_runs(comparison: ComparisonRecipe, runs: list[PlannedRun], frames: dict[str, FrameFolder]) -> FiguresOfRuns:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -17,6 +18,7 @@ class Stage:
         file: The network as an exported file.
         said: One sentence for each step so far.
         data_sha256: Fingerprint of the calibration frames; empty before a file is quantised.
+        tables: Tables of the steps so far for terminal and report, text by title.
     """
 
     kind: str
@@ -24,3 +26,8 @@ class Stage:
     file: Path
     said: tuple[str, ...] = ()
     data_sha256: str = ""
+    tables: Mapping[str, str] = field(default_factory=dict)
+
+    def with_said(self, sentence: str, tables: Mapping[str, str] | None = None) -> Stage:
+        """Return the stage with one more sentence, and with more tables."""
+        return replace(self, said=(*self.said, sentence), tables={**self.tables, **(tables or {})})

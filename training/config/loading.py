@@ -32,6 +32,15 @@ def load_settings(path: Path, section: type[Section], overrides: Sequence[str] =
     Raises:
         RecipeError: The file cannot be read, a key is unknown or missing, or a value is not valid.
     """
+    return parse_settings(read_settings_text(path), section, overrides, where=str(path))
+
+
+def read_settings_text(path: Path) -> str:
+    """Return the text of a YAML file.
+
+    Raises:
+        RecipeError: The file cannot be read, or it is too long for settings.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_RECIPE_BYTES + 1)
@@ -40,7 +49,7 @@ def load_settings(path: Path, section: type[Section], overrides: Sequence[str] =
         raise RecipeError(f"{path}: cannot be read as a recipe ({error}); recipes are in training/recipes/") from error
     if len(content) > MAX_RECIPE_BYTES:
         raise RecipeError(f"{path}: expected a recipe, a text of at most {MAX_RECIPE_BYTES} bytes, this is longer")
-    return parse_settings(text, section, overrides, where=str(path))
+    return text
 
 
 def parse_settings(text: str, section: type[Section], overrides: Sequence[str] = (), where: str = "recipe") -> Section:

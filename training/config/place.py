@@ -63,9 +63,11 @@ class Place:
 def range_of(schema: Schema) -> str:
     """Return the numbers that a JSON schema allows, in words; empty without bounds."""
     low, high = schema.get("minimum"), schema.get("maximum")
-    if low is None:
-        return "" if high is None else f"at most {_number(high)}"
-    return f"at least {_number(low)}" if high is None else f"from {_number(low)} to {_number(high)}"
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f"from {_number(low)} to {_number(high)}"
+    bounds = {"at least": low, "above": above, "at most": high, "below": below}
+    return " and ".join(f"{words} {_number(bound)}" for words, bound in bounds.items() if bound is not None)
 
 
 def kinds_of(schema: Schema, definitions: Schema) -> dict[str, Schema]:

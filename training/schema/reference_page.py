@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from training.compare.recipe import ComparisonRecipe
+from training.compression.recipe import CompressionRecipe
 from training.config.place import Schema, choices, kinds_of, range_of, resolved
 from training.config.settings import Settings
 from training.recipe import Recipe
@@ -14,8 +15,8 @@ from training.schema.json_schema import schema_of
 
 INTRODUCTION = """# Recipe reference
 
-Every key of the files in `training/recipes/` and `training/comparisons/`. `python -m training schema --update` writes
-this page from the code; [training.md](training.md) tells how recipes are used.
+Every key of the files in `training/recipes/`, `training/comparisons/` and `training/compressions/`.
+`python -m training schema --update` writes this page from the code; [training.md](training.md) tells how recipes are used.
 
 A path such as `data.train` names a key of a section; `--override data.train.0.folder=frames` changes one. Keys without
 a default are required. An unknown key is refused, and so is a key that the `kind` of its section does not have.
@@ -25,18 +26,20 @@ _WORDS = {"boolean": "true or false", "integer": "whole number", "number": "numb
 
 def reference_page() -> str:
     """Return the page as Markdown."""
-    described: dict[str, str] = {}
-    recipe, comparison = (_chapter(root, described) for root in (Recipe, ComparisonRecipe))
-    return "\n".join([INTRODUCTION, "## Recipe\n", *recipe, "## Comparison\n", *comparison])
+    described: dict[str, tuple[str, str]] = {}
+    chapters = {"Recipe": Recipe, "Comparison": ComparisonRecipe, "Compression": CompressionRecipe}
+    lines = [line for title, root in chapters.items() for line in (f"## {title}\n", *_chapter(title, root, described))]
+    return "\n".join([INTRODUCTION, *lines])
 
 
-def _chapter(root: type[Settings], described: dict[str, str]) -> Iterator[str]:
+def _chapter(title: str, root: type[Settings], described: dict[str, tuple[str, str]]) -> Iterator[str]:
     """Yield the sections of a file, each once, headed by the paths that hold it.
 
     Args:
+        title: Title of the chapter.
         root: The settings of the file.
-        described: First path of the sections that earlier chapters describe, by their schema; those of this chapter
-            are added.
+        described: First path of the sections that earlier chapters describe, and the title of the chapter, by their
+            schema; those of this chapter are added.
     """
     schema = schema_of(root)
     definitions = schema.get("$defs", {})
@@ -46,7 +49,8 @@ def _chapter(root: type[Settings], described: dict[str, str]) -> Iterator[str]:
     while waiting:
         path, section = waiting.pop(0)
         name = json.dumps(section, sort_keys=True, allow_nan=False)
-        paths.setdefault(name, []).append(path)
+        known = paths.setdefault(name, [])
+        known += [path] if path not in known else []  # several kinds have it
         if name not in sections:
             sections[name] = section
             waiting += [(f"{path}.{key}".strip("."), one) for key, one in _sections_in(section, definitions)]
@@ -54,14 +58,17 @@ def _chapter(root: type[Settings], described: dict[str, str]) -> Iterator[str]:
         if paths[name] != [""]:
             yield f"### {', '.join(f'`{path}`' for path in paths[name])}\n"
         if name in described:
-            yield f"The same as `{described[name]}` of a recipe.\n"
+            path, of = described[name]
+            yield f"The same as `{path}` of a {of.lower()}.\n"
         else:
             yield from _section(section, definitions)
-    described |= {name: paths[name][0] for name in sections if name not in described}
+    described |= {name: (paths[name][0], title) for name in sections if name not in described}
 
 
 def _sections_in(section: Schema, definitions: Schema) -> Iterator[tuple[str, Schema]]:
     """Yield the keys that hold sections, with the schema of a section or of the choice among several kinds."""
+    for one in kinds_of(section, definitions).values():
+        yield from _sections_in(one, definitions)
     for key, value in section.get("properties", {}).items():
         for choice in [value] if kinds_of(value, definitions) else choices(value):
             one = resolved(choice.get("items", choice), definitions)

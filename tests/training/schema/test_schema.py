@@ -12,6 +12,7 @@ from checkout import ROOT
 
 from training.__main__ import main
 from training.compare.recipe import ComparisonRecipe
+from training.compression.recipe import CompressionRecipe
 from training.config.settings import Settings
 from training.recipe import Recipe
 from training.schema.command import FILES, TEXTS
@@ -19,6 +20,7 @@ from training.schema.json_schema import schema_of
 
 RECIPES = sorted((ROOT / "training" / "recipes").glob("*.yaml"))
 COMPARISONS = sorted((ROOT / "training" / "comparisons").glob("*.yaml"))
+CHAINS = sorted((ROOT / "training" / "compressions").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("what", sorted(FILES))
@@ -26,7 +28,7 @@ def test_the_files_of_the_checkout_are_what_the_code_says(what: str) -> None:
     assert (ROOT / FILES[what]).read_text(encoding="utf-8") == TEXTS[what](), "run python -m training schema --update"
 
 
-@pytest.mark.parametrize("path", RECIPES + COMPARISONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES + COMPARISONS + CHAINS, ids=lambda path: path.stem)
 def test_the_first_line_of_every_recipe_names_its_schema_for_editors(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     (what,) = (what for what, file in FILES.items() if (ROOT / file).parent == path.parent)
@@ -42,7 +44,7 @@ def sections(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]
             yield from sections(inner, f"{path}/{key}")
 
 
-@pytest.mark.parametrize("section", [Recipe, ComparisonRecipe])
+@pytest.mark.parametrize("section", [Recipe, ComparisonRecipe, CompressionRecipe])
 def test_editors_mark_unknown_keys_and_choose_a_section_by_its_kind(section: type[Settings]) -> None:
     found = dict(sections(schema_of(section)))
     assert len(found) >= 5
@@ -63,7 +65,7 @@ def test_editors_know_ranges_choices_and_what_a_kind_has() -> None:
     assert {name for name in ("stride", "box_weight") if name in readers["BagSource"]["properties"]} == {"stride"}
 
 
-@pytest.mark.parametrize("section", [Recipe, ComparisonRecipe])
+@pytest.mark.parametrize("section", [Recipe, ComparisonRecipe, CompressionRecipe])
 def test_every_section_and_key_is_described(section: type[Settings]) -> None:
     for path, schema in sections(schema_of(section)):
         assert schema["description"].strip(), path
