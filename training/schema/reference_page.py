@@ -16,7 +16,8 @@ from training.schema.json_schema import schema_of
 INTRODUCTION = """# Recipe reference
 
 Every key of the files in `training/recipes/`, `training/comparisons/` and `training/compressions/`.
-`python -m training schema --update` writes this page from the code; [training.md](training.md) tells how recipes are used.
+`python -m training schema --update` writes this page from the code. [training.md](training.md) tells how recipes are
+used, and [compression.md](compression.md) tells of chains of compression.
 
 A path such as `data.train` names a key of a section; `--override data.train.0.folder=frames` changes one. Keys without
 a default are required. An unknown key is refused, and so is a key that the `kind` of its section does not have.
