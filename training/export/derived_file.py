@@ -1,0 +1,85 @@
+"""Writes files that were made from an exported file: quantised, or in half precision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ros_kd_perception.model.contract import CONTRACT_KEY, GoldenLimits, ModelContract
+from ros_kd_perception.model.golden import GOLDEN_KEY
+from ros_kd_perception.model.onnx_model import OnnxModel
+from ros_kd_perception.structures import UInt8Array
+from ros_kd_perception.system.output_paths import make_folder
+from training.export.export import golden_frame, golden_text
+
+
+def write_derived_file(
+    graph: onnx.ModelProto, output: Path, contract: ModelContract, golden_images: Sequence[UInt8Array]
+) -> None:
+    """Write a graph with its contract and with golden outputs of its own precision.
+
+    Args:
+        graph: The graph. Its metadata are replaced.
+        output: Path of the file. An existing file is replaced only after the new one has been opened and verified.
+        contract: The contract of the new file.
+        golden_images: Network inputs, uint8 [H, W, 3], in the channel order of the contract. As many as fit go into
+            the file, from the first on. They must not come from licensed data.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the graph, or its inputs and outputs are not those of the contract.
+        ValueError: There are no golden images, or the first one is too large.
+    """
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        make_folder(output.parent)
+        _save(graph, temporary, {CONTRACT_KEY: contract.to_json()})
+        model = OnnxModel.open(temporary, device="cpu", verify_golden=False)
+        golden = [golden_frame(model, image) for image in golden_images]
+        _save(graph, temporary, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden_text(golden)})
+        OnnxModel.open(temporary, device="cpu")
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def derived_contract(
+    parent: ModelContract, precision: str, derived: Mapping[str, Any], golden: GoldenLimits | None = None
+) -> ModelContract:
+    """Return the contract of a file that was made from another one.
+
+    Args:
+        parent: The contract of the file that it was made from.
+        precision: `fp32`, `fp16` or `int8`.
+        derived: What it was made from, how, and what it lost; see `derived_section`.
+        golden: How far golden frames may differ; None = as far as those of the parent.
+    """
+    return replace(parent, precision=precision, derived=derived, golden=golden or parent.golden)
+
+
+def derived_section(
+    parent_sha256: str, parent_name: str, steps: Sequence[str], data_sha256: str = "", **measured: Any
+) -> dict[str, Any]:
+    """Return the section `derived` of a contract.
+
+    Args:
+        parent_sha256: Hex digest of the file that the new one was made from.
+        parent_name: Name of that file.
+        steps: One sentence for each step from there to the new file.
+        data_sha256: Fingerprint of the calibration frames; empty = no frames were used.
+        **measured: `loss`, `frames`, `parent` and `agreement`, as docs/model_contract.md describes them. What was not
+            measured is left out.
+    """
+    data = {"data_sha256": data_sha256} if data_sha256 else {}
+    return {"from_sha256": parent_sha256, "from_name": parent_name, "steps": list(steps), **data, **measured}
+
+
+def _save(graph: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
+    named = onnx.ModelProto()
+    named.CopyFrom(graph)
+    onnx.helper.set_model_props(named, dict(metadata))
+    onnx.save(named, str(path))
