@@ -8,12 +8,16 @@ from pathlib import Path
 
 import onnx
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from training.networks.student import Student
 
 # Operators whose constant inputs are weights. The constants of Gather, Resize and similar operators are geometry.
 WEIGHTED_OPERATORS = {"Conv", "Gemm", "MatMul", "Add", "Mul", "LayerNormalization", "BatchNormalization", "Concat"}
+REAL_TYPES = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+# Between a stored weight and its operator in a quantised file, or in one of half precision.
+CONVERTING_OPERATORS = {"DequantizeLinear", "QuantizeLinear", "Cast", "Identity"}
 
 
 @dataclass(frozen=True)
@@ -55,22 +59,39 @@ def size_of_student(student: Student, height: int, width: int) -> ModelSize:
 
 
 def size_of_onnx(path: Path) -> ModelSize:
-    """Return the size of an exported file. It may be smaller than the network: the exporter removes unused parts."""
+    """Return the size of an exported file. It may be smaller than the network: the exporter removes unused parts.
+
+    A quantised weight counts as one weight. Its scale and zero point do not count.
+    """
     graph = _for_one_frame(onnx.load(str(path))).graph
-    weights = {item.name: tuple(item.dims) for item in graph.initializer if item.dims}
-    shapes = {item.name: [side.dim_value for side in item.type.tensor_type.shape.dim] for item in graph.value_info}
+    weights = _weights(graph)
+    shapes = {
+        item.name: [side.dim_value for side in item.type.tensor_type.shape.dim]
+        for item in (*graph.value_info, *graph.output)
+    }
     counted: set[str] = set()
     total: int | None = 0
     for node in graph.node:
         if node.op_type in WEIGHTED_OPERATORS:
-            counted.update(name for name in node.input if name in weights)
+            counted.update(weights[name].name for name in node.input if name in weights)
         if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in weights:
-            kernel = weights[node.input[1]]
+            kernel = weights[node.input[1]].dims
             outputs = kernel[-1] if node.op_type == "MatMul" or _is_plain(node) else kernel[0]
             size = math.prod(shapes.get(node.output[0], [0]))
             work = size * math.prod(kernel) // outputs
             total = None if total is None or not work else total + work
-    return ModelSize(sum(math.prod(weights[name]) for name in counted), total)
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in weights.values()}
+    return ModelSize(sum(sizes[name] for name in counted), total)
+
+
+def _weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Return the tensor behind each name that holds a weight: one of real numbers, or what a node makes it from."""
+    tensors = {item.name: item for item in graph.initializer if item.dims}
+    found = {name: item for name, item in tensors.items() if item.data_type in REAL_TYPES}
+    for node in graph.node:  # in the order in which they run
+        if node.op_type in CONVERTING_OPERATORS and node.input[0] in tensors:
+            tensors[node.output[0]] = found[node.output[0]] = tensors[node.input[0]]
+    return found
 
 
 def _is_plain(node: onnx.NodeProto) -> bool:
@@ -81,7 +102,7 @@ def _is_plain(node: onnx.NodeProto) -> bool:
 def _for_one_frame(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its shapes for a batch of one, as far as they can be inferred."""
     batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    for value in (*model.graph.input, *model.graph.value_info):
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         for side in value.type.tensor_type.shape.dim:
             if batch and side.dim_param == batch:
                 side.dim_value = 1
