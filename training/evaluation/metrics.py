@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ros_kd_perception.model.boxes import iou_xyxy
 from ros_kd_perception.structures import Detections
 from training.data.sample import Sample
+from training.evaluation.box_matching import of_labeled_classes
 
 DUPLICATE_IOU = 0.7
 
@@ -37,10 +38,7 @@ class DetectionMetrics:
             sample: Frame with the true boxes.
             score_threshold: Duplicates are counted among detections with at least this score.
         """
-        labelled = sample.labeled_boxes
-        if labelled is not None and not labelled.all():
-            kept = labelled[found.labels]
-            found = Detections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept])
+        found = of_labeled_classes(found, sample)
         image_id = len(self._images) + 1
         self._images.append({"id": image_id})
         for box, label in zip(sample.boxes_xyxy.tolist(), sample.labels.tolist(), strict=True):
@@ -127,13 +125,18 @@ class SegmentationMetrics:
     """Counts pixels by true and predicted class. Pixels whose true value is not a class do not count.
 
     A prediction outside the classes counts as a miss.
+
+    Attributes:
+        classes: Number of classes.
+        confusion: int64 (classes, classes + 1), pixels by true and predicted class; the last column is outside the
+            classes.
+        labeled: bool (classes,), whether a frame so far has labels of the class.
     """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        # One more column, for predictions outside the classes.
         self.confusion = np.zeros((classes, classes + 1), np.int64)
-        self._labeled = np.zeros(classes, np.bool_)
+        self.labeled = np.zeros(classes, np.bool_)
 
     def update(
         self, predicted: NDArray[np.uint8], truth: NDArray[np.uint8], labeled: NDArray[np.bool_] | None = None
@@ -150,7 +153,7 @@ class SegmentationMetrics:
         if predicted.shape != truth.shape:
             raise ValueError(f"a class map of {predicted.shape} cannot be scored against a mask of {truth.shape}")
         valid = truth < self.classes
-        self._labeled |= True if labeled is None else labeled
+        self.labeled |= True if labeled is None else labeled
         columns = self.classes + 1
         guess = np.minimum(predicted[valid], self.classes).astype(np.int64)
         if labeled is not None and not labeled.all():
@@ -165,7 +168,7 @@ class SegmentationMetrics:
         """
         hits = np.diag(self.confusion).astype(np.float64)
         union = self.confusion.sum(axis=1) + self.confusion[:, : self.classes].sum(axis=0) - hits
-        scored = (union > 0) & self._labeled
+        scored = (union > 0) & self.labeled
         iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(self.classes, np.nan), where=scored)
         return iou
 

@@ -18,6 +18,18 @@ from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 SCORE_FLOOR = 0.01
 
 
+def perceive_sample(perceiver: Perceiver, places: ClassPlaces, sample: Sample) -> Perception:
+    """Perceive one frame and return what was perceived, with ids that count from 0.
+
+    Raises:
+        CheckpointError: The network's outputs contain NaN or infinity.
+    """
+    try:
+        return places.of(perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0])
+    except DivergedOutput as error:
+        raise CheckpointError(f"{sample.name}: {error}; in training, lower the rate") from error
+
+
 class FrameScorer:
     """Scores perceptions against samples, at the size of the source frames.
 
@@ -46,10 +58,7 @@ class FrameScorer:
         Raises:
             CheckpointError: The network's outputs contain NaN or infinity.
         """
-        try:
-            perception = self._places.of(perceiver.perceive([Frame("evaluation", 0, "", sample.image_bgr)])[0])
-        except DivergedOutput as error:
-            raise CheckpointError(f"{sample.name}: {error}; in training, lower the rate") from error
+        perception = perceive_sample(perceiver, self._places, sample)
         if perception.class_map is not None:
             self.segmentation.update(perception.class_map, sample.mask, sample.labeled_pixels)
         if perception.detections is not None:

@@ -1,0 +1,242 @@
+"""Measure tiny files in the real runtime on frames whose labels are what the first of them perceives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from tiny_student import CONTRACT, HEIGHT, WIDTH, contract_with, write_tiny_model
+
+from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
+from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.structures import Frame
+from training.compare.recipe import ScoreRecipe
+from training.compression import frame_records
+from training.compression.figures import Figures, measure
+from training.compression.frame_records import FrameRecords
+from training.compression.score_figures import (
+    BETTER,
+    FRAMES_MIN,
+    NOISE,
+    TOO_FEW,
+    WORSE,
+    Difference,
+    Figure,
+    score_figures,
+)
+from training.data.readers.registry import source_of
+from training.errors import DataError
+from training.evaluation.evaluate import evaluate, open_model
+
+FRAMES = 12
+
+
+def dim(model: onnx.ModelProto) -> None:
+    """Make the class map of the network that of darker frames, and its second box another place."""
+    for tensor in model.graph.initializer:
+        if tensor.name == "block":
+            tensor.CopyFrom(numpy_helper.from_array(0.9 * numpy_helper.to_array(tensor), tensor.name))
+        if tensor.name == "boxes_row":
+            boxes = numpy_helper.to_array(tensor).copy()
+            boxes[0, 1] += 15
+            tensor.CopyFrom(numpy_helper.from_array(boxes, tensor.name))
+
+
+def write_frames(folder: Path, parent: Path, count: int = FRAMES) -> Path:
+    """Write noisy frames with the labels that the parent gives them; some boxes are missing here and there."""
+    rng, perceiver, boxes = np.random.default_rng(0), Perceiver.open(parent, device="cpu"), {}
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for number in range(count):
+        coarse = rng.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
+        image = np.asarray(cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST), np.uint8)
+        perception = perceiver.perceive([Frame.from_image(image)])[0]
+        assert perception.class_map is not None
+        assert perception.detections is not None
+        cv2.imwrite(str(folder / "images" / f"{number:03}.png"), image)
+        cv2.imwrite(str(folder / "masks" / f"{number:03}.png"), perception.class_map)
+        kept = rng.random(len(perception.detections.labels)) < 0.8
+        boxes[f"{number:03}"] = {
+            "boxes_xyxy": perception.detections.boxes_xyxy[kept].tolist(),
+            "labels": perception.detections.labels[kept].tolist(),
+        }
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two networks, and frames that the first of them labelled."""
+    folder = tmp_path_factory.mktemp("measured")
+    write_tiny_model(folder / "parent.onnx", CONTRACT)
+    write_tiny_model(folder / "dim.onnx", contract_with(precision="int8"), dim)
+    write_frames(folder / "frames", folder / "parent.onnx")
+    return folder
+
+
+def score_of(folder: Path, name: str = "val") -> ScoreRecipe:
+    return ScoreRecipe(name=name, frames=source_of("rendered", {"folder": folder, "check_shares": False}))
+
+
+@pytest.fixture(scope="module")
+def figures(place: Path) -> Figures:
+    files = {"parent": place / "parent.onnx", "same": place / "parent.onnx", "dim": place / "dim.onnx"}
+    return measure(files, [score_of(place / "frames")], 1, place / "kept", rounds=5)
+
+
+def all_figures(figures: Figures, row: str) -> dict[str, Figure]:
+    found = figures.row(row).scores["val"]
+    by_class = {f"{kind} {name}": each for kind in ("iou", "ap", "ap50") for name, each in getattr(found, kind).items()}
+    return {**found.means, **by_class}
+
+
+def difference_of(figure: Figure) -> Difference:
+    assert figure.difference is not None
+    return figure.difference
+
+
+def ends(interval: Figure | Difference) -> tuple[float, float]:
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low, interval.high
+
+
+def test_figures_of_all_frames_are_those_of_evaluate(place: Path, figures: Figures) -> None:
+    for row, file in (("parent", "parent.onnx"), ("dim", "dim.onnx")):
+        model = open_model(place / file, "ema", None, None, 1)
+        frames = source_of("rendered", {"folder": place / "frames"})
+        expected = evaluate(model, frames.open(frames.mapping_to(model.label_set)))
+        found = figures.row(row).scores["val"]
+        detection = expected["detection"]
+
+        assert found.frames == FRAMES
+        assert found.means["miou"].value == pytest.approx(expected["miou"])
+        assert found.means["ap"].value == pytest.approx(detection["ap"])
+        assert found.means["ap50"].value == pytest.approx(detection["ap50"])
+        assert {name: each.value for name, each in found.iou.items()} == pytest.approx(expected["iou"])
+        for name, entry in detection["per_class"].items():
+            assert found.ap[name].value == pytest.approx(entry["ap"])
+            assert found.ap50[name].value == pytest.approx(entry["ap50"])
+
+
+def test_a_file_beside_itself_differs_by_exactly_nothing(figures: Figures) -> None:
+    for name, figure in all_figures(figures, "same").items():
+        if figure.value is not None:
+            difference = difference_of(figure)
+            assert (difference.value, *ends(difference)) == (0, 0, 0), name
+            assert difference.verdict == NOISE
+    assert figures.row("same").scores["val"].agreement == 1
+    assert all(figure.difference is None for figure in all_figures(figures, "parent").values())
+
+
+def test_a_file_that_lost_something_is_worse_beyond_the_noise(figures: Figures) -> None:
+    lost = figures.row("dim").scores["val"]
+
+    assert figures.row("parent").scores["val"].means["miou"].value == pytest.approx(1)
+    assert 0 < (lost.agreement or 0) < 1
+    for figure in (lost.means["miou"], lost.means["ap50"], lost.ap50["pedestrian"]):
+        difference = difference_of(figure)
+        assert difference.verdict == WORSE
+        assert ends(figure)[0] <= (figure.value or 0) <= ends(figure)[1]
+        assert ends(difference)[0] <= difference.value <= ends(difference)[1] < 0
+
+
+def test_a_row_says_what_the_file_is(place: Path, figures: Figures) -> None:
+    row = figures.row("dim")
+
+    assert (row.file, row.precision) == ("dim.onnx", "int8")
+    assert row.size_bytes == (place / "dim.onnx").stat().st_size
+    assert row.parameters == 3 * 4 * 4
+    assert row.multiply_accumulates == 3 * HEIGHT * WIDTH
+    assert figures.frames == {"val": f"{FRAMES} frames of frames"}
+    assert figures.row("parent").latency.ratio == 1
+    assert 0 < row.latency.low_ms <= row.latency.median_ms <= row.latency.high_ms
+
+
+def test_nothing_is_scored_twice_even_after_a_proof_is_written_into_the_file(
+    place: Path, figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> FrameRecords:
+        raise AssertionError("a frame was scored again")
+
+    monkeypatch.setattr(frame_records, "_record", refuse)
+    model = onnx.load(place / "dim.onnx")
+    contract = ModelContract.from_json({item.key: item.value for item in model.metadata_props}[CONTRACT_KEY])
+    proven = contract_with(precision=contract.precision, derived={"steps": ["darker"]}, version="2")
+    for item in model.metadata_props:
+        if item.key == CONTRACT_KEY:
+            item.value = proven.to_json()
+    onnx.save(model, tmp_path / "proven.onnx")
+    files = {"parent": place / "parent.onnx", "proven": tmp_path / "proven.onnx"}
+
+    again = measure(files, [score_of(place / "frames")], 1, place / "kept", rounds=1)
+
+    assert again.row("proven").scores == figures.row("dim").scores
+    assert again.row("proven").sha256 != figures.row("dim").sha256
+    other = write_tiny_model(tmp_path / "other.onnx", contract_with(precision="int8"))
+    with pytest.raises(AssertionError, match="again"):
+        measure({"parent": other}, [score_of(place / "frames")], 1, place / "kept", rounds=1)
+
+
+def test_few_frames_have_no_interval_and_no_verdict(place: Path, tmp_path: Path) -> None:
+    write_frames(tmp_path / "few", place / "parent.onnx", FRAMES_MIN - 1)
+    files = {"parent": place / "parent.onnx", "dim": place / "dim.onnx"}
+
+    few = measure(files, [score_of(tmp_path / "few")], 1, tmp_path / "kept", rounds=1)
+
+    figure = few.row("dim").scores["val"].means["miou"]
+    assert (figure.low, figure.high) == (None, None)
+    assert difference_of(figure).verdict == TOO_FEW
+
+
+def test_frames_without_labels_of_these_classes_are_refused(place: Path, tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / "void" / part).mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "void" / "images" / "a.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "void" / "masks" / "a.png"), np.full((HEIGHT, WIDTH), 255, np.uint8))
+    (tmp_path / "void" / "boxes.json").write_text(json.dumps({"a": {"boxes_xyxy": [], "labels": []}}))
+
+    with pytest.raises(DataError, match="scores dark: expected frames with labels"):
+        measure({"parent": place / "parent.onnx"}, [score_of(tmp_path / "void", "dark")], 1, tmp_path, rounds=1)
+
+
+def shares(hits: list[int], pixels: int) -> FrameRecords:
+    """Return records of frames of two classes, of which so many pixels of each frame are perceived rightly."""
+    frames = len(hits)
+    confusion = np.zeros((frames, 2, 3), np.int32)
+    confusion[:, 0, 0], confusion[:, 0, 2] = hits, pixels - np.array(hits)
+    nothing = np.zeros((10, 0), np.bool_)
+    return FrameRecords(
+        np.array(["right", "other"]),
+        np.zeros(0, np.str_),
+        confusion,
+        np.ones((frames, 2), np.bool_),
+        np.zeros((frames, 0), np.int32),
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int32),
+        np.zeros(0),
+        nothing,
+        nothing,
+        np.zeros(0, np.uint8),
+    )
+
+
+def test_the_interval_of_a_mean_is_the_known_one() -> None:
+    """The IoU of these frames is the mean of their shares, whose interval is 1.96 standard errors to each side."""
+    rng = np.random.default_rng(1)
+    hits = rng.binomial(1, 0.7, 400) * 100
+    own, better = hits.tolist(), np.minimum(hits + 3, 100).tolist()
+
+    found = score_figures({"parent": shares(own, 100), "better": shares(better, 100)})
+
+    figure, half = found["parent"].means["miou"], 1.96 * hits.std() / 100 / np.sqrt(400)
+    assert ends(figure) == pytest.approx((hits.mean() / 100 - half, hits.mean() / 100 + half), abs=0.1 * half)
+    # The difference of 0.03 where a frame was missed is far smaller than the interval of either file, yet sure.
+    gained = difference_of(found["better"].means["miou"])
+    assert gained.verdict == BETTER
+    assert gained.value == pytest.approx(0.03 * (hits == 0).mean())

@@ -1,0 +1,96 @@
+"""Figures of resampled frames: how much mIoU and AP depend on which frames happened to be labelled.
+
+The bootstrap (B. Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 7, 1979) draws as many
+frames as there are, with repetition, again and again. Every draw has exact figures of its own. Two files are compared
+on the same draws, so that what is hard about a frame cancels out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.compression.frame_records import FrameRecords
+from training.evaluation.box_matching import IOU_THRESHOLDS
+
+RESAMPLES = 500
+SEED = 0
+RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
+_VALUES_AT_ONCE = 1 << 21
+
+Values = NDArray[np.float64]
+"""A figure: of all frames, then of each resample. NaN where the frames do not yield it."""
+
+
+def frame_weights(frames: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """Return how often each frame counts, int64 (1 + resamples, frames). The first row counts every frame once."""
+    drawn = np.random.default_rng(SEED).multinomial(frames, np.full(frames, 1 / frames), size=resamples)
+    return np.concatenate([np.ones((1, frames), np.int64), drawn])
+
+
+def iou_values(records: FrameRecords, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the intersection over union, (weights, classes), as `SegmentationMetrics` defines it."""
+    frames, classes = records.labeled.shape
+    counted = weights.astype(np.float64) @ records.confusion.reshape(frames, -1)
+    confusion = counted.reshape(len(weights), classes, classes + 1)
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    union = confusion.sum(axis=2) + confusion[:, :, :classes].sum(axis=1) - hits
+    scored = (union > 0) & (weights @ records.labeled.astype(np.int64) > 0)
+    iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(hits.shape, np.nan), where=scored)
+    return iou
+
+
+def average_precisions(records: FrameRecords, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return COCO's average precision, (weights, thresholds of the IoU, classes); NaN for a class without boxes.
+
+    A frame that is drawn twice counts as two frames with the same boxes.
+    """
+    found = np.full((len(weights), len(IOU_THRESHOLDS), len(records.box_classes)), np.nan)
+    for label in range(len(records.box_classes)):
+        boxes = weights @ records.true_boxes[:, label].astype(np.int64)
+        places = np.flatnonzero(records.label == label)
+        places = places[np.argsort(-records.score[places], kind="stable")]
+        for threshold in range(len(IOU_THRESHOLDS)):
+            counted = places[~records.ignored[threshold, places]]
+            precision = _average_precision(
+                records.hits[threshold, counted], weights[:, records.frame[counted]], np.maximum(boxes, 1)
+            )
+            found[:, threshold, label] = np.where(boxes > 0, precision, np.nan)
+    return found
+
+
+def mean_of(values: NDArray[np.float64]) -> Values:
+    """Return the mean over the last axis without NaN; NaN where all are."""
+    there = np.isfinite(values)
+    count = there.sum(axis=-1)
+    total = np.where(there, values, 0).sum(axis=-1)
+    mean: Values = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    return mean
+
+
+def _average_precision(
+    hits: NDArray[np.bool_], times: NDArray[np.int64], boxes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the mean precision over RECALL_LEVELS for each row of `times`.
+
+    Args:
+        hits: bool (d,), whether each detection is right, best score first.
+        times: int64 (n, d), how often each detection counts.
+        boxes: int64 (n,), number of true boxes, at least 1.
+    """
+    rows = max(1, _VALUES_AT_ONCE // max(1, len(hits)))
+    parts = [slice(first, first + rows) for first in range(0, len(times), rows)]
+    return np.concatenate([_mean_precision(hits, times[part], boxes[part]) for part in parts])
+
+
+def _mean_precision(hits: NDArray[np.bool_], times: NDArray[np.int64], boxes: NDArray[np.int64]) -> NDArray[np.float64]:
+    right = np.cumsum(np.where(hits, times, 0), axis=1)
+    all_so_far = np.cumsum(times, axis=1)
+    recall = right / boxes[:, None]
+    precision = right / np.maximum(all_so_far, 1)
+    # The precision at a level of recall is the best one at this level or beyond it.
+    reached = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    reached = np.concatenate([reached, np.zeros((len(times), 1))], axis=1)
+    return np.array(
+        [row[np.searchsorted(levels, RECALL_LEVELS)].mean() for row, levels in zip(reached, recall, strict=True)]
+    )

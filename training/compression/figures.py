@@ -1,0 +1,150 @@
+"""Measure files side by side: the parent of a chain, what each step made of it, and the result."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ros_kd_perception.model.onnx_model import OnnxModel
+from training.compare.recipe import ScoreRecipe
+from training.compression.bootstrap import RESAMPLES
+from training.compression.frame_records import FrameRecords, keep_records, network_digest
+from training.compression.latency import ROUNDS, Latency, latencies
+from training.compression.score_figures import ScoreFigures, score_figures
+from training.data.readers.frame_folder import FrameFolder
+from training.data.readers.registry import open_source
+from training.errors import DataError
+from training.evaluation.model_size import size_of_onnx
+from training.label_sets.of_model import label_set_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file.
+
+    Attributes:
+        name: Name of the row.
+        file: Name of the file.
+        sha256: Hex digest of the file.
+        precision: Precision in its contract.
+        size_bytes: Size of the file.
+        parameters: Number of weights.
+        multiply_accumulates: For one frame; None if they cannot be counted.
+        latency: Time of one frame.
+        scores: Figures by the name of the frames.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    precision: str
+    size_bytes: int
+    parameters: int
+    multiply_accumulates: int | None
+    latency: Latency
+    scores: dict[str, ScoreFigures]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What `measure` found.
+
+    Attributes:
+        rows: The files, the parent first.
+        frames: What each set of frames is, by its name.
+        threads: Threads of the runs that were timed.
+        rounds: How often each file was timed.
+        resamples: Number of resamples behind an interval.
+    """
+
+    rows: tuple[Row, ...]
+    frames: dict[str, str]
+    threads: int
+    rounds: int
+    resamples: int
+
+    def row(self, name: str) -> Row:
+        """Return the row of a name.
+
+        Raises:
+            KeyError: There is no such row.
+        """
+        return {row.name: row for row in self.rows}[name]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def measure(
+    files: Mapping[str, Path], scores: Sequence[ScoreRecipe], threads: int, keep: Path, rounds: int = ROUNDS
+) -> Figures:
+    """Measure files: size, latency, and what they perceive on labelled frames.
+
+    Args:
+        files: Exported files by the name of their row, the parent first.
+        scores: Labelled frames.
+        threads: Threads of the network.
+        keep: Folder of what was perceived. Frames that a file has seen before are not scored again.
+        rounds: How often each file is timed.
+
+    Raises:
+        CheckpointError: The outputs of a network contain NaN or infinity.
+        DataError: Frames cannot be read, or their labels yield no figure.
+        ModelError: A file cannot be opened, or does not give its golden outputs.
+        RecipeError: A class of the frames maps to nothing in the classes of a file.
+    """
+    frames = _open_frames(scores, next(iter(files.values())))
+    found = {name: _records(name, path, frames, threads, keep) for name, path in files.items()}
+    timed = latencies(files, threads, rounds)
+    by_row: dict[str, dict[str, ScoreFigures]] = {name: {} for name in files}
+    for score in frames:
+        for name, figures in score_figures({name: found[name][score] for name in files}).items():
+            by_row[name][score] = figures
+    rows = [_row(name, path, timed[name], by_row[name]) for name, path in files.items()]
+    said = {name: f"{len(folder)} frames of {folder.folder.name}" for name, folder in frames.items()}
+    return Figures(tuple(rows), said, threads, rounds, RESAMPLES)
+
+
+def _open_frames(scores: Sequence[ScoreRecipe], parent: Path) -> dict[str, FrameFolder]:
+    classes = label_set_of(OnnxModel.open(parent, device="cpu", verify_golden=False).contract).as_student()
+    frames = {}
+    for score in scores:
+        folder = open_source(score.frames, classes)
+        if not folder.counts.any_pixels and not folder.counts.any_boxes:
+            raise DataError(
+                f"scores {score.name}: expected frames with labels of the classes of {parent}, {folder.folder} has "
+                "none; name others"
+            )
+        frames[score.name] = folder
+    return frames
+
+
+def _records(
+    name: str, path: Path, frames: Mapping[str, FrameFolder], threads: int, keep: Path
+) -> dict[str, FrameRecords]:
+    model = OnnxModel.open(path, device="cpu", intra_op_threads=threads)
+    classes, network = label_set_of(model.contract).as_student(), network_digest(path)
+    return {
+        score: keep_records(model, network, folder.for_student(classes), keep, f"{name} on {score}")
+        for score, folder in frames.items()
+    }
+
+
+def _row(name: str, path: Path, latency: Latency, scores: dict[str, ScoreFigures]) -> Row:
+    size, content = size_of_onnx(path), path.read_bytes()
+    contract = OnnxModel.open(path, device="cpu", verify_golden=False).contract
+    return Row(
+        name,
+        path.name,
+        hashlib.sha256(content).hexdigest(),
+        contract.precision,
+        len(content),
+        size.parameters,
+        size.multiply_accumulates,
+        latency,
+        scores,
+    )
