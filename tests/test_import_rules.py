@@ -29,10 +29,10 @@ ROS_LIBRARIES = {
 }  # fmt: skip
 # Optional packages, imported only when they are needed, for example for rare encodings or the share directory.
 LOOKED_FOR = {"cv_bridge", "ament_index_python", "bond", "tf2_ros"}
-# RUNTIME_MODULE turns telemetry off before it imports ONNX Runtime. Its two users open and run sessions. All other
+# RUNTIME_MODULE turns telemetry off before it imports ONNX Runtime. Its users open and run sessions. All other
 # modules use `onnx_model`.
 RUNTIME_MODULE = "model.onnx_runtime"
-RUNTIME_USERS = {"model.execution_provider", "model.session"}
+RUNTIME_USERS = {"model.execution_provider", "model.session", "model.session_start"}
 # The quantiser imports ONNX Runtime itself. One module imports it, after RUNTIME_MODULE.
 QUANTISER = "onnxruntime.quantization"
 QUANTISER_MODULE = "training.quantization.onnx_quantizer"

@@ -35,6 +35,7 @@ __all__ = [
     "CONTRACT_VERSION",
     "DETECTION",
     "DYNAMIC_BATCH",
+    "FILE_PRECISIONS",
     "MAX_DETECTIONS",
     "MAX_SIDE_PX",
     "SEGMENTATION",
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 CONTRACT_KEY = "ros_kd_perception.contract"
+FILE_PRECISIONS = ("fp32", "fp16", "int8")
 SEGMENTATION, DETECTION = TASKS = ("segmentation", "detection")
 SECTION_OF_TASK = {SEGMENTATION: "class_map", DETECTION: "detections"}
 
@@ -82,6 +84,7 @@ class ModelContract:
     confidence: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require(self.precision in FILE_PRECISIONS, f"a precision of {', '.join(FILE_PRECISIONS)}", repr(self.precision))
         require(bool(self.tasks), f"at least one of the tasks {' and '.join(TASKS)}", "none")
         for part in (self.input, self.class_map, self.detections, self.golden):
             if part is not None:

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ros_kd_perception.model.contract_reader import is_finite_number, require
+
+MAX_STEPS = 32
+MAX_METRICS = 200
+MAX_NAME_CHARACTERS = 200
+MAX_STEP_CHARACTERS = 1000
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def check_derived(derived: Mapping[str, Any]) -> None:
     """Check what a pruned, quantised or adopted file says about its origin. All of its fields are optional.
 
-    Fields: `from_sha256` and `data_sha256`, strings; `steps`, a list of strings; `loss`, metric -> difference to the
-    file that it was made from. Other fields are kept and not checked.
+    Fields: `from_sha256` and `data_sha256`, digests of the parent file and of the calibration frames; `from_name`, name
+    of the parent file; `steps`, one sentence for each step; `parent`, metric -> value of the parent, 0..1; `loss`,
+    metric -> value of this file minus that of the parent, -1..1; `frames`, metric -> the frames it was measured on;
+    `agreement`, share of class-map cells equal to the parent's, 0..1. Other fields are kept and not checked.
 
     Raises:
-        ContractError: A field has another type.
+        ContractError: A field has another type or range, or is too long.
     """
     for key in ("from_sha256", "data_sha256"):
         if key in derived:
-            require(isinstance(derived[key], str), f"derived.{key} to be a string", repr(derived[key]))
-    steps, loss = derived.get("steps", []), derived.get("loss", {})
-    listed = isinstance(steps, list | tuple) and all(isinstance(step, str) for step in steps)
-    require(listed, "derived.steps to be a list of strings", repr(steps))
-    numbers = isinstance(loss, Mapping) and all(is_finite_number(value) for value in loss.values())
-    require(numbers, "derived.loss to be an object of numbers", repr(loss))
+            is_digest = isinstance(derived[key], str) and bool(_SHA256.fullmatch(derived[key]))
+            require(is_digest, f"derived.{key} to be a sha256, 64 digits in hexadecimal", repr(derived[key]))
+    if "from_name" in derived:
+        named = _is_text(derived["from_name"], MAX_NAME_CHARACTERS)
+        require(named, f"derived.from_name to be 1 to {MAX_NAME_CHARACTERS} characters", repr(derived["from_name"]))
+    steps = derived.get("steps", [])
+    listed = isinstance(steps, list | tuple) and all(_is_text(step, MAX_STEP_CHARACTERS) for step in steps)
+    limits = f"at most {MAX_STEPS} strings of 1 to {MAX_STEP_CHARACTERS} characters"
+    require(listed and len(steps) <= MAX_STEPS, f"derived.steps to be a list of {limits}", repr(steps))
+    _check_metrics(derived, "loss", lambda value: is_finite_number(value) and abs(value) <= 1, "numbers from -1 to 1")
+    _check_metrics(derived, "parent", _is_share, "numbers from 0 to 1")
+    _check_metrics(derived, "frames", lambda value: _is_text(value, MAX_STEP_CHARACTERS), "names of frames")
+    agreement = derived.get("agreement", 1.0)
+    require(_is_share(agreement), "derived.agreement 0..1", repr(agreement))
+
+
+def _check_metrics(derived: Mapping[str, Any], key: str, is_valid: Callable[[Any], bool], values: str) -> None:
+    by_metric = derived.get(key, {})
+    valid = isinstance(by_metric, Mapping) and len(by_metric) <= MAX_METRICS
+    valid = valid and all(_is_text(name, MAX_NAME_CHARACTERS) and is_valid(value) for name, value in by_metric.items())
+    require(valid, f"derived.{key} to be an object of at most {MAX_METRICS} metrics with {values}", repr(by_metric))
 
 
 def check_confidence(confidence: Mapping[str, Any], class_names: Collection[str]) -> None:
@@ -53,6 +77,10 @@ def check_confidence(confidence: Mapping[str, Any], class_names: Collection[str]
     coverage, checked_on = confidence.get("coverage", 0.0), confidence.get("checked_on", "")
     require(_is_share(coverage), "confidence.coverage 0..1", repr(coverage))
     require(isinstance(checked_on, str), "confidence.checked_on to be a string", repr(checked_on))
+
+
+def _is_text(value: Any, most: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= most
 
 
 def _is_share(value: Any) -> bool:

@@ -172,20 +172,24 @@ class GoldenLimits:
     Attributes:
         class_map_agreement_min: The smallest share of equal class-map cells, 0..1.
         box_iou_min: The smallest IoU of an expected box with its match, 0..1.
+        score_difference_max: The largest difference between the scores of an expected box and its match, 0..1.
     """
 
     class_map_agreement_min: float = 0.995
     box_iou_min: float = 0.9
+    score_difference_max: float = 0.05
 
     @classmethod
     def from_section(cls, section: JsonSection) -> GoldenLimits:
-        """Read the section `golden`."""
-        return cls(section.number("class_map_agreement_min"), section.number("box_iou_min"))
+        """Read the section `golden`. The limit of the scores may be absent."""
+        scores = {key: section.number(key) for key in ("score_difference_max",) if key in section.values}
+        return cls(section.number("class_map_agreement_min"), section.number("box_iou_min"), **scores)
 
     def check(self) -> None:
         """Raise a ContractError if a value is out of range."""
         require(0 <= self.class_map_agreement_min <= 1, "golden.class_map_agreement_min 0..1", self)
         require(0 <= self.box_iou_min <= 1, "golden.box_iou_min 0..1", self)
+        require(0 <= self.score_difference_max <= 1, "golden.score_difference_max 0..1", self)
 
 
 def classes_of(section: JsonSection) -> tuple[ClassInfo, ...]:

@@ -6,7 +6,6 @@ The options of the CUDA and TensorRT providers are described at https://onnxrunt
 from __future__ import annotations
 
 import sys
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,10 +15,29 @@ from typing import Any
 from ros_kd_perception.model.engine_cache import gpu_identity, prepare_cache_folder, tensorrt_version
 from ros_kd_perception.model.onnx_file import MAX_MEMORY_BYTES
 from ros_kd_perception.model.onnx_runtime import onnxruntime
+from ros_kd_perception.model.session_start import CPU, ProviderError, first_line, start_session
+
+__all__ = [
+    "CPU",
+    "CUDA",
+    "DEVICES",
+    "INPUT_NAME",
+    "PRECISIONS",
+    "RUNTIME",
+    "TENSORRT",
+    "ProviderError",
+    "ProviderReport",
+    "SessionRequest",
+    "available_providers",
+    "first_line",
+    "open_session",
+    "tell_on_stderr",
+    "wanted_provider",
+]
 
 DEVICES = ("auto", "tensorrt", "cuda", "cpu")
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
-CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 INPUT_NAME = "images"
 RUNTIME = f"ONNX Runtime {onnxruntime.__version__}"
 
@@ -28,16 +46,6 @@ _PROVIDER_OF_DEVICE = {"tensorrt": TENSORRT, "cuda": CUDA, "cpu": CPU}
 # not.
 _HEAVY = {"Conv", "ConvTranspose", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger", "MatMul", "FusedMatMul"}
 _HEAVY |= {"Gemm", "FusedGemm", "QGemm", "QLinearMatMul", "MatMulInteger", "Attention", "MultiHeadAttention"}
-# ConstantFolding runs nodes with constant inputs while the session is built, outside the limited arena: a file of 2 kB
-# can make it allocate any number of gigabytes. Without it, these nodes run with the others, inside the arena. The
-# exporter has already folded the constants.
-_UNBOUNDED_OPTIMIZERS = ["ConstantFolding"]
-_memory_lock = threading.Lock()
-_memory_is_limited = False
-
-
-class ProviderError(ValueError):
-    """No session can be created. The text is the first line of ONNX Runtime's error."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def open_session(
     """
     asked = wanted_provider(request.device, onnxruntime.get_available_providers())
     if asked == CPU:
-        session = _session(request, [CPU])
+        session = _start(request, [CPU])
         return session, ProviderReport(CPU, CPU, nodes=node_counts(session))
     if asked not in onnxruntime.get_available_providers():
         return _on_cpu(request, asked, f"{asked} is not part of the installed ONNX Runtime")
@@ -145,12 +153,12 @@ def open_session(
     try:
         if graph_state:
             try:
-                session = _session(request, gpu_providers(asked, request, cache, cuda_graph=True))
+                session = _start(request, gpu_providers(asked, request, cache, cuda_graph=True))
             except ProviderError as error:
                 graph_state = f"off: {error}"
-                session = _session(request, gpu_providers(asked, request, cache, cuda_graph=False))
+                session = _start(request, gpu_providers(asked, request, cache, cuda_graph=False))
         else:
-            session = _session(request, gpu_providers(asked, request, cache, cuda_graph=False))
+            session = _start(request, gpu_providers(asked, request, cache, cuda_graph=False))
     except ProviderError as error:
         return _on_cpu(request, asked, f"{asked} did not start: {error}")
     used = session.get_providers()[0]
@@ -262,69 +270,13 @@ def _engine_cache(request: SessionRequest) -> Path:
     return prepare_cache_folder((*identity, f"TensorRT {tensorrt_version()}"))
 
 
+def _start(request: SessionRequest, providers: list[Any]) -> onnxruntime.InferenceSession:
+    return start_session(request.content, providers, request.intra_op_threads)
+
+
 def _on_cpu(request: SessionRequest, asked: str, reason: str) -> tuple[onnxruntime.InferenceSession, ProviderReport]:
-    session = _session(request, [CPU])
+    session = _start(request, [CPU])
     return session, ProviderReport(asked, CPU, reason, node_counts(session))
-
-
-def _session(request: SessionRequest, providers: list[Any]) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = request.intra_op_threads
-    options.log_severity_level = 3
-    # Threads that spin between frames use four times the CPU time of the work itself, and the latency is the same.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    # Needed on a GPU too: nodes that its provider leaves to the CPU allocate from the CPU's arena.
-    _limit_memory()
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    try:
-        # Pass the bytes rather than the path, so that the hashed bytes are the ones that run. Disable the fallback of
-        # ONNX Runtime: it switches to the CPU in the middle of a drive and only prints a line on stdout.
-        session = onnxruntime.InferenceSession(
-            request.content,
-            options,
-            providers=providers,
-            disabled_optimizers=_UNBOUNDED_OPTIMIZERS,
-            enable_fallback=0,
-        )
-    except Exception as error:
-        # ONNX Runtime has an exception class for each status. Only the first line of the text is useful.
-        raise ProviderError(first_line(error)) from None
-    session.disable_fallback()
-    return session
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error, shortened in the middle to about 200 characters.
-
-    The start of ONNX Runtime's first line says where the error happened and the end says why.
-    """
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return line if len(line) <= 200 else f"{line[:90]} ... {line[-100:]}"
-
-
-def _limit_memory() -> None:
-    """Make all sessions of this process share one CPU arena of `MAX_MEMORY_BYTES`."""
-    global _memory_is_limited  # ONNX Runtime has one environment for the whole process
-    with _memory_lock:
-        if _memory_is_limited:
-            return
-        memory = onnxruntime.OrtMemoryInfo(
-            "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-        )
-        default = -1
-        arena = onnxruntime.OrtArenaCfg(
-            {
-                "max_mem": MAX_MEMORY_BYTES,
-                "arena_extend_strategy": default,
-                "initial_chunk_size_bytes": default,
-                "max_dead_bytes_per_chunk": default,
-            }
-        )
-        onnxruntime.create_and_register_allocator(memory, arena)
-        _memory_is_limited = True
 
 
 def _assigned_nodes(session: onnxruntime.InferenceSession) -> list[tuple[str, str]] | None:

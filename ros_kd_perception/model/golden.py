@@ -28,9 +28,6 @@ GOLDEN_KEY = "ros_kd_perception.golden"
 MAX_GOLDEN_CHARACTERS = 2 << 20
 MAX_GOLDEN_FRAMES = 8
 
-SCORE_TOLERANCE = 0.05
-"""How far a score may be off. Another execution provider or precision rounds sums differently."""
-
 BOX_MARGIN_PX = 0.5
 """Boxes are grown by this much on each side before they are compared, because a fraction of a pixel does not matter.
 
@@ -66,8 +63,9 @@ class GoldenFrame:
         if self.class_map is not None and class_map is not None:
             result = replace(result, class_map_agreement=class_map_agreement(self.class_map, class_map))
         if self.detections is not None and found is not None:
-            limits = (contract.golden.box_iou_min, contract.score_threshold)
-            box_iou, score_difference, unexpected = compare_boxes(self.detections, found, *limits)
+            box_iou, score_difference, unexpected = compare_boxes(
+                self.detections, found, contract.golden, contract.score_threshold
+            )
             result = replace(result, box_iou=box_iou, score_difference=score_difference, unexpected_boxes=unexpected)
         return result
 
@@ -182,7 +180,7 @@ class GoldenResult:
         return (
             self.class_map_agreement >= limits.class_map_agreement_min
             and self.box_iou >= limits.box_iou_min
-            and self.score_difference <= SCORE_TOLERANCE
+            and self.score_difference <= limits.score_difference_max
             and self.unexpected_boxes == 0
         )
 
@@ -210,13 +208,14 @@ def golden_limits_in_words(contract: ModelContract) -> str:
     limits = contract.golden
     expected = {
         SEGMENTATION: f"in at least {limits.class_map_agreement_min:.2%} of its class map",
-        DETECTION: f"with box IoU of at least {limits.box_iou_min}, scores within {SCORE_TOLERANCE} and no other boxes",
+        DETECTION: f"with box IoU of at least {limits.box_iou_min}, scores within {limits.score_difference_max} and no "
+        "other boxes",
     }
     return ", ".join(expected[task] for task in contract.tasks)
 
 
 def compare_boxes(
-    expected: Detections, found: Detections, box_iou_min: float, score_threshold: float
+    expected: Detections, found: Detections, limits: GoldenLimits, score_threshold: float
 ) -> tuple[float, float, int]:
     """Compare the found boxes of one frame with the expected ones.
 
@@ -224,7 +223,7 @@ def compare_boxes(
         expected: The boxes at or above the score threshold.
         found: Every output row, also rows below the score threshold. A score that falls from 0.301 to 0.299 on another
             provider then does not count as a missing box.
-        box_iou_min: The smallest IoU at which two boxes are at the same place.
+        limits: The smallest IoU at which two boxes are at the same place, and how far a score may be off.
         score_threshold: The threshold of the contract. A box that rises from just below to just above it is allowed.
 
     Returns:
@@ -233,9 +232,9 @@ def compare_boxes(
     grown_iou = iou_xyxy(_grown(expected.boxes_xyxy), _grown(found.boxes_xyxy))
     iou = np.where(expected.labels[:, None] == found.labels[None, :], grown_iou, 0)
     apart = np.abs(expected.scores[:, None] - found.scores[None, :])
-    same_place = iou >= box_iou_min
-    sure = found.scores >= score_threshold + SCORE_TOLERANCE
-    matched = (same_place & (apart <= SCORE_TOLERANCE)).any(axis=0)
+    same_place = iou >= limits.box_iou_min
+    sure = found.scores >= score_threshold + limits.score_difference_max
+    matched = (same_place & (apart <= limits.score_difference_max)).any(axis=0)
     # NumPy's min and max keep NaN, so that `within` fails. Python's may drop it.
     worst_iou = iou.max(axis=1, initial=0.0).min(initial=1.0)
     nearest = np.where(same_place, apart, 1.0).min(axis=1, initial=1.0)

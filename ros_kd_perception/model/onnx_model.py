@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ros_kd_perception.model.contract import CONTRACT_KEY, DYNAMIC_BATCH, ContractError, ModelContract
+from ros_kd_perception.model.contract import DYNAMIC_BATCH, ContractError, ModelContract
+from ros_kd_perception.model.contract_file import ContractFile
 from ros_kd_perception.model.execution_provider import (
     CPU,
     DEVICES,
@@ -20,10 +21,10 @@ from ros_kd_perception.model.execution_provider import (
     open_session,
     tell_on_stderr,
 )
-from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, GoldenResult, golden_from_text
+from ros_kd_perception.model.golden import GoldenResult
 from ros_kd_perception.model.golden_check import GoldenRunError, run_golden_frames
 from ros_kd_perception.model.network_outputs import FIELD_OF_OUTPUT, OUTPUT_TYPES, NetworkOutputs
-from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
+from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.model.session import BoundSession, OneByOne, PlainSession, SessionRunner
 from ros_kd_perception.structures import UInt8Array
 
@@ -94,15 +95,15 @@ class OnnxModel:
         _check_choice("device", device, DEVICES)
         _check_choice("precision", precision, PRECISIONS)
         try:
-            file = read_model_file(Path(path))
-        except ModelFileError as error:
+            source = ContractFile.read(Path(path))
+        except (ModelFileError, ContractError) as error:
             raise ModelError(str(error)) from None
+        file, contract = source.file, source.contract
         if sha256 not in ("", file.sha256):
             raise ModelError(
                 f"expected {path} to be the file that was tried a moment ago, it has changed since; open it again"
             )
         try:
-            contract = _read_contract(file.metadata)
             size = contract.input
             request = SessionRequest(
                 file.content,
@@ -116,7 +117,7 @@ class OnnxModel:
             )
             model = cls._open(request, contract, require_gpu, cuda_graph=True)
             if verify_golden:
-                model = model._verified(request, file.metadata, require_gpu, low_priority=low_priority)
+                model = model._verified(request, source, require_gpu, low_priority=low_priority)
         except ContractError as error:
             raise ModelError(f"{path}: {error}") from None
         except ProviderError as error:
@@ -128,9 +129,9 @@ class OnnxModel:
         return model
 
     def _verified(
-        self, request: SessionRequest, metadata: Mapping[str, str], require_gpu: bool, *, low_priority: bool
+        self, request: SessionRequest, source: ContractFile, require_gpu: bool, *, low_priority: bool
     ) -> OnnxModel:
-        golden = _read_golden(metadata, self.contract)
+        golden = source.golden_frames()
         try:
             self.golden = run_golden_frames(self, golden, low_priority=low_priority and not self.provider.on_gpu)
         except GoldenRunError:
@@ -177,23 +178,6 @@ def _runner(session: Any, contract: ModelContract, request: SessionRequest, prov
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ModelError(f"expected {name} to be one of {', '.join(choices)}, got {value!r}")
-
-
-def _read_contract(metadata: Mapping[str, str]) -> ModelContract:
-    if CONTRACT_KEY not in metadata:
-        raise ContractError(
-            f"expected a contract under the metadata key {CONTRACT_KEY}, found the keys {sorted(metadata)[:8]}; "
-            "only models written by `python -m training export` or `adopt` can be run"
-        )
-    return ModelContract.from_json(metadata[CONTRACT_KEY])
-
-
-def _read_golden(metadata: Mapping[str, str], contract: ModelContract) -> list[GoldenFrame]:
-    if GOLDEN_KEY not in metadata:
-        raise ContractError(
-            f"expected golden frames under the metadata key {GOLDEN_KEY}, found none; export the model again"
-        )
-    return golden_from_text(metadata[GOLDEN_KEY], contract)
 
 
 def _check_signature(session: Any, contract: ModelContract) -> None:

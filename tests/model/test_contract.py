@@ -11,7 +11,16 @@ from ros_kd_perception.model.contract import ContractError, InputSpec, ModelCont
 FULL = contract_with(
     detections=replace(CONTRACT.detections, nms_iou=0.65),
     input=InputSpec(65, 97, "rgb", "stretch", 0, 1),
-    derived={"from_sha256": "ab", "steps": ["int8"], "data_sha256": "cd", "loss": {"miou": -0.05}},
+    derived={
+        "from_sha256": "0a" * 32,
+        "from_name": "student.onnx",
+        "steps": ["quantised to 8-bit integers"],
+        "data_sha256": "1b" * 32,
+        "loss": {"miou": -0.05},
+        "frames": {"miou": "CamVid val"},
+        "parent": {"miou": 0.67},
+        "agreement": 0.99,
+    },
     confidence={
         "temperature": {"road": 1.5},
         "thresholds": {"car": 0.4, "road": 0.5},
@@ -69,6 +78,12 @@ def test_version_1_allows_only_what_it_had(size, words):
         ModelContract.from_json(first_version(input=document["input"] | size))
 
 
+def test_a_contract_without_a_limit_of_the_scores_has_the_usual_one():
+    document = json.loads(CONTRACT.to_json())
+    del document["golden"]["score_difference_max"]
+    assert ModelContract.from_json(json.dumps(document)) == CONTRACT
+
+
 def changed(path: str, value: object) -> str:
     document = json.loads(FULL.to_json())
     target = document
@@ -115,8 +130,22 @@ def changed(path: str, value: object) -> str:
         ("detections.nms_iou", ..., "nms_iou"),
         ("golden.box_iou_min", 2, "box_iou_min"),
         ("golden", ..., "golden"),
+        ("golden.score_difference_max", -0.1, "score_difference_max"),
+        ("golden.score_difference_max", None, "golden.score_difference_max"),
+        ("precision", "int4", "a precision of fp32, fp16, int8"),
+        ("precision", 8, "precision"),
+        ("derived.from_sha256", "ab", "derived.from_sha256 to be a sha256, 64 digits"),
+        ("derived.data_sha256", "G" * 64, "derived.data_sha256 to be a sha256"),
+        ("derived.from_name", "", "derived.from_name"),
+        ("derived.from_name", "n" * 201, "derived.from_name to be 1 to 200 characters"),
         ("derived.steps", "int8", "derived.steps"),
+        ("derived.steps", ["prune"] * 33, "at most 32 strings"),
         ("derived.loss.miou", None, "derived.loss"),
+        ("derived.loss.miou", -5.2, "derived.loss .* with numbers from -1 to 1"),
+        ("derived.loss", {str(metric): 0.0 for metric in range(201)}, "derived.loss .* at most 200 metrics"),
+        ("derived.parent.miou", 67.4, "derived.parent .* with numbers from 0 to 1"),
+        ("derived.frames.miou", ["CamVid"], "derived.frames"),
+        ("derived.agreement", 1.5, "derived.agreement"),
         ("confidence", [], "confidence"),
         ("confidence.temperature", 0, "temperature"),
         ("confidence.temperature.road", -1, "temperature"),
@@ -161,6 +190,12 @@ paths = st.sampled_from(
         "detections.nms_iou",
         "derived",
         "derived.loss",
+        "derived.steps",
+        "derived.parent",
+        "derived.frames",
+        "derived.agreement",
+        "derived.from_sha256",
+        "golden.score_difference_max",
         "confidence",
         "confidence.temperature",
         "confidence.thresholds",

@@ -297,9 +297,9 @@ def test_a_network_that_exceeds_the_memory_limit_fails_without_harming_others(ti
 
 FOLDED = """
 import resource, sys
-from ros_kd_perception.model import execution_provider
+from ros_kd_perception.model import session_start
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
-execution_provider.MAX_MEMORY_BYTES = 64 << 20  # can only be set once in a process
+session_start.MAX_MEMORY_BYTES = 64 << 20  # can only be set once in a process
 peak_kib = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak_kib()
 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from tiny_student import write_tiny_student
 
-from ros_kd_perception.model import onnx_file
+from ros_kd_perception.model import onnx_file, protobuf
 from ros_kd_perception.model.onnx_file import ModelFileError, check_model_bytes, read_model_file
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 
@@ -50,12 +51,14 @@ def test_field_numbers_are_those_of_onnx() -> None:
         file.ATTRIBUTE_SPARSE,
         file.ATTRIBUTE_SPARSES,
     )
-    assert numbers(onnx.TensorProto, "dims", "name", "external_data", "data_location") == (
+    assert numbers(onnx.TensorProto, "dims", "data_type", "name", "external_data", "data_location") == (
         file.TENSOR_DIMS,
+        file.TENSOR_DATA_TYPE,
         file.TENSOR_NAME,
         file.TENSOR_EXTERNAL_DATA,
         file.TENSOR_DATA_LOCATION,
     )
+    assert file.FLOAT16 == TensorProto.FLOAT16
     payloads = ("float_data", "int32_data", "string_data", "int64_data", "raw_data", "double_data", "uint64_data")
     assert numbers(onnx.TensorProto, *payloads) == file.TENSOR_PAYLOADS
     tensor_type = onnx.TypeProto.Tensor
@@ -73,6 +76,7 @@ def test_the_shipped_student_and_the_tiny_student_pass(tmp_path: Path) -> None:
     file = read_model_file(path)
     assert file.content == path.read_bytes()
     assert file.metadata == {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert file.graph.sha256 == hashlib.sha256(onnx.load(path).graph.SerializeToString()).hexdigest()
     read_model_file(ROOT / "models" / "student.onnx")
 
 
@@ -238,7 +242,7 @@ def test_two_tensors_that_a_parser_would_merge_are_refused() -> None:
 
 
 def test_a_file_of_many_tiny_fields_is_refused_quickly() -> None:
-    graph = b"\x18\x00" * (onnx_file.MAX_FIELDS + 1)
+    graph = b"\x18\x00" * (protobuf.MAX_FIELDS + 1)
     with pytest.raises(ModelFileError, match="fields"):
         check_model_bytes(b"\x3a" + _length(graph) + graph)
 
@@ -258,7 +262,7 @@ def test_a_tensor_with_too_many_axes_is_refused() -> None:
 
 
 def test_packed_numbers_count_as_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_file, "MAX_FIELDS", 1000)
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 1000)
     with pytest.raises(ModelFileError, match="at most 1000 fields"):
         check_model_bytes(_packed_dims(10, tensors=90))  # 1 + 90 * (1 + 1 + 10)
 

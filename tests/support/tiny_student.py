@@ -78,6 +78,45 @@ def write_tiny_model(
     return path
 
 
+def quantise(model: onnx.ModelProto) -> None:
+    """Turn the class map's convolution into one of 8-bit integers: QDQ form, u8 activations, s8 weights per channel."""
+    (conv,) = (node for node in model.graph.node if node.op_type == "Conv")
+    (cast,) = (node for node in model.graph.node if list(node.output) == ["cell_rows"])
+    pixel, cells = {"scale": np.float32(1), "zero": np.uint8(0)}, {"scale": np.float32(11 / 255), "zero": np.uint8(0)}
+    step = np.float32(1 / (STRIDE * STRIDE * 24 * 127))
+    weights = {"int8": _block(1).astype(np.int8) * 127, "scale": np.full(1, step), "zero": np.zeros(1, np.int8)}
+    (old,) = (tensor for tensor in model.graph.initializer if tensor.name == "block")
+    model.graph.initializer.remove(old)
+    for name, values in {"pixel": pixel, "cells": cells, "weights": weights}.items():
+        rows = [numpy_helper.from_array(np.asarray(value), f"{name}_{key}") for key, value in values.items()]
+        model.graph.initializer.extend(rows)
+    quantised = [
+        *_quantised("float_images", "pixel"),
+        helper.make_node("DequantizeLinear", ["weights_int8", "weights_scale", "weights_zero"], ["weights"], axis=0),
+        *_quantised("cells", "cells"),
+    ]
+    at = list(model.graph.node).index(conv)
+    conv.input[:] = ["float_images_near", "weights"]
+    cast.input[0] = "cells_near"
+    for offset, node in zip((0, 1, 2, 4, 5), quantised, strict=True):
+        model.graph.node.insert(at + offset, node)
+
+
+def _quantised(value: str, name: str) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    scale = [f"{name}_scale", f"{name}_zero"]
+    return (
+        helper.make_node("QuantizeLinear", [value, *scale], [f"{value}_int8"]),
+        helper.make_node("DequantizeLinear", [f"{value}_int8", *scale], [f"{value}_near"]),
+    )
+
+
+def _block(weight: float) -> np.ndarray:
+    """Return the weights of the class map's convolution: the sum of each block of the blue channel times a weight."""
+    block = np.zeros((1, 3, STRIDE, STRIDE), np.float32)
+    block[0, 0] = weight
+    return block
+
+
 def give_duplicates(model: onnx.ModelProto) -> None:
     """Report the first box three times: again with a lower score, and again as an object of another class."""
     rows = {"boxes_row": BOXES_XYXY[None].copy(), "labels_row": LABELS[None].copy()}
@@ -158,10 +197,8 @@ def _build_graph(contract: ModelContract) -> onnx.ModelProto:
     batch = contract.input.batch if isinstance(contract.input.batch, int) else "N"
     # The cells and blocks at the right and lower edge reach beyond an input of any size.
     cell_pads, block_pads = ([0, 0, -height % side, -width % side] for side in (STRIDE, 32))
-    block = np.zeros((1, 3, STRIDE, STRIDE), np.float32)
-    block[0, 0] = 1 / (STRIDE * STRIDE * 24)
     initializers = [
-        constant("block", block),
+        constant("block", _block(1 / (STRIDE * STRIDE * 24))),
         constant("squeeze_axis", np.array([1], np.int64)),
         constant("boxes_row", BOXES_XYXY[None]),
         constant("scores_row", SCORES[None]),

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from ros_kd_perception.model.contract import (
-    CONTRACT_KEY,
     ClassMapSpec,
     DetectionSpec,
     InputSpec,
     ModelContract,
 )
-from ros_kd_perception.model.golden import GOLDEN_KEY
+from ros_kd_perception.model.contract_notes import MAX_NAME_CHARACTERS
 from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.perceiver import Perceiver
@@ -25,6 +23,7 @@ from ros_kd_perception.sample_drive import SampleDrive
 from ros_kd_perception.structures import Frame, UInt8Array
 from ros_kd_perception.system.output_paths import make_folder
 from training.adoption.agreement import Agreement, ForeignRun, batches_agree
+from training.export.contract_metadata import save_model
 from training.export.export import golden_frame, golden_text
 from training.export.network_inputs import GOLDEN_VIEWS, LARGEST_RENDERED_PX
 from training.export.settings import golden_limits
@@ -74,7 +73,7 @@ def adopt(source: Path, description: ForeignDescription, output_path: Path, name
         agreement = ForeignRun(file, description, graph).compare(model, images)
         agreement.check(file)
         golden = golden_text([golden_frame(model, image) for image in images])
-        _save(graph.model, temporary, {CONTRACT_KEY: model.contract.to_json(), GOLDEN_KEY: golden})
+        save_model(graph.model, temporary, model.contract, golden)
         OnnxModel.open(temporary, device="cpu")
         os.replace(temporary, output_path)
     finally:
@@ -91,7 +90,7 @@ def _first_that_runs(
         try:
             graph = build_graph(file, description, batch, "contract")
             contract = _contract_of(graph, file, description, name, version)
-            _save(graph.model, temporary, {CONTRACT_KEY: contract.to_json()})
+            save_model(graph.model, temporary, contract)
             model = OnnxModel.open(temporary, device="cpu", verify_golden=False)
         except (ModelError, ModelFileError):
             if batch == batches[-1]:
@@ -129,13 +128,19 @@ def _contract_of(
         detections=DetectionSpec(graph.rows, part.score_threshold, boxes.classes, part.nms_iou)
         if graph.rows and part and boxes
         else None,
-        golden=golden_limits(-(-graph.height // graph.stride) * -(-graph.width // graph.stride) if graph.stride else 0),
+        golden=golden_limits(
+            -(-graph.height // graph.stride) * -(-graph.width // graph.stride) if graph.stride else 0, graph.precision
+        ),
         provenance={
             LABEL_SET_KEY: own_label_set(description, name).name,
             "description": description.model_dump(mode="json", exclude_defaults=True),
             "created": now.isoformat(timespec="seconds"),
         },
-        derived={"from_sha256": file.sha256, "steps": [f"adopt {file.path.name}"]},
+        derived={
+            "from_sha256": file.sha256,
+            "from_name": file.path.name[:MAX_NAME_CHARACTERS],
+            "steps": [f"adopt {file.path.name[:MAX_NAME_CHARACTERS]}"],
+        },
     )
 
 
@@ -157,8 +162,3 @@ def _coarse(image: UInt8Array) -> UInt8Array:
         repeat *= 2
     coarse = image[::repeat, ::repeat].repeat(repeat, axis=0).repeat(repeat, axis=1)
     return np.ascontiguousarray(coarse[:height, :width])
-
-
-def _save(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> None:
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, str(path))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_kd_perception.model.contract import GoldenLimits
 from ros_kd_perception.model.execution_provider import SessionRequest, open_session
 from ros_kd_perception.model.golden import compare_boxes
 from ros_kd_perception.model.onnx_file import ModelFileError
@@ -134,7 +135,8 @@ class ForeignRun:
             _check_scores(self._file, rows.scores)
             known = detections_of(raw, form, boxes, model.contract)
             threshold = model.contract.score_threshold
-            iou, difference, unexpected = compare_boxes(known, rows, BOX_IOU_MIN, threshold)
+            limits = GoldenLimits(box_iou_min=BOX_IOU_MIN)
+            iou, difference, unexpected = compare_boxes(known, rows, limits, threshold)
             figures["boxes"] = total.boxes + len(known.scores)
             figures["box_iou"] = min(total.box_iou, iou)
             figures["score_difference"] = max(total.score_difference, difference)

@@ -6,18 +6,18 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 
-from ros_kd_perception.model.contract import CONTRACT_KEY
-from ros_kd_perception.model.golden import GOLDEN_KEY, GoldenFrame, golden_to_text
+from ros_kd_perception.model.golden import GoldenFrame, golden_to_text
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from ros_kd_perception.system.output_paths import make_folder
+from training.export.contract_metadata import save_model
 from training.export.parity import ParityError, ParityReport, measure_parity
 from training.export.settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
@@ -57,7 +57,7 @@ def export_student(
     try:
         make_folder(output_path.parent)
         graph = build_graph(student, settings)
-        _save(graph, temporary, {CONTRACT_KEY: contract.to_json()})
+        save_model(graph, temporary, contract)
         model = OnnxModel.open(temporary, device="cpu", verify_golden=False)
         report = measure_parity(student, model, [*golden_images_bgr, *parity_images_bgr])
         if report.failures():
@@ -68,7 +68,7 @@ def export_student(
                 "it with the checkpoint"
             )
         golden = [golden_frame(model, image) for image in golden_images_bgr]
-        _save(graph, temporary, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden_text(golden)})
+        save_model(graph, temporary, contract, golden_text(golden))
         OnnxModel.open(temporary, device="cpu")
         os.replace(temporary, output_path)
     finally:
@@ -133,11 +133,6 @@ def golden_text(frames: Sequence[GoldenFrame]) -> str:
         with contextlib.suppress(ValueError):
             return golden_to_text(list(frames[:count]))
     return golden_to_text(list(frames[:1]))
-
-
-def _save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
-    onnx.helper.set_model_props(model, dict(metadata))
-    onnx.save(model, str(path))
 
 
 def _strip_source_paths(model: onnx.ModelProto) -> None:

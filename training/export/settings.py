@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ros_kd_perception.model.contract import (
@@ -22,6 +22,10 @@ from training.networks.strides import SEGMENTATION_STRIDE
 # Of a small class map, the allowed share is less than one cell. This many cells may always differ on another provider,
 # because classes can be a tie.
 GOLDEN_TIED_CELLS = 4
+
+INT8_LIMITS = GoldenLimits(class_map_agreement_min=0.99, box_iou_min=0.9, score_difference_max=0.1)
+"""Limits of a quantised file. A GPU computes it in floats and rounds some cells to another class; arithmetic that
+overflows on a CPU is off by more. docs/model_contract.md has the measurements."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,13 @@ class ExportSettings:
         )
 
 
-def golden_limits(cells: int) -> GoldenLimits:
-    """Return the limits for a file with so many cells of the class map; a few cells may differ in a small one."""
-    usual = GoldenLimits()
+def golden_limits(cells: int, precision: str = "fp32") -> GoldenLimits:
+    """Return the limits for a file with so many cells of the class map; a few cells may differ in a small one.
+
+    Args:
+        cells: Cells of the class map; 0 without segmentation.
+        precision: `fp32`, `fp16` or `int8`.
+    """
+    usual = INT8_LIMITS if precision == "int8" else GoldenLimits()
     share = max(0.0, 1 - GOLDEN_TIED_CELLS / cells) if cells > 0 else 0.0
-    return GoldenLimits(min(usual.class_map_agreement_min, math.floor(share * 1e4) / 1e4), usual.box_iou_min)
+    return replace(usual, class_map_agreement_min=min(usual.class_map_agreement_min, math.floor(share * 1e4) / 1e4))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from ros_kd_perception.model.contract import UNCERTAINTY_BLOCK_PX
+from ros_kd_perception.model.onnx_file import INTEGER_OPERATORS
 from training.foreign.classes import OutputClasses, detection_classes, segmentation_classes
 from training.foreign.description import ForeignDescription, SegmentationDescription
 from training.foreign.detection import DetectionWriter
@@ -172,7 +173,7 @@ def _needed(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodePr
 
 def _precision(model: onnx.ModelProto) -> str:
     """Return the precision of the weights."""
-    if any(node.op_type in ("QuantizeLinear", "QLinearConv") for node in model.graph.node):
+    if any(node.op_type in INTEGER_OPERATORS for node in model.graph.node):
         return "int8"
     halves = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
     return "fp16" if halves else "fp32"
