@@ -180,15 +180,15 @@ class FrameChooser:
         if self._last_kept.get(camera) == number:
             frame = _decoded(camera, message)
             if isinstance(frame, Frame):
-                self._thumbnails[camera] = _thumbnail(frame.image_bgr)
+                self._thumbnails[camera] = thumbnail(frame.image_bgr)
 
     def _has_changed(self, camera: str, image_bgr: UInt8Array) -> bool:
         """Return whether a frame differs enough from the last one kept of its camera; note it if it does."""
-        thumbnail = _thumbnail(image_bgr)
+        small = thumbnail(image_bgr)
         last = self._thumbnails.get(camera)
-        if last is not None and float(np.abs(thumbnail - last).mean()) < self._choice.change_min:
+        if last is not None and float(np.abs(small - last).mean()) < self._choice.change_min:
             return False
-        self._thumbnails[camera] = thumbnail
+        self._thumbnails[camera] = small
         return True
 
 
@@ -203,7 +203,7 @@ def _decoded(camera: str, message: RawMessage) -> Frame | BadFrame:
     return frame
 
 
-def _thumbnail(image_bgr: UInt8Array) -> NDArray[np.float32]:
+def thumbnail(image_bgr: UInt8Array) -> NDArray[np.float32]:
     """Return a tiny grey picture, 0..1, in which noise and compression average out."""
     grey = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, THUMBNAIL_SIZE_PX, interpolation=cv2.INTER_AREA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,12 +35,11 @@ def write_derived_file(
         ModelError: ONNX Runtime cannot run the graph, or its inputs and outputs are not those of the contract.
         ValueError: There are no golden images, or the first one is too large.
     """
+    model = open_graph(graph, contract)
+    golden = [golden_frame(model, image) for image in golden_images]
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         make_folder(output.parent)
-        _save(graph, temporary, {CONTRACT_KEY: contract.to_json()})
-        model = OnnxModel.open(temporary, device="cpu", verify_golden=False)
-        golden = [golden_frame(model, image) for image in golden_images]
         _save(graph, temporary, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden_text(golden)})
         OnnxModel.open(temporary, device="cpu")
         os.replace(temporary, output)
@@ -47,10 +47,27 @@ def write_derived_file(
         temporary.unlink(missing_ok=True)
 
 
+def open_graph(graph: onnx.ModelProto, contract: ModelContract, threads: int = 0) -> OnnxModel:
+    """Open a graph that no file holds yet, on the CPU.
+
+    Args:
+        graph: The graph.
+        contract: Its contract.
+        threads: Threads of one operator. 0 lets ONNX Runtime choose.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the graph, or its inputs and outputs are not those of the contract.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        _save(graph, path, {CONTRACT_KEY: contract.to_json()})
+        return OnnxModel.open(path, device="cpu", intra_op_threads=threads, verify_golden=False)
+
+
 def derived_contract(
     parent: ModelContract, precision: str, derived: Mapping[str, Any], golden: GoldenLimits | None = None
 ) -> ModelContract:
-    """Return the contract of a file that was made from another one.
+    """Return the contract of a file that was made from another one. It has no metrics: those are of the other file.
 
     Args:
         parent: The contract of the file that it was made from.
@@ -58,7 +75,7 @@ def derived_contract(
         derived: What it was made from, how, and what it lost; see `derived_section`.
         golden: How far golden frames may differ; None = as far as those of the parent.
     """
-    return replace(parent, precision=precision, derived=derived, golden=golden or parent.golden)
+    return replace(parent, precision=precision, derived=derived, golden=golden or parent.golden, metrics={})
 
 
 def derived_section(

@@ -102,11 +102,19 @@ class FrameFolder(ABC):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Sample:
+    def image_bgr(self, index: int) -> NDArray[np.uint8]:
+        """Return the image of a frame, uint8 (h, w, 3), without reading its labels.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
         from training.data.image_files import read_image
 
+        return read_image(self._images[index])
+
+    def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
-        image = read_image(self._images[index])
+        image = self.image_bgr(index)
         return self._sample(name, image, self.read_labels(name, image.shape[:2]))
 
     def _sample(self, name: str, image: NDArray[np.uint8], labels: FrameLabels) -> Sample:
