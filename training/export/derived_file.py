@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,13 @@ from typing import Any
 
 import onnx
 
-from ros_kd_perception.model.contract import CONTRACT_KEY, GoldenLimits, ModelContract
-from ros_kd_perception.model.golden import GOLDEN_KEY
+from ros_kd_perception.model.contract import SEGMENTATION, ModelContract
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from ros_kd_perception.system.output_paths import make_folder
+from training.export.contract_metadata import save_model
 from training.export.export import golden_frame, golden_text
+from training.export.settings import golden_limits
 
 
 def write_derived_file(
@@ -40,7 +42,7 @@ def write_derived_file(
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         make_folder(output.parent)
-        _save(graph, temporary, {CONTRACT_KEY: contract.to_json(), GOLDEN_KEY: golden_text(golden)})
+        save_model(graph, temporary, contract, golden_text(golden))
         OnnxModel.open(temporary, device="cpu")
         os.replace(temporary, output)
     finally:
@@ -60,22 +62,20 @@ def open_graph(graph: onnx.ModelProto, contract: ModelContract, threads: int = 0
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
-        _save(graph, path, {CONTRACT_KEY: contract.to_json()})
+        save_model(graph, path, contract)
         return OnnxModel.open(path, device="cpu", intra_op_threads=threads, verify_golden=False)
 
 
-def derived_contract(
-    parent: ModelContract, precision: str, derived: Mapping[str, Any], golden: GoldenLimits | None = None
-) -> ModelContract:
+def derived_contract(parent: ModelContract, precision: str, derived: Mapping[str, Any]) -> ModelContract:
     """Return the contract of a file that was made from another one. It has no metrics: those are of the other file.
 
     Args:
         parent: The contract of the file that it was made from.
         precision: `fp32`, `fp16` or `int8`.
         derived: What it was made from, how, and what it lost; see `derived_section`.
-        golden: How far golden frames may differ; None = as far as those of the parent.
     """
-    return replace(parent, precision=precision, derived=derived, golden=golden or parent.golden, metrics={})
+    cells = math.prod(parent.output_shapes()["class_map"]) if SEGMENTATION in parent.tasks else 0
+    return replace(parent, precision=precision, derived=derived, golden=golden_limits(cells, precision), metrics={})
 
 
 def derived_section(
@@ -93,10 +93,3 @@ def derived_section(
     """
     data = {"data_sha256": data_sha256} if data_sha256 else {}
     return {"from_sha256": parent_sha256, "from_name": parent_name, "steps": list(steps), **data, **measured}
-
-
-def _save(graph: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
-    named = onnx.ModelProto()
-    named.CopyFrom(graph)
-    onnx.helper.set_model_props(named, dict(metadata))
-    onnx.save(named, str(path))

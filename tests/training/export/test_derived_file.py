@@ -29,12 +29,12 @@ def graph(tmp_path: Path) -> onnx.ModelProto:
 
 def test_the_golden_outputs_are_those_of_the_new_file(graph: onnx.ModelProto, tmp_path: Path) -> None:
     section = derived_section("ab" * 32, "parent.onnx", ["lower scores"], loss={"miou": -0.01}, agreement=0.99)
-    write_derived_file(graph, tmp_path / "new.onnx", derived_contract(CONTRACT, "int8", section), IMAGES)
+    write_derived_file(graph, tmp_path / "new.onnx", derived_contract(CONTRACT, "fp32", section), IMAGES)
 
     model = OnnxModel.open(tmp_path / "new.onnx", device="cpu")
     assert model.golden is not None
     assert model.golden.score_difference < 0.001
-    assert model.contract.precision == "int8"
+    assert model.contract.precision == "fp32"
     assert model.contract.derived == {
         "from_sha256": "ab" * 32,
         "from_name": "parent.onnx",
@@ -51,7 +51,7 @@ def test_a_file_that_does_not_run_leaves_the_one_from_before(graph: onnx.ModelPr
     wrong = contract_with(class_map=None)
 
     with pytest.raises(ModelError, match="class_map"):
-        write_derived_file(graph, output, derived_contract(wrong, "int8", {}), IMAGES)
+        write_derived_file(graph, output, derived_contract(wrong, "fp32", {}), IMAGES)
 
     assert output.read_text() == "from before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.onnx", "parent.onnx"]
@@ -59,6 +59,6 @@ def test_a_file_that_does_not_run_leaves_the_one_from_before(graph: onnx.ModelPr
 
 def test_the_graph_is_not_changed(graph: onnx.ModelProto, tmp_path: Path) -> None:
     before = graph.SerializeToString()
-    write_derived_file(graph, tmp_path / "new.onnx", derived_contract(CONTRACT, "int8", {}), IMAGES)
+    write_derived_file(graph, tmp_path / "new.onnx", derived_contract(CONTRACT, "fp32", {}), IMAGES)
 
     assert graph.SerializeToString() == before
