@@ -44,7 +44,7 @@ def generate_launch_description() -> LaunchDescription:
             _argument(
                 "params_file", "parameters of the node", PathJoinSubstitution([share, "config", "perception.yaml"])
             ),
-            _argument("model", "path of the student's .onnx file"),
+            _argument("model", "path of the student's .onnx file; auto: the shipped one that is fastest here"),
             _argument("cameras", "names, e.g. '[front, left]'; those of camera_topics if empty"),
             _argument("camera_topics", "the topic of each camera, e.g. '{front: /front_camera/image_raw}'"),
             _argument("image_transport", "raw or compressed, or for some cameras, e.g. '{left: compressed}'"),

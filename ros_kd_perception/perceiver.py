@@ -24,9 +24,10 @@ from ros_kd_perception.model.letterbox import (
     letterbox,
     stretch,
 )
+from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import Detections, Float32Array, Frame, Perception, Timing, UInt8Array
-from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
+from ros_kd_perception.system.shipped_files import AUTO_MODEL
 
 _WARM_UP_RUNS = 3
 
@@ -92,14 +93,14 @@ class Perceiver:
         """Open a student and verify it: in one call what node and replay do step by step.
 
         Args:
-            model: The `.onnx` file; None for the student that comes with the package.
+            model: The `.onnx` file; None or `auto` for the shipped student that is fastest here.
             device: `auto`, `tensorrt`, `cuda` or `cpu`.
             **options: Handed on to `OnnxModel.open`, for example `require_gpu=True`.
 
         Raises:
             ModelError: The file cannot be run as asked; one sentence.
         """
-        path = shipped_file(SHIPPED_STUDENT) if model is None else model
+        path = choose_model(str(model or AUTO_MODEL), device, options.get("precision", "auto")).path
         return cls(OnnxModel.open(path, device=device, **options))
 
     def warm_up(self) -> float:

@@ -25,6 +25,7 @@ from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.health.watch import CameraWatch, picture_sample
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
+from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
@@ -33,7 +34,7 @@ from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.structures import BadFrame, Frame, Perception
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.output_paths import check_folder, check_free
-from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
+from ros_kd_perception.system.shipped_files import AUTO_MODEL
 
 NODE_NAME = "/perception"
 EXIT_UNUSABLE, EXIT_INTERRUPTED = 2, 130
@@ -156,8 +157,11 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
             print(f"replay_bag: {note}", file=sys.stderr)
         bag.check_has_images()
         wanted = {"device": options.device, "precision": options.precision, "require_gpu": options.require_gpu}
-        sha256 = try_model(options.model, wanted)
-        model = OnnxModel.open(options.model, **wanted, intra_op_threads=options.threads, sha256=sha256)
+        choice = choose_model(options.model, options.device, options.precision)
+        trial = try_model(choice.path, wanted)
+        for note in filter(None, (choice.reason, trial.speed)):
+            print(f"replay_bag: {note}", file=sys.stderr)
+        model = OnnxModel.open(choice.path, **wanted, intra_op_threads=options.threads, sha256=trial.sha256)
         perceiver = Perceiver(model, options.score_threshold)
         perceiver.warm_up()
         finder = _free_space_finder(options, list(bag.cameras), model)
@@ -231,7 +235,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "-o", "--output", type=Path, required=True, metavar="OUT", help="bag to write: a .mcap file, or a folder"
     )
     parser.add_argument(
-        "--model", type=Path, default=shipped_file(SHIPPED_STUDENT), metavar="ONNX", help="default: %(default)s"
+        "--model",
+        default=AUTO_MODEL,
+        metavar="ONNX",
+        help="student to run; auto (the default): the shipped one that is fastest here",
     )
     parser.add_argument(
         "--camera", action="append", default=[], metavar="NAME=TOPIC", help="perceive only these cameras; repeatable"

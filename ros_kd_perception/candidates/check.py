@@ -26,7 +26,7 @@ TENSORRT_TIMEOUT_S = 1800.0
 _POLL_S = 0.05
 _GRACE_S = 5.0
 _ACCEPTED = "sha256"
-_AS_ASKED, _ELSEWHERE = "as_asked", "elsewhere"
+_AS_ASKED, _ELSEWHERE, _NOT_MEASURED = "as_asked", "elsewhere", "not_measured"
 
 
 class CandidateRefused(ValueError):
@@ -40,10 +40,27 @@ class CandidatePassed:
     Attributes:
         sha256: Hex digest of the file.
         as_asked: Whether the whole network ran on the requested device. If not, that device is still untested.
+        time_share_of_fp32: Time of a quantised file on this CPU, divided by the time of the same file in floats. None
+            for other files, and on a GPU.
     """
 
     sha256: str
     as_asked: bool
+    time_share_of_fp32: float | None = None
+
+    @property
+    def speed(self) -> str:
+        """The time share as a sentence. Empty if it was not measured."""
+        share = self.time_share_of_fp32
+        if share is None:
+            return ""
+        sentence = f"INT8 runs in {share:.2f} of the time of the same file in fp32 here"
+        return f"{sentence}; a model of fp32 is faster on this CPU" if self.is_slower else sentence
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether a quantised file is slower here than in floats."""
+        return self.time_share_of_fp32 is not None and self.time_share_of_fp32 >= 1
 
 
 def check_in_child(
@@ -64,7 +81,7 @@ def check_in_child(
         timeout_s: Longest time that the child may take.
 
     Returns:
-        The hash of the file, and whether it ran on the requested device.
+        The hash of the file, whether it ran on the requested device, and how fast a quantised file is.
 
     Raises:
         CandidateRefused: The model was refused, crashed, took too long or too much memory, or the check was cancelled.
@@ -120,8 +137,8 @@ def _end(child: subprocess.Popen[str]) -> None:
 def _judge(path: str, status: int, answer: str) -> CandidatePassed:
     lines = answer.strip().splitlines()
     words = lines[-1].split() if lines else []
-    if status == 0 and len(words) == 3 and words[0] == _ACCEPTED:
-        return CandidatePassed(words[1], words[2] == _AS_ASKED)
+    if status == 0 and len(words) == 4 and words[0] == _ACCEPTED:
+        return CandidatePassed(words[1], words[2] == _AS_ASKED, None if words[3] == _NOT_MEASURED else float(words[3]))
     if status == 1 and lines:
         raise CandidateRefused(lines[-1])
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
@@ -134,7 +151,8 @@ def _judge(path: str, status: int, answer: str) -> CandidatePassed:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Open the model in the child process.
 
-    Print the file's hash and return 0 if the model opens. Print one sentence and return 1 if it is refused.
+    Print the file's hash, and the speed of a quantised file, and return 0 if the model opens. Print one sentence and
+    return 1 if it is refused.
     """
     parser = argparse.ArgumentParser(
         description="Open a model and run its golden frames. The node runs this for each candidate model."
@@ -149,16 +167,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lower_this_thread()  # before the other imports, which need half a second of CPU time
     be_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl+C the node ends this child itself
+    from ros_kd_perception.model.int8_speed import time_share_of_fp32
     from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 
     try:
         # Report nothing here: the process that opens the file afterwards reports the provider.
         model = OnnxModel.open(request["path"], **request["options"], tell=lambda _: None)
+        share = time_share_of_fp32(model, request["path"])
     except (ModelError, ImportError) as error:
         print(" ".join(str(error).split()))
         return 1
     provider = model.provider
-    print(_ACCEPTED, model.sha256, _ELSEWHERE if provider.fallback or provider.unproven else _AS_ASKED)
+    where = _ELSEWHERE if provider.fallback or provider.unproven else _AS_ASKED
+    print(_ACCEPTED, model.sha256, where, _NOT_MEASURED if share is None else f"{share:.4f}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Tries a model file in a child process before it is opened here, once on each machine.
 
-A model that passed is remembered by its hash, so that a node that restarts after a fault does not wait for a second
-trial.
+A model that passed is remembered by its hash, with the speed that was measured, so that a node that restarts after a
+fault does not wait for a second trial.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ros_kd_perception.candidates.check import TENSORRT_TIMEOUT_S, TIMEOUT_S, check_in_child
+from ros_kd_perception.candidates.check import TENSORRT_TIMEOUT_S, TIMEOUT_S, CandidatePassed, check_in_child
 from ros_kd_perception.model.engine_cache import gpu_identity, own_cache_folder
 from ros_kd_perception.model.execution_provider import RUNTIME, available_providers
 from ros_kd_perception.model.onnx_file import MAX_MODEL_BYTES
 
 _CHUNK_BYTES = 1 << 20
+_SHARE_KEY = "time_share_of_fp32"
 
 
 def try_model(
@@ -27,7 +28,7 @@ def try_model(
     cancelled: Callable[[], bool] = lambda: False,
     *,
     low_priority: bool = False,
-) -> str:
+) -> CandidatePassed:
     """Try a model unless this file has passed before with the same device, precision, batch size and ONNX Runtime.
 
     A pass with TensorRT is not remembered, because the engine may have to be built again, and that must happen in a
@@ -40,8 +41,7 @@ def try_model(
         low_priority: Run the trial behind everything else on the machine.
 
     Returns:
-        The sha256 of the file that passed. Pass it to `OnnxModel.open`, which then refuses a file that has changed
-        since.
+        What the trial found. Pass its sha256 to `OnnxModel.open`, which then refuses a file that has changed since.
 
     Raises:
         CandidateRefused: The model did not pass, or the trial was cancelled.
@@ -50,7 +50,7 @@ def try_model(
     if remembered:
         sha256 = _sha256(Path(path))
         if sha256 and (record := _record(sha256, options)) is not None and record.exists():
-            return sha256
+            return CandidatePassed(sha256, True, _recorded_share(record))
     passed = check_in_child(
         str(path),
         {**options, "intra_op_threads": 1},  # `OnnxModel.open` later runs them with the requested number
@@ -60,9 +60,18 @@ def try_model(
     )
     if remembered and passed.as_asked and (record := _record(passed.sha256, options)) is not None:
         with contextlib.suppress(OSError):
-            # Only the existence of the file counts. Its text is for people who look.
-            record.write_text(f"{path} passed\n", encoding="utf-8", errors="replace")
-    return passed.sha256
+            share = passed.time_share_of_fp32
+            text = "" if share is None else f"{_SHARE_KEY} {share}\n"
+            # The path is for people who look.
+            record.write_text(f"{text}{path} passed\n", encoding="utf-8", errors="replace")
+    return passed
+
+
+def _recorded_share(record: Path) -> float | None:
+    with contextlib.suppress(OSError, ValueError), record.open(encoding="utf-8") as file:
+        key, _, share = file.readline(100).partition(" ")
+        return float(share) if key == _SHARE_KEY else None
+    return None
 
 
 def _record(sha256: str, options: Mapping[str, Any]) -> Path | None:

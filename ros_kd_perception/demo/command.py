@@ -29,13 +29,14 @@ from ros_kd_perception.demo.logged_process import ChildFailed
 from ros_kd_perception.demo.played_images import look_at_images
 from ros_kd_perception.demo.shared_memory import segment_bytes
 from ros_kd_perception.drawing.video import VideoError
+from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import DEVICES, ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.system.output_paths import check_folder, make_folder, remove_if_empty
-from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
+from ros_kd_perception.system.shipped_files import AUTO_MODEL
 
 DEFAULT_PLAY_S = 60.0
 DEFAULT_RENDER_S = 20.0
@@ -77,17 +78,20 @@ def run_demo(parsed: argparse.Namespace) -> dict[str, Any]:
             f"expected a --duration-s of 0 (all) to {LONGEST_PART_S:g} seconds, got {parsed.duration_s:g}"
         )
     _check_replaceable(output)
-    model_path = Path(parsed.model) if parsed.model else shipped_file(SHIPPED_STUDENT)
-    sha256 = try_model(model_path, {"device": parsed.device, "require_gpu": parsed.require_gpu})
-    model = OnnxModel.open(model_path, device="cpu", verify_golden=False, sha256=sha256)
-    plan = _plan(parsed, Path(parsed.bag), model_path) if parsed.bag else None
+    choice = choose_model(parsed.model, parsed.device)
+    trial = try_model(choice.path, {"device": parsed.device, "require_gpu": parsed.require_gpu})
+    notes = [note for note in (choice.reason, trial.speed) if note]
+    for note in notes:
+        _say(note)
+    model = OnnxModel.open(choice.path, device="cpu", verify_golden=False, sha256=trial.sha256)
+    plan = _plan(parsed, Path(parsed.bag), Path(choice.path), notes) if parsed.bag else None
     with _work_folder(output) as work:
         if plan is None:
             segment_bytes(RENDERED_IMAGE_BYTES)  # refuses too little shared memory before the drive is rendered
             drive = work / "drive.mcap"
             _say(f"rendering a drive of {parsed.render_s:g} s, three cameras")
             _render(drive, parsed)
-            plan = _plan(parsed, drive, model_path)
+            plan = _plan(parsed, drive, Path(choice.path), notes)
             names = DriveNames("A rendered drive, perceived live", f"rendered drive, seed {parsed.seed}")
         else:
             names = DriveNames(f"{plan.bag.name}, perceived live", f"bag {plan.bag.resolve()}")
@@ -110,7 +114,7 @@ def _render(drive: Path, parsed: argparse.Namespace) -> None:
         raise DemoRefused("the drive could not be rendered")
 
 
-def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LivePlan:
+def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path, model_notes: Sequence[str]) -> LivePlan:
     with BagReader(bag_path, parse_camera_topics(parsed.camera)) as bag:
         for note in bag.notes:
             _say(note)
@@ -137,6 +141,7 @@ def _plan(parsed: argparse.Namespace, bag_path: Path, model_path: Path) -> LiveP
             require_gpu=parsed.require_gpu,
             intra_op_threads=threads_for_the_network(),
             segment_bytes=segment_bytes(played.largest_message_bytes),
+            model_notes=model_notes,
         )
 
 
@@ -231,7 +236,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--duration-s", type=float, default=DEFAULT_PLAY_S, metavar="S", help="longest part of a bag to play; 0: all"
     )
-    parser.add_argument("--model", metavar="ONNX", help="student to run; default: the one that comes with the package")
+    parser.add_argument(
+        "--model",
+        default=AUTO_MODEL,
+        metavar="ONNX",
+        help="student; auto (the default): the shipped one, fastest here",
+    )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="execution provider of the network")
     parser.add_argument("--require-gpu", action="store_true", help="refuse to run any part of the network on the CPU")
     parser.add_argument(

@@ -97,6 +97,7 @@ def _drive(
         "Topics": ", ".join(f"{camera}: {topic}" for camera, topic in plan.cameras.items()),
         "Student": f"{contract.name} {contract.version}, {contract.precision}, network input "
         f"{contract.input.width}x{contract.input.height}, sha256 {model.sha256}",
+        **({"Choice of the student": "; ".join(plan.model_notes)} if plan.model_notes else {}),
         "Execution provider": f"{summary['fallback'] or summary['provider']}, {plan.intra_op_threads} thread"
         f"{'s' * (plan.intra_op_threads > 1)} a network run",
         "Machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",

@@ -44,6 +44,7 @@ class LivePlan:
         images: Number of images that will be played.
         duration_s: Seconds of the bag to play; 0 plays all.
         model: The student.
+        model_notes: Sentences on why this student runs, and on its speed, if there are any.
         device: Value of the node's parameter.
         require_gpu: Value of the node's parameter.
         intra_op_threads: Value of the node's parameter.
@@ -60,6 +61,7 @@ class LivePlan:
     require_gpu: bool
     intra_op_threads: int
     segment_bytes: int
+    model_notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

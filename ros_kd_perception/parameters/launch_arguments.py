@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ros_kd_perception.parameters.camera_names import CAMERA_NAME, camera_info_topic
+from ros_kd_perception.system.shipped_files import AUTO_MODEL
 
 _INPUTS = ("image_raw", "image_raw/compressed")
 """Topics below a camera's name. The node subscribes to one of them."""
@@ -87,7 +88,7 @@ def node_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
     """
     parameters: dict[str, Any] = {"autostart": is_true(arguments["autostart"])}
     if model := arguments["model"].strip():
-        parameters["model"] = str(Path(model).expanduser().absolute())
+        parameters["model"] = model if model == AUTO_MODEL else str(Path(model).expanduser().absolute())
     if cameras := _cameras(arguments["cameras"], camera_topics(arguments["camera_topics"])):
         parameters["cameras"] = cameras
     parameters |= _image_transports(arguments["image_transport"])

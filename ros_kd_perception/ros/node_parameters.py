@@ -54,8 +54,9 @@ TURN_WEIGHT = Declaration(
 PARAMETERS: dict[str, Declaration] = {
     "model": Declaration(
         "",
-        "Path of the student to run, an .onnx file exported by this project; empty for the student that is installed "
-        "with the package. Read when the node is configured and when ~/reload_model is called.",
+        "Path of the student to run, an .onnx file exported by this project. Empty or auto: a student that is "
+        "installed with the package, the quantised one on a CPU that is fast with INT8, else the one of fp32. Read "
+        "when the node is configured and when ~/reload_model is called.",
         read_only=False,
         is_file=True,
     ),

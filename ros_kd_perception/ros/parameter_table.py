@@ -21,7 +21,7 @@ from ros_kd_perception.ros.node_parameters import (
     problem_with,
 )
 from ros_kd_perception.ros.topics.sinks import SINKS
-from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
+from ros_kd_perception.system.shipped_files import AUTO_MODEL
 
 
 class ParameterTable:
@@ -63,8 +63,8 @@ class ParameterTable:
 
     @property
     def model(self) -> str:
-        """Path of the model; the shipped student if the parameter is empty."""
-        return self._get("model") or str(shipped_file(SHIPPED_STUDENT))
+        """Path of the model, or `auto`, also if the parameter is empty."""
+        return self._get("model") or AUTO_MODEL
 
     @property
     def diagnostics_period_s(self) -> float:
@@ -156,7 +156,7 @@ def _sink_parameters(camera: str) -> dict[str, Declaration]:
 
 def _problem_with_file(name: str, path: str) -> str | None:
     # Not for overrides: such a file may appear before the node is configured.
-    if not path or Path(path).is_file():
+    if path in ("", AUTO_MODEL) or Path(path).is_file():
         return None
     return f"expected parameter {name} to be the path of an ONNX file, found none at {path[:200]!r}"
 

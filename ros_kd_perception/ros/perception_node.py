@@ -88,6 +88,7 @@ class PerceptionNode(LifecycleNode):
             f"{', '.join(self._pipeline.parameters.cameras)}, {' and '.join(model.contract.tasks)}, "
             f"{self._pipeline.warm_up_ms:.1f} ms a frame"
         )
+        self._pipeline.log_model_notes()
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

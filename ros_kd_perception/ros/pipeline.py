@@ -93,6 +93,16 @@ class Pipeline:
         """Duration of the last warm-up run of the active model, milliseconds."""
         return self._running.warm_up_ms
 
+    def log_model_notes(self) -> None:
+        """Log why the active model runs, and how fast a quantised one is here."""
+        choice, trial = self._running.choice, self._running.trial
+        if choice:
+            self._log.info(choice)
+        if trial.is_slower:
+            self._log.warning(trial.speed)
+        elif trial.speed:
+            self._log.info(trial.speed)
+
     def start(self) -> None:
         """Subscribe to the cameras and start to perceive frames."""
         self.worker.start()
@@ -204,6 +214,8 @@ class Pipeline:
         outcome = None if reload is None else reload.outcome
         if outcome is not None and not outcome.success:
             level, message = Level.WARN, f"{message}; the last reload: {outcome.message}"
+        if running.trial.is_slower:
+            level, message = Level.WARN, f"{message}; {running.trial.speed}"
         if provider.unproven:
             level, message = Level.WARN, f"{message}; {provider.unproven}"
         if provider.fallback:

@@ -36,7 +36,7 @@ class ModelReload:
     """One reload, in a thread of its own.
 
     Args:
-        path: Path of the new model.
+        path: Path of the new model, or `auto`.
         parameters: Parameters with which the node was configured.
         hand_over: Gives the model to the worker after the frame in progress. Returns what ends with the old model, in
             words, or None if the worker did not take the new one.
@@ -99,9 +99,9 @@ class ModelReload:
             return ReloadOutcome(False, "the worker did not take the candidate over, the old model stays in place")
         contract = candidate.model.contract
         took = f"ready after {time.monotonic() - started:.1f} s"
-        runs = f"{contract.name} {contract.version} of {self.path} runs on {candidate.model.provider.used}, {took}"
+        runs = f"{contract.name} {contract.version} of {candidate.path} runs on {candidate.model.provider.used}, {took}"
         tasks = [f"it does {' and '.join(contract.tasks)} only"] if len(contract.tasks) == 1 else []
-        return ReloadOutcome(True, "; ".join([runs, *tasks, *ends]))
+        return ReloadOutcome(True, "; ".join([runs, *tasks, *ends, *candidate.notes()]))
 
     def _finish(self, outcome: ReloadOutcome) -> None:
         with self._lock:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ros_kd_perception.candidates.check import CandidatePassed
 from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
+from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import OnnxModel, ProviderReport
+from ros_kd_perception.model.origin import Origin
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.ros.node_parameters import NodeParameters
@@ -22,6 +25,8 @@ class RunningModel:
 
     Attributes:
         path: Path of the model file.
+        choice: Why this file runs, if the parameter `model` left the choice to the node. Else empty.
+        trial: What the trial found out, such as the speed of a quantised file.
         model: The verified model.
         perceiver: Runs the model; it is warmed up.
         builder: Builds messages with the classes of the contract.
@@ -29,6 +34,8 @@ class RunningModel:
     """
 
     path: str
+    choice: str
+    trial: CandidatePassed
     model: OnnxModel
     perceiver: Perceiver
     builder: MessageBuilder
@@ -37,7 +44,7 @@ class RunningModel:
     @classmethod
     def load(
         cls,
-        path: str,
+        wanted: str,
         parameters: NodeParameters,
         cancelled: Callable[[], bool],
         tell: Callable[[ProviderReport], None],
@@ -47,7 +54,7 @@ class RunningModel:
         """Try a model in a process of its own, then open, verify and warm it up here.
 
         Args:
-            path: Path of the model file.
+            wanted: Path of the model file, or `auto` for the shipped student that is fastest here.
             parameters: Parameters of the node, for device and precision.
             cancelled: Polled during the trial; the trial ends when it returns True.
             tell: Logs a report if the model does not run where it was asked to.
@@ -59,13 +66,14 @@ class RunningModel:
             ImportError: A message package is missing.
         """
         options = model_options(parameters)
-        sha256 = try_model(path, options, cancelled, low_priority=low_priority)
-        model = OnnxModel.open(path, **options, low_priority=low_priority, sha256=sha256, tell=tell)
+        choice = choose_model(wanted, parameters.device, parameters.precision)
+        trial = try_model(choice.path, options, cancelled, low_priority=low_priority)
+        model = OnnxModel.open(choice.path, **options, low_priority=low_priority, sha256=trial.sha256, tell=tell)
         builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True)
         perceiver = Perceiver(model, new_class_map=builder.masks.new_class_map)
         warm_up = perceiver.warm_up
         warm_up_ms = run_at_low_priority(warm_up) if low_priority and not model.provider.on_gpu else warm_up()
-        running = cls(path, model, perceiver, builder, warm_up_ms)
+        running = cls(choice.path, choice.reason, trial, model, perceiver, builder, warm_up_ms)
         running.set_score_threshold(parameters.score_threshold)
         return running
 
@@ -74,15 +82,21 @@ class RunningModel:
         exported = self.model.contract.score_threshold
         self.perceiver.score_threshold = exported if value < 0 else value
 
+    def notes(self) -> list[str]:
+        """Return sentences on why this file runs and how fast a quantised file is here, as far as there are any."""
+        return [note for note in (self.choice, self.trial.speed) if note]
+
     def values(self, parameters: NodeParameters) -> tuple[tuple[str, str], ...]:
         """Return keys and values for diagnostics."""
         model, contract, provider = self.model, self.model.contract, self.model.provider
+        origin = Origin.of(contract.derived)
         masks, boxes = (model.golden if task in contract.tasks else None for task in (SEGMENTATION, DETECTION))
         return (
             ("model", contract.name),
             ("version", contract.version),
             ("tasks", ", ".join(contract.tasks)),
             ("path", self.path),
+            ("model_choice", self.choice),
             ("sha256", model.sha256),
             ("device", parameters.device),
             ("provider_asked", provider.asked),
@@ -96,9 +110,14 @@ class RunningModel:
             ("golden_score_difference", f"{boxes.score_difference:.5f}" if boxes else ""),
             ("precision_asked", parameters.precision),
             ("precision", contract.precision),
+            ("derived_from", origin.parent),
+            ("derived_steps", "; ".join(origin.steps)),
+            ("loss", origin.losses_in_words()),
+            ("agreement_with_parent", origin.agreement_in_words()),
             ("input", f"{contract.input.width}x{contract.input.height}"),
             ("score_threshold", f"{self.perceiver.score_threshold:g}" if DETECTION in contract.tasks else ""),
             ("warm_up_ms", f"{self.warm_up_ms:.2f}"),
+            ("int8_speed", self.trial.speed),
         )
 
 

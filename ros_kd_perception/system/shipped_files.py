@@ -9,6 +9,9 @@ _PACKAGE = "ros_kd_perception"
 
 FASTDDS_PROFILE = "config/fastdds_large_images.xml"
 SHIPPED_STUDENT = "models/student.onnx"
+AUTO_MODEL = "auto"
+"""Value of a `model` that leaves the choice between the two shipped students to `model.model_choice`."""
+SHIPPED_INT8_STUDENT = "models/student_int8.onnx"
 
 
 def shipped_file(relative_path: str) -> Path:

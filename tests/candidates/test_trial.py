@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_student import contract_with, write_tiny_student
+from tiny_student import contract_with, quantise, write_tiny_model, write_tiny_student
 
 from ros_kd_perception.candidates import trial
 from ros_kd_perception.candidates.check import CandidatePassed, CandidateRefused
@@ -35,10 +35,10 @@ def test_a_file_that_passed_is_not_tried_again_under_any_name(
     trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
 ) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
-    sha256 = try_model(path, OPTIONS)
+    sha256 = try_model(path, OPTIONS).sha256
     assert OnnxModel.open(path, **OPTIONS, sha256=sha256).sha256 == sha256
-    assert try_model(path, {**OPTIONS, "intra_op_threads": 4}) == sha256
-    assert try_model(path.rename(tmp_path / "renamed.onnx"), OPTIONS) == sha256
+    assert try_model(path, {**OPTIONS, "intra_op_threads": 4}).sha256 == sha256
+    assert try_model(path.rename(tmp_path / "renamed.onnx"), OPTIONS).sha256 == sha256
     assert len(trials) == 1
     assert trials[0][1]["intra_op_threads"] == 1
 
@@ -130,7 +130,28 @@ def test_a_file_that_was_replaced_after_its_trial_is_not_opened(
     trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
 ) -> None:
     path = write_tiny_student(tmp_path / "tiny.onnx")
-    sha256 = try_model(path, OPTIONS)
+    sha256 = try_model(path, OPTIONS).sha256
     write_tiny_student(path, contract_with(version="2"))
     with pytest.raises(ModelError, match=r"to be the file that was tried a moment ago, it has changed since"):
         OnnxModel.open(path, **OPTIONS, sha256=sha256)
+
+
+def test_the_speed_of_a_quantised_file_is_measured_once(
+    trials: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    path = write_tiny_model(tmp_path / "int8.onnx", contract_with(precision="int8"), quantise)
+    first, second = (try_model(path, OPTIONS) for _ in range(2))
+    assert len(trials) == 1
+    assert first.time_share_of_fp32 is not None
+    assert second == first
+    assert first.speed.startswith(
+        f"INT8 runs in {first.time_share_of_fp32:.2f} of the time of the same file in fp32 here"
+    )
+    assert try_model(write_tiny_student(tmp_path / "tiny.onnx"), OPTIONS).speed == ""
+
+
+def test_a_quantised_file_that_is_slower_says_so() -> None:
+    assert CandidatePassed("", True, 1.19).speed == (
+        "INT8 runs in 1.19 of the time of the same file in fp32 here; a model of fp32 is faster on this CPU"
+    )
+    assert "faster" not in CandidatePassed("", True, 0.42).speed

@@ -57,6 +57,10 @@ def test_given_arguments_become_parameters() -> None:
     }
 
 
+def test_a_model_that_is_left_to_the_node_is_no_path() -> None:
+    assert parameters(model=" auto ") == {"autostart": True, "model": "auto"}
+
+
 @pytest.mark.parametrize("cameras", ["[front, left]", "front, left", "front,left", '["front", "left"]'])
 def test_cameras_in_any_common_spelling(cameras: str) -> None:
     assert parameters(cameras=cameras)["cameras"] == ["front", "left"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import os
 import signal
 import subprocess
@@ -20,13 +21,25 @@ from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from ros_graph import TIMEOUT_S, Peer, camera_picture, image_message
 from sensor_msgs.msg import Image
-from tiny_student import CONTRACT_KEY, GOLDEN_KEY, compute_for_long, contract_with, double_a_shape, write_tiny_student
+from tiny_student import (
+    CONTRACT_KEY,
+    GOLDEN_KEY,
+    compute_for_long,
+    contract_with,
+    double_a_shape,
+    quantise,
+    write_tiny_model,
+    write_tiny_student,
+)
 
 from ros_kd_perception.candidates import memory_limit
+from ros_kd_perception.candidates.check import CandidatePassed
 from ros_kd_perception.health.status import Level
 from ros_kd_perception.model.contract import InputSpec
 from ros_kd_perception.model.execution_provider import CUDA, ProviderReport
+from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import OnnxModel
+from ros_kd_perception.ros import running_model
 from ros_kd_perception.ros.perception_node import PerceptionNode
 
 T0 = 1_700_000_000_000_000_000
@@ -328,6 +341,52 @@ def test_a_model_that_needs_too_much_memory_is_refused_without_memory_of_the_nod
     before = memory_limit.private_memory_bytes(os.getpid())
     assert "doubling.onnx to open within 0.4 GiB of memory" in refusal(node, capfd)
     assert memory_limit.private_memory_bytes(os.getpid()) - before < 64 << 20
+
+
+def quantised_model(path: Path) -> Path:
+    derived = {"from_name": "tiny.onnx", "from_sha256": "0a" * 32, "steps": ["quantised"], "loss": {"miou": -0.01}}
+    return write_tiny_model(path, contract_with(precision="int8", derived=derived), quantise)
+
+
+def test_diagnostics_say_what_a_quantised_model_was_made_from_and_how_fast_it_is(
+    make_node: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node(f"model:={quantised_model(tmp_path / 'int8.onnx')}", "device:=cpu")
+    assert node.trigger_configure() == SUCCESS
+    values = dict(node._pipeline._model_status().values)
+    assert values["precision"] == "int8"
+    assert values["derived_from"] == f"tiny.onnx (sha256 {'0a' * 6})"
+    assert values["derived_steps"] == "quantised"
+    assert values["loss"] == "miou -1.00 points"
+    assert values["model_choice"] == ""
+    assert values["int8_speed"].startswith("INT8 runs in ")
+    assert values["int8_speed"] in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("share", "level"), [(0.4, Level.OK), (1.19, Level.WARN)])
+def test_a_quantised_model_that_is_slower_than_floats_is_a_warning(
+    make_node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, level: Level
+) -> None:
+    path = quantised_model(tmp_path / "int8.onnx")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(running_model, "try_model", lambda *_, **__: CandidatePassed(sha256, True, share))
+    node = make_node(f"model:={path}", "device:=cpu")
+    assert node.trigger_configure() == SUCCESS
+    status = node._pipeline._model_status()
+    assert status.level == level
+    assert ("a model of fp32 is faster on this CPU" in status.message) == (level == Level.WARN)
+
+
+@pytest.mark.parametrize("model", ["model:=auto", "model:=''"])
+def test_a_model_that_is_left_to_the_node_is_a_shipped_one_and_says_why(
+    make_node: Any, capfd: pytest.CaptureFixture[str], model: str
+) -> None:
+    node = make_node(model, "device:=cpu")
+    assert node.trigger_configure() == SUCCESS
+    values = dict(node._pipeline._model_status().values)
+    chosen = choose_model("auto", "cpu")
+    assert (values["path"], values["model_choice"]) == (chosen.path, chosen.reason)
+    assert chosen.reason in capfd.readouterr().err
 
 
 def test_an_unproven_placement_is_a_warning(
