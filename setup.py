@@ -10,7 +10,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "ros_kd_perception"
-COMMANDS = ("perception_node", "play_bag", "record_perception", "replay_bag", "render_drive", "demo")
+COMMANDS = ("perception_node", "play_bag", "record_perception", "replay_bag", "render_drive", "describe_model", "demo")
 
 # ROS 2 Kilted from PyPI. Every wheel is pinned: their own requirements are ranges, and an unpinned name can bring in
 # a wheel of another distribution. They are built for x86-64 Linux and CPython 3.10 to 3.13 only; elsewhere the extra
@@ -153,9 +153,10 @@ EXTRAS = {
 }
 
 
-def share(folder: str, pattern: str) -> tuple[str, list[str]]:
+def share(folder: str, *patterns: str) -> tuple[str, list[str]]:
     """Files of one folder of the checkout, for the folder of the same name in the package's share directory."""
-    return f"share/{PACKAGE}/{folder}", sorted(path for path in glob(f"{folder}/{pattern}") if Path(path).is_file())
+    found = {path for pattern in patterns for path in glob(f"{folder}/{pattern}") if Path(path).is_file()}
+    return f"share/{PACKAGE}/{folder}", sorted(found)
 
 
 setup(
@@ -177,7 +178,8 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         share("launch", "*.launch.py"),
         share("config", "*"),
-        share("models", "*"),
+        # The two students that `model: auto` chooses from. Others stay in the checkout: a wheel has at most 20 MB.
+        share("models", "README.md", "student.onnx", "student_int8.onnx"),
     ],
     python_requires=">=3.10",
     install_requires=["setuptools", "numpy>=1.21.5"],

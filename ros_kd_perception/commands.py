@@ -41,6 +41,11 @@ def render_drive() -> int:
     return _run("render_drive", "ros_kd_perception.render_drive", _INSTALL_EXTRAS)
 
 
+def describe_model() -> int:
+    """Say what is inside a model file, without ROS; return the exit status."""
+    return _run("describe_model", "ros_kd_perception.describe_model", _INSTALL_EXTRAS)
+
+
 def demo() -> int:
     """Run the live demo; return the exit status."""
     return _run("demo", "ros_kd_perception.demo.command", _INSTALL_DEMO)

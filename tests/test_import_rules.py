@@ -51,7 +51,7 @@ FLOORS = {
         {"messages", "candidates"},
         {"scheduling", "bags"},
         {"sample_drive", "replay_summary"},
-        {"render_drive", "replay", "ros"},
+        {"render_drive", "describe_model", "replay", "ros"},
         {"demo"},
         {"commands"},
     ),

@@ -33,7 +33,7 @@ def parse_contract(text: str) -> JsonSection:
             "export the model again"
         )
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise ContractError(f"expected the contract to be JSON, got {error}; export the model again") from None
     if not isinstance(document, dict):
@@ -42,6 +42,14 @@ def parse_contract(text: str) -> JsonSection:
         )
     _check_version(document.get("contract_version"))
     return JsonSection(document)
+
+
+def _finite(text: str) -> float:
+    """Return a number. Python reads NaN and Infinity, which are not JSON, and makes infinity of 1e999."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]}")
+    return value
 
 
 def _check_version(version: object) -> None:

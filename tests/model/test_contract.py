@@ -218,6 +218,12 @@ def test_any_text_is_read_or_refused(text):
         ModelContract.from_json(text)
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_refused_also_where_any_value_is_allowed(number: str):
+    with pytest.raises(ContractError, match=f"to be JSON, got the number {number}"):
+        ModelContract.from_json(contract_with(metrics={"miou": 0.123456}).to_json().replace("0.123456", number))
+
+
 def test_deeply_nested_and_enormous_texts_are_refused():
     for text in ("[" * 100_000, " " * (2 << 20), "[]", "1"):
         with pytest.raises(ContractError):

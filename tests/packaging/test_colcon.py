@@ -11,6 +11,7 @@ import pytest
 from checkout import ROOT, copy_checkout
 
 from ros_kd_perception.system.ros_environment import free_domain_id
+from ros_kd_perception.system.shipped_files import SHIPPED_INT8_STUDENT, SHIPPED_STUDENT
 
 PACKAGE = "ros_kd_perception"
 SHARE = ("package.xml", "launch/perception.launch.py", "launch/replay.launch.py", "config/perception.yaml",
@@ -65,11 +66,14 @@ def test_share_files(workspace: Path, sourced: dict[str, str]) -> None:
 
     share = Path(outcome.stdout.strip())
     assert share == workspace / "install" / PACKAGE / "share" / PACKAGE, outcome.stderr
-    for name in (*SHARE, *[f"models/{path.name}" for path in (ROOT / "models").glob("*") if path.is_file()]):
+    models = [name for name in (SHIPPED_STUDENT, SHIPPED_INT8_STUDENT, "models/README.md") if (ROOT / name).is_file()]
+    for name in (*SHARE, *models):
         assert (share / name).read_bytes() == (ROOT / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["demo", "play_bag", "record_perception", "render_drive", "replay_bag"])
+@pytest.mark.parametrize(
+    "name", ["demo", "describe_model", "play_bag", "record_perception", "render_drive", "replay_bag"]
+)
 def test_command_runs(workspace: Path, sourced: dict[str, str], name: str) -> None:
     outcome = run(sourced, executable(workspace, name), "--help")
 

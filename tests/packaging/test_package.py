@@ -14,6 +14,8 @@ import pytest
 from checkout import ROOT, copy_checkout
 from packaging.requirements import Requirement
 
+from ros_kd_perception.system.shipped_files import SHIPPED_INT8_STUDENT, SHIPPED_STUDENT
+
 # Rosdep keys of modules that are not ROS packages.
 ROSDEP_KEYS = {
     **dict.fromkeys(("backports", "compression", "lz4"), "python3-rosbags-pip"),  # rosbags installs its decompressors
@@ -137,6 +139,14 @@ def test_ros_wheels_are_asked_for_only_where_they_exist(metadata: email.message.
     assert not [wheel.name for wheel in wheels if wheel.marker and wheel.marker.evaluate(elsewhere)]
 
 
+def test_the_wheel_holds_the_students_of_model_auto_alone_and_stays_small(wheel: zipfile.ZipFile) -> None:
+    shipped = (SHIPPED_STUDENT, SHIPPED_INT8_STUDENT)
+    in_checkout = {Path(file).name for file in shipped if (ROOT / file).is_file()}
+    assert {Path(name).name for name in wheel.namelist() if name.endswith(".onnx")} == in_checkout
+    assert wheel.filename is not None
+    assert Path(wheel.filename).stat().st_size <= 20_000_000
+
+
 def test_executables_lead_to_functions(wheel: zipfile.ZipFile) -> None:
     entry_points = ConfigParser()
     name = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
@@ -144,7 +154,7 @@ def test_executables_lead_to_functions(wheel: zipfile.ZipFile) -> None:
     scripts = dict(entry_points["console_scripts"])
 
     assert set(scripts) == {
-        "demo", "perception_node", "play_bag", "record_perception", "render_drive", "replay_bag",
+        "demo", "describe_model", "perception_node", "play_bag", "record_perception", "render_drive", "replay_bag",
     }  # fmt: skip
     functions = functions_of(ROOT / "ros_kd_perception" / "commands.py")
     for name, target in scripts.items():

@@ -22,6 +22,7 @@ from catkin_pkg.changelog import BulletList, Changelog, populate_changelog_from_
 from checkout import ROOT, copy_checkout
 
 import ros_kd_perception
+from ros_kd_perception.system.shipped_files import SHIPPED_INT8_STUDENT, SHIPPED_STUDENT
 
 PACKAGE = "ros_kd_perception"
 KINDS = ("Added", "Changed", "Fixed")
@@ -115,8 +116,10 @@ def shipped_files() -> Iterator[str]:
 def shared_files() -> Iterator[str]:
     """Yield every file that belongs into the share directory, as its path below the checkout."""
     yield "package.xml"
-    for folder in ("launch", "config", "models"):
+    for folder in ("launch", "config"):
         yield from (path.relative_to(ROOT).as_posix() for path in (ROOT / folder).iterdir() if path.is_file())
+    models = ("models/README.md", SHIPPED_STUDENT, SHIPPED_INT8_STUDENT)
+    yield from (name for name in models if (ROOT / name).is_file())
 
 
 def test_one_version_everywhere(releases: list[tuple[str, datetime, list[object]]], wheel: Path) -> None:
@@ -196,6 +199,7 @@ def test_wheel_replays_a_bag_outside_of_the_checkout(environment: Path) -> None:
     [
         ("replay_bag", "tqdm", "[cpu,bag]"),
         ("render_drive", "cv2", "[cpu,bag]"),
+        ("describe_model", "cv2", "[cpu,bag]"),
         ("perception_node", "rclpy", "source a ROS 2 installation"),
         ("play_bag", "rclpy", "source a ROS 2 installation"),
         ("record_perception", "rclpy", "source a ROS 2 installation"),
