@@ -13,10 +13,10 @@ from ros_kd_perception.model.golden import GOLDEN_KEY
 
 
 def save_model(model: onnx.ModelProto, path: Path, contract: ModelContract, golden: str = "") -> None:
-    """Write `model` to `path`. Its other metadata is removed.
+    """Write `model` to `path`, without its other metadata.
 
     Args:
-        model: The network. Its metadata is replaced.
+        model: The network; it is not changed.
         path: Path of the file, which is overwritten: pass a temporary name.
         contract: The contract of the network.
         golden: Text of `golden_to_text`. Empty for a file that is opened only to compute its golden outputs.
@@ -27,5 +27,7 @@ def save_model(model: onnx.ModelProto, path: Path, contract: ModelContract, gold
     }
     if golden:
         metadata[GOLDEN_KEY] = golden
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, str(path))
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    onnx.helper.set_model_props(named, metadata)
+    onnx.save(named, str(path))
