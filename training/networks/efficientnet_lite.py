@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from training.errors import RecipeError
 from training.networks.blocks import NormalizedConvolution
+from training.networks.combination import Sum
 from training.networks.selectable_backbone import SelectableBackbone
 
 STEM_CHANNELS = 32
@@ -103,12 +104,12 @@ class InvertedResidual(nn.Module):
         self.expand = SameConvolution(in_channels, wide, 1) if stage.expansion > 1 else nn.Identity()
         self.depthwise = SameConvolution(wide, wide, stage.kernel_size, stride, groups=wide)
         self.project = SameConvolution(wide, out_channels, 1, activation=False)
-        self.adds_input = stride == 1 and in_channels == out_channels
+        self.sum = Sum() if stride == 1 and in_channels == out_channels else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the features of the block."""
         outputs: Tensor = self.project(self.depthwise(self.expand(inputs)))
-        return inputs + outputs if self.adds_input else outputs
+        return outputs if self.sum is None else self.sum(inputs, outputs)
 
 
 class EfficientNetLite(SelectableBackbone):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
+from training.networks.combination import Sum
 
 SUPPRESSION = 20.0  # in logits: lowers a score of 0.99 to 2e-7
 PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, so that background does not dominate early steps
@@ -140,13 +141,14 @@ class SegmentationHead(nn.Module):
         super().__init__()
         self.lateral = NormalizedConvolution(fine_channels, channels, kernel_size=1, activation=False)
         self.above = NormalizedConvolution(pyramid_channels, channels, kernel_size=1, activation=False)
+        self.sum = Sum()
         self.merge = ReparameterizedConvolution(channels, channels)
         self.classifier = nn.Conv2d(channels, classes, kernel_size=1)
 
     def forward(self, fine: Tensor, pyramid: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, channels, H / 4, W / 4] and class logits of the same size."""
         above = functional.interpolate(self.above(pyramid), scale_factor=2.0, mode="nearest")
-        features = self.merge(self.lateral(fine) + above)
+        features = self.merge(self.sum(self.lateral(fine), above))
         return features, self.classifier(features)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
+from training.networks.combination import Sum
 
 
 class PooledContext(nn.Module):
@@ -51,14 +52,16 @@ class FeaturePyramid(nn.Module):
         self.laterals = nn.ModuleList(
             NormalizedConvolution(width, channels, kernel_size=1, activation=False) for width in in_channels[:-1]
         )
+        self.sums = nn.ModuleList(Sum() for _ in self.laterals)
         self.outputs = nn.ModuleList(ReparameterizedConvolution(channels, channels) for _ in range(levels_read))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the levels of the pyramid, fine to coarse, from features in the same order."""
         merged = [self.context(features[-1])]
-        for lateral, feature in zip(reversed(self.laterals), reversed(features[:-1]), strict=True):
+        levels = zip(self.laterals, self.sums, features[:-1], strict=True)
+        for lateral, add, feature in reversed(list(levels)):
             above = functional.interpolate(merged[0], scale_factor=2.0, mode="nearest")
-            merged.insert(0, lateral(feature) + above)
+            merged.insert(0, add(lateral(feature), above))
         read = len(self.outputs)
         outputs = [output(feature) for output, feature in zip(self.outputs, merged[:read], strict=True)]
         return [*outputs, *merged[read:]]

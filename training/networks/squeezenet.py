@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from training.networks.blocks import NormalizedConvolution
+from training.networks.combination import Concatenation
 from training.networks.selectable_backbone import SelectableBackbone
 
 STEM_CHANNELS = 64
@@ -25,11 +25,13 @@ class Fire(nn.Module):
         self.squeeze = NormalizedConvolution(in_channels, squeezed, kernel_size=1)
         self.pointwise = NormalizedConvolution(squeezed, expanded, kernel_size=1)
         self.spatial = NormalizedConvolution(squeezed, expanded, kernel_size=3)
+        self.concatenation = Concatenation()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features [N, 2 expanded, H, W] of features [N, in_channels, H, W]."""
         squeezed = self.squeeze(inputs)
-        return torch.cat([self.pointwise(squeezed), self.spatial(squeezed)], dim=1)
+        features: Tensor = self.concatenation([self.pointwise(squeezed), self.spatial(squeezed)])
+        return features
 
 
 class SqueezeNet(SelectableBackbone):
