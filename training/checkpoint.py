@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from training.config.sections import QuantizationAwareRecipe
 from training.errors import CheckpointError, RecipeError
 from training.label_sets.label_set import LabelSet
 from training.label_sets.loading import DEFAULT_LABEL_SET, load_label_set
@@ -21,6 +22,7 @@ from training.label_sets.of_model import shipped_set_with
 from training.networks.backbone import Backbone
 from training.networks.class_transfer import with_classes
 from training.networks.growth import grow
+from training.networks.quantization_aware import quantization_aware
 from training.networks.selected_backbone import rebuild_backbone
 from training.networks.student import SIZES, Student, build_student
 from training.weights_file import SUFFIX as WEIGHTS_SUFFIX
@@ -52,6 +54,8 @@ class CheckpointInfo:
         initial_weights_sha256: SHA-256 of the weights that the run started from; empty for random weights, and in
             checkpoints of early versions.
         label_set: Plain values of the `LabelSet` of the network; None in checkpoints of early versions.
+        quantization_aware: Plain values of the `QuantizationAwareRecipe` of a network that rounds its weights and
+            activations; None for a plain one.
     """
 
     size: str
@@ -68,6 +72,7 @@ class CheckpointInfo:
     detection_classes: tuple[str, ...] = ()
     initial_weights_sha256: str = ""
     label_set: dict[str, Any] | None = None
+    quantization_aware: dict[str, Any] | None = None
 
     @property
     def classes(self) -> LabelSet:
@@ -116,6 +121,8 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     except RecipeError as error:
         raise CheckpointError(f"{path}: {error}; install the transformers that setup.py names") from error
     student = build_student(info.size, len(classes.segmentation), len(classes.detection), backbone)
+    if info.quantization_aware is not None:
+        student = _with_rounding(student, info.quantization_aware, path)
     try:
         student.load_state_dict(state)
     except RuntimeError as error:
@@ -124,6 +131,13 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
             f"({str(error).splitlines()[-1].strip()[:200]}); it was trained by another version, train it again"
         ) from error
     return student.eval(), info
+
+
+def _with_rounding(student: Student, noted: dict[str, Any], path: Path | str) -> Student:
+    try:
+        return quantization_aware(student, QuantizationAwareRecipe.checked(noted))
+    except RecipeError as error:
+        raise CheckpointError(f"{path}: its notes on quantisation cannot be read ({error}); train it again") from error
 
 
 def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -> tuple[str, str]:
@@ -147,6 +161,12 @@ def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -
             networks of several checkpoints differ in shape.
     """
     loaded = [load_student(path) for path in paths]
+    for path, (_, noted) in zip(paths, loaded, strict=True):
+        if noted.quantization_aware is not None:
+            raise CheckpointError(
+                f"{path}: expected a plain network to start from, this one is trained for 8 bits already; name the "
+                "checkpoint that it started from, or make its own run longer with --resume and more epochs"
+            )
     for path, (_, noted) in zip(paths[1:], loaded[1:], strict=True):
         if noted.classes != loaded[0][1].classes:
             raise CheckpointError(
@@ -290,7 +310,7 @@ def _is_noted_as(name: str, value: Any) -> bool:
             isinstance(figure, str) and (number is None or isinstance(number, (int, float)))
             for figure, number in value.items()
         )
-    if name in ("backbone", "label_set"):
+    if name in ("backbone", "label_set", "quantization_aware"):
         return value is None or isinstance(value, dict)
     if name in ("segmentation_classes", "detection_classes"):
         return isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)

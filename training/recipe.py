@@ -17,7 +17,13 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from training.config.loading import load_settings, parse_settings
 from training.config.names import FOLDER_NAME_RULE, is_folder_name
 from training.config.network_input import check_input_size
-from training.config.sections import AugmentationRecipe, BackboneRecipe, LossRecipe, OptimizerRecipe
+from training.config.sections import (
+    AugmentationRecipe,
+    BackboneRecipe,
+    LossRecipe,
+    OptimizerRecipe,
+    QuantizationAwareRecipe,
+)
 from training.config.settings import PathText, Settings
 from training.config.yaml_text import read_yaml
 from training.data.readers.registry import BY_KIND, AnySource
@@ -157,6 +163,8 @@ class Recipe(Settings):
     """Weights in the loss of the labels."""
     distillation: DistillationRecipe | None = None
     """The teacher and what is learnt from it; null = the run learns from labels only."""
+    quantization_aware: QuantizationAwareRecipe | None = None
+    """Round weights and activations like an 8-bit file; null = train the plain network. Needs `initial_weights`."""
 
     @field_validator("name")
     @classmethod
@@ -173,6 +181,10 @@ class Recipe(Settings):
             raise RecipeError(f"trained_part {self.trained_part} needs initial_weights: the rest would stay random")
         if self.backbone is not None and self.backbone.frozen and not (self.backbone.pretrained or self.starts):
             raise RecipeError("backbone.frozen needs backbone.pretrained or initial_weights: it would stay random")
+        if self.quantization_aware is not None and not self.starts:
+            raise RecipeError(
+                "quantization_aware needs initial_weights: ranges come from a trained network; name its checkpoint"
+            )
         return self
 
     @model_validator(mode="after")

@@ -83,6 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
     validation = noted_validation(info)
     if validation and (height, width) != (validation.input_height, validation.input_width):
         print("the figures of the checkpoint are those of the recipe's validation size, not of this input size")
+    if info.quantization_aware is not None:
+        print(
+            "the checkpoint is trained for 8 bits, and so are its figures; this file has its weights in fp32, without "
+            "rounding: quantise it with python -m training compress"
+        )
     print(f"{arguments.output}, for an input of {width}x{height}: {arguments.output.stat().st_size / 1e6:.1f} MB")
     return 0
 

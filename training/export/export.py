@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,11 +24,14 @@ from training.export.parity import ParityError, ParityReport, measure_parity
 from training.export.settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.deployed import DeployedStudent
+from training.networks.quantization_aware import without_rounding
 from training.networks.student import Student
 
 # 18 is the oldest version that torch's exporter writes itself. TensorRT 8.6 and ONNX Runtime 1.14 read it.
 OPSET = 18
 INTERMEDIATE_REPRESENTATION = 8
+EXPORTED_NETWORK = "student"  # name of the network in `DeployedStudent`, and of its weights and nodes in the file
+SCOPES_KEY = "pkg.torch.onnx.name_scopes"  # under which the exporter writes the modules around a node
 
 
 def export_student(
@@ -36,7 +41,7 @@ def export_student(
     golden_images_bgr: Sequence[UInt8Array],
     parity_images_bgr: Sequence[UInt8Array] = (),
 ) -> ParityReport:
-    """Write `student` to `output_path`.
+    """Write `student` to `output_path`. Of a quantisation-aware student, it is the network without rounding.
 
     Args:
         student: The trained student; it is not changed.
@@ -52,7 +57,7 @@ def export_student(
             large.
     """
     contract = settings.contract()
-    student = student.eval()
+    student = without_rounding(student).eval()
     temporary = output_path.with_name(f".{output_path.name}.{os.getpid()}.tmp")
     try:
         make_folder(output_path.parent)
@@ -110,6 +115,7 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
     model = program.model_proto
     model.ir_version = INTERMEDIATE_REPRESENTATION
     model.producer_name = "ros_kd_perception"
+    _name_nodes_by_module(model)
     _strip_source_paths(model)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -133,6 +139,21 @@ def golden_text(frames: Sequence[GoldenFrame]) -> str:
         with contextlib.suppress(ValueError):
             return golden_to_text(list(frames[:count]))
     return golden_to_text(list(frames[:1]))
+
+
+def _name_nodes_by_module(model: onnx.ModelProto) -> None:
+    """Name each node that belongs to a layer after it: `student.neck.sums.0/Add` instead of `node_add_205`.
+
+    The quantiser reports layers by these names, and finds the ranges that a network has learned by them.
+    """
+    found: Counter[str] = Counter()
+    for node in model.graph.node:
+        scopes = {entry.key: entry.value for entry in node.metadata_props}.get(SCOPES_KEY, "")
+        *_, module = ["", *(ast.literal_eval(scopes)[:-1] if scopes else [])]
+        if module:
+            name = f"{module}/{node.op_type}"
+            found[name] += 1
+            node.name = name if found[name] == 1 else f"{name}_{found[name]}"
 
 
 def _strip_source_paths(model: onnx.ModelProto) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.networks.blocks import ReparameterizedConvolution
+from training.networks.quantised_layers import QuantisedConvolution
 
 
 class FeatureBackbone(nn.Module):
@@ -82,7 +83,10 @@ class Backbone(FeatureBackbone):
     def prepare_export(self, input_divisor: float) -> None:
         """See `FeatureBackbone.prepare_export`."""
         first = next(module for module in self.modules() if isinstance(module, nn.Conv2d))
-        first.weight.div_(input_divisor)
+        if isinstance(first, QuantisedConvolution):
+            first.enlarge_input(input_divisor)
+        else:
+            first.weight.div_(input_divisor)
 
     def forward(self, images_bgr: Tensor) -> list[Tensor]:
         """See `FeatureBackbone.forward`."""

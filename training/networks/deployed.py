@@ -13,6 +13,7 @@ from training.networks.strides import DETECTION_STRIDES, SEGMENTATION_STRIDE
 from training.networks.student import Student, StudentOutputs
 
 UNCERTAINTY_BLOCK_PX = 32
+PIXEL_VALUES = 255.0  # the largest value of a pixel; the network is trained on images of 0..1
 # The outputs of the model contract in the order of a file, with the task that each belongs to.
 OUTPUT_TASKS = {
     "class_map": "segmentation",
@@ -59,7 +60,7 @@ class DeployedStudent(nn.Module):
         self.cells: Tensor
         self.register_buffer("limit", torch.tensor([width, height], dtype=torch.float32))
         self.limit: Tensor
-        self.student.backbone.prepare_export(255.0)
+        self.student.backbone.prepare_export(PIXEL_VALUES)
         self.eval()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from training.data.augmentation import augment
 from training.data.batch import Batch, collate
 from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
-from training.data.sampling import Draw, EpochSampler
+from training.data.sampling import Draw, EpochSampler, draw_epoch
 from training.label_sets.label_set import LabelSet
 from training.recipe import Recipe
 from training.run.frames import RunFrames
@@ -67,6 +68,15 @@ class DrivingData(lightning.LightningDataModule):
     def steps_per_epoch(self, world_size: int) -> int:
         """Return the number of optimiser steps in an epoch."""
         return self.samples_per_epoch // world_size // self.recipe.batch_size
+
+    def first_batches(self, count: int) -> Iterator[Batch]:
+        """Yield the first batches of the run, or all of its first epoch, in this process; the same in each process."""
+        frames, size = self.samples_per_epoch, self.recipe.batch_size
+        samples = TrainingSet(self.sources, self.recipe, self.label_set)
+        shares = [source.share for source in self.recipe.data.train]
+        draws = draw_epoch([len(source) for source in self.sources], shares, frames, self.recipe.seed, epoch=0)
+        for start in range(0, min(count, frames // size) * size, size):
+            yield collate([samples[draw] for draw in draws[start : start + size]])
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move training batches to the device; leave validation frames in memory, where the Perceiver reads them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from training.errors import CheckpointError, RecipeError
 from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
 from training.evaluation.torch_model import TorchModel
 from training.export.settings import ExportSettings
+from training.networks.quantization_aware import calibrate, quantization_aware
 from training.networks.student import Student
 from training.recipe import AP50_ENDING, MEAN_AP50, MEAN_IOU, Recipe
 from training.run.ema import AveragedWeights
@@ -63,6 +64,8 @@ class StudentTraining(lightning.LightningModule):
             self._earlier_teacher_sha256, initial_weights_sha256 = load_weights_into(
                 self.student, self.label_set, *recipe.starts
             )
+        if recipe.quantization_aware is not None:
+            self.student = quantization_aware(self.student, recipe.quantization_aware)
         if recipe.trained_part == "detection":
             if self.student.detection is None:
                 raise RecipeError("trained_part detection: expected a student with detection classes, it has none")
@@ -76,6 +79,22 @@ class StudentTraining(lightning.LightningModule):
         self._scorers: list[FrameScorer] = []
         self._perceiver: Perceiver | None = None
         self.last_metrics: dict[str, float | None] = {}
+
+    def calibrate(self, batches: Iterable[Batch]) -> int:
+        """Find the ranges of a quantisation-aware student, and give them to its average, too.
+
+        Args:
+            batches: Frames of the training.
+
+        Returns:
+            Number of ranges.
+
+        Raises:
+            RecipeError: An activation is NaN or infinite.
+        """
+        found = calibrate(self.student, (batch.images for batch in batches))
+        self.averaged.network.load_state_dict(self.student.state_dict())
+        return found
 
     def train(self, mode: bool = True) -> StudentTraining:
         """Set the mode, but keep parts that are not trained in eval mode, or their running statistics would change."""
@@ -179,6 +198,7 @@ class StudentTraining(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add notes on the origin of the weights, as plain values."""
+        rounding = self.recipe.quantization_aware
         info = CheckpointInfo(
             size=self.recipe.size,
             recipe=self.recipe.to_yaml(),
@@ -189,6 +209,7 @@ class StudentTraining(lightning.LightningModule):
             earlier_teacher_sha256=self._earlier_teacher_sha256,
             backbone=self.student.backbone.configuration,
             label_set=self.label_set.model_dump(mode="json"),
+            quantization_aware=rounding.model_dump(mode="json") if rounding else None,
             **asdict(self.inputs),
         )
         checkpoint[INFO_KEY] = asdict(info)

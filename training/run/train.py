@@ -88,6 +88,10 @@ def train(
         )
     available, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
     check_room(folder, module.student, cache_growth(recipe, module.objective, available, seen))
+    if recipe.quantization_aware is not None and not stopped:
+        found = module.calibrate(data.first_batches(recipe.quantization_aware.calibration_batches))
+        if trainer.is_global_zero:
+            print(f"{recipe.name}: trains for 8 bits, with the ranges of {found} activations from calibration")
     make_folder(folder)
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with warnings.catch_warnings():
