@@ -20,6 +20,7 @@ from training.label_sets.label_set import LabelSet
 from training.label_sets.loading import DEFAULT_LABEL_SET, load_label_set
 from training.label_sets.of_model import shipped_set_with
 from training.networks.backbone import Backbone
+from training.networks.channels import channels_of, set_channels
 from training.networks.class_transfer import with_classes
 from training.networks.growth import grow
 from training.networks.quantization_aware import quantization_aware
@@ -56,6 +57,8 @@ class CheckpointInfo:
         label_set: Plain values of the `LabelSet` of the network; None in checkpoints of early versions.
         quantization_aware: Plain values of the `QuantizationAwareRecipe` of a network that rounds its weights and
             activations; None for a plain one.
+        channels: Numbers of output and input channels of each layer of a pruned network, by name; None for a network
+            whose channels follow from size and backbone.
     """
 
     size: str
@@ -73,6 +76,7 @@ class CheckpointInfo:
     initial_weights_sha256: str = ""
     label_set: dict[str, Any] | None = None
     quantization_aware: dict[str, Any] | None = None
+    channels: dict[str, Any] | None = None
 
     @property
     def classes(self) -> LabelSet:
@@ -121,6 +125,7 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     except RecipeError as error:
         raise CheckpointError(f"{path}: {error}; install the transformers that setup.py names") from error
     student = build_student(info.size, len(classes.segmentation), len(classes.detection), backbone)
+    set_noted_channels(student, info, path)
     if info.quantization_aware is not None:
         student = _with_rounding(student, info.quantization_aware, path)
     try:
@@ -140,16 +145,37 @@ def _with_rounding(student: Student, noted: dict[str, Any], path: Path | str) ->
         raise CheckpointError(f"{path}: its notes on quantisation cannot be read ({error}); train it again") from error
 
 
+def set_noted_channels(student: Student, info: CheckpointInfo, where: Path | str) -> None:
+    """Give a new student the shape of the pruned network of a checkpoint, if it is pruned.
+
+    Args:
+        student: Network of the size and backbone of the checkpoint; changed.
+        info: Notes of the checkpoint.
+        where: Name of the file or the run, for the error.
+
+    Raises:
+        CheckpointError: The noted channels are not those of this size and backbone.
+    """
+    if info.channels is not None:
+        try:
+            set_channels(student, info.channels)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{where}: its notes do not fit a pruned student of size {info.size} ({error}); prune its parent again"
+            ) from error
+
+
 def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -> tuple[str, str]:
     """Load the averaged weights of checkpoints into a student.
 
     A class gets the weights of the class of the same name. Classes that the checkpoint does not have stay random.
-    Weights of a smaller network of our own family are grown to the student's size. Several checkpoints give the mean of
-    their weights, which often works better on new frames than each of them (model soups; Wortsman et al., 2022). This
-    helps if all started from the same weights and did not move too far.
+    Weights of a smaller network of our own family are grown to the student's size. A student that gets weights of a
+    pruned network of its size gets the shape of that network, too. Several checkpoints give the mean of their weights,
+    which often works better on new frames than each of them (model soups; Wortsman et al., 2022). This helps if all
+    started from the same weights and did not move too far.
 
     Args:
-        student: Network that gets the weights.
+        student: Network that gets the weights; it is not pruned.
         classes: Its label set.
         paths: At least one checkpoint.
 
@@ -181,16 +207,20 @@ def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -
         weights = with_classes(weights, _names(info.classes), student, _names(classes))
     try:
         ours, theirs = (isinstance(network.backbone, Backbone) for network in (student, weights))
-        if ours and theirs and _shapes(weights) != _shapes(student):
+        if weights.pruned:
+            set_channels(student, channels_of(weights))
+            student.load_state_dict(weights.state_dict())
+        elif ours and theirs and _shapes(weights) != _shapes(student):
             grow(weights, student)
             print(f"grown from the weights of size {info.size} in {paths[0]}")
         else:
             student.load_state_dict(weights.state_dict())
     except (RuntimeError, ValueError) as error:
         backbone = info.backbone["model_type"] if info.backbone else "our own"
+        shape = "pruned, so they fit that size and backbone only" if weights.pruned else "not pruned"
         raise CheckpointError(
             f"{paths[0]}: expected weights of the size and backbone that the recipe names, or of a smaller size of our "
-            f"own family, these are of size {info.size} with {backbone} backbone; name such a checkpoint"
+            f"own family, these are of size {info.size} with {backbone} backbone, {shape}; name such a checkpoint"
         ) from error
     return "+".join(taught_by), sha256
 
@@ -207,7 +237,7 @@ def _average(networks: Sequence[Student], paths: Sequence[Path | str]) -> None:
         if _shapes(network) != _shapes(first):
             raise CheckpointError(
                 f"{path}: expected weights of the same shapes as in {paths[0]}, to take the mean of both, got others; "
-                "name checkpoints of one size and backbone"
+                "name checkpoints of one size and backbone, not pruned, or trained from one pruned network"
             )
     if len(networks) > 1:
         states = [network.state_dict() for network in networks]
@@ -310,7 +340,7 @@ def _is_noted_as(name: str, value: Any) -> bool:
             isinstance(figure, str) and (number is None or isinstance(number, (int, float)))
             for figure, number in value.items()
         )
-    if name in ("backbone", "label_set", "quantization_aware"):
+    if name in ("backbone", "label_set", "quantization_aware", "channels"):
         return value is None or isinstance(value, dict)
     if name in ("segmentation_classes", "detection_classes"):
         return isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)

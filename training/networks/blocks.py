@@ -39,6 +39,30 @@ class NormalizedConvolution(nn.Module):
         """Return the kernel of the convolution, before normalisation, [out, in / groups, k, k]."""
         return self.weight
 
+    def reshaped(self, in_channels: int, out_channels: int) -> NormalizedConvolution:
+        """Return a block of the same kind with other numbers of channels and random weights.
+
+        A depthwise block stays depthwise: both numbers are the same there.
+        """
+        groups = out_channels if self.groups > 1 else 1
+        activates = self.activation is not None
+        return type(self)(in_channels, out_channels, self.weight.shape[-1], self.stride, activates, groups)
+
+    @torch.no_grad()
+    def cut(self, inputs: Tensor, outputs: Tensor) -> NormalizedConvolution:
+        """Return a block with some of the channels, which computes the same from and for them.
+
+        Args:
+            inputs: Channels of the input that stay, int64 [fewer in_channels].
+            outputs: Channels of the output that stay, int64 [fewer out_channels].
+        """
+        block = self.reshaped(len(inputs), len(outputs))
+        block.weight.copy_(self.weight[outputs] if self.groups > 1 else self.weight[outputs][:, inputs])
+        statistics = block.normalization.state_dict()
+        for name, value in self.normalization.state_dict().items():
+            statistics[name].copy_(value[outputs] if value.ndim else value)
+        return block
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the features of the block."""
         outputs = functional.conv2d(inputs, self.kernel(), None, self.stride, self.padding, groups=self.groups)
@@ -79,13 +103,13 @@ class ReparameterizedConvolution(NormalizedConvolution):
     can then be added as kernels instead of feature maps, and a training step costs one convolution per block.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, with_identity: bool = True) -> None:
         super().__init__(in_channels, out_channels, kernel_size=3, stride=stride)
         self.scale = nn.Parameter(torch.ones(out_channels, 1, 1, 1))
         self.pointwise = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
         nn.init.kaiming_normal_(self.pointwise, mode="fan_out", nonlinearity="relu")
         identity = torch.zeros(out_channels, in_channels, 3, 3)
-        if in_channels == out_channels and stride == 1:
+        if with_identity and in_channels == out_channels and stride == 1:
             nn.init.dirac_(identity)
         self.register_buffer("identity", identity, persistent=False)
         self.identity: Tensor
@@ -93,6 +117,22 @@ class ReparameterizedConvolution(NormalizedConvolution):
     def kernel(self) -> Tensor:
         """Return the sum of the branches, [out, in, 3, 3]."""
         return self.scale * self.weight + functional.pad(self.pointwise, (1, 1, 1, 1)) + self.identity
+
+    def reshaped(self, in_channels: int, out_channels: int) -> ReparameterizedConvolution:
+        """See `NormalizedConvolution.reshaped`. The block has no identity branch, whatever its shape.
+
+        A block that lost channels would add an input channel to the output channel of another one.
+        """
+        return type(self)(in_channels, out_channels, self.stride, with_identity=False)
+
+    @torch.no_grad()
+    def cut(self, inputs: Tensor, outputs: Tensor) -> NormalizedConvolution:
+        """See `NormalizedConvolution.cut`. The 1x1 branch takes over what is left of the identity branch."""
+        block = super().cut(inputs, outputs)
+        assert isinstance(block, ReparameterizedConvolution)
+        block.scale.copy_(self.scale[outputs])
+        block.pointwise.copy_((self.pointwise + self.identity[:, :, 1:2, 1:2])[outputs][:, inputs])
+        return block
 
 
 def fuse_blocks(module: nn.Module) -> None:

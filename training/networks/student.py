@@ -79,7 +79,12 @@ class Student(nn.Module):
     Two detection branches use the same features. In the one-to-many branch, ten cells detect each object; its gradient
     trains the features. In the one-to-one branch, one cell detects each object, so that its best K cells need no
     non-maximum suppression (Wang et al., YOLOv10, 2024). Only this branch runs outside training.
+
+    Attributes:
+        pruned: Whether layers have fewer channels than size and backbone say; see `training.networks.channels`.
     """
+
+    pruned: bool = False
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from training.checkpoint import INFO_KEY, CheckpointInfo, git_commit, load_weights_into
+from training.checkpoint import INFO_KEY, CheckpointInfo, git_commit, load_weights_into, set_noted_channels
 from training.config.sections import OptimizerRecipe
 from training.data.batch import Batch
 from training.data.sample import Sample
@@ -22,6 +22,7 @@ from training.errors import CheckpointError, RecipeError
 from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
 from training.evaluation.torch_model import TorchModel
 from training.export.settings import ExportSettings
+from training.networks.channels import noted_channels
 from training.networks.quantization_aware import calibrate, quantization_aware
 from training.networks.student import Student
 from training.recipe import AP50_ENDING, MEAN_AP50, MEAN_IOU, Recipe
@@ -44,26 +45,36 @@ class StudentTraining(lightning.LightningModule):
         last_metrics: Metrics of the last validation.
     """
 
-    def __init__(self, recipe: Recipe, steps_per_epoch: int, data_fingerprint: str, resuming: bool = False) -> None:
+    def __init__(
+        self, recipe: Recipe, steps_per_epoch: int, data_fingerprint: str, resumed: CheckpointInfo | None = None
+    ) -> None:
         """Build the network and the loss, and load the weights that the run starts from.
 
         Args:
             recipe: Recipe of the run.
             steps_per_epoch: Optimiser steps in an epoch.
             data_fingerprint: Digest of the training frames.
-            resuming: Whether Lightning will load the weights from a checkpoint, so that no others are read.
+            resumed: Notes of the checkpoint that Lightning will load the weights from, so that no others are read; None
+                for a new run.
+
+        Raises:
+            CheckpointError: The weights to start from do not fit the network, or `resumed` has another shape.
+            RecipeError: The network or the loss cannot be built.
         """
         super().__init__()
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
         self.label_set = recipe.student_classes()
         torch.manual_seed(recipe.seed)
-        self.student = build_recipe_student(recipe, pretrained=not recipe.starts and not resuming)
+        self.student = build_recipe_student(recipe, pretrained=not recipe.starts and resumed is None)
         self._earlier_teacher_sha256 = initial_weights_sha256 = ""
-        if recipe.starts and not resuming:
+        if resumed is not None:
+            set_noted_channels(self.student, resumed, recipe.name)
+        elif recipe.starts:
             self._earlier_teacher_sha256, initial_weights_sha256 = load_weights_into(
                 self.student, self.label_set, *recipe.starts
             )
+        self._channels = noted_channels(self.student)  # layers that round have no blocks
         if recipe.quantization_aware is not None:
             self.student = quantization_aware(self.student, recipe.quantization_aware)
         if recipe.trained_part == "detection":
@@ -210,6 +221,7 @@ class StudentTraining(lightning.LightningModule):
             backbone=self.student.backbone.configuration,
             label_set=self.label_set.model_dump(mode="json"),
             quantization_aware=rounding.model_dump(mode="json") if rounding else None,
+            channels=self._channels,
             **asdict(self.inputs),
         )
         checkpoint[INFO_KEY] = asdict(info)

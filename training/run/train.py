@@ -78,7 +78,7 @@ def train(
             f"an epoch of {data.samples_per_epoch} samples does not fill one batch of {recipe.batch_size} in each of "
             f"{trainer.world_size} processes; lower batch_size, raise data.samples_per_epoch or use fewer devices"
         )
-    module = StudentTraining(recipe, steps, data.fingerprint, resuming=stopped is not None)
+    module = StudentTraining(recipe, steps, data.fingerprint, stopped.info if stopped else None)
     if stopped:
         stopped.check_network(module)
     if trainer.is_global_zero and (gaps := classes_without_labels(recipe, frames, module.objective)):
