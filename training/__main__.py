@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("training.run.command", "train a student by a recipe"),
     "evaluate": ("training.evaluation.command", "score a checkpoint or an exported file on labelled frames"),
     "compare": ("training.compare.command", "train several recipes over several seeds and report the differences"),
+    "compress": ("training.compression.command", "prune, distil and quantise a student, with proof of what was lost"),
     "export": ("training.export.command", "write a checkpoint's student as one ONNX file"),
     "adopt": ("training.adoption.command", "make a file for a vehicle of an ONNX file of others"),
     "keep-weights": ("training.keep_weights.command", "keep the weights of a checkpoint alone, in half precision"),

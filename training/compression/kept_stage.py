@@ -17,7 +17,7 @@ DONE = "done.json"
 
 def key_of(settings: Mapping[str, Any], *inputs: Path | None) -> str:
     """Return the SHA-256 of settings and of the content of files; files that are None are left out."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, allow_nan=False, default=str).encode())
     for path in inputs:
         if path is not None:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -35,7 +35,7 @@ def kept_stage(folder: Path, key: str, make: Callable[[], Stage]) -> Stage:
     stage = _read(folder / DONE, key)
     if stage is None:
         stage = make()
-        text = json.dumps({"key": key, "stage": asdict(stage)}, indent=1, default=str)
+        text = json.dumps({"key": key, "stage": asdict(stage)}, indent=1, allow_nan=False, default=str)
         write_text(folder / DONE, text + "\n")
     return stage
 

@@ -28,7 +28,11 @@ _WORDS = {"boolean": "true or false", "integer": "whole number", "number": "numb
 def reference_page() -> str:
     """Return the page as Markdown."""
     described: dict[str, tuple[str, str]] = {}
-    chapters = {"Recipe": Recipe, "Comparison": ComparisonRecipe, "Compression": CompressionRecipe}
+    chapters: dict[str, type[Settings]] = {
+        "Recipe": Recipe,
+        "Comparison": ComparisonRecipe,
+        "Compression": CompressionRecipe,
+    }
     lines = [line for title, root in chapters.items() for line in (f"## {title}\n", *_chapter(title, root, described))]
     return "\n".join([INTRODUCTION, *lines])
 

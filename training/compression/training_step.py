@@ -1,0 +1,109 @@
+"""The steps of a chain that train: recovery after pruning, and training for 8 bits, with the parent as teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training.compression.recipe import AnyStep, CompressionRecipe, DistilSettings
+from training.config.loading import apply_override, read_settings_text
+from training.config.yaml_text import read_yaml
+from training.errors import RecipeError
+from training.quantization.settings import AwareSettings, QuantiseSettings
+from training.recipe import Recipe, parse_recipe
+
+RUN = "run"
+
+
+def recipe_of_step(path: Path, overrides: Sequence[str], start: Path, parent: Path, folder: Path) -> Recipe:
+    """Return the recipe of a step: that of a file, with start, teacher and folder of the chain.
+
+    Args:
+        path: The file.
+        overrides: Changes as `key=value`.
+        start: Weights of the step before, from which the run starts.
+        parent: Weights of the parent, which teaches unless the recipe has `distillation.teachers`.
+        folder: Folder of the step; the run gets a folder in it.
+
+    Raises:
+        RecipeError: The recipe cannot be read, or it has nothing to learn from a teacher.
+    """
+    text = read_settings_text(path)
+    try:
+        content = read_yaml(text)
+        for override in overrides:
+            apply_override(content, override)
+        distillation = content.get("distillation")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RecipeError(f"{path}: expected a recipe of train, got: {error}") from error
+    if not isinstance(distillation, dict):
+        raise RecipeError(
+            f"{path}: expected a section distillation with terms, so that the parent of the chain can teach, it has "
+            "none; add one, or name another recipe"
+        )
+    teacher = (
+        [] if distillation.get("teachers") else [f"distillation.teacher={json.dumps(str(parent), allow_nan=False)}"]
+    )
+    own = [
+        f"name={RUN}",
+        f"output={json.dumps(str(folder), allow_nan=False)}",
+        f"initial_weights={json.dumps(str(start), allow_nan=False)}",
+        *teacher,
+    ]
+    return parse_recipe(text, [*overrides, *own], str(path))
+
+
+def train_step(recipe: Recipe, accelerator: str, devices: str) -> Path:
+    """Train, or go on with a run that was stopped, and return its last checkpoint."""
+    from training.run.finish import finish_run
+    from training.run.frames import RunFrames
+    from training.run.lightning_module import StudentTraining
+    from training.run.run_files import last_checkpoint_of
+
+    inputs = StudentTraining(recipe, 1, RunFrames(recipe).fingerprint).inputs
+    finish_run(recipe, inputs, accelerator, devices)
+    return last_checkpoint_of(recipe)
+
+
+def step_in_words(step: AnyStep, recipe: CompressionRecipe) -> dict[str, Any]:
+    """Return the settings of a step with what they name: the recipe of a training, and the frames of a calibration."""
+    words: dict[str, Any] = {"settings": step.model_dump(mode="json")}
+    training = _training_of(step)
+    if training is not None:
+        words["recipe"] = _planned(training, recipe).to_yaml()
+    if isinstance(step, QuantiseSettings) and step.calibration is not None:
+        paths = step.calibration.frames.image_files()
+        words["frames"] = [(path.name, path.stat().st_size) for path in paths]
+    return words
+
+
+def check_steps(recipe: CompressionRecipe) -> None:
+    """Read the recipes of all steps that train, before anything slow starts.
+
+    Raises:
+        RecipeError: One of them cannot be used.
+    """
+    for step in recipe.steps:
+        training = _training_of(step)
+        if training is None:
+            continue
+        aware = isinstance(training, AwareSettings)
+        if aware != (_planned(training, recipe).quantization_aware is not None):
+            raise RecipeError(
+                f"{training.recipe}: expected a recipe {'with' if aware else 'without'} quantization_aware for the "
+                f"step {step.kind}{' with aware' if aware else ''}; name another, or change the section"
+            )
+
+
+def _training_of(step: AnyStep) -> DistilSettings | AwareSettings | None:
+    if isinstance(step, QuantiseSettings):
+        return step.aware
+    return step if isinstance(step, DistilSettings) else None
+
+
+def _planned(training: DistilSettings | AwareSettings, recipe: CompressionRecipe) -> Recipe:
+    """Return the recipe of a step as far as it is known before the chain runs."""
+    folder = recipe.folder / recipe.name
+    return recipe_of_step(training.recipe, training.overrides, recipe.parent, recipe.parent, folder)
