@@ -39,7 +39,9 @@ INTEGER_FORMS: dict[str, IntegerForm] = {
         symmetric_activations=False,
         per_channel=True,
         weighted=frozenset({"Conv"}),
-        between=frozenset({"Add", "Clip", "Concat", "MaxPool", "Relu", "Resize"}),
+        # Sigmoid and Mul are the SiLU of YOLO networks. Without them such a network changes to floats and back after
+        # each layer: YOLOX-Nano took 1.5 times as long as in fp32, and 0.9 times with them.
+        between=frozenset({"Add", "Clip", "Concat", "MaxPool", "Mul", "Relu", "Resize", "Sigmoid"}),
         words="int8 for CPUs",
     ),
 }

@@ -14,7 +14,7 @@ from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.errors import RecipeError
 from training.evaluation.scoring import SCORE_FLOOR, FrameScorer
-from training.export.derived_file import open_graph
+from training.export.derived_file import derived_contract, open_graph
 from training.label_sets.of_model import label_set_of
 from training.quantization.quantise import Quantiser
 from training.quantization.settings import MixedSettings
@@ -61,11 +61,12 @@ def layers_in_fp32(
         RecipeError: The most layers that may stay in fp32 are not enough; the sentence has the nearest budget that is.
     """
     parent = Scores.of(open_graph(quantiser.fp32, quantiser.contract), frames, "scoring in fp32")
+    int8 = derived_contract(quantiser.contract, "int8", {})
     most = min(mixed.most_layers, len(ordered) - 1)
     nearest: tuple[float, float, float, int] | None = None
     for count in range(most + 1):
-        graph = quantiser.graph(ordered[:count])
-        found = Scores.of(open_graph(graph, quantiser.contract), frames, f"scoring with {count} layers in fp32")
+        model = open_graph(quantiser.graph(ordered[:count]), int8)
+        found = Scores.of(model, frames, f"scoring with {count} layers in fp32")
         miou, ap50 = parent.lost_by(found)
         if miou <= mixed.miou and ap50 <= mixed.ap50:
             return list(ordered[:count])

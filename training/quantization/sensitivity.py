@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ros_kd_perception.model.boxes import iou_xyxy
 from ros_kd_perception.model.network_outputs import NetworkOutputs
 from ros_kd_perception.structures import Detections, UInt8Array
-from training.export.derived_file import open_graph
+from training.export.derived_file import derived_contract, open_graph
 from training.quantization.quantise import Quantiser
 
 
@@ -81,9 +81,10 @@ def layer_sensitivities(quantiser: Quantiser, images: Sequence[UInt8Array]) -> l
     model = open_graph(quantiser.fp32, quantiser.contract)
     inputs = [np.ascontiguousarray(image[None]) for image in images]
     expected = [model.run(image) for image in inputs]
+    int8 = derived_contract(quantiser.contract, "int8", {})
     found = []
     for layer in tqdm(quantiser.layers, desc="sensitivity of layers", unit="layer", disable=None):
-        alone = open_graph(quantiser.graph(set(quantiser.layers) - {layer}), quantiser.contract)
+        alone = open_graph(quantiser.graph(set(quantiser.layers) - {layer}), int8)
         change = Change.between(expected, [alone.run(image) for image in inputs], threshold)
         found.append(LayerSensitivity(layer, change))
     return sorted(found, key=lambda row: row.change.total, reverse=True)
