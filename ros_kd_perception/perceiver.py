@@ -59,7 +59,7 @@ class PreparedFrame:
 class Perceiver:
     """Runs one model on frames of any size.
 
-    Use it from one thread. Only `prepare` may be called from several threads.
+    Use it from one thread. Only `prepare` may be called from several threads, and on a CPU also `perceive_prepared`.
 
     Attributes:
         model: The model that it runs.

@@ -2,7 +2,7 @@
 
 The replay uses the perceiver and the messages of the node, so a bag shows the results of the vehicle. Results are
 written on the node's topics with the stamps of their frames. No frame is dropped for lack of time, so the same bag and
-model give the same bytes every time.
+model give the same bytes every time. `replay_pipeline.py` reads and perceives frames ahead of the thread that writes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, read_camera_frames, rosbags_message_types
+from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, rosbags_message_types
 from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.video import VideoError
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
-from ros_kd_perception.health.watch import CameraWatch, picture_sample
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
 from ros_kd_perception.model.model_choice import choose_model
@@ -30,8 +29,16 @@ from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, 
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import images_per_second, jump_sentences
+from ros_kd_perception.replay_pipeline import (
+    MAX_RUNS,
+    ReplayedFrame,
+    ReplayedInfo,
+    ReplayPipeline,
+    available_cores,
+    warm_up_together,
+)
 from ros_kd_perception.replay_summary import ReplaySummary
-from ros_kd_perception.structures import BadFrame, Frame, Perception
+from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.output_paths import check_folder, check_free
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
@@ -41,10 +48,11 @@ EXIT_UNUSABLE, EXIT_INTERRUPTED = 2, 130
 
 
 class BagReplay:
-    """Perceives the frames of a bag one after the other and writes the messages that the node would have published.
+    """Writes the messages that the node would have published for the frames of a bag, and counts the frames.
 
     Args:
-        perceiver: Runs the model.
+        perceiver: Runs the model. Its class maps should be made by `builder`.
+        builder: Builds the messages.
         writer: Takes the results.
         cameras: Names of the bag's cameras.
         video: Takes the overlays; None for no video.
@@ -54,6 +62,7 @@ class BagReplay:
     def __init__(
         self,
         perceiver: Perceiver,
+        builder: MessageBuilder,
         writer: BagWriter,
         cameras: Sequence[str],
         video: OverlayVideo | None = None,
@@ -65,41 +74,28 @@ class BagReplay:
         self._cameras = cameras
         self._video = video
         self._finder = finder
-        self._builder = MessageBuilder(rosbags_message_types(), perceiver.model.contract)
+        self._builder = builder
         self._tasks = perceiver.model.contract.tasks
-        self._watches: dict[str, CameraWatch] = {}
         self._labels_written = False
         self._warned: set[tuple[str, str]] = set()
 
-    def process(self, camera: str, log_time_ns: int, frame: Frame | BadFrame) -> Perception | None:
-        """Perceive one frame and write its results, or count why it cannot be perceived.
-
-        Args:
-            camera: Name of the camera.
-            log_time_ns: When the frame was recorded; the results get the same time.
-            frame: The frame, or why its message is not a frame.
-        """
-        self._write_labels_once(log_time_ns)
-        try:
-            if isinstance(frame, BadFrame):
-                raise frame
-            watch = self._watches.setdefault(camera, CameraWatch(camera))
-            sample = picture_sample(frame.image_bgr)
-            watch.check(log_time_ns, frame.stamp_ns, frame.image_bgr.shape, sample, frame.frame_id)
-            [perception] = self._perceiver.perceive([frame])
-        except BadFrame as error:
-            self._drop(camera, error.reason, str(error))
-            return None
-        except Exception as error:
+    def process(self, replayed: ReplayedFrame) -> None:
+        """Write the results of one frame with the time of its recording, or count why it has none."""
+        self._write_labels_once(replayed.log_time_ns)
+        perception, frame = replayed.outcome, replayed.frame
+        if isinstance(perception, BadFrame):
+            self._drop(replayed.camera, perception.reason, str(perception))
+            return
+        if isinstance(perception, Exception) or frame is None:
             # Like the node, drop this frame after any error of the network; the next frame may work.
-            self._drop(camera, "failed", f"{type(error).__name__}: {str(error)[:200]}")
-            return None
+            self._drop(replayed.camera, "failed", f"{type(perception).__name__}: {str(perception)[:200]}")
+            return
         outputs = PerceivedFrame(perception, self._builder, self._finder)
-        self._write_results(log_time_ns, outputs)
-        self.summary.count_perceived(camera, perception.timing.total_ms)
+        self._write_results(replayed.log_time_ns, outputs)
+        self.summary.count_perceived(replayed.camera, perception.timing.total_ms)
         if self._video:
-            self._video.add(log_time_ns, frame, perception, self._perceiver.model.contract, outputs.boundary)
-        return perception
+            contract = self._perceiver.model.contract
+            self._video.add(replayed.log_time_ns, frame, perception, contract, outputs.boundary)
 
     def calibrate(self, camera: str, camera_info: Any) -> None:
         """Use a CameraInfo. Scans of the camera are written from then on; an unusable CameraInfo ends them."""
@@ -161,24 +157,27 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         trial = try_model(choice.path, wanted)
         for note in filter(None, (choice.reason, trial.speed)):
             print(f"replay_bag: {note}", file=sys.stderr)
-        model = OnnxModel.open(choice.path, **wanted, intra_op_threads=options.threads, sha256=trial.sha256)
-        perceiver = Perceiver(model, options.score_threshold)
-        perceiver.warm_up()
-        finder = _free_space_finder(options, list(bag.cameras), model)
+        perceiver, builder, runs = _open_model(choice.path, options, wanted | {"sha256": trial.sha256})
+        finder = _free_space_finder(options, list(bag.cameras), perceiver.model)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video = None
         if options.overlay:
             rate = frames_per_second(bag)
             video = stack.enter_context(OverlayVideo(options.overlay, bag.cameras, rate, overwrite=options.force))
-        replay = BagReplay(perceiver, writer, list(bag.cameras), video, finder)
+        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
-        with tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet) as progress:
-            for camera, message, frame in read_camera_frames(bag, replay.calibrate if finder else None):
-                replay.process(camera, message.log_time_ns, frame)
+        progress = stack.enter_context(tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet))
+        with ReplayPipeline(bag, perceiver, runs, with_camera_infos=finder is not None) as results:
+            for result in results:
+                if isinstance(result, ReplayedInfo):
+                    replay.calibrate(result.camera, result.message)
+                    continue
+                replay.process(result)
                 progress.update()
                 if options.limit and replay.summary.frames >= options.limit:
                     break
+        progress.close()
         for sentence in jump_sentences(video.jumps) if video else ():
             print(f"overlay video: {sentence}", file=sys.stderr)
         if not replay.summary.perceived:
@@ -187,6 +186,26 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
                 f"{replay.summary.reasons()}"
             )
         return replay.summary
+
+
+def _open_model(
+    path: Path, options: argparse.Namespace, wanted: dict[str, Any]
+) -> tuple[Perceiver, MessageBuilder, int]:
+    """Open and warm up the model. Return how many frames may be in the network at the same time, too."""
+    threads = options.threads or available_cores()
+    for runs in (min(threads, MAX_RUNS), 1):
+        model = OnnxModel.open(path, **wanted, intra_op_threads=threads - runs + 1)
+        runs = 1 if model.provider.on_gpu else runs
+        builder = MessageBuilder(rosbags_message_types(), model.contract, reuse_parts=True)
+        perceiver = Perceiver(model, options.score_threshold, builder.masks.new_class_map)
+        try:
+            warm_up_together(perceiver, runs)
+        except Exception:
+            if runs == 1:
+                raise
+            continue  # there is too little memory for so many frames, so use all threads for one
+        break
+    return perceiver, builder, runs
 
 
 def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], model: OnnxModel) -> FreeSpaceFinder | None:
@@ -261,7 +280,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--score-threshold", type=float, metavar="S", help="drop boxes with a lower score, 0..1; default: the model's"
     )
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="network threads on a CPU; 0: all cores")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="network threads on a CPU, up to 8 with a frame each; 0: all cores",
+    )
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="stop after this many frames; 0: all frames")
     parser.add_argument("--force", action="store_true", help="replace existing output files")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -37,7 +37,7 @@ RUNTIME_USERS = {"model.execution_provider", "model.session", "model.session_sta
 QUANTISER = "onnxruntime.quantization"
 QUANTISER_MODULE = "training.quantization.onnx_quantizer"
 # Serialisation and writing of bags. All other modules use `bags.reader`.
-BAG_MODULES = {"bags.message_types", "bags.writer"}
+BAG_MODULES = {"bags.mcap_storage", "bags.message_types", "bags.writer"}
 # The modules that import it judge the errors of simplejpeg.
 JPEG_MODULE = "images.jpeg_decoder"
 # Matplotlib is not on a vehicle; only the report of the demo uses it.
@@ -50,7 +50,7 @@ FLOORS = {
         {"perceiver", "free_space", "drawing"},
         {"messages", "candidates"},
         {"scheduling", "bags"},
-        {"sample_drive", "replay_summary"},
+        {"sample_drive", "replay_summary", "replay_pipeline"},
         {"render_drive", "describe_model", "replay", "ros"},
         {"demo"},
         {"commands"},

@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -236,11 +238,37 @@ def test_a_failed_run_loses_only_its_frame(
         return run(self, images)
 
     monkeypatch.setattr(OnnxModel, "run", fail_sometimes)
-    assert replay(drive, tmp_path / "out.mcap", model) == 0
+    assert replay(drive, tmp_path / "out.mcap", model, "--threads", 1) == 0
     printed = capsys.readouterr()
     assert "failed 1" in printed.out
     assert "RuntimeError: out of memory" in printed.err
     assert len(results_of(tmp_path / "out.mcap")["/perception/left/segmentation"]) == 5
+
+
+def test_the_number_of_threads_does_not_change_the_bag(drive: Path, model: Path, tmp_path: Path) -> None:
+    for threads in (1, 2, 11):
+        assert replay(drive, tmp_path / f"{threads}.mcap", model, "--threads", threads) == 0
+    one, *others = [(tmp_path / f"{threads}.mcap").read_bytes() for threads in (1, 2, 11)]
+    assert others == [one, one]
+
+
+def test_a_network_too_large_for_several_frames_runs_one_at_a_time(
+    drive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, in_use = OnnxModel.run, threading.Lock()
+
+    def without_room(self: OnnxModel, images: np.ndarray) -> Any:
+        if not in_use.acquire(blocking=False):
+            raise RuntimeError("Available memory of 0 is smaller than requested bytes")
+        try:
+            time.sleep(0.02)  # two runs at the same time must meet
+            return run(self, images)
+        finally:
+            in_use.release()
+
+    monkeypatch.setattr(OnnxModel, "run", without_room)
+    assert replay(drive, tmp_path / "out.mcap", model, "--threads", 2) == 0
+    assert "failed" not in capsys.readouterr().out
 
 
 # --- all or nothing ---

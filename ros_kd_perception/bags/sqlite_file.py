@@ -34,7 +34,8 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         _check_length(path)
-        self._database = sqlite3.connect(immutable_uri(path), uri=True)
+        # A bag is opened in one thread and may be read in another, but never in two at the same time.
+        self._database = sqlite3.connect(immutable_uri(path), uri=True, check_same_thread=False)
         try:
             # Keep the page cache small: each page of a large message is read only once.
             self._database.execute("PRAGMA cache_size = -256")

@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 
 from ros_kd_perception.bags.disk_reserve import DiskReserve
 from ros_kd_perception.bags.errors import BagError
+from ros_kd_perception.bags.mcap_storage import McapBagWriter
 from ros_kd_perception.bags.message_types import typestore
 from ros_kd_perception.system.output_paths import OutputPathError, check_folder, make_folder, remove_if_empty
 
@@ -66,7 +67,7 @@ class BagWriter:
             # Give a single file a fixed internal name, so that equal messages give equal bytes.
             folder = self._partial / ("bag" if self._is_file else self.path.name)
             # Version 9 writes QoS as words, which `ros2 bag` of Humble cannot read. Later distributions read both.
-            self._writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
+            self._writer = McapBagWriter(folder, version=8, storage_plugin=StoragePlugin.MCAP)
             if compress:
                 self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()

@@ -18,7 +18,7 @@ class MaskMessages:
     """Lends the pixels of messages, and reuses a message when the last view of its pixels is gone.
 
     Reuse saves the page faults of fresh memory. A view may be kept for any time and in any thread. For example, an
-    overlay that is drawn later still has its own class map.
+    overlay that is drawn later still has its own class map. Safe in several threads.
 
     Args:
         make: Creates a mono8 sensor_msgs/Image with this height and width. Its `data` must be writable and must not be
@@ -36,8 +36,9 @@ class MaskMessages:
             message = self._spare[height, width].pop()
         except (KeyError, IndexError):
             message = self._make(height, width)
-        # NumPy makes this array the base of every view, so it lives until the last view is gone.
-        flat = np.frombuffer(message.data, np.uint8)
+        # NumPy makes this array the base of every view, so it lives until the last view is gone. Without the
+        # memoryview, the message's data would be the base, if it is an array of NumPy.
+        flat = np.frombuffer(memoryview(message.data), np.uint8)
         address = _address(flat)
         self._lent[address] = message
         weakref.finalize(flat, self._give_back, address).atexit = False

@@ -1,9 +1,13 @@
 """Tests class maps in the memory of messages: the memory is reused only after the last view of it is gone."""
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 from tiny_student import CONTRACT, write_tiny_student
 
-from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.bags.reader import rosbags_message_types
+from ros_kd_perception.messages.builder import MessageBuilder, MessageTypes
 from ros_kd_perception.messages.mask_memory import MaskMessages
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
@@ -11,12 +15,13 @@ from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.structures import Frame
 
 
-def new_masks() -> MaskMessages:
-    return MessageBuilder(rclpy_message_types(), CONTRACT, reuse_parts=True).masks
+def new_masks(types: Callable[[], MessageTypes] = rclpy_message_types) -> MaskMessages:
+    return MessageBuilder(types(), CONTRACT, reuse_parts=True).masks
 
 
-def test_memory_is_reused_when_the_last_view_is_gone():
-    masks = new_masks()
+@pytest.mark.parametrize("types", [rclpy_message_types, rosbags_message_types])
+def test_memory_is_reused_when_the_last_view_is_gone(types: Callable[[], MessageTypes]):
+    masks = new_masks(types)
     first = masks.new_class_map(4, 6)
     message = masks.message_of(first)
     corner = first[1:, ::2].T  # a view of a view
