@@ -157,7 +157,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         trial = try_model(choice.path, wanted)
         for note in filter(None, (choice.reason, trial.speed)):
             print(f"replay_bag: {note}", file=sys.stderr)
-        perceiver, builder, runs = _open_model(choice.path, options, wanted | {"sha256": trial.sha256})
+        perceiver, builder, runs = _open_model(Path(choice.path), options, wanted | {"sha256": trial.sha256})
         finder = _free_space_finder(options, list(bag.cameras), perceiver.model)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video = None

@@ -148,8 +148,9 @@ def _name_nodes_by_module(model: onnx.ModelProto) -> None:
     """
     found: Counter[str] = Counter()
     for node in model.graph.node:
-        scopes = {entry.key: entry.value for entry in node.metadata_props}.get(SCOPES_KEY, "")
-        *_, module = ["", *(ast.literal_eval(scopes)[:-1] if scopes else [])]
+        text = {entry.key: entry.value for entry in node.metadata_props}.get(SCOPES_KEY, "")
+        scopes: list[str] = ast.literal_eval(text)[:-1] if text else []
+        *_, module = ["", *scopes]
         if module:
             name = f"{module}/{node.op_type}"
             found[name] += 1

@@ -35,8 +35,9 @@ class QuantisedConvolution(nn.Conv2d):
             inputs = self.input(inputs)
         with torch.autocast(inputs.device.type, enabled=False):
             kernel = fake_quantised_kernel(self.weight.float())
-        outputs = self._conv_forward(inputs, kernel, self.bias)
-        return outputs if self.output is None else self.output(outputs)
+        outputs: Tensor = self._conv_forward(inputs, kernel, self.bias)
+        rounded: Tensor = outputs if self.output is None else self.output(outputs)
+        return rounded
 
     def plain(self) -> nn.Conv2d:
         """Return the convolution without rounding, with the same parameters."""

@@ -114,7 +114,8 @@ def _rounded(student: Student, graph: onnx.GraphProto) -> Iterator[tuple[str, Ac
 
 
 def _graph_of(path: Path) -> onnx.GraphProto:
-    return onnx.ModelProto.FromString(read_model_file(path).content).graph
+    graph: onnx.GraphProto = onnx.ModelProto.FromString(read_model_file(path).content).graph
+    return graph
 
 
 def _check_equal(ours: Tensor, stored: onnx.TensorProto) -> None:
