@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import OnnxModel
 from training.compare.recipe import ScoreRecipe
 from training.compression.bootstrap import RESAMPLES
@@ -55,6 +56,7 @@ class Figures:
     Attributes:
         rows: The files, the parent first.
         frames: What each set of frames is, by its name.
+        provider: Execution provider that ran the networks.
         threads: Threads of the runs that were timed.
         rounds: How often each file was timed.
         resamples: Number of resamples behind an interval.
@@ -62,6 +64,7 @@ class Figures:
 
     rows: tuple[Row, ...]
     frames: dict[str, str]
+    provider: str
     threads: int
     rounds: int
     resamples: int
@@ -80,7 +83,13 @@ class Figures:
 
 
 def measure(
-    files: Mapping[str, Path], scores: Sequence[ScoreRecipe], threads: int, keep: Path, rounds: int = ROUNDS
+    files: Mapping[str, Path],
+    scores: Sequence[ScoreRecipe],
+    threads: int,
+    keep: Path,
+    *,
+    rounds: int = ROUNDS,
+    device: str = "cpu",
 ) -> Figures:
     """Measure files: size, latency, and what they perceive on labelled frames.
 
@@ -90,6 +99,7 @@ def measure(
         threads: Threads of the network.
         keep: Folder of what was perceived. Frames that a file has seen before are not scored again.
         rounds: How often each file is timed.
+        device: Where the files run, as in `OnnxModel.open`.
 
     Raises:
         CheckpointError: The outputs of a network contain NaN or infinity.
@@ -98,19 +108,25 @@ def measure(
         RecipeError: A class of the frames maps to nothing in the classes of a file.
     """
     frames = _open_frames(scores, next(iter(files.values())))
-    found = {name: _records(name, path, frames, threads, keep) for name, path in files.items()}
-    timed = latencies(files, threads, rounds)
-    by_row: dict[str, dict[str, ScoreFigures]] = {name: {} for name in files}
-    for score in frames:
-        for name, figures in score_figures({name: found[name][score] for name in files}).items():
-            by_row[name][score] = figures
-    rows = [_row(name, path, timed[name], by_row[name]) for name, path in files.items()]
+    records: dict[str, dict[str, FrameRecords]] = {name: {} for name in frames}
+    providers = []
+    for name, path in files.items():
+        model = OnnxModel.open(path, device=device, intra_op_threads=threads)
+        providers.append(model.provider.what_runs)
+        for score, found in _records(name, path, model, frames, keep):
+            records[score][name] = found
+    timed = latencies(files, threads, rounds, device)
+    compared = {score: score_figures(by_row) for score, by_row in records.items()}
+    rows = [
+        _row(name, path, timed[name], {score: found[name] for score, found in compared.items()})
+        for name, path in files.items()
+    ]
     said = {name: f"{len(folder)} frames of {folder.folder.name}" for name, folder in frames.items()}
-    return Figures(tuple(rows), said, threads, rounds, RESAMPLES)
+    return Figures(tuple(rows), said, " and ".join(dict.fromkeys(providers)), threads, rounds, RESAMPLES)
 
 
 def _open_frames(scores: Sequence[ScoreRecipe], parent: Path) -> dict[str, FrameFolder]:
-    classes = label_set_of(OnnxModel.open(parent, device="cpu", verify_golden=False).contract).as_student()
+    classes = label_set_of(_contract(parent)).as_student()
     frames = {}
     for score in scores:
         folder = open_source(score.frames, classes)
@@ -124,27 +140,27 @@ def _open_frames(scores: Sequence[ScoreRecipe], parent: Path) -> dict[str, Frame
 
 
 def _records(
-    name: str, path: Path, frames: Mapping[str, FrameFolder], threads: int, keep: Path
-) -> dict[str, FrameRecords]:
-    model = OnnxModel.open(path, device="cpu", intra_op_threads=threads)
+    name: str, path: Path, model: OnnxModel, frames: Mapping[str, FrameFolder], keep: Path
+) -> Iterator[tuple[str, FrameRecords]]:
     classes, network = label_set_of(model.contract).as_student(), network_digest(path)
-    return {
-        score: keep_records(model, network, folder.for_student(classes), keep, f"{name} on {score}")
-        for score, folder in frames.items()
-    }
+    for score, folder in frames.items():
+        yield score, keep_records(model, network, folder.for_student(classes), keep, f"{name} on {score}")
 
 
 def _row(name: str, path: Path, latency: Latency, scores: dict[str, ScoreFigures]) -> Row:
     size, content = size_of_onnx(path), path.read_bytes()
-    contract = OnnxModel.open(path, device="cpu", verify_golden=False).contract
     return Row(
         name,
         path.name,
         hashlib.sha256(content).hexdigest(),
-        contract.precision,
+        _contract(path).precision,
         len(content),
         size.parameters,
         size.multiply_accumulates,
         latency,
         scores,
     )
+
+
+def _contract(path: Path) -> ModelContract:
+    return OnnxModel.open(path, device="cpu", verify_golden=False).contract

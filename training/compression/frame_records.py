@@ -104,7 +104,8 @@ def keep_records(model: OnnxModel, network: str, frames: FrameFolder, folder: Pa
     Raises:
         CheckpointError: The outputs of the network contain NaN or infinity.
     """
-    key = hashlib.sha256(f"{KEPT_VERSION} {SCORE_FLOOR} {network} {frames.fingerprint()}".encode()).hexdigest()
+    said = f"{KEPT_VERSION} {SCORE_FLOOR} {network} {model.provider.used} {frames.fingerprint()}"
+    key = hashlib.sha256(said.encode()).hexdigest()
     path = folder / f"{key[:24]}.npz"
     if not path.is_file():
         write_bytes(path, _record(model, frames, title).to_bytes())

@@ -20,7 +20,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Latency:
-    """How long the network of a file takes for one frame on the CPU, without what comes before and after it.
+    """How long the network of a file takes for one frame, without what comes before and after it.
 
     Attributes:
         median_ms: Median of the rounds.
@@ -34,18 +34,19 @@ class Latency:
     ratio: float
 
 
-def latencies(files: Mapping[str, Path], threads: int, rounds: int = ROUNDS) -> dict[str, Latency]:
+def latencies(files: Mapping[str, Path], threads: int, rounds: int = ROUNDS, device: str = "cpu") -> dict[str, Latency]:
     """Time files in rounds; in each, every file runs once, in an order drawn anew.
 
     Args:
         files: Exported files by name. The first is the one that the others are compared with.
         threads: Threads of one run.
         rounds: Number of rounds after the warm-up.
+        device: Where they run, as in `OnnxModel.open`.
 
     Raises:
         ModelError: A file cannot be opened.
     """
-    models = [OnnxModel.open(path, device="cpu", intra_op_threads=threads) for path in files.values()]
+    models = [OnnxModel.open(path, device=device, intra_op_threads=threads) for path in files.values()]
     generator = np.random.default_rng(_SEED)
     images = [_noise(model, generator) for model in models]
     times_ms = np.zeros((rounds, len(models)))

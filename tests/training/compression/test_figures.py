@@ -9,13 +9,10 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
-from tiny_student import CONTRACT, HEIGHT, WIDTH, contract_with, write_tiny_model
+from labelled_by_a_file import FRAMES, score_of, write_frames
+from tiny_student import HEIGHT, WIDTH, contract_with, write_tiny_model
 
 from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
-from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.structures import Frame
-from training.compare.recipe import ScoreRecipe
 from training.compression import frame_records
 from training.compression.figures import Figures, measure
 from training.compression.frame_records import FrameRecords
@@ -32,61 +29,6 @@ from training.compression.score_figures import (
 from training.data.readers.registry import source_of
 from training.errors import DataError
 from training.evaluation.evaluate import evaluate, open_model
-
-FRAMES = 12
-
-
-def dim(model: onnx.ModelProto) -> None:
-    """Make the class map of the network that of darker frames, and its second box another place."""
-    for tensor in model.graph.initializer:
-        if tensor.name == "block":
-            tensor.CopyFrom(numpy_helper.from_array(0.9 * numpy_helper.to_array(tensor), tensor.name))
-        if tensor.name == "boxes_row":
-            boxes = numpy_helper.to_array(tensor).copy()
-            boxes[0, 1] += 15
-            tensor.CopyFrom(numpy_helper.from_array(boxes, tensor.name))
-
-
-def write_frames(folder: Path, parent: Path, count: int = FRAMES) -> Path:
-    """Write noisy frames with the labels that the parent gives them; some boxes are missing here and there."""
-    rng, perceiver, boxes = np.random.default_rng(0), Perceiver.open(parent, device="cpu"), {}
-    for part in ("images", "masks"):
-        (folder / part).mkdir(parents=True)
-    for number in range(count):
-        coarse = rng.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
-        image = np.asarray(cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST), np.uint8)
-        perception = perceiver.perceive([Frame.from_image(image)])[0]
-        assert perception.class_map is not None
-        assert perception.detections is not None
-        cv2.imwrite(str(folder / "images" / f"{number:03}.png"), image)
-        cv2.imwrite(str(folder / "masks" / f"{number:03}.png"), perception.class_map)
-        kept = rng.random(len(perception.detections.labels)) < 0.8
-        boxes[f"{number:03}"] = {
-            "boxes_xyxy": perception.detections.boxes_xyxy[kept].tolist(),
-            "labels": perception.detections.labels[kept].tolist(),
-        }
-    (folder / "boxes.json").write_text(json.dumps(boxes))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two networks, and frames that the first of them labelled."""
-    folder = tmp_path_factory.mktemp("measured")
-    write_tiny_model(folder / "parent.onnx", CONTRACT)
-    write_tiny_model(folder / "dim.onnx", contract_with(precision="int8"), dim)
-    write_frames(folder / "frames", folder / "parent.onnx")
-    return folder
-
-
-def score_of(folder: Path, name: str = "val") -> ScoreRecipe:
-    return ScoreRecipe(name=name, frames=source_of("rendered", {"folder": folder, "check_shares": False}))
-
-
-@pytest.fixture(scope="module")
-def figures(place: Path) -> Figures:
-    files = {"parent": place / "parent.onnx", "same": place / "parent.onnx", "dim": place / "dim.onnx"}
-    return measure(files, [score_of(place / "frames")], 1, place / "kept", rounds=5)
 
 
 def all_figures(figures: Figures, row: str) -> dict[str, Figure]:
