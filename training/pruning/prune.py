@@ -16,6 +16,7 @@ from training.label_sets.label_set import LabelSet
 from training.networks.auto_backbone import TransformersBackbone
 from training.networks.backbone_table import BACKBONES
 from training.networks.channels import channels_of
+from training.networks.quantization_aware import is_quantization_aware
 from training.networks.student import Student
 from training.pruning.cutting import cut_student
 from training.pruning.groups import FusedCopy
@@ -191,6 +192,11 @@ def _check(student: Student, height: int, width: int) -> None:
         raise CheckpointError(
             f"expected a student on our own backbone or on {', '.join(BACKBONES)} to prune, got one on "
             f"{student.backbone.architecture} of the transformers library; only distil or quantise it"
+        )
+    if is_quantization_aware(student):
+        raise CheckpointError(
+            "expected a student that was trained in floating point to prune, got one whose weights are rounded to 8 "
+            "bits; prune the weights that its training started from, then train for 8 bits again"
         )
     if height % INPUT_MULTIPLE_PX or width % INPUT_MULTIPLE_PX:
         raise RecipeError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from training.checkpoint import digest_of_weights, load_student
 from training.errors import CheckpointError, RecipeError
+from training.export.input_size import choose_input_size
 from training.networks.channels import noted_channels
 from training.pruning.prune import CutLayer, PrunedStudent, prune_student
 from training.pruning.settings import PruneSettings
@@ -55,7 +56,9 @@ class PruneReport:
         return lines
 
 
-def prune_weights(weights: Path, settings: PruneSettings, output: Path, height: int, width: int) -> PruneReport:
+def prune_weights(
+    weights: Path, settings: PruneSettings, output: Path, height: int | None = None, width: int | None = None
+) -> PruneReport:
     """Prune the network of a checkpoint or of weights alone, and write the result as weights alone.
 
     The notes of the result are those of the parent, with the channels that are left and without its metrics. The
@@ -65,8 +68,8 @@ def prune_weights(weights: Path, settings: PruneSettings, output: Path, height: 
         weights: A `.ckpt` of `train`, or `.safetensors`; its averaged weights are pruned.
         settings: Target, ranking and limits.
         output: Path that ends with `.safetensors`. An existing file is replaced.
-        height: Height of the network input in pixels, for MACs and latency.
-        width: Width of the network input in pixels, for MACs and latency.
+        height: Height of the network input in pixels, for MACs and latency; None = that of the recipe's validation.
+        width: Width of the network input in pixels, for MACs and latency; None = that of the recipe's validation.
 
     Raises:
         CheckpointError: The file is not a checkpoint of `train`, or its network cannot be pruned.
@@ -77,7 +80,7 @@ def prune_weights(weights: Path, settings: PruneSettings, output: Path, height: 
         raise RecipeError(f"expected a name that ends with {SUFFIX} for pruned weights, got {output.name}")
     parent, info = load_student(weights)
     try:
-        pruned = prune_student(parent, info.classes, settings, height, width)
+        pruned = prune_student(parent, info.classes, settings, *choose_input_size(info, height, width))
     except CheckpointError as error:
         raise CheckpointError(f"{weights}: {error}") from error
     student = pruned.student

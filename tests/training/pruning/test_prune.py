@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from label_sets import CAMVID
 from torch import Tensor, nn
 
+from training.config.sections import QuantizationAwareRecipe
 from training.data.readers.registry import source_of
 from training.errors import CheckpointError, DataError, RecipeError
 from training.export.export import export_student
@@ -21,6 +22,7 @@ from training.label_sets.label_set import LabelSet
 from training.networks.backbone import FeatureBackbone
 from training.networks.channels import channels_of, layers_of
 from training.networks.efficientnet_lite import EfficientNetLite0
+from training.networks.quantization_aware import quantization_aware
 from training.networks.selected_backbone import rebuild_backbone
 from training.networks.squeezenet import SqueezeNet
 from training.networks.student import Student, StudentOutputs, build_student
@@ -216,6 +218,12 @@ def test_a_backbone_of_transformers_is_refused() -> None:
     backbone = rebuild_backbone({"model_type": "convnextv2", **tiny})
     with pytest.raises(CheckpointError, match="on convnextv2 of the transformers library; only distil or quantise"):
         prune_student(build_student("n", 11, 4, backbone), CAMVID, PruneSettings(), HEIGHT, WIDTH)
+
+
+def test_a_student_that_rounds_is_refused() -> None:
+    rounding = quantization_aware(trained(), QuantizationAwareRecipe())
+    with pytest.raises(CheckpointError, match="rounded to 8 bits; prune the weights that its training started from"):
+        prune_student(rounding, CAMVID, PruneSettings(), HEIGHT, WIDTH)
 
 
 def test_the_interval_of_a_ratio_holds_the_median_and_shrinks_with_more_pairs() -> None:
