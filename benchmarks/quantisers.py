@@ -53,7 +53,7 @@ def main() -> int:
             files[name] = Path(folder) / f"{name}.onnx"
             WAYS[name](arguments.model, arguments.calibration, arguments.count, files[name])
         scores = [_score(text, arguments.limit) for text in arguments.frames]
-        figures = measure(files, scores, arguments.threads, Path(folder) / "kept", arguments.rounds)
+        figures = measure(files, scores, arguments.threads, Path(folder) / "kept", rounds=arguments.rounds)
     print(table(figures))
     if arguments.json:
         write_text(arguments.json, json.dumps(figures.to_json(), indent=1, allow_nan=False) + "\n")
