@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from labelled_by_a_file import dim, score_of, write_frames
-from tiny_student import CONTRACT, contract_with, write_tiny_model
+from tiny_student import CONTRACT, write_tiny_model
 
 from training.compression.figures import Figures, measure
 
@@ -16,7 +16,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two networks, and frames that the first of them labelled."""
     folder = tmp_path_factory.mktemp("measured")
     write_tiny_model(folder / "parent.onnx", CONTRACT)
-    write_tiny_model(folder / "dim.onnx", contract_with(precision="int8"), dim)
+    write_tiny_model(folder / "dim.onnx", CONTRACT, dim)
     write_frames(folder / "frames", folder / "parent.onnx")
     return folder
 

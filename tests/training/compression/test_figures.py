@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from labelled_by_a_file import FRAMES, score_of, write_frames
-from tiny_student import HEIGHT, WIDTH, contract_with, write_tiny_model
+from tiny_student import CONTRACT, HEIGHT, WIDTH, contract_with, write_tiny_model
 
 from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
 from training.compression import frame_records
@@ -91,7 +92,7 @@ def test_a_file_that_lost_something_is_worse_beyond_the_noise(figures: Figures) 
 def test_a_row_says_what_the_file_is(place: Path, figures: Figures) -> None:
     row = figures.row("dim")
 
-    assert (row.file, row.precision) == ("dim.onnx", "int8")
+    assert (row.file, row.precision) == ("dim.onnx", "fp32")
     assert row.size_bytes == (place / "dim.onnx").stat().st_size
     assert row.parameters == 3 * 4 * 4
     assert row.multiply_accumulates == 3 * HEIGHT * WIDTH
@@ -109,7 +110,7 @@ def test_nothing_is_scored_twice_even_after_a_proof_is_written_into_the_file(
     monkeypatch.setattr(frame_records, "_record", refuse)
     model = onnx.load(place / "dim.onnx")
     contract = ModelContract.from_json({item.key: item.value for item in model.metadata_props}[CONTRACT_KEY])
-    proven = contract_with(precision=contract.precision, derived={"steps": ["darker"]}, version="2")
+    proven = replace(contract, derived={"steps": ["darker"]}, version="2")
     for item in model.metadata_props:
         if item.key == CONTRACT_KEY:
             item.value = proven.to_json()
@@ -120,7 +121,9 @@ def test_nothing_is_scored_twice_even_after_a_proof_is_written_into_the_file(
 
     assert again.row("proven").scores == figures.row("dim").scores
     assert again.row("proven").sha256 != figures.row("dim").sha256
-    other = write_tiny_model(tmp_path / "other.onnx", contract_with(precision="int8"))
+    assert CONTRACT.detections is not None
+    sterner = contract_with(detections=replace(CONTRACT.detections, score_threshold=0.5))
+    other = write_tiny_model(tmp_path / "other.onnx", sterner)
     with pytest.raises(AssertionError, match="again"):
         measure({"parent": other}, [score_of(place / "frames")], 1, place / "kept", rounds=1)
 
