@@ -96,7 +96,16 @@ def test_every_copy_of_a_frame_that_remains_is_listed(tiny_student: Path, tmp_pa
     assert "decode bgr8" in printed
 
 
-@pytest.mark.parametrize("script", ["node_cpu.py", "executors.py", "frame_copies.py"])
+def test_the_rate_of_a_replay_is_compared_with_that_of_the_bare_network(tiny_student: Path, tmp_path: Path) -> None:
+    result, printed = run("replay_rate.py", tiny_student, tmp_path / "rate.json", "--frames", "4", "--threads", "2")
+    assert list(result["bare_hz"]) == ["1", "2"]
+    for row in result["replays"].values():
+        assert 0 < row["ratio"]
+        assert all(value > 0 for name, value in row["cpu_ms"].items() if name != "other"), row
+    assert "replay of jpeg" in printed
+
+
+@pytest.mark.parametrize("script", ["node_cpu.py", "executors.py", "frame_copies.py", "replay_rate.py"])
 def test_a_missing_model_is_refused(script: str, tmp_path: Path) -> None:
     command = [sys.executable, f"benchmarks/{script}", "--model", str(tmp_path / "none.onnx")]
     outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
