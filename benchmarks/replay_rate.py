@@ -2,10 +2,11 @@
 """Compare the rate of `replay_bag` with the rate at which its network alone runs, and show where the CPU time goes.
 
 Bags of rendered 1280x720 images, raw and JPEG, are replayed in this process. In each repeat, one after the other: the
-bare network in one thread, the bare network in `--threads` threads (one frame after the other in a loop), and a replay
-with `--threads` of each bag, from opening the pipeline to the complete bag. The ratio compares a replay with the bare
-network in as many threads of the same repeat; the figures are medians. The CPU time of a stage is that of its thread.
-`foreign` is how many cores other processes used meanwhile: the figures need a quiet machine.
+bare network in one thread, the bare network in `--threads` threads (one frame after the other), the bare network with
+`--threads` frames at the same time in one thread each, and a replay with `--threads` of each bag, from its first frame
+to the complete bag. The ratio compares a replay with the bare network in as many threads of the same repeat; the
+figures are medians. The CPU time of a stage is that of its thread. `foreign` is how many cores other processes used
+meanwhile: the figures need a quiet machine.
 
 Usage: python benchmarks/replay_rate.py [--model MODEL.onnx] [--device DEVICE] [--threads N] [--frames N] [--json OUT]
        [--check RATIO]
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,10 +88,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     bags = write_bags(folder, frames)
     bare: dict[int, list[float]] = defaultdict(list)
+    together: list[float] = []
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for _ in range(REPEATS):
         for count, model in models.items():
             bare[count].append(frames / run_bare(model, frames).wall_s)
+        together.append(frames / run_bare(models[1], frames, threads).wall_s)
         for kind, bag in bags.items():
             row = replay_once(bag, folder / "perceived.mcap", arguments)
             rows[kind].append({**row, "ratio": row["rate_hz"] / bare[threads][-1]})
@@ -100,6 +104,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "frames": frames,
         "repeats": REPEATS,
         "bare_hz": {str(count): round(float(np.median(rates)), 2) for count, rates in bare.items()},
+        "bare_together_hz": round(float(np.median(together)), 2),
         "replays": {kind: _medians(found) for kind, found in rows.items()},
     }
 
@@ -141,15 +146,15 @@ def write_bags(folder: Path, frames: int) -> dict[str, Path]:
     return bags
 
 
-def run_bare(model: Any, frames: int) -> Usage:
-    """Run the network on one input again and again."""
+def run_bare(model: Any, frames: int, callers: int = 1) -> Usage:
+    """Run the network on one input again and again, in as many threads of Python as there are callers."""
     size = model.contract.input
     images = np.random.default_rng(0).integers(0, 256, (1, size.height, size.width, 3), np.uint8)
     for _ in range(3):
         model.run(images)
-    with used() as usage:
-        for _ in range(frames):
-            model.run(images)
+    with ThreadPoolExecutor(callers) as pool, used() as usage:
+        for run in [pool.submit(model.run, images) for _ in range(frames)]:
+            run.result()
     return usage[0]
 
 
@@ -254,6 +259,7 @@ def print_table(result: dict[str, Any]) -> None:
     print(f"  medians of {result['repeats']} repeats\n")
     for threads, rate_hz in result["bare_hz"].items():
         print(f"  {f'bare network, {threads} thread(s)':<34}{rate_hz:9.1f} frames/s")
+    print(f"  {'bare network, one thread a frame':<34}{result['bare_together_hz']:9.1f} frames/s")
     for kind, row in result["replays"].items():
         name, foreign = f"replay of {kind}, --threads {result['threads']}", row["foreign_cores"]
         print(f"  {name:<34}{row['rate_hz']:9.1f} frames/s   ratio {row['ratio']:.3f}   foreign {foreign:.2f}")
