@@ -100,7 +100,7 @@ def test_the_rate_of_a_replay_is_compared_with_that_of_the_bare_network(tiny_stu
     result, printed = run("replay_rate.py", tiny_student, tmp_path / "rate.json", "--frames", "4", "--threads", "2")
     assert list(result["bare_hz"]) == ["1", "2"]
     for row in result["replays"].values():
-        assert 0 < row["ratio"]
+        assert row["ratio"] > 0
         assert all(value > 0 for name, value in row["cpu_ms"].items() if name != "other"), row
     assert "replay of jpeg" in printed
 
