@@ -58,7 +58,7 @@ def test_a_calibrated_student_is_close_to_its_parent(architecture: str, form: st
     count = calibrate(aware, [images])
 
     expected, found = logits_of(parent, images), logits_of(aware, images)
-    assert count == sum(isinstance(module, ActivationQuantiser) for module in aware.modules()) > 30
+    assert count == sum(isinstance(module, ActivationQuantiser) for module in aware.modules()) > 20
     assert not torch.equal(found, expected)
     assert (found - expected).square().mean().sqrt() < 0.15 * expected.std()
     convolutions = [module for module in aware.modules() if isinstance(module, nn.Conv2d)]

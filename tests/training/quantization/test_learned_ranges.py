@@ -78,11 +78,14 @@ def saved(student: Student, path: Path, **notes: Any) -> Path:
 
 
 def outputs_of_torch(student: Student, quantisers: dict[str, ActivationQuantiser]) -> dict[str, np.ndarray]:
-    """Run the deployed student that the quantisers belong to, and return what each of them made."""
+    """Run the deployed student that the quantisers belong to, and return what each of them made.
+
+    An EfficientNet-Lite pads the image before it is rounded, a file after it; the zeros below and on the right go.
+    """
     made: dict[str, np.ndarray] = {}
     handles = [
         quantiser.register_forward_hook(
-            lambda module, inputs, output, name=name: made.update({name: output.numpy()})  # type: ignore[misc]
+            lambda module, inputs, output, name=name: made.update({name: output.numpy()[..., :HEIGHT, :WIDTH]})  # type: ignore[misc]
         )
         for name, quantiser in quantisers.items()
     ]
@@ -143,10 +146,10 @@ def test_what_is_trained_is_what_runs(aware: Student, exported: Path) -> None:
     with torch.no_grad():
         expected = dict(zip(deployed.output_names, deployed(torch.from_numpy(IMAGES)), strict=True))
     (class_map,) = run(graph, ["class_map"], {"images": IMAGES})
-    print("agreement", (class_map == expected["class_map"].numpy()).mean())
     assert (class_map == expected["class_map"].numpy()).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_other_backbones_run_as_they_are_trained(tmp_path: Path) -> None:
     # ReLU6, padding on one side, depthwise convolutions, residual sums, and a mean that is subtracted from the image.
     student = trained("efficientnet_lite0")

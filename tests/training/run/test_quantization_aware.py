@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkout import ROOT
-from test_train import StopAfter, logged, smoke
+from smoke_runs import StopAfter, logged, smoke
 
 from training.checkpoint import load_student, load_weights_into, read_checkpoint
 from training.errors import CheckpointError, RecipeError
@@ -58,7 +58,8 @@ def test_the_average_follows_the_learned_ranges(finished: Path) -> None:
     averaged, trained = (load_student(finished / "checkpoints" / "last.ckpt", kind)[0] for kind in ("ema", "trained"))
     of_average, of_trained = scales_of(averaged), scales_of(trained)
     moved = [name for name in of_trained if of_trained[name] != of_average[name]]
-    assert len(moved) == len(of_trained) - 1, "all but the range of the image, which is not learned"
+    assert len(moved) > 20
+    assert "backbone.stages.0.0.0.input" not in moved, "the range of the image is not learned"
     for name in moved:
         assert of_average[name] == pytest.approx(of_trained[name], rel=0.05)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import os
 from pathlib import Path
@@ -12,9 +11,9 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from checkout import ROOT
 from label_sets import CAMVID
 from shipped_classes import DETECTION_CLASSES, SEGMENTATION_CLASSES
+from smoke_runs import RECIPE, StopAfter, logged, smoke
 
 import training.run.train as train_module
 from training.__main__ import main
@@ -22,46 +21,16 @@ from training.checkpoint import INFO_KEY, digest_of_weights, load_student, load_
 from training.config.sections import OptimizerRecipe
 from training.errors import CheckpointError, RecipeError
 from training.networks.student import build_student
-from training.recipe import Recipe, load_recipe
+from training.recipe import load_recipe
 from training.run.ema import AveragedWeights
 from training.run.frames import RunFrames
 from training.run.lightning_module import rate_share, split_by_decay
 from training.run.train import train
 
-RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
-
-
-def smoke(samples: Path, output: Path, *overrides: str) -> Recipe:
-    folders = [f"data.train.0.folder={samples}", f"output={output}"]
-    folders += [f"validation.{task}.folder={samples}" for task in ("segmentation", "detection")]
-    return load_recipe(RECIPE, [*folders, *overrides])
-
-
-class StopAfter(lightning.Callback):
-    """Ends a run in the middle of an epoch, like a power cut; nothing more is saved."""
-
-    def __init__(self, epoch: int, batch: int) -> None:
-        self.epoch, self.batch = epoch, batch
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
-            raise RuntimeError("stopped by the test")
-
 
 @pytest.fixture(scope="module")
 def finished_run(rendered_samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(smoke(rendered_samples, tmp_path_factory.mktemp("runs")), accelerator="cpu")
-
-
-def logged(folder: Path, column: str, beside: str = "") -> list[float]:
-    """Return the values of a column in the rows that also have the column `beside`."""
-    values = []
-    for path in sorted((folder / "csv").glob("version_*/metrics.csv")):
-        with path.open() as file:
-            values += [
-                float(row[column]) for row in csv.DictReader(file) if row.get(column) and row.get(beside or column)
-            ]
-    return values
 
 
 def test_the_loss_falls_and_all_files_are_written(finished_run: Path) -> None:
