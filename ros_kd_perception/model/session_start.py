@@ -14,6 +14,9 @@ CPU = "CPUExecutionProvider"
 # can make it allocate any number of gigabytes. Without it, these nodes run with the others, inside the arena. The
 # exporter has already folded the constants.
 _UNBOUNDED_OPTIMIZERS = ["ConstantFolding"]
+# WeightBiasQuantization makes 8-bit integers of weights that a quantised file keeps in fp32, without a word, and int32
+# of biases, which TensorRT does not read.
+_CHANGING_OPTIMIZERS = ["WeightBiasQuantization"]
 _memory_lock = threading.Lock()
 _memory_is_limited = False
 
@@ -41,7 +44,7 @@ def start_session(content: bytes, providers: list[Any], intra_op_threads: int = 
     # Needed on a GPU too: nodes that its provider leaves to the CPU allocate from the CPU's arena.
     _limit_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
-    return _open(content, options, providers, _UNBOUNDED_OPTIMIZERS)
+    return _open(content, options, providers, [*_UNBOUNDED_OPTIMIZERS, *_CHANGING_OPTIMIZERS])
 
 
 def start_float_twin(content: bytes) -> onnxruntime.InferenceSession:

@@ -352,3 +352,28 @@ def test_a_file_without_a_graph_is_refused_in_one_line(tiny: Path) -> None:
     with pytest.raises(ProviderError) as error:
         open_session(SessionRequest(b"\x08\x08", "", "cpu", "auto", "fp32", SHAPE))
     assert "\n" not in str(error.value)
+
+
+def test_weights_that_a_quantised_file_keeps_in_fp32_stay_so() -> None:
+    # Between integers, ONNX Runtime would round these weights to steps of 1 / 127, and the second one to 0.
+    weights = np.array([1.0, 0.003], np.float32).reshape(2, 1, 1, 1)
+    constants = {"scale": np.float32(1), "fine": np.float32(0.01), "zero": np.int8(0), "weights": weights}
+    constants["bias"] = np.zeros(2, np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["images"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["floats"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("QuantizeLinear", ["floats", "scale", "zero"], ["integers"]),
+        helper.make_node("DequantizeLinear", ["integers", "scale", "zero"], ["rounded"]),
+        helper.make_node("Conv", ["rounded", "weights", "bias"], ["sums"]),
+        helper.make_node("QuantizeLinear", ["sums", "fine", "zero"], ["sum_integers"]),
+        helper.make_node("DequantizeLinear", ["sum_integers", "fine", "zero"], ["outputs"]),
+    ]
+    shapes = {"images": (onnx.TensorProto.UINT8, [1, 1, 1, 1]), "outputs": (onnx.TensorProto.FLOAT, [1, 2, 1, 1])}
+    values = {name: helper.make_tensor_value_info(name, *shape) for name, shape in shapes.items()}
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "mixed", [values["images"]], [values["outputs"]], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+    session, _ = open_session(SessionRequest(model.SerializeToString(), "", "cpu", "auto", "int8", (1, 1, 1)))
+    (outputs,) = session.run(None, {"images": np.full((1, 1, 1, 1), 100, np.uint8)})
+    assert outputs.ravel() == pytest.approx([1.27, 0.3])

@@ -1,4 +1,4 @@
-"""Finds the nodes of a graph that become integers: layers with weights, and what lies between two of them.
+"""Finds the nodes of a graph that become integers or fp16: layers with weights, and what lies between two of them.
 
 What follows the last layers decodes boxes and classes. It stays in fp32: it costs little, and its values need more than
 8 bits.
@@ -10,10 +10,10 @@ from collections.abc import Collection, Sequence
 
 import onnx
 
-from training.quantization.forms import IntegerForm
+from training.quantization.forms import Form
 
 
-def layers_of(graph: onnx.GraphProto, form: IntegerForm) -> list[onnx.NodeProto]:
+def layers_of(graph: onnx.GraphProto, form: Form) -> list[onnx.NodeProto]:
     """Return the nodes with constant fp32 weights that a form turns into integers, in the order of the graph."""
     constants = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
     return [
@@ -23,7 +23,7 @@ def layers_of(graph: onnx.GraphProto, form: IntegerForm) -> list[onnx.NodeProto]
     ]
 
 
-def integer_nodes(graph: onnx.GraphProto, form: IntegerForm, excluded: Collection[str] = ()) -> list[onnx.NodeProto]:
+def integer_nodes(graph: onnx.GraphProto, form: Form, excluded: Collection[str] = ()) -> list[onnx.NodeProto]:
     """Return the nodes that become integers, in the order of the graph.
 
     Args:
@@ -44,7 +44,7 @@ def float_inputs_and_outputs(graph: onnx.GraphProto, nodes: Collection[onnx.Node
     return list(dict.fromkeys(names))
 
 
-def _reached(nodes: Sequence[onnx.NodeProto], layers: Collection[str], form: IntegerForm) -> set[str]:
+def _reached(nodes: Sequence[onnx.NodeProto], layers: Collection[str], form: Form) -> set[str]:
     """Return the names of the nodes that can be reached from a layer over operators of `between` alone."""
     reached: set[str] = set()
     integers: set[str] = set()

@@ -11,6 +11,7 @@ import logging
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,6 +35,7 @@ from training.quantization.forms import IntegerForm
 from training.quantization.ranges import TensorRange
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+FUSED_ACTIVATIONS = frozenset({"Clip", "Relu"})
 STANDARD_DOMAINS = ("", "ai.onnx")
 
 
@@ -81,16 +83,30 @@ def with_integers(
             path,
             calibration_cache_path=cache,
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=sorted(form.weighted | form.between),
+            op_types_to_quantize=_operators(form),
             nodes_to_quantize=sorted(nodes),
             per_channel=form.per_channel,
             activation_type=_TYPES[form.activations],
             weight_type=_TYPES[form.weights],
-            extra_options={"ActivationSymmetric": form.symmetric_activations, "WeightSymmetric": True},
+            extra_options=_options(form),
         )
         quantised = onnx.load(path)
     quantised.ir_version = prepared.ir_version
     return quantised
+
+
+def _operators(form: IntegerForm) -> list[str]:
+    """Return the operators that get integers. An activation function that is fused with its layer needs none."""
+    fused = FUSED_ACTIVATIONS if form.at_inputs else frozenset()
+    return sorted((form.weighted | form.between) - fused)
+
+
+def _options(form: IntegerForm) -> dict[str, Any]:
+    options: dict[str, Any] = {"ActivationSymmetric": form.symmetric_activations, "WeightSymmetric": True}
+    if form.at_inputs:
+        options |= {"OpTypesToExcludeOutputQuantization": _operators(form)}
+        options |= {"AddQDQPairToWeight": True, "QuantizeBias": False}
+    return options
 
 
 def _tensor_data(ranges: Mapping[str, TensorRange]) -> dict[str, TensorData]:

@@ -1,4 +1,4 @@
-"""Makes 8-bit integers of the layers of an exported file. The result is a graph, without a contract."""
+"""Makes 8-bit integers or fp16 of the layers of an exported file. The result is a graph, without a contract."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from pathlib import Path
 
 import onnx
 
-from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
-from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
+from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.structures import UInt8Array
 from training.quantization.forms import INTEGER_FORMS, IntegerForm
+from training.quantization.half_precision import half_precision_graph
 from training.quantization.layers import float_inputs_and_outputs, integer_nodes, layers_of
 from training.quantization.onnx_quantizer import prepare, with_integers
+from training.quantization.parent import read_parent
 from training.quantization.ranges import TensorRange, measured_ranges
 from training.quantization.settings import QuantiseSettings
+from training.quantization.tensorrt_placement import free_fused_additions, shared_ranges
+from training.quantization.tensorrt_rules import broken_rules
 
-INTEGER_OPERATORS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger")
 PIXELS = TensorRange(0, 255)
 
 
@@ -28,11 +30,12 @@ def quantised_graph(
     excluded: Collection[str] = (),
     ranges: Mapping[str, TensorRange] | None = None,
 ) -> onnx.ModelProto:
-    """Return the graph of a file with integers in its layers.
+    """Return the graph of a file with integers in its layers, or with fp16.
 
     Args:
         parent: An exported or adopted file in fp32.
-        images: Calibration frames: network inputs, uint8 [H, W, 3], in the channel order of the contract.
+        images: Calibration frames: network inputs, uint8 [H, W, 3], in the channel order of the contract. fp16 needs
+            none.
         settings: Form and rule of the ranges.
         excluded: Names of layers that stay in fp32.
         ranges: Ranges that take the place of measured ones, by the names of tensors of the file.
@@ -40,6 +43,8 @@ def quantised_graph(
     Raises:
         ModelFileError: The file cannot be read or quantised; the message names it.
     """
+    if settings.form == "fp16":
+        return half_precision_graph(parent)
     return Quantiser(parent, images, settings, ranges or {}).graph(excluded)
 
 
@@ -78,7 +83,8 @@ class Quantiser:
                 )
             known = _pixels(self._prepared.graph) | dict(ranges)
             missing = [name for name in activations if name not in known]
-            self.ranges = measured_ranges(self._prepared, missing, images, settings.calibration) | known
+            found = measured_ranges(self._prepared, missing, images, settings.calibration) | known
+            self.ranges = shared_ranges(self._prepared.graph, found) if self.form.at_inputs else found
         except ModelFileError as error:
             raise ModelFileError(f"{parent}: {error}") from None
 
@@ -97,32 +103,21 @@ class Quantiser:
             if strange := sorted(set(excluded) - set(self.layers)):
                 raise ModelFileError(f"expected names of its layers to leave in fp32, it has no {strange[0]}")
             nodes = {node.name for node in integer_nodes(self._prepared.graph, self.form, excluded)}
-            return with_integers(self._prepared, nodes, self.form, self.ranges)
+            graph = with_integers(self._prepared, nodes, self.form, self.ranges)
+            return _fused_by_tensorrt(graph, self.form) if self.form.at_inputs else graph
         except ModelFileError as error:
             raise ModelFileError(f"{self._path}: {error}") from None
 
 
-def read_parent(path: Path) -> tuple[onnx.ModelProto, ModelContract, str]:
-    """Return graph, contract and sha256 of a file to quantise.
-
-    Raises:
-        ModelFileError: It is not a file of `export` or `adopt`, or not in fp32.
-        ContractError: Its contract is malformed.
-    """
-    file = read_model_file(path)
-    if CONTRACT_KEY not in file.metadata:
+def _fused_by_tensorrt(graph: onnx.ModelProto, form: IntegerForm) -> onnx.ModelProto:
+    free_fused_additions(graph, form)
+    broken = broken_rules(graph)
+    if broken:
         raise ModelFileError(
-            f"{path}: expected a file that `python -m training export` or `adopt` wrote, it has no contract; export or "
-            "adopt it first"
+            f"expected a network whose layers TensorRT can fuse, but {broken[0]} (and {len(broken) - 1} more); leave "
+            "the layer out, or quantise in the form cpu"
         )
-    contract = ModelContract.from_json(file.metadata[CONTRACT_KEY])
-    graph = onnx.ModelProto.FromString(file.content)
-    if contract.precision != "fp32" or any(node.op_type in INTEGER_OPERATORS for node in graph.graph.node):
-        raise ModelFileError(
-            f"{path}: expected a file in fp32 to quantise, got one in {contract.precision} with quantised layers; name "
-            "the file that it was made from"
-        )
-    return graph, contract, file.sha256
+    return graph
 
 
 def _pixels(graph: onnx.GraphProto) -> dict[str, TensorRange]:

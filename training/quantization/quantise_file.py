@@ -15,6 +15,8 @@ from ros_kd_perception.structures import Frame, UInt8Array
 from training.data.readers.frame_folder import FrameFolder
 from training.export.derived_file import derived_contract, derived_section, write_derived_file
 from training.quantization.calibration import CalibrationFrames, evenly_spread
+from training.quantization.forms import HALF_FORM
+from training.quantization.half_precision import half_precision_graph
 from training.quantization.mixed import labelled_frames, layers_in_fp32
 from training.quantization.quantise import Quantiser
 from training.quantization.ranges import TensorRange
@@ -30,7 +32,7 @@ class QuantiseReport:
 
     Attributes:
         said: One sentence for `derived.steps`.
-        data_sha256: Fingerprint of the calibration frames.
+        data_sha256: Fingerprint of the calibration frames; empty for fp16, which needs none.
         sensitivity: Rows of `sensitivity_table`; empty without automatic mixed precision.
         notes: Sentences for the user about the calibration frames.
     """
@@ -44,7 +46,7 @@ class QuantiseReport:
 def quantise_file(
     parent: Path, settings: QuantiseSettings, output: Path, *, ranges: Mapping[str, TensorRange] | None = None
 ) -> QuantiseReport:
-    """Write `output`, a file with 8-bit integers in the layers of `parent`.
+    """Write `output`, a file with 8-bit integers or fp16 in the layers of `parent`.
 
     The golden frames are those of the parent, with the outputs of the new file.
 
@@ -59,7 +61,8 @@ def quantise_file(
         DataError: Frames are missing, too few or all the same.
         RecipeError: The budget of `mixed` cannot be met.
     """
-    assert settings.calibration is not None
+    if settings.calibration is None:
+        return _half_precision_file(parent, output)
     model = OnnxModel.open(parent, device="cpu")
     frames = CalibrationFrames(settings.calibration, Perceiver(model))
     quantiser = Quantiser(parent, frames, settings, ranges or {})
@@ -76,6 +79,15 @@ def quantise_file(
     contract = derived_contract(quantiser.contract, "int8", section)
     write_derived_file(quantiser.graph(in_fp32), output, contract, golden_images(parent, model))
     return QuantiseReport(said, frames.sha256, table, frames.notes)
+
+
+def _half_precision_file(parent: Path, output: Path) -> QuantiseReport:
+    graph = half_precision_graph(parent)
+    model = OnnxModel.open(parent, device="cpu")
+    said = HALF_FORM.words
+    contract = derived_contract(model.contract, "fp16", derived_section(model.sha256, parent.name, [said]))
+    write_derived_file(graph, output, contract, golden_images(parent, model))
+    return QuantiseReport(said, "")
 
 
 def golden_images(path: Path, model: OnnxModel) -> list[UInt8Array]:
