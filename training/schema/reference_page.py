@@ -60,13 +60,14 @@ def _chapter(title: str, root: type[Settings], described: dict[str, tuple[str, s
             sections[name] = section
             waiting += [(f"{path}.{key}".strip("."), one) for key, one in _sections_in(section, definitions)]
     for name, section in sections.items():
-        if paths[name] != [""]:
-            yield f"### {', '.join(f'`{path}`' for path in paths[name])}\n"
+        keys = ", ".join(f"`{path}`" for path in paths[name])
         if name in described:
             path, of = described[name]
-            yield f"The same as `{path}` of a {of.lower()}.\n"
-        else:
-            yield from _section(section, definitions)
+            yield f"{keys}: the same as `{path}` of a {of.lower()}.\n"
+            continue
+        if paths[name] != [""]:
+            yield f"### {keys}\n"
+        yield from _section(section, definitions)
     described |= {name: (paths[name][0], title) for name in sections if name not in described}
 
 
