@@ -11,6 +11,7 @@ from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.structures import UInt8Array
 from training.quantization.forms import INTEGER_FORMS, IntegerForm
 from training.quantization.half_precision import half_precision_graph
+from training.quantization.image_input import read_pixels_directly
 from training.quantization.layers import float_inputs_and_outputs, integer_nodes, layers_of
 from training.quantization.onnx_quantizer import prepare, with_integers
 from training.quantization.parent import read_parent
@@ -104,7 +105,10 @@ class Quantiser:
                 raise ModelFileError(f"expected names of its layers to leave in fp32, it has no {strange[0]}")
             nodes = {node.name for node in integer_nodes(self._prepared.graph, self.form, excluded)}
             graph = with_integers(self._prepared, nodes, self.form, self.ranges)
-            return _fused_by_tensorrt(graph, self.form) if self.form.at_inputs else graph
+            if self.form.at_inputs:
+                return _fused_by_tensorrt(graph, self.form)
+            read_pixels_directly(graph)
+            return graph
         except ModelFileError as error:
             raise ModelFileError(f"{self._path}: {error}") from None
 
