@@ -19,6 +19,7 @@ from training.quantization.ranges import TensorRange, measured_ranges
 from training.quantization.settings import QuantiseSettings
 from training.quantization.tensorrt_placement import free_fused_additions, shared_ranges
 from training.quantization.tensorrt_rules import broken_rules
+from training.quantization.upsampling import repeat_integers
 
 PIXELS = TensorRange(0, 255)
 
@@ -107,6 +108,7 @@ class Quantiser:
             graph = with_integers(self._prepared, nodes, self.form, self.ranges)
             if self.form.at_inputs:
                 return _fused_by_tensorrt(graph, self.form)
+            repeat_integers(graph)
             read_pixels_directly(graph)
             return graph
         except ModelFileError as error:
