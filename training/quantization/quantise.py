@@ -96,21 +96,29 @@ class Quantiser:
         return self._prepared
 
     def graph(self, excluded: Collection[str] = ()) -> onnx.ModelProto:
-        """Return the graph with integers in all layers but some.
+        """Return the graph with integers in all layers but some, as it is written into a file.
 
         Raises:
             ModelFileError: The quantiser cannot handle an operator, or no such layer exists.
+        """
+        graph = self.rounded(excluded)
+        if not self.form.at_inputs:
+            repeat_integers(graph)
+            read_pixels_directly(graph)
+        return graph
+
+    def rounded(self, excluded: Collection[str] = ()) -> onnx.ModelProto:
+        """Return what `graph` does, but with each layer as it was: the same values, by slower operators.
+
+        Raises:
+            ModelFileError: See `graph`.
         """
         try:
             if strange := sorted(set(excluded) - set(self.layers)):
                 raise ModelFileError(f"expected names of its layers to leave in fp32, it has no {strange[0]}")
             nodes = {node.name for node in integer_nodes(self._prepared.graph, self.form, excluded)}
             graph = with_integers(self._prepared, nodes, self.form, self.ranges)
-            if self.form.at_inputs:
-                return _fused_by_tensorrt(graph, self.form)
-            repeat_integers(graph)
-            read_pixels_directly(graph)
-            return graph
+            return _fused_by_tensorrt(graph, self.form) if self.form.at_inputs else graph
         except ModelFileError as error:
             raise ModelFileError(f"{self._path}: {error}") from None
 
