@@ -199,7 +199,6 @@ def test_wheel_replays_a_bag_outside_of_the_checkout(environment: Path) -> None:
     [
         ("replay_bag", "tqdm", "[cpu,bag]"),
         ("render_drive", "cv2", "[cpu,bag]"),
-        ("describe_model", "cv2", "[cpu,bag]"),
         ("perception_node", "rclpy", "source a ROS 2 installation"),
         ("play_bag", "rclpy", "source a ROS 2 installation"),
         ("record_perception", "rclpy", "source a ROS 2 installation"),
@@ -215,6 +214,15 @@ def test_command_without_its_extras_says_what_to_install(
     (sentence,) = outcome.stderr.splitlines()
     assert sentence.startswith(f"{command}: expected the Python package {package}, found none; ")
     assert remedy in sentence
+
+
+def test_describe_model_without_onnx_runtime_says_what_to_install(bare_environment: Path) -> None:
+    outcome = run(bare_environment, "describe_model")
+
+    assert outcome.returncode == 2
+    (sentence,) = outcome.stderr.splitlines()
+    assert sentence.startswith("describe_model: expected ONNX Runtime on this machine, got: ")
+    assert "install the extra [cpu]" in sentence
 
 
 @pytest.mark.parametrize(
