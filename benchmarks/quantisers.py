@@ -20,8 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from device_option import add_device_option  # also finds this checkout, not an installed package
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 if TYPE_CHECKING:
     from training.compare.recipe import ScoreRecipe
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="threads of a run (1)")
     parser.add_argument("--rounds", type=int, default=60, help="how often each file is timed (60)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
+    add_device_option(parser, "cpu")
     arguments = parser.parse_args()
     from training.compression.figures import measure
     from training.whole_files import write_text
@@ -53,7 +55,8 @@ def main() -> int:
             files[name] = Path(folder) / f"{name}.onnx"
             WAYS[name](arguments.model, arguments.calibration, arguments.count, files[name])
         scores = [_score(text, arguments.limit) for text in arguments.frames]
-        figures = measure(files, scores, arguments.threads, Path(folder) / "kept", rounds=arguments.rounds)
+        threads, kept = arguments.threads, Path(folder) / "kept"
+        figures = measure(files, scores, threads, kept, rounds=arguments.rounds, device=arguments.device)
     print(table(figures))
     if arguments.json:
         write_text(arguments.json, json.dumps(figures.to_json(), indent=1, allow_nan=False) + "\n")

@@ -11,19 +11,19 @@ Files with zeros in the kernels of all convolutions run in turns with the file i
 from __future__ import annotations
 
 import argparse
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, not an installed package
-
 import numpy as np
 import onnx
+from device_option import add_device_option  # also finds this checkout, not an installed package
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from ros_kd_perception.model.onnx_runtime import onnxruntime
+from ros_kd_perception.model.contract_file import GRAPH_SHA256_KEY
+from ros_kd_perception.model.onnx_model import OnnxModel
 
 Kernel = NDArray[np.float32]
 WARM_UP = 3
@@ -47,8 +47,8 @@ def nine_tenths(kernel: Kernel) -> Kernel:
 FORMS: dict[str, Callable[[Kernel], Kernel]] = {"2:4": two_of_four, "90 %": nine_tenths}
 
 
-def with_zeros(path: Path, form: Callable[[Kernel], Kernel]) -> tuple[bytes, float]:
-    """Return a model with zeros in its kernels, and the share of their weights that are zero."""
+def write_with_zeros(path: Path, form: Callable[[Kernel], Kernel], output: Path) -> float:
+    """Write a model with zeros in its kernels; return the share of their weights that are zero."""
     model = onnx.load(str(path))
     kernels = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     zeros = weights = 0
@@ -57,7 +57,10 @@ def with_zeros(path: Path, form: Callable[[Kernel], Kernel]) -> tuple[bytes, flo
             kernel = form(numpy_helper.to_array(tensor))
             tensor.CopyFrom(numpy_helper.from_array(kernel, tensor.name))
             zeros, weights = zeros + int((kernel == 0).sum()), weights + kernel.size
-    return model.SerializeToString(), zeros / weights
+    noted = {entry.key: entry.value for entry in model.metadata_props if entry.key != GRAPH_SHA256_KEY}
+    onnx.helper.set_model_props(model, noted)
+    onnx.save(model, str(output))
+    return zeros / weights
 
 
 def main() -> None:
@@ -66,28 +69,30 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/student.onnx"))
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
+    add_device_option(parser, "cpu")
     arguments = parser.parse_args()
-    forms = {name: with_zeros(arguments.model, form) for name, form in FORMS.items()}
-    files = {"the file": arguments.model.read_bytes()} | {name: content for name, (content, _) in forms.items()}
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = arguments.threads
-    sessions = {
-        name: onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        for name, content in files.items()
-    }
-    _, height, width, _ = sessions["the file"].get_inputs()[0].shape
-    image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-    times: dict[str, list[float]] = {name: [] for name in sessions}
+    with tempfile.TemporaryDirectory() as folder:
+        shares, files = {}, {"the file": arguments.model}
+        for number, (name, form) in enumerate(FORMS.items()):
+            files[name] = Path(folder) / f"{number}.onnx"
+            shares[name] = write_with_zeros(arguments.model, form, files[name])
+        models = {
+            name: OnnxModel.open(path, device=arguments.device, intra_op_threads=arguments.threads, verify_golden=False)
+            for name, path in files.items()
+        }
+    size = models["the file"].contract.input
+    image = np.random.default_rng(0).integers(0, 256, (1, size.height, size.width, 3), dtype=np.uint8)
+    times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(WARM_UP + arguments.rounds):
-        for name, session in sessions.items():
+        for name, model in models.items():
             start = time.perf_counter()
-            session.run(None, {"images": image})
+            model.run(image)
             times[name].append(time.perf_counter() - start)
     own = np.array(times.pop("the file")[WARM_UP:])
     print(f"{arguments.model}: {1e3 * np.median(own):.1f} ms")
     for name, found in times.items():
         ratio = np.median(np.array(found[WARM_UP:]) / own)
-        print(f"{name}: {forms[name][1]:.0%} of the weights are zero, {ratio:.2f} of the latency")
+        print(f"{name}: {shares[name]:.0%} of the weights are zero, {ratio:.2f} of the latency")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from checkout import ROOT
 from label_sets import CAMVID
 
 from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo
-from training.compare import compare
 from training.compare.inputs import check_inputs, find_overlaps
 from training.compare.recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
 from training.config.loading import load_settings
@@ -21,6 +20,7 @@ from training.data.readers.rendered import RenderedSource
 from training.errors import CheckpointError, RecipeError
 from training.networks.student import build_student
 from training.recipe import Recipe, load_recipe
+from training.run import finish
 from training.run.inputs import RunInputs
 
 TRAINING = ROOT / "training"
@@ -75,8 +75,8 @@ def test_a_run_counts_as_finished_only_if_its_inputs_are_unchanged(
     def record(recipe: Recipe, resume: Path | None, accelerator: str, devices: str, anew: bool) -> None:
         calls.append("resumed" if resume else "anew" if anew else "new")
 
-    monkeypatch.setattr(compare, "train", record)
-    compare.finish(planned, INPUTS, "cpu", "1")
+    monkeypatch.setattr(finish, "train", record)
+    finish.finish_run(planned.recipe, INPUTS, "cpu", "1")
     assert calls == ([trained] if trained else [])
     assert printed in capsys.readouterr().out
 
