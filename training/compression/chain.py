@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from training.compression.figures import measure
+from training.compression.figures import measure, open_frames
 from training.compression.kept_stage import kept_stage, key_of
 from training.compression.losses import beyond_budget
 from training.compression.parent import parent_stage
@@ -80,6 +80,7 @@ def run_steps(recipe: CompressionRecipe, folder: Path, accelerator: str, devices
         key_of({"step": PARENT, **naming}, recipe.parent),
         lambda: parent_stage(recipe.parent, first, recipe.student_name, recipe.version),
     )
+    open_frames(recipe.scores, stage.file)  # says what is wrong with them before the first step
     run = ChainRun(recipe, stage, accelerator, devices)
     stages = {PARENT: stage}
     for number, step in enumerate(recipe.steps, 1):

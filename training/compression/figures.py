@@ -107,7 +107,7 @@ def measure(
         ModelError: A file cannot be opened, or does not give its golden outputs.
         RecipeError: A class of the frames maps to nothing in the classes of a file.
     """
-    frames = _open_frames(scores, next(iter(files.values())))
+    frames = open_frames(scores, next(iter(files.values())))
     records: dict[str, dict[str, FrameRecords]] = {name: {} for name in frames}
     providers = []
     for name, path in files.items():
@@ -125,7 +125,20 @@ def measure(
     return Figures(tuple(rows), said, " and ".join(dict.fromkeys(providers)), threads, rounds, RESAMPLES)
 
 
-def _open_frames(scores: Sequence[ScoreRecipe], parent: Path) -> dict[str, FrameFolder]:
+def open_frames(scores: Sequence[ScoreRecipe], parent: Path) -> dict[str, FrameFolder]:
+    """Open labelled frames in the classes of a file.
+
+    Args:
+        scores: Labelled frames.
+        parent: An exported file.
+
+    Returns:
+        The frames by their names.
+
+    Raises:
+        DataError: Frames cannot be read, or have no label of a class of the file.
+        RecipeError: A class of the frames maps to nothing in the classes of the file.
+    """
     classes = label_set_of(_contract(parent)).as_student()
     frames = {}
     for score in scores:

@@ -132,6 +132,17 @@ def test_a_result_that_lost_too_much_is_not_written(
     assert (folder / "small.onnx").read_bytes() == written
 
 
+def test_frames_of_other_classes_are_refused_before_the_first_step(
+    folder: Path, rendered_samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = write_chain(folder, rendered_samples)
+    chain.write_text(chain.read_text().replace("limit: 2}", "limit: 2, labels: kitti}"))
+    assert main(["compress", str(chain), "--accelerator", "cpu"]) == 2
+    said = capsys.readouterr()
+    assert "expected ids of the label set kitti" in said.err
+    assert "step 1" not in said.out
+
+
 def test_missing_frames_are_said_before_the_first_step(
     tmp_path: Path, rendered_samples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
