@@ -25,7 +25,7 @@ from training.whole_files import write_bytes, write_text
 class TableRecipe(Settings):
     """The rows of a table, and what they are measured on."""
 
-    rows: Annotated[dict[str, Annotated[tuple[PathText, ...], Field(min_length=1)]], Field(min_length=1)]
+    rows: Annotated[dict[str, Annotated[list[PathText], Field(min_length=1)]], Field(min_length=1)]
     """Exported files, checkpoints or weights by the name of their row; several of a row are its seeds."""
     scores: Annotated[tuple[ScoreRecipe, ...], Field(min_length=1)]
     """Frames with labels."""

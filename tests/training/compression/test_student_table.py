@@ -7,11 +7,13 @@ from pathlib import Path
 
 import cv2
 import pytest
+from checkout import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from labelled_by_a_file import score_of
 
 from training.compression.student_table import TableRecipe, TableRow, Value, front, write_table
+from training.config.loading import load_settings
 from training.errors import CheckpointError, RecipeError
 
 FIGURE = "mIoU on val"
@@ -19,7 +21,7 @@ FIGURE = "mIoU on val"
 
 def test_a_table_shows_seeds_as_a_range_and_names_the_front(place: Path, tmp_path: Path) -> None:
     same, dim = place / "parent.onnx", place / "dim.onnx"
-    rows = {"one": (same,), "seeds": (same, dim), "dim": (dim,)}
+    rows = {"one": [same], "seeds": [same, dim], "dim": [dim]}
 
     text = write_table(TableRecipe(rows=rows, scores=(score_of(place / "frames"),), rounds=3), tmp_path, "cpu")
 
@@ -38,7 +40,7 @@ def test_a_table_shows_seeds_as_a_range_and_names_the_front(place: Path, tmp_pat
 
 
 def test_a_missing_checkpoint_is_named(place: Path, tmp_path: Path) -> None:
-    recipe = TableRecipe(rows={"lost": (tmp_path / "lost.ckpt",)}, scores=(score_of(place / "frames"),))
+    recipe = TableRecipe(rows={"lost": [tmp_path / "lost.ckpt"]}, scores=(score_of(place / "frames"),))
 
     with pytest.raises(CheckpointError, match=r"lost\.ckpt: expected a checkpoint"):
         write_table(recipe, tmp_path, "cpu")
@@ -46,7 +48,7 @@ def test_a_missing_checkpoint_is_named(place: Path, tmp_path: Path) -> None:
 
 def test_names_that_would_hide_a_file_are_refused(place: Path, tmp_path: Path) -> None:
     file = place / "parent.onnx"
-    recipe = TableRecipe(rows={"n": (file, file), "n (1)": (file,)}, scores=(score_of(place / "frames"),))
+    recipe = TableRecipe(rows={"n": [file, file], "n (1)": [file]}, scores=(score_of(place / "frames"),))
 
     with pytest.raises(RecipeError, match=r"'n \(1\)' names two files"):
         write_table(recipe, tmp_path, "cpu")
@@ -72,3 +74,8 @@ def test_every_row_is_on_the_front_or_beaten_by_one_that_is(points: list[tuple[i
     assert best
     for latency, share in points:
         assert any(a <= latency and b >= share for a, b in best)
+
+
+def test_the_rows_of_the_published_table_are_read() -> None:
+    recipe = load_settings(ROOT / "benchmarks" / "compressed_students.yaml", TableRecipe)
+    assert len(recipe.rows["n fp32"]) == 3
