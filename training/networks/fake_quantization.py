@@ -28,7 +28,7 @@ class IntegerType:
 
     Attributes:
         lowest, highest: Limits of the type.
-        symmetric: Whether the zero point is 0, and the range reaches as far below zero as above.
+        symmetric: Whether the zero point is 0, in the middle of the range.
     """
 
     lowest: int

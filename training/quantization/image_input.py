@@ -1,8 +1,8 @@
 """Makes the first layer of an 8-bit file for CPUs read the pixels of the image themselves, and read them fast.
 
 The quantiser writes the way from pixels to the first layer as for any activation: bytes become floats, and these
-become the same bytes again. And a convolution over three channels copies its input in pieces of three bytes: a fifth of
-the time of the shipped student. Both changes give the same integers, so the outputs are the same to the last bit.
+become the same bytes again. And a convolution over three channels copies its input in pieces of three bytes, which is
+slow. Both changes give the same integers, so the outputs are the same to the last bit.
 """
 
 from __future__ import annotations

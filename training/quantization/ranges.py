@@ -96,7 +96,7 @@ class Histogram:
         self._counts += np.bincount(places, minlength=BINS)
 
     def percentile(self, percent: float) -> TensorRange:
-        """Return the range that holds so many percent of the values. As many are cut off below as above."""
+        """Return the range that holds so many percent of the values. Half of the rest is cut off at each end."""
         cut = (1 - percent / 100) / 2
         below = np.cumsum(self._counts) / self._counts.sum()
         first = int(np.searchsorted(below, cut, side="right"))
