@@ -193,7 +193,7 @@ class _Probe:
     """Observes the pipeline: when a frame is handed to publish, and how long each stage took."""
 
     def __init__(self, pipeline: Any) -> None:
-        from ros_kd_perception.scheduling import frame_preparer
+        from ros_kd_perception.scheduling import preparation
 
         self.done = threading.Event()
         self.bare_ms: list[tuple[float, float]] = []
@@ -202,7 +202,7 @@ class _Probe:
         self.timings: list[Any] = []
         self.boxes: list[int] = []
         self.stopwatch = Stopwatch()
-        self.stopwatch.wrap(frame_preparer, "frame_from_message", "decode")
+        self.stopwatch.wrap(preparation, "frame_from_message", "decode")
         self.stopwatch.wrap(pipeline._running.builder, "segmentation", "mask")
         self.stopwatch.wrap(pipeline._running.builder, "detections", "boxes")
         perceive = pipeline._running.perceiver.perceive_prepared

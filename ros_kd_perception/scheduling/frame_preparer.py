@@ -12,42 +12,17 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ros_kd_perception.health.watch import picture_sample
-from ros_kd_perception.images.message import frame_from_message
-from ros_kd_perception.perceiver import PreparedFrame
 from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
-from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
+from ros_kd_perception.scheduling.preparation import Preparation, ReadyFrame
 
 _REMEMBERED = 8  # number of past runs and preparations from which the next durations are predicted
 _MARGIN_NS = 1_000_000
 _LEAD = 1.5  # factor on the longest remembered preparation
-_QUICK_ENCODINGS = ("bgr8", "8UC3")  # they need no conversion
-_QUICK_PIXELS = 1 << 20
-
-
-@dataclass(frozen=True)
-class ReadyFrame:
-    """A frame that is ready for the network.
-
-    Attributes:
-        queued: The message and its arrival time.
-        prepared: The frame and its network input.
-        sample: Sample of the picture, for `CameraWatch`.
-        preparation_ms: Time for decoding and letterboxing, milliseconds.
-        ready_ns: Steady clock when it was ready.
-    """
-
-    queued: QueuedMessage[Any]
-    prepared: PreparedFrame
-    sample: bytes
-    preparation_ms: float
-    ready_ns: int
 
 
 class FramePreparer:
@@ -59,8 +34,7 @@ class FramePreparer:
 
     Args:
         mailbox: Holds the messages that wait, and counts what becomes of each. It is opened and closed here.
-        prepare: Makes the network input of a frame, in the given buffer if that one fits.
-        drop: Called with camera, reason and sentence for a message that cannot be prepared.
+        preparation: Prepares a message.
         threads: Number of threads.
         ahead: Largest number of frames that are ready or in preparation.
         expected_run_ms: Expected duration of the first run of the network. Later runs are predicted from measured ones.
@@ -69,22 +43,19 @@ class FramePreparer:
     def __init__(
         self,
         mailbox: Mailbox[Any],
-        prepare: Callable[[Frame, UInt8Array | None], PreparedFrame],
-        drop: Callable[[str, str, str], object],
+        preparation: Preparation,
         threads: int = 1,
         ahead: int = 1,
         expected_run_ms: float = 0.0,
     ) -> None:
         self._mailbox = mailbox
-        self._make_input = prepare
-        self._drop = drop
+        self._preparation = preparation
         self._ahead = ahead
         self._due = threading.Condition(mailbox.lock)  # the pool waits here
         self._wanted = threading.Condition(mailbox.lock)  # the network's thread waits here
         self._idle = False  # True while the network's thread waits for a frame
         self._ready: deque[ReadyFrame] = deque()
         self._held: set[str] = set()  # cameras with a frame that is ready or in preparation
-        self._free: list[UInt8Array] = []
         self._current: list[ReadyFrame] = []
         self._busy_since_ns = 0
         self._runs_ns: deque[int] = deque([int(expected_run_ms * 1e6)], maxlen=_REMEMBERED)
@@ -107,7 +78,7 @@ class FramePreparer:
             self._closed = True
             self._mailbox.close()
             while self._ready:
-                self._mailbox.dropped(self._ready.popleft().queued.camera, "inactive")
+                self._drop_ready(self._ready.popleft(), "inactive")
             self._due.notify_all()
             self._wanted.notify_all()
 
@@ -130,7 +101,7 @@ class FramePreparer:
         """
         while True:
             found = self._wait_for_frame()
-            ready = self.prepare(found) if isinstance(found, QueuedMessage) else found
+            ready = self._preparation.prepare(found) if isinstance(found, QueuedMessage) else found
             if found is None or ready is not None:
                 self._current = [] if ready is None else [ready]
                 return ready
@@ -145,45 +116,27 @@ class FramePreparer:
             self._wake_pool()  # it may have looked for messages while these cameras were held
             return more
 
-    def prepare(self, queued: QueuedMessage[Any]) -> ReadyFrame | None:
-        """Decode and letterbox one message from the mailbox. Return None if it had to be dropped."""
-        started_ns = time.monotonic_ns()
-        with self._mailbox.lock:
-            buffer = self._free.pop() if self._free else None
-        try:
-            frame = frame_from_message(queued.camera, queued.message)
-            prepared, sample = self._make_input(frame, buffer), picture_sample(frame.image_bgr)
-        except BadFrame as error:
-            self._drop(queued.camera, error.reason, str(error))
-        except Exception:
-            # Out of memory, or any error of a decoder: this frame is lost, the next one may work.
-            self._drop(queued.camera, "failed", traceback.format_exc())
-        else:
-            ready_ns = time.monotonic_ns()
-            return ReadyFrame(queued, prepared, sample, (ready_ns - started_ns) / 1e6, ready_ns)
-        if buffer is not None:
-            with self._mailbox.lock:
-                self._free.append(buffer)
-        return None
-
     def _run(self) -> None:
         while (queued := self._next_message()) is not None:
-            ready = self.prepare(queued)
-            with self._mailbox.lock:
-                if ready is None:
-                    self._held.discard(queued.camera)
-                    self._wanted.notify()  # another message of its camera may wait
-                elif self._closed:
-                    self._mailbox.dropped(queued.camera, "inactive")
-                else:
-                    self._preparations_ns.append(int(ready.preparation_ms * 1e6))
-                    self._ready.append(ready)
-                    self._wanted.notify()
+            self._preparation.begin(queued, partial(self._add, queued.camera))
+
+    def _add(self, camera: str, ready: ReadyFrame | None) -> None:
+        with self._mailbox.lock:
+            if ready is None:
+                self._held.discard(camera)
+                self._wanted.notify()  # another message of its camera may wait
+                self._wake_pool()
+            elif self._closed:
+                self._drop_ready(ready, "inactive")
+            else:
+                self._preparations_ns.append(int(ready.preparation_ms * 1e6))
+                self._ready.append(ready)
+                self._wanted.notify()
 
     def _next_message(self) -> QueuedMessage[Any] | None:
         with self._mailbox.lock:
             while not self._closed:
-                wait_s, only = None, _is_slow if self._idle else None
+                wait_s, only = None, self._is_slow if self._idle else None
                 if len(self._held) < self._ahead and self._mailbox.waits(self._held, only):
                     wait_s = self._until_due_s()
                     if wait_s <= 0:
@@ -222,13 +175,13 @@ class FramePreparer:
         with self._mailbox.lock:
             self._finish_run()
             while not self._closed:
-                found = self._ready_in_time() or self._mailbox.take_next(self._held, _is_quick)
+                found = self._ready_in_time() or self._mailbox.take_next(self._held, self._preparation.is_quick)
                 if found is not None:
                     self._busy_since_ns = time.monotonic_ns()
                     self._wake_pool()
                     return found
                 self._idle = True
-                self._wake_pool(_is_slow)
+                self._wake_pool(self._is_slow)
                 self._wanted.wait()
                 self._idle = False
             return None
@@ -239,18 +192,19 @@ class FramePreparer:
             self._held.discard(ready.queued.camera)
             if self._is_in_time(ready):
                 return ready
-            self._free.append(ready.prepared.network_input)
+            self._preparation.give_back(ready)
         return None
 
     def _finish_run(self) -> None:
         if self._current:
             self._runs_ns.append(time.monotonic_ns() - self._busy_since_ns)
-            self._free += [ready.prepared.network_input for ready in self._current]
+            for ready in self._current:
+                self._preparation.give_back(ready)
         self._current, self._busy_since_ns = [], 0
 
     def _see_arrival(self) -> bool:
         # Wake only a thread that can do something: each thread that wakes takes the interpreter for a moment.
-        if self._idle and self._mailbox.waits(self._held, _is_quick):
+        if self._idle and self._mailbox.waits(self._held, self._preparation.is_quick):
             self._wanted.notify()
             return True
         self._due.notify_all()
@@ -260,13 +214,9 @@ class FramePreparer:
         if self._mailbox.waits(self._held, only):
             self._due.notify_all()
 
+    def _is_slow(self, message: Any) -> bool:
+        return not self._preparation.is_quick(message)
 
-def _is_quick(message: Any) -> bool:
-    if getattr(message, "encoding", None) not in _QUICK_ENCODINGS:
-        return False
-    height, width = getattr(message, "height", 0), getattr(message, "width", 0)
-    return 0 < int(height) * int(width) <= _QUICK_PIXELS
-
-
-def _is_slow(message: Any) -> bool:
-    return not _is_quick(message)
+    def _drop_ready(self, ready: ReadyFrame, reason: str) -> None:
+        self._mailbox.dropped(ready.queued.camera, reason)
+        self._preparation.give_back(ready)

@@ -84,6 +84,8 @@ class Mailbox(Generic[MessageT]):
         max_age_ms: The first value of the attribute.
         clock_ns: Returns the steady clock, nanoseconds.
         weights: Positive weights by camera; 1 for cameras that are not in it.
+        renewed: Whether a message stands for the newest one of its camera when it is taken, as with messages that stay
+            in the middleware until then. Its age is then not known before, and the consumer must check it.
     """
 
     def __init__(
@@ -92,8 +94,11 @@ class Mailbox(Generic[MessageT]):
         max_age_ms: float = 0.0,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         weights: Mapping[str, float] | None = None,
+        *,
+        renewed: bool = False,
     ) -> None:
         self.max_age_ms = max_age_ms
+        self._renewed = renewed
         self._clock_ns = clock_ns
         self._slots: dict[str, _Slot[MessageT]] = {camera: _Slot() for camera in cameras}
         self._lines = {camera: _Line() for camera in cameras}
@@ -155,12 +160,21 @@ class Mailbox(Generic[MessageT]):
             self.arrived.notify_all()
             return self.on_arrival is not None and self.on_arrival()
 
-    def count_lost(self, camera: str, count: int) -> None:
-        """Count messages that were sent but never arrived, as received and dropped for the reason `lost`."""
+    def count_missed(self, camera: str, count: int, reason: str = "lost", arrival_ns: int = 0) -> None:
+        """Count messages that were sent but never put in, as received and dropped.
+
+        Args:
+            camera: Name of their camera.
+            count: Number of messages.
+            reason: `lost`, or `replaced` if a newer one replaced them in the middleware.
+            arrival_ns: Steady clock when the message arrived that showed them missing.
+        """
         with self.lock:
             slot = self._slots[camera]
             slot.received += count
-            slot.dropped["lost"] = slot.dropped.get("lost", 0) + count
+            slot.latest_arrival_ns = max(slot.latest_arrival_ns, arrival_ns)
+            if count:
+                slot.dropped[reason] = slot.dropped.get(reason, 0) + count
 
     def take(self, timeout_s: float | None = None) -> QueuedMessage[MessageT] | None:
         """Wait for the next message in turn. Return None after `timeout_s` seconds, or at once if closed.
@@ -195,7 +209,7 @@ class Mailbox(Generic[MessageT]):
                 if slot.queued is None or camera in leave or (only is not None and not only(slot.queued.message)):
                     continue
                 queued, slot.queued = slot.queued, None
-                if self.is_too_old(queued, now_ns):
+                if not self._renewed and self.is_too_old(queued, now_ns):
                     _count(slot, "too_old")
                     continue
                 slot.in_progress += 1

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from ros_kd_perception.health.status import FrameTimes, Status
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.scheduling.frame_preparer import ReadyFrame
+from ros_kd_perception.scheduling.preparation import ReadyFrame
 from ros_kd_perception.structures import Frame, Perception
 
 

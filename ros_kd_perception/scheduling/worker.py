@@ -12,8 +12,9 @@ from typing import Any
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, WorkerLiveness
 from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.scheduling.frame_preparer import FramePreparer, ReadyFrame
-from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.frame_preparer import FramePreparer
+from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
+from ros_kd_perception.scheduling.preparation import LocalPreparation, Preparation, ReadyFrame
 from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
 from ros_kd_perception.structures import BadFrame, Perception
 from ros_kd_perception.system.warning_throttle import WarningThrottle
@@ -54,6 +55,7 @@ class PerceptionWorker:
         preparation_threads: Number of threads that decode and letterbox.
         prepared_ahead: Number of frames that may be ready while the network runs.
         expected_run_ms: How long the network is expected to run on the first frame, milliseconds.
+        collect: Returns the message behind a waiting one; see `LocalPreparation`.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class PerceptionWorker:
         preparation_threads: int = 1,
         prepared_ahead: int = 1,
         expected_run_ms: float = 0.0,
+        collect: Callable[[QueuedMessage[Any]], QueuedMessage[Any] | None] = lambda queued: queued,
     ) -> None:
         self._mailbox = mailbox
         self._perceiver = perceiver
+        self._collect = collect
         self._sinks = sinks
         self._health = health
         self._stamp_age = stamp_age
@@ -104,9 +108,16 @@ class PerceptionWorker:
 
     def new_preparer(self) -> FramePreparer:
         """Make the pool of one activation. Frames that hang in the pool of an earlier activation are ignored."""
+        return FramePreparer(self._mailbox, self.new_preparation(), *self._pool)
+
+    def new_preparation(self) -> Preparation:
+        """Make what prepares the frames of one activation."""
         # A lambda, because a bound method would keep the perceiver of an old model.
-        return FramePreparer(
-            self._mailbox, lambda frame, out: self._perceiver.prepare(frame, out), self._drop_log.drop, *self._pool
+        return LocalPreparation(
+            self._mailbox,
+            lambda frame, out: self._perceiver.prepare(frame, out),
+            self._drop_log.drop,
+            self._collect,
         )
 
     def liveness(self) -> WorkerLiveness:

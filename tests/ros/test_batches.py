@@ -18,8 +18,9 @@ from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.installed_messages import rclpy_message_types
-from ros_kd_perception.scheduling.frame_preparer import FramePreparer, ReadyFrame
+from ros_kd_perception.scheduling.frame_preparer import FramePreparer
 from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.preparation import ReadyFrame
 from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
 from ros_kd_perception.scheduling.worker import PerceptionWorker
 
@@ -74,7 +75,7 @@ class Rig:
         self.mailbox.put(camera, message)
         queued = self.mailbox.take(0)
         assert queued is not None
-        ready = self.worker.new_preparer().prepare(queued)
+        ready = self.worker.new_preparation().prepare(queued)
         assert ready is not None
         return ready
 
@@ -146,7 +147,7 @@ def test_nan_in_one_frame_drops_no_other_frame_of_its_batch(tmp_path: Path) -> N
 
 
 def test_the_network_adds_ready_frames_to_a_batch_and_waits_for_no_others(rig: Rig) -> None:
-    preparer = FramePreparer(rig.mailbox, Perceiver(rig.model).prepare, lambda *_: None, 2, 3)
+    preparer = FramePreparer(rig.mailbox, rig.worker.new_preparation(), 2, 3)
     preparer.start()
     rig.mailbox.put("front", image_message(camera_picture(), T0 + 1))
     first = preparer.take()

@@ -64,7 +64,7 @@ def counts_after(number: int, model_path: Path, warnings: list[str]) -> dict[str
         StampAge(0.0, lambda: T0_S * 10**9, warnings.append),
         warnings.append,
     )
-    random, preparer = Random(4), worker.new_preparer()
+    random, preparer = Random(4), worker.new_preparation()
     mailbox.open()
     for count in range(number):
         for camera, make in MAKERS.items():

@@ -79,7 +79,7 @@ class Rig:
         self.mailbox.put("front", message)
         queued = self.mailbox.take(0)
         assert queued is not None
-        ready = self.worker.new_preparer().prepare(queued)
+        ready = self.worker.new_preparation().prepare(queued)
         if ready is not None:
             self.worker.process(ready)
 

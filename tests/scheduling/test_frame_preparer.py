@@ -15,8 +15,9 @@ from tiny_student import write_tiny_student
 
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.scheduling.frame_preparer import FramePreparer, ReadyFrame
+from ros_kd_perception.scheduling.frame_preparer import FramePreparer
 from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.preparation import LocalPreparation, ReadyFrame
 
 CAMERAS = ("front", "left", "right")
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -55,7 +56,9 @@ class Rig:
     def __init__(self, perceiver: Perceiver, **settings: float) -> None:
         self.mailbox: Mailbox[SimpleNamespace] = Mailbox(CAMERAS, settings.pop("max_age_ms", 0.0))
         self.sentences: list[str] = []
-        self.preparer = FramePreparer(self.mailbox, perceiver.prepare, self._drop, **settings)  # type: ignore[arg-type]
+        self.preparer = FramePreparer(
+            self.mailbox, LocalPreparation(self.mailbox, perceiver.prepare, self._drop), **settings
+        )  # type: ignore[arg-type]
         self.preparer.start()
 
     def _drop(self, camera: str, reason: str, sentence: str) -> None:
@@ -183,7 +186,7 @@ def test_an_idle_network_prepares_only_what_takes_no_longer_than_a_handover(
         threads.append(threading.current_thread().name)
         return perceiver.prepare(*arguments)
 
-    rig.preparer._make_input = prepare
+    rig.preparer._preparation._make_input = prepare  # type: ignore[attr-defined]
     network = threading.Thread(target=rig.take, name="network")
     network.start()
     until(lambda: rig.preparer._idle)

@@ -161,8 +161,8 @@ def test_a_message_exactly_at_the_limit_is_kept() -> None:
 
 def test_messages_that_never_came_are_received_and_lost() -> None:
     mailbox: Mailbox[int] = Mailbox(["front", "left"])
-    mailbox.count_lost("front", 3)
-    mailbox.count_lost("front", 1)
+    mailbox.count_missed("front", 3)
+    mailbox.count_missed("front", 1)
     counts = mailbox.counts()
     assert (counts["front"].received, counts["front"].dropped) == (4, {"lost": 4})
     assert counts["front"].latest_arrival_ns == 0
