@@ -23,8 +23,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_kd_perception.bags.reader import BagError, BagReader, RawMessage
-from ros_kd_perception.bags.serialized_header import stamp_ns_of
 from ros_kd_perception.bags.traffic_log import TrafficEntry, TrafficLog
+from ros_kd_perception.images.serialized_message import stamp_ns_of
 from ros_kd_perception.parameters.camera_names import COMPRESSED_IMAGE, IMAGE, parse_camera_topics
 from ros_kd_perception.playback_timeline import MAX_TOLD_JUMPS, Jump, PlaybackTimeline
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals

@@ -25,8 +25,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from ros_kd_perception.bags.reader import BagWriter
-from ros_kd_perception.bags.serialized_header import stamp_ns_of
 from ros_kd_perception.bags.traffic_log import TrafficEntry, TrafficLog
+from ros_kd_perception.images.serialized_message import stamp_ns_of
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS
 from ros_kd_perception.parameters.camera_names import CAMERA_NAME
 from ros_kd_perception.parameters.rules import MAX_CAMERA_CHARACTERS

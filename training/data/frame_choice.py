@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ros_kd_perception.bags.reader import BagReader, RawMessage, decode_message, logs_of
-from ros_kd_perception.bags.serialized_header import stamp_ns_of
 from ros_kd_perception.images.message import frame_from_message
+from ros_kd_perception.images.serialized_message import stamp_ns_of
 from ros_kd_perception.parameters.camera_names import name_cameras
 from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 from training.data.augmentation import SOURCE_SIDE_MIN_PX
