@@ -15,6 +15,7 @@ import numpy as np
 
 from ros_kd_perception.free_space.ground_scan import GroundScan
 from ros_kd_perception.messages.mask_memory import MaskMessages
+from ros_kd_perception.model.boxes import centers_and_sizes
 from ros_kd_perception.model.contract import ClassInfo, ModelContract
 from ros_kd_perception.structures import Float32Array, Int32Array, Perception, UInt8Array
 
@@ -167,12 +168,9 @@ class MessageBuilder:
         header = self._header_of(perception)
         found, class_ids = perception.require_detections(), self._class_ids
         parts = self._take_parts(len(found), header)
-        # The fields have double precision. Compute on whole arrays, because a loop over a hundred boxes takes a
-        # millisecond.
-        corners = found.boxes_xyxy.astype(np.float64)
-        centers = ((corners[:, :2] + corners[:, 2:]) * 0.5).tolist()
-        sizes = (corners[:, 2:] - corners[:, :2]).tolist()
-        rows = zip(parts, centers, sizes, found.scores.tolist(), found.labels.tolist(), strict=True)
+        # Computed on whole arrays, because a loop over a hundred boxes takes a millisecond.
+        centers, sizes = centers_and_sizes(found.boxes_xyxy)
+        rows = zip(parts, centers.tolist(), sizes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
         for part, (center_x, center_y), (size_x, size_y), score, label in rows:
             part.hypothesis.class_id = class_ids.get(label) or str(label)
             part.hypothesis.score = score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,13 +21,14 @@ class MaskMessages:
     overlay that is drawn later still has its own class map. Safe in several threads.
 
     Args:
-        make: Creates a mono8 sensor_msgs/Image with this height and width. Its `data` must be writable and must not be
-            replaced.
+        make: Creates a message with this `height` and `width`, and with `data` that ends with the pixels: a mono8
+            sensor_msgs/Image, or an object with a whole serialised message as its data. Its `data` must be writable and
+            must not be replaced.
     """
 
     def __init__(self, make: Callable[[int, int], Any]) -> None:
         self._make = make
-        self._lent: dict[int, Any] = {}  # address of the pixels -> message
+        self._lent: dict[int, _Lent] = {}  # by the address of the pixels
         self._spare: dict[tuple[int, int], list[Any]] = {}
 
     def new_class_map(self, height: int, width: int) -> UInt8Array:
@@ -38,27 +39,50 @@ class MaskMessages:
             message = self._make(height, width)
         # NumPy makes this array the base of every view, so it lives until the last view is gone. Without the
         # memoryview, the message's data would be the base, if it is an array of NumPy.
-        flat = np.frombuffer(memoryview(message.data), np.uint8)
-        address = _address(flat)
-        self._lent[address] = message
-        weakref.finalize(flat, self._give_back, address).atexit = False
-        return flat.reshape(height, width)
+        data = np.frombuffer(memoryview(message.data), np.uint8)
+        class_map = data[data.size - height * width :].reshape(height, width)
+        address = _address(class_map)
+        self._lent[address] = _Lent(message, weakref.ref(data))
+        weakref.finalize(data, self._give_back, address).atexit = False
+        return class_map
 
     def message_of(self, class_map: UInt8Array) -> Any | None:
         """Return the message whose pixels this class map is, or None if it is in other memory or only a part."""
-        message = self._lent.get(_address(class_map))
-        if message is None or (message.height, message.width) != class_map.shape or not class_map.flags.c_contiguous:
+        lent = self._lent_of(class_map)
+        return None if lent is None else lent.message
+
+    def data_of(self, class_map: UInt8Array) -> UInt8Array | None:
+        """Return all data of the message whose pixels this class map is, or None if it has no message.
+
+        The result is uint8 `[n]`. As long as it or a view of it exists, the message is not reused.
+        """
+        lent = self._lent_of(class_map)
+        return None if lent is None else lent.data()
+
+    def _lent_of(self, class_map: UInt8Array) -> _Lent | None:
+        lent = self._lent.get(_address(class_map))
+        if lent is None or lent.size != class_map.shape or not class_map.flags.c_contiguous:
             return None
-        return message
+        return lent
 
     def _give_back(self, address: int) -> None:
-        message = self._lent.pop(address)
-        size = message.height, message.width
-        if size not in self._spare and len(self._spare) >= _SIZES:
+        lent = self._lent.pop(address)
+        if lent.size not in self._spare and len(self._spare) >= _SIZES:
             self._spare.clear()  # do not keep memory for many different sizes
-        spare = self._spare.setdefault(size, [])
+        spare = self._spare.setdefault(lent.size, [])
         if len(spare) < _SPARE_OF_A_SIZE:
-            spare.append(message)
+            spare.append(lent.message)
+
+
+class _Lent(NamedTuple):
+    """A message and the array over its data that all views of its pixels are based on."""
+
+    message: Any
+    data: weakref.ref[UInt8Array]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.message.height, self.message.width
 
 
 def _address(array: UInt8Array) -> int:

@@ -1,4 +1,4 @@
-"""Overlap of boxes, and non-maximum suppression."""
+"""Centres, sizes and overlap of boxes, and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def iou_xyxy(boxes_a: Float32Array, boxes_b: Float32Array) -> Float32Array:
     intersection = _intersections(boxes_a, boxes_b)
     union = _areas(boxes_a)[:, None] + _areas(boxes_b)[None, :] - intersection
     return np.asarray(intersection / np.maximum(union, 1e-9), np.float32)
+
+
+def centers_and_sizes(boxes_xyxy: Float32Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return centres (x, y) and sizes (width, height) of boxes, float64 `[n, 2]` each, the precision of messages."""
+    corners = boxes_xyxy.astype(np.float64)
+    return (corners[:, :2] + corners[:, 2:]) * 0.5, corners[:, 2:] - corners[:, :2]
 
 
 def best_of_each_object(
