@@ -119,7 +119,8 @@ class CameraHealth:
                 recent,
                 span_s,
                 link,
-                silent_s=(now_ns - max(active_since_ns, counts.latest_arrival_ns)) / 1e9,
+                # While a message waits, newer ones of its camera stay unseen in the middleware.
+                silent_s=0.0 if counts.waiting else (now_ns - max(active_since_ns, counts.latest_arrival_ns)) / 1e9,
                 has_sent=counts.latest_arrival_ns > active_since_ns,
                 silence_timeout_ms=self.silence_timeout_ms,
                 refusal=self._refusal,

@@ -15,6 +15,7 @@ import numpy as np
 
 from ros_kd_perception.free_space.ground_scan import GroundScan
 from ros_kd_perception.messages.mask_memory import MaskMessages
+from ros_kd_perception.messages.serialized_results import SerializedResults
 from ros_kd_perception.model.boxes import centers_and_sizes
 from ros_kd_perception.model.contract import ClassInfo, ModelContract
 from ros_kd_perception.structures import Float32Array, Int32Array, Perception, UInt8Array
@@ -115,6 +116,7 @@ class MessageBuilder:
 
     Attributes:
         masks: Creates class maps in the memory of messages.
+        serialized: Writes masks and boxes as bytes, and creates class maps in their memory.
     """
 
     def __init__(self, types: MessageTypes, contract: ModelContract, *, reuse_parts: bool = False) -> None:
@@ -122,6 +124,7 @@ class MessageBuilder:
         self._contract = contract
         self._reuse_parts = reuse_parts
         self.masks = MaskMessages(lambda height, width: self._image("mono8", np.zeros((height, width), np.uint8)))
+        self.serialized = SerializedResults()
         self._no_data = np.empty(0, np.uint8)
         self._no_ranges = np.empty(0, np.float32)
         self._class_ids = {c.id: str(c.id) for c in contract.detection_classes}

@@ -17,10 +17,11 @@ from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.reload import ModelReload, ReloadOutcome
 from ros_kd_perception.ros.running_model import RunningModel, tell_in_log
+from ros_kd_perception.ros.topics.arrivals import Arrivals
 from ros_kd_perception.ros.topics.camera_images import CameraImages
 from ros_kd_perception.ros.topics.sinks import make_sinks
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
-from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
 from ros_kd_perception.scheduling.worker import ModelSwap, PerceptionWorker
 
 STOP_TIMEOUT_S = 10.0
@@ -56,7 +57,7 @@ class Pipeline:
         self.topics_lock = threading.Lock()
         self._reload: ModelReload | None = None
         self._mailbox: Mailbox[Any] = Mailbox(
-            parameters.cameras, parameters.max_age_ms, weights=parameters.turn_weights
+            parameters.cameras, parameters.max_age_ms, weights=parameters.turn_weights, renewed=True
         )
         self._health = {c: CameraHealth(c, parameters.silence_timeout_ms) for c in parameters.cameras}
         clock = node.get_clock()
@@ -80,7 +81,10 @@ class Pipeline:
             pool_size := min(len(parameters.cameras), 4) if self.model.provider.on_gpu else 1,
             pool_size,
             self.warm_up_ms,
+            self._collect,
         )
+        self._arrivals: Arrivals | None = None
+        self._context = node.context
         self._active_since_ns: int | None = None
 
     @property
@@ -109,15 +113,20 @@ class Pipeline:
         for sink in self._sinks:
             sink.start()
         for images in self._images.values():
-            images.subscribe(self._mailbox.put, self._mailbox.count_lost)
+            images.subscribe()
+        self._arrivals = Arrivals(self._context, [*self._images.values()], self._mailbox.put)
+        self._arrivals.start()
         self._active_since_ns = time.monotonic_ns()
 
     def stop(self) -> bool:
         """Unsubscribe and finish the frame in progress. The model stays. Return False if the frame hangs."""
         self._active_since_ns = None
+        arrivals, self._arrivals = self._arrivals, None
+        if arrivals is not None:
+            arrivals.stop()
+        finished = self.worker.stop(STOP_TIMEOUT_S)
         for images in self._images.values():
             images.unsubscribe()
-        finished = self.worker.stop(STOP_TIMEOUT_S)
         for sink in self._sinks:
             sink.stop(STOP_TIMEOUT_S)
         return finished
@@ -182,6 +191,14 @@ class Pipeline:
             ),
             *(status for sink in self._sinks for status in sink.statuses()),
         ]
+
+    def _collect(self, queued: QueuedMessage[CameraImages]) -> QueuedMessage[Any] | None:
+        images = queued.message
+        found = images.collect()
+        if found is None:
+            return None
+        self._mailbox.count_missed(queued.camera, found.missed, found.reason, found.arrival_ns)
+        return QueuedMessage(queued.camera, images.read(found), found.arrival_ns)
 
     def _hand_over(self, candidate: RunningModel, cancelled: threading.Event) -> list[str] | None:
         try:

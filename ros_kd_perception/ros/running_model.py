@@ -70,7 +70,7 @@ class RunningModel:
         trial = try_model(choice.path, options, cancelled, low_priority=low_priority)
         model = OnnxModel.open(choice.path, **options, low_priority=low_priority, sha256=trial.sha256, tell=tell)
         builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True)
-        perceiver = Perceiver(model, new_class_map=builder.masks.new_class_map)
+        perceiver = Perceiver(model, new_class_map=builder.serialized.new_class_map)
         warm_up = perceiver.warm_up
         warm_up_ms = run_at_low_priority(warm_up) if low_priority and not model.provider.on_gpu else warm_up()
         running = cls(choice.path, choice.reason, trial, model, perceiver, builder, warm_up_ms)

@@ -3,70 +3,171 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from rclpy.lifecycle import LifecycleNode
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from ros_kd_perception.health.status import CameraLink
+from ros_kd_perception.images.serialized_message import (
+    SerializedCompressedImage,
+    SerializedImage,
+    read_compressed_image,
+    read_image,
+)
 from ros_kd_perception.ros.topics.lost_messages import LostMessages
+from ros_kd_perception.ros.topics.serialized_take import SerializedTake
+from ros_kd_perception.structures import UInt8Array
 
-_YIELD_S = 1e-3
 _ROS_TYPE = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
 
 
+class _NeverExecuted(CallbackGroup):
+    """Keeps executors from taking messages."""
+
+    def can_execute(self, entity: Any) -> bool:
+        """Return False."""
+        return False
+
+    def beginning_execution(self, entity: Any) -> bool:
+        """Return False."""
+        return False
+
+    def ending_execution(self, entity: Any) -> None:
+        """Do nothing."""
+
+
+def _never_called(message: Any) -> None:
+    raise AssertionError("an executor took an image")
+
+
+@dataclass(frozen=True)
+class CollectedImage:
+    """A message of a camera.
+
+    Attributes:
+        serialized: Its bytes, uint8 `[n]`.
+        arrival_ns: Steady clock of its arrival in the middleware.
+        missed: Number of messages that were missed between this one and the one collected before.
+        reason: Why they were missed, one of `DROP_REASONS`.
+    """
+
+    serialized: UInt8Array
+    arrival_ns: int
+    missed: int
+    reason: str
+
+
 class CameraImages:
-    """Subscribes to a camera between `subscribe` and `unsubscribe`.
+    """Subscribes to a camera between `subscribe` and `unsubscribe`, and takes a message when it is asked to.
+
+    `Arrivals` notes that a message waits and puts this object into the mailbox. Whoever takes it out calls `collect`.
+
+    Attributes:
+        camera: Name of the camera.
+        is_noted: Whether a message is known to wait.
+        on_taken: Called after a message was taken.
+        encoding: Encoding of the newest image that was taken, empty for a file.
+        height: Its height in pixels.
+        width: Its width in pixels.
 
     Args:
         node: The node that subscribes.
         camera: Name of the camera, a relative namespace.
         transport: `raw` or `compressed`.
         reliability: Reliability of the subscription, `best_effort` or `reliable`.
+        topic: Topic to subscribe to. None for that of the camera.
     """
 
-    def __init__(self, node: LifecycleNode, camera: str, transport: str, reliability: str) -> None:
+    def __init__(self, node: Node, camera: str, transport: str, reliability: str, topic: str | None = None) -> None:
+        self.camera = camera
+        self.is_noted = False
+        self.on_taken: Callable[[], object] = lambda: None
+        self.encoding, self.height, self.width = "", 0, 0
         self._node = node
-        self._camera = camera
         self._transport = transport
         self._qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy[reliability.upper()]
         )
         self._subscription: Subscription[Any] | None = None
-        self._relative_topic = f"{camera}/image_raw" if transport == "raw" else f"{camera}/image_raw/compressed"
-        self._topic = node.resolve_topic_name(self._relative_topic)
+        self._take: SerializedTake | None = None
+        relative = f"{camera}/image_raw" if transport == "raw" else f"{camera}/image_raw/compressed"
+        self._topic = topic or node.resolve_topic_name(relative)
+        self._lost = LostMessages(lambda: node.count_publishers(self._topic))
+        self._noted_ns = 0
 
-    def subscribe(self, put: Callable[[str, Any], bool], count_lost: Callable[[str, int], object]) -> None:
-        """Pass on each message, and count the messages that were lost on their way.
-
-        Args:
-            put: Called with the camera and each message. Returns True if it woke an idle network thread.
-            count_lost: Called with the camera and the number of messages that were lost before one that arrived.
-        """
-        camera = self._camera
-        lost = LostMessages(lambda: self._node.count_publishers(self._topic))
-
-        def receive(message: Any, info: Mapping[str, Any]) -> None:
-            if count := lost.before(info):
-                count_lost(camera, count)
-            if put(camera, message):
-                # Leave the interpreter to the worker until the network runs. The executor goes through its entities
-                # after each callback and would take the interpreter whenever the worker releases it.
-                time.sleep(_YIELD_S)
-
-        message_type = Image if self._transport == "raw" else CompressedImage
-        # Before ROS 2 Iron, rclpy passes no information about a message.
-        callback = receive if hasattr(Subscription, "CallbackType") else lambda message: receive(message, {})
-        self._subscription = self._node.create_subscription(message_type, self._relative_topic, callback, self._qos)
+    def subscribe(self) -> None:
+        """Subscribe. No executor takes the messages."""
+        self._lost = LostMessages(lambda: self._node.count_publishers(self._topic))
+        self.is_noted = False
+        self._subscription = self._node.create_subscription(
+            Image if self._transport == "raw" else CompressedImage,
+            self._topic,
+            _never_called,
+            self._qos,
+            callback_group=_NeverExecuted(),
+            raw=True,
+        )
+        self._take = SerializedTake(self._subscription)
 
     def unsubscribe(self) -> None:
-        """Remove the subscription."""
+        """Remove the subscription. A message that is being taken is finished first."""
+        take, self._take = self._take, None
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
+        if take is not None:
+            take.close()
+
+    def add_to(self, wait_set: Any) -> int:
+        """Add the subscription to a wait set. Return the value by which the set names it."""
+        handle = self._subscription.handle if self._subscription is not None else None
+        if handle is None:
+            return 0
+        wait_set.add_subscription(handle)
+        return int(handle.pointer)
+
+    def note(self) -> None:
+        """Note that a message waits."""
+        self._noted_ns = time.monotonic_ns()
+        self.is_noted = True
+
+    def collect(self) -> CollectedImage | None:
+        """Take the newest message, or return None if there is none any more.
+
+        Raises:
+            BadFrame: It is not a message of the topic's type.
+            RuntimeError: The middleware refuses.
+        """
+        take, noted_ns = self._take, self._noted_ns
+        try:
+            taken = take.take() if take is not None else None
+        finally:
+            self.is_noted = False
+            self.on_taken()
+        if taken is None:
+            return None
+        missed = self._lost.before(taken.info)
+        # A message that came after the noted one has replaced it. Otherwise the missing ones never came.
+        reason = "replaced" if taken.arrival_ns > noted_ns else "lost"
+        return CollectedImage(taken.serialized, max(taken.arrival_ns, 0), missed, reason)
+
+    def read(self, collected: CollectedImage) -> SerializedImage | SerializedCompressedImage:
+        """Read the message, and remember its encoding and size.
+
+        Raises:
+            BadFrame: It is not a message of the topic's type.
+        """
+        if self._transport == "compressed":
+            return read_compressed_image(collected.serialized)
+        image = read_image(collected.serialized)
+        self.encoding, self.height, self.width = image.encoding, image.height, image.width
+        return image
 
     def link(self) -> CameraLink:
         """Return the number of publishers on the camera's topic, and why one of them does not match."""

@@ -13,6 +13,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION, ModelContract
+from ros_kd_perception.ros.topics.serialized_publish import publish_serialized
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
 
@@ -42,15 +43,16 @@ class ResultTopics(TopicSink):
         self._publish_labels()
 
     def publish(self, result: FrameResult) -> None:
-        """Build the messages of a frame, then publish them."""
+        """Write the messages of a frame, then publish them."""
         perception = result.perception
-        segmentation = None if perception.class_map is None else self.builder.segmentation(perception)
-        detections = None if perception.detections is None else self.builder.detections(perception)
+        written = self.builder.serialized
+        segmentation = None if perception.class_map is None else written.segmentation(perception)
+        detections = None if perception.detections is None else written.detections(perception)
         result.hand_over()
         if segmentation is not None:
-            self._masks[perception.camera].publish(segmentation)
+            publish_serialized(self._masks[perception.camera], segmentation)
         if detections is not None:
-            self._boxes[perception.camera].publish(detections)
+            publish_serialized(self._boxes[perception.camera], detections)
 
     def check_model(self, contract: ModelContract) -> str:
         """Return which topics fall silent with a model."""

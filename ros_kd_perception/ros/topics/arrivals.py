@@ -1,0 +1,95 @@
+"""Arrivals: notes which cameras have a message in the middleware, without taking it.
+
+A message stays in the middleware until a thread prepares it, so a newer one replaces it there without any work here.
+The executor of the node never sees images: under overload, its thread would be busy with messages that nobody needs,
+and would take the interpreter from the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rclpy.context import Context
+from rclpy.impl.implementation_singleton import rclpy_implementation
+
+from ros_kd_perception.ros.topics.camera_images import CameraImages
+
+_YIELD_S = 1e-3
+_WAIT_NS = 3_600_000_000_000
+_END_TIMEOUT_S = 3.0
+
+
+class Arrivals:
+    """A thread that waits for the cameras that have no noted message.
+
+    Args:
+        context: The context of the node.
+        cameras: The cameras, with a subscription.
+        put: Called with the name and the images of a camera when a message waits. Returns True if it woke an idle
+            network thread.
+    """
+
+    def __init__(
+        self, context: Context, cameras: Sequence[CameraImages], put: Callable[[str, CameraImages], bool]
+    ) -> None:
+        self._cameras = list(cameras)
+        self._put = put
+        handle: Any = context.handle
+        with handle:
+            self._wait_set = rclpy_implementation.WaitSet(len(self._cameras), 1, 0, 0, 0, 0, handle)
+            self._guard = rclpy_implementation.GuardCondition(handle)
+        self._waiting = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="arrivals", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        for images in self._cameras:
+            images.on_taken = self._see_taken
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End the thread. Call this before the subscriptions are destroyed."""
+        self._closed = True
+        self._wake()
+        self._thread.join(_END_TIMEOUT_S)
+
+    def _see_taken(self) -> None:
+        if self._waiting:
+            self._wake()
+
+    def _wake(self) -> None:
+        with self._guard:
+            self._guard.trigger_guard_condition()
+
+    def _run(self) -> None:
+        while not self._closed:
+            # First this note, then the look at the cameras: a camera that is taken in between wakes the thread.
+            self._waiting = True
+            armed = [images for images in self._cameras if not images.is_noted]
+            ready = self._wait_for(armed)
+            self._waiting = False
+            woke_network = False
+            for images in ready:
+                images.note()
+                woke_network |= self._put(images.camera, images)
+            if woke_network:
+                # Leave the interpreter to the thread that prepares and runs the frame.
+                time.sleep(_YIELD_S)
+
+    def _wait_for(self, armed: list[CameraImages]) -> list[CameraImages]:
+        wait_set = self._wait_set
+        with self._guard:
+            wait_set.clear_entities()
+            wait_set.add_guard_condition(self._guard)
+            handles = {images.add_to(wait_set): images for images in armed}
+            wait_set.wait(_WAIT_NS)
+        return [handles[pointer] for pointer in wait_set.get_ready_entities("subscription") if pointer in handles]
