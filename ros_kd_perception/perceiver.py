@@ -8,7 +8,7 @@ replay of a bag gives the results that the vehicle had. This module does not dep
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,16 @@ from ros_kd_perception.model.letterbox import (
 )
 from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
-from ros_kd_perception.structures import Detections, Float32Array, Frame, Perception, Timing, UInt8Array
+from ros_kd_perception.structures import (
+    WHOLE_IMAGE,
+    Detections,
+    Float32Array,
+    Frame,
+    Perception,
+    RegionOfInterest,
+    Timing,
+    UInt8Array,
+)
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
 
 _WARM_UP_RUNS = 3
@@ -64,6 +73,8 @@ class Perceiver:
     Attributes:
         model: The model that it runs.
         score_threshold: Boxes with a lower score are left out, 0..1. May be changed between frames.
+        regions: Region of interest by camera; the whole image for cameras that are not in it. May be replaced between
+            frames.
 
     Args:
         model: The verified model to run.
@@ -81,6 +92,7 @@ class Perceiver:
         self.model = model
         contract = model.contract
         self.score_threshold = contract.score_threshold if score_threshold is None else score_threshold
+        self.regions: Mapping[str, RegionOfInterest] = {}
         # Used for every frame, because a new buffer costs page faults.
         self._input = np.empty((1, contract.input.height, contract.input.width, 3), np.uint8)
         self._new_class_map = new_class_map
@@ -118,22 +130,30 @@ class Perceiver:
                 self.model.run(images)
         return (time.perf_counter() - started) * 1e3
 
-    def prepare(self, frame: Frame, out: UInt8Array | None = None) -> PreparedFrame:
+    def prepare(
+        self, frame: Frame, out: UInt8Array | None = None, region: RegionOfInterest | None = None
+    ) -> PreparedFrame:
         """Make the network input of a frame. Safe in several threads if each has its own `out`.
 
         Args:
             frame: A frame of any size.
             out: Buffer to overwrite, uint8 `[H, W, 3]`, C-contiguous. A new one is allocated if it is None or has
                 another shape.
+            region: The part of the frame that the network sees. None for the region of the frame's camera.
+
+        Raises:
+            BadFrame: The region reaches beyond the frame.
         """
         started = time.perf_counter()
         spec = self.model.contract.input
+        wanted = self.regions.get(frame.camera, WHOLE_IMAGE) if region is None else region
+        region = wanted.within(frame.camera, *frame.image_bgr.shape[:2])
         if out is None or out.shape != (spec.height, spec.width, 3):
             out = np.empty((spec.height, spec.width, 3), np.uint8)
         if spec.resize == "stretch":
-            geometry = stretch(frame.image_bgr, out)
+            geometry = stretch(frame.image_bgr, out, region)
         else:
-            geometry = letterbox(frame.image_bgr, out, spec.pad_value)
+            geometry = letterbox(frame.image_bgr, out, spec.pad_value, region)
         if spec.channels == "rgb":
             out[:] = out[:, :, ::-1].copy()
         return PreparedFrame(frame, out, spec, geometry, (time.perf_counter() - started) * 1e3)
@@ -145,6 +165,7 @@ class Perceiver:
             A perception for each frame, in the order of the frames.
 
         Raises:
+            BadFrame: The region of interest of a camera reaches beyond its frame.
             DivergedOutput: The network output for one of the frames contains NaN or infinity.
         """
         return [self._perceive_one(self.prepare(frame, self._input[0])) for frame in frames]
@@ -152,7 +173,7 @@ class Perceiver:
     def perceive_prepared(self, prepared: Sequence[PreparedFrame]) -> list[Perception]:
         """Perceive prepared frames, in batches of up to the model's `max_batch`, which is 1 on a CPU.
 
-        Frames that were prepared for a different model are prepared again.
+        Frames that were prepared for a different model are prepared again, with the region that they had.
 
         Raises:
             DivergedOutput: The network output for one of the frames contains NaN or infinity.
@@ -161,7 +182,8 @@ class Perceiver:
         perceptions: list[Perception] = []
         for first in range(0, len(prepared), size):
             batch = [
-                one if one.input_spec == spec else self.prepare(one.frame) for one in prepared[first : first + size]
+                one if one.input_spec == spec else self.prepare(one.frame, region=one.geometry.region)
+                for one in prepared[first : first + size]
             ]
             perceptions += [self._perceive_one(batch[0])] if len(batch) == 1 else self._perceive_batch(batch)
         return perceptions
@@ -201,9 +223,8 @@ class Perceiver:
         if cells is None:
             return None
         size = geometry.source_height, geometry.source_width
-        return class_map_to_source(
-            cells, self._stride, geometry, self._new_class_map(*size) if self._new_class_map else None
-        )
+        out = self._new_class_map(*size) if self._new_class_map else None
+        return class_map_to_source(cells, self._stride, geometry, out, self.model.contract.unlabeled_id)
 
     def _select_detections(self, found: Detections | None, geometry: InputGeometry) -> Detections | None:
         if found is None:

@@ -27,6 +27,7 @@ from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS,
 from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
+from ros_kd_perception.parameters.camera_settings import camera_settings_of
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import images_per_second, jump_sentences
 from ros_kd_perception.replay_pipeline import (
@@ -158,6 +159,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         for note in filter(None, (choice.reason, trial.speed)):
             print(f"replay_bag: {note}", file=sys.stderr)
         perceiver, builder, runs = _open_model(Path(choice.path), options, wanted | {"sha256": trial.sha256})
+        _apply_camera_settings(options, list(bag.cameras), perceiver)
         finder = _free_space_finder(options, list(bag.cameras), perceiver.model)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video = None
@@ -206,6 +208,13 @@ def _open_model(
             continue  # there is too little memory for so many frames, so use all threads for one
         break
     return perceiver, builder, runs
+
+
+def _apply_camera_settings(options: argparse.Namespace, cameras: Sequence[str], perceiver: Perceiver) -> None:
+    if options.params_file is None:
+        return
+    settings = camera_settings_of(options.params_file, cameras, options.node)
+    perceiver.regions = {camera: own.region_of_interest for camera, own in settings.items()}
 
 
 def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], model: OnnxModel) -> FreeSpaceFinder | None:
@@ -267,7 +276,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--params-file",
         type=Path,
         metavar="YAML",
-        help="the node's; also writes free space and scans",
+        help="the node's: regions of interest, and free space and scans, which are then written",
     )
     parser.add_argument(
         "--node",

@@ -5,7 +5,7 @@ They are frozen dataclasses that check their values on construction, so later st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,66 @@ class BadFrame(ValueError):
             raise ValueError(f"expected one of the drop reasons {DROP_REASONS}, got {reason!r}")
         super().__init__(sentence)
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class RegionOfInterest:
+    """A rectangle of an image, in pixels. All zeros stand for the whole image.
+
+    Attributes:
+        x: Number of columns to the left of it.
+        y: Number of rows above it.
+        width: Number of its columns.
+        height: Number of its rows.
+    """
+
+    x: int = 0
+    y: int = 0
+    width: int = 0
+    height: int = 0
+
+    def __post_init__(self) -> None:
+        numbers = [self.x, self.y, self.width, self.height]
+        if min(numbers) < 0 or (any(numbers) and not (self.width and self.height)):
+            raise ValueError(
+                "expected a region of interest [x, y, width, height] inside the image with at least one pixel, or "
+                f"[0, 0, 0, 0] for the whole image, got {numbers}"
+            )
+
+    @property
+    def is_whole_image(self) -> bool:
+        """Whether it stands for the whole image."""
+        return self.width == 0
+
+    @property
+    def rows(self) -> slice:
+        """Its rows in the image."""
+        return slice(self.y, self.y + self.height)
+
+    @property
+    def columns(self) -> slice:
+        """Its columns in the image."""
+        return slice(self.x, self.x + self.width)
+
+    def within(self, camera: str, image_height: int, image_width: int) -> RegionOfInterest:
+        """Return the rectangle in an image of a camera, with an extent.
+
+        Raises:
+            BadFrame: `bad_size`: it reaches beyond the image.
+        """
+        if self.is_whole_image:
+            return RegionOfInterest(0, 0, image_width, image_height)
+        if self.x + self.width > image_width or self.y + self.height > image_height:
+            raise BadFrame(
+                "bad_size",
+                f"expected images of {camera} that hold its region of interest, columns {self.x} to "
+                f"{self.x + self.width} and rows {self.y} to {self.y + self.height}, got {image_width}x{image_height}; "
+                f"change {camera}.region_of_interest",
+            )
+        return self
+
+
+WHOLE_IMAGE = RegionOfInterest()
 
 
 @dataclass(frozen=True)
@@ -85,6 +145,10 @@ class Frame:
                 "file is missing or is not a picture, so check the path"
             )
         return cls(camera, stamp_ns, frame_id, image_bgr)
+
+    def cropped(self, region: RegionOfInterest) -> Frame:
+        """Return the part of the frame in a region that lies within it. The pixels are shared."""
+        return replace(self, image_bgr=self.image_bgr[region.rows, region.columns])
 
 
 @dataclass(frozen=True)
@@ -145,11 +209,11 @@ class Perception:
         camera: Camera of the frame.
         stamp_ns: Header stamp of the frame in nanoseconds.
         frame_id: Frame id of the frame.
-        class_map: uint8 `[height, width]` of the source image, segmentation class ids, 255 = unlabeled. None without
-            segmentation.
+        class_map: uint8 `[height, width]` of the source image, segmentation class ids, 255 = unlabeled, as all pixels
+            outside the region of interest are. None without segmentation.
         detections: Boxes at or above the score threshold. None without detection.
         uncertainty: float32 `[rows, columns]`, one cell for each 32x32 block of the network input with a part of the
-            image, from 0 (certain) to 1. None without segmentation.
+            image or of its region of interest, from 0 (certain) to 1. None without segmentation.
         timing: Times of the stages.
     """
 
@@ -166,6 +230,19 @@ class Perception:
             raise ValueError(
                 f"expected a uint8 class map [height, width], got {self.class_map.dtype} {self.class_map.shape}"
             )
+
+    def cropped(self, region: RegionOfInterest) -> Perception:
+        """Return the results for the frame that is cropped to the region in which it was perceived.
+
+        The pixels of the class map are shared.
+        """
+        class_map, found = self.class_map, self.detections
+        if class_map is not None:
+            class_map = class_map[region.rows, region.columns]
+        if found is not None:
+            origin = np.array([region.x, region.y] * 2, np.float32)
+            found = replace(found, boxes_xyxy=found.boxes_xyxy - origin)
+        return replace(self, class_map=class_map, detections=found)
 
     def require_class_map(self) -> UInt8Array:
         """Return the class map.

@@ -329,6 +329,21 @@ def test_the_input_and_existing_outputs_are_safe(
     assert bag.read_bytes() == before
 
 
+def test_the_regions_of_interest_of_a_parameter_file_apply(drive: Path, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "vehicle.yaml"
+    file.write_text("/**: {ros__parameters: {front.region_of_interest: [8, 16, 96, 64]}}\n")
+    assert replay(drive, tmp_path / "out.mcap", model, "--params-file", file, "--limit", 2) == 0
+    found = results_of(tmp_path / "out.mcap")
+    masks = {}
+    for camera in ("front", "left"):
+        (_, message), *_ = found[f"/perception/{camera}/segmentation"]
+        masks[camera] = message.data.reshape(message.height, message.width)
+    seen = expected_class_map(picture(0)[16:80, 8:104]).repeat(4, axis=0).repeat(4, axis=1)
+    np.testing.assert_array_equal(masks["front"][16:80, 8:104], seen)
+    assert np.count_nonzero(masks["front"] < 255) == 64 * 96
+    assert (masks["left"] < 255).all()
+
+
 def test_node_selects_one_of_two_vehicles_in_a_parameter_file(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
+from array import array
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ros_kd_perception.parameters.camera_names import CAMERA_NAME
+from ros_kd_perception.structures import RegionOfInterest
 
 MAX_CAMERAS = 64
 MAX_NAMES = 256
@@ -17,7 +19,7 @@ MAX_CAMERA_CHARACTERS = 64
 MAX_TEXT_CHARACTERS = 4096
 """Limit on any other text. Linux has the same limit on paths."""
 MAX_SHOWN_CHARACTERS = 100
-CAMERA_PARAMETERS = ("image_transport", "turn_weight")
+CAMERA_PARAMETERS = ("image_transport", "turn_weight", "region_of_interest")
 """Parameters that can be set for one camera, such as NAME.image_transport. Free space and scans have their own."""
 
 
@@ -54,7 +56,8 @@ def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:
     if name == "cameras":
         return _problem_with_cameras(value)
     if isinstance(default, list):
-        return _problem_with_names(name, value, default)
+        is_region = all(isinstance(number, int) for number in default)
+        return _problem_with_region(name, value) if is_region else _problem_with_names(name, value, default)
     if type(value) is not type(default):
         return (
             f"expected parameter {name} to be {_article(default)}, got {_shown(value)}; for example {name}: {default!r}"
@@ -117,6 +120,20 @@ def _problem_with_names(name: str, value: Any, default: list[str]) -> str | None
         return None
     example = f"for example {name}: [{', '.join(default)}]"
     return f"expected parameter {name} to be a list of 1 to {MAX_NAMES} names, got {_shown(value)}; {example}"
+
+
+def _problem_with_region(name: str, value: Any) -> str | None:
+    numbers = list(value) if isinstance(value, (list, tuple, array)) else [value]
+    if len(numbers) == len(fields(RegionOfInterest)) and all(type(number) is int for number in numbers):
+        try:
+            RegionOfInterest(*numbers)
+        except ValueError as error:
+            return f"parameter {name}: {error}"
+        return None
+    return (
+        f"expected parameter {name} to be a list of four integers, [x, y, width, height] in pixels of the image, got "
+        f"{_shown(numbers)}; for example {name}: [0, 100, 1280, 500]"
+    )
 
 
 def _article(default: Any) -> str:

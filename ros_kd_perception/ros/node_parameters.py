@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS
+from ros_kd_perception.parameters.camera_settings import CameraSettings
 from ros_kd_perception.parameters.rules import Declaration, ParameterError, problem_with
 from ros_kd_perception.ros.topics.sinks import SINKS
 
@@ -21,14 +22,14 @@ class NodeParameters:
 
     Attributes:
         image_transports: `raw` or `compressed`, by camera.
-        turn_weights: Turns of each camera for one turn of a camera of weight 1.
+        camera_settings: The settings that each camera has for itself.
         values: All parameters by full name; the sinks read theirs here.
     """
 
     model: str
     cameras: tuple[str, ...]
     image_transports: Mapping[str, str]
-    turn_weights: Mapping[str, float]
+    camera_settings: Mapping[str, CameraSettings]
     image_reliability: str
     device: str
     precision: str
@@ -41,15 +42,6 @@ class NodeParameters:
     stamp_age_unknown: str = "publish"
     values: Mapping[str, Any] = field(default_factory=dict)
 
-
-TURN_WEIGHT = Declaration(
-    1.0,
-    "Turns of the camera for one turn of a camera of weight 1, while frames of all cameras wait.",
-    minimum=0.01,
-    maximum=100.0,
-    read_only=False,
-)
-"""Declaration of NAME.turn_weight, for every camera."""
 
 PARAMETERS: dict[str, Declaration] = {
     "model": Declaration(

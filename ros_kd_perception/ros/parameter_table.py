@@ -10,11 +10,11 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from ros_kd_perception.parameters.camera_settings import CAMERA_DECLARATIONS, CameraSettings
 from ros_kd_perception.parameters.rules import CAMERA_PARAMETERS, as_declared, unknown_parameter
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,
     TRANSPORTS,
-    TURN_WEIGHT,
     Declaration,
     NodeParameters,
     ParameterError,
@@ -51,9 +51,9 @@ class ParameterTable:
                 if name in self._overrides:
                     self._declarations[name] = declaration
                     self._declare(name, declaration)
-            name = f"{camera}.turn_weight"
-            self._declarations[name] = TURN_WEIGHT
-            self._declare(name, TURN_WEIGHT)
+            for name, declaration in CAMERA_DECLARATIONS.items():
+                self._declarations[f"{camera}.{name}"] = declaration
+                self._declare(f"{camera}.{name}", declaration)
         node.add_on_set_parameters_callback(self._judge_changes)
 
     @property
@@ -106,7 +106,7 @@ class ParameterTable:
                 c: self._get(name) if (name := f"{c}.image_transport") in self._declarations else transport
                 for c in cameras
             },
-            turn_weights={c: self._get(f"{c}.turn_weight") for c in cameras},
+            camera_settings={c: CameraSettings().updated(c, values) for c in cameras},
             image_reliability=self._get("image_reliability"),
             device=self._get("device"),
             precision=self._get("precision"),

@@ -53,11 +53,13 @@ class Pipeline:
         self._log = logger
         self._running = RunningModel.load(parameters.model, parameters, cancelled, tell_in_log(logger))
         self._score_threshold = parameters.score_threshold
+        self._cameras = dict(parameters.camera_settings)
         self._model_lock = threading.Lock()  # a reload switches models in another thread
         self.topics_lock = threading.Lock()
         self._reload: ModelReload | None = None
+        weights = {camera: settings.turn_weight for camera, settings in self._cameras.items()}
         self._mailbox: Mailbox[Any] = Mailbox(
-            parameters.cameras, parameters.max_age_ms, weights=parameters.turn_weights, renewed=True
+            parameters.cameras, parameters.max_age_ms, weights=weights, renewed=True
         )
         self._health = {c: CameraHealth(c, parameters.silence_timeout_ms) for c in parameters.cameras}
         clock = node.get_clock()
@@ -143,9 +145,7 @@ class Pipeline:
         """Apply new values of parameters that may change while the node runs."""
         if "max_age_ms" in values:
             self._mailbox.max_age_ms = values["max_age_ms"]
-        for camera in self.parameters.cameras:
-            if (name := f"{camera}.turn_weight") in values:
-                self._mailbox.set_weight(camera, values[name])
+        self._change_cameras(values)
         if "max_stamp_age_ms" in values:
             self._stamp_age.max_age_ms = values["max_stamp_age_ms"]
         if "stamp_age_unknown" in values:
@@ -153,12 +153,16 @@ class Pipeline:
         if "silence_timeout_ms" in values:
             for health in self._health.values():
                 health.silence_timeout_ms = values["silence_timeout_ms"]
-        if "score_threshold" in values:
-            with self._model_lock:
-                self._score_threshold = values["score_threshold"]
-                self._running.set_score_threshold(self._score_threshold)
         for sink in self._sinks:
             sink.change(values)
+
+    def _change_cameras(self, values: Mapping[str, Any]) -> None:
+        with self._model_lock:
+            self._score_threshold = values.get("score_threshold", self._score_threshold)
+            self._cameras = {camera: settings.updated(camera, values) for camera, settings in self._cameras.items()}
+            self._running.apply(self._score_threshold, self._cameras)
+        for camera, settings in self._cameras.items():
+            self._mailbox.set_weight(camera, settings.turn_weight)
 
     def begin_reload(self, path: str, done: Callable[[ReloadOutcome], object]) -> str | None:
         """Start to replace the active model.
@@ -215,7 +219,7 @@ class Pipeline:
     def _change_over(self, candidate: RunningModel) -> None:
         # Between two frames, so that every result comes after the labels that belong to it.
         with self._model_lock:
-            candidate.set_score_threshold(self._score_threshold)
+            candidate.apply(self._score_threshold, self._cameras)
             self._running = candidate
         for sink in self._sinks:
             try:

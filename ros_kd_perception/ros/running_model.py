@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import OnnxModel, ProviderReport
 from ros_kd_perception.model.origin import Origin
+from ros_kd_perception.parameters.camera_settings import CameraSettings
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.ros.node_parameters import NodeParameters
@@ -74,13 +75,20 @@ class RunningModel:
         warm_up = perceiver.warm_up
         warm_up_ms = run_at_low_priority(warm_up) if low_priority and not model.provider.on_gpu else warm_up()
         running = cls(choice.path, choice.reason, trial, model, perceiver, builder, warm_up_ms)
-        running.set_score_threshold(parameters.score_threshold)
+        running.apply(parameters.score_threshold, parameters.camera_settings)
         return running
 
-    def set_score_threshold(self, value: float) -> None:
-        """Apply the parameter. A negative value stands for the threshold that the model was exported with."""
+    def apply(self, score_threshold: float, cameras: Mapping[str, CameraSettings]) -> None:
+        """Apply parameters that may change while the node runs.
+
+        Args:
+            score_threshold: Boxes with a lower score are left out. A negative value stands for the threshold that the
+                model was exported with.
+            cameras: The settings of each camera.
+        """
         exported = self.model.contract.score_threshold
-        self.perceiver.score_threshold = exported if value < 0 else value
+        self.perceiver.score_threshold = exported if score_threshold < 0 else score_threshold
+        self.perceiver.regions = {camera: settings.region_of_interest for camera, settings in cameras.items()}
 
     def notes(self) -> list[str]:
         """Return sentences on why this file runs and how fast a quantised file is here, as far as there are any."""

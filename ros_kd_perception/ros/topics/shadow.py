@@ -111,7 +111,9 @@ class ShadowTopic(TopicSink):
         self._due[frame.camera] += self._share
         if self._due[frame.camera] >= 1.0:
             self._due[frame.camera] -= 1.0
-            self._thread.offer(frame.camera, (frame, perception, self._names))
+            # The shadow must see what the active model saw.
+            region = result.ready.prepared.geometry.region
+            self._thread.offer(frame.camera, (frame.cropped(region), perception.cropped(region), self._names))
 
     def statuses(self) -> list[Status]:
         """Return one status if a shadow is set."""

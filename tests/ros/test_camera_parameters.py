@@ -1,0 +1,89 @@
+"""The parameters of one camera, on a real graph: set at the start, changed at run time, refused in one sentence."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from ros_graph import Peer, camera_picture, image_message, stamp_ns
+from sensor_msgs.msg import Image
+
+T0 = 1_700_000_000 * 10**9
+SECOND_NS = 10**9
+
+
+def mask_of(message: Image) -> np.ndarray:
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
+
+
+def test_a_region_of_interest_limits_the_results_and_changes_at_run_time(peer: Peer, start_node: Any) -> None:
+    start_node("-p", "front.region_of_interest:=[32, 16, 96, 64]")
+    peer.listen_to_results("front")
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+
+    mask = mask_of(peer.send_until_result(publisher, lambda n: image_message(camera_picture(), T0 + n), "front"))
+
+    assert mask.shape == (96, 160)
+    assert (mask[16:80, 32:128] < 255).all()
+    assert np.count_nonzero(mask < 255) == 64 * 96
+    peer.until(lambda: peer.results("front", "detections"), "detections come")
+    centers = [d.bbox.center.position for d in peer.results("front", "detections")[-1].detections]
+    assert centers
+    assert all(32 < center.x < 128 and 16 < center.y < 80 for center in centers)
+
+    assert peer.set_parameter("front.region_of_interest", [0, 0, 0, 0]).successful
+    whole = peer.send_until_result(publisher, lambda n: image_message(camera_picture(), T0 + SECOND_NS + n), "front")
+    assert (mask_of(whole) < 255).all()
+
+    refused = peer.set_parameter("front.region_of_interest", [0, 0, 160, 0])
+    assert not refused.successful
+    assert "front.region_of_interest: expected a region of interest [x, y, width, height]" in refused.reason
+
+
+def test_frames_that_do_not_hold_the_region_are_dropped_and_counted(peer: Peer, start_node: Any) -> None:
+    node = start_node("-p", "front.region_of_interest:=[100, 0, 100, 50]")
+    peer.listen_to_results("front")
+    publisher = peer.matched_publisher(Image, "/front/image_raw")
+
+    def send_and_look() -> bool:
+        publisher.publish(image_message(camera_picture(96, 160), T0 + peer.count("front", "received")))
+        peer.spin_for(0.05)
+        return "columns 100 to 200 and rows 0 to 50, got 160x96" in peer.status("front").message
+
+    peer.until(send_and_look, "frames that are too small are reported")
+    assert peer.drops("front")["bad_size"]
+
+    large = peer.send_until_result(
+        publisher, lambda n: image_message(camera_picture(96, 200), T0 + SECOND_NS + n), "front"
+    )
+    assert np.count_nonzero(mask_of(large) < 255) == 50 * 100
+    assert stamp_ns(large) > T0 + SECOND_NS
+    assert "Traceback" not in node.log
+
+
+def test_a_shadow_model_sees_the_region_that_the_active_model_saw(
+    peer: Peer, start_node: Any, tiny_student: Path
+) -> None:
+    agreements: list[DiagnosticArray] = []
+    peer.node.create_subscription(DiagnosticArray, "/perception/shadow/agreement", agreements.append, 50)
+    start_node("-p", "front.region_of_interest:=[32, 16, 96, 64]", shadow_model=tiny_student, shadow_share=1.0)
+    publisher, numbers = peer.matched_publisher(Image, "/front/image_raw"), itertools.count(1)
+    peer.node.create_timer(0.1, lambda: publisher.publish(image_message(camera_picture(), T0 + next(numbers))))
+    peer.until(lambda: agreements, "frames are compared", 120)
+    values = {item.key: item.value for item in agreements[0].status[0].values}
+    assert float(values["class_map_agreement"]) == 1.0
+    assert values["active_boxes"] == values["shadow_boxes"] == values["matched_boxes"] == "4"
+
+
+@pytest.mark.parametrize("value", ["[0, 0, 10]", "[0.5, 0.0, 10.0, 10.0]", "everything"])
+def test_an_invalid_region_is_refused(peer: Peer, start_node: Any, value: str) -> None:
+    start_node("-p", f"front.region_of_interest:={value}")
+    peer.until(
+        lambda: "front.region_of_interest to be a list of four integers" in peer.status("model").message,
+        "the refusal names the parameter",
+    )
+    assert peer.state() == "unconfigured"
