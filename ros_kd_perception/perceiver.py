@@ -73,6 +73,7 @@ class Perceiver:
     Attributes:
         model: The model that it runs.
         score_threshold: Boxes with a lower score are left out, 0..1. May be changed between frames.
+        score_thresholds: Thresholds of single cameras, in place of `score_threshold`. May be replaced between frames.
         regions: Region of interest by camera; the whole image for cameras that are not in it. May be replaced between
             frames.
 
@@ -92,6 +93,7 @@ class Perceiver:
         self.model = model
         contract = model.contract
         self.score_threshold = contract.score_threshold if score_threshold is None else score_threshold
+        self.score_thresholds: Mapping[str, float] = {}
         self.regions: Mapping[str, RegionOfInterest] = {}
         # Used for every frame, because a new buffer costs page faults.
         self._input = np.empty((1, contract.input.height, contract.input.width, 3), np.uint8)
@@ -114,6 +116,10 @@ class Perceiver:
         """
         path = choose_model(str(model or AUTO_MODEL), device, options.get("precision", "auto")).path
         return cls(OnnxModel.open(path, device=device, **options))
+
+    def threshold_of(self, camera: str) -> float:
+        """Return the score threshold of a camera."""
+        return self.score_thresholds.get(camera, self.score_threshold)
 
     def warm_up(self) -> float:
         """Run on empty frames until buffers and kernels of every batch size are set up.
@@ -206,7 +212,7 @@ class Perceiver:
         _check_finite(outputs, row)
         frame, geometry = prepared.frame, prepared.geometry
         class_map = self._class_map(outputs.cells(row), geometry)
-        detections = self._select_detections(outputs.rows(row), geometry)
+        detections = self._select_detections(outputs.rows(row), geometry, self.threshold_of(frame.camera))
         uncertainty = _crop_uncertainty(outputs, row, geometry)
         finished = time.perf_counter()
         return Perception(
@@ -226,10 +232,12 @@ class Perceiver:
         out = self._new_class_map(*size) if self._new_class_map else None
         return class_map_to_source(cells, self._stride, geometry, out, self.model.contract.unlabeled_id)
 
-    def _select_detections(self, found: Detections | None, geometry: InputGeometry) -> Detections | None:
+    def _select_detections(
+        self, found: Detections | None, geometry: InputGeometry, score_threshold: float
+    ) -> Detections | None:
         if found is None:
             return None
-        kept = found.scores >= self.score_threshold
+        kept = found.scores >= score_threshold
         kept &= (found.labels[:, None] == self._label_ids).any(axis=1)  # np.isin takes as long as the whole rest
         found = found.rows(kept)
         if self._nms_iou is not None:

@@ -27,7 +27,7 @@ from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS,
 from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
-from ros_kd_perception.parameters.camera_settings import camera_settings_of
+from ros_kd_perception.parameters.camera_settings import camera_settings_of, score_thresholds_of
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import images_per_second, jump_sentences
 from ros_kd_perception.replay_pipeline import (
@@ -136,7 +136,7 @@ class BagReplay:
         for camera in self._cameras:
             for topic in LABEL_TOPICS:
                 if topic.task in self._tasks:
-                    message = topic.build(self._builder, self._perceiver.score_threshold)
+                    message = topic.build(self._builder, self._perceiver.threshold_of(camera))
                     self._writer.write(f"{NODE_NAME}/{camera}/{topic.name}", log_time_ns, message, latched=True)
 
 
@@ -214,6 +214,7 @@ def _apply_camera_settings(options: argparse.Namespace, cameras: Sequence[str], 
     if options.params_file is None:
         return
     settings = camera_settings_of(options.params_file, cameras, options.node)
+    perceiver.score_thresholds = score_thresholds_of(settings)
     perceiver.regions = {camera: own.region_of_interest for camera, own in settings.items()}
 
 
@@ -276,7 +277,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--params-file",
         type=Path,
         metavar="YAML",
-        help="the node's: regions of interest, and free space and scans, which are then written",
+        help="the node's, for regions and thresholds of cameras; also writes free space and scans",
     )
     parser.add_argument(
         "--node",
@@ -287,7 +288,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--require-gpu", action="store_true", help="refuse to run any part of the network on the CPU")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: that of the model file")
     parser.add_argument(
-        "--score-threshold", type=float, metavar="S", help="drop boxes with a lower score, 0..1; default: the model's"
+        "--score-threshold",
+        type=float,
+        metavar="S",
+        help="drop boxes with a lower score, 0..1; default: the model's",
     )
     parser.add_argument(
         "--threads",

@@ -56,6 +56,15 @@ def test_the_default_threshold_is_that_of_the_contract(perceiver):
     assert len(Perceiver(perceiver.model).perceive([frame(64, 96)])[0].detections) == 4
 
 
+def test_a_camera_may_have_a_threshold_of_its_own(perceiver):
+    own = Perceiver(perceiver.model)
+    own.score_thresholds = {"left": 0.75, "rear": 0.0}
+    counts = {c: len(own.perceive([replace(frame(64, 96), camera=c)])[0].detections) for c in ("front", "left", "rear")}
+    assert counts == {"front": 4, "left": 2, "rear": 5}
+    own.score_threshold = 0.85
+    assert (own.threshold_of("front"), own.threshold_of("left")) == (0.85, 0.75)
+
+
 def test_each_frame_of_a_call_gets_its_own_result(perceiver):
     frames = [frame(64, 96, 1), frame(40, 300, 2), frame(720, 1280, 3)]
     together = perceiver.perceive(frames)

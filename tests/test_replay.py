@@ -329,9 +329,9 @@ def test_the_input_and_existing_outputs_are_safe(
     assert bag.read_bytes() == before
 
 
-def test_the_regions_of_interest_of_a_parameter_file_apply(drive: Path, model: Path, tmp_path: Path) -> None:
+def test_regions_of_interest_and_thresholds_of_a_parameter_file_apply(drive: Path, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "vehicle.yaml"
-    file.write_text("/**: {ros__parameters: {front.region_of_interest: [8, 16, 96, 64]}}\n")
+    file.write_text("/**: {ros__parameters: {front.region_of_interest: [8, 16, 96, 64], left.score_threshold: 0.85}}\n")
     assert replay(drive, tmp_path / "out.mcap", model, "--params-file", file, "--limit", 2) == 0
     found = results_of(tmp_path / "out.mcap")
     masks = {}
@@ -342,6 +342,9 @@ def test_the_regions_of_interest_of_a_parameter_file_apply(drive: Path, model: P
     np.testing.assert_array_equal(masks["front"][16:80, 8:104], seen)
     assert np.count_nonzero(masks["front"] < 255) == 64 * 96
     assert (masks["left"] < 255).all()
+    assert [len(found[f"/perception/{c}/detections"][0][1].detections) for c in ("front", "left")] == [4, 1]
+    thresholds = [found[f"/perception/{c}/detections/label_info"][0][1].threshold for c in ("front", "left")]
+    assert thresholds == pytest.approx([0.3, 0.85])
 
 
 def test_node_selects_one_of_two_vehicles_in_a_parameter_file(

@@ -19,6 +19,13 @@ CAMERA_DECLARATIONS: dict[str, Declaration] = {
         maximum=100.0,
         read_only=False,
     ),
+    "score_threshold": Declaration(
+        -1.0,
+        "Boxes of the camera with a lower score are left out, 0..1; negative for the node's score_threshold.",
+        minimum=-1.0,
+        maximum=1.0,
+        read_only=False,
+    ),
     "region_of_interest": Declaration(
         [0, 0, 0, 0],
         "The part of the camera's images that the network sees, [x, y, width, height] in pixels of the image; "
@@ -34,6 +41,7 @@ class CameraSettings:
     """The settings of one camera. `CAMERA_DECLARATIONS` describes each."""
 
     turn_weight: float = 1.0
+    score_threshold: float = -1.0
     region_of_interest: RegionOfInterest = WHOLE_IMAGE
 
     def updated(self, camera: str, values: Mapping[str, Any]) -> CameraSettings:
@@ -47,6 +55,11 @@ class CameraSettings:
         if "region_of_interest" in own:
             own["region_of_interest"] = RegionOfInterest(*own["region_of_interest"])
         return replace(self, **own)
+
+
+def score_thresholds_of(cameras: Mapping[str, CameraSettings]) -> dict[str, float]:
+    """Return the score thresholds of the cameras that have one of their own."""
+    return {camera: own.score_threshold for camera, own in cameras.items() if own.score_threshold >= 0}
 
 
 def camera_settings_of(path: Path, cameras: Sequence[str], node: str | None = None) -> dict[str, CameraSettings]:

@@ -13,7 +13,7 @@ from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import OnnxModel, ProviderReport
 from ros_kd_perception.model.origin import Origin
-from ros_kd_perception.parameters.camera_settings import CameraSettings
+from ros_kd_perception.parameters.camera_settings import CameraSettings, score_thresholds_of
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.ros.node_parameters import NodeParameters
@@ -82,12 +82,13 @@ class RunningModel:
         """Apply parameters that may change while the node runs.
 
         Args:
-            score_threshold: Boxes with a lower score are left out. A negative value stands for the threshold that the
-                model was exported with.
+            score_threshold: Threshold of cameras that have none of their own. A negative value stands for the threshold
+                that the model was exported with.
             cameras: The settings of each camera.
         """
         exported = self.model.contract.score_threshold
         self.perceiver.score_threshold = exported if score_threshold < 0 else score_threshold
+        self.perceiver.score_thresholds = score_thresholds_of(cameras)
         self.perceiver.regions = {camera: settings.region_of_interest for camera, settings in cameras.items()}
 
     def notes(self) -> list[str]:

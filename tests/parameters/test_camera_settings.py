@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from ros_kd_perception.parameters.camera_settings import CAMERA_DECLARATIONS, CameraSettings, camera_settings_of
+from ros_kd_perception.parameters.camera_settings import (
+    CAMERA_DECLARATIONS,
+    CameraSettings,
+    camera_settings_of,
+    score_thresholds_of,
+)
 from ros_kd_perception.parameters.rules import CAMERA_PARAMETERS, ParameterError, problem_with
 from ros_kd_perception.structures import RegionOfInterest
 
@@ -44,6 +49,11 @@ def test_a_file_gives_the_settings_of_each_camera(tmp_path: Path) -> None:
     found = camera_settings_of(written(tmp_path, VEHICLE), ["front", "left"])
     assert found["front"] == CameraSettings(turn_weight=2.0, region_of_interest=RegionOfInterest(10, 20, 300, 200))
     assert found["left"] == CameraSettings()
+
+
+def test_only_cameras_with_a_threshold_of_their_own_are_listed() -> None:
+    cameras = {"front": CameraSettings(score_threshold=0.0), "left": CameraSettings()}
+    assert score_thresholds_of(cameras) == {"front": 0.0}
 
 
 def test_a_value_that_the_node_would_refuse_is_refused_in_a_file(tmp_path: Path) -> None:

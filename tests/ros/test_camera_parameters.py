@@ -11,6 +11,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from ros_graph import Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 
 T0 = 1_700_000_000 * 10**9
 SECOND_NS = 10**9
@@ -77,6 +78,42 @@ def test_a_shadow_model_sees_the_region_that_the_active_model_saw(
     values = {item.key: item.value for item in agreements[0].status[0].values}
     assert float(values["class_map_agreement"]) == 1.0
     assert values["active_boxes"] == values["shadow_boxes"] == values["matched_boxes"] == "4"
+
+
+def test_a_camera_has_a_threshold_of_its_own_that_changes_at_run_time_and_survives_a_reload(
+    peer: Peer, start_node: Any
+) -> None:
+    start_node("-p", "front.score_threshold:=0.85", cameras=["front", "left"])
+    peer.listen_to_results("front", "left")
+    publishers = {c: peer.matched_publisher(Image, f"/{c}/image_raw") for c in ("front", "left")}
+    numbers = itertools.count(1)
+
+    def boxes_of(camera: str) -> int:
+        found = peer.results(camera, "detections")
+        mask = peer.send_until_result(
+            publishers[camera], lambda _: image_message(camera_picture(), T0 + next(numbers)), camera
+        )
+        peer.until(lambda: found and stamp_ns(found[-1]) >= stamp_ns(mask), "the boxes of the frame come")
+        return len(found[-1].detections)
+
+    def thresholds() -> list[float]:
+        return [round(peer.results(c, "detections/label_info")[-1].threshold, 3) for c in ("front", "left")]
+
+    assert (boxes_of("front"), boxes_of("left")) == (1, 3)
+    assert thresholds() == [0.85, 0.3]
+
+    assert peer.set_parameter("score_threshold", 0.75).successful
+    assert peer.set_parameter("front.score_threshold", 0.0).successful
+    peer.until(lambda: thresholds() == [0.0, 0.75], "the labels show both thresholds")
+    assert (boxes_of("front"), boxes_of("left")) == (4, 2)
+
+    assert peer.call(Trigger, "/perception/reload_model", Trigger.Request()).success
+    assert (boxes_of("front"), boxes_of("left")) == (4, 2)
+    assert thresholds() == [0.0, 0.75]
+
+    assert peer.set_parameter("front.score_threshold", -1.0).successful
+    peer.until(lambda: thresholds() == [0.75, 0.75], "the threshold of the node applies")
+    assert boxes_of("front") == 2
 
 
 @pytest.mark.parametrize("value", ["[0, 0, 10]", "[0.5, 0.0, 10.0, 10.0]", "everything"])

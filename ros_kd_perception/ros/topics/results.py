@@ -17,6 +17,8 @@ from ros_kd_perception.ros.topics.serialized_publish import publish_serialized
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
 
+_THRESHOLD = "score_threshold"
+
 
 class ResultTopics(TopicSink):
     """Publishes `~/<camera>/segmentation` and `~/<camera>/detections`, each with its latched `label_info`.
@@ -35,10 +37,11 @@ class ResultTopics(TopicSink):
         self._cameras = context.cameras
         self._masks: dict[str, LifecyclePublisher[Image]] = {}
         self._boxes: dict[str, LifecyclePublisher[Detection2DArray]] = {}
-        self._mask_labels: list[Publisher[LabelInfo]] = []
-        self._box_labels: list[Publisher[LabelInfo]] = []
+        self._mask_labels: dict[str, Publisher[LabelInfo]] = {}
+        self._box_labels: dict[str, Publisher[LabelInfo]] = {}
         self._make_topics()
-        self._score_threshold: float = context.values["score_threshold"]
+        names = [_THRESHOLD, *(f"{camera}.{_THRESHOLD}" for camera in self._cameras)]
+        self._thresholds: dict[str, float] = {name: context.values[name] for name in names}
         self._label_lock = threading.Lock()  # parameters and models change in different threads
         self._publish_labels()
 
@@ -61,10 +64,10 @@ class ResultTopics(TopicSink):
         return f"{' and '.join(silent)} falls silent" if silent else ""
 
     def change(self, values: Mapping[str, Any]) -> None:
-        """Publish the labels again if the score threshold changed."""
-        if "score_threshold" in values:
+        """Publish the labels again if a score threshold changed."""
+        if changed := {name: values[name] for name in self._thresholds if name in values}:
             with self._label_lock:
-                self._score_threshold = values["score_threshold"]
+                self._thresholds |= changed
                 self._publish_labels()
 
     def change_model(self, contract: ModelContract, builder: MessageBuilder) -> None:
@@ -89,15 +92,17 @@ class ResultTopics(TopicSink):
         if self._boxes and not self._box_labels:
             self._box_labels = self._label_topics("detections")
 
-    def _label_topics(self, kind: str) -> list[Publisher[LabelInfo]]:
-        return [self.latched_publisher(LabelInfo, f"~/{c}/{kind}/label_info") for c in self._cameras]
+    def _label_topics(self, kind: str) -> dict[str, Publisher[LabelInfo]]:
+        return {c: self.latched_publisher(LabelInfo, f"~/{c}/{kind}/label_info") for c in self._cameras}
 
     def _publish_labels(self) -> None:
-        # A negative threshold stands for the one that the model was exported with.
-        threshold = None if self._score_threshold < 0 else self._score_threshold
-        for publishers, labels in (
-            (self._mask_labels, self.builder.segmentation_labels()),
-            (self._box_labels, self.builder.detection_labels(threshold)),
-        ):
-            for publisher in publishers:
-                publisher.publish(labels)
+        for publisher in self._mask_labels.values():
+            publisher.publish(self.builder.segmentation_labels())
+        for camera, publisher in self._box_labels.items():
+            publisher.publish(self.builder.detection_labels(self._threshold_of(camera)))
+
+    def _threshold_of(self, camera: str) -> float | None:
+        # A negative threshold of a camera stands for the node's, a negative one of the node for the model's.
+        of_camera, of_node = self._thresholds[f"{camera}.{_THRESHOLD}"], self._thresholds[_THRESHOLD]
+        threshold = of_camera if of_camera >= 0 else of_node
+        return threshold if threshold >= 0 else None
