@@ -20,7 +20,7 @@ DROP_REASONS = (
     "replaced",  # a newer frame of the same camera arrived while this one waited
     "too_old",  # waited longer than the age limit
     "stale",  # its header stamp is older than the age limit on stamps
-    "inactive",  # the node was deactivated while it waited
+    "inactive",  # the node was deactivated, or its camera disabled, while it waited
     "unknown_encoding",
     "bad_size",
     "bad_step",

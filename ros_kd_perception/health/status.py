@@ -84,6 +84,8 @@ class CameraHealth:
         self._times: deque[tuple[int, FrameTimes]] = deque(maxlen=_MAX_SAMPLES)
         self._snapshots: deque[tuple[int, FrameCounts]] = deque()
         self._refusal = ""
+        self._enabled = True
+        self._enabled_since_ns = 0
         self._lock = threading.Lock()
 
     def record(self, now_ns: int, times: FrameTimes) -> None:
@@ -100,6 +102,13 @@ class CameraHealth:
         """Record why a faulty frame was dropped. `sentence` says what was expected and what was found."""
         self._refusal = " ".join(sentence.split())[:_MAX_SENTENCE]
 
+    def set_enabled(self, enabled: bool, now_ns: int) -> None:
+        """Say whether the node receives the camera. Its silence is counted from `now_ns` on, of the steady clock."""
+        if enabled:
+            self.watch.restart()
+            self._enabled_since_ns = now_ns
+        self._enabled = enabled
+
     def status(self, now_ns: int, counts: FrameCounts, link: CameraLink, active_since_ns: int | None) -> Status:
         """Return the diagnostic status of the camera.
 
@@ -114,14 +123,17 @@ class CameraHealth:
             times = [t for at_ns, t in self._times if now_ns - at_ns <= WINDOW_S * 1e9]
         watch = self.watch.report(now_ns)
         verdict = Verdict(Level.OK, "inactive", "inactive")
-        if active_since_ns is not None:
+        if not self._enabled:
+            verdict = Verdict(Level.OK, "disabled", f"disabled by the parameter {self.camera}.enabled")
+        elif active_since_ns is not None:
+            since_ns = max(active_since_ns, self._enabled_since_ns)
             facts = CameraFacts(
                 recent,
                 span_s,
                 link,
                 # While a message waits, newer ones of its camera stay unseen in the middleware.
-                silent_s=0.0 if counts.waiting else (now_ns - max(active_since_ns, counts.latest_arrival_ns)) / 1e9,
-                has_sent=counts.latest_arrival_ns > active_since_ns,
+                silent_s=0.0 if counts.waiting else (now_ns - max(since_ns, counts.latest_arrival_ns)) / 1e9,
+                has_sent=counts.latest_arrival_ns > since_ns,
                 silence_timeout_ms=self.silence_timeout_ms,
                 refusal=self._refusal,
                 watch=watch,

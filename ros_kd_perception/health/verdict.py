@@ -11,6 +11,7 @@ from ros_kd_perception.structures import FrameCounts
 
 STATES = (
     "inactive",
+    "disabled",  # by its parameter
     "waiting",  # active, no frame yet, within the silence timeout
     "ok",
     "missing",  # no publisher

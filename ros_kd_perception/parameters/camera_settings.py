@@ -19,6 +19,12 @@ CAMERA_DECLARATIONS: dict[str, Declaration] = {
         maximum=100.0,
         read_only=False,
     ),
+    "enabled": Declaration(
+        True,
+        "Whether the node receives the camera's images. The topics of its results stay, without messages, while it is "
+        "disabled.",
+        read_only=False,
+    ),
     "score_threshold": Declaration(
         -1.0,
         "Boxes of the camera with a lower score are left out, 0..1; negative for the node's score_threshold.",
@@ -41,6 +47,7 @@ class CameraSettings:
     """The settings of one camera. `CAMERA_DECLARATIONS` describes each."""
 
     turn_weight: float = 1.0
+    enabled: bool = True
     score_threshold: float = -1.0
     region_of_interest: RegionOfInterest = WHOLE_IMAGE
 

@@ -17,11 +17,11 @@ from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.reload import ModelReload, ReloadOutcome
 from ros_kd_perception.ros.running_model import RunningModel, tell_in_log
-from ros_kd_perception.ros.topics.arrivals import Arrivals
 from ros_kd_perception.ros.topics.camera_images import CameraImages
+from ros_kd_perception.ros.topics.cameras import Cameras
 from ros_kd_perception.ros.topics.sinks import make_sinks
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
-from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
+from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.worker import ModelSwap, PerceptionWorker
 
 STOP_TIMEOUT_S = 10.0
@@ -58,9 +58,7 @@ class Pipeline:
         self.topics_lock = threading.Lock()
         self._reload: ModelReload | None = None
         weights = {camera: settings.turn_weight for camera, settings in self._cameras.items()}
-        self._mailbox: Mailbox[Any] = Mailbox(
-            parameters.cameras, parameters.max_age_ms, weights=weights, renewed=True
-        )
+        self._mailbox: Mailbox[Any] = Mailbox(parameters.cameras, parameters.max_age_ms, weights=weights, renewed=True)
         self._health = {c: CameraHealth(c, parameters.silence_timeout_ms) for c in parameters.cameras}
         clock = node.get_clock()
         self._stamp_age = StampAge(
@@ -70,7 +68,9 @@ class Pipeline:
             parameters.stamp_age_unknown == "drop",
         )
         reliability, transports = parameters.image_reliability, parameters.image_transports
-        self._images = {c: CameraImages(node, c, transports[c], reliability) for c in parameters.cameras}
+        self._images = Cameras(
+            node, [CameraImages(node, c, transports[c], reliability) for c in parameters.cameras], self._mailbox
+        )
         self._sinks = self._make_sinks(node)
         self.worker = PerceptionWorker(
             self._mailbox,
@@ -83,11 +83,11 @@ class Pipeline:
             pool_size := min(len(parameters.cameras), 4) if self.model.provider.on_gpu else 1,
             pool_size,
             self.warm_up_ms,
-            self._collect,
+            self._images.collect,
         )
-        self._arrivals: Arrivals | None = None
-        self._context = node.context
         self._active_since_ns: int | None = None
+        for camera, settings in self._cameras.items():
+            self._set_enabled(camera, settings.enabled)
 
     @property
     def model(self) -> OnnxModel:
@@ -114,21 +114,18 @@ class Pipeline:
         self.worker.start()
         for sink in self._sinks:
             sink.start()
-        for images in self._images.values():
-            images.subscribe()
-        self._arrivals = Arrivals(self._context, [*self._images.values()], self._mailbox.put)
-        self._arrivals.start()
+        self._images.start()
+        for camera, settings in self._cameras.items():
+            if settings.enabled:
+                self._images.subscribe(camera)
         self._active_since_ns = time.monotonic_ns()
 
     def stop(self) -> bool:
         """Unsubscribe and finish the frame in progress. The model stays. Return False if the frame hangs."""
         self._active_since_ns = None
-        arrivals, self._arrivals = self._arrivals, None
-        if arrivals is not None:
-            arrivals.stop()
+        self._images.close()
         finished = self.worker.stop(STOP_TIMEOUT_S)
-        for images in self._images.values():
-            images.unsubscribe()
+        self._images.stop()
         for sink in self._sinks:
             sink.stop(STOP_TIMEOUT_S)
         return finished
@@ -157,12 +154,23 @@ class Pipeline:
             sink.change(values)
 
     def _change_cameras(self, values: Mapping[str, Any]) -> None:
+        before = self._cameras
         with self._model_lock:
             self._score_threshold = values.get("score_threshold", self._score_threshold)
             self._cameras = {camera: settings.updated(camera, values) for camera, settings in self._cameras.items()}
             self._running.apply(self._score_threshold, self._cameras)
         for camera, settings in self._cameras.items():
             self._mailbox.set_weight(camera, settings.turn_weight)
+            if settings.enabled != before[camera].enabled:
+                self._set_enabled(camera, settings.enabled)
+
+    def _set_enabled(self, camera: str, enabled: bool) -> None:
+        self._mailbox.set_enabled(camera, enabled)
+        self._health[camera].set_enabled(enabled, time.monotonic_ns())
+        if not enabled:
+            self._images.unsubscribe(camera)
+        elif self._active_since_ns is not None:
+            self._images.subscribe(camera)
 
     def begin_reload(self, path: str, done: Callable[[ReloadOutcome], object]) -> str | None:
         """Start to replace the active model.
@@ -190,19 +198,11 @@ class Pipeline:
         return [
             self._model_status(),
             *(
-                self._health[camera].status(now_ns, counts[camera], images.link(), self._active_since_ns)
-                for camera, images in self._images.items()
+                health.status(now_ns, counts[camera], self._images.link(camera), self._active_since_ns)
+                for camera, health in self._health.items()
             ),
             *(status for sink in self._sinks for status in sink.statuses()),
         ]
-
-    def _collect(self, queued: QueuedMessage[CameraImages]) -> QueuedMessage[Any] | None:
-        images = queued.message
-        found = images.collect()
-        if found is None:
-            return None
-        self._mailbox.count_missed(queued.camera, found.missed, found.reason, found.arrival_ns)
-        return QueuedMessage(queued.camera, images.read(found), found.arrival_ns)
 
     def _hand_over(self, candidate: RunningModel, cancelled: threading.Event) -> list[str] | None:
         try:

@@ -162,6 +162,9 @@ class FramePreparer:
 
     def _is_in_time(self, ready: ReadyFrame) -> bool:
         now_ns, camera = time.monotonic_ns(), ready.queued.camera
+        if not self._mailbox.is_enabled(camera):
+            self._mailbox.dropped(camera, "inactive")
+            return False
         overrun = now_ns - ready.ready_ns > 2 * self._lead_ns()
         # This check comes first because the camera keeps its turn.
         if overrun and self._mailbox.give_up_for_newer(camera):

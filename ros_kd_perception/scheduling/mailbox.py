@@ -35,6 +35,7 @@ class QueuedMessage(Generic[MessageT]):
 @dataclass
 class _Slot(Generic[MessageT]):
     queued: QueuedMessage[MessageT] | None = None
+    enabled: bool = True
     received: int = 0
     published: int = 0
     in_progress: int = 0
@@ -122,6 +123,19 @@ class Mailbox(Generic[MessageT]):
         with self.lock:
             self._lines[camera].weight = weight
 
+    def set_enabled(self, camera: str, enabled: bool) -> None:
+        """Keep the messages of a camera, or drop the waiting one and new ones as `inactive`."""
+        with self.lock:
+            slot = self._slots[camera]
+            slot.enabled = enabled
+            if not enabled:
+                _drop_waiting(slot)
+
+    def is_enabled(self, camera: str) -> bool:
+        """Return whether messages of a camera are kept while the mailbox is open."""
+        with self.lock:
+            return self._slots[camera].enabled
+
     def open(self) -> None:
         """Keep messages from now on."""
         with self.lock:
@@ -132,9 +146,7 @@ class Mailbox(Generic[MessageT]):
         with self.lock:
             self._open = False
             for slot in self._slots.values():
-                if slot.queued is not None:
-                    slot.queued = None
-                    _count(slot, "inactive")
+                _drop_waiting(slot)
             self.arrived.notify_all()
 
     def put(self, camera: str, message: MessageT) -> bool:
@@ -151,7 +163,7 @@ class Mailbox(Generic[MessageT]):
             slot = self._slots[camera]
             slot.received += 1
             slot.latest_arrival_ns = arrival_ns
-            if not self._open:
+            if not (self._open and slot.enabled):
                 _count(slot, "inactive")
                 return False
             if slot.queued is not None:
@@ -288,6 +300,12 @@ class Mailbox(Generic[MessageT]):
         line.free_at_before, line.last_before = line.free_at, line.last
         self._served += 1
         line.free_at, line.last = self._virtual_time + 1.0 / line.weight, self._served
+
+
+def _drop_waiting(slot: _Slot[MessageT]) -> None:
+    if slot.queued is not None:
+        slot.queued = None
+        _count(slot, "inactive")
 
 
 def _count(slot: _Slot[MessageT], reason: str) -> None:

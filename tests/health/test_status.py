@@ -59,6 +59,25 @@ def test_every_drop_reason_is_listed_even_at_zero() -> None:
     assert values["dropped.bad_step"] == "0"
 
 
+def test_a_disabled_camera_is_ok_and_its_silence_counts_from_when_it_is_enabled() -> None:
+    health = CameraHealth("front", silence_timeout_ms=2000)
+    health.set_enabled(False, SECOND)
+
+    def status(at_s: float, arrival_s: float = 0.5, active_since_s: float | None = 0.0) -> Status:
+        since_ns = None if active_since_s is None else int(active_since_s * SECOND)
+        return health.status(int(at_s * SECOND), counts(1, 1, arrival_s), LINK, since_ns)
+
+    for active_since_s in (0.0, None):
+        disabled = status(100.0, active_since_s=active_since_s)
+        assert (disabled.level, state(disabled)) == (Level.OK, "disabled")
+        assert disabled.message == "disabled by the parameter front.enabled"
+    health.set_enabled(True, 100 * SECOND)
+    assert state(status(101.9)) == "waiting"
+    assert "(s) match on" in status(102.1).message  # it has sent nothing since
+    assert state(status(110.0, arrival_s=109.0)) == "waiting"
+    assert state(status(110.0, active_since_s=None)) == "inactive"
+
+
 @pytest.mark.parametrize(
     ("link", "words"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
 from ros_graph import Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
@@ -114,6 +115,57 @@ def test_a_camera_has_a_threshold_of_its_own_that_changes_at_run_time_and_surviv
     assert peer.set_parameter("front.score_threshold", -1.0).successful
     peer.until(lambda: thresholds() == [0.75, 0.75], "the threshold of the node applies")
     assert boxes_of("front") == 2
+
+
+def test_a_camera_is_enabled_and_disabled_at_run_time(peer: Peer, start_node: Any) -> None:
+    node = start_node("-p", "front.enabled:=false", cameras=["front", "left"], silence_timeout_ms=100.0)
+    peer.listen_to_results("front", "left")
+    left = peer.matched_publisher(Image, "/left/image_raw")
+    front = peer.publisher(Image, "/front/image_raw")
+    numbers = itertools.count(1)
+    timer = peer.node.create_timer(0.02, lambda: left.publish(image_message(camera_picture(), T0 + next(numbers))))
+
+    def send(_: int) -> Image:
+        return image_message(camera_picture(), T0 + next(numbers))
+
+    def left_goes_on() -> None:
+        before = len(peer.results("left"))
+        peer.until(lambda: len(peer.results("left")) > before + 3, "the other camera goes on")
+
+    def disabled() -> bool:
+        return peer.value("front", "state") == "disabled" and peer.status("front").level == b"\x00"
+
+    peer.until(disabled, "the camera is disabled from the start")
+    left_goes_on()
+    assert front.get_subscription_count() == 0
+    assert peer.node.count_publishers("/perception/front/segmentation") == 1  # its topics stay
+
+    assert peer.set_parameter("front.enabled", True).successful
+    peer.until(front.get_subscription_count, "the node subscribes to it")
+    peer.send_until_result(front, send, "front")
+
+    assert peer.set_parameter("front.enabled", False).successful
+    peer.until(lambda: not front.get_subscription_count(), "the node unsubscribes")
+    peer.until(disabled, "it is disabled again")
+    seen = len(peer.results("front"))
+    front.publish(send(0))
+    left_goes_on()
+    assert len(peer.results("front")) == seen
+    received = peer.count("front", "received")
+    assert received == peer.count("front", "published") + sum(peer.drops("front").values())
+
+    assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    left_goes_on()
+    assert front.get_subscription_count() == 0  # it stays disabled
+    assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert peer.set_parameter("front.enabled", True).successful
+    peer.spin_for(0.2)
+    assert front.get_subscription_count() == 0
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    peer.send_until_result(front, send, "front")
+    timer.cancel()
+    assert "Traceback" not in node.log
 
 
 @pytest.mark.parametrize("value", ["[0, 0, 10]", "[0.5, 0.0, 10.0, 10.0]", "everything"])

@@ -19,6 +19,7 @@ from tiny_student import CONTRACT
 from ros_kd_perception.bags.reader import BagReader, decode_message
 from ros_kd_perception.free_space.ground_scan import CameraPose
 from ros_kd_perception.free_space.parameters import FREE_SPACE_PARAMETERS
+from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.replay import main as replay
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.tf_mounting import TfMounting
@@ -160,7 +161,7 @@ def test_every_fault_of_a_calibration_is_reported_and_ends_the_scan() -> None:
     node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
     warnings: list[str] = []
     values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
-        "scan.enabled": True, "front.mounting.height_m": 1.45, "front.mounting.pitch_deg": 5.0
+        "scan.enabled": True, "front.enabled": True, "front.mounting.height_m": 1.45, "front.mounting.pitch_deg": 5.0
     }  # fmt: skip
     topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), warnings.append))
     topics._calibrate("front", camera_info())
@@ -171,6 +172,11 @@ def test_every_fault_of_a_calibration_is_reported_and_ends_the_scan() -> None:
     assert len(warnings) == 1
     topics._calibrate("front", camera_info())
     assert topics.statuses()[0].message.startswith("sees from")
+    topics._calibrate("front", SimpleNamespace())
+    topics.change({"front.enabled": False})
+    assert topics.statuses() == [Status(Level.OK, "front scan", "disabled with front")]  # nothing sends, and need not
+    topics.change({"front.enabled": True})
+    assert "no attribute" in topics.statuses()[0].message
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,21 @@ def test_a_ready_frame_that_grew_too_old_is_dropped(start: Callable[..., Rig]) -
     assert not taker.is_alive()
 
 
+def test_a_ready_frame_of_a_camera_that_was_disabled_is_dropped_as_inactive(start: Callable[..., Rig]) -> None:
+    rig = start()
+    rig.mailbox.put("front", message(1))
+    rig.take()
+    rig.mailbox.put("front", message(2))
+    until(lambda: rig.in_progress() == 1)
+    rig.mailbox.set_enabled("front", False)
+    rig.mailbox.put("left", message(3))
+    assert rig.take().queued.camera == "left"
+    assert rig.dropped() == {"inactive": 1}
+    rig.mailbox.set_enabled("front", True)
+    rig.mailbox.put("front", message(4))
+    assert rig.take().prepared.frame.stamp_ns == 4
+
+
 def test_a_camera_whose_ready_frame_gave_way_keeps_its_turn(start: Callable[..., Rig]) -> None:
     rig = start()
     rig.mailbox.put("front", message(1))

@@ -184,6 +184,22 @@ def test_closing_drops_what_waits_and_what_comes_as_inactive() -> None:
     assert queued.message == "again"
 
 
+def test_a_disabled_camera_drops_its_messages_as_inactive_and_takes_no_turns() -> None:
+    mailbox = open_mailbox("front", "left")
+    mailbox.put("front", "waiting")
+    mailbox.set_enabled("front", False)
+    assert not mailbox.waits()
+    mailbox.put("front", "late")
+    assert not mailbox.is_enabled("front")
+    assert mailbox.counts()["front"].dropped == {"inactive": 2}
+    assert serve(mailbox, 10, "front", "left") == {"left": 10}
+    mailbox.close()
+    mailbox.open()
+    assert serve(mailbox, 2, "front", "left") == {"left": 2}  # it stays disabled
+    mailbox.set_enabled("front", True)
+    assert serve(mailbox, 10, "front", "left") == {"front": 5, "left": 5}
+
+
 def test_put_and_close_wake_a_waiting_taker() -> None:
     mailbox: Mailbox[str] = Mailbox(["front"])
     mailbox.open()
@@ -255,6 +271,11 @@ class EveryMessageIsAccountedFor(RuleBasedStateMachine):
                 self.mailbox.published(camera)
             else:
                 self.mailbox.dropped(camera, reason)
+
+    @rule(camera=st.sampled_from(cameras), enabled=st.booleans())
+    def enable(self, camera: str, enabled: bool) -> None:
+        self.mailbox.set_enabled(camera, enabled)
+        assert enabled or not self.mailbox.counts()[camera].waiting
 
     @rule(opens=st.booleans())
     def switch(self, opens: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from rclpy.context import Context
@@ -48,7 +49,7 @@ class Arrivals:
     def start(self) -> None:
         """Start the thread."""
         for images in self._cameras:
-            images.on_taken = self._see_taken
+            images.on_taken = self.look_again
         self._thread.start()
 
     @property
@@ -62,7 +63,8 @@ class Arrivals:
         self._wake()
         self._thread.join(_END_TIMEOUT_S)
 
-    def _see_taken(self) -> None:
+    def look_again(self) -> None:
+        """Wait for other cameras: one was taken, or a subscription was made or removed."""
         if self._waiting:
             self._wake()
 
@@ -86,10 +88,15 @@ class Arrivals:
                 time.sleep(_YIELD_S)
 
     def _wait_for(self, armed: list[CameraImages]) -> list[CameraImages]:
-        wait_set = self._wait_set
-        with self._guard:
+        wait_set, waiting = self._wait_set, {}
+        with ExitStack() as held:
+            held.enter_context(self._guard)
             wait_set.clear_entities()
             wait_set.add_guard_condition(self._guard)
-            handles = {images.add_to(wait_set): images for images in armed}
+            for images in armed:
+                # Held during the wait, so that a subscription that is removed meanwhile stays valid until then.
+                if (handle := images.held_handle(held)) is not None:
+                    wait_set.add_subscription(handle)
+                    waiting[int(handle.pointer)] = images
             wait_set.wait(_WAIT_NS)
-        return [handles[pointer] for pointer in wait_set.get_ready_entities("subscription") if pointer in handles]
+        return [waiting[pointer] for pointer in wait_set.get_ready_entities("subscription") if pointer in waiting]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.subscription import Subscription
@@ -102,7 +104,9 @@ class CameraImages:
         self._noted_ns = 0
 
     def subscribe(self) -> None:
-        """Subscribe. No executor takes the messages."""
+        """Subscribe, if that was not done yet. No executor takes the messages."""
+        if self._subscription is not None:
+            return
         self._lost = LostMessages(lambda: self._node.count_publishers(self._topic))
         self.is_noted = False
         self._subscription = self._node.create_subscription(
@@ -118,19 +122,22 @@ class CameraImages:
     def unsubscribe(self) -> None:
         """Remove the subscription. A message that is being taken is finished first."""
         take, self._take = self._take, None
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            self._node.destroy_subscription(subscription)
         if take is not None:
             take.close()
 
-    def add_to(self, wait_set: Any) -> int:
-        """Add the subscription to a wait set. Return the value by which the set names it."""
-        handle = self._subscription.handle if self._subscription is not None else None
-        if handle is None:
-            return 0
-        wait_set.add_subscription(handle)
-        return int(handle.pointer)
+    def held_handle(self, held: ExitStack) -> Any:
+        """Return the handle of the subscription and hold it, or return None without a subscription."""
+        subscription = self._subscription
+        if subscription is None:
+            return None
+        try:
+            held.enter_context(subscription.handle)
+        except rclpy_implementation.InvalidHandle:  # another thread is removing it
+            return None
+        return subscription.handle
 
     def note(self) -> None:
         """Note that a message waits."""

@@ -67,6 +67,7 @@ class FreeSpaceTopics(TopicSink):
         self._problems = {c: f"no message on {self.node.resolve_topic_name(f'{c}/camera_info')} yet" for c in scans}
         self._misfits = dict.fromkeys(scans, "")  # why the newest frame does not fit the calibration
         self._next_lookup_s: dict[str, float] = {}
+        self._enabled: dict[str, bool] = {c: context.values[f"{c}.enabled"] for c in scans}
         self._received_s: dict[str, float] = {}  # when the newest CameraInfo was read
 
     @classmethod
@@ -97,6 +98,10 @@ class FreeSpaceTopics(TopicSink):
         super().destroy()
         if self._tf is not None:
             self._tf.close()
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Note which cameras are disabled: their scans are no error. Their calibrations go on, for when they return."""
+        self._enabled = {c: values.get(f"{c}.enabled", enabled) for c, enabled in self._enabled.items()}
 
     def check_model(self, contract: ModelContract) -> str:
         """Check that a model has the drivable classes, if free space was asked for."""
@@ -181,6 +186,8 @@ class FreeSpaceTopics(TopicSink):
         scan = None if self._finder is None else self._finder.scan(camera)
         problem = self._problems[camera] or self._misfits[camera]
         name = f"{camera} scan"
+        if not self._enabled[camera]:
+            return Status(Level.OK, name, f"disabled with {camera}")
         if problem or scan is None:
             return Status(Level.ERROR if self._subscriptions else Level.OK, name, problem or "not calibrated yet")
         shown = np.flatnonzero(scan.nearest_m < np.inf)

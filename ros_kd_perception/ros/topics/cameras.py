@@ -1,0 +1,78 @@
+"""Cameras: the subscriptions of several cameras, and the thread that notes their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rclpy.node import Node
+
+from ros_kd_perception.health.status import CameraLink
+from ros_kd_perception.ros.topics.arrivals import Arrivals
+from ros_kd_perception.ros.topics.camera_images import CameraImages
+from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
+
+
+class Cameras:
+    """Puts a note of each waiting message into a mailbox, and takes the message when its turn has come.
+
+    Args:
+        node: The node that subscribes.
+        images: The images of each camera.
+        mailbox: Gets the notes, and counts messages that were missed.
+    """
+
+    def __init__(self, node: Node, images: Sequence[CameraImages], mailbox: Mailbox[Any]) -> None:
+        self._context = node.context
+        self._images = {one.camera: one for one in images}
+        self._mailbox = mailbox
+        self._arrivals: Arrivals | None = None
+
+    def start(self) -> None:
+        """Start to note messages. Then subscribe to each camera."""
+        self._arrivals = Arrivals(self._context, [*self._images.values()], self._mailbox.put)
+        self._arrivals.start()
+
+    def subscribe(self, camera: str) -> None:
+        """Subscribe to a camera. Does nothing if it is subscribed to already."""
+        self._images[camera].subscribe()
+        self._look_again()
+
+    def unsubscribe(self, camera: str) -> None:
+        """Remove the subscription of a camera."""
+        self._images[camera].unsubscribe()
+        self._look_again()
+
+    def close(self) -> None:
+        """Note no more messages. Those that were noted can still be taken."""
+        arrivals, self._arrivals = self._arrivals, None
+        if arrivals is not None:
+            arrivals.stop()
+
+    def stop(self) -> None:
+        """Remove all subscriptions."""
+        self.close()
+        for images in self._images.values():
+            images.unsubscribe()
+
+    def link(self, camera: str) -> CameraLink:
+        """Return the publishers on the camera's topic."""
+        return self._images[camera].link()
+
+    def collect(self, queued: QueuedMessage[CameraImages]) -> QueuedMessage[Any] | None:
+        """Take the newest message of a camera whose turn has come, or return None if there is none any more.
+
+        Raises:
+            BadFrame: It is not a message of the topic's type.
+            RuntimeError: The middleware refuses.
+        """
+        images = queued.message
+        found = images.collect()
+        if found is None:
+            return None
+        self._mailbox.count_missed(queued.camera, found.missed, found.reason, found.arrival_ns)
+        return QueuedMessage(queued.camera, images.read(found), found.arrival_ns)
+
+    def _look_again(self) -> None:
+        if self._arrivals is not None:
+            self._arrivals.look_again()
