@@ -214,7 +214,7 @@ class _Probe:
         self.stopwatch.wrap(preparation, "frame_from_message", "decode")
         self.stopwatch.wrap(pipeline._running.builder.serialized, "segmentation", "mask")
         self.stopwatch.wrap(pipeline._running.builder.serialized, "detections", "boxes")
-        images = pipeline._images["front"]
+        images = pipeline._images._images["front"]
         self.stopwatch.wrap(images, "collect", "take")
         perceive = pipeline._running.perceiver.perceive_prepared
         record = pipeline._health["front"].record

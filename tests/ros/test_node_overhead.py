@@ -38,10 +38,10 @@ def test_figures_beyond_a_limit_are_reported() -> None:
     assert beyond_marks(kept) == []
     assert [s.split(" of ")[0] for s in beyond_marks({**kept, "overhead_ratio": 1.06})] == ["expected ratio"]
     assert len(beyond_marks({**kept, "overhead_ms": {"p50": 1.4, "p95": 3.1}})) == 2
-    quantised = {**kept, "precision": "int8", "overhead_ratio": 1.15}
+    quantised = {**kept, "precision": "int8", "overhead_ratio": 1.10}
     assert beyond_marks(quantised) == []
     [sentence] = beyond_marks({**quantised, "overhead_ratio": 1.16})
-    assert sentence == "expected ratio of at most 1.15 for int8, got 1.16"
+    assert sentence == "expected ratio of at most 1.10 for int8, got 1.16"
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
