@@ -194,6 +194,19 @@ class Perceiver:
             perceptions += [self._perceive_one(batch[0])] if len(batch) == 1 else self._perceive_batch(batch)
         return perceptions
 
+    def restore(self, prepared: PreparedFrame, outputs: NetworkOutputs, inference_ms: float) -> Perception:
+        """Make the perception of a frame whose network ran elsewhere.
+
+        Args:
+            prepared: The frame.
+            outputs: Outputs of the network for this frame alone.
+            inference_ms: How long the network ran, milliseconds.
+
+        Raises:
+            DivergedOutput: The network output contains NaN or infinity.
+        """
+        return self._perception(prepared, outputs, 0, 0.0, inference_ms / 1e3)
+
     def _perceive_one(self, prepared: PreparedFrame) -> Perception:
         started = time.perf_counter()
         outputs = self.model.run(prepared.network_input[None])

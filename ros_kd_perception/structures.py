@@ -31,6 +31,7 @@ DROP_REASONS = (
     "stamp_ahead",  # its header stamp is in the future
     "duplicate",  # the previous frame again, with the same stamp
     "failed",  # inference raised an error
+    "worker_lost",  # the process that took it or was to publish its results has ended
 )
 
 
@@ -125,6 +126,16 @@ class Frame:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"expected a non-empty uint8 image [height, width, 3], got {image.dtype} {image.shape}")
 
+    @property
+    def height(self) -> int:
+        """Height of the image in pixels."""
+        return int(self.image_bgr.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Width of the image in pixels."""
+        return int(self.image_bgr.shape[1])
+
     @classmethod
     def from_image(cls, image_bgr: UInt8Array, camera: str = "camera", stamp_ns: int = 0, frame_id: str = "") -> Frame:
         """Make a frame of a picture that comes from a file instead of a camera.
@@ -149,6 +160,25 @@ class Frame:
     def cropped(self, region: RegionOfInterest) -> Frame:
         """Return the part of the frame in a region that lies within it. The pixels are shared."""
         return replace(self, image_bgr=self.image_bgr[region.rows, region.columns])
+
+
+@dataclass(frozen=True)
+class FrameFacts:
+    """What is known of a frame whose image is in another process.
+
+    Attributes:
+        camera: Name of the camera, as in the topic names.
+        stamp_ns: Header stamp of the message in nanoseconds.
+        frame_id: Frame id of the message's header, unchanged.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+    """
+
+    camera: str
+    stamp_ns: int
+    frame_id: str
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)

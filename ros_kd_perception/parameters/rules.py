@@ -93,8 +93,12 @@ def unknown_parameter(name: str, known: Collection[str], cameras: Collection[str
 
 
 def as_declared(value: Any, declaration: Declaration) -> Any:
-    """Return the value, converted to float for a float parameter. YAML reads `max_age_ms: 100` as an integer."""
-    return float(value) if isinstance(declaration.default, float) and type(value) is int else value
+    """Return the value, with an integer converted for a parameter that is a float or a text.
+
+    YAML reads `max_age_ms: 100` and `preparation_processes: 2` as integers.
+    """
+    converts = isinstance(declaration.default, (float, str)) and type(value) is int
+    return type(declaration.default)(value) if converts else value
 
 
 def _problem_with_cameras(value: Any) -> str | None:

@@ -10,6 +10,7 @@ from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS
 from ros_kd_perception.parameters.camera_settings import CameraSettings
 from ros_kd_perception.parameters.rules import Declaration, ParameterError, problem_with
 from ros_kd_perception.ros.topics.sinks import SINKS
+from ros_kd_perception.scheduling.process_count import PROCESS_CHOICES
 
 __all__ = ["PARAMETERS", "TRANSPORTS", "Declaration", "NodeParameters", "ParameterError", "problem_with"]
 
@@ -40,6 +41,7 @@ class NodeParameters:
     max_stamp_age_ms: float
     silence_timeout_ms: float
     stamp_age_unknown: str = "publish"
+    preparation_processes: str = "0"
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -82,6 +84,12 @@ PARAMETERS: dict[str, Declaration] = {
         minimum=-1.0,
         maximum=1.0,
         read_only=False,
+    ),
+    "preparation_processes": Declaration(
+        "auto",
+        "Processes that take, decode and letterbox images and publish results, beside the one that runs the network: "
+        "0 for none, auto for as many as cameras, their rates and the cores of the machine ask for.",
+        choices=PROCESS_CHOICES,
     ),
     "max_age_ms": Declaration(
         500.0,

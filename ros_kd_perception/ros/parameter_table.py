@@ -117,6 +117,7 @@ class ParameterTable:
             max_stamp_age_ms=self._get("max_stamp_age_ms"),
             stamp_age_unknown=self._get("stamp_age_unknown"),
             silence_timeout_ms=self._get("silence_timeout_ms"),
+            preparation_processes=self._get("preparation_processes"),
             values=values,
         )
 

@@ -14,13 +14,11 @@ from ros_kd_perception.candidates.check import CandidateRefused
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, Level, Status, worker_problem
 from ros_kd_perception.model.onnx_model import OnnxModel
-from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
+from ros_kd_perception.ros.frame_path import frame_path
+from ros_kd_perception.ros.node_parameters import NodeParameters
 from ros_kd_perception.ros.reload import ModelReload, ReloadOutcome
 from ros_kd_perception.ros.running_model import RunningModel, tell_in_log
-from ros_kd_perception.ros.topics.camera_images import CameraImages
-from ros_kd_perception.ros.topics.cameras import Cameras
-from ros_kd_perception.ros.topics.sinks import make_sinks
-from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
+from ros_kd_perception.ros.workers.remote_cameras import RemoteCameras
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.worker import ModelSwap, PerceptionWorker
 
@@ -67,24 +65,24 @@ class Pipeline:
             logger.warning,
             parameters.stamp_age_unknown == "drop",
         )
-        reliability, transports = parameters.image_reliability, parameters.image_transports
-        self._images = Cameras(
-            node, [CameraImages(node, c, transports[c], reliability) for c in parameters.cameras], self._mailbox
-        )
-        self._sinks = self._make_sinks(node)
+        self._path = path = frame_path(node, parameters, self._running, self._mailbox, logger.warning, cancelled)
+        self._images, self._sinks = path.images, path.sinks
         self.worker = PerceptionWorker(
             self._mailbox,
-            self._running.perceiver,
-            self._sinks,
+            path.network_of(self._running),
+            path.sinks,
             self._health,
             self._stamp_age,
             logger.warning,
-            # A GPU runs the network faster than one thread decodes a JPEG; a CPU needs its cores for the network.
-            pool_size := min(len(parameters.cameras), 4) if self.model.provider.on_gpu else 1,
-            pool_size,
+            path.threads,
+            path.ahead,
             self.warm_up_ms,
-            self._images.collect,
+            path.collect,
+            path.preparation,
         )
+        if isinstance(path.images, RemoteCameras):
+            path.images.frames.published = self.worker.count_published
+            path.images.frames.drop = self.worker.drop_log.drop
         self._active_since_ns: int | None = None
         for camera, settings in self._cameras.items():
             self._set_enabled(camera, settings.enabled)
@@ -211,7 +209,7 @@ class Pipeline:
             raise CandidateRefused(f"{candidate.path}: {error}") from None
         # Keep the old model until the worker has switched, so that this thread frees its memory and not the worker's.
         old = self._running
-        swap = ModelSwap(candidate.perceiver, lambda: self._change_over(candidate))
+        swap = ModelSwap(self._path.network_of(candidate), lambda: self._change_over(candidate))
         taken = self.worker.swap(swap, cancelled, STOP_TIMEOUT_S)
         del old
         return ends if taken else None
@@ -247,13 +245,3 @@ class Pipeline:
         last_reload = "" if reload is None else "under way" if outcome is None else outcome.message
         values = (*running.values(self.parameters), ("last_reload", last_reload))
         return Status(level, "model", message, hardware_id=provider.used, values=values)
-
-    def _make_sinks(self, node: LifecycleNode) -> list[TopicSink]:
-        running, parameters = self._running, self.parameters
-        context = SinkContext(
-            node, parameters.cameras, parameters.values, running.model.contract, running.builder, self._log.warning
-        )
-        try:
-            return make_sinks(context)
-        except ValueError as error:
-            raise ParameterError(str(error)) from None

@@ -86,10 +86,7 @@ class RunningModel:
                 that the model was exported with.
             cameras: The settings of each camera.
         """
-        exported = self.model.contract.score_threshold
-        self.perceiver.score_threshold = exported if score_threshold < 0 else score_threshold
-        self.perceiver.score_thresholds = score_thresholds_of(cameras)
-        self.perceiver.regions = {camera: settings.region_of_interest for camera, settings in cameras.items()}
+        apply_settings(self.perceiver, score_threshold, cameras)
 
     def notes(self) -> list[str]:
         """Return sentences on why this file runs and how fast a quantised file is here, as far as there are any."""
@@ -128,6 +125,14 @@ class RunningModel:
             ("warm_up_ms", f"{self.warm_up_ms:.2f}"),
             ("int8_speed", self.trial.speed),
         )
+
+
+def apply_settings(perceiver: Perceiver, score_threshold: float, cameras: Mapping[str, CameraSettings]) -> None:
+    """Apply parameters that may change while the node runs; see `RunningModel.apply`."""
+    exported = perceiver.model.contract.score_threshold
+    perceiver.score_threshold = exported if score_threshold < 0 else score_threshold
+    perceiver.score_thresholds = score_thresholds_of(cameras)
+    perceiver.regions = {camera: settings.region_of_interest for camera, settings in cameras.items()}
 
 
 def model_options(parameters: NodeParameters) -> dict[str, Any]:

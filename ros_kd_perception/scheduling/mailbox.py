@@ -188,6 +188,14 @@ class Mailbox(Generic[MessageT]):
             if count:
                 slot.dropped[reason] = slot.dropped.get(reason, 0) + count
 
+    def drop_waiting(self, camera: str, reason: str) -> None:
+        """Drop the waiting message of a camera, if there is one."""
+        with self.lock:
+            slot = self._slots[camera]
+            if slot.queued is not None:
+                slot.queued = None
+                _count(slot, reason)
+
     def take(self, timeout_s: float | None = None) -> QueuedMessage[MessageT] | None:
         """Wait for the next message in turn. Return None after `timeout_s` seconds, or at once if closed.
 

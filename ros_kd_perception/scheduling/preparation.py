@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ros_kd_perception.health.watch import picture_sample
 from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.perceiver import PreparedFrame
-from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
+from ros_kd_perception.scheduling.mailbox import QueuedMessage
 from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 
 _QUICK_ENCODINGS = ("bgr8", "8UC3")  # they need no conversion
@@ -25,14 +25,14 @@ class ReadyFrame:
 
     Attributes:
         queued: The message and its arrival time.
-        prepared: The frame and its network input.
+        prepared: The frame and its network input, a `PreparedFrame`, or a `RemoteFrame` of another process.
         sample: Sample of the picture, for `CameraWatch`.
         preparation_ms: Time for decoding and letterboxing, milliseconds.
         ready_ns: Steady clock when it was ready.
     """
 
     queued: QueuedMessage[Any]
-    prepared: PreparedFrame
+    prepared: Any
     sample: bytes
     preparation_ms: float
     ready_ns: int
@@ -58,11 +58,21 @@ class Preparation(Protocol):
         """Note that the network input of a frame is not needed any more."""
 
 
+class FrameAccount(Protocol):
+    """Counts frames that are dropped before they are ready, as a `Mailbox` does."""
+
+    def dropped(self, camera: str, reason: str) -> None:
+        """Count a frame as dropped, for one of `DROP_REASONS`."""
+
+    def is_too_old(self, queued: QueuedMessage[Any], now_ns: int) -> bool:
+        """Return whether a message is too old at a time of the steady clock."""
+
+
 class LocalPreparation:
     """Takes, decodes and letterboxes in the calling thread. Safe in several threads.
 
     Args:
-        mailbox: Counts what becomes of each message.
+        account: Counts what becomes of each message.
         make_input: Makes the network input of a frame, in the given buffer if that one fits.
         drop: Called with camera, reason and sentence for a message that cannot be prepared.
         collect: Returns the message that is behind a waiting one, with its own arrival time, or None if there is none
@@ -71,12 +81,12 @@ class LocalPreparation:
 
     def __init__(
         self,
-        mailbox: Mailbox[Any],
+        account: FrameAccount,
         make_input: Callable[[Frame, UInt8Array | None], PreparedFrame],
         drop: Callable[[str, str, str], object],
         collect: Callable[[QueuedMessage[Any]], QueuedMessage[Any] | None] = lambda queued: queued,
     ) -> None:
-        self._mailbox = mailbox
+        self._account = account
         self._make_input = make_input
         self._drop = drop
         self._collect = collect
@@ -98,9 +108,9 @@ class LocalPreparation:
         try:
             found = self._collect(queued)
             if found is None:
-                self._mailbox.dropped(camera, "lost")
-            elif self._mailbox.is_too_old(found, started_ns := time.monotonic_ns()):
-                self._mailbox.dropped(camera, "too_old")
+                self._account.dropped(camera, "lost")
+            elif self._account.is_too_old(found, started_ns := time.monotonic_ns()):
+                self._account.dropped(camera, "too_old")
             else:
                 frame = frame_from_message(camera, found.message)
                 prepared, sample = self._make_input(frame, buffer), picture_sample(frame.image_bgr)

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import time
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,7 +15,6 @@ from ros_kd_perception.health.status import FrameTimes, Status
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.scheduling.preparation import ReadyFrame
-from ros_kd_perception.structures import Frame, Perception
 
 
 @dataclass(slots=True)
@@ -23,21 +23,21 @@ class FrameResult:
 
     Attributes:
         ready: The prepared frame, with its arrival time.
-        perception: What the model saw in it.
+        perception: What the model saw in it, a `Perception`, or a `RanFrame` if another process publishes it.
         stamp_age_ms: Age of the header stamp at `started_ns`, milliseconds. None if stamps and clock do not compare.
         started_ns: Steady clock at which the worker took the frame.
         handed_ns: Steady clock of `hand_over`, 0 before.
     """
 
     ready: ReadyFrame
-    perception: Perception
+    perception: Any
     stamp_age_ms: float | None
     started_ns: int
     handed_ns: int = field(default=0, init=False)
 
     @property
-    def frame(self) -> Frame:
-        """The camera frame."""
+    def frame(self) -> Any:
+        """The camera frame, a `Frame`, or `FrameFacts` if another process has its image."""
         return self.ready.prepared.frame
 
     def hand_over(self) -> None:
@@ -47,10 +47,32 @@ class FrameResult:
     @property
     def times(self) -> FrameTimes:
         """The times of the frame until `hand_over`."""
-        run_ms = (self.handed_ns - self.started_ns) / 1e6
+        return self.times_at(self.handed_ns)
+
+    def times_at(self, handed_ns: int) -> FrameTimes:
+        """Return the times of the frame until a time of the steady clock."""
+        run_ms = (handed_ns - self.started_ns) / 1e6
         age_ms = None if self.stamp_age_ms is None else self.stamp_age_ms + run_ms
-        latency_ms = (self.handed_ns - self.ready.queued.arrival_ns) / 1e6
+        latency_ms = (handed_ns - self.ready.queued.arrival_ns) / 1e6
         return FrameTimes(self.ready.preparation_ms + run_ms, latency_ms, age_ms)
+
+
+def publish_beside(
+    sinks: Sequence[ResultSink], result: FrameResult, warn: Callable[[tuple[str, str], str], object]
+) -> None:
+    """Give a frame that counts as published to the other sinks. An error of one does not keep it from the next.
+
+    Args:
+        sinks: The sinks after the first.
+        result: The frame.
+        warn: Logs a sentence about a camera and a sink.
+    """
+    camera = result.frame.camera
+    for sink in sinks:
+        try:
+            sink.publish(result)
+        except Exception:
+            warn((camera, sink.name), f"failed to publish {sink.name} of {camera}: {traceback.format_exc()}")
 
 
 class ResultSink(ABC):
@@ -62,9 +84,11 @@ class ResultSink(ABC):
 
     Attributes:
         name: What it publishes, for log messages.
+        confirms_later: Whether the first sink tells the worker itself, later, what became of each frame.
     """
 
     name: ClassVar[str]
+    confirms_later: ClassVar[bool] = False
 
     @abstractmethod
     def publish(self, result: FrameResult) -> None:

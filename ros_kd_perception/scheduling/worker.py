@@ -7,22 +7,32 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ros_kd_perception.health.stamp_age import StampAge
-from ros_kd_perception.health.status import CameraHealth, WorkerLiveness
-from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.health.status import CameraHealth, FrameTimes, WorkerLiveness
+from ros_kd_perception.model.onnx_model import OnnxModel
+from ros_kd_perception.perceiver import PreparedFrame
 from ros_kd_perception.scheduling.frame_preparer import FramePreparer
 from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
 from ros_kd_perception.scheduling.preparation import LocalPreparation, Preparation, ReadyFrame
-from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
-from ros_kd_perception.structures import BadFrame, Perception
+from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink, publish_beside
+from ros_kd_perception.structures import BadFrame, Frame, UInt8Array
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 _SWAP_POLL_S = 0.05
 
 Admitted = tuple[ReadyFrame, float | None]
 """A frame that may run, and the age of its header stamp in milliseconds (None if it cannot be computed)."""
+
+
+class NetworkUser(Protocol):
+    """Runs a model on prepared frames: a `Perceiver`, or a `RemoteNetwork`."""
+
+    model: OnnxModel
+
+    def perceive_prepared(self, prepared: Sequence[Any]) -> Sequence[Any]:
+        """Return the result for each frame."""
 
 
 @dataclass
@@ -35,7 +45,7 @@ class ModelSwap:
         done: Set once the worker has switched.
     """
 
-    perceiver: Perceiver
+    perceiver: NetworkUser
     on_change: Callable[[], object]
     done: bool = False
 
@@ -56,12 +66,13 @@ class PerceptionWorker:
         prepared_ahead: Number of frames that may be ready while the network runs.
         expected_run_ms: How long the network is expected to run on the first frame, milliseconds.
         collect: Returns the message behind a waiting one; see `LocalPreparation`.
+        preparation: Prepares the frames instead of this process.
     """
 
     def __init__(
         self,
         mailbox: Mailbox[Any],
-        perceiver: Perceiver,
+        perceiver: NetworkUser,
         sinks: Sequence[ResultSink],
         health: Mapping[str, CameraHealth],
         stamp_age: StampAge,
@@ -70,15 +81,17 @@ class PerceptionWorker:
         prepared_ahead: int = 1,
         expected_run_ms: float = 0.0,
         collect: Callable[[QueuedMessage[Any]], QueuedMessage[Any] | None] = lambda queued: queued,
+        preparation: Preparation | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._perceiver = perceiver
         self._collect = collect
+        self._preparation = preparation
         self._sinks = sinks
         self._health = health
         self._stamp_age = stamp_age
         self._throttle = WarningThrottle(warn)
-        self._drop_log = DropLog(mailbox, health, warn)
+        self.drop_log = DropLog(mailbox, health, warn)
         self._pool = (preparation_threads, prepared_ahead, expected_run_ms)
         self._preparer: FramePreparer | None = None
         self._thread: threading.Thread | None = None
@@ -112,13 +125,15 @@ class PerceptionWorker:
 
     def new_preparation(self) -> Preparation:
         """Make what prepares the frames of one activation."""
-        # A lambda, because a bound method would keep the perceiver of an old model.
-        return LocalPreparation(
-            self._mailbox,
-            lambda frame, out: self._perceiver.prepare(frame, out),
-            self._drop_log.drop,
-            self._collect,
-        )
+        if self._preparation is not None:
+            return self._preparation
+        return LocalPreparation(self._mailbox, self._make_input, self.drop_log.drop, self._collect)
+
+    def _make_input(self, frame: Frame, out: UInt8Array | None) -> PreparedFrame:
+        # Of the perceiver of this moment: the model may change while the pool runs.
+        perceiver: Any = self._perceiver
+        prepared: PreparedFrame = perceiver.prepare(frame, out)
+        return prepared
 
     def liveness(self) -> WorkerLiveness:
         """Return whether its threads are alive, and how long the network has been busy with the current frame."""
@@ -187,12 +202,12 @@ class PerceptionWorker:
         try:
             # This check comes first: the watch must not remember a stamp of the future as the latest one.
             self._stamp_age.check_future(camera, frame.stamp_ns)
-            health.watch.check(started_ns, frame.stamp_ns, frame.image_bgr.shape, ready.sample, frame.frame_id)
+            health.watch.check(started_ns, frame.stamp_ns, (frame.height, frame.width), ready.sample, frame.frame_id)
             stamp_age_ms = self._stamp_age.check(camera, frame.stamp_ns)
         except BadFrame as error:
-            self._drop_log.drop(camera, error.reason, str(error))
+            self.drop_log.drop(camera, error.reason, str(error))
         except Exception:
-            self._drop_log.drop(camera, "failed", traceback.format_exc())
+            self.drop_log.drop(camera, "failed", traceback.format_exc())
         else:
             return ready, stamp_age_ms
         finally:
@@ -200,7 +215,7 @@ class PerceptionWorker:
             health.stamp_limit_suspended = self._stamp_age.is_suspended(camera)
         return None
 
-    def _perceive(self, admitted: list[Admitted]) -> list[Perception | None]:
+    def _perceive(self, admitted: list[Admitted]) -> list[Any]:
         try:
             return [*self._perceiver.perceive_prepared([ready.prepared for ready, _ in admitted])]
         except Exception:
@@ -209,7 +224,7 @@ class PerceptionWorker:
                 return [perception for one in admitted for perception in self._perceive([one])]
             # Any error of the network or the driver: this frame is lost, the next one may work.
             for ready, _ in admitted:
-                self._drop_log.drop(ready.queued.camera, "failed", traceback.format_exc())
+                self.drop_log.drop(ready.queued.camera, "failed", traceback.format_exc())
             return [None] * len(admitted)
 
     def _publish(self, result: FrameResult) -> None:
@@ -218,17 +233,23 @@ class PerceptionWorker:
             first.publish(result)
         except Exception:
             # Any error of the middleware: this frame is lost, the next one may work.
-            self._drop_log.drop(camera, "failed", traceback.format_exc())
+            self.drop_log.drop(camera, "failed", traceback.format_exc())
             return
+        if first.confirms_later:
+            return
+        self.count_published(camera, result.handed_ns, result.times)
+        publish_beside(others, result, self._throttle.warn)
+
+    def count_published(self, camera: str, handed_ns: int, times: FrameTimes) -> None:
+        """Count a frame as published.
+
+        Args:
+            camera: Name of its camera.
+            handed_ns: Steady clock at which its results were handed to the middleware.
+            times: The times of the frame until then.
+        """
         self._mailbox.published(camera)
-        self._health[camera].record(result.handed_ns, result.times)
-        for sink in others:
-            try:
-                sink.publish(result)
-            except Exception:
-                # The frame counts as published, and the other sinks still get it.
-                text = f"failed to publish {sink.name} of {camera}: {traceback.format_exc()}"
-                self._throttle.warn((camera, sink.name), text)
+        self._health[camera].record(handed_ns, times)
 
     def _run(self, preparer: FramePreparer) -> None:
         while (ready := preparer.take()) is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
-def command(module: str) -> list[str]:
+def command(module: str, at_end: signal.Signals = signal.SIGKILL) -> list[str]:
     """Return the command that runs `main` of a module of this package with this interpreter.
 
     Append the arguments of the module to it. `python -m` is not used, because it would import any `numpy.py` in the
@@ -20,11 +20,12 @@ def command(module: str) -> list[str]:
 
     Args:
         module: Name of the module below `ros_kd_perception`, such as `candidates.check`.
+        at_end: Signal that the child process gets when the thread that started it ends.
     """
     script = (
         "import sys; sys.path[:] = filter(None, sys.path); from ros_kd_perception.system.child_processes import run"
     )
-    return [sys.executable, "-c", f"{script}; run({f'ros_kd_perception.{module}'!r}, {os.getpid()})"]
+    return [sys.executable, "-c", f"{script}; run({f'ros_kd_perception.{module}'!r}, {os.getpid()}, {int(at_end)})"]
 
 
 def environment() -> dict[str, str]:
@@ -33,18 +34,18 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
-def run(module: str, parent: int) -> None:
+def run(module: str, parent: int, at_end: int = signal.SIGKILL) -> None:
     """Run `main` of a module in the child process and exit with its status. Its arguments are in sys.argv."""
-    end_with(parent)
+    end_with(parent, signal.Signals(at_end))
     sys.exit(importlib.import_module(module).main())
 
 
-def end_with(parent: int) -> None:
-    """Make the kernel kill this process when the thread of `parent` that started it ends. Linux only.
+def end_with(parent: int, at_end: signal.Signals = signal.SIGKILL) -> None:
+    """Make the kernel end this process when the thread of `parent` that started it ends. Linux only.
 
     A killed node cannot stop its children, and it also stops enforcing their limits of time and memory.
     """
-    signal_when_parent_ends(signal.SIGKILL)
+    signal_when_parent_ends(at_end)
     if sys.platform == "linux" and os.getppid() != parent:  # the parent ended before the request
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,8 @@ MIN_AGE_S = 10.0
 
 # Names of versions 2 and 3. Ports (`fastdds_port7001`) do not match, because several processes share them.
 _LOCK_NAME = re.compile(r"(fast(?:dds|rtps)_[0-9a-f]{16})_el")
+_SEGMENT_NAME = re.compile(r"fast(?:dds|rtps)_[0-9a-f]{16}")
+_MAPPED_SEGMENT = re.compile(r" /dev/shm/(fast(?:dds|rtps)_[0-9a-f]{16})$", re.MULTILINE)
 
 
 def remove_orphaned_segments(folder: Path = SHARED_MEMORY, min_age_s: float = MIN_AGE_S) -> int:
@@ -38,6 +41,28 @@ def remove_orphaned_segments(folder: Path = SHARED_MEMORY, min_age_s: float = MI
             if match := _LOCK_NAME.fullmatch(name):
                 freed_bytes += _remove_if_orphaned(folder / name, folder / match[1], min_age_s)
     return freed_bytes
+
+
+def segments_of_this_process() -> list[str]:
+    """Return the names of the segments that the middleware of this process has made or uses."""
+    with suppress(OSError):
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+        return sorted({match[1] for match in _MAPPED_SEGMENT.finditer(maps)})
+    return []
+
+
+def remove_segments(names: Iterable[str], folder: Path = SHARED_MEMORY) -> int:
+    """Remove segments of a process that is known to have ended, unless somebody holds their lock.
+
+    Args:
+        names: Return value of `segments_of_this_process` in the ended process.
+        folder: The folder of the shared memory.
+
+    Returns:
+        Number of freed bytes.
+    """
+    wanted = [name for name in names if _SEGMENT_NAME.fullmatch(name)]
+    return sum(_remove_if_orphaned(folder / f"{name}_el", folder / name, 0.0) for name in wanted)
 
 
 def _remove_if_orphaned(lock: Path, segment: Path, min_age_s: float) -> int:

@@ -44,6 +44,11 @@ class _NeverExecuted(CallbackGroup):
         """Do nothing."""
 
 
+def relative_topic(camera: str, transport: str) -> str:
+    """Return the topic of a camera's images, before remapping."""
+    return f"{camera}/image_raw" if transport == "raw" else f"{camera}/image_raw/compressed"
+
+
 def _never_called(message: Any) -> None:
     raise AssertionError("an executor took an image")
 
@@ -98,8 +103,7 @@ class CameraImages:
         )
         self._subscription: Subscription[Any] | None = None
         self._take: SerializedTake | None = None
-        relative = f"{camera}/image_raw" if transport == "raw" else f"{camera}/image_raw/compressed"
-        self._topic = topic or node.resolve_topic_name(relative)
+        self._topic = topic or node.resolve_topic_name(relative_topic(camera, transport))
         self._lost = LostMessages(lambda: node.count_publishers(self._topic))
         self._noted_ns = 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.node import Node
@@ -10,27 +10,35 @@ from rclpy.node import Node
 from ros_kd_perception.health.status import CameraLink
 from ros_kd_perception.ros.topics.arrivals import Arrivals
 from ros_kd_perception.ros.topics.camera_images import CameraImages
-from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
+from ros_kd_perception.scheduling.mailbox import QueuedMessage
 
 
 class Cameras:
-    """Puts a note of each waiting message into a mailbox, and takes the message when its turn has come.
+    """Notes each waiting message, and takes it when its turn has come.
 
     Args:
         node: The node that subscribes.
         images: The images of each camera.
-        mailbox: Gets the notes, and counts messages that were missed.
+        put: Called with camera and images when a message waits. Returns True if it woke an idle network thread.
+        count_missed: Called with camera, number, reason and arrival time of messages that were missed.
     """
 
-    def __init__(self, node: Node, images: Sequence[CameraImages], mailbox: Mailbox[Any]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        images: Sequence[CameraImages],
+        put: Callable[[str, CameraImages], bool],
+        count_missed: Callable[[str, int, str, int], object],
+    ) -> None:
         self._context = node.context
         self._images = {one.camera: one for one in images}
-        self._mailbox = mailbox
+        self._put = put
+        self._count_missed = count_missed
         self._arrivals: Arrivals | None = None
 
     def start(self) -> None:
         """Start to note messages. Then subscribe to each camera."""
-        self._arrivals = Arrivals(self._context, [*self._images.values()], self._mailbox.put)
+        self._arrivals = Arrivals(self._context, [*self._images.values()], self._put)
         self._arrivals.start()
 
     def subscribe(self, camera: str) -> None:
@@ -70,7 +78,7 @@ class Cameras:
         found = images.collect()
         if found is None:
             return None
-        self._mailbox.count_missed(queued.camera, found.missed, found.reason, found.arrival_ns)
+        self._count_missed(queued.camera, found.missed, found.reason, found.arrival_ns)
         return QueuedMessage(queued.camera, images.read(found), found.arrival_ns)
 
     def _look_again(self) -> None:

@@ -64,7 +64,9 @@ class FreeSpaceTopics(TopicSink):
             "scan geometry", list(scans), self._calibrate, context.warn
         )
         self._subscriptions: list[Any] = []
-        self._problems = {c: f"no message on {self.node.resolve_topic_name(f'{c}/camera_info')} yet" for c in scans}
+        self._problems = {
+            c: f"no message on {self.node.resolve_topic_name(self._resolve(f'{c}/camera_info'))} yet" for c in scans
+        }
         self._misfits = dict.fromkeys(scans, "")  # why the newest frame does not fit the calibration
         self._next_lookup_s: dict[str, float] = {}
         self._enabled: dict[str, bool] = {c: context.values[f"{c}.enabled"] for c in scans}
@@ -157,7 +159,10 @@ class FreeSpaceTopics(TopicSink):
 
     def _subscribe(self, camera: str) -> Any:
         return self.node.create_subscription(
-            CameraInfo, f"{camera}/camera_info", lambda message: self._calibration.offer(camera, message), _INFO_QOS
+            CameraInfo,
+            self._resolve(f"{camera}/camera_info"),
+            lambda message: self._calibration.offer(camera, message),
+            _INFO_QOS,
         )
 
     def _calibrate(self, camera: str, message: CameraInfo) -> None:

@@ -32,6 +32,9 @@ class SinkContext:
         contract: Contract of the active model.
         builder: Builds the messages of the active model.
         warn: Logs one sentence as a warning.
+        resolve: Returns the full name of a topic. The node does that itself; in a worker process, whose node has
+            another name, the perception node is asked.
+        is_active: Whether publishers are active from the start.
     """
 
     node: LifecycleNode
@@ -40,6 +43,8 @@ class SinkContext:
     contract: ModelContract
     builder: MessageBuilder
     warn: Callable[[str], object]
+    resolve: Callable[[str], str] = lambda topic: topic
+    is_active: bool = False
 
 
 class TopicSink(ResultSink):
@@ -62,7 +67,8 @@ class TopicSink(ResultSink):
         self.node = context.node
         self.contract = context.contract
         self.builder = context.builder
-        self._is_configured = False
+        self._resolve = context.resolve
+        self._is_configured = context.is_active
         self._publishers: list[LifecyclePublisher[Any]] = []
         self._latched_publishers: list[Publisher[Any]] = []
 
@@ -85,7 +91,7 @@ class TopicSink(ResultSink):
 
     def publisher(self, message_type: type[Any], topic: str, qos: QoSProfile = RESULT_QOS) -> LifecyclePublisher[Any]:
         """Make a publisher that is silent while the node is inactive. `destroy` removes it."""
-        publisher = self.node.create_lifecycle_publisher(message_type, topic, qos)
+        publisher = self.node.create_lifecycle_publisher(message_type, self._resolve(topic), qos)
         if self._is_configured:
             # The transition that enables the others may be over. The worker publishes only while the node is active.
             publisher.on_activate(_ACTIVE)
@@ -94,7 +100,7 @@ class TopicSink(ResultSink):
 
     def latched_publisher(self, message_type: type[Any], topic: str) -> Publisher[Any]:
         """Make a publisher whose last message also reaches subscribers that come later. `destroy` removes it."""
-        publisher = self.node.create_publisher(message_type, topic, LATCHED_QOS)
+        publisher = self.node.create_publisher(message_type, self._resolve(topic), LATCHED_QOS)
         self._latched_publishers.append(publisher)
         return publisher
 

@@ -1,0 +1,307 @@
+"""RemoteCameras: the cameras of a node whose images are in worker processes. It has the methods of `Cameras`."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from ros_kd_perception.health.status import CameraLink, Level, Status
+from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
+from ros_kd_perception.ros.topics.camera_images import CameraImages
+from ros_kd_perception.ros.workers.model_memory import frame_memory
+from ros_kd_perception.scheduling.mailbox import Mailbox
+from ros_kd_perception.scheduling.remote_frames import SLOTS_OF_A_CAMERA, RemoteFrames
+from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
+from ros_kd_perception.scheduling.worker_link import WorkerLink
+from ros_kd_perception.scheduling.worker_pool import WorkerPool, WorkersFailed
+from ros_kd_perception.system.frame_memory import NoFrameMemory
+from ros_kd_perception.system.message_channel import ChannelClosed
+from ros_kd_perception.system.orphaned_memory import segments_of_this_process
+
+_MODULE = "ros.workers.worker_process"
+_ANSWER_S = 5.0
+_REMAPPED = ("/tf", "/tf_static")  # topics that libraries subscribe to by their fixed names
+
+
+class RemoteCameras:
+    """Serves the cameras of a node from worker processes.
+
+    Attributes:
+        frames: The frames that the processes prepare and publish.
+
+    Args:
+        node: The node.
+        parameters: Parameters of the node.
+        contract: Contract of the active model.
+        mailbox: Gets a note of each waiting message, and counts what becomes of it.
+        processes: Number of processes that serve cameras.
+        warn: Logs one sentence.
+        cancelled: Polled while the processes start; returns True to give up.
+
+    Raises:
+        ParameterError: There is no memory, or the processes do not start, or the parameters do not fit the model.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        parameters: NodeParameters,
+        contract: ModelContract,
+        mailbox: Mailbox[Any],
+        processes: int,
+        warn: Callable[[str], object],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._node = node
+        self._parameters = parameters
+        self._warn = warn
+        self._contract = contract
+        self._values = {name: _plain(value) for name, value in parameters.values.items()}
+        self._slots = SLOTS_OF_A_CAMERA * len(parameters.cameras)
+        transports, reliability = parameters.image_transports, parameters.image_reliability
+        self._links = {c: CameraImages(node, c, transports[c], reliability) for c in parameters.cameras}
+        self._is_active = False
+        self._subscribed: set[str] = set()
+        self._questions = itertools.count(1)
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._answered = threading.Condition()
+        try:
+            memory = frame_memory(contract, self._slots)
+        except NoFrameMemory as error:
+            raise ParameterError(str(error)) from None
+        groups = _groups(parameters.cameras, processes)
+        self.frames = RemoteFrames(mailbox, memory, lambda camera: self._pool.link_of(camera))
+        self._pool = WorkerPool(_MODULE, groups, self._greet, self._serve, self._see, self.frames.see_end, warn)
+        try:
+            self._pool.start(cancelled)
+        except WorkersFailed as error:
+            self._pool.stop()
+            raise ParameterError(str(error)) from None
+
+    def start(self) -> None:
+        """Start to note messages. Then subscribe to each camera."""
+        with self._pool.lock:
+            self._is_active = True
+            self._tell_all("activate")
+
+    def subscribe(self, camera: str) -> None:
+        """Subscribe to a camera."""
+        self._set_subscribed(camera, wanted=True)
+
+    def unsubscribe(self, camera: str) -> None:
+        """Remove the subscription of a camera."""
+        self._set_subscribed(camera, wanted=False)
+
+    def close(self) -> None:
+        """Note no more messages. The mailbox refuses them from now on."""
+
+    def stop(self) -> None:
+        """Remove all subscriptions."""
+        with self._pool.lock:
+            self._is_active = False
+            self._subscribed.clear()
+            self._tell_all("deactivate")
+
+    def destroy(self) -> None:
+        """End the processes."""
+        self._pool.stop()
+
+    def link(self, camera: str) -> CameraLink:
+        """Return the publishers on the camera's topic."""
+        return self._links[camera].link()
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Tell all processes new values of parameters."""
+        changed = {name: _plain(value) for name, value in values.items()}
+        with self._pool.lock:
+            self._values.update(changed)
+            self._tell_all("change", values=changed)
+
+    def check_model(self, contract: ModelContract) -> str:
+        """Return what ends with a model, in words.
+
+        Raises:
+            ValueError: An output that was asked for cannot be made from its results.
+        """
+        links = [link for link in self._pool.links() if link.groups][:1]
+        answers = self._ask(links, "check_model", contract=contract.to_json())
+        for answer in answers:
+            if answer["error"]:
+                raise ValueError(answer["error"])
+        return "; ".join(text for answer in answers for text in answer["found"])
+
+    def change_model(self, contract: ModelContract) -> None:
+        """Have all processes switch to another model, and wait until they have prepared their frames for it."""
+        memory = frame_memory(contract, self._slots)
+        with self._pool.lock:
+            self._contract = contract
+            self.frames.memory = memory
+            links = self._pool.links()
+        self._ask(links, "change_model", memory.descriptor, contract=contract.to_json(), slots=self._slots)
+
+    def statuses(self) -> list[Status]:
+        """Return the statuses of the sinks in all processes, and one of the processes."""
+        links = self._pool.links()
+        found = [(link, status) for link in links for status in link.statuses]
+        names = [status["name"] for _, status in found]
+        return [*(_status(status, names) for _, status in found), self._processes_status()]
+
+    def _processes_status(self) -> Status:
+        facts = self._pool.facts()
+        level, message = Level.OK, f"{facts['processes']} worker processes, {facts['standing_by']} standing by"
+        if facts["unserved_cameras"]:
+            level, message = Level.ERROR, f"no process serves {facts['unserved_cameras']} at the moment"
+        elif facts["standing_by"] == "0":
+            level, message = Level.WARN, f"{message}: a new one is starting"
+        return Status(level, "workers", message, values=tuple(facts.items()))
+
+    def _set_subscribed(self, camera: str, *, wanted: bool) -> None:
+        with self._pool.lock:
+            if wanted:
+                self._subscribed.add(camera)
+            else:
+                self._subscribed.discard(camera)
+            self._tell_all("subscribe", camera=camera, wanted=wanted)
+
+    def _tell_all(self, kind: str, **fields: Any) -> None:
+        for link in self._pool.links():
+            link.try_send(kind, **fields)
+
+    def _greet(self, link: WorkerLink) -> None:
+        node = self._node
+        link.try_send(
+            "begin",
+            self.frames.memory.descriptor,
+            node_name=f"_{node.get_name()}_worker_{link.number}",
+            namespace=node.get_namespace(),
+            domain_id=node.context.get_domain_id(),
+            enclave=_enclave(sys.argv),
+            use_sim_time=bool(node.get_parameter("use_sim_time").value),
+            remappings=_remappings(node),
+            values=self._values,
+            transports=dict(self._parameters.image_transports),
+            reliability=self._parameters.image_reliability,
+            contract=self._contract.to_json(),
+            slots=self._slots,
+            segments=segments_of_this_process(),
+        )
+
+    def _serve(self, link: WorkerLink, group: int, cameras: Sequence[str]) -> None:
+        subscribed = [camera for camera in cameras if camera in self._subscribed]
+        link.send("serve", group=group, cameras=list(cameras), is_active=self._is_active, subscribed=subscribed)
+
+    def _see(self, link: WorkerLink, message: dict[str, Any]) -> None:
+        kind = message["kind"]
+        if kind == "arrived":
+            self.frames.see_arrival(message["camera"])
+        elif kind == "ready":
+            self.frames.see_ready(message)
+        elif kind == "published":
+            self.frames.see_published(message)
+        elif kind == "dropped":
+            self.frames.see_dropped(message)
+        elif kind == "resolve":
+            link.try_send("resolved", topic=self._node.resolve_topic_name(message["topic"]))
+        elif kind == "answer":
+            with self._answered:
+                self._answers[message["number"]] = message
+                self._answered.notify_all()
+        elif kind == "log":
+            self._warn(message["text"])
+
+    def _ask(
+        self, links: Sequence[WorkerLink], kind: str, descriptor: int | None = None, **fields: Any
+    ) -> list[dict[str, Any]]:
+        """Ask processes and return the answers of those that answer in time. The others are ended as hung ones."""
+        numbers = {}
+        for link in links:
+            number = next(self._questions)
+            try:
+                link.send(kind, descriptor, number=number, **fields)
+            except ChannelClosed:
+                continue
+            numbers[number] = link
+        with self._answered:
+            self._answered.wait_for(
+                lambda: all(
+                    number in self._answers or not link.is_up or link not in self._pool.links()
+                    for number, link in numbers.items()
+                ),
+                _ANSWER_S,
+            )
+            return [self._answers.pop(number) for number in numbers if number in self._answers]
+
+
+class RemoteResults(ResultSink):
+    """The only sink of a node with worker processes: they have all the others.
+
+    Args:
+        cameras: The cameras and their processes.
+    """
+
+    name = "results of worker processes"
+    confirms_later = True
+
+    def __init__(self, cameras: RemoteCameras) -> None:
+        self._cameras = cameras
+
+    def publish(self, result: FrameResult) -> None:
+        """Have the results of a frame published by the process that took it."""
+        self._cameras.frames.publish(result)
+
+    def destroy(self) -> None:
+        """End the processes."""
+        self._cameras.destroy()
+
+    def statuses(self) -> list[Status]:
+        """Return the diagnostics of the processes and of their sinks."""
+        return self._cameras.statuses()
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Tell the processes new values of parameters."""
+        self._cameras.change(values)
+
+    def check_model(self, contract: ModelContract) -> str:
+        """Return what ends with a model, in words."""
+        return self._cameras.check_model(contract)
+
+    def change_model(self, contract: ModelContract, builder: MessageBuilder) -> None:
+        """Have the processes switch to another model."""
+        self._cameras.change_model(contract)
+
+
+def _groups(cameras: Sequence[str], processes: int) -> list[Sequence[str]]:
+    """Deal the cameras out to at most as many groups as there are processes."""
+    count = min(processes, len(cameras))
+    return [cameras[first::count] for first in range(count)]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)) else value
+
+
+def _enclave(arguments: Sequence[str]) -> str:
+    for option in ("--enclave", "-e"):
+        if option in arguments[:-1]:
+            return arguments[arguments.index(option) + 1]
+    return ""
+
+
+def _remappings(node: LifecycleNode) -> list[str]:
+    found = [(topic, node.resolve_topic_name(topic)) for topic in _REMAPPED]
+    rules = [word for topic, resolved in found if topic != resolved for word in ("-r", f"{topic}:={resolved}")]
+    return ["--ros-args", *rules] if rules else []
+
+
+def _status(status: dict[str, Any], names: Sequence[str]) -> Status:
+    # Two processes may have a status of one name, such as that of the shadow. The cameras tell them apart.
+    name = status["name"] if names.count(status["name"]) == 1 else f"{status['name']} of {', '.join(status['cameras'])}"
+    values = tuple((key, value) for key, value in status["values"])
+    return Status(Level(status["level"]), name, status["message"], status["hardware_id"], values)

@@ -1,0 +1,245 @@
+"""A worker process: reads what the node's process asks for, one message after the other. Started by the node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode
+from rclpy.parameter import Parameter
+
+from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.ros.workers.camera_group import CameraGroup, GroupSetup
+from ros_kd_perception.ros.workers.model_memory import frame_memory
+from ros_kd_perception.system.frame_memory import FrameMemory
+from ros_kd_perception.system.message_channel import ChannelClosed, MessageChannel
+from ros_kd_perception.system.orphaned_memory import remove_segments, segments_of_this_process
+from ros_kd_perception.system.priority import be_first_when_memory_runs_out
+
+_END_S = 10.0
+"""How long the process may take to end after a signal."""
+_FIRST = ("publish", "discard")
+_FRAME_KINDS = (*_FIRST, "prepare")
+
+Message = tuple[dict[str, Any], "int | None"]
+
+
+class WorkerProcess:
+    """Serves groups of cameras until the node's process says stop or ends.
+
+    Args:
+        channel: The connection to the node's process. Its first message says who this process is.
+    """
+
+    def __init__(self, channel: MessageChannel) -> None:
+        self._channel = channel
+        self._waiting: deque[Message] = deque()
+        self._stopped = False
+        channel.send("connected")
+        found = channel.receive()
+        assert found is not None
+        begin, descriptor = found
+        self._begin = begin
+        self._values: dict[str, Any] = begin["values"]
+        self._contract = ModelContract.from_json(begin["contract"])
+        self._memory: FrameMemory = frame_memory(self._contract, begin["slots"], descriptor)
+        self._groups: dict[int, CameraGroup] = {}
+        self._context = Context()
+        arguments = ["--ros-args", "--enclave", begin["enclave"]] if begin["enclave"] else []
+        self._context.init(args=arguments, domain_id=begin["domain_id"])
+        self._node = LifecycleNode(
+            begin["node_name"],
+            namespace=begin["namespace"],
+            context=self._context,
+            cli_args=begin["remappings"],
+            use_global_arguments=False,
+            enable_rosout=False,
+            start_parameter_services=False,
+            parameter_overrides=[Parameter("use_sim_time", value=begin["use_sim_time"])],
+            enable_communication_interface=False,
+        )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._spinning = threading.Thread(target=self._spin, name="executor", daemon=True)
+
+    def run(self) -> None:
+        """Serve until the node's process says stop or ends, then leave the graph."""
+        self._spinning.start()
+        self._send("up", segments=segments_of_this_process())
+        try:
+            while not self._stopped:
+                for message in self._next_messages():
+                    self._do(*message)
+        except ChannelClosed:
+            pass
+        for group in self._groups.values():
+            group.destroy()
+        self._executor.shutdown(timeout_sec=1.0)
+        self._node.destroy_node()
+        self._context.try_shutdown()
+        if not self._stopped:
+            # The node's process was killed, so it could not remove its shared memory.
+            remove_segments(self._begin["segments"])
+
+    def _next_messages(self) -> list[Message]:
+        """Wait for messages. Results come first: they are older than frames that are still to be prepared."""
+        messages = [*self._waiting]
+        self._waiting.clear()
+        while (found := self._channel.receive(wait=not messages)) is not None:
+            messages.append(found)
+        if all(message["kind"] in _FRAME_KINDS for message, _ in messages):
+            messages.sort(key=lambda found: found[0]["kind"] not in _FIRST)
+        return messages
+
+    def _do(self, message: dict[str, Any], descriptor: int | None) -> None:
+        kind = message.pop("kind")
+        if kind == "prepare":
+            group = self._group_of(message["camera"])
+            if group is None:
+                self._send("dropped", **message, reason="worker_lost", sentence="another process serves the camera now")
+            else:
+                group.prepare(**message)
+        elif kind in _FIRST:
+            for group in self._groups.values():
+                if group.holds(message["ticket"]):
+                    getattr(group, kind)(**message)
+                    return
+        else:
+            getattr(self, f"_{kind}")(message, descriptor)
+
+    def _serve(self, message: dict[str, Any], descriptor: int | None) -> None:
+        number, cameras = message["group"], message["cameras"]
+        setup = GroupSetup(
+            self._values,
+            self._begin["transports"],
+            self._begin["reliability"],
+            self._contract,
+            self._memory,
+            self._send,
+            lambda text: self._send("log", text=text),
+            self._resolve,
+        )
+        try:
+            self._groups[number] = group = CameraGroup(self._node, cameras, setup)
+        except (ValueError, ImportError) as error:
+            self._send("refused", group=number, sentence=str(error))
+            return
+        if message["is_active"]:
+            group.start()
+            for camera in message["subscribed"]:
+                group.subscribe(camera, wanted=True)
+        self._send("serving", group=number)
+
+    def _release(self, message: dict[str, Any], descriptor: int | None) -> None:
+        if (group := self._groups.pop(message["group"], None)) is not None:
+            group.destroy()
+        self._send("released", group=message["group"])
+
+    def _activate(self, message: dict[str, Any], descriptor: int | None) -> None:
+        for group in self._groups.values():
+            group.start()
+
+    def _deactivate(self, message: dict[str, Any], descriptor: int | None) -> None:
+        for group in self._groups.values():
+            group.stop()
+
+    def _subscribe(self, message: dict[str, Any], descriptor: int | None) -> None:
+        if (group := self._group_of(message["camera"])) is not None:
+            group.subscribe(message["camera"], wanted=message["wanted"])
+
+    def _change(self, message: dict[str, Any], descriptor: int | None) -> None:
+        self._values = {**self._values, **message["values"]}
+        for group in self._groups.values():
+            group.change(self._values, message["values"])
+
+    def _change_model(self, message: dict[str, Any], descriptor: int | None) -> None:
+        self._contract = ModelContract.from_json(message["contract"])
+        self._memory = frame_memory(self._contract, message["slots"], descriptor)
+        for group in self._groups.values():
+            group.change_model(self._contract, self._memory)
+        self._send("answer", number=message["number"], error="", found=[])
+
+    def _check_model(self, message: dict[str, Any], descriptor: int | None) -> None:
+        contract, error, found = ModelContract.from_json(message["contract"]), "", []
+        try:
+            found = [text for group in self._groups.values() for text in group.check_model(contract)]
+        except ValueError as refusal:
+            error = str(refusal)
+        self._send("answer", number=message["number"], error=error, found=found)
+
+    def _ping(self, message: dict[str, Any], descriptor: int | None) -> None:
+        statuses = [status for group in self._groups.values() for status in group.statuses()]
+        self._send("statuses", statuses=statuses)
+
+    def _stop(self, message: dict[str, Any], descriptor: int | None) -> None:
+        self._stopped = True
+
+    def _resolve(self, topic: str) -> str:
+        """Ask the node's process, whose name and remappings count. Other messages wait meanwhile."""
+        self._send("resolve", topic=topic)
+        while True:
+            found = self._channel.receive()
+            assert found is not None
+            if found[0]["kind"] == "resolved":
+                return str(found[0]["topic"])
+            self._waiting.append(found)
+
+    def _group_of(self, camera: str) -> CameraGroup | None:
+        return next((group for group in self._groups.values() if camera in group.cameras), None)
+
+    def _send(self, kind: str, **fields: Any) -> None:
+        try:
+            self._channel.send(kind, **fields)
+        except ChannelClosed:
+            self._stopped_by_end()
+
+    def _stopped_by_end(self) -> None:
+        """Do nothing: the next message that is waited for shows that the node's process has ended."""
+
+    def _spin(self) -> None:
+        while not self._stopped and self._context.ok():
+            try:
+                self._executor.spin()
+            except ExternalShutdownException:
+                return
+            except Exception as error:
+                if self._stopped or not self._context.ok():
+                    return
+                self._send("log", text=f"a callback failed: {error!r}")
+
+
+def end_soon_after_signal() -> None:
+    """Wait for the node's process after a signal, but not for ever: this process may hang in the middleware."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        os.read(reading, 1)
+        threading.Event().wait(_END_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, name="end", daemon=True).start()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker process. The node's process starts it with the number of a socket."""
+    end_soon_after_signal()
+    be_first_when_memory_runs_out()
+    descriptor = int((sys.argv[1:] if arguments is None else arguments)[0])
+    WorkerProcess(MessageChannel(socket.socket(fileno=descriptor))).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
