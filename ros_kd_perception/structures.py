@@ -18,6 +18,7 @@ Int32Array = npt.NDArray[np.int32]
 DROP_REASONS = (
     "lost",  # lost before the node received it, or replaced by a newer one in the middleware
     "replaced",  # a newer frame of the same camera arrived while this one waited
+    "over_rate",  # left out because its camera has a limit on its rate
     "too_old",  # waited longer than the age limit
     "stale",  # its header stamp is older than the age limit on stamps
     "inactive",  # the node was deactivated, or its camera disabled, while it waited

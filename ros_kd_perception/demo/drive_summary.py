@@ -17,6 +17,7 @@ NOT_DELIVERED = "not_delivered"
 REASONS = {
     "lost": "lost on its way to the node, or a newer frame came before the node took it",
     "replaced": "a newer frame of the same camera came before this one's turn",
+    "over_rate": "its camera has a limit on its rate",
     "too_old": "it waited longer for its turn than the node's age limit",
     "inactive": "the node was not active",
     "unknown_encoding": "an image encoding that cannot be decoded",

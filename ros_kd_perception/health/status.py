@@ -72,6 +72,7 @@ class CameraHealth:
 
     Attributes:
         silence_timeout_ms: How long the camera may be silent. May be changed.
+        max_rate_hz: Limit on the frames a second that are taken; 0 for no limit. May be changed.
         watch: Checks the camera's frames for faults.
         stamp_limit_suspended: True while an age limit on stamps is set but cannot be applied.
     """
@@ -79,6 +80,7 @@ class CameraHealth:
     def __init__(self, camera: str, silence_timeout_ms: float) -> None:
         self.camera = camera
         self.silence_timeout_ms = silence_timeout_ms
+        self.max_rate_hz = 0.0
         self.watch = CameraWatch(camera)
         self.stamp_limit_suspended = False
         self._times: deque[tuple[int, FrameTimes]] = deque(maxlen=_MAX_SAMPLES)
@@ -138,6 +140,7 @@ class CameraHealth:
                 refusal=self._refusal,
                 watch=watch,
                 stamp_limit_suspended=self.stamp_limit_suspended,
+                max_rate_hz=self.max_rate_hz,
             )
             verdict = judge(facts)
         values = [
@@ -147,6 +150,7 @@ class CameraHealth:
             ("size", watch.size),
             ("rate_in_hz", f"{recent.received / span_s:.2f}"),
             ("rate_out_hz", f"{recent.published / span_s:.2f}"),
+            ("max_rate_hz", f"{self.max_rate_hz:g}" if self.max_rate_hz else ""),
             ("received", str(counts.received)),
             ("published", str(counts.published)),
             ("waiting", str(counts.waiting + counts.in_progress)),

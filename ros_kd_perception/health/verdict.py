@@ -33,7 +33,7 @@ STATES = (
 """Values of `state` in the diagnostics of a camera."""
 
 _NOTHING_FOR_S = 2.0  # images but no result for this long is an error; less can be a slow machine
-_BY_DESIGN = ("lost", "replaced", "too_old", "inactive")
+_BY_DESIGN = ("lost", "replaced", "over_rate", "too_old", "inactive")
 _OWN_STATE = {
     "unknown_encoding": "wrong_encoding",
     "stale": "stale",
@@ -85,6 +85,7 @@ class CameraFacts:
         refusal: Why the latest faulty frame was refused.
         watch: Faults that show only across frames.
         stamp_limit_suspended: Whether an age limit on stamps is set but cannot be applied.
+        max_rate_hz: Limit on the frames a second that are taken; 0 for no limit.
     """
 
     recent: FrameCounts
@@ -96,6 +97,7 @@ class CameraFacts:
     refusal: str = ""
     watch: WatchReport = field(default_factory=WatchReport)
     stamp_limit_suspended: bool = False
+    max_rate_hz: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def judge(facts: CameraFacts) -> Verdict:
     findings = sorted(_findings(facts), key=lambda finding: -finding.level)
     if findings:
         return Verdict(findings[0].level, findings[0].state, "; ".join(finding.message for finding in findings))
-    if not facts.recent.published:
+    if not facts.recent.published and not facts.recent.dropped.get("over_rate", 0):
         return Verdict(Level.OK, "waiting", "waiting for frames")
     return Verdict(Level.OK, "ok", _rates(facts))
 
@@ -162,12 +164,13 @@ def _findings(facts: CameraFacts) -> Iterator[Verdict]:
     if watch.frame_id_problem:
         text = f"{watch.frame_id_problem}; set it in the camera's driver, because results carry it unchanged"
         yield Verdict(Level.WARN, "unusable_frame_id", text)
+    wanted = recent.received - dropped.get("over_rate", 0)
     nothing = not recent.published and facts.span_s >= _NOTHING_FOR_S
     overloaded = Level.ERROR if nothing else Level.WARN
     if dropped.get("too_old", 0):
         text = f"{dropped['too_old']} of the last {recent.received} frames waited too long and were dropped"
         yield Verdict(overloaded, "overloaded", text)
-    elif (replaced := dropped.get("replaced", 0) + (lost := dropped.get("lost", 0))) * 2 > recent.received:
+    elif (replaced := dropped.get("replaced", 0) + (lost := dropped.get("lost", 0))) * 2 > wanted:
         text = f"cannot keep up: {_rates(facts)}"
         if lost * 2 > replaced:
             text += (
@@ -204,4 +207,5 @@ def _why_silent(facts: CameraFacts) -> Verdict:
 
 def _rates(facts: CameraFacts) -> str:
     recent, span_s = facts.recent, facts.span_s
-    return f"{recent.published / span_s:.1f} of {recent.received / span_s:.1f} frames/s"
+    limit = f", max_rate_hz is {facts.max_rate_hz:g}" if facts.max_rate_hz else ""
+    return f"{recent.published / span_s:.1f} of {recent.received / span_s:.1f} frames/s{limit}"

@@ -19,6 +19,14 @@ CAMERA_DECLARATIONS: dict[str, Declaration] = {
         maximum=100.0,
         read_only=False,
     ),
+    "max_rate_hz": Declaration(
+        0.0,
+        "At most so many images of the camera are perceived a second, each the newest one when it is due; 0 for no "
+        "limit. The others are dropped as over_rate.",
+        minimum=0.0,
+        maximum=1000.0,
+        read_only=False,
+    ),
     "enabled": Declaration(
         True,
         "Whether the node receives the camera's images. The topics of its results stay, without messages, while it is "
@@ -47,6 +55,7 @@ class CameraSettings:
     """The settings of one camera. `CAMERA_DECLARATIONS` describes each."""
 
     turn_weight: float = 1.0
+    max_rate_hz: float = 0.0
     enabled: bool = True
     score_threshold: float = -1.0
     region_of_interest: RegionOfInterest = WHOLE_IMAGE

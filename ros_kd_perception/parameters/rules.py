@@ -19,7 +19,14 @@ MAX_CAMERA_CHARACTERS = 64
 MAX_TEXT_CHARACTERS = 4096
 """Limit on any other text. Linux has the same limit on paths."""
 MAX_SHOWN_CHARACTERS = 100
-CAMERA_PARAMETERS = ("image_transport", "turn_weight", "enabled", "score_threshold", "region_of_interest")
+CAMERA_PARAMETERS = (
+    "image_transport",
+    "turn_weight",
+    "max_rate_hz",
+    "enabled",
+    "score_threshold",
+    "region_of_interest",
+)
 """Parameters that can be set for one camera, such as NAME.image_transport. Free space and scans have their own."""
 
 

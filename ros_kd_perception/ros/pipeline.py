@@ -85,6 +85,7 @@ class Pipeline:
             path.images.frames.drop = self.worker.drop_log.drop
         self._active_since_ns: int | None = None
         for camera, settings in self._cameras.items():
+            self._set_max_rate(camera, settings.max_rate_hz)
             self._set_enabled(camera, settings.enabled)
 
     @property
@@ -159,8 +160,13 @@ class Pipeline:
             self._running.apply(self._score_threshold, self._cameras)
         for camera, settings in self._cameras.items():
             self._mailbox.set_weight(camera, settings.turn_weight)
+            self._set_max_rate(camera, settings.max_rate_hz)
             if settings.enabled != before[camera].enabled:
                 self._set_enabled(camera, settings.enabled)
+
+    def _set_max_rate(self, camera: str, max_rate_hz: float) -> None:
+        self._mailbox.set_max_rate(camera, max_rate_hz)
+        self._health[camera].max_rate_hz = max_rate_hz
 
     def _set_enabled(self, camera: str, enabled: bool) -> None:
         self._mailbox.set_enabled(camera, enabled)

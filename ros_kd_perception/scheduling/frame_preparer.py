@@ -136,8 +136,9 @@ class FramePreparer:
     def _next_message(self) -> QueuedMessage[Any] | None:
         with self._mailbox.lock:
             while not self._closed:
-                wait_s, only = None, self._is_slow if self._idle else None
-                if len(self._held) < self._ahead and self._mailbox.waits(self._held, only):
+                only, has_room = self._is_slow if self._idle else None, len(self._held) < self._ahead
+                wait_s = self._mailbox.due_in_s(self._held) if has_room else None
+                if has_room and self._mailbox.waits(self._held, only):
                     wait_s = self._until_due_s()
                     if wait_s <= 0:
                         queued = self._mailbox.take_next(self._held, only)
@@ -185,7 +186,7 @@ class FramePreparer:
                     return found
                 self._idle = True
                 self._wake_pool(self._is_slow)
-                self._wanted.wait()
+                self._wanted.wait(self._mailbox.due_in_s(self._held))
                 self._idle = False
             return None
 
@@ -214,7 +215,8 @@ class FramePreparer:
         return False
 
     def _wake_pool(self, only: Callable[[Any], bool] | None = None) -> None:
-        if self._mailbox.waits(self._held, only):
+        # Also for a camera that is not due yet: the pool may have looked while it was held, and would sleep through.
+        if self._mailbox.waits(self._held, only) or self._mailbox.due_in_s(self._held) is not None:
             self._due.notify_all()
 
     def _is_slow(self, message: Any) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from ros_kd_perception.scheduling.rate_limit import RateLimit
 from ros_kd_perception.structures import DROP_REASONS, FrameCounts
 
 MessageT = TypeVar("MessageT")
@@ -69,7 +70,8 @@ class Mailbox(Generic[MessageT]):
 
     Among cameras of equal weight, the one that was served longest ago comes first. While messages of all cameras wait,
     a camera of weight 2 gets twice the turns of a camera of weight 1. A camera without a message passes its turn on and
-    does not save it up.
+    does not save it up. A camera with a limit on its rate takes part when its next frame is due, with the message that
+    is the newest then.
 
     Safe for any number of threads. A new mailbox is closed: it drops messages until `open` is called.
 
@@ -103,6 +105,7 @@ class Mailbox(Generic[MessageT]):
         self._clock_ns = clock_ns
         self._slots: dict[str, _Slot[MessageT]] = {camera: _Slot() for camera in cameras}
         self._lines = {camera: _Line() for camera in cameras}
+        self._limits = {camera: RateLimit() for camera in cameras}
         self._virtual_time = 0.0
         self._served = 0
         self._open = False
@@ -122,6 +125,31 @@ class Mailbox(Generic[MessageT]):
             raise ValueError(f"expected the weight of {camera} to be positive, got {weight}")
         with self.lock:
             self._lines[camera].weight = weight
+
+    def set_max_rate(self, camera: str, max_rate_hz: float) -> None:
+        """Change how many messages of a camera are taken a second, at most; 0 for no limit.
+
+        Its next message is due at once. Messages that are left out for the limit are dropped as `over_rate`.
+        """
+        with self.lock:
+            if max_rate_hz != self._limits[camera].max_rate_hz:
+                self._limits[camera].change(max_rate_hz)
+                if self._slots[camera].queued is not None:
+                    self._announce()
+
+    def due_in_s(self, leave: Container[str] = ()) -> float | None:
+        """Return in how many seconds the next camera that is not due will be due. None if all of them are due.
+
+        A consumer must not sleep for longer, because nothing wakes it at that moment. Whether a message waits does not
+        matter: one may arrive until then.
+
+        Args:
+            leave: Cameras to skip.
+        """
+        with self.lock:
+            now_ns = self._clock_ns()
+            waits_ns = [limit.due_ns - now_ns for camera, limit in self._limits.items() if camera not in leave]
+            return min((wait_ns / 1e9 for wait_ns in waits_ns if wait_ns > 0), default=None)
 
     def set_enabled(self, camera: str, enabled: bool) -> None:
         """Keep the messages of a camera, or drop the waiting one and new ones as `inactive`."""
@@ -167,13 +195,15 @@ class Mailbox(Generic[MessageT]):
                 _count(slot, "inactive")
                 return False
             if slot.queued is not None:
-                _count(slot, "replaced")
+                _count(slot, "replaced" if self._limits[camera].is_due(arrival_ns) else "over_rate")
             slot.queued = QueuedMessage(camera, message, arrival_ns)
-            self.arrived.notify_all()
-            return self.on_arrival is not None and self.on_arrival()
+            return self._announce()
 
     def count_missed(self, camera: str, count: int, reason: str = "lost", arrival_ns: int = 0) -> None:
         """Count messages that were sent but never put in, as received and dropped.
+
+        Those between two messages that were taken at their due times count as `over_rate`, whatever became of them:
+        they would have been left out all the same.
 
         Args:
             camera: Name of their camera.
@@ -186,7 +216,7 @@ class Mailbox(Generic[MessageT]):
             slot.received += count
             slot.latest_arrival_ns = max(slot.latest_arrival_ns, arrival_ns)
             if count:
-                slot.dropped[reason] = slot.dropped.get(reason, 0) + count
+                _count(slot, "over_rate" if self._limits[camera].is_kept else reason, count)
 
     def drop_waiting(self, camera: str, reason: str) -> None:
         """Drop the waiting message of a camera, if there is one."""
@@ -210,7 +240,8 @@ class Mailbox(Generic[MessageT]):
                 remaining_s = None if deadline_ns is None else (deadline_ns - time.monotonic_ns()) / 1e9
                 if remaining_s is not None and remaining_s <= 0:
                     return None
-                self.arrived.wait(remaining_s)
+                due_s = self.due_in_s()
+                self.arrived.wait(min((s for s in (remaining_s, due_s) if s is not None), default=None))
             return None
 
     def take_next(
@@ -225,25 +256,24 @@ class Mailbox(Generic[MessageT]):
         with self.lock:
             now_ns = self._clock_ns()
             for camera in sorted(self._slots, key=self._place):
-                slot = self._slots[camera]
-                if slot.queued is None or camera in leave or (only is not None and not only(slot.queued.message)):
+                slot, limit = self._slots[camera], self._limits[camera]
+                if camera in leave or not self._may_be_taken(camera, now_ns, only) or slot.queued is None:
                     continue
                 queued, slot.queued = slot.queued, None
                 if not self._renewed and self.is_too_old(queued, now_ns):
-                    _count(slot, "too_old")
+                    _count(slot, "over_rate" if self.is_too_old(queued, limit.due_ns) else "too_old")
                     continue
                 slot.in_progress += 1
                 self._serve(camera)
+                limit.take(now_ns)
                 return queued
             return None
 
     def waits(self, leave: Container[str] = (), only: Callable[[MessageT], bool] | None = None) -> bool:
         """Return whether a message waits that `take_next` would consider."""
         with self.lock:
-            return any(
-                slot.queued is not None and camera not in leave and (only is None or only(slot.queued.message))
-                for camera, slot in self._slots.items()
-            )
+            now_ns = self._clock_ns()
+            return any(camera not in leave and self._may_be_taken(camera, now_ns, only) for camera in self._slots)
 
     def is_too_old(self, queued: QueuedMessage[MessageT], now_ns: int) -> bool:
         """Return whether a message is older than `max_age_ms` at a time of the steady clock."""
@@ -263,6 +293,7 @@ class Mailbox(Generic[MessageT]):
             slot.in_progress -= 1
             _count(slot, "replaced")
             line.free_at, line.last = line.free_at_before, line.last_before
+            self._limits[camera].give_back()
             return True
 
     def published(self, camera: str) -> None:
@@ -283,6 +314,18 @@ class Mailbox(Generic[MessageT]):
             slot.in_progress -= 1
             _count(slot, reason)
 
+    def drop_too_old(self, queued: QueuedMessage[MessageT]) -> None:
+        """Count a message that was taken as dropped because of its age.
+
+        It is `over_rate` if it was too old when its camera became due. The camera is then due for its next message.
+        """
+        with self.lock:
+            limit = self._limits[queued.camera]
+            is_over_rate = self.is_too_old(queued, limit.taken_for_ns)
+            if is_over_rate:
+                limit.give_back()
+            self.dropped(queued.camera, "over_rate" if is_over_rate else "too_old")
+
     def counts(self) -> dict[str, FrameCounts]:
         """Return a consistent snapshot by camera, in the order in which the cameras were given."""
         with self.lock:
@@ -297,6 +340,15 @@ class Mailbox(Generic[MessageT]):
                 )
                 for camera, slot in self._slots.items()
             }
+
+    def _may_be_taken(self, camera: str, now_ns: int, only: Callable[[MessageT], bool] | None) -> bool:
+        queued = self._slots[camera].queued
+        is_waiting = queued is not None and (only is None or only(queued.message))
+        return is_waiting and self._limits[camera].is_due(now_ns)
+
+    def _announce(self) -> bool:
+        self.arrived.notify_all()
+        return self.on_arrival is not None and self.on_arrival()
 
     def _place(self, camera: str) -> tuple[float, int]:
         line = self._lines[camera]
@@ -316,8 +368,8 @@ def _drop_waiting(slot: _Slot[MessageT]) -> None:
         _count(slot, "inactive")
 
 
-def _count(slot: _Slot[MessageT], reason: str) -> None:
-    slot.dropped[reason] = slot.dropped.get(reason, 0) + 1
+def _count(slot: _Slot[MessageT], reason: str, count: int = 1) -> None:
+    slot.dropped[reason] = slot.dropped.get(reason, 0) + count
 
 
 def _check_in_progress(camera: str, slot: _Slot[MessageT]) -> None:

@@ -67,6 +67,9 @@ class FrameAccount(Protocol):
     def is_too_old(self, queued: QueuedMessage[Any], now_ns: int) -> bool:
         """Return whether a message is too old at a time of the steady clock."""
 
+    def drop_too_old(self, queued: QueuedMessage[Any]) -> None:
+        """Count a message as too old."""
+
 
 class LocalPreparation:
     """Takes, decodes and letterboxes in the calling thread. Safe in several threads.
@@ -110,7 +113,7 @@ class LocalPreparation:
             if found is None:
                 self._account.dropped(camera, "lost")
             elif self._account.is_too_old(found, started_ns := time.monotonic_ns()):
-                self._account.dropped(camera, "too_old")
+                self._account.drop_too_old(found)
             else:
                 frame = frame_from_message(camera, found.message)
                 prepared, sample = self._make_input(frame, buffer), picture_sample(frame.image_bgr)

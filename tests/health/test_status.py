@@ -78,6 +78,22 @@ def test_a_disabled_camera_is_ok_and_its_silence_counts_from_when_it_is_enabled(
     assert state(status(110.0, active_since_s=None)) == "inactive"
 
 
+def test_frames_that_a_limit_leaves_out_are_no_overload() -> None:
+    def judged(received: int, published: int, **dropped: int) -> Status:
+        health = CameraHealth("front", silence_timeout_ms=2000)
+        health.max_rate_hz = 5.0
+        health.status(0, counts(0, 0, 0.0), LINK, 0)
+        return health.status(4 * SECOND, counts(received, published, 4.0, **dropped), LINK, 0)
+
+    fine = judged(120, 20, over_rate=100)
+    assert (fine.level, state(fine)) == (Level.OK, "ok")
+    assert fine.message == "5.0 of 30.0 frames/s, max_rate_hz is 5"
+    assert dict(fine.values)["max_rate_hz"] == "5"
+    assert state(judged(120, 0, over_rate=119)) == "ok"  # a limit of less than one frame in the window
+    behind = judged(120, 5, over_rate=90, replaced=25)
+    assert (behind.level, state(behind)) == (Level.WARN, "overloaded")
+
+
 @pytest.mark.parametrize(
     ("link", "words"),
     [

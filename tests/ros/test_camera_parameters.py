@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
-from ros_graph import Peer, camera_picture, image_message, stamp_ns
+from ros_graph import RELIABLE, Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
@@ -166,6 +167,35 @@ def test_a_camera_is_enabled_and_disabled_at_run_time(peer: Peer, start_node: An
     peer.send_until_result(front, send, "front")
     timer.cancel()
     assert "Traceback" not in node.log
+
+
+def test_a_limit_on_the_rate_leaves_frames_out_and_changes_at_run_time(peer: Peer, start_node: Any) -> None:
+    start_node("-p", "front.max_rate_hz:=10.0", cameras=["front"])
+    times: list[float] = []
+    peer.node.create_subscription(
+        Image, "/perception/front/segmentation", lambda _: times.append(time.monotonic()), RELIABLE
+    )
+    publisher, numbers = peer.matched_publisher(Image, "/front/image_raw"), itertools.count(1)
+    pictures = [camera_picture(seed=seed) for seed in range(7)]
+
+    def send() -> None:
+        publisher.publish(image_message(pictures[next(numbers) % 7], time.time_ns()))
+
+    peer.node.create_timer(1 / 40, send)
+
+    peer.until(lambda: len(times) > 20, "frames are perceived")
+    assert 20 / (times[20] - times[0]) < 12  # of 40; tests/scheduling has the exact rates
+    peer.until(lambda: peer.drops("front").get("over_rate", 0) > 20, "frames are left out")
+    assert peer.value("front", "max_rate_hz") == "10"
+    assert peer.value("front", "state") == "ok"
+    assert "frames/s, max_rate_hz is 10" in peer.status("front").message
+
+    assert peer.set_parameter("front.max_rate_hz", 0.0).successful
+    peer.until(lambda: 15 / (times[-1] - times[-16]) > 15, "frames are perceived without a limit")
+
+    refused = peer.set_parameter("front.max_rate_hz", -1.0)
+    assert not refused.successful
+    assert "front.max_rate_hz" in refused.reason
 
 
 @pytest.mark.parametrize("value", ["[0, 0, 10]", "[0.5, 0.0, 10.0, 10.0]", "everything"])

@@ -212,6 +212,60 @@ def test_an_idle_network_prepares_only_what_takes_no_longer_than_a_handover(
     assert threads == ["network" if quick else "preparation 0"]
 
 
+@pytest.mark.parametrize("encoding", ["bgr8", "rgb8"])  # prepared by the network's thread, and by the pool
+def test_a_camera_that_becomes_due_wakes_the_thread_that_prepares_its_newest_message(
+    start: Callable[..., Rig], encoding: str
+) -> None:
+    rig = start()
+    rig.mailbox.set_max_rate("front", 5.0)
+    taken: list[tuple[int, float]] = []
+
+    def run_network() -> None:
+        while (ready := rig.preparer.take()) is not None:
+            taken.append((ready.prepared.frame.stamp_ns, time.monotonic()))
+            rig.mailbox.published(ready.queued.camera)
+
+    network = threading.Thread(target=run_network)
+    network.start()
+    rig.mailbox.put("front", message(1, encoding))
+    until(lambda: len(taken) == 1 and rig.preparer._idle)
+    for number in (2, 3):
+        rig.mailbox.put("front", message(number, encoding))
+    until(lambda: len(taken) == 2)
+    rig.preparer.close()
+    network.join(30)
+    assert [stamp_ns for stamp_ns, _ in taken] == [1, 3]
+    assert taken[1][1] - taken[0][1] > 0.1
+    assert rig.dropped() == {"over_rate": 1}
+
+
+def test_a_camera_that_becomes_due_while_the_network_is_busy_is_prepared_ahead(start: Callable[..., Rig]) -> None:
+    rig = start()
+    rig.mailbox.set_max_rate("front", 5.0)
+    rig.mailbox.put("front", message(1))
+    rig.take()
+    rig.mailbox.put("front", message(2))
+    assert rig.in_progress() == 0
+    until(lambda: rig.in_progress() == 1)
+    assert rig.take().prepared.frame.stamp_ns == 2
+
+
+def test_a_message_that_came_while_its_camera_had_a_ready_frame_is_prepared_when_the_camera_is_due(
+    start: Callable[..., Rig],
+) -> None:
+    rig = start()
+    rig.mailbox.set_max_rate("front", 5.0)
+    rig.preparer._preparations_ns.append(10**9)  # a long one: no frame is replaced by a newer one
+    for number in (1, 2):
+        rig.mailbox.put("front", message(number, "rgb8"))
+        until(lambda: len(rig.preparer._ready) == 1)
+        rig.mailbox.put("front", message(3, "rgb8"))
+        time.sleep(0.05)  # the pool skips the camera: it has a frame already
+        rig.take()
+    until(lambda: len(rig.preparer._ready) == 1)  # nothing arrives any more, and the run continues
+    assert rig.take().prepared.frame.stamp_ns == 3
+
+
 def test_nobody_is_woken_while_the_network_is_busy(start: Callable[..., Rig]) -> None:
     rig = start(expected_run_ms=FOREVER_MS)
     assert not rig.mailbox.put("front", message(1))

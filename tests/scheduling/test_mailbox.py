@@ -277,6 +277,10 @@ class EveryMessageIsAccountedFor(RuleBasedStateMachine):
         self.mailbox.set_enabled(camera, enabled)
         assert enabled or not self.mailbox.counts()[camera].waiting
 
+    @rule(camera=st.sampled_from(cameras), max_rate_hz=st.sampled_from((0.0, 10.0, 100.0)))
+    def limit(self, camera: str, max_rate_hz: float) -> None:
+        self.mailbox.set_max_rate(camera, max_rate_hz)
+
     @rule(opens=st.booleans())
     def switch(self, opens: bool) -> None:
         if opens:
