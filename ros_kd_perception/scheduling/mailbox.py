@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from ros_kd_perception.scheduling.rate_limit import RateLimit
+from ros_kd_perception.scheduling.turns import Turns
 from ros_kd_perception.structures import DROP_REASONS, FrameCounts
 
 MessageT = TypeVar("MessageT")
@@ -42,27 +42,6 @@ class _Slot(Generic[MessageT]):
     in_progress: int = 0
     latest_arrival_ns: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Line:
-    """A camera's place in line, by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996).
-
-    The unit of service is one frame.
-
-    Attributes:
-        weight: Turns of the camera for one turn of a camera of weight 1.
-        free_at: Virtual time from which on the camera may be served again.
-        last: Number of its last turn, counted over all cameras.
-        free_at_before: `free_at` before its last turn.
-        last_before: `last` before its last turn.
-    """
-
-    weight: float = 1.0
-    free_at: float = 0.0
-    last: int = 0
-    free_at_before: float = 0.0
-    last_before: int = 0
 
 
 class Mailbox(Generic[MessageT]):
@@ -104,10 +83,7 @@ class Mailbox(Generic[MessageT]):
         self._renewed = renewed
         self._clock_ns = clock_ns
         self._slots: dict[str, _Slot[MessageT]] = {camera: _Slot() for camera in cameras}
-        self._lines = {camera: _Line() for camera in cameras}
-        self._limits = {camera: RateLimit() for camera in cameras}
-        self._virtual_time = 0.0
-        self._served = 0
+        self._turns = Turns(cameras)
         self._open = False
         self.lock = threading.RLock()
         self.arrived = threading.Condition(self.lock)
@@ -121,10 +97,8 @@ class Mailbox(Generic[MessageT]):
         Raises:
             ValueError: The weight is not positive.
         """
-        if not weight > 0:
-            raise ValueError(f"expected the weight of {camera} to be positive, got {weight}")
         with self.lock:
-            self._lines[camera].weight = weight
+            self._turns.set_weight(camera, weight)
 
     def set_max_rate(self, camera: str, max_rate_hz: float) -> None:
         """Change how many messages of a camera are taken a second, at most; 0 for no limit.
@@ -132,8 +106,8 @@ class Mailbox(Generic[MessageT]):
         Its next message is due at once. Messages that are left out for the limit are dropped as `over_rate`.
         """
         with self.lock:
-            if max_rate_hz != self._limits[camera].max_rate_hz:
-                self._limits[camera].change(max_rate_hz)
+            if max_rate_hz != self._turns.limit(camera).max_rate_hz:
+                self._turns.limit(camera).change(max_rate_hz)
                 if self._slots[camera].queued is not None:
                     self._announce()
 
@@ -147,9 +121,7 @@ class Mailbox(Generic[MessageT]):
             leave: Cameras to skip.
         """
         with self.lock:
-            now_ns = self._clock_ns()
-            waits_ns = [limit.due_ns - now_ns for camera, limit in self._limits.items() if camera not in leave]
-            return min((wait_ns / 1e9 for wait_ns in waits_ns if wait_ns > 0), default=None)
+            return self._turns.due_in_s(self._clock_ns(), leave)
 
     def set_enabled(self, camera: str, enabled: bool) -> None:
         """Keep the messages of a camera, or drop the waiting one and new ones as `inactive`."""
@@ -195,7 +167,7 @@ class Mailbox(Generic[MessageT]):
                 _count(slot, "inactive")
                 return False
             if slot.queued is not None:
-                _count(slot, "replaced" if self._limits[camera].is_due(arrival_ns) else "over_rate")
+                _count(slot, "replaced" if self._turns.limit(camera).is_due(arrival_ns) else "over_rate")
             slot.queued = QueuedMessage(camera, message, arrival_ns)
             return self._announce()
 
@@ -216,7 +188,7 @@ class Mailbox(Generic[MessageT]):
             slot.received += count
             slot.latest_arrival_ns = max(slot.latest_arrival_ns, arrival_ns)
             if count:
-                _count(slot, "over_rate" if self._limits[camera].is_kept else reason, count)
+                _count(slot, "over_rate" if self._turns.limit(camera).is_kept else reason, count)
 
     def drop_waiting(self, camera: str, reason: str) -> None:
         """Drop the waiting message of a camera, if there is one."""
@@ -255,8 +227,8 @@ class Mailbox(Generic[MessageT]):
         """
         with self.lock:
             now_ns = self._clock_ns()
-            for camera in sorted(self._slots, key=self._place):
-                slot, limit = self._slots[camera], self._limits[camera]
+            for camera in self._turns.in_order():
+                slot, limit = self._slots[camera], self._turns.limit(camera)
                 if camera in leave or not self._may_be_taken(camera, now_ns, only) or slot.queued is None:
                     continue
                 queued, slot.queued = slot.queued, None
@@ -264,8 +236,7 @@ class Mailbox(Generic[MessageT]):
                     _count(slot, "over_rate" if self.is_too_old(queued, limit.due_ns) else "too_old")
                     continue
                 slot.in_progress += 1
-                self._serve(camera)
-                limit.take(now_ns)
+                self._turns.take(camera, now_ns)
                 return queued
             return None
 
@@ -286,14 +257,13 @@ class Mailbox(Generic[MessageT]):
             True if a newer message waits.
         """
         with self.lock:
-            slot, line = self._slots[camera], self._lines[camera]
+            slot = self._slots[camera]
             _check_in_progress(camera, slot)
             if slot.queued is None:
                 return False
             slot.in_progress -= 1
             _count(slot, "replaced")
-            line.free_at, line.last = line.free_at_before, line.last_before
-            self._limits[camera].give_back()
+            self._turns.give_back(camera)
             return True
 
     def published(self, camera: str) -> None:
@@ -320,7 +290,7 @@ class Mailbox(Generic[MessageT]):
         It is `over_rate` if it was too old when its camera became due. The camera is then due for its next message.
         """
         with self.lock:
-            limit = self._limits[queued.camera]
+            limit = self._turns.limit(queued.camera)
             is_over_rate = self.is_too_old(queued, limit.taken_for_ns)
             if is_over_rate:
                 limit.give_back()
@@ -344,22 +314,11 @@ class Mailbox(Generic[MessageT]):
     def _may_be_taken(self, camera: str, now_ns: int, only: Callable[[MessageT], bool] | None) -> bool:
         queued = self._slots[camera].queued
         is_waiting = queued is not None and (only is None or only(queued.message))
-        return is_waiting and self._limits[camera].is_due(now_ns)
+        return is_waiting and self._turns.limit(camera).is_due(now_ns)
 
     def _announce(self) -> bool:
         self.arrived.notify_all()
         return self.on_arrival is not None and self.on_arrival()
-
-    def _place(self, camera: str) -> tuple[float, int]:
-        line = self._lines[camera]
-        return max(line.free_at, self._virtual_time), line.last
-
-    def _serve(self, camera: str) -> None:
-        line = self._lines[camera]
-        self._virtual_time = max(line.free_at, self._virtual_time)
-        line.free_at_before, line.last_before = line.free_at, line.last
-        self._served += 1
-        line.free_at, line.last = self._virtual_time + 1.0 / line.weight, self._served
 
 
 def _drop_waiting(slot: _Slot[MessageT]) -> None:
