@@ -107,8 +107,8 @@ class Pool:
 
     def __init__(self, perceiver: Any) -> None:
         from ros_kd_perception.scheduling.frame_preparer import FramePreparer
-        from ros_kd_perception.scheduling.preparation import LocalPreparation
         from ros_kd_perception.scheduling.mailbox import Mailbox
+        from ros_kd_perception.scheduling.preparation import LocalPreparation
 
         self.mailbox: Any = Mailbox(["front"])
         self._preparer = FramePreparer(self.mailbox, LocalPreparation(self.mailbox, perceiver.prepare, _refuse))

@@ -202,7 +202,7 @@ class RemoteFrames:
     def see_dropped(self, message: dict[str, Any]) -> None:
         """Count a frame that could not be prepared or published."""
         self._count_missed(message["camera"], message)
-        self._end(message["ticket"], message["reason"], message["sentence"])
+        self._end(message["ticket"], message["reason"], message["sentence"], message.get("arrival_ns", 0))
 
     def see_published(self, message: dict[str, Any]) -> None:
         """Count a frame whose results were published."""
@@ -230,13 +230,15 @@ class RemoteFrames:
         if "missed" in message:
             self._mailbox.count_missed(camera, message["missed"], message["missed_reason"], message["arrival_ns"])
 
-    def _end(self, number: int, reason: str, sentence: str) -> None:
+    def _end(self, number: int, reason: str, sentence: str, arrival_ns: int = 0) -> None:
         with self._lock:
             ticket = self._tickets.get(number)
             if ticket is None:
                 return
             self._forget(number)
-        if sentence:
+        if reason == "too_old":
+            self._mailbox.drop_too_old(QueuedMessage(ticket.camera, None, arrival_ns))
+        elif sentence:
             self.drop(ticket.camera, reason, sentence)
         else:
             self._mailbox.dropped(ticket.camera, reason)

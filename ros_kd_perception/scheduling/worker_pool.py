@@ -277,9 +277,9 @@ class WorkerPool:
     def _ping(self) -> None:
         now_s = time.monotonic()
         for link in list(self._links):
-            if now_s - link.pinged_s >= PING_PERIOD_S:
-                if link.pinged_s and link.is_up and now_s - link.heard_s > HANG_S:
-                    self._see_end(link, f"hung for {HANG_S:g} s and was {link.kill()}")
-                    continue
+            limit_s = HANG_S if link.is_up else _START_S
+            if now_s - link.heard_s > limit_s:
+                self._see_end(link, f"hung for {limit_s:g} s and was {link.kill()}")
+            elif link.is_up and now_s - link.pinged_s >= PING_PERIOD_S:
                 link.pinged_s = now_s
                 link.try_send("ping")

@@ -81,6 +81,8 @@ def start_node(environment: dict[str, str], tmp_path: Path, tiny_student: Path) 
                 "diagnostics_period_s": 0.1,
                 "intra_op_threads": 1,
                 "cameras": ["front"],
+                # The same tests hold with worker processes; set this to run them so.
+                "preparation_processes": os.environ.get("TESTED_PREPARATION_PROCESSES", "0"),
             }
             return stack.enter_context(NodeProcess(environment, tmp_path, defaults | parameters, *more))
 

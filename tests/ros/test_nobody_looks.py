@@ -19,8 +19,8 @@ from ros_kd_perception.ros.perception_node import PerceptionNode
 from ros_kd_perception.ros.topics import frame_times
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.pictures import PictureTopics
-from ros_kd_perception.scheduling.preparation import ReadyFrame
 from ros_kd_perception.scheduling.mailbox import QueuedMessage
+from ros_kd_perception.scheduling.preparation import ReadyFrame
 from ros_kd_perception.scheduling.result_sink import FrameResult
 from ros_kd_perception.structures import Frame
 

@@ -20,8 +20,8 @@ from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.ros.installed_messages import rclpy_message_types
 from ros_kd_perception.ros.topics.pictures import PictureTopics
 from ros_kd_perception.ros.topics.topic_sink import SinkContext
-from ros_kd_perception.scheduling.preparation import ReadyFrame
 from ros_kd_perception.scheduling.mailbox import QueuedMessage
+from ros_kd_perception.scheduling.preparation import ReadyFrame
 from ros_kd_perception.scheduling.result_sink import FrameResult
 from ros_kd_perception.structures import Detections, Frame, Perception, Timing
 

@@ -224,6 +224,10 @@ class CameraGroup:
         """Return whether a message is older than the limit of the node."""
         return self._max_age_ms > 0 and now_ns - queued.arrival_ns > self._max_age_ms * 1e6
 
+    def drop_too_old(self, queued: QueuedMessage[Any]) -> None:
+        """Note that the frame in preparation is too old."""
+        self.dropped(queued.camera, "too_old")
+
     def _note_drop(self, camera: str, reason: str, sentence: str) -> None:
         self._drop_reason, self._drop_sentence = reason, sentence
 
