@@ -92,6 +92,10 @@ class Child:
         assert self._process.pid is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
     def tell(self, *request: Any) -> None:
         self._pipe.send(request)
 

@@ -1,0 +1,381 @@
+#!/usr/bin/env python3
+"""Offer a node more and more images and measure what it publishes, how old that is, and what each image costs.
+
+The real node runs on a real graph; each camera is a process. The network is a tiny one whose run takes about 1 ms on a
+CPU, as a large one takes on a GPU, so the node itself is what limits. The offered rates rise from 0 to three times what
+is published, or to the most that the cameras can send. Every rate gets a node of its own. Several settings are measured
+in turn, rate by rate.
+
+Ages are those of the node's diagnostics: header stamp to publish, of the camera with the highest. CPU time is the
+kernel's figure for the node and the processes that it started. `beside the network` is all of it except the runs of the
+network. An image that was replaced in the middleware counts as received and lost.
+
+Usage: python benchmarks/throughput.py [--cameras N] [--size 720p|1080p|WxH] [--transport raw|compressed]
+       [--rates R ...] [--seconds S] [--model MODEL.onnx] [--device DEVICE] [--parameter NAME=VALUE ...]
+       [--variant 'NAME: KEY=VALUE,...' ...] [--code FOLDER] [--busy-threads N] [--switch-interval-ms X]
+       [--small-topics N@HZ] [--check] [--json OUT] [--plot OUT.svg]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from device_option import add_device_option
+from node_process import INSIDE, ROOT, run_on_own_graph, write_whole
+from throughput_cameras import Senders
+from throughput_measurement import Observer, Trouble, Variant, measure, node_command
+
+SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
+MAX_SIDE_PX = 8192
+NETWORK_SIZE = (384, 640)
+FIRST_RATE, RATE_STEP, LAST_RATE = 30.0, 1.5, 20_000.0
+ENOUGH = 3.0
+"""The automatic rates end at this multiple of what is published at most."""
+
+KEPT = 0.9
+"""`--check` fails below this share of the peak, for rates at which images are dropped."""
+
+REACHED = 0.9
+"""Cameras that send less than this share of what they should have reached their limit."""
+
+ALL = 0.98
+"""From this share of the received images on, all count as published; a few are always under way."""
+
+
+def main() -> int:
+    """Parse the command line, and measure in a process with a ROS environment of its own."""
+    options = parse()
+    if INSIDE not in os.environ:
+        return run_on_own_graph()
+    result = sweep(options)
+    for variant in result["variants"]:
+        print_summary(variant)
+    if options.json:
+        write_whole(options.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    if options.plot:
+        write_whole(options.plot, drawing(result))
+    failures = [sentence for variant in result["variants"] for sentence in collapses(variant)]
+    for sentence in failures:
+        print(sentence)
+    return 1 if options.check and failures else 0
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line. It gets the settings to compare as `variants` and the trouble as `trouble`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cameras", type=int, default=4, help="number of cameras (4)")
+    parser.add_argument("--size", type=image_size, default="720p", help="720p, 1080p or WIDTHxHEIGHT (720p)")
+    parser.add_argument("--transport", choices=("raw", "compressed"), default="raw", help="bgr8 or JPEG (raw)")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", metavar="R", help="images a second of all cameras together (rising from 0)"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of the measurement of a rate (4)")
+    parser.add_argument("--model", type=Path, help="exported student (a tiny network, made for the run)")
+    add_device_option(parser, "cpu")
+    parser.add_argument(
+        "--parameter", type=setting, action="append", default=[], metavar="NAME=VALUE", help="parameter of the node"
+    )
+    parser.add_argument(
+        "--variant",
+        type=variant_from_text,
+        action="append",
+        metavar="'NAME: KEY=VALUE,...'",
+        help="settings to compare; a KEY is a parameter, or `code` for the checkout that the node runs",
+    )
+    parser.add_argument("--code", type=checkout, default=ROOT, help="checkout whose package the node runs (this one)")
+    parser.add_argument("--busy-threads", type=int, default=0, metavar="N", help="threads that compute in the node (0)")
+    parser.add_argument("--switch-interval-ms", type=float, metavar="X", help="switch interval in the node (5)")
+    parser.add_argument(
+        "--small-topics", type=small_topics, default=(0, 0.0), metavar="N@HZ", help="small messages that the node takes"
+    )
+    parser.add_argument("--check", action="store_true", help=f"fail where less than {KEPT:g} of the peak is published")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help="write published images and ages by rate as SVG")
+    options = parser.parse_args()
+    if options.model is not None and not options.model.is_file():
+        parser.error(f"expected --model to be a file, got {options.model}")
+    if not 1 <= options.cameras <= 64 or not options.seconds >= 1 or not 0 <= options.busy_threads <= 64:
+        parser.error("expected 1 to 64 cameras, 1 second or more and 0 to 64 busy threads")
+    if not all(0 <= rate <= LAST_RATE for rate in options.rates or ()):
+        parser.error(f"expected rates from 0 to {LAST_RATE:g}, got {options.rates}")
+    if options.switch_interval_ms is not None and not 0 < options.switch_interval_ms <= 1000:
+        parser.error(f"expected a switch interval of at most 1000 ms, got {options.switch_interval_ms}")
+    for_all = {"image_transport": options.transport, **dict(options.parameter)}
+    options.variants = [
+        replace(variant, code=variant.code or options.code, parameters=for_all | dict(variant.parameters))
+        for variant in options.variant or [Variant("node", options.code)]
+    ]
+    options.trouble = Trouble(options.busy_threads, options.switch_interval_ms, *options.small_topics)
+    return options
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Return width and height in pixels."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    size = SIZES.get(text) or (match and (int(match[1]), int(match[2])))
+    if not size or not all(16 <= side <= MAX_SIDE_PX for side in size):
+        raise argparse.ArgumentTypeError(f"expected 720p, 1080p or WIDTHxHEIGHT of 16 to {MAX_SIDE_PX}, got {text!r}")
+    return size
+
+
+def setting(text: str) -> tuple[str, str]:
+    """Return name and value."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name.strip(), value.strip()
+
+
+def checkout(text: str) -> Path:
+    """Return the folder of a checkout."""
+    folder = Path(text).resolve()
+    if not (folder / "ros_kd_perception" / "ros" / "perception_node.py").is_file():
+        raise argparse.ArgumentTypeError(f"expected a checkout with the package ros_kd_perception, got {text!r}")
+    return folder
+
+
+def small_topics(text: str) -> tuple[int, float]:
+    """Return the number of topics and the messages a second of each."""
+    match = re.fullmatch(r"(\d{1,3})@(\d{1,5}(?:\.\d+)?)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected TOPICS@HZ, for example 5@100, got {text!r}")
+    return int(match[1]), float(match[2])
+
+
+def variant_from_text(text: str) -> Variant:
+    """Return the settings that a text such as `before: code=/path,max_age_ms=100.0` describes."""
+    name, colon, rest = text.partition(":")
+    if not colon or not name.strip():
+        raise argparse.ArgumentTypeError(f"expected 'NAME: KEY=VALUE,...', got {text!r}")
+    # A value may have commas, as the list of cameras has.
+    settings = dict(setting(part) for part in re.split(r",(?=\s*[\w.]+=)", rest) if part.strip())
+    code = settings.pop("code", None)
+    return Variant(name.strip(), checkout(code) if code else None, settings)
+
+
+def sweep(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure all variants, in turn at each rate, and print each figure as it comes."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    names = [f"camera{number}" for number in range(options.cameras)]
+    width, height = options.size
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        model = options.model or write_tiny_network(work / "tiny.onnx")
+        provider, run_ms = bare_run(model, options.device)
+        print(
+            f"{options.cameras} cameras, {options.transport} images of {width}x{height}, network {model.name}: "
+            f"{run_ms:.2f} ms a run in one thread\nnetwork: {provider}",
+            flush=True,
+        )
+        senders = Senders(names, options.transport, options.size, options.trouble.small_topics)
+        stack.callback(senders.close)
+        rclpy.init()
+        stack.callback(rclpy.try_shutdown)
+        executor = SingleThreadedExecutor()
+        node = rclpy.create_node("throughput_observer")
+        executor.add_node(node)
+        spin = partial(executor.spin_once, timeout_sec=0.1)
+        observer = Observer(node, names, senders)
+        points: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in options.variants}
+        print_head()
+        for rate in options.rates or rising_rates(points):
+            for variant in options.variants:
+                command = node_command(variant, model, options.device, names, options.trouble)
+                point = measure(
+                    spin, observer, senders, command, variant.code, work, rate, options.trouble.small_hz,
+                    options.seconds,
+                )  # fmt: skip
+                points[variant.name].append(point)
+                print_point(variant.name, point)
+    return {
+        "model": model.name,
+        "provider": provider,
+        "bare_run_ms": round(run_ms, 3),
+        "cameras": options.cameras,
+        "size": [width, height],
+        "transport": options.transport,
+        "seconds": options.seconds,
+        "trouble": vars(options.trouble),
+        "variants": [
+            {"name": variant.name, "parameters": variant.parameters, "points": points[variant.name]}
+            | sums(points[variant.name])
+            for variant in options.variants
+        ],
+    }
+
+
+def write_tiny_network(path: Path) -> Path:
+    """Write a network that follows the model contract, has the input of a student and runs for about 1 ms on a CPU."""
+    sys.path.append(str(ROOT / "tests" / "support"))
+    from tiny_student import CONTRACT, write_tiny_model
+
+    from ros_kd_perception.model.contract import InputSpec
+
+    return write_tiny_model(path, replace(CONTRACT, input=InputSpec(*NETWORK_SIZE)))
+
+
+def bare_run(model: Path, device: str, repeats: int = 100) -> tuple[str, float]:
+    """Return what runs the network, and the median duration of a run without a node, milliseconds."""
+    from ros_kd_perception.model.onnx_model import OnnxModel
+
+    opened = OnnxModel.open(model, device=device, intra_op_threads=1)
+    size = opened.contract.input
+    images = np.random.default_rng(0).integers(0, 256, (1, size.height, size.width, 3), dtype=np.uint8)
+    durations_ms = []
+    for _ in range(repeats):
+        began_s = time.perf_counter()
+        opened.run(images)
+        durations_ms.append(1e3 * (time.perf_counter() - began_s))
+    return opened.provider.what_runs, float(np.median(durations_ms))
+
+
+def rising_rates(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[float]:
+    """Yield 0 and rising rates, until every variant had enough or the cameras cannot send more.
+
+    Args:
+        points: What was measured so far, by variant. The caller adds to it.
+    """
+    yield 0.0
+    rate = FIRST_RATE
+    while rate <= LAST_RATE:
+        yield round(rate)
+        peaks = [max(point["published_per_s"] for point in of_one) for of_one in points.values()]
+        sent = [of_one[-1]["sent_per_s"] for of_one in points.values()]
+        if min(sent) < REACHED * round(rate) or all(s >= ENOUGH * peak for s, peak in zip(sent, peaks, strict=True)):
+            return
+        rate *= RATE_STEP
+
+
+def sums(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the peak, the least share of it beyond saturation, and the highest rate at which all were published."""
+    peak = max(points, key=lambda point: float(point["published_per_s"]))
+    saturated = [point for point in points if _drops_images(point)]
+    whole = [p for p in points if p["received_per_s"] and p["published_per_s"] >= ALL * p["received_per_s"]]
+    return {
+        "peak_published_per_s": peak["published_per_s"],
+        "peak_at_per_s": peak["sent_per_s"],
+        "least_share_beyond": min(
+            (round(p["published_per_s"] / peak["published_per_s"], 3) for p in saturated if peak["published_per_s"]),
+            default=None,
+        ),
+        "all_published_at": max(whole, key=lambda point: float(point["received_per_s"]), default=None),
+    }
+
+
+def _drops_images(point: Mapping[str, Any]) -> bool:
+    return bool(point["published_per_s"] < KEPT * point["sent_per_s"])
+
+
+def collapses(variant: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for each rate at which images are dropped and less than KEPT of the peak is published."""
+    peak = variant["peak_published_per_s"]
+    return [
+        f"{variant['name']}: expected at least {KEPT:g} of the peak of {peak:g} images/s at {point['sent_per_s']:g} "
+        f"sent, got {point['published_per_s']:g}"
+        for point in variant["points"]
+        if _drops_images(point) and point["published_per_s"] < KEPT * peak
+    ]
+
+
+def print_head() -> None:
+    """Print the heading of the table of rates."""
+    print(
+        f"\n{'':14}{'images/s':^36}{'age, ms':^24}{'node: CPU ms an image':^32}{'cores':^16}\n"
+        f"{'':14}{'offered':>9}{'sent':>9}{'received':>9}{'published':>9}{'p50':>8}{'p95':>8}{'p99':>8}"
+        f"{'received':>10}{'published':>10}{'beside net':>12}{'node':>8}{'cameras':>8}  dropped/s"
+    )
+
+
+def print_point(name: str, point: Mapping[str, Any]) -> None:
+    """Print one line of the table of rates."""
+
+    def text(value: float | None, width: int, digits: int) -> str:
+        return f"{'-' if value is None else format(value, f'.{digits}f'):>{width}}"
+
+    dropped = ", ".join(f"{reason} {rate:g}" for reason, rate in point["dropped_per_s"].items() if rate)
+    print(
+        f"{name[:13]:<14}{point['offered_per_s']:9.0f}{point['sent_per_s']:9.0f}{point['received_per_s']:9.0f}"
+        f"{point['published_per_s']:9.0f}"
+        + "".join(text(point["age_ms"][mark], 8, 1) for mark in ("p50", "p95", "p99"))
+        + text(point["node_ms_per_received"], 10, 2)
+        + text(point["node_ms_per_published"], 10, 2)
+        + text(point["beside_network_ms_per_received"], 12, 2)
+        + f"{point['node_cores']:8.2f}{point['senders_cores']:8.2f}  {dropped}",
+        flush=True,
+    )
+
+
+def print_summary(variant: Mapping[str, Any]) -> None:
+    """Print the sums of a variant, and the CPU time by process and thread at its peak."""
+    least = variant["least_share_beyond"]
+    print(
+        f"\n{variant['name']}: peak {variant['peak_published_per_s']:g} images/s published at "
+        f"{variant['peak_at_per_s']:g} sent; least beyond saturation: "
+        + ("not reached" if least is None else f"{least:.2f} of the peak")
+    )
+    if whole := variant["all_published_at"]:
+        print(
+            f"  all published up to {whole['received_per_s']:g} images/s: "
+            f"{whole['beside_network_ms_per_received']} ms of CPU an image beside the network, "
+            f"whose run took {whole['network']['run_ms']} ms and {whole['network']['run_cpu_ms']} ms of CPU"
+        )
+        print_threads(whole)
+
+
+def print_threads(point: Mapping[str, Any]) -> None:
+    """Print the CPU time of each process and thread, for each image received."""
+    for process, threads in point["cores_by_thread"].items():
+        each_ms = {name: 1e3 * cores / point["received_per_s"] for name, cores in threads.items()}
+        shown = ", ".join(f"{name} {ms:.2f}" for name, ms in each_ms.items() if ms >= 0.01)
+        print(f"  {process}: {sum(each_ms.values()):.2f} ms of CPU an image: {shown}")
+
+
+def drawing(result: Mapping[str, Any]) -> str:
+    """Return a plot of published images, ages and CPU time by offered rate, one line for each variant, as SVG."""
+    from ros_kd_perception.drawing.plots import Series, document_svg, lines
+
+    def draw(value: Any, y_label: str) -> Any:
+        series = [
+            Series(
+                variant["name"],
+                f"C{index}",
+                [(p["sent_per_s"], y) for p in variant["points"] if (y := value(p)) is not None],
+            )
+            for index, variant in enumerate(result["variants"])
+        ]
+
+        def on(axes: Any) -> None:
+            lines(axes, series, "images/s sent", y_label)
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncol=len(series), frameon=False)
+
+        return on
+
+    size = "x".join(map(str, result["size"]))
+    return document_svg(
+        {
+            f"Published, {result['cameras']} cameras, {result['transport']} {size}": draw(
+                lambda point: point["published_per_s"], "images/s"
+            ),
+            "Age at publish, p99 of the worst camera": draw(lambda point: point["age_ms"]["p99"], "ms"),
+            "CPU time of the node for each image received": draw(lambda point: point["node_ms_per_received"], "ms"),
+        }
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
