@@ -12,7 +12,14 @@ import pytest
 from checkout import ROOT
 from without_gpu import FALLBACK, environment_without_gpu
 
-PARTS = ("device_option.py", "foreign_families.py", "node_process.py")  # of several benchmarks
+PARTS = (  # of several benchmarks
+    "device_option.py",
+    "foreign_families.py",
+    "node_process.py",
+    "throughput_cameras.py",
+    "throughput_measurement.py",
+    "throughput_node.py",
+)
 BENCHMARKS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name not in PARTS)
 
 
