@@ -40,8 +40,8 @@ def run(output: Path, *options: str) -> tuple[dict[str, Any], str, int]:
     reason="the executor converts images that are not perceived, and each takes the interpreter for some time",
 )
 def test_more_images_than_the_node_can_publish_do_not_make_it_publish_fewer(tmp_path: Path) -> None:
-    """A thread that computes in the node's process makes each hand-over between its other threads wait."""
-    options = ("--cameras", "2", "--rates", "60", "120", "480", "--seconds", "2", "--busy-threads", "1", "--check")
+    """Small messages, as on /tf, keep the executor busy as well."""
+    options = ("--cameras", "4", "--rates", "200", "720", "--seconds", "2", "--small-topics", "5@200", "--check")
     _, printed, status = run(tmp_path / "sweep.json", *options)
     assert status == 0, printed
 
