@@ -6,9 +6,9 @@ CPU, as a large one takes on a GPU, so the node itself is what limits. The offer
 is published, or to the most that the cameras can send. Every rate gets a node of its own. Several settings are measured
 in turn, rate by rate.
 
-Ages are those of the node's diagnostics: header stamp to publish, of the camera with the highest. CPU time is the
-kernel's figure for the node and the processes that it started. `beside the network` is all of it except the runs of the
-network. An image that was replaced in the middleware counts as received and lost.
+Ages are those of the node's diagnostics: header stamp to publish in the last 5 s, of the camera with the highest.
+CPU time is the kernel's figure for the node and the processes that it started. `beside net` is all of it except the
+runs of the network. An image that was replaced in the middleware counts as received and lost.
 
 Usage: python benchmarks/throughput.py [--cameras N] [--size 720p|1080p|WxH] [--transport raw|compressed]
        [--rates R ...] [--seconds S] [--model MODEL.onnx] [--device DEVICE] [--parameter NAME=VALUE ...]
@@ -25,7 +25,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -36,7 +36,8 @@ import numpy as np
 from device_option import add_device_option
 from node_process import INSIDE, ROOT, run_on_own_graph, write_whole
 from throughput_cameras import Senders
-from throughput_measurement import Observer, Trouble, Variant, measure, node_command
+from throughput_measurement import Bench, Observer, Trouble, Variant
+from throughput_report import KEPT, collapses, drawing, print_head, print_point, print_summary, sums
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
 MAX_SIDE_PX = 8192
@@ -45,14 +46,8 @@ FIRST_RATE, RATE_STEP, LAST_RATE = 30.0, 1.5, 20_000.0
 ENOUGH = 3.0
 """The automatic rates end at this multiple of what is published at most."""
 
-KEPT = 0.9
-"""`--check` fails below this share of the peak, for rates at which images are dropped."""
-
 REACHED = 0.9
 """Cameras that send less than this share of what they should have reached their limit."""
-
-ALL = 0.98
-"""From this share of the received images on, all count as published; a few are always under way."""
 
 
 def main() -> int:
@@ -82,7 +77,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--rates", type=float, nargs="+", metavar="R", help="images a second of all cameras together (rising from 0)"
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of the measurement of a rate (4)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of the measurement of a rate (5)")
     parser.add_argument("--model", type=Path, help="exported student (a tiny network, made for the run)")
     add_device_option(parser, "cpu")
     parser.add_argument(
@@ -90,10 +85,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--variant",
-        type=variant_from_text,
+        type=named_settings,
         action="append",
         metavar="'NAME: KEY=VALUE,...'",
-        help="settings to compare; a KEY is a parameter, or `code` for the checkout that the node runs",
+        help="settings to compare; a KEY is a parameter, or `code` for the checkout whose package the node runs",
     )
     parser.add_argument("--code", type=checkout, default=ROOT, help="checkout whose package the node runs (this one)")
     parser.add_argument("--busy-threads", type=int, default=0, metavar="N", help="threads that compute in the node (0)")
@@ -107,16 +102,19 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.model is not None and not options.model.is_file():
         parser.error(f"expected --model to be a file, got {options.model}")
+    names = [name for name, *_ in options.variant or ()]
+    if len(set(names)) < len(names):
+        parser.error(f"expected a name of its own for each --variant, got {', '.join(names)}")
     if not 1 <= options.cameras <= 64 or not options.seconds >= 1 or not 0 <= options.busy_threads <= 64:
         parser.error("expected 1 to 64 cameras, 1 second or more and 0 to 64 busy threads")
     if not all(0 <= rate <= LAST_RATE for rate in options.rates or ()):
         parser.error(f"expected rates from 0 to {LAST_RATE:g}, got {options.rates}")
     if options.switch_interval_ms is not None and not 0 < options.switch_interval_ms <= 1000:
         parser.error(f"expected a switch interval of at most 1000 ms, got {options.switch_interval_ms}")
-    for_all = {"image_transport": options.transport, **dict(options.parameter)}
+    for_all: dict[str, str] = {"image_transport": options.transport, **dict(options.parameter)}
     options.variants = [
-        replace(variant, code=variant.code or options.code, parameters=for_all | dict(variant.parameters))
-        for variant in options.variant or [Variant("node", options.code)]
+        Variant(name, code or options.code, for_all | parameters)
+        for name, code, parameters in options.variant or [("node", None, {})]
     ]
     options.trouble = Trouble(options.busy_threads, options.switch_interval_ms, *options.small_topics)
     return options
@@ -155,24 +153,22 @@ def small_topics(text: str) -> tuple[int, float]:
     return int(match[1]), float(match[2])
 
 
-def variant_from_text(text: str) -> Variant:
-    """Return the settings that a text such as `before: code=/path,max_age_ms=100.0` describes."""
+def named_settings(text: str) -> tuple[str, Path | None, dict[str, str]]:
+    """Return name, checkout and parameters of a text such as `before: code=/path,max_age_ms=100.0`."""
     name, colon, rest = text.partition(":")
     if not colon or not name.strip():
         raise argparse.ArgumentTypeError(f"expected 'NAME: KEY=VALUE,...', got {text!r}")
     # A value may have commas, as the list of cameras has.
-    settings = dict(setting(part) for part in re.split(r",(?=\s*[\w.]+=)", rest) if part.strip())
-    code = settings.pop("code", None)
-    return Variant(name.strip(), checkout(code) if code else None, settings)
+    parameters = dict(setting(part) for part in re.split(r",(?=\s*[\w.]+=)", rest) if part.strip())
+    code = parameters.pop("code", None)
+    return name.strip(), checkout(code) if code else None, parameters
 
 
 def sweep(options: argparse.Namespace) -> dict[str, Any]:
     """Measure all variants, in turn at each rate, and print each figure as it comes."""
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-
     names = [f"camera{number}" for number in range(options.cameras)]
     width, height = options.size
+    points: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in options.variants}
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         model = options.model or write_tiny_network(work / "tiny.onnx")
@@ -184,24 +180,13 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
         )
         senders = Senders(names, options.transport, options.size, options.trouble.small_topics)
         stack.callback(senders.close)
-        rclpy.init()
-        stack.callback(rclpy.try_shutdown)
-        executor = SingleThreadedExecutor()
-        node = rclpy.create_node("throughput_observer")
-        executor.add_node(node)
-        spin = partial(executor.spin_once, timeout_sec=0.1)
-        observer = Observer(node, names, senders)
-        points: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in options.variants}
+        observer, spin = listen(stack, names, senders)
+        bench = Bench(model, options.device, names, options.trouble, options.seconds, work, senders, observer, spin)
         print_head()
         for rate in options.rates or rising_rates(points):
             for variant in options.variants:
-                command = node_command(variant, model, options.device, names, options.trouble)
-                point = measure(
-                    spin, observer, senders, command, variant.code, work, rate, options.trouble.small_hz,
-                    options.seconds,
-                )  # fmt: skip
-                points[variant.name].append(point)
-                print_point(variant.name, point)
+                points[variant.name].append(bench.measure(variant, rate))
+                print_point(variant.name, points[variant.name][-1])
     return {
         "model": model.name,
         "provider": provider,
@@ -217,6 +202,19 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
             for variant in options.variants
         ],
     }
+
+
+def listen(stack: ExitStack, cameras: Sequence[str], senders: Senders) -> tuple[Observer, Callable[[], object]]:
+    """Join the graph until the stack closes. Return an observer, and what takes messages for it for up to 0.1 s."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    rclpy.init()
+    stack.callback(rclpy.try_shutdown)
+    executor = SingleThreadedExecutor()
+    node = rclpy.create_node("throughput_observer")
+    executor.add_node(node)
+    return Observer(node, cameras, senders), partial(executor.spin_once, timeout_sec=0.1)
 
 
 def write_tiny_network(path: Path) -> Path:
@@ -259,122 +257,6 @@ def rising_rates(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[
         if min(sent) < REACHED * round(rate) or all(s >= ENOUGH * peak for s, peak in zip(sent, peaks, strict=True)):
             return
         rate *= RATE_STEP
-
-
-def sums(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the peak, the least share of it beyond saturation, and the highest rate at which all were published."""
-    peak = max(points, key=lambda point: float(point["published_per_s"]))
-    saturated = [point for point in points if _drops_images(point)]
-    whole = [p for p in points if p["received_per_s"] and p["published_per_s"] >= ALL * p["received_per_s"]]
-    return {
-        "peak_published_per_s": peak["published_per_s"],
-        "peak_at_per_s": peak["sent_per_s"],
-        "least_share_beyond": min(
-            (round(p["published_per_s"] / peak["published_per_s"], 3) for p in saturated if peak["published_per_s"]),
-            default=None,
-        ),
-        "all_published_at": max(whole, key=lambda point: float(point["received_per_s"]), default=None),
-    }
-
-
-def _drops_images(point: Mapping[str, Any]) -> bool:
-    return bool(point["published_per_s"] < KEPT * point["sent_per_s"])
-
-
-def collapses(variant: Mapping[str, Any]) -> list[str]:
-    """Return one sentence for each rate at which images are dropped and less than KEPT of the peak is published."""
-    peak = variant["peak_published_per_s"]
-    return [
-        f"{variant['name']}: expected at least {KEPT:g} of the peak of {peak:g} images/s at {point['sent_per_s']:g} "
-        f"sent, got {point['published_per_s']:g}"
-        for point in variant["points"]
-        if _drops_images(point) and point["published_per_s"] < KEPT * peak
-    ]
-
-
-def print_head() -> None:
-    """Print the heading of the table of rates."""
-    print(
-        f"\n{'':14}{'images/s':^36}{'age, ms':^24}{'node: CPU ms an image':^32}{'cores':^16}\n"
-        f"{'':14}{'offered':>9}{'sent':>9}{'received':>9}{'published':>9}{'p50':>8}{'p95':>8}{'p99':>8}"
-        f"{'received':>10}{'published':>10}{'beside net':>12}{'node':>8}{'cameras':>8}  dropped/s"
-    )
-
-
-def print_point(name: str, point: Mapping[str, Any]) -> None:
-    """Print one line of the table of rates."""
-
-    def text(value: float | None, width: int, digits: int) -> str:
-        return f"{'-' if value is None else format(value, f'.{digits}f'):>{width}}"
-
-    dropped = ", ".join(f"{reason} {rate:g}" for reason, rate in point["dropped_per_s"].items() if rate)
-    print(
-        f"{name[:13]:<14}{point['offered_per_s']:9.0f}{point['sent_per_s']:9.0f}{point['received_per_s']:9.0f}"
-        f"{point['published_per_s']:9.0f}"
-        + "".join(text(point["age_ms"][mark], 8, 1) for mark in ("p50", "p95", "p99"))
-        + text(point["node_ms_per_received"], 10, 2)
-        + text(point["node_ms_per_published"], 10, 2)
-        + text(point["beside_network_ms_per_received"], 12, 2)
-        + f"{point['node_cores']:8.2f}{point['senders_cores']:8.2f}  {dropped}",
-        flush=True,
-    )
-
-
-def print_summary(variant: Mapping[str, Any]) -> None:
-    """Print the sums of a variant, and the CPU time by process and thread at its peak."""
-    least = variant["least_share_beyond"]
-    print(
-        f"\n{variant['name']}: peak {variant['peak_published_per_s']:g} images/s published at "
-        f"{variant['peak_at_per_s']:g} sent; least beyond saturation: "
-        + ("not reached" if least is None else f"{least:.2f} of the peak")
-    )
-    if whole := variant["all_published_at"]:
-        print(
-            f"  all published up to {whole['received_per_s']:g} images/s: "
-            f"{whole['beside_network_ms_per_received']} ms of CPU an image beside the network, "
-            f"whose run took {whole['network']['run_ms']} ms and {whole['network']['run_cpu_ms']} ms of CPU"
-        )
-        print_threads(whole)
-
-
-def print_threads(point: Mapping[str, Any]) -> None:
-    """Print the CPU time of each process and thread, for each image received."""
-    for process, threads in point["cores_by_thread"].items():
-        each_ms = {name: 1e3 * cores / point["received_per_s"] for name, cores in threads.items()}
-        shown = ", ".join(f"{name} {ms:.2f}" for name, ms in each_ms.items() if ms >= 0.01)
-        print(f"  {process}: {sum(each_ms.values()):.2f} ms of CPU an image: {shown}")
-
-
-def drawing(result: Mapping[str, Any]) -> str:
-    """Return a plot of published images, ages and CPU time by offered rate, one line for each variant, as SVG."""
-    from ros_kd_perception.drawing.plots import Series, document_svg, lines
-
-    def draw(value: Any, y_label: str) -> Any:
-        series = [
-            Series(
-                variant["name"],
-                f"C{index}",
-                [(p["sent_per_s"], y) for p in variant["points"] if (y := value(p)) is not None],
-            )
-            for index, variant in enumerate(result["variants"])
-        ]
-
-        def on(axes: Any) -> None:
-            lines(axes, series, "images/s sent", y_label)
-            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncol=len(series), frameon=False)
-
-        return on
-
-    size = "x".join(map(str, result["size"]))
-    return document_svg(
-        {
-            f"Published, {result['cameras']} cameras, {result['transport']} {size}": draw(
-                lambda point: point["published_per_s"], "images/s"
-            ),
-            "Age at publish, p99 of the worst camera": draw(lambda point: point["age_ms"]["p99"], "ms"),
-            "CPU time of the node for each image received": draw(lambda point: point["node_ms_per_received"], "ms"),
-        }
-    )
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from node_process import TIMEOUT_S
+from cpu_by_thread import Threads, cpu_of_family, spent_by_thread
+from node_process import ROOT, TIMEOUT_S
 from throughput_cameras import Senders
 from throughput_node import BUSY, NETWORK_TIMES
 
@@ -56,28 +57,13 @@ class Variant:
 
     Attributes:
         name: Name in tables and plots.
-        code: Checkout whose package the node runs; None for that of all settings.
+        code: Checkout whose package the node runs.
         parameters: Parameters of the node.
     """
 
     name: str
-    code: Path | None = None
+    code: Path = ROOT
     parameters: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Threads:
-    """CPU seconds of a process and its threads since they started.
-
-    Attributes:
-        name: `node`, or the kernel's name of a process that the node started.
-        cpu_s: CPU time of the process, with threads that have ended.
-        threads: Name and CPU time by thread id.
-    """
-
-    name: str
-    cpu_s: float
-    threads: Mapping[int, tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -118,14 +104,15 @@ class Observer:
         from diagnostic_msgs.msg import DiagnosticArray
 
         self._cameras, self._senders = cameras, senders
-        self._process_id, self._times = 0, Path()
+        self._process_id, self._times, self._since_ns = 0, Path(), 0
         self.samples: list[Sample] = []
         self.active = False
         node.create_subscription(DiagnosticArray, "/diagnostics", self._keep, 10)
 
     def watch(self, process_id: int, times: Path) -> None:
         """Observe another node from now on."""
-        self._process_id, self._times, self.samples, self.active = process_id, times, [], False
+        self._process_id, self._times, self._since_ns = process_id, times, time.time_ns()
+        self.samples, self.active = [], False
 
     def _keep(self, message: Any) -> None:
         statuses = {
@@ -133,8 +120,9 @@ class Observer:
             for status in message.status
         }
         cameras = [values for camera in self._cameras if "received" in (values := statuses.get(camera, {}))]
-        if not self._process_id or len(cameras) < len(self._cameras):
-            return
+        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        if not self._process_id or stamp_ns < self._since_ns or len(cameras) < len(self._cameras):
+            return  # the last words of an earlier node, or a node that is not configured yet
         self.active = all(values["state"] != "inactive" for values in cameras)
         counts: Counter[str] = Counter()
         for values in cameras:
@@ -143,7 +131,7 @@ class Observer:
         self.samples.append(
             Sample(
                 time.monotonic(),
-                message.header.stamp.sec * 10**9 + message.header.stamp.nanosec,
+                stamp_ns,
                 counts,
                 {kind: _highest(cameras, kind) for kind in (AGE, LATENCY)},
                 cpu_of_family(self._process_id),
@@ -159,69 +147,84 @@ def _highest(cameras: Sequence[Mapping[str, str]], kind: str) -> dict[str, float
     return {mark: max(found, default=None) for mark, found in values.items()}
 
 
-def measure(
-    spin: Any, observer: Observer, senders: Senders, command: Sequence[str], code: Path, work: Path,
-    offered_per_s: float, small_hz: float, seconds: float,
-) -> dict[str, Any]:  # fmt: skip
-    """Measure one offered rate in a node that runs for it alone, so that no earlier rate has a part in its figures.
+@dataclass(frozen=True)
+class Bench:
+    """Everything that is the same for all variants and rates.
 
-    Args:
-        spin: Takes messages for the observer, for up to 0.1 s.
-        observer: Listens to the node.
-        senders: The camera processes.
-        command: Command of the node.
-        code: Checkout whose package the node runs.
+    Attributes:
+        model: The network.
+        device: Execution provider.
+        cameras: Names of the cameras.
+        trouble: What makes the node slow in its own process.
+        seconds: Least length of a measurement, from one message of the diagnostics to another.
         work: Folder for files.
-        offered_per_s: Images a second that the cameras send together.
-        small_hz: Messages a second on each small topic.
-        seconds: Least length of the measurement, from one message of the diagnostics to another.
+        senders: The camera processes.
+        observer: Listens to the node.
+        spin: Takes messages for the observer, for up to 0.1 s.
     """
-    times = work / "network_times"
-    times.write_bytes(bytes(NETWORK_TIMES.size))
-    with _running([*command[:2], "--times", str(times), *command[2:]], code, work) as process:
-        observer.watch(process.pid, times)
 
-        def spin_until(condition: Any, what: str, timeout_s: float = TIMEOUT_S) -> None:
-            deadline_s = time.monotonic() + timeout_s
-            while not condition():
-                spin()
-                if process.poll() is not None or not senders.alive or time.monotonic() > deadline_s:
-                    raise SystemExit(f"expected {what}; a process has ended or hangs, see its log above")
+    model: Path
+    device: str
+    cameras: Sequence[str]
+    trouble: Trouble
+    seconds: float
+    work: Path
+    senders: Senders
+    observer: Observer
+    spin: Callable[[], object]
 
-        try:
-            spin_until(lambda: observer.active and senders.matched() == senders.count, "an active node and its cameras")
-            process.send_signal(signal.SIGUSR1)
-            senders.send(offered_per_s, small_hz)
-            settled_s = time.monotonic() + SETTLE_S
-            spin_until(lambda: observer.samples[-1].at_s >= settled_s, "diagnostics")
-            first = observer.samples[-1]
-            ends_ns = first.stamp_ns + int(seconds * 1e9)
-            spin_until(lambda: observer.samples[-1].stamp_ns >= ends_ns, "diagnostics", TIMEOUT_S + seconds)
-        finally:
-            senders.send(0.0)
-    return {"offered_per_s": offered_per_s, **figures(first, observer.samples[-1])}
+    def measure(self, variant: Variant, offered_per_s: float) -> dict[str, Any]:
+        """Measure one offered rate in a node that runs for it alone, so that no earlier rate is in its figures."""
+        times = self.work / "network_times"
+        times.write_bytes(bytes(NETWORK_TIMES.size))
+        observer, senders = self.observer, self.senders
+        with _running(self._command(variant, times), variant.code, self.work / "cache") as process:
+            observer.watch(process.pid, times)
+            try:
+                self._wait(lambda: observer.active and senders.matched() == senders.count, "an active node", process)
+                process.send_signal(signal.SIGUSR1)
+                senders.send(offered_per_s, self.trouble.small_hz)
+                first = self._sample_after(SETTLE_S, process)
+                last = self._sample_after(self.seconds, process)
+            finally:
+                senders.send(0.0)
+        return {"offered_per_s": offered_per_s, **figures(first, last)}
 
+    def _sample_after(self, seconds: float, process: subprocess.Popen[bytes]) -> Sample:
+        earliest_s = self.observer.samples[-1].at_s + seconds
+        self._wait(lambda: self.observer.samples[-1].at_s >= earliest_s, "diagnostics", process, seconds)
+        return self.observer.samples[-1]
 
-def node_command(variant: Variant, model: Path, device: str, cameras: Sequence[str], trouble: Trouble) -> list[str]:
-    """Return the command of the node: the defaults of its parameters, but one network thread."""
-    parameters = {
-        "model": str(model),
-        "device": device,
-        "cameras": f"[{', '.join(cameras)}]",
-        "intra_op_threads": "1",
-        "autostart": "true",
-        "diagnostics_period_s": str(DIAGNOSTICS_PERIOD_S),
-        **variant.parameters,
-    }
-    arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    script = str(Path(__file__).with_name("throughput_node.py"))
-    return [sys.executable, script, *trouble.options(), "--ros-args", "--log-level", "perception:=warn", *arguments]
+    def _wait(
+        self, condition: Callable[[], bool], what: str, process: subprocess.Popen[bytes], least_s: float = 0.0
+    ) -> None:
+        deadline_s = time.monotonic() + least_s + TIMEOUT_S
+        while not condition():
+            self.spin()
+            if process.poll() is not None or not self.senders.alive or time.monotonic() > deadline_s:
+                raise SystemExit(f"expected {what}; a process has ended or hangs, see its log above")
+
+    def _command(self, variant: Variant, times: Path) -> list[str]:
+        """Return the command of the node: the defaults of its parameters, but one network thread."""
+        parameters = {
+            "model": str(self.model),
+            "device": self.device,
+            "cameras": f"[{', '.join(self.cameras)}]",
+            "intra_op_threads": "1",
+            "autostart": "true",
+            "diagnostics_period_s": str(DIAGNOSTICS_PERIOD_S),
+            **variant.parameters,
+        }
+        arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        script = Path(__file__).with_name("throughput_node.py")
+        command = [sys.executable, str(script), "--times", str(times), *self.trouble.options()]
+        return [*command, "--ros-args", "--log-level", "perception:=warn", *arguments]
 
 
 @contextmanager
-def _running(command: Sequence[str], code: Path, work: Path) -> Iterator[subprocess.Popen[bytes]]:
-    # The models that passed their trial are noted in a cache of the run's own.
-    environment = {**os.environ, "PYTHONPATH": str(code), "XDG_CACHE_HOME": str(work / "cache")}
+def _running(command: Sequence[str], code: Path, cache: Path) -> Iterator[subprocess.Popen[bytes]]:
+    # The node notes in its cache which models passed their trial.
+    environment = {**os.environ, "PYTHONPATH": str(code), "XDG_CACHE_HOME": str(cache)}
     with subprocess.Popen(command, env=environment) as process:
         try:
             yield process
@@ -277,66 +280,3 @@ def figures(first: Sample, last: Sample) -> dict[str, Any]:
             for process, threads in spent.items()
         },
     }
-
-
-def spent_by_thread(before: Mapping[int, Threads], after: Mapping[int, Threads]) -> dict[str, dict[str, float]]:
-    """Return the CPU seconds of each thread of each process, between two moments.
-
-    Threads of one name are added up. `ended` has what threads spent that are gone. Processes of one name get numbers.
-    """
-    spent: dict[str, dict[str, float]] = {}
-    for process_id, process in after.items():
-        old = before.get(process_id, Threads(process.name, 0.0, {}))
-        threads: Counter[str] = Counter()
-        for thread_id, (name, cpu_s) in process.threads.items():
-            threads[name] += cpu_s - old.threads.get(thread_id, ("", 0.0))[1]
-        ended_s = process.cpu_s - old.cpu_s - sum(threads.values())
-        if ended_s > 0:
-            threads["ended"] = ended_s
-        name, number = process.name, 1
-        while name in spent:
-            number += 1
-            name = f"{process.name} {number}"
-        spent[name] = {thread: cpu_s for thread, cpu_s in threads.items() if cpu_s > 0}
-    return spent
-
-
-def cpu_of_family(process_id: int) -> dict[int, Threads]:
-    """Return the CPU time of a process and of all processes below it, from /proc (proc(5))."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and (fields := _stat(folder)):
-            parents[int(folder.name)] = int(fields[2])
-    family = [process_id]
-    for member in family:
-        family += sorted(child for child, parent in parents.items() if parent == member)
-    found = {member: _threads(member, "node" if member == process_id else "") for member in family}
-    return {member: threads for member, threads in found.items() if threads is not None}
-
-
-def _threads(process_id: int, name: str) -> Threads | None:
-    folder = Path("/proc", str(process_id))
-    threads = {}
-    try:
-        for thread in folder.joinpath("task").iterdir():
-            if fields := _stat(thread):
-                own = "main" if thread.name == folder.name else fields[0]
-                threads[int(thread.name)] = (own, _cpu_s(fields))
-    except FileNotFoundError:
-        return None
-    fields = _stat(folder)
-    # Read after the threads, so that what is left for threads that have ended is not below zero.
-    return Threads(name or fields[0], _cpu_s(fields), threads) if fields else None
-
-
-def _stat(folder: Path) -> list[str]:
-    """Return the name and the fields from `state` on of a process or thread; an empty list if it has ended."""
-    try:
-        before, _, after = folder.joinpath("stat").read_text().rpartition(")")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return [before.partition("(")[2], *after.split()]
-
-
-def _cpu_s(fields: Sequence[str]) -> float:
-    return (int(fields[12]) + int(fields[13])) / os.sysconf("SC_CLK_TCK")

@@ -82,7 +82,7 @@ def note_network_times(path: Path) -> None:
             times[:] = NETWORK_TIMES.pack(*(total + more for total, more in zip(sums, added, strict=True)))
         return outputs
 
-    OnnxModel.run = run_and_note  # type: ignore[method-assign]
+    OnnxModel.run = run_and_note  # type: ignore[assignment, method-assign]
 
 
 def subscribe_to_small_topics(node_class: Any, count: int) -> None:

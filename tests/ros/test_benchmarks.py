@@ -13,12 +13,14 @@ from checkout import ROOT
 from without_gpu import FALLBACK, environment_without_gpu
 
 PARTS = (  # of several benchmarks
+    "cpu_by_thread.py",
     "device_option.py",
     "foreign_families.py",
     "node_process.py",
     "throughput_cameras.py",
     "throughput_measurement.py",
     "throughput_node.py",
+    "throughput_report.py",
 )
 BENCHMARKS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name not in PARTS)
 

@@ -17,8 +17,9 @@ from without_gpu import FALLBACK, environment_without_gpu
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from throughput import collapses, image_size, rising_rates, small_topics, sums, variant_from_text
-from throughput_measurement import Threads, cpu_of_family, spent_by_thread
+from cpu_by_thread import Threads, cpu_of_family, spent_by_thread
+from throughput import image_size, named_settings, rising_rates, small_topics
+from throughput_report import collapses, sums
 
 
 def run(output: Path, *options: str) -> tuple[dict[str, Any], str, int]:
@@ -141,16 +142,15 @@ def test_options_are_read_and_refused() -> None:
     assert image_size("1080p") == (1920, 1080)
     assert image_size("640x480") == (640, 480)
     assert small_topics("3@12.5") == (3, 12.5)
-    variant = variant_from_text(f"two: preparation_processes=2,cameras=[a,b],code={ROOT}")
-    assert (variant.name, variant.code) == ("two", ROOT)
-    assert variant.parameters == {"preparation_processes": "2", "cameras": "[a,b]"}
+    settings = {"preparation_processes": "2", "cameras": "[a,b]"}
+    assert named_settings(f"two: preparation_processes=2,cameras=[a,b],code={ROOT}") == ("two", ROOT, settings)
     for read, text in (
         (image_size, "720"),
         (image_size, "99999x10"),
         (small_topics, "3"),
-        (variant_from_text, "no colon"),
-        (variant_from_text, "name: no_value"),
-        (variant_from_text, "name: code=/nowhere"),
+        (named_settings, "no colon"),
+        (named_settings, "name: no_value"),
+        (named_settings, "name: code=/nowhere"),
     ):
         with pytest.raises(ArgumentTypeError, match="expected"):
             read(text)

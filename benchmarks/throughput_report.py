@@ -1,0 +1,128 @@
+"""Sums, tables and plot of `throughput.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+KEPT = 0.9
+"""`--check` fails below this share of the peak, for rates at which images are dropped."""
+
+ALL = 0.98
+"""From this share of the received images on, all count as published; a few are always under way."""
+
+
+def sums(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the peak, the least share of it beyond saturation, and the highest rate at which all were published."""
+    peak = max(points, key=lambda point: float(point["published_per_s"]))
+    saturated = [point for point in points if _drops_images(point)]
+    whole = [p for p in points if p["received_per_s"] and p["published_per_s"] >= ALL * p["received_per_s"]]
+    return {
+        "peak_published_per_s": peak["published_per_s"],
+        "peak_at_per_s": peak["sent_per_s"],
+        "least_share_beyond": min(
+            (round(p["published_per_s"] / peak["published_per_s"], 3) for p in saturated if peak["published_per_s"]),
+            default=None,
+        ),
+        "all_published_at": max(whole, key=lambda point: float(point["received_per_s"]), default=None),
+    }
+
+
+def _drops_images(point: Mapping[str, Any]) -> bool:
+    return bool(point["published_per_s"] < KEPT * point["sent_per_s"])
+
+
+def collapses(variant: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for each rate at which images are dropped and less than KEPT of the peak is published."""
+    peak = variant["peak_published_per_s"]
+    return [
+        f"{variant['name']}: expected at least {KEPT:g} of the peak of {peak:g} images/s at {point['sent_per_s']:g} "
+        f"sent, got {point['published_per_s']:g}"
+        for point in variant["points"]
+        if _drops_images(point) and point["published_per_s"] < KEPT * peak
+    ]
+
+
+def print_head() -> None:
+    """Print the heading of the table of rates."""
+    print(
+        f"\n{'':14}{'images/s':^36}{'age, ms':^24}{'node: CPU ms an image':^32}{'cores':^16}\n"
+        f"{'':14}{'offered':>9}{'sent':>9}{'received':>9}{'published':>9}{'p50':>8}{'p95':>8}{'p99':>8}"
+        f"{'received':>10}{'published':>10}{'beside net':>12}{'node':>8}{'cameras':>8}  dropped/s"
+    )
+
+
+def print_point(name: str, point: Mapping[str, Any]) -> None:
+    """Print one line of the table of rates."""
+
+    def text(value: float | None, width: int, digits: int) -> str:
+        return f"{'-' if value is None else format(value, f'.{digits}f'):>{width}}"
+
+    dropped = ", ".join(f"{reason} {rate:g}" for reason, rate in point["dropped_per_s"].items() if rate)
+    print(
+        f"{name[:13]:<14}{point['offered_per_s']:9.0f}{point['sent_per_s']:9.0f}{point['received_per_s']:9.0f}"
+        f"{point['published_per_s']:9.0f}"
+        + "".join(text(point["age_ms"][mark], 8, 1) for mark in ("p50", "p95", "p99"))
+        + text(point["node_ms_per_received"], 10, 2)
+        + text(point["node_ms_per_published"], 10, 2)
+        + text(point["beside_network_ms_per_received"], 12, 2)
+        + f"{point['node_cores']:8.2f}{point['senders_cores']:8.2f}  {dropped}",
+        flush=True,
+    )
+
+
+def print_summary(variant: Mapping[str, Any]) -> None:
+    """Print the sums of a variant, and the CPU time by process and thread at its peak."""
+    least = variant["least_share_beyond"]
+    print(
+        f"\n{variant['name']}: peak {variant['peak_published_per_s']:g} images/s published at "
+        f"{variant['peak_at_per_s']:g} sent; least beyond saturation: "
+        + ("not reached" if least is None else f"{least:.2f} of the peak")
+    )
+    if whole := variant["all_published_at"]:
+        print(
+            f"  all published up to {whole['received_per_s']:g} images/s: "
+            f"{whole['beside_network_ms_per_received']} ms of CPU an image beside the network, "
+            f"whose run took {whole['network']['run_ms']} ms and {whole['network']['run_cpu_ms']} ms of CPU"
+        )
+        print_threads(whole)
+
+
+def print_threads(point: Mapping[str, Any]) -> None:
+    """Print the CPU time of each process and thread, for each image received."""
+    for process, threads in point["cores_by_thread"].items():
+        each_ms = {name: 1e3 * cores / point["received_per_s"] for name, cores in threads.items()}
+        shown = ", ".join(f"{name} {ms:.2f}" for name, ms in each_ms.items() if ms >= 0.01)
+        print(f"  {process}: {sum(each_ms.values()):.2f} ms of CPU an image: {shown}")
+
+
+def drawing(result: Mapping[str, Any]) -> str:
+    """Return a plot of published images, ages and CPU time by offered rate, one line for each variant, as SVG."""
+    from ros_kd_perception.drawing.plots import Series, document_svg, lines
+
+    def draw(value: Any, y_label: str) -> Any:
+        series = [
+            Series(
+                variant["name"],
+                f"C{index}",
+                [(p["sent_per_s"], y) for p in variant["points"] if (y := value(p)) is not None],
+            )
+            for index, variant in enumerate(result["variants"])
+        ]
+
+        def on(axes: Any) -> None:
+            lines(axes, series, "images/s sent", y_label)
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncol=len(series), frameon=False)
+
+        return on
+
+    size = "x".join(map(str, result["size"]))
+    return document_svg(
+        {
+            f"Published, {result['cameras']} cameras, {result['transport']} {size}": draw(
+                lambda point: point["published_per_s"], "images/s"
+            ),
+            "Age at publish, p99 of the worst camera": draw(lambda point: point["age_ms"]["p99"], "ms"),
+            "CPU time of the node for each image received": draw(lambda point: point["node_ms_per_received"], "ms"),
+        }
+    )
