@@ -37,7 +37,7 @@ from device_option import add_device_option
 from node_process import INSIDE, ROOT, run_on_own_graph, write_whole
 from throughput_cameras import Senders
 from throughput_measurement import Bench, Observer, Trouble, Variant
-from throughput_report import KEPT, collapses, drawing, print_head, print_point, print_summary, sums
+from throughput_report import KEPT, collapses, drawing, print_comparison, print_head, print_point, print_summary, sums
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
 MAX_SIDE_PX = 8192
@@ -58,6 +58,7 @@ def main() -> int:
     result = sweep(options)
     for variant in result["variants"]:
         print_summary(variant)
+    print_comparison(result["variants"])
     if options.json:
         write_whole(options.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
     if options.plot:

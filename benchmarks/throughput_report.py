@@ -16,7 +16,7 @@ def sums(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the peak, the least share of it beyond saturation, and the highest rate at which all were published."""
     peak = max(points, key=lambda point: float(point["published_per_s"]))
     saturated = [point for point in points if _drops_images(point)]
-    whole = [p for p in points if p["received_per_s"] and p["published_per_s"] >= ALL * p["received_per_s"]]
+    whole = [point for point in points if _publishes_all(point)]
     return {
         "peak_published_per_s": peak["published_per_s"],
         "peak_at_per_s": peak["sent_per_s"],
@@ -30,6 +30,10 @@ def sums(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _drops_images(point: Mapping[str, Any]) -> bool:
     return bool(point["published_per_s"] < KEPT * point["sent_per_s"])
+
+
+def _publishes_all(point: Mapping[str, Any]) -> bool:
+    return bool(point["published_per_s"] >= ALL * point["received_per_s"] > 0)
 
 
 def collapses(variant: Mapping[str, Any]) -> list[str]:
@@ -86,6 +90,18 @@ def print_summary(variant: Mapping[str, Any]) -> None:
             f"whose run took {whole['network']['run_ms']} ms and {whole['network']['run_cpu_ms']} ms of CPU"
         )
         print_threads(whole)
+
+
+def print_comparison(variants: Sequence[Mapping[str, Any]]) -> None:
+    """Print the CPU time beside the network of each variant over that of the first, at rates that both keep up with."""
+    for variant in variants[1:]:
+        for point, first in zip(variant["points"], variants[0]["points"], strict=True):
+            if _publishes_all(point) and _publishes_all(first):
+                ratio = point["beside_network_ms_per_received"] / first["beside_network_ms_per_received"]
+                print(
+                    f"{variant['name']} / {variants[0]['name']} at {point['offered_per_s']:g} images/s: "
+                    f"{ratio:.3f} of the CPU time beside the network"
+                )
 
 
 def print_threads(point: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from cpu_by_thread import Threads, cpu_of_family, spent_by_thread
 from throughput import image_size, named_settings, rising_rates, small_topics
-from throughput_report import collapses, sums
+from throughput_report import collapses, print_comparison, sums
 
 
 def run(output: Path, *options: str) -> tuple[dict[str, Any], str, int]:
@@ -95,6 +95,15 @@ def test_a_collapse_is_a_rate_at_which_images_are_dropped_and_fewer_are_publishe
     assert "peak of 100 images/s at 200 sent, got 46" in sentence
     # The dip comes before the peak, at a rate that the node keeps up with later.
     assert len(found(*below, point(200, 60), point(300, 250))[1]) == 1
+
+
+def test_variants_are_compared_where_both_publish_all(capsys: pytest.CaptureFixture[str]) -> None:
+    def variant(name: str, published: float, cpu_ms: float) -> dict[str, Any]:
+        point = {"offered_per_s": 100, "received_per_s": 100, "published_per_s": published}
+        return {"name": name, "points": [point | {"beside_network_ms_per_received": cpu_ms}]}
+
+    print_comparison([variant("before", 100, 4.0), variant("after", 99, 3.0), variant("overloaded", 60, 1.0)])
+    assert capsys.readouterr().out == "after / before at 100 images/s: 0.750 of the CPU time beside the network\n"
 
 
 def test_rates_rise_until_three_times_what_is_published_or_what_cameras_can_send() -> None:
