@@ -46,7 +46,7 @@ FIRST_RATE, RATE_STEP, LAST_RATE = 30.0, 1.5, 20_000.0
 ENOUGH = 3.0
 """The automatic rates end at this multiple of what is published at most."""
 
-REACHED = 0.9
+REACHED = 0.75
 """Cameras that send less than this share of what they should have reached their limit."""
 
 
