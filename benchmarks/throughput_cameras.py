@@ -7,7 +7,6 @@ camera that shares the cores with the node takes little of them.
 from __future__ import annotations
 
 import array
-import ctypes
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -24,17 +23,6 @@ GOLDEN = 0.618034  # multiples of it, without their whole parts, are spread even
 _IDLE_S = 0.02
 _STAMP_AT = 4  # after the CDR header; sec and nanosec are four bytes each
 _RATE, _SENT, _MATCHED = range(3)
-
-
-class _SerializedMessage(ctypes.Structure):
-    """rcl_serialized_message_t. The allocator stays empty: rcl only reads a message that it publishes."""
-
-    _fields_ = (
-        ("buffer", ctypes.c_void_p),
-        ("buffer_length", ctypes.c_size_t),
-        ("buffer_capacity", ctypes.c_size_t),
-        ("allocator", ctypes.c_void_p * 5),
-    )
 
 
 class Senders:
@@ -136,26 +124,18 @@ class Serialized:
     def __init__(self, publisher: Any, message: Any) -> None:
         from rclpy.serialization import serialize_message
 
-        self._bytes = bytearray(serialize_message(message))
+        self._bytes = np.frombuffer(bytearray(serialize_message(message)), np.uint8)
         if self._bytes[1] != 1:
-            raise SystemExit(f"expected a message in little-endian CDR, got the header {bytes(self._bytes[:4])!r}")
-        self._stamp = np.frombuffer(self._bytes, "<u4", 2, _STAMP_AT)
-        size = len(self._bytes)
-        self._message = _SerializedMessage(
-            ctypes.addressof(ctypes.c_char.from_buffer(self._bytes)), size, size, (ctypes.c_void_p * 5)()
-        )
-        self._publish = ctypes.CDLL("librcl.so").rcl_publish_serialized_message
-        self._publish.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+            raise SystemExit(f"expected a message in little-endian CDR, got the header {self._bytes[:4]}")
+        self._stamp = self._bytes[_STAMP_AT : _STAMP_AT + 8].view("<u4")
         self._publisher = publisher
 
     def publish(self, stamp_ns: int) -> None:
         """Publish the message with a stamp."""
+        from ros_kd_perception.ros.topics.serialized_publish import publish_serialized
+
         self._stamp[:] = divmod(stamp_ns, 10**9)
-        handle = self._publisher.handle
-        with handle:
-            status = self._publish(handle.pointer, ctypes.byref(self._message), None)
-        if status:
-            raise SystemExit(f"expected rcl_publish_serialized_message to return 0, got {status}")
+        publish_serialized(self._publisher, self._bytes)
 
 
 def _serve(pipe: Connection, table: Any, row: int, publish: Any, publishers: Sequence[Any], phase: int) -> None:

@@ -35,13 +35,11 @@ def run(output: Path, *options: str) -> tuple[dict[str, Any], str, int]:
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the executor converts images that are not perceived, and each takes the interpreter for some time",
-)
 def test_more_images_than_the_node_can_publish_do_not_make_it_publish_fewer(tmp_path: Path) -> None:
-    """Small messages, as on /tf, keep the executor busy as well."""
+    """Small messages, as on /tf, keep the executor busy as well.
+
+    On two idle cores, a node whose executor takes every image publishes 200 of 200 images a second here, and 82 of 720.
+    """
     options = ("--cameras", "4", "--rates", "200", "720", "--seconds", "2", "--small-topics", "5@200", "--check")
     _, printed, status = run(tmp_path / "sweep.json", *options)
     assert status == 0, printed
