@@ -85,3 +85,10 @@ def _stat(folder: Path) -> list[str]:
 
 def _cpu_s(fields: Sequence[str]) -> float:
     return (int(fields[12]) + int(fields[13])) / os.sysconf("SC_CLK_TCK")
+
+
+def machine_cpu_s() -> float:
+    """Return the CPU seconds that all processes of the machine and its kernel have used."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    user, nice, system, _idle, _io_wait, *interrupts = fields[:7]
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")

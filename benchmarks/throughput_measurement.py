@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpu_by_thread import Threads, cpu_of_family, spent_by_thread
+from cpu_by_thread import Threads, cpu_of_family, machine_cpu_s, spent_by_thread
 from node_process import ROOT, TIMEOUT_S
 from throughput_cameras import Senders
 from throughput_node import BUSY, NETWORK_TIMES
@@ -79,6 +79,7 @@ class Sample:
         network: Sums of `throughput_node.NETWORK_TIMES`.
         sent: Images that the cameras have sent.
         senders_cpu_s: CPU time of the camera processes.
+        machine_cpu_s: CPU time of everything on the machine.
     """
 
     at_s: float
@@ -89,6 +90,7 @@ class Sample:
     network: tuple[int, ...]
     sent: int
     senders_cpu_s: float
+    machine_cpu_s: float
 
 
 class Observer:
@@ -138,6 +140,7 @@ class Observer:
                 NETWORK_TIMES.unpack(self._times.read_bytes()),
                 self._senders.sent(),
                 self._senders.cpu_s(),
+                machine_cpu_s(),
             )
         )
 
@@ -265,6 +268,7 @@ def figures(first: Sample, last: Sample) -> dict[str, Any]:
         "node_cores": round(node_s / clock_s, 3),
         "busy_cores": round(busy_s / clock_s, 3),
         "senders_cores": round((last.senders_cpu_s - first.senders_cpu_s) / clock_s, 3),
+        "machine_cores": round((last.machine_cpu_s - first.machine_cpu_s) / clock_s, 3),
         "node_ms_per_received": ms_for_each(node_s, received_per_s),
         "node_ms_per_published": ms_for_each(node_s, published_per_s),
         "beside_network_ms_per_received": ms_for_each(node_s - run_cpu_ns / 1e9, received_per_s),

@@ -50,9 +50,9 @@ def collapses(variant: Mapping[str, Any]) -> list[str]:
 def print_head() -> None:
     """Print the heading of the table of rates."""
     print(
-        f"\n{'':14}{'images/s':^36}{'age, ms':^24}{'node: CPU ms an image':^32}{'cores':^16}\n"
+        f"\n{'':14}{'images/s':^36}{'age, ms':^24}{'node: CPU ms an image':^32}{'cores':^24}\n"
         f"{'':14}{'offered':>9}{'sent':>9}{'received':>9}{'published':>9}{'p50':>8}{'p95':>8}{'p99':>8}"
-        f"{'received':>10}{'published':>10}{'beside net':>12}{'node':>8}{'cameras':>8}  dropped/s"
+        f"{'received':>10}{'published':>10}{'beside net':>12}{'node':>8}{'cameras':>8}{'all':>8}  dropped/s"
     )
 
 
@@ -70,7 +70,7 @@ def print_point(name: str, point: Mapping[str, Any]) -> None:
         + text(point["node_ms_per_received"], 10, 2)
         + text(point["node_ms_per_published"], 10, 2)
         + text(point["beside_network_ms_per_received"], 12, 2)
-        + f"{point['node_cores']:8.2f}{point['senders_cores']:8.2f}  {dropped}",
+        + f"{point['node_cores']:8.2f}{point['senders_cores']:8.2f}{point['machine_cores']:8.2f}  {dropped}",
         flush=True,
     )
 
