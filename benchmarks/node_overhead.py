@@ -89,10 +89,14 @@ def publish_on_request(connection: Connection, image_bytes: bytes, height: int, 
     import rclpy
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import Image
+    from vision_msgs.msg import Detection2DArray
 
     rclpy.init()
     node = rclpy.create_node("camera")
     publisher = node.create_publisher(Image, "front/image_raw", qos_profile_sensor_data)
+    # Results without a subscriber are not written.
+    node.create_subscription(Image, "/perception/front/segmentation", print, qos_profile_sensor_data)
+    node.create_subscription(Detection2DArray, "/perception/front/detections", print, qos_profile_sensor_data)
     message = Image(height=height, width=width, encoding="bgr8", step=width * 3)
     message.header.frame_id = "front_optical_frame"
     message.data = array.array("B", image_bytes)
@@ -155,6 +159,9 @@ def measure(model_path: Path, device: str, frames: int, boxes: int) -> dict[str,
     )
     sender.start()
     here.recv()
+    results = pipeline._sinks[0]
+    while not (results._masks["front"].get_subscription_count() and results._boxes["front"].get_subscription_count()):
+        time.sleep(0.01)
     repeats = [_one_repeat(probe, here, frames, warm_up=repeat == 0) for repeat in range(REPEATS)]
     here.send(None)
     sender.join(10)

@@ -26,8 +26,8 @@ class ResultTopics(TopicSink):
     A task has topics from the first model on that does it. While the active model does not do it, they are silent and
     `label_info` has no classes.
 
-    This is the first sink: a frame counts as published when these messages are handed to the middleware. They are built
-    for every frame, also without a subscriber.
+    This is the first sink: a frame counts as published when these messages are handed to the middleware. Without a
+    subscriber there is nothing to hand over: the middleware would copy a mask twice and keep it for nobody.
     """
 
     name = "segmentation and detections"
@@ -46,16 +46,16 @@ class ResultTopics(TopicSink):
         self._publish_labels()
 
     def publish(self, result: FrameResult) -> None:
-        """Write the messages of a frame, then publish them."""
-        perception = result.perception
-        written = self.builder.serialized
-        segmentation = None if perception.class_map is None else written.segmentation(perception)
-        detections = None if perception.detections is None else written.detections(perception)
+        """Write the messages of a frame that have a subscriber, then publish them."""
+        perception, written = result.perception, self.builder.serialized
+        camera, messages = perception.camera, []
+        if perception.class_map is not None and (masks := self._masks[camera]).get_subscription_count():
+            messages.append((masks, written.segmentation(perception)))
+        if perception.detections is not None and (boxes := self._boxes[camera]).get_subscription_count():
+            messages.append((boxes, written.detections(perception)))
         result.hand_over()
-        if segmentation is not None:
-            publish_serialized(self._masks[perception.camera], segmentation)
-        if detections is not None:
-            publish_serialized(self._boxes[perception.camera], detections)
+        for publisher, message in messages:
+            publish_serialized(publisher, message)
 
     def check_model(self, contract: ModelContract) -> str:
         """Return which topics fall silent with a model."""

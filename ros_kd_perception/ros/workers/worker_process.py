@@ -78,14 +78,17 @@ class WorkerProcess:
             while not self._stopped:
                 for message in self._next_messages():
                     self._do(*message)
+            owner_ended = False
         except ChannelClosed:
-            pass
+            owner_ended = True
         for group in self._groups.values():
             group.destroy()
+        self._stopped = True
         self._executor.shutdown(timeout_sec=1.0)
+        self._spinning.join(1.0)
         self._node.destroy_node()
         self._context.try_shutdown()
-        if not self._stopped:
+        if owner_ended:
             # The node's process was killed, so it could not remove its shared memory.
             remove_segments(self._begin["segments"])
 
