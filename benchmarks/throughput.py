@@ -14,7 +14,7 @@ from the node. An image that was replaced in the middleware counts as received a
 Usage: python benchmarks/throughput.py [--cameras N] [--size 720p|1080p|WxH] [--transport raw|compressed]
        [--rates R ...] [--seconds S] [--model MODEL.onnx] [--device DEVICE] [--parameter NAME=VALUE ...]
        [--variant 'NAME: KEY=VALUE,...' ...] [--code FOLDER] [--busy-threads N] [--switch-interval-ms X]
-       [--small-topics N@HZ] [--check] [--json OUT] [--plot OUT.svg]
+       [--small-topics N@HZ] [--subscribe] [--check] [--json OUT] [--plot OUT.svg]
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--small-topics", type=small_topics, default=(0, 0.0), metavar="N@HZ", help="small messages that the node takes"
     )
+    parser.add_argument("--subscribe", action="store_true", help="subscribe to the masks and boxes of all cameras")
     parser.add_argument("--check", action="store_true", help=f"fail where less than {KEPT:g} of the peak is published")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="write published images and ages by rate as SVG")
@@ -182,7 +183,7 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
         )
         senders = Senders(names, options.transport, options.size, options.trouble.small_topics)
         stack.callback(senders.close)
-        observer, spin = listen(stack, names, senders)
+        observer, spin = listen(stack, names, senders, subscribe=options.subscribe)
         bench = Bench(model, options.device, names, options.trouble, options.seconds, work, senders, observer, spin)
         print_head()
         for rate in options.rates or rising_rates(points):
@@ -196,6 +197,7 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
         "cameras": options.cameras,
         "size": [width, height],
         "transport": options.transport,
+        "subscribe": options.subscribe,
         "seconds": options.seconds,
         "trouble": vars(options.trouble),
         "machine_cores": os.cpu_count(),
@@ -207,16 +209,28 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def listen(stack: ExitStack, cameras: Sequence[str], senders: Senders) -> tuple[Observer, Callable[[], object]]:
+def listen(
+    stack: ExitStack, cameras: Sequence[str], senders: Senders, *, subscribe: bool
+) -> tuple[Observer, Callable[[], object]]:
     """Join the graph until the stack closes. Return an observer, and what takes messages for it for up to 0.1 s."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+    from vision_msgs.msg import Detection2DArray
 
     rclpy.init()
     stack.callback(rclpy.try_shutdown)
     executor = SingleThreadedExecutor()
     node = rclpy.create_node("throughput_observer")
     executor.add_node(node)
+    if subscribe:
+        # Nobody takes the messages, but the middleware of the node sends them.
+        subscriber = rclpy.create_node("throughput_subscriber")
+        for camera in cameras:
+            for kind, name in ((Image, "segmentation"), (Detection2DArray, "detections")):
+                topic = f"/perception/{camera}/{name}"
+                subscriber.create_subscription(kind, topic, print, qos_profile_sensor_data)
     return Observer(node, cameras, senders), partial(executor.spin_once, timeout_sec=0.1)
 
 

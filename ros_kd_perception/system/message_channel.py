@@ -33,6 +33,7 @@ class MessageChannel:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._lock = threading.Lock()
+        self._buffer = bytearray(MAX_MESSAGE_BYTES)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             connection.setsockopt(socket.SOL_SOCKET, option, MAX_MESSAGE_BYTES)
         # Of sends alone: a process that does not read must not stop the other one.
@@ -79,14 +80,14 @@ class MessageChannel:
         # Not `recv_fds`, which ignores its flags before Python 3.12.
         flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
         try:
-            content, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE_BYTES, _DESCRIPTOR_SPACE, flags)
+            size, ancillary, _, _ = self._socket.recvmsg_into([self._buffer], _DESCRIPTOR_SPACE, flags)
         except BlockingIOError:
             return None
         except OSError as error:
             raise ChannelClosed(str(error)) from None
-        if not content:
+        if not size:
             raise ChannelClosed("the other process has ended")
-        message: dict[str, Any] = json.loads(content)
+        message: dict[str, Any] = json.loads(self._buffer[:size])
         return message, _descriptor(ancillary)
 
     def close(self) -> None:

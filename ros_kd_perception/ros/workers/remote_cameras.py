@@ -67,15 +67,16 @@ class RemoteCameras:
         self._slots = SLOTS_OF_A_CAMERA * len(parameters.cameras)
         transports, reliability = parameters.image_transports, parameters.image_reliability
         self._links = {c: CameraImages(node, c, transports[c], reliability) for c in parameters.cameras}
+        try:
+            memory = frame_memory(contract, self._slots)
+        except NoFrameMemory as error:
+            raise ParameterError(str(error)) from None
+        self._next_memory = memory
         self._is_active = False
         self._subscribed: set[str] = set()
         self._questions = itertools.count(1)
         self._answers: dict[int, dict[str, Any]] = {}
         self._answered = threading.Condition()
-        try:
-            memory = frame_memory(contract, self._slots)
-        except NoFrameMemory as error:
-            raise ParameterError(str(error)) from None
         groups = _groups(parameters.cameras, processes)
         self.frames = RemoteFrames(mailbox, memory, lambda camera: self._pool.link_of(camera))
         self._pool = WorkerPool(_MODULE, groups, self._greet, self._serve, self._see, self.frames.see_end, warn)
@@ -128,8 +129,12 @@ class RemoteCameras:
         """Return what ends with a model, in words.
 
         Raises:
-            ValueError: An output that was asked for cannot be made from its results.
+            ValueError: An output that was asked for cannot be made from its results, or there is no memory for it.
         """
+        try:
+            self._next_memory = frame_memory(contract, self._slots)
+        except NoFrameMemory as error:
+            raise ValueError(str(error)) from None
         links = [link for link in self._pool.links() if link.groups][:1]
         answers = self._ask(links, "check_model", contract=contract.to_json())
         for answer in answers:
@@ -138,8 +143,8 @@ class RemoteCameras:
         return "; ".join(text for answer in answers for text in answer["found"])
 
     def change_model(self, contract: ModelContract) -> None:
-        """Have all processes switch to another model, and wait until they have prepared their frames for it."""
-        memory = frame_memory(contract, self._slots)
+        """Have all processes switch to the model that was checked last. Wait until their frames are ready for it."""
+        memory = self._next_memory
         with self._pool.lock:
             self._contract = contract
             self.frames.memory = memory
