@@ -324,7 +324,7 @@ def beyond_marks(result: dict[str, Any]) -> list[str]:
     }
     marks = MARKS.get(result["precision"], MARKS["fp32"])
     return [
-        f"expected {name} of at most {mark} for {result['precision']}, got {figures[name]}"
+        f"expected {name} of at most {mark:.2f} for {result['precision']}, got {figures[name]}"
         for name, mark in marks.items()
         if figures[name] > mark
     ]
