@@ -10,8 +10,8 @@ median of five repeats.
 Two runs of a network never take equally long, and their difference counts as overhead or as its opposite. So the
 benchmark also prints the difference of the two bare runs, and the node's own share: its time minus that of its own run.
 
-Usage: python benchmarks/node_overhead.py [--model MODEL.onnx] [--device DEVICE] [--boxes N] [--frames N]
-       [--json OUT] [--check]
+Usage: python benchmarks/node_overhead.py [--model MODEL.onnx] [--device DEVICE] [--precision PRECISION] [--boxes N]
+       [--frames N] [--json OUT] [--check]
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported student")
     add_device_option(parser, "cpu")
+    parser.add_argument("--precision", default="auto", help="the node's parameter; fp16 needs tensorrt (auto)")
     parser.add_argument("--boxes", type=int, default=20, help="least number of boxes in a frame (20); 100 is every row")
     parser.add_argument("--frames", type=int, default=60, help="frames in a repeat (60)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -61,7 +62,7 @@ def main() -> int:
         parser.error(f"expected a model file and at least one frame, got {arguments.model} and {arguments.frames}")
     if INSIDE not in os.environ:
         return run_on_own_graph()
-    result = measure(arguments.model, arguments.device, arguments.frames, arguments.boxes)
+    result = measure(arguments.model, arguments.device, arguments.precision, arguments.frames, arguments.boxes)
     print_table(result)
     if arguments.json:
         part = arguments.json.with_name(arguments.json.name + ".part")
@@ -129,7 +130,7 @@ class Stopwatch:
         setattr(owner, method, timed)
 
 
-def measure(model_path: Path, device: str, frames: int, boxes: int) -> dict[str, Any]:
+def measure(model_path: Path, device: str, precision: str, frames: int, boxes: int) -> dict[str, Any]:
     """Start the node, alternate its frames with bare runs, and summarise."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -140,7 +141,14 @@ def measure(model_path: Path, device: str, frames: int, boxes: int) -> dict[str,
 
     image = SampleDrive(seed=1, weather="day").render("front", 5.0).image_bgr
     rclpy.init()
-    overrides = {"model": str(model_path), "device": device, "intra_op_threads": 1, "score_threshold": 0.0}
+    overrides = {
+        "model": str(model_path),
+        "device": device,
+        "precision": precision,
+        "intra_op_threads": 1,
+        "score_threshold": 0.0,
+        "preparation_processes": "0",
+    }
     node = PerceptionNode(parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()])
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -305,6 +313,7 @@ def _summary(repeats: list[Repeat], probe: _Probe, frames: int) -> dict[str, Any
         "boxes": min(probe.boxes),
         "overhead_ratio": round(float(np.median(ratios)), 4),
         "overhead_ratio_of_each_repeat": [round(ratio, 4) for ratio in ratios],
+        "callback_to_publish_ms": _quantiles(repeats, lambda repeat: repeat.node_ms),
         "overhead_ms": _quantiles(repeats, lambda repeat: repeat.node_ms - repeat.bare_ms),
         "take_ms": _quantiles(repeats, lambda repeat: repeat.take_ms),
         "own_ms": _quantiles(repeats, lambda repeat: repeat.node_ms - repeat.network_ms),
@@ -339,6 +348,7 @@ def print_table(result: dict[str, Any]) -> None:
         print(f"  {name:<22}{value:8.3f} ms")
     print(f"\n  {'bare session.run':<36}{result['run_ms']:8.3f} ms\n\n  {'':<36}{'p50':>11}{'p95':>11}")
     rows = {
+        "callback to publish": "callback_to_publish_ms",
         "overhead: node less a bare run": "overhead_ms",
         "one bare run less another": "bare_difference_ms",
         "own: node less its own run": "own_ms",

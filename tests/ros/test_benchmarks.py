@@ -16,6 +16,7 @@ PARTS = (  # of several benchmarks
     "cpu_by_thread.py",
     "device_option.py",
     "foreign_families.py",
+    "gpu_networks.py",
     "node_process.py",
     "throughput_cameras.py",
     "throughput_measurement.py",
