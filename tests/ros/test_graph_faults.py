@@ -21,10 +21,12 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from ros_kd_perception.health.status import Level
+from ros_kd_perception.parameters.camera_settings import CAMERA_DECLARATIONS
 from ros_kd_perception.ros.node_parameters import PARAMETERS
 
 T0 = 1_700_000_000_000_000_000
 PICTURE = camera_picture()
+DECLARED = PARAMETERS | {f"front.{name}": row for name, row in CAMERA_DECLARATIONS.items()}
 
 
 def test_a_killed_node_can_be_restarted_on_the_same_graph(
@@ -124,7 +126,7 @@ def set_parameter(peer: Peer, name: str, value: Any) -> Any:
 
 
 def wrong_values(name: str) -> list[Any]:
-    row = PARAMETERS[name]
+    row = DECLARED[name]
     wrong: list[Any] = [["front", "front"], [1.5], [b"\x00"], None]
     if row.minimum is not None and row.maximum is not None:
         numbers = [row.minimum - 1, row.maximum + 1, -1e308, 1e308]
@@ -145,7 +147,7 @@ def test_invalid_parameter_values_are_refused_while_the_node_runs(peer: Peer, st
     peer.listen_to_results("front")
     node = start_node()
     peer.until_active()
-    names = list(PARAMETERS)
+    names = list(DECLARED)
 
     def values() -> Any:
         return peer.call(GetParameters, "/perception/get_parameters", GetParameters.Request(names=names)).values
