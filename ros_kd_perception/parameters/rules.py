@@ -104,8 +104,11 @@ def as_declared(value: Any, declaration: Declaration) -> Any:
 
     YAML reads `max_age_ms: 100` and `preparation_processes: 2` as integers.
     """
-    converts = isinstance(declaration.default, (float, str)) and type(value) is int
-    return type(declaration.default)(value) if converts else value
+    if type(value) is not int:
+        return value
+    if isinstance(declaration.default, float):
+        return float(value)
+    return str(value) if str(value) in declaration.choices else value
 
 
 def _problem_with_cameras(value: Any) -> str | None:
