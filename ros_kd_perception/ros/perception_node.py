@@ -25,7 +25,7 @@ from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
 from ros_kd_perception.ros.reload import ReloadOutcome, ReloadService
 from ros_kd_perception.system.orphaned_memory import remove_orphaned_segments
-from ros_kd_perception.system.thread_switches import switch_threads_soon
+from ros_kd_perception.system.threads import set_up_threads
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 END_TIMEOUT_S = 3.0
@@ -212,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
         ROS cannot start.
     """
     stop = stop_at_signals()
-    switch_threads_soon()
+    set_up_threads()
     freed_bytes = remove_orphaned_segments()
     try:
         node = start_node(PerceptionNode, arguments)

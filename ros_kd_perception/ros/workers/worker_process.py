@@ -23,7 +23,7 @@ from ros_kd_perception.system.frame_memory import FrameMemory
 from ros_kd_perception.system.message_channel import ChannelClosed, MessageChannel
 from ros_kd_perception.system.orphaned_memory import remove_segments, segments_of_this_process
 from ros_kd_perception.system.priority import be_first_when_memory_runs_out
-from ros_kd_perception.system.thread_switches import switch_threads_soon
+from ros_kd_perception.system.threads import set_up_threads
 
 _END_S = 10.0
 """How long the process may take to end after a signal."""
@@ -239,7 +239,7 @@ def end_soon_after_signal() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker process. The node's process starts it with the number of a socket."""
     end_soon_after_signal()
-    switch_threads_soon()
+    set_up_threads()
     be_first_when_memory_runs_out()
     descriptor = int((sys.argv[1:] if arguments is None else arguments)[0])
     WorkerProcess(MessageChannel(socket.socket(fileno=descriptor))).run()
