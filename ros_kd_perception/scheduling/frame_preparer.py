@@ -136,18 +136,27 @@ class FramePreparer:
     def _next_message(self) -> QueuedMessage[Any] | None:
         with self._mailbox.lock:
             while not self._closed:
-                only, has_room = self._is_slow if self._idle else None, len(self._held) < self._ahead
-                wait_s = self._mailbox.due_in_s(self._held) if has_room else None
-                if has_room and self._mailbox.waits(self._held, only):
-                    wait_s = self._until_due_s()
-                    if wait_s <= 0:
-                        queued = self._mailbox.take_next(self._held, only)
-                        if queued is None:  # too old
-                            continue
-                        self._held.add(queued.camera)
-                        return queued
-                self._due.wait(wait_s)
+                queued, wait_s = self._due_message()
+                if queued is not None:
+                    return queued
+                if wait_s is None or wait_s > 0:
+                    self._due.wait(wait_s)
             return None
+
+    def _due_message(self) -> tuple[QueuedMessage[Any] | None, float | None]:
+        """Return the message to prepare now, or None and after how many seconds there may be one. None: not known."""
+        if len(self._held) >= self._ahead:
+            return None, None
+        only = self._is_slow if self._idle else None
+        if not self._mailbox.waits(self._held, only):
+            return None, self._mailbox.due_in_s(self._held)
+        if (wait_s := self._until_due_s()) > 0:
+            return None, wait_s
+        queued = self._mailbox.take_next(self._held, only)
+        if queued is None:  # too old
+            return None, 0.0
+        self._held.add(queued.camera)
+        return queued, None
 
     def _until_due_s(self) -> float:
         if not self._busy_since_ns:
@@ -211,6 +220,14 @@ class FramePreparer:
         if self._idle and self._mailbox.waits(self._held, self._preparation.is_quick):
             self._wanted.notify()
             return True
+        if self._preparation.never_waits:
+            # The thread that brought the message asks for it. Waking another one would take as long as asking.
+            queued, wait_s = self._due_message()
+            if queued is not None:
+                self._preparation.begin(queued, partial(self._add, queued.camera))
+                return False
+            if wait_s is None:
+                return False
         self._due.notify_all()
         return False
 

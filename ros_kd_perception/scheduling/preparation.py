@@ -43,7 +43,13 @@ Done = Callable[["ReadyFrame | None"], object]
 
 
 class Preparation(Protocol):
-    """Prepares messages, in this process or in others. `FramePreparer` decides when, and which one is next."""
+    """Prepares messages, in this process or in others. `FramePreparer` decides when, and which one is next.
+
+    Attributes:
+        never_waits: Whether `begin` only asks another process.
+    """
+
+    never_waits: bool
 
     def is_quick(self, message: Any) -> bool:
         """Return whether the network's own thread should prepare the message with `prepare` when it is idle."""
@@ -81,6 +87,8 @@ class LocalPreparation:
         collect: Returns the message that is behind a waiting one, with its own arrival time, or None if there is none
             any more. The node leaves messages in the middleware until their turn.
     """
+
+    never_waits = False
 
     def __init__(
         self,

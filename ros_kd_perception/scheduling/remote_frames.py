@@ -90,10 +90,9 @@ class RemoteNetwork:
         started = time.perf_counter()
         outputs = self.model.run(inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
         inference_ms = (time.perf_counter() - started) * 1e3
-        for name in self.model.contract.output_shapes():
-            values = getattr(outputs, FIELD_OF_OUTPUT[name])
-            for row, one in enumerate(batch):
-                memory.output(one.slot, name)[...] = values[row]
+        for row, one in enumerate(batch):
+            for name, view in memory.outputs(one.slot).items():
+                np.copyto(view, getattr(outputs, FIELD_OF_OUTPUT[name])[row : row + 1])
         return [RanFrame(one.ticket, inference_ms) for one in batch]
 
 
@@ -110,6 +109,8 @@ class RemoteFrames:
         memory: The shared memory, with `SLOTS_OF_A_CAMERA` slots for each camera.
         sender_of: Returns the process that serves a camera now, or None.
     """
+
+    never_waits = True
 
     def __init__(
         self, mailbox: Mailbox[Any], memory: FrameMemory, sender_of: Callable[[str], FrameSender | None]

@@ -147,7 +147,8 @@ class WorkerPool:
         while not self._closing:
             self._start_missing()
             for key, _ in self._selector.select(PING_PERIOD_S / 4):
-                self._read(key.data)
+                if key.data in self._links:
+                    self._read(key.data)
             self._ping()
         with self.lock:
             links, self._links = self._links, []
@@ -175,7 +176,8 @@ class WorkerPool:
 
     def _read(self, link: WorkerLink) -> None:
         try:
-            while link in self._links and (found := link.channel.receive(wait=False)) is not None:
+            # One at a time: the selector tells sooner than another attempt to read whether there is more.
+            if (found := link.channel.receive(wait=False)) is not None:
                 link.heard_s = time.monotonic()
                 try:
                     self._see(link, found[0])

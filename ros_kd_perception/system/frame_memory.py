@@ -64,6 +64,8 @@ class FrameMemory:
             raise NoFrameMemory(f"expected shared frames of at most {_MAX_BYTES >> 20} MiB, got {size >> 20} MiB")
         self.descriptor = _reserved(size) if descriptor is None else _of_size(descriptor, size)
         self._memory = mmap.mmap(self.descriptor, size)
+        self._outputs: dict[int, dict[str, npt.NDArray[Any]]] = {}
+        self._inputs: dict[int, UInt8Array] = {}
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
@@ -71,15 +73,15 @@ class FrameMemory:
 
     def network_input(self, slot: int) -> UInt8Array:
         """Return the network input of a slot, uint8 `[H, W, 3]`, a view."""
-        return self._view(slot, 0, np.uint8, self._input_shape)
-
-    def output(self, slot: int, name: str) -> npt.NDArray[Any]:
-        """Return an output of a slot, a view."""
-        return self._view(slot, *self._places[name])
+        if slot not in self._inputs:
+            self._inputs[slot] = self._view(slot, 0, np.uint8, self._input_shape)
+        return self._inputs[slot]
 
     def outputs(self, slot: int) -> dict[str, npt.NDArray[Any]]:
         """Return all outputs of a slot by name, views with a batch axis of 1."""
-        return {name: self.output(slot, name)[None] for name in self._places}
+        if slot not in self._outputs:
+            self._outputs[slot] = {name: self._view(slot, *place)[None] for name, place in self._places.items()}
+        return self._outputs[slot]
 
     def _view(self, slot: int, offset: int, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
         if not 0 <= slot < self.slots:
