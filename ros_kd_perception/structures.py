@@ -32,7 +32,7 @@ DROP_REASONS = (
     "stamp_ahead",  # its header stamp is in the future
     "duplicate",  # the previous frame again, with the same stamp
     "failed",  # inference raised an error
-    "worker_lost",  # the process that took it or was to publish its results has ended
+    "worker_lost",  # the process that was to take it or to publish its results has ended, or does not answer
 )
 
 

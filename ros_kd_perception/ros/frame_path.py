@@ -14,11 +14,12 @@ from ros_kd_perception.ros.topics.camera_images import CameraImages
 from ros_kd_perception.ros.topics.cameras import Cameras
 from ros_kd_perception.ros.topics.sinks import make_sinks
 from ros_kd_perception.ros.topics.topic_sink import SinkContext
-from ros_kd_perception.ros.workers.remote_cameras import RemoteCameras, RemoteResults
+from ros_kd_perception.ros.workers.remote_cameras import RemoteCameras
+from ros_kd_perception.ros.workers.remote_results import RemoteResults
 from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
 from ros_kd_perception.scheduling.preparation import Preparation
 from ros_kd_perception.scheduling.process_count import process_count
-from ros_kd_perception.scheduling.remote_frames import RemoteNetwork
+from ros_kd_perception.scheduling.remote_network import RemoteNetwork
 from ros_kd_perception.scheduling.result_sink import ResultSink
 from ros_kd_perception.scheduling.worker import NetworkUser
 

@@ -11,15 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
+from typing import Any, Protocol
 
 from ros_kd_perception.health.status import FrameTimes
-from ros_kd_perception.model.network_outputs import FIELD_OF_OUTPUT
-from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
 from ros_kd_perception.scheduling.preparation import Done, ReadyFrame
+from ros_kd_perception.scheduling.remote_network import RanFrame, RemoteFrame
 from ros_kd_perception.scheduling.result_sink import FrameResult
 from ros_kd_perception.structures import FrameFacts
 from ros_kd_perception.system.frame_memory import FrameMemory
@@ -27,6 +24,8 @@ from ros_kd_perception.system.message_channel import ChannelClosed
 
 SLOTS_OF_A_CAMERA = 4
 """A frame in preparation, one that is ready, one in the network and one that is being published."""
+ANSWER_S = 1.0
+"""A frame whose process has not prepared it for so long is given up, so that the other cameras get its place."""
 
 
 class FrameSender(Protocol):
@@ -36,64 +35,17 @@ class FrameSender(Protocol):
         """Send a message. Raises `ChannelClosed` if the process has ended."""
 
 
-class RemoteFrame(NamedTuple):
-    """A frame whose image is in a worker process and whose network input is in the shared memory."""
-
-    frame: FrameFacts
-    ticket: int
-    slot: int
-
-
-class RanFrame(NamedTuple):
-    """A frame on which the network has run; its outputs are in the shared memory."""
-
-    ticket: int
-    inference_ms: float
-
-
 @dataclass
 class _Ticket:
     camera: str
     slot: int
     done: Done
     sender: FrameSender | None  # None once its process has ended
+    asked_s: float
     is_prepared: bool = False
+    is_given_up: bool = False  # it is counted, and its process may still write to its slot
     is_publishing: bool = False
     times: Callable[[int], FrameTimes] | None = None
-
-
-class RemoteNetwork:
-    """Runs a model on frames of the shared memory and leaves the outputs there.
-
-    Attributes:
-        model: The model that it runs.
-
-    Args:
-        model: The verified model to run.
-        frames: The frames. Their memory changes with the model.
-    """
-
-    def __init__(self, model: OnnxModel, frames: RemoteFrames) -> None:
-        self.model = model
-        self._frames = frames
-
-    def perceive_prepared(self, prepared: Sequence[RemoteFrame]) -> list[RanFrame]:
-        """Run the network on up to `max_batch` frames in one batch."""
-        ran: list[RanFrame] = []
-        for first in range(0, len(prepared), self.model.max_batch):
-            ran += self._run(prepared[first : first + self.model.max_batch])
-        return ran
-
-    def _run(self, batch: Sequence[RemoteFrame]) -> list[RanFrame]:
-        memory = self._frames.memory
-        inputs = [memory.network_input(one.slot) for one in batch]
-        started = time.perf_counter()
-        outputs = self.model.run(inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
-        inference_ms = (time.perf_counter() - started) * 1e3
-        for row, one in enumerate(batch):
-            for name, view in memory.outputs(one.slot).items():
-                np.copyto(view, getattr(outputs, FIELD_OF_OUTPUT[name])[row : row + 1])
-        return [RanFrame(one.ticket, inference_ms) for one in batch]
 
 
 class RemoteFrames:
@@ -140,7 +92,7 @@ class RemoteFrames:
             slot = self._free.pop() if self._free and sender is not None else None
             if slot is not None:
                 number = next(self._numbers)
-                self._tickets[number] = _Ticket(camera, slot, done, sender)
+                self._tickets[number] = _Ticket(camera, slot, done, sender, time.monotonic())
         if slot is None or sender is None:
             self._lose(camera, "its process has ended, and another one takes over" if sender is None else "no slot")
             done(None)
@@ -155,10 +107,8 @@ class RemoteFrames:
         prepared: RemoteFrame = ready.prepared
         with self._lock:
             ticket = self._tickets.get(prepared.ticket)
-            if ticket is None or ticket.is_publishing:
-                return
-            self._forget(prepared.ticket)
-        self._send_or_forget(ticket.sender, "discard", ticket=prepared.ticket)
+        if ticket is not None and not ticket.is_publishing:
+            self._discard(prepared.ticket, ticket)
 
     def publish(self, result: FrameResult) -> None:
         """Have the results of a frame published by the process that took it."""
@@ -188,12 +138,15 @@ class RemoteFrames:
     def see_ready(self, message: dict[str, Any]) -> None:
         """Pass a prepared frame on to the network."""
         number, camera = message["ticket"], message["camera"]
-        self._count_missed(camera, message)
+        self._count_missed(message)
         with self._lock:
             ticket = self._tickets.get(number)
             if ticket is None or ticket.is_prepared:
                 return
-            ticket.is_prepared = True
+            ticket.is_prepared = not ticket.is_given_up
+        if ticket.is_given_up:
+            self._discard(number, ticket)
+            return
         facts = FrameFacts(camera, message["stamp_ns"], message["frame_id"], message["height"], message["width"])
         queued = QueuedMessage(camera, None, message["arrival_ns"])
         prepared = RemoteFrame(facts, number, ticket.slot)
@@ -202,8 +155,22 @@ class RemoteFrames:
 
     def see_dropped(self, message: dict[str, Any]) -> None:
         """Count a frame that could not be prepared or published."""
-        self._count_missed(message["camera"], message)
+        self._count_missed(message)
         self._end(message["ticket"], message["reason"], message["sentence"], message.get("arrival_ns", 0))
+
+    def give_up_unanswered(self) -> None:
+        """Count the frames that their processes should have prepared long ago, and free their places ahead.
+
+        A hung process would otherwise hold the places of all cameras until it is ended. Its slots stay its own.
+        """
+        asked_before_s = time.monotonic() - ANSWER_S
+        with self._lock:
+            late = [t for t in self._tickets.values() if t.asked_s < asked_before_s and _is_awaited(t)]
+            for ticket in late:
+                ticket.is_given_up = True
+        for ticket in late:
+            self._lose(ticket.camera, f"its process has not prepared it within {ANSWER_S:g} s")
+            ticket.done(None)
 
     def see_published(self, message: dict[str, Any]) -> None:
         """Count a frame whose results were published."""
@@ -227,9 +194,11 @@ class RemoteFrames:
         for camera in cameras:
             self._mailbox.drop_waiting(camera, "worker_lost")
 
-    def _count_missed(self, camera: str, message: dict[str, Any]) -> None:
+    def _count_missed(self, message: dict[str, Any]) -> None:
         if "missed" in message:
-            self._mailbox.count_missed(camera, message["missed"], message["missed_reason"], message["arrival_ns"])
+            self._mailbox.count_missed(
+                message["camera"], message["missed"], message["missed_reason"], message["arrival_ns"]
+            )
 
     def _end(self, number: int, reason: str, sentence: str, arrival_ns: int = 0) -> None:
         with self._lock:
@@ -237,6 +206,8 @@ class RemoteFrames:
             if ticket is None:
                 return
             self._forget(number)
+        if ticket.is_given_up:
+            return
         if reason == "too_old":
             self._mailbox.drop_too_old(QueuedMessage(ticket.camera, None, arrival_ns))
         elif sentence:
@@ -252,10 +223,18 @@ class RemoteFrames:
     def _forget(self, number: int) -> None:
         self._free.append(self._tickets.pop(number).slot)
 
-    @staticmethod
-    def _send_or_forget(sender: FrameSender | None, kind: str, **fields: Any) -> None:
+    def _discard(self, number: int, ticket: _Ticket) -> None:
+        sender = ticket.sender
         try:
             if sender is not None:
-                sender.send(kind, **fields)
+                # Before its slot is free: a process fills the slots of its frames again when the model changes.
+                sender.send("discard", ticket=number)
         except ChannelClosed:
             pass  # the supervisor sees it too
+        with self._lock:
+            if number in self._tickets:
+                self._forget(number)
+
+
+def _is_awaited(ticket: _Ticket) -> bool:
+    return not ticket.is_prepared and not ticket.is_given_up

@@ -13,6 +13,8 @@ from ros_kd_perception.system import child_processes
 from ros_kd_perception.system.message_channel import ChannelClosed, MessageChannel
 
 _END_TIMEOUT_S = 3.0
+_KILL_TIMEOUT_S = 2.0
+_EXIT_S = 0.2
 
 
 class WorkerLink:
@@ -22,10 +24,11 @@ class WorkerLink:
 
     Attributes:
         number: Number of the process, from 1 on, never used twice.
-        groups: Numbers of the groups of cameras that it serves or is about to serve.
         is_greeted: Whether it was told the state of the node. Later changes reach it in order.
         is_up: Whether it has started and can serve cameras.
-        heard_s: Steady clock of its last message.
+        up_s: Steady clock when it had started.
+        silent_s: Seconds since its last message, as far as this process could hear one.
+        pinged_s: Steady clock of the last question for its statuses.
         statuses: Its latest statuses, as it sent them.
         segments: Names of its segments of the middleware's shared memory.
 
@@ -39,10 +42,8 @@ class WorkerLink:
 
     def __init__(self, module: str, number: int) -> None:
         self.number = number
-        self.groups: list[int] = []
         self.is_greeted = self.is_up = False
-        self.heard_s = time.monotonic()
-        self.pinged_s = 0.0
+        self.up_s = self.silent_s = self.pinged_s = 0.0
         self.statuses: list[dict[str, Any]] = []
         self.segments: list[str] = []
         self.channel, theirs = MessageChannel.pair()
@@ -52,6 +53,7 @@ class WorkerLink:
                 env=child_processes.environment(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the node's process, which ends this one
             )
         except OSError:
             self.channel.close()
@@ -80,24 +82,29 @@ class WorkerLink:
             return False
         return True
 
-    def kill(self) -> str:
-        """End the process at once, if it has not ended. Return in words how it ended."""
+    def end_now(self) -> None:
+        """End the process at once, if it has not ended. The connection shows its end to the thread that listens."""
         with contextlib.suppress(OSError):
             self._process.kill()
-        status = self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_KILL_TIMEOUT_S)
+
+    def kill(self) -> str:
+        """End the process at once, if it has not ended, and close the connection. Return in words how it ended."""
+        self.end_now()
         self.channel.close()
-        return _ending(status)
+        return _ending(self._process.returncode)
 
     def exit_status_in_words(self) -> str:
         """Wait a moment for the end of a process whose connection has closed, and say how it ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            status = self._process.wait(0.2)
-            self.channel.close()
-            return _ending(status)
+            self._process.wait(_EXIT_S)
         return self.kill()
 
     def begin_end(self) -> None:
-        """Ask the process to end."""
+        """Ask the process to end. One that does not know the node yet has nothing to remove and is ended."""
+        if not self.is_greeted:
+            self._process.kill()
         self.try_send("stop")
 
     def wait_for_end(self, deadline_s: float) -> None:
@@ -116,8 +123,10 @@ def end_all(links: Sequence[WorkerLink]) -> None:
         link.wait_for_end(deadline_s)
 
 
-def _ending(status: int) -> str:
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "cannot be ended: it hangs in the kernel"
     if status < 0:
         with contextlib.suppress(ValueError):
-            return f"ended by {signal.Signals(-status).name}"
+            return f"was ended by {signal.Signals(-status).name}"
     return f"ended with exit status {status}"

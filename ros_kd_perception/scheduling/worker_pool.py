@@ -11,39 +11,34 @@ import selectors
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ros_kd_perception.scheduling.restart_pace import MANY_ENDS, PAUSE_S, RestartPace
+from ros_kd_perception.scheduling.worker_groups import WorkerGroups
 from ros_kd_perception.scheduling.worker_link import WorkerLink, end_all
 from ros_kd_perception.system.message_channel import ChannelClosed
-from ros_kd_perception.system.orphaned_memory import remove_segments
+from ros_kd_perception.system.orphaned_memory import MIN_AGE_S, remove_orphaned_segments, remove_segments
+from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 PING_PERIOD_S = 1.0
 HANG_S = 4.0
 """A process that answers nothing for so long hangs and is ended."""
+_ROUND_S = 0.25
 _START_S = 60.0
-_MANY_ENDS, _MANY_ENDS_S, _PAUSE_S = 5, 30.0, 5.0
+_TAKE_OVER_S = 1.0
+"""Time that a process has for taking over cameras before a new one starts, which needs a core for some seconds."""
 
 
 class WorkersFailed(RuntimeError):
     """The worker processes cannot serve the cameras. The text is one sentence."""
 
 
-@dataclass
-class _Group:
-    """Cameras that are served by one process."""
-
-    cameras: tuple[str, ...]
-    link: WorkerLink | None = None
-    is_served: bool = False
-    refusal: str = ""
-    moves_to: WorkerLink | None = None
-
-
 class WorkerPool:
     """Keeps worker processes running.
+
+    Attributes:
+        lock: Hold it to tell all processes something that new ones must know, too.
 
     Args:
         module: Module below `ros_kd_perception` that they run.
@@ -52,6 +47,7 @@ class WorkerPool:
         serve: Sends a process all that it needs to serve cameras: group number, cameras.
         on_message: Called with each message that is about frames.
         on_end: Called with a process that has ended, its cameras and a sentence.
+        on_round: Called several times a second.
         log: Logs one sentence as a warning.
     """
 
@@ -59,22 +55,30 @@ class WorkerPool:
         self,
         module: str,
         groups: Sequence[Sequence[str]],
-        greet: Callable[[WorkerLink], None],
-        serve: Callable[[WorkerLink, int, Sequence[str]], None],
-        on_message: Callable[[WorkerLink, dict[str, Any]], None],
-        on_end: Callable[[WorkerLink, Sequence[str], str], None],
+        greet: Callable[[WorkerLink], object],
+        serve: Callable[[WorkerLink, int, Sequence[str]], object],
+        on_message: Callable[[WorkerLink, dict[str, Any]], object],
+        on_end: Callable[[WorkerLink, Sequence[str], str], object],
+        on_round: Callable[[], object],
         log: Callable[[str], object],
     ) -> None:
         self._module = module
-        self._groups = [_Group(tuple(cameras)) for cameras in groups]
-        self._greet, self._serve = greet, serve
-        self._on_message, self._on_end, self._log = on_message, on_end, log
+        self._groups: WorkerGroups[WorkerLink] = WorkerGroups(
+            groups, serve, lambda link, number: link.try_send("release", group=number)
+        )
+        self._greet = greet
+        self._on_message, self._on_end, self._on_round, self._log = on_message, on_end, on_round, log
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
         self._links: list[WorkerLink] = []
         self._started = 0
-        self._ends: deque[float] = deque(maxlen=_MANY_ENDS)
-        self._ended = 0
+        self._pace = RestartPace()
+        self._ended_s = 0.0
+        self._throttle = WarningThrottle(log)
+        self._failure = ""
+        self._is_starting = True
+        self._sweep_at_s: float | None = None
+        self._looked_s = 0.0
         self._closing = False
         self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._run, name="workers", daemon=True)
@@ -91,17 +95,22 @@ class WorkerPool:
         self._thread.start()
         deadline_s = time.monotonic() + _START_S
         with self.lock:
-            while not all(group.is_served for group in self._groups):
-                refusal = next((group.refusal for group in self._groups if group.refusal), "")
-                if not refusal and self._ended >= _MANY_ENDS:
-                    refusal = "expected worker processes that serve the cameras, they end again and again; see the log"
-                if not refusal and cancelled():
-                    refusal = "cancelled while the worker processes start"
-                if not refusal and time.monotonic() > deadline_s:
-                    refusal = f"expected worker processes within {_START_S:g} s, they are not ready"
-                if refusal:
+            while self._groups.unserved:
+                if refusal := self._start_refusal(deadline_s, cancelled):
                     raise WorkersFailed(refusal)
                 self._changed.wait(0.1)
+            self._is_starting = False
+
+    def _start_refusal(self, deadline_s: float, cancelled: Callable[[], bool]) -> str:
+        if self._failure:
+            return self._failure
+        if self._pace.ended >= MANY_ENDS:
+            return "expected worker processes that serve the cameras, they end again and again; see the log"
+        if cancelled():
+            return "cancelled while the worker processes start"
+        if time.monotonic() > deadline_s:
+            return f"expected worker processes within {_START_S:g} s, they are not ready"
+        return ""
 
     def stop(self) -> None:
         """End all processes."""
@@ -109,179 +118,164 @@ class WorkerPool:
             self._closing = True
         self._thread.join()
 
-    @property
-    def alive(self) -> bool:
-        """Whether the thread that supervises the processes runs."""
-        return self._thread.is_alive()
-
     def link_of(self, camera: str) -> WorkerLink | None:
-        """Return the process that serves a camera now, or None."""
-        for group in self._groups:
-            if camera in group.cameras:
-                return group.link if group.is_served else None
-        raise KeyError(camera)
-
-    def group_of(self, camera: str) -> int:
-        """Return the number of the group of a camera."""
-        return next(number for number, group in enumerate(self._groups) if camera in group.cameras)
+        """Return the process that has been told to serve a camera, or None. Safe in any thread."""
+        return self._groups.link_of(camera)
 
     def links(self) -> list[WorkerLink]:
         """Return all processes that know the state of the node, so that they need to know its changes."""
         with self.lock:
             return [link for link in self._links if link.is_greeted]
 
+    def serving(self) -> list[WorkerLink]:
+        """Return the processes that serve cameras."""
+        with self.lock:
+            return [link for link in self._links if self._groups.of(link)]
+
     def facts(self) -> Mapping[str, str]:
         """Return keys and values for diagnostics."""
         with self.lock:
-            serving = [link for link in self._links if link.groups]
-            waiting = [link for link in self._links if not link.groups and link.is_up]
+            serving = self.serving()
             return {
                 "processes": str(len(serving)),
-                "standing_by": str(len(waiting)),
+                "standing_by": str(sum(link.is_up and link not in serving for link in self._links)),
                 "process_ids": " ".join(str(link.process_id) for link in self._links),
-                "ended": str(self._ended),
-                "unserved_cameras": " ".join(c for group in self._groups if not group.is_served for c in group.cameras),
+                "ended": str(self._pace.ended),
+                "unserved_cameras": " ".join(self._groups.unserved),
             }
 
     def _run(self) -> None:
         while not self._closing:
-            self._start_missing()
-            for key, _ in self._selector.select(PING_PERIOD_S / 4):
-                if key.data in self._links:
-                    self._read(key.data)
-            self._ping()
+            try:
+                self._round()
+            except Exception:
+                # Without this thread, no process would be served or replaced any more.
+                self._log(f"failed to look after the worker processes: {traceback.format_exc()}")
+                time.sleep(_ROUND_S)
         with self.lock:
             links, self._links = self._links, []
-        for link in links:
-            self._selector.unregister(link.channel)
-        end_all(links)
         self._selector.close()
+        end_all(links)
+        for link in links:
+            remove_segments(link.segments)
 
-    def _start_missing(self) -> None:
+    def _round(self) -> None:
+        for key, _ in self._selector.select(_ROUND_S):
+            self._read(key.data)
         now_s = time.monotonic()
-        if len(self._ends) == _MANY_ENDS and now_s - self._ends[0] < _MANY_ENDS_S and now_s - self._ends[-1] < _PAUSE_S:
+        passed_s = now_s - self._looked_s
+        if passed_s >= _ROUND_S:
+            self._looked_s = now_s
+            self._look_after(now_s, passed_s)
+
+    def _look_after(self, now_s: float, passed_s: float) -> None:
+        self._start_missing(now_s)
+        # This process may have been stopped, or may have had no core, for a long time. That is not their silence.
+        self._end_hung(now_s, min(passed_s, 2 * _ROUND_S))
+        with self.lock:
+            self._groups.deal(now_s)
+        if self._sweep_at_s is not None and now_s > self._sweep_at_s:
+            self._sweep_at_s = None
+            remove_orphaned_segments()
+        self._on_round()
+
+    def _start_missing(self, now_s: float) -> None:
+        # First let the process that stands by take over: a process that starts needs a core.
+        if self._groups.is_taken_over and now_s - self._ended_s < _TAKE_OVER_S:
             return
-        while len(self._links) < len(self._groups) + 1 and not self._closing:
-            self._started += 1
-            try:
-                link = WorkerLink(self._module, self._started)
-            except OSError as error:
-                self._log(f"expected to start a worker process, got: {error}; it is tried again in {_PAUSE_S:g} s")
-                self._note_end()
-                self._ends.extend([now_s] * _MANY_ENDS)
+        missing = len(self._groups) + 1 - len(self._links)
+        if missing and self._pace.must_wait(now_s):
+            self._throttle.warn("pause", f"worker processes end again and again; new ones start every {PAUSE_S:g} s")
+            return
+        for _ in range(missing):
+            if self._closing or not self._start_one(now_s):
                 return
-            with self.lock:
-                self._links.append(link)
-            self._selector.register(link.channel, selectors.EVENT_READ, link)
+
+    def _start_one(self, now_s: float) -> bool:
+        self._started += 1
+        try:
+            link = WorkerLink(self._module, self._started)
+        except OSError as error:
+            self._note_failure(f"expected to start a worker process, got: {error}")
+            for _ in range(MANY_ENDS):
+                self._pace.note_end(now_s)
+            return False
+        with self.lock:
+            self._links.append(link)
+        self._selector.register(link.channel, selectors.EVENT_READ, link)
+        return True
 
     def _read(self, link: WorkerLink) -> None:
         try:
             # One at a time: the selector tells sooner than another attempt to read whether there is more.
-            if (found := link.channel.receive(wait=False)) is not None:
-                link.heard_s = time.monotonic()
+            if link in self._links and (found := link.channel.receive(wait=False)) is not None:
+                link.silent_s = 0.0
                 try:
                     self._see(link, found[0])
                 except Exception:
-                    # Without this thread, no process would be served or replaced any more.
                     self._log(f"failed to handle a message of a worker process: {traceback.format_exc()}")
         except ChannelClosed:
             self._see_end(link, link.exit_status_in_words())
 
     def _see(self, link: WorkerLink, message: dict[str, Any]) -> None:
         kind = message["kind"]
-        if kind == "connected":
+        if kind in ("connected", "up", "serving", "released"):
             with self.lock:
-                self._greet(link)
-                link.is_greeted = True
-        elif kind == "up":
-            link.segments = message["segments"]
-            with self.lock:
-                link.is_up = True
-                self._assign(link)
-        elif kind == "serving":
-            with self.lock:
-                self._groups[message["group"]].is_served = True
+                self._see_state(link, kind, message)
+                self._groups.deal(time.monotonic())
                 self._changed.notify_all()
-        elif kind == "refused":
-            with self.lock:
-                self._groups[message["group"]].refusal = message["sentence"]
-                self._changed.notify_all()
-        elif kind == "released":
-            with self.lock:
-                self._finish_move(message["group"])
         elif kind == "statuses":
             link.statuses = message["statuses"]
+        elif kind == "refused":
+            self._note_failure(message["sentence"])
+            if not self._is_starting:
+                link.end_now()  # another process tries it
         else:
             self._on_message(link, message)
 
-    def _assign(self, new: WorkerLink) -> None:
-        """Give a process that has just started the groups without one, or one group of a process that has two."""
-        unserved = [number for number, group in enumerate(self._groups) if group.link is None]
-        for number in unserved[: 1 if len(self._links) > 1 else None]:
-            self._give(number, new)
-        crowded = next((link for link in self._links if len(link.groups) > 1), None)
-        if not unserved and crowded is not None:
-            number = crowded.groups[-1]
-            self._groups[number].moves_to = new
-            new.groups.append(number)
-            crowded.groups.remove(number)
-            crowded.try_send("release", group=number)
+    def _see_state(self, link: WorkerLink, kind: str, message: dict[str, Any]) -> None:
+        if kind == "connected":
+            self._greet(link)
+            link.is_greeted = True
+        elif kind == "up":
+            link.segments, link.is_up, link.up_s = message["segments"], True, time.monotonic()
+            self._groups.add(link)
+        elif kind == "serving":
+            self._groups.serving(link, message["group"])
+        else:
+            self._groups.released(link, message["group"], time.monotonic())
 
-    def _finish_move(self, number: int) -> None:
-        group = self._groups[number]
-        link, group.moves_to = group.moves_to, None
-        group.link, group.is_served = None, False
-        if link is not None and link in self._links:
-            link.groups.remove(number)
-            self._give(number, link)
-
-    def _give(self, number: int, link: WorkerLink) -> None:
-        group = self._groups[number]
-        group.link, group.is_served = link, False
-        link.groups.append(number)
-        try:
-            self._serve(link, number, group.cameras)
-        except ChannelClosed:
-            pass  # `_read` sees that it has ended
+    def _note_failure(self, sentence: str) -> None:
+        if not self._is_starting:
+            self._log(sentence)
+        with self.lock:
+            self._failure = sentence
+            self._changed.notify_all()
 
     def _see_end(self, link: WorkerLink, how: str) -> None:
+        now_s = time.monotonic()
         self._selector.unregister(link.channel)
         remove_segments(link.segments)
+        if link.is_greeted and not link.is_up:
+            self._sweep_at_s = now_s + MIN_AGE_S + 1.0  # its segments are not known
         with self.lock:
             self._links.remove(link)
-            lost = [number for number, group in enumerate(self._groups) if group.link is link]
-            cameras = [camera for number in lost for camera in self._groups[number].cameras]
-            for number in lost:
-                self._groups[number].link, self._groups[number].is_served = None, False
-            self._note_end()
-        sentence = f"worker process {link.process_id} has {how}"
-        self._log(f"{sentence}; {f'others take over {chr(44).join(cameras)}' if cameras else 'it was standing by'}")
+            cameras = self._groups.remove(link, now_s)
+            self._pace.note_end(now_s, now_s - link.up_s if link.is_up else 0.0)
+            self._ended_s = now_s
+        sentence = f"worker process {link.process_id} {how}"
+        served = f"its cameras {', '.join(cameras)} go to another one" if cameras else "it served no camera"
+        self._log(f"{sentence}; {served}")
         self._on_end(link, cameras, sentence)
         with self.lock:
-            for number in lost:
-                self._take_over(number)
-            for group_number, group in enumerate(self._groups):
-                if group.moves_to is link:
-                    group.moves_to = None
-                if group.link is None and group_number not in lost:
-                    self._take_over(group_number)
+            self._groups.deal(now_s)
 
-    def _take_over(self, number: int) -> None:
-        # The process that stands by has no groups, so it comes first.
-        links = sorted((link for link in self._links if link.is_up), key=lambda link: len(link.groups))
-        if links:
-            self._give(number, links[0])
-
-    def _note_end(self) -> None:
-        self._ends.append(time.monotonic())
-        self._ended += 1
-
-    def _ping(self) -> None:
-        now_s = time.monotonic()
+    def _end_hung(self, now_s: float, passed_s: float) -> None:
         for link in list(self._links):
+            link.silent_s += passed_s
             limit_s = HANG_S if link.is_up else _START_S
-            if now_s - link.heard_s > limit_s:
-                self._see_end(link, f"hung for {limit_s:g} s and was {link.kill()}")
+            if link.silent_s > limit_s:
+                self._see_end(link, f"hung for {limit_s:g} s and {link.kill()}")
             elif link.is_up and now_s - link.pinged_s >= PING_PERIOD_S:
                 link.pinged_s = now_s
                 link.try_send("ping")

@@ -80,7 +80,7 @@ class MessageChannel:
         # Not `recv_fds`, which ignores its flags before Python 3.12.
         flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
         try:
-            size, ancillary, _, _ = self._socket.recvmsg_into([self._buffer], _DESCRIPTOR_SPACE, flags)
+            size, ancillary = self._receive(flags)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -90,11 +90,24 @@ class MessageChannel:
         message: dict[str, Any] = json.loads(self._buffer[:size])
         return message, _descriptor(ancillary)
 
-    def close(self) -> None:
-        """Close this end."""
+    def shut_down(self) -> None:
+        """End the connection. A thread that sends or receives gets `ChannelClosed`, at both ends."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+
+    def close(self) -> None:
+        """End the connection and close this end."""
+        self.shut_down()
+        with self._lock:  # so that no thread sends to another file that gets the number of the descriptor
+            self._socket.close()
+
+    def _receive(self, flags: int) -> tuple[int, list[tuple[int, int, bytes]]]:
+        try:
+            return self._socket.recvmsg_into([self._buffer], _DESCRIPTOR_SPACE, flags)[:2]
+        except ConnectionResetError:
+            # The other process ended with messages that it had not read. The kernel says so once, before the messages
+            # that it had sent.
+            return self._socket.recvmsg_into([self._buffer], _DESCRIPTOR_SPACE, flags)[:2]
 
 
 def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int | None:

@@ -11,18 +11,15 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from ros_kd_perception.health.status import CameraLink, Level, Status
-from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.topics.camera_images import CameraImages
 from ros_kd_perception.ros.workers.model_memory import frame_memory
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.remote_frames import SLOTS_OF_A_CAMERA, RemoteFrames
-from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
 from ros_kd_perception.scheduling.worker_link import WorkerLink
 from ros_kd_perception.scheduling.worker_pool import WorkerPool, WorkersFailed
-from ros_kd_perception.system.frame_memory import NoFrameMemory
-from ros_kd_perception.system.message_channel import ChannelClosed
+from ros_kd_perception.system.frame_memory import FrameMemory, NoFrameMemory
 from ros_kd_perception.system.orphaned_memory import segments_of_this_process
 
 _MODULE = "ros.workers.worker_process"
@@ -67,19 +64,26 @@ class RemoteCameras:
         self._slots = SLOTS_OF_A_CAMERA * len(parameters.cameras)
         transports, reliability = parameters.image_transports, parameters.image_reliability
         self._links = {c: CameraImages(node, c, transports[c], reliability) for c in parameters.cameras}
-        try:
-            memory = frame_memory(contract, self._slots)
-        except NoFrameMemory as error:
-            raise ParameterError(str(error)) from None
-        self._next_memory = memory
         self._is_active = False
         self._subscribed: set[str] = set()
         self._questions = itertools.count(1)
+        self._asked: dict[int, WorkerLink] = {}
         self._answers: dict[int, dict[str, Any]] = {}
         self._answered = threading.Condition()
+        self._next_memory: FrameMemory | None = None
+        memory = self._new_memory(contract)
         groups = _groups(parameters.cameras, processes)
         self.frames = RemoteFrames(mailbox, memory, lambda camera: self._pool.link_of(camera))
-        self._pool = WorkerPool(_MODULE, groups, self._greet, self._serve, self._see, self.frames.see_end, warn)
+        self._pool = WorkerPool(
+            _MODULE,
+            groups,
+            self._greet,
+            self._serve,
+            self._see,
+            self._see_end,
+            self.frames.give_up_unanswered,
+            warn,
+        )
         try:
             self._pool.start(cancelled)
         except WorkersFailed as error:
@@ -129,22 +133,20 @@ class RemoteCameras:
         """Return what ends with a model, in words.
 
         Raises:
-            ValueError: An output that was asked for cannot be made from its results, or there is no memory for it.
+            ValueError: An output that was asked for cannot be made from its results, or there is no memory for them.
         """
-        try:
-            self._next_memory = frame_memory(contract, self._slots)
-        except NoFrameMemory as error:
-            raise ValueError(str(error)) from None
-        links = [link for link in self._pool.links() if link.groups][:1]
-        answers = self._ask(links, "check_model", contract=contract.to_json())
+        answers = self._ask(self._pool.serving()[:1], "check_model", contract=contract.to_json())
+        if not answers:
+            raise ValueError("expected a worker process that says what the model can do, it has ended; call again")
         for answer in answers:
             if answer["error"]:
                 raise ValueError(answer["error"])
+        self._next_memory = self._new_memory(contract)
         return "; ".join(text for answer in answers for text in answer["found"])
 
     def change_model(self, contract: ModelContract) -> None:
-        """Have all processes switch to the model that was checked last. Wait until their frames are ready for it."""
-        memory = self._next_memory
+        """Have all processes switch to another model, and wait until they have prepared their frames for it."""
+        memory, self._next_memory = self._next_memory or self._new_memory(contract), None
         with self._pool.lock:
             self._contract = contract
             self.frames.memory = memory
@@ -166,6 +168,12 @@ class RemoteCameras:
         elif facts["standing_by"] == "0":
             level, message = Level.WARN, f"{message}: a new one is starting"
         return Status(level, "workers", message, values=tuple(facts.items()))
+
+    def _new_memory(self, contract: ModelContract) -> FrameMemory:
+        try:
+            return frame_memory(contract, self._slots)
+        except NoFrameMemory as error:
+            raise ParameterError(str(error)) from None
 
     def _set_subscribed(self, camera: str, *, wanted: bool) -> None:
         with self._pool.lock:
@@ -200,7 +208,7 @@ class RemoteCameras:
 
     def _serve(self, link: WorkerLink, group: int, cameras: Sequence[str]) -> None:
         subscribed = [camera for camera in cameras if camera in self._subscribed]
-        link.send("serve", group=group, cameras=list(cameras), is_active=self._is_active, subscribed=subscribed)
+        link.try_send("serve", group=group, cameras=list(cameras), is_active=self._is_active, subscribed=subscribed)
 
     def _see(self, link: WorkerLink, message: dict[str, Any]) -> None:
         kind = message["kind"]
@@ -216,70 +224,41 @@ class RemoteCameras:
             link.try_send("resolved", topic=self._node.resolve_topic_name(message["topic"]))
         elif kind == "answer":
             with self._answered:
-                self._answers[message["number"]] = message
+                if message["number"] in self._asked:
+                    self._answers[message["number"]] = message
                 self._answered.notify_all()
         elif kind == "log":
             self._warn(message["text"])
 
+    def _see_end(self, link: WorkerLink, cameras: Sequence[str], sentence: str) -> None:
+        self.frames.see_end(link, cameras, sentence)
+        with self._answered:
+            for number in [number for number, asked in self._asked.items() if asked is link]:
+                del self._asked[number]
+            self._answered.notify_all()
+
     def _ask(
         self, links: Sequence[WorkerLink], kind: str, descriptor: int | None = None, **fields: Any
     ) -> list[dict[str, Any]]:
-        """Ask processes and return the answers of those that answer in time. The others are ended as hung ones."""
-        numbers = {}
+        """Ask processes, and return the answers of those that do not end meanwhile.
+
+        One that does not answer in time is ended. It would go on with what it knew before.
+        """
         for link in links:
             number = next(self._questions)
-            try:
-                link.send(kind, descriptor, number=number, **fields)
-            except ChannelClosed:
-                continue
-            numbers[number] = link
+            if link.is_up:  # one that is starting has no frames yet, and reads it before its first one
+                with self._answered:
+                    self._asked[number] = link
+            if not link.try_send(kind, descriptor, number=number, **fields):
+                link.end_now()
         with self._answered:
-            self._answered.wait_for(
-                lambda: all(
-                    number in self._answers or not link.is_up or link not in self._pool.links()
-                    for number, link in numbers.items()
-                ),
-                _ANSWER_S,
-            )
-            return [self._answers.pop(number) for number in numbers if number in self._answers]
-
-
-class RemoteResults(ResultSink):
-    """The only sink of a node with worker processes: they have all the others.
-
-    Args:
-        cameras: The cameras and their processes.
-    """
-
-    name = "results of worker processes"
-    confirms_later = True
-
-    def __init__(self, cameras: RemoteCameras) -> None:
-        self._cameras = cameras
-
-    def publish(self, result: FrameResult) -> None:
-        """Have the results of a frame published by the process that took it."""
-        self._cameras.frames.publish(result)
-
-    def destroy(self) -> None:
-        """End the processes."""
-        self._cameras.destroy()
-
-    def statuses(self) -> list[Status]:
-        """Return the diagnostics of the processes and of their sinks."""
-        return self._cameras.statuses()
-
-    def change(self, values: Mapping[str, Any]) -> None:
-        """Tell the processes new values of parameters."""
-        self._cameras.change(values)
-
-    def check_model(self, contract: ModelContract) -> str:
-        """Return what ends with a model, in words."""
-        return self._cameras.check_model(contract)
-
-    def change_model(self, contract: ModelContract, builder: MessageBuilder) -> None:
-        """Have the processes switch to another model."""
-        self._cameras.change_model(contract)
+            self._answered.wait_for(lambda: self._asked.keys() <= self._answers.keys(), _ANSWER_S)
+            late = [link for number, link in self._asked.items() if number not in self._answers]
+            answers = [self._answers.pop(number) for number in self._asked if number in self._answers]
+            self._asked.clear()
+        for link in late:
+            link.end_now()
+        return answers
 
 
 def _groups(cameras: Sequence[str], processes: int) -> list[Sequence[str]]:

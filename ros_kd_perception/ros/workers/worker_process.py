@@ -7,8 +7,10 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from rclpy.context import Context
@@ -24,9 +26,11 @@ from ros_kd_perception.system.message_channel import ChannelClosed, MessageChann
 from ros_kd_perception.system.orphaned_memory import remove_segments, segments_of_this_process
 from ros_kd_perception.system.priority import be_first_when_memory_runs_out
 from ros_kd_perception.system.threads import set_up_threads
+from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 _END_S = 10.0
 """How long the process may take to end after a signal."""
+_PAUSE_S = 0.01
 _FIRST = ("publish", "discard")
 _FRAME_KINDS = (*_FIRST, "prepare")
 
@@ -43,11 +47,12 @@ class WorkerProcess:
     def __init__(self, channel: MessageChannel) -> None:
         self._channel = channel
         self._waiting: deque[Message] = deque()
+        self._throttle = WarningThrottle(lambda text: self._send("log", text=text))
         self._stopped = False
         channel.send("connected")
-        found = channel.receive()
-        assert found is not None
-        begin, descriptor = found
+        begin, descriptor = _waited_for(channel)
+        if begin["kind"] == "stop":
+            raise ChannelClosed("the node's process ends")
         self._begin = begin
         self._values: dict[str, Any] = begin["values"]
         self._contract = ModelContract.from_json(begin["contract"])
@@ -112,12 +117,18 @@ class WorkerProcess:
             else:
                 group.prepare(**message)
         elif kind in _FIRST:
-            for group in self._groups.values():
-                if group.holds(message["ticket"]):
-                    getattr(group, kind)(**message)
-                    return
+            self._finish(kind, message)
         else:
             getattr(self, f"_{kind}")(message, descriptor)
+
+    def _finish(self, kind: str, message: dict[str, Any]) -> None:
+        for group in self._groups.values():
+            if group.holds(message["ticket"]):
+                getattr(group, kind)(**message)
+                return
+        if kind == "publish":
+            sentence = "another process serves the camera now"
+            self._send("dropped", ticket=message["ticket"], reason="worker_lost", sentence=sentence)
 
     def _serve(self, message: dict[str, Any], descriptor: int | None) -> None:
         number, cameras = message["group"], message["cameras"]
@@ -134,7 +145,7 @@ class WorkerProcess:
         try:
             self._groups[number] = group = CameraGroup(self._node, cameras, setup)
         except (ValueError, ImportError) as error:
-            self._send("refused", group=number, sentence=str(error))
+            self._send("refused", sentence=str(error))
             return
         if message["is_active"]:
             group.start()
@@ -190,8 +201,7 @@ class WorkerProcess:
         """Ask the node's process, whose name and remappings count. Other messages wait meanwhile."""
         self._send("resolve", topic=topic)
         while True:
-            found = self._channel.receive()
-            assert found is not None
+            found = _waited_for(self._channel)
             if found[0]["kind"] == "resolved":
                 return str(found[0]["topic"])
             self._waiting.append(found)
@@ -203,10 +213,8 @@ class WorkerProcess:
         try:
             self._channel.send(kind, **fields)
         except ChannelClosed:
-            self._stopped_by_end()
-
-    def _stopped_by_end(self) -> None:
-        """Do nothing: the next message that is waited for shows that the node's process has ended."""
+            # The node's process has ended, or has missed this message. It starts another process when this one ends.
+            self._channel.shut_down()
 
     def _spin(self) -> None:
         while not self._stopped and self._context.ok():
@@ -217,7 +225,8 @@ class WorkerProcess:
             except Exception as error:
                 if self._stopped or not self._context.ok():
                     return
-                self._send("log", text=f"a callback failed: {error!r}")
+                self._throttle.warn(type(error).__name__, f"a callback failed: {error!r}")
+                time.sleep(_PAUSE_S)
 
 
 def end_soon_after_signal() -> None:
@@ -242,8 +251,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_threads()
     be_first_when_memory_runs_out()
     descriptor = int((sys.argv[1:] if arguments is None else arguments)[0])
-    WorkerProcess(MessageChannel(socket.socket(fileno=descriptor))).run()
+    channel = MessageChannel(socket.socket(fileno=descriptor))
+    try:
+        process = WorkerProcess(channel)
+    except ChannelClosed:
+        return 0
+    except Exception as error:
+        sentence = " ".join(str(error).split()) or type(error).__name__
+        with suppress(ChannelClosed):
+            channel.send("refused", sentence=f"a worker process cannot start: {sentence}")
+        return 1
+    process.run()
     return 0
+
+
+def _waited_for(channel: MessageChannel) -> Message:
+    found = channel.receive()
+    assert found is not None
+    return found
 
 
 if __name__ == "__main__":
