@@ -175,6 +175,7 @@ def test_the_score_threshold_changes_while_the_node_runs(peer: Peer, start_node:
     peer.send_until_result(publisher, lambda n: image_message(camera_picture(), T0 + n), "front")
     peer.until(lambda: detections, "detections come")
     assert min(d.results[0].hypothesis.score for d in detections[-1].detections) < 0.75
+    peer.until(lambda: labels, "the labels come")
     assert labels[-1].threshold == pytest.approx(CONTRACT.detections.score_threshold)
 
     assert set_threshold(0.75).successful
