@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ros_kd_perception.structures import UInt8Array
+UInt8Array = npt.NDArray[np.uint8]
 
 _ALIGNMENT = 64
 _MAX_BYTES = 4 << 30
