@@ -32,7 +32,8 @@ def main() -> int:
     try:
         if job == "open":
             model, device, precision, output = words
-            Path(output).write_text(json.dumps(opened(Path(model), device, precision)), encoding="utf-8")
+            found = opened(Path(model), device, precision)
+            Path(output).write_text(json.dumps(found, allow_nan=False), encoding="utf-8")
         elif job == "tiny":
             write_tiny(Path(words[0]))
         else:

@@ -257,7 +257,7 @@ def measure_all(report: Report, options: argparse.Namespace) -> None:
     from gpu_networks import machine
 
     report.result["machine"] = machine()
-    print(json.dumps(report.result["machine"], indent=1), flush=True)
+    print(json.dumps(report.result["machine"], indent=1, allow_nan=False), flush=True)
     warn_of_shared_memory(report, options.cameras or 8)
     on_gpu = False
     for network in networks_on_gpu(report, options.device):
@@ -321,7 +321,7 @@ def opens(report: Report, network: Network) -> bool:
         report.leave_out(network.name, found["provider"])
         return False
     report.result["networks"][network.name] = found
-    print(f"\n== {network.name}: {json.dumps(found)}", flush=True)
+    print(f"\n== {network.name}: {json.dumps(found, allow_nan=False)}", flush=True)
     return True
 
 

@@ -71,7 +71,7 @@ class FrameMemory:
         if self.descriptor >= 0:
             os.close(self.descriptor)
 
-    def network_input(self, slot: int) -> UInt8Array:
+    def network_input(self, slot: int) -> npt.NDArray[np.uint8]:
         """Return the network input of a slot, uint8 `[H, W, 3]`, a view."""
         if slot not in self._inputs:
             self._inputs[slot] = self._view(slot, 0, np.uint8, self._input_shape)
