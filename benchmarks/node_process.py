@@ -27,13 +27,6 @@ INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
 TIMEOUT_S = 120.0
 END_TIMEOUT_S = 30.0
 WIDTH, HEIGHT = 1280, 720
-EXECUTORS = {
-    "single": "SingleThreadedExecutor",
-    "multi": "MultiThreadedExecutor of 2 threads, one callback at a time",
-    "multi_reentrant": "MultiThreadedExecutor of 2 threads, callbacks side by side",
-    "events": "EventsExecutor.spin",
-    "events_once": "EventsExecutor.spin_once in a loop",
-}
 
 
 def run_on_own_graph() -> int:
@@ -50,6 +43,20 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
+
+
+def wait_for_message(node: Any, subscription: Any, timeout_s: float = 5.0) -> None:
+    """Wait until a message can be taken. Nothing is taken."""
+    from rclpy.impl.implementation_singleton import rclpy_implementation
+
+    context = node.context.handle
+    with context, subscription.handle:
+        wait_set = rclpy_implementation.WaitSet(1, 0, 0, 0, 0, 0, context)
+        wait_set.clear_entities()
+        wait_set.add_subscription(subscription.handle)
+        wait_set.wait(int(timeout_s * 1e9))
+        if not wait_set.get_ready_entities("subscription"):
+            raise SystemExit(f"expected a message on {subscription.topic_name} within {timeout_s:g} s, none came")
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,9 @@ class Child:
 
 
 @contextmanager
-def node_and_camera(model: Path, device: str, executor: str = "single") -> Iterator[tuple[Child, Child]]:
+def node_and_camera(model: Path, device: str) -> Iterator[tuple[Child, Child]]:
     """Start a configured, inactive node and a camera that does not publish yet."""
-    node = Child(serve_node, str(model), device, executor)
+    node = Child(serve_node, str(model), device)
     try:
         camera = Child(serve_camera)
         try:
@@ -170,10 +177,10 @@ def serve_camera(pipe: Connection) -> None:
     rclpy.try_shutdown()
 
 
-def serve_node(pipe: Connection, model: str, device: str, executor_name: str) -> None:
+def serve_node(pipe: Connection, model: str, device: str) -> None:
     """Run the node process. It answers `activate`, `deactivate`, and `figures` since the last `figures`."""
     import rclpy
-    from rclpy.callback_groups import ReentrantCallbackGroup
+    from rclpy.executors import SingleThreadedExecutor
     from rclpy.parameter import Parameter
 
     from ros_kd_perception.ros.perception_node import PerceptionNode
@@ -181,19 +188,10 @@ def serve_node(pipe: Connection, model: str, device: str, executor_name: str) ->
     rclpy.init()
     overrides = {"model": model, "device": device, "intra_op_threads": 1, "score_threshold": 0.0}
     node = PerceptionNode(parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()])
-    if executor_name == "multi_reentrant":
-        node._default_callback_group = ReentrantCallbackGroup()
-    if executor_name.startswith("events"):
-        # It refuses a node with a guard condition, which `~/reload_model` needs ("Guard conditions not supported").
-        for guard in list(node.guards):
-            node.destroy_guard_condition(guard)
-    executor, spin = _make_executor(executor_name)
+    executor = SingleThreadedExecutor()
     executor.add_node(node)
-    spinning = threading.Thread(target=spin, name="executor", daemon=True)
-    # A thread that creates a topic while EventsExecutor spins in another thread hangs (rclpy 9.1.2).
-    late = executor_name.startswith("events")
-    if not late:
-        spinning.start()
+    spinning = threading.Thread(target=executor.spin, name="executor", daemon=True)
+    spinning.start()
     node.trigger_configure()
     assert node._pipeline is not None, "the node did not configure; its log says why"
     record = _Record(node._pipeline)
@@ -203,41 +201,12 @@ def serve_node(pipe: Connection, model: str, device: str, executor_name: str) ->
             pipe.send(record.figures())
         else:
             getattr(node, f"trigger_{request[0]}")()
-            if late:
-                late = False
-                spinning.start()
             pipe.send("done")
-    if executor_name.startswith("events"):
-        os._exit(0)  # for the same reason
     executor.shutdown()
     spinning.join()
     node.finalize()
     node.destroy_node()
     rclpy.try_shutdown()
-
-
-def _make_executor(name: str) -> tuple[Any, Callable[[], None]]:
-    from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
-
-    if name == "single":
-        executor = SingleThreadedExecutor()
-        return executor, executor.spin
-    if name.startswith("multi"):
-        executor = MultiThreadedExecutor(num_threads=2)
-        return executor, executor.spin
-    from rclpy.experimental import EventsExecutor
-
-    executor = EventsExecutor()
-    if name == "events":
-        return executor, executor.spin
-
-    def spin_once_for_ever() -> None:
-        import rclpy
-
-        while rclpy.ok():
-            executor.spin_once(timeout_sec=0.1)
-
-    return executor, spin_once_for_ever
 
 
 class _Record:

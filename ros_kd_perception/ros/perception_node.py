@@ -221,8 +221,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if freed_bytes:
         node.get_logger().info(f"freed {freed_bytes >> 20} MiB of shared memory that killed processes left behind")
-    # benchmarks/executors.py compares executors. EventsExecutor of rclpy 9.1.2 refuses guard conditions, and the
-    # threads of a MultiThreadedExecutor compete with the network's thread.
+    # It serves everything but images, so a second thread would have no work. EventsExecutor of rclpy 9.1.2 refuses the
+    # guard condition that ~/reload_model needs.
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinning = threading.Thread(target=_spin, args=(executor, stop, node), name="executor", daemon=True)

@@ -82,25 +82,41 @@ def test_cpu_time_of_the_idle_and_the_busy_node(tiny_student: Path, tmp_path: Pa
     assert "active, no frames" in printed
 
 
-def test_executors_are_compared_on_frames_that_were_sent(tiny_student: Path, tmp_path: Path) -> None:
-    options = ("--executor", "single", "multi", "--seconds", "1", "--rate", "10")
-    result, printed = run("executors.py", tiny_student, tmp_path / "executors.json", *options)
-    assert list(result["executors"]) == ["single", "multi"]
-    for row in result["executors"].values():
-        assert row["sent"] == 10
-        assert 0 <= row["lost"] < 10
-        assert row["published"] > 0
-        for times in (row["callback_to_publish_ms"], row["stamp_to_publish_ms"]):
-            assert 0 < times["p50"] <= times["p95"]
-        assert 0 <= row["own_cpu_percent"] <= row["cpu_percent"]
-    assert all(row["runs"] > 0 and row["cpu_ms_per_run"] > 0 for row in result["network_threads"].values())
-    assert "multi" in printed
+def test_network_threads_that_wait_in_different_ways_are_compared(tiny_student: Path, tmp_path: Path) -> None:
+    output = tmp_path / "threads.json"
+    command = [sys.executable, "benchmarks/network_threads.py", "--model", str(tiny_student), "--seconds", "0.2"]
+    outcome = subprocess.run(
+        [*command, "--json", str(output), "--device", "cuda"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "cuda has no such threads" in outcome.stdout
+    for name, row in json.loads(output.read_text()).items():
+        assert row["runs"] > 0
+        assert row["cpu_ms_per_run"] > 0
+        assert 0 < row["run_ms"]["p50"] <= row["run_ms"]["p95"]
+        assert name in outcome.stdout
+
+
+def test_ways_of_taking_an_image_are_compared(tmp_path: Path) -> None:
+    output = tmp_path / "taking.json"
+    command = [sys.executable, "benchmarks/taking.py", "--size", "320x240", "--images", "3", "--json", str(output)]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    ways = json.loads(output.read_text())
+    assert [name for name, row in ways.items() if row["cpu_ratio"] == 1] == ["executor, message object"]
+    for name, row in ways.items():
+        assert row["images"] == 3
+        assert row["cpu_ms"] > 0
+        assert 0 < row["wall_ms"] <= row["wall_p95_ms"]
+        assert name in outcome.stdout
+    assert "librcl through ctypes" in ways
 
 
 def test_every_copy_of_a_frame_that_remains_is_listed(tiny_student: Path, tmp_path: Path) -> None:
     steps, printed = run("frame_copies.py", tiny_student, tmp_path / "copies.json", "--repeats", "3")
     copied = {step["name"]: step["copied"] for step in steps}
-    assert not any(copied[name] for name in ("decode bgr8", "hand to the network", "mask message")), copied
+    without = ("read the message", "decode bgr8", "hand to the network", "mask message")
+    assert not any(copied[name] for name in without), copied
     assert all(step["cpu_ms"] > 0 for step in steps)
     assert all(step["plain_copy_ms"] > 0 for step in steps if step["copied"])
     assert "decode bgr8" in printed
@@ -115,7 +131,7 @@ def test_the_rate_of_a_replay_is_compared_with_that_of_the_bare_network(tiny_stu
     assert "replay of jpeg" in printed
 
 
-@pytest.mark.parametrize("script", ["node_cpu.py", "executors.py", "frame_copies.py", "replay_rate.py"])
+@pytest.mark.parametrize("script", ["node_cpu.py", "network_threads.py", "frame_copies.py", "replay_rate.py"])
 def test_a_missing_model_is_refused(script: str, tmp_path: Path) -> None:
     command = [sys.executable, f"benchmarks/{script}", "--model", str(tmp_path / "none.onnx")]
     outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)

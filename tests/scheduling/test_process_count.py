@@ -13,9 +13,10 @@ from ros_kd_perception.scheduling.process_count import AUTO, MAX_PROCESSES, PROC
     ("rates_hz", "network_ms", "cores", "expected"),
     [
         ([0.0], 1.0, 16, 0),  # one camera
-        ([0.0] * 6, 1.0, 16, 0),  # 180 images a second need half a core
+        ([0.0] * 4, 1.0, 16, 0),  # 120 images a second need six tenths of a core
+        ([0.0] * 6, 1.0, 16, 2),
         ([0.0] * 8, 1.0, 16, 2),
-        ([60.0] * 8, 0.8, 16, 3),
+        ([60.0] * 8, 0.8, 16, 4),
         ([60.0] * 8, 0.8, 4, 2),  # the network and the executor need cores, too
         ([60.0] * 8, 0.8, 2, 0),
         ([60.0] * 8, 40.0, 16, 0),  # a slow network limits what must be prepared
