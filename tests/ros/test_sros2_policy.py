@@ -74,6 +74,30 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(
     assert node.get_client_names_and_types_by_node("perception", "/") == []
 
 
+def test_worker_processes_use_only_names_that_the_policy_allows(peer: Peer, start_node: Any) -> None:
+    """They have the enclave of the node, so its policy is theirs."""
+    start_node(cameras=["front", "left"], use_sim_time=True, preparation_processes="1")
+    peer.until_active()
+    node, workers = peer.node, ("_perception_worker_1", "_perception_worker_2")
+    peer.until(lambda: set(workers) <= set(node.get_node_names()), "both worker processes are on the graph")
+    masks = ["/perception/front/segmentation", "/perception/left/segmentation"]
+
+    def published() -> set[str]:
+        return {name for worker in workers for name, _ in node.get_publisher_names_and_types_by_node(worker, "/")}
+
+    peer.until(lambda: published() >= set(masks), "a worker process publishes the results")
+    allowed = expressions()
+    for worker in workers:
+        names = {
+            "publish": node.get_publisher_names_and_types_by_node(worker, "/"),
+            "subscribe": node.get_subscriber_names_and_types_by_node(worker, "/"),
+            "reply": node.get_service_names_and_types_by_node(worker, "/"),
+        }
+        for what, found in names.items():
+            refused = [name for name, _ in found if not any(fnmatchcase(name, rule) for rule in allowed[what])]
+            assert refused == [], f"{worker}: {what}"
+
+
 @pytest.mark.parametrize(
     ("what", "name"),
     [

@@ -24,7 +24,9 @@ from ros_kd_perception.system.orphaned_memory import segments_of_this_process
 
 _MODULE = "ros.workers.worker_process"
 _ANSWER_S = 5.0
-_REMAPPED = ("/tf", "/tf_static")  # topics that libraries subscribe to by their fixed names
+# Topics that libraries choose: those of tf2, and one that rcl makes for every lifecycle node. A worker process uses the
+# node's own, for which SROS 2 gives permission.
+_REMAPPED = ("/tf", "/tf_static", "~/transition_event")
 
 
 class RemoteCameras:

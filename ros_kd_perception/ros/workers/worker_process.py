@@ -69,7 +69,10 @@ class WorkerProcess:
             use_global_arguments=False,
             enable_rosout=False,
             start_parameter_services=False,
-            parameter_overrides=[Parameter("use_sim_time", value=begin["use_sim_time"])],
+            parameter_overrides=[
+                Parameter("use_sim_time", value=begin["use_sim_time"]),
+                Parameter("start_type_description_service", value=False),
+            ],
             enable_communication_interface=False,
         )
         self._executor = SingleThreadedExecutor(context=self._context)
