@@ -350,7 +350,8 @@ def throughput_arguments(network: Network, load: Load, options: argparse.Namespa
     """Return the arguments of `throughput.py`: one rate, and a variant for each number of processes."""
     arguments = ["--model", str(network.model), "--device", network.device, "--cameras", str(load.cameras)]
     arguments += ["--size", load.size, "--rates", str(load.cameras * load.rate_hz), "--seconds", str(options.seconds)]
-    arguments += ["--parameter", f"precision={network.precision}"]
+    # Without a subscriber, masks and boxes would not be written.
+    arguments += ["--subscribe", "--parameter", f"precision={network.precision}"]
     for count in options.processes:
         arguments += ["--variant", f"{count}: preparation_processes={count}"]
     return arguments
