@@ -61,7 +61,8 @@ class Pipeline:
         clock = node.get_clock()
         self._stamp_age = StampAge(
             parameters.max_stamp_age_ms,
-            lambda: clock.now().nanoseconds,
+            # Without /clock the ROS time is the system's, which is sooner read. It is read twice for each frame.
+            lambda: clock.now().nanoseconds if getattr(clock, "ros_time_is_active", True) else time.time_ns(),
             logger.warning,
             parameters.stamp_age_unknown == "drop",
         )

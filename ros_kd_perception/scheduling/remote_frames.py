@@ -172,15 +172,20 @@ class RemoteFrames:
             self._lose(ticket.camera, f"its process has not prepared it within {ANSWER_S:g} s")
             ticket.done(None)
 
-    def see_published(self, message: dict[str, Any]) -> None:
-        """Count a frame whose results were published."""
+    def see_published(self, number: int, handed_ns: int) -> None:
+        """Count a frame as published.
+
+        Args:
+            number: Its ticket.
+            handed_ns: Steady clock at which its results were handed to the middleware.
+        """
         with self._lock:
-            ticket = self._tickets.get(message["ticket"])
+            ticket = self._tickets.get(number)
             if ticket is None:
                 return
-            self._forget(message["ticket"])
+            self._forget(number)
         if ticket.times is not None:
-            self.published(ticket.camera, message["handed_ns"], ticket.times(message["handed_ns"]))
+            self.published(ticket.camera, handed_ns, ticket.times(handed_ns))
 
     def see_end(self, sender: FrameSender, cameras: Sequence[str], sentence: str) -> None:
         """Count the frames of a process that has ended. Those that are ready are counted when their turn comes."""

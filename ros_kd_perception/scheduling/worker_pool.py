@@ -219,6 +219,8 @@ class WorkerPool:
 
     def _see(self, link: WorkerLink, message: dict[str, Any]) -> None:
         kind = message["kind"]
+        if "frames" in message and kind != "published":
+            self._on_message(link, {"kind": "published", "frames": message["frames"]})
         if kind in ("connected", "up", "serving", "released"):
             with self.lock:
                 self._see_state(link, kind, message)

@@ -16,6 +16,7 @@ from typing import Any
 MAX_MESSAGE_BYTES = 1 << 20
 _SEND_TIMEOUT_S = 2.0
 _DESCRIPTOR_BYTES = 4
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))  # `dumps` would make one for each message
 _DESCRIPTOR_SPACE = socket.CMSG_LEN(_DESCRIPTOR_BYTES)
 
 
@@ -56,7 +57,7 @@ class MessageChannel:
             ChannelClosed: The other process has ended, or has not read for two seconds.
             ValueError: The message cannot be sent as JSON, or is too large.
         """
-        content = json.dumps({"kind": kind, **fields}, allow_nan=False).encode()
+        content = _ENCODER.encode({"kind": kind, **fields}).encode()
         if len(content) > MAX_MESSAGE_BYTES:
             raise ValueError(f"expected a message of at most {MAX_MESSAGE_BYTES} bytes, got {len(content)}: {kind}")
         try:
@@ -87,7 +88,7 @@ class MessageChannel:
             raise ChannelClosed(str(error)) from None
         if not size:
             raise ChannelClosed("the other process has ended")
-        message: dict[str, Any] = json.loads(self._buffer[:size])
+        message: dict[str, Any] = json.loads(self._buffer[:size].decode())
         return message, _descriptor(ancillary)
 
     def shut_down(self) -> None:

@@ -95,7 +95,7 @@ class Node:
             self.frames.see_dropped({"camera": camera, "ticket": ticket, "reason": outcome, "sentence": sentence})
         elif ticket in process.held and outcome == "well":
             process.held.discard(ticket)
-            self.frames.see_published({"ticket": ticket, "handed_ns": 1})
+            self.frames.see_published(ticket, 1)
         else:
             process.held.discard(ticket)
             self.frames.see_dropped({"ticket": ticket, "reason": "failed", "sentence": "bad"})

@@ -219,7 +219,8 @@ class RemoteCameras:
         elif kind == "ready":
             self.frames.see_ready(message)
         elif kind == "published":
-            self.frames.see_published(message)
+            for ticket, handed_ns in message["frames"]:
+                self.frames.see_published(ticket, handed_ns)
         elif kind == "dropped":
             self.frames.see_dropped(message)
         elif kind == "resolve":
