@@ -28,7 +28,7 @@ def test_what_is_written_to_one_place_stays_there(size: tuple[int, int], counts:
     outputs = {f"output {n}": (np.float32 if n % 2 else np.uint8, (count, 2)) for n, count in enumerate(counts)}
     memory = FrameMemory((*size, 3), outputs, slots)
     places = [memory.network_input(slot) for slot in range(slots)]
-    places += [memory.output(slot, name) for slot in range(slots) for name in outputs]
+    places += [memory.outputs(slot)[name][0] for slot in range(slots) for name in outputs]
     for number, place in enumerate(places):
         place[...] = number
     assert all((place == number).all() for number, place in enumerate(places))
@@ -42,13 +42,13 @@ import numpy as np
 from ros_kd_perception.system.frame_memory import FrameMemory
 memory = FrameMemory((2, 2, 3), {"boxes": (np.float32, (3,))}, 2, int(sys.argv[1]))
 assert memory.network_input(1)[0, 0, 0] == 7
-memory.output(1, "boxes")[...] = 0.5
+memory.outputs(1)["boxes"][0][...] = 0.5
 """
     memory = FrameMemory((2, 2, 3), {"boxes": (np.float32, (3,))}, 2)
     memory.network_input(1)[0, 0, 0] = 7
     command = [sys.executable, "-c", script, str(memory.descriptor)]
     subprocess.run(command, cwd=ROOT, pass_fds=[memory.descriptor], check=True, timeout=60)
-    np.testing.assert_array_equal(memory.output(1, "boxes"), [0.5] * 3)
+    np.testing.assert_array_equal(memory.outputs(1)["boxes"][0], [0.5] * 3)
     assert {name: values.shape for name, values in memory.outputs(1).items()} == {"boxes": (1, 3)}
     with pytest.raises(IndexError, match="slot from 0 to 1, got 2"):
         memory.network_input(2)
