@@ -56,6 +56,7 @@ class WorkerProcess:
         if begin["kind"] == "stop":
             raise ChannelClosed("the node's process ends")
         self._begin = begin
+        self._parent = os.getppid()
         self._values: dict[str, Any] = begin["values"]
         self._contract = ModelContract.from_json(begin["contract"])
         self._memory: FrameMemory = frame_memory(self._contract, begin["slots"], descriptor)
@@ -100,8 +101,14 @@ class WorkerProcess:
         self._node.destroy_node()
         self._context.try_shutdown()
         if owner_ended:
-            # The node's process was killed, so it could not remove its shared memory.
-            remove_segments(self._begin["segments"])
+            self._remove_memory_of_killed_node()
+
+    def _remove_memory_of_killed_node(self) -> None:
+        """Remove the shared memory of the node's process, once that process has let go of it."""
+        give_up_s = time.monotonic() + _END_S / 2
+        while os.getppid() == self._parent and time.monotonic() < give_up_s:
+            time.sleep(_PAUSE_S)
+        remove_segments(self._begin["segments"])
 
     def _next_messages(self) -> list[Message]:
         """Wait for messages. Results come first: they are older than frames that are still to be prepared."""
@@ -283,6 +290,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             channel.send("refused", sentence=f"a worker process cannot start: {sentence}")
         return 1
     process.run()
+    # The kernel sends the signal for each thread of a killed node. Its last one must not kill this process while the
+    # interpreter ends, because its shared memory would stay behind.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return 0
 
 
