@@ -9,7 +9,7 @@ in turn, rate by rate.
 Ages are those of the node's diagnostics: header stamp to publish in the last 5 s, of the camera with the highest.
 CPU time is the kernel's figure for the node and the processes that it started. `beside net` is all of it except the
 runs of the network. `all` is the CPU time of the machine: where it reaches the number of cores, the cameras take them
-from the node. An image that was replaced in the middleware counts as received and lost.
+from the node. An image that was replaced in the middleware counts as received, too.
 
 Usage: python benchmarks/throughput.py [--cameras N] [--size 720p|1080p|WxH] [--transport raw|compressed]
        [--rates R ...] [--seconds S] [--model MODEL.onnx] [--device DEVICE] [--parameter NAME=VALUE ...]
