@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -17,8 +18,10 @@ from rclpy.context import Context
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from ros_kd_perception.ros.topics.camera_images import CameraImages
+from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 _YIELD_S = 1e-3
+_PAUSE_S = 1e-2
 _WAIT_NS = 3_600_000_000_000
 _END_TIMEOUT_S = 3.0
 
@@ -31,13 +34,19 @@ class Arrivals:
         cameras: The cameras, with a subscription.
         put: Called with the name and the images of a camera when a message waits. Returns True if it woke an idle
             network thread.
+        warn: Logs one sentence.
     """
 
     def __init__(
-        self, context: Context, cameras: Sequence[CameraImages], put: Callable[[str, CameraImages], bool]
+        self,
+        context: Context,
+        cameras: Sequence[CameraImages],
+        put: Callable[[str, CameraImages], bool],
+        warn: Callable[[str], object],
     ) -> None:
         self._cameras = list(cameras)
         self._put = put
+        self._throttle = WarningThrottle(warn)
         handle: Any = context.handle
         with handle:
             self._wait_set = rclpy_implementation.WaitSet(len(self._cameras), 1, 0, 0, 0, 0, handle)
@@ -74,18 +83,26 @@ class Arrivals:
 
     def _run(self) -> None:
         while not self._closed:
-            # First this note, then the look at the cameras: a camera that is taken in between wakes the thread.
-            self._waiting = True
-            armed = [images for images in self._cameras if not images.is_noted]
-            ready = self._wait_for(armed)
-            self._waiting = False
-            woke_network = False
-            for images in ready:
-                images.note()
-                woke_network |= self._put(images.camera, images)
-            if woke_network:
-                # Leave the interpreter to the thread that prepares and runs the frame.
-                time.sleep(_YIELD_S)
+            try:
+                self._note_next()
+            except Exception:
+                # Without this thread no camera would be perceived any more.
+                self._throttle.warn("arrivals", f"failed to note the images of cameras: {traceback.format_exc()}")
+                time.sleep(_PAUSE_S)
+
+    def _note_next(self) -> None:
+        # First this note, then the look at the cameras: a camera that is taken in between wakes the thread.
+        self._waiting = True
+        armed = [images for images in self._cameras if not images.is_noted]
+        ready = self._wait_for(armed)
+        self._waiting = False
+        woke_network = False
+        for images in ready:
+            images.note()
+            woke_network |= self._put(images.camera, images)
+        if woke_network:
+            # Leave the interpreter to the thread that prepares and runs the frame.
+            time.sleep(_YIELD_S)
 
     def _wait_for(self, armed: list[CameraImages]) -> list[CameraImages]:
         wait_set, waiting = self._wait_set, {}

@@ -31,6 +31,7 @@ class Cameras:
         count_missed: Callable[[str, int, str, int], object],
     ) -> None:
         self._context = node.context
+        self._warn = node.get_logger().error
         self._images = {one.camera: one for one in images}
         self._put = put
         self._count_missed = count_missed
@@ -38,7 +39,7 @@ class Cameras:
 
     def start(self) -> None:
         """Start to note messages. Then subscribe to each camera."""
-        self._arrivals = Arrivals(self._context, [*self._images.values()], self._put)
+        self._arrivals = Arrivals(self._context, [*self._images.values()], self._put, self._warn)
         self._arrivals.start()
 
     def subscribe(self, camera: str) -> None:
