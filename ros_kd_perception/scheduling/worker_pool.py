@@ -185,6 +185,8 @@ class WorkerPool:
             return
         missing = len(self._groups) + 1 - len(self._links)
         if missing and self._pace.must_wait(now_s):
+            if self._is_starting:
+                return  # `start` gives up
             self._throttle.warn("pause", f"worker processes end again and again; new ones start every {PAUSE_S:g} s")
             return
         for _ in range(missing):
@@ -196,7 +198,8 @@ class WorkerPool:
         try:
             link = WorkerLink(self._module, self._started)
         except OSError as error:
-            self._note_failure(f"expected to start a worker process, got: {error}")
+            wanted = f"expected to start {len(self._groups) + 1} worker processes"
+            self._note_failure(f"{wanted}, got: {error.strerror}; raise the limit or lower preparation_processes")
             for _ in range(MANY_ENDS):
                 self._pace.note_end(now_s)
             return False

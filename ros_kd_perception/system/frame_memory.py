@@ -94,12 +94,16 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
+def _mebibytes(size: int) -> int:
+    return -(-size >> 20)
+
+
 def _reserved(size: int) -> int:
     try:
         descriptor = os.memfd_create("ros_kd_perception frames", os.MFD_CLOEXEC)
     except (AttributeError, OSError) as error:
         raise NoFrameMemory(
-            f"expected Linux memory for {size >> 20} MiB of frames, got: {error}; set preparation_processes to 0"
+            f"expected Linux memory for {_mebibytes(size)} MiB of frames, got: {error}; set preparation_processes to 0"
         ) from None
     try:
         # Reserve all of it now. Memory that runs out later would end a process in the middle of a frame.
@@ -107,8 +111,8 @@ def _reserved(size: int) -> int:
     except OSError as error:
         os.close(descriptor)
         raise NoFrameMemory(
-            f"expected {size >> 20} MiB of free memory for frames, got: {error.strerror}; free some memory or set "
-            "preparation_processes to 0"
+            f"expected {_mebibytes(size)} MiB of free memory for frames, got: {error.strerror}; free some memory or "
+            "set preparation_processes to 0"
         ) from None
     return descriptor
 

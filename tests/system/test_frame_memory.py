@@ -82,6 +82,6 @@ def test_memory_that_the_machine_does_not_have_is_refused(monkeypatch: pytest.Mo
 
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(os, "posix_fallocate", refuse)
-    with pytest.raises(NoFrameMemory, match=r"1 MiB of free memory for frames.*No space left.*preparation_processes"):
+    with pytest.raises(NoFrameMemory, match=r"2 MiB of free memory for frames.*No space left.*preparation_processes"):
         FrameMemory((512, 512, 3), {}, 2)
     assert len(os.listdir("/proc/self/fd")) == before
