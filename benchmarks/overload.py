@@ -28,8 +28,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from device_option import add_device_option
+from process_memory import figures_of
 
 ROOT = Path(__file__).resolve().parents[1]
 INSIDE = "ROS_KD_PERCEPTION_BENCHMARK"
@@ -83,8 +85,19 @@ def write(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def publish_images(camera: str, seed: int, rate_hz: float, start: Any, ramp_s: float) -> None:
-    """Run a camera process: publish at a rising rate after `start` is set, until SIGTERM."""
+def publish_images(
+    camera: str, seed: int, rate_hz: float, start: Any, ramp_s: float, size: tuple[int, int] | None = None
+) -> None:
+    """Run a camera process: publish at a rising rate after `start` is set, until SIGTERM.
+
+    Args:
+        camera: Its name.
+        seed: Of the picture.
+        rate_hz: Images a second at the end of the ramp.
+        start: An event; it publishes once it is set.
+        ramp_s: Seconds until the rate is reached.
+        size: Width and height in pixels. None for 1280x720.
+    """
     import array
 
     import rclpy
@@ -95,6 +108,8 @@ def publish_images(camera: str, seed: int, rate_hz: float, start: Any, ramp_s: f
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     image = SampleDrive(seed=seed, weather="day").render("front", 5.0).image_bgr
+    if size is not None:
+        image = cv2.resize(image, size)
     rclpy.init()
     node = rclpy.create_node(f"camera_{camera}")
     publisher = node.create_publisher(Image, f"{camera}/image_raw", qos_profile_sensor_data)
@@ -119,7 +134,7 @@ class Observer:
         from diagnostic_msgs.msg import DiagnosticArray
         from std_msgs.msg import Float64
 
-        self._process = Path("/proc") / str(node_pid)
+        self._process_id = node_pid
         self.began_s = 0.0
         self.provider = ""
         self.states: dict[str, str] = {}
@@ -145,7 +160,7 @@ class Observer:
 
         report = read_node_report(message)
         self.provider = report.fallback or report.provider
-        sample: dict[str, Any] = {"at_s": self._now_s(), **self._memory_mib(), "files": self._open_files()}
+        sample: dict[str, Any] = {"at_s": self._now_s(), **figures_of(self._process_id)}
         for status in message.status:
             values = {item.key: item.value for item in status.values}
             camera = status.name.rpartition(": ")[2]
@@ -157,18 +172,6 @@ class Observer:
                     if key in ("received", "published") or key.startswith("dropped.")
                 }
         self.samples.append(sample)
-
-    def _memory_mib(self) -> dict[str, float]:
-        status = (self._process / "status").read_text(encoding="utf-8")
-        fields = dict(line.split(":", 1) for line in status.splitlines())
-        # The rest is files and the middleware's shared memory, whose segments fill up to their fixed size.
-        return {
-            "rss_mib": int(fields["VmRSS"].split()[0]) / 1024,
-            "own_mib": int(fields["RssAnon"].split()[0]) / 1024,
-        }
-
-    def _open_files(self) -> int:
-        return len(list((self._process / "fd").iterdir()))
 
 
 def measure(
@@ -205,7 +208,7 @@ def measure(
         return summary(observer, cameras, seconds, rate_hz)
 
 
-def node_command(model: Path, device: str, cameras: Sequence[str], threads: int) -> list[str]:
+def node_command(model: Path, device: str, cameras: Sequence[str], threads: int, more: Sequence[str] = ()) -> list[str]:
     """Return the command of the node as a user would run it, but with more frequent diagnostics."""
     parameters = {
         "model": str(model),
@@ -217,6 +220,7 @@ def node_command(model: Path, device: str, cameras: Sequence[str], threads: int)
         "diagnostics_period_s": str(DIAGNOSTICS_PERIOD_S),
     }
     arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    arguments += [word for assignment in more for word in ("-p", assignment)]
     return [sys.executable, "-m", "ros_kd_perception.ros.perception_node", "--ros-args", *arguments]
 
 
