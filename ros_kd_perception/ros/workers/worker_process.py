@@ -9,8 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 
 from rclpy.context import Context
@@ -21,6 +20,7 @@ from rclpy.parameter import Parameter
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.ros.workers.camera_group import CameraGroup, GroupSetup
 from ros_kd_perception.ros.workers.model_memory import frame_memory
+from ros_kd_perception.ros.workers.owner_channel import Message, OwnerChannel
 from ros_kd_perception.system.frame_memory import FrameMemory
 from ros_kd_perception.system.message_channel import ChannelClosed, MessageChannel
 from ros_kd_perception.system.orphaned_memory import remove_segments, segments_of_this_process
@@ -31,11 +31,8 @@ from ros_kd_perception.system.warning_throttle import WarningThrottle
 _END_S = 10.0
 """How long the process may take to end after a signal."""
 _PAUSE_S = 0.01
-_PUBLISHED_AT_ONCE = 8
 _FIRST = ("publish", "discard")
 _FRAME_KINDS = (*_FIRST, "prepare")
-
-Message = tuple[dict[str, Any], "int | None"]
 
 
 class WorkerProcess:
@@ -45,14 +42,13 @@ class WorkerProcess:
         channel: The connection to the node's process. Its first message says who this process is.
     """
 
-    def __init__(self, channel: MessageChannel) -> None:
+    def __init__(self, channel: OwnerChannel) -> None:
         self._channel = channel
         self._waiting: deque[Message] = deque()
-        self._published: deque[tuple[int, int]] = deque()  # tickets, and when they were handed to the middleware
-        self._throttle = WarningThrottle(lambda text: self._send("log", text=text))
+        self._throttle = WarningThrottle(lambda text: self._channel.send("log", text=text))
         self._stopped = False
         channel.send("connected")
-        begin, descriptor = _waited_for(channel)
+        begin, descriptor = channel.receive()
         if begin["kind"] == "stop":
             raise ChannelClosed("the node's process ends")
         self._begin = begin
@@ -85,7 +81,7 @@ class WorkerProcess:
     def run(self) -> None:
         """Serve until the node's process says stop or ends, then leave the graph."""
         self._spinning.start()
-        self._send("up", segments=segments_of_this_process())
+        self._channel.send("up", segments=segments_of_this_process())
         try:
             while not self._stopped:
                 for message in self._next_messages():
@@ -114,7 +110,9 @@ class WorkerProcess:
         """Wait for messages. Results come first: they are older than frames that are still to be prepared."""
         messages = [*self._waiting]
         self._waiting.clear()
-        while (found := self._channel.receive(wait=not messages)) is not None:
+        if not messages:
+            messages.append(self._channel.receive())
+        while (found := self._channel.receive_waiting()) is not None:
             messages.append(found)
         if all(message["kind"] in _FRAME_KINDS for message, _ in messages):
             messages.sort(key=lambda found: found[0]["kind"] not in _FIRST)
@@ -125,7 +123,9 @@ class WorkerProcess:
         if kind == "prepare":
             group = self._group_of(message["camera"])
             if group is None:
-                self._send("dropped", **message, reason="worker_lost", sentence="another process serves the camera now")
+                self._channel.send(
+                    "dropped", **message, reason="worker_lost", sentence="another process serves the camera now"
+                )
             else:
                 group.prepare(**message)
         elif kind in _FIRST:
@@ -140,7 +140,7 @@ class WorkerProcess:
                 return
         if kind == "publish":
             sentence = "another process serves the camera now"
-            self._send("dropped", ticket=message["ticket"], reason="worker_lost", sentence=sentence)
+            self._channel.send("dropped", ticket=message["ticket"], reason="worker_lost", sentence=sentence)
 
     def _serve(self, message: dict[str, Any], descriptor: int | None) -> None:
         number, cameras = message["group"], message["cameras"]
@@ -150,25 +150,25 @@ class WorkerProcess:
             self._begin["reliability"],
             self._contract,
             self._memory,
-            self._send,
-            lambda text: self._send("log", text=text),
+            self._channel.send,
+            lambda text: self._channel.send("log", text=text),
             self._resolve,
         )
         try:
             self._groups[number] = group = CameraGroup(self._node, cameras, setup)
         except (ValueError, ImportError) as error:
-            self._send("refused", sentence=str(error))
+            self._channel.send("refused", sentence=str(error))
             return
         if message["is_active"]:
             group.start()
             for camera in message["subscribed"]:
                 group.subscribe(camera, wanted=True)
-        self._send("serving", group=number)
+        self._channel.send("serving", group=number)
 
     def _release(self, message: dict[str, Any], descriptor: int | None) -> None:
         if (group := self._groups.pop(message["group"], None)) is not None:
             group.destroy()
-        self._send("released", group=message["group"])
+        self._channel.send("released", group=message["group"])
 
     def _activate(self, message: dict[str, Any], descriptor: int | None) -> None:
         for group in self._groups.values():
@@ -192,7 +192,7 @@ class WorkerProcess:
         self._memory = frame_memory(self._contract, message["slots"], descriptor)
         for group in self._groups.values():
             group.change_model(self._contract, self._memory)
-        self._send("answer", number=message["number"], error="", found=[])
+        self._channel.send("answer", number=message["number"], error="", found=[])
 
     def _check_model(self, message: dict[str, Any], descriptor: int | None) -> None:
         contract, error, found = ModelContract.from_json(message["contract"]), "", []
@@ -200,43 +200,26 @@ class WorkerProcess:
             found = [text for group in self._groups.values() for text in group.check_model(contract)]
         except ValueError as refusal:
             error = str(refusal)
-        self._send("answer", number=message["number"], error=error, found=found)
+        self._channel.send("answer", number=message["number"], error=error, found=found)
 
     def _ping(self, message: dict[str, Any], descriptor: int | None) -> None:
         statuses = [status for group in self._groups.values() for status in group.statuses()]
-        self._send("statuses", statuses=statuses)
+        self._channel.send("statuses", statuses=statuses)
 
     def _stop(self, message: dict[str, Any], descriptor: int | None) -> None:
         self._stopped = True
 
     def _resolve(self, topic: str) -> str:
         """Ask the node's process, whose name and remappings count. Other messages wait meanwhile."""
-        self._send("resolve", topic=topic)
+        self._channel.send("resolve", topic=topic)
         while True:
-            found = _waited_for(self._channel)
+            found = self._channel.receive()
             if found[0]["kind"] == "resolved":
                 return str(found[0]["topic"])
             self._waiting.append(found)
 
     def _group_of(self, camera: str) -> CameraGroup | None:
         return next((group for group in self._groups.values() if camera in group.cameras), None)
-
-    def _send(self, kind: str, **fields: Any) -> None:
-        """Send a message. Frames that were published are told with the next message, which comes soon.
-
-        Each message that the node's process gets alone takes it a tenth of a millisecond.
-        """
-        if kind == "published":
-            self._published.append((fields.pop("ticket"), fields.pop("handed_ns")))
-            if len(self._published) < _PUBLISHED_AT_ONCE:
-                return
-        if self._published:
-            fields["frames"] = list(_drained(self._published))
-        try:
-            self._channel.send(kind, **fields)
-        except ChannelClosed:
-            # The node's process has ended, or has missed this message. It starts another process when this one ends.
-            self._channel.shut_down()
 
     def _spin(self) -> None:
         while not self._stopped and self._context.ok():
@@ -249,12 +232,6 @@ class WorkerProcess:
                     return
                 self._throttle.warn(type(error).__name__, f"a callback failed: {error!r}")
                 time.sleep(_PAUSE_S)
-
-
-def _drained(items: deque[Any]) -> Iterator[Any]:
-    with suppress(IndexError):  # another thread may take some of them
-        while True:
-            yield items.popleft()
 
 
 def end_soon_after_signal() -> None:
@@ -279,27 +256,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_threads()
     be_first_when_memory_runs_out()
     descriptor = int((sys.argv[1:] if arguments is None else arguments)[0])
-    channel = MessageChannel(socket.socket(fileno=descriptor))
+    channel = OwnerChannel(MessageChannel(socket.socket(fileno=descriptor)))
     try:
         process = WorkerProcess(channel)
     except ChannelClosed:
         return 0
     except Exception as error:
         sentence = " ".join(str(error).split()) or type(error).__name__
-        with suppress(ChannelClosed):
-            channel.send("refused", sentence=f"a worker process cannot start: {sentence}")
+        channel.send("refused", sentence=f"a worker process cannot start: {sentence}")
         return 1
     process.run()
     # The kernel sends the signal for each thread of a killed node. Its last one must not kill this process while the
     # interpreter ends, because its shared memory would stay behind.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return 0
-
-
-def _waited_for(channel: MessageChannel) -> Message:
-    found = channel.receive()
-    assert found is not None
-    return found
 
 
 if __name__ == "__main__":
