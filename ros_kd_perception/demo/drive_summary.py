@@ -31,6 +31,7 @@ REASONS = {
     "stale": "its header stamp is older than the limit on stamps",
     "duplicate": "the frame before it, with the same stamp, once more",
     "failed": "the network failed on it",
+    "worker_lost": "the process that had it in work ended",
     NOT_DELIVERED: "the image or one of its results was lost between the processes",
 }
 """What each drop reason means."""

@@ -41,7 +41,7 @@ def test_figures_beyond_a_limit_are_reported() -> None:
     quantised = {**kept, "precision": "int8", "overhead_ratio": 1.10}
     assert beyond_marks(quantised) == []
     [sentence] = beyond_marks({**quantised, "overhead_ratio": 1.16})
-    assert sentence == "expected ratio of at most 1.1 for int8, got 1.16"
+    assert sentence == "expected ratio of at most 1.10 for int8, got 1.16"
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
