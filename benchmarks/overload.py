@@ -270,7 +270,7 @@ def summary(observer: Observer, cameras: Sequence[str], seconds: float, rate_hz:
         },
         "rss_mib": {"at_half": round(first["rss_mib"], 1), "at_end": round(last["rss_mib"], 1)},
         "own_mib": {"at_half": round(first["own_mib"], 1), "at_end": round(last["own_mib"], 1)},
-        "open_files": {"at_half": first["files"], "at_end": last["files"]},
+        "open_files": {"at_half": int(first["files"]), "at_end": int(last["files"])},
         "series": {
             "ages": {c: [(round(t, 3), round(v, 2)) for t, v in observer.ages[c] if t >= 0] for c in cameras},
             "rates": {c: rate_series(observer.samples, c) for c in cameras},

@@ -18,6 +18,7 @@ PARTS = (  # of several benchmarks
     "foreign_families.py",
     "gpu_networks.py",
     "node_process.py",
+    "process_memory.py",
     "throughput_cameras.py",
     "throughput_measurement.py",
     "throughput_node.py",
