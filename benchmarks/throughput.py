@@ -94,7 +94,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--code", type=checkout, default=ROOT, help="checkout whose package the node runs (this one)")
     parser.add_argument("--busy-threads", type=int, default=0, metavar="N", help="threads that compute in the node (0)")
-    parser.add_argument("--switch-interval-ms", type=float, metavar="X", help="switch interval in the node (5)")
+    parser.add_argument("--switch-interval-ms", type=float, metavar="X", help="switch interval in the node (its own)")
     parser.add_argument(
         "--small-topics", type=small_topics, default=(0, 0.0), metavar="N@HZ", help="small messages that the node takes"
     )
@@ -225,7 +225,7 @@ def listen(
     node = rclpy.create_node("throughput_observer")
     executor.add_node(node)
     if subscribe:
-        # Nobody takes the messages, but the middleware of the node sends them.
+        # The middleware of the node sends the messages to these subscriptions. They are not taken.
         subscriber = rclpy.create_node("throughput_subscriber")
         for camera in cameras:
             for kind, name in ((Image, "segmentation"), (Detection2DArray, "detections")):

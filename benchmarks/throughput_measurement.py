@@ -33,7 +33,7 @@ class Trouble:
 
     Attributes:
         busy_threads: Threads that compute without end.
-        switch_interval_ms: Switch interval of the interpreter; None for its default of 5 ms.
+        switch_interval_ms: Switch interval of the interpreter; None for the one that the node sets.
         small_topics: Number of topics with small messages.
         small_hz: Messages a second on each of them.
     """

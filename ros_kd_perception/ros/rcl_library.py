@@ -46,8 +46,9 @@ class RclLibrary:
         self.take.argtypes = [ctypes.c_void_p, ctypes.POINTER(SerializedBytes), ctypes.c_void_p, ctypes.c_void_p]
         self.publish = rcl.rcl_publish_serialized_message
         self.publish.argtypes = [ctypes.c_void_p, ctypes.POINTER(SerializedBytes), ctypes.c_void_p]
-        self._allocator = rcutils.rcutils_get_default_allocator
-        self._allocator.argtypes, self._allocator.restype = [], _Allocator
+        default_allocator = rcutils.rcutils_get_default_allocator
+        default_allocator.argtypes, default_allocator.restype = [], _Allocator
+        self._allocator = default_allocator()
         self._error = rcutils.rcutils_get_error_string
         self._reset_error = rcutils.rcutils_reset_error
         self._free = rcutils.rcutils_uint8_array_fini
@@ -56,11 +57,11 @@ class RclLibrary:
 
     def new_bytes(self) -> SerializedBytes:
         """Return an empty array that rcl may enlarge."""
-        return SerializedBytes(None, 0, 0, self._allocator())
+        return SerializedBytes(None, 0, 0, self._allocator)
 
     def lent_bytes(self, content: UInt8Array) -> SerializedBytes:
         """Return an array that lends the memory of `content`, which must be contiguous and stay as it is."""
-        return SerializedBytes(content.ctypes.data, content.nbytes, content.nbytes, self._allocator())
+        return SerializedBytes(content.ctypes.data, content.nbytes, content.nbytes, self._allocator)
 
     def free(self, memory: SerializedBytes) -> None:
         """Free an array of `new_bytes`."""

@@ -129,7 +129,7 @@ class Mailbox(Generic[MessageT]):
             slot = self._slots[camera]
             slot.enabled = enabled
             if not enabled:
-                _drop_waiting(slot)
+                _drop_waiting(slot, "inactive")
 
     def is_enabled(self, camera: str) -> bool:
         """Return whether messages of a camera are kept while the mailbox is open."""
@@ -146,7 +146,7 @@ class Mailbox(Generic[MessageT]):
         with self.lock:
             self._open = False
             for slot in self._slots.values():
-                _drop_waiting(slot)
+                _drop_waiting(slot, "inactive")
             self.arrived.notify_all()
 
     def put(self, camera: str, message: MessageT) -> bool:
@@ -193,10 +193,7 @@ class Mailbox(Generic[MessageT]):
     def drop_waiting(self, camera: str, reason: str) -> None:
         """Drop the waiting message of a camera, if there is one."""
         with self.lock:
-            slot = self._slots[camera]
-            if slot.queued is not None:
-                slot.queued = None
-                _count(slot, reason)
+            _drop_waiting(self._slots[camera], reason)
 
     def take(self, timeout_s: float | None = None) -> QueuedMessage[MessageT] | None:
         """Wait for the next message in turn. Return None after `timeout_s` seconds, or at once if closed.
@@ -321,10 +318,10 @@ class Mailbox(Generic[MessageT]):
         return self.on_arrival is not None and self.on_arrival()
 
 
-def _drop_waiting(slot: _Slot[MessageT]) -> None:
+def _drop_waiting(slot: _Slot[MessageT], reason: str) -> None:
     if slot.queued is not None:
         slot.queued = None
-        _count(slot, "inactive")
+        _count(slot, reason)
 
 
 def _count(slot: _Slot[MessageT], reason: str, count: int = 1) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from ros_kd_perception.health.status import FrameTimes
@@ -82,8 +83,10 @@ class RemoteFrames:
         return False
 
     def prepare(self, queued: QueuedMessage[Any]) -> ReadyFrame | None:
-        """Refuse to prepare in this process."""
-        raise NotImplementedError("expected worker processes to prepare the frames; use begin")
+        """Ask the camera's process for its newest frame and wait for it. Every request has an answer or is given up."""
+        answer: SimpleQueue[ReadyFrame | None] = SimpleQueue()
+        self.begin(queued, answer.put)
+        return answer.get()
 
     def begin(self, queued: QueuedMessage[Any], done: Done) -> None:
         """Ask the camera's process for its newest frame."""

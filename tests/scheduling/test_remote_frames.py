@@ -193,6 +193,15 @@ def test_a_process_that_does_not_answer_holds_no_place(node: Node) -> None:
     assert node.counts() == {"published": 0, "worker_lost": 1, "replaced": 1}
 
 
+def test_who_prepares_at_once_waits_for_the_answer(node: Node) -> None:
+    node.mailbox.put("left", None)
+    queued = node.mailbox.take_next()
+    assert queued is not None
+    node.processes["left"].has_ended = True
+    assert node.frames.prepare(queued) is None
+    assert node.mailbox.counts()["left"].dropped == {"worker_lost": 1}
+
+
 def test_a_camera_without_a_process_loses_its_message() -> None:
     node = Node()
     node.processes["front"].has_ended = True

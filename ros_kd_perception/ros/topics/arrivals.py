@@ -1,8 +1,8 @@
 """Arrivals: notes which cameras have a message in the middleware, without taking it.
 
 A message stays in the middleware until a thread prepares it, so a newer one replaces it there without any work here.
-The executor of the node never sees images: under overload, its thread would be busy with messages that nobody needs,
-and would take the interpreter from the others.
+The executor of the node never sees images. Under overload it would take all of them, also those that are replaced
+before their turn, and would keep the interpreter from the other threads.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ class CollectedImage:
 class CameraImages:
     """Subscribes to a camera between `subscribe` and `unsubscribe`, and takes a message when it is asked to.
 
-    `Arrivals` notes that a message waits and puts this object into the mailbox. Whoever takes it out calls `collect`.
+    `Arrivals` notes that a message waits and puts this object into the mailbox. The thread that takes it out calls
+    `collect`.
 
     Attributes:
         camera: Name of the camera.

@@ -26,8 +26,8 @@ class ResultTopics(TopicSink):
     A task has topics from the first model on that does it. While the active model does not do it, they are silent and
     `label_info` has no classes.
 
-    This is the first sink: a frame counts as published when these messages are handed to the middleware. Without a
-    subscriber there is nothing to hand over: the middleware would copy a mask twice and keep it for nobody.
+    This is the first sink: a frame counts as published when these messages are handed to the middleware. A message
+    without a subscriber is not written, because the middleware would copy it twice all the same.
     """
 
     name = "segmentation and detections"
