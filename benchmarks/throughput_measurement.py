@@ -25,6 +25,8 @@ END_TIMEOUT_S = 20.0
 AGE = "stamp_age_ms"
 LATENCY = "latency_ms"
 MARKS = ("p50", "p95", "p99")
+MIDDLEWARE = "dds."
+"""How the names of Fast DDS's threads begin. They copy every image that a camera sends."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,9 @@ def figures(first: Sample, last: Sample) -> dict[str, Any]:
         after - before for after, before in zip(last.network, first.network, strict=True)
     )
     received_per_s, published_per_s = (rates.get(name, 0.0) for name in ("received", "published"))
+    machine_cores, node_cores = (last.machine_cpu_s - first.machine_cpu_s) / clock_s, node_s / clock_s
+    receiving_s = sum(s for threads in spent.values() for name, s in threads.items() if name.startswith(MIDDLEWARE))
+    there = os.cpu_count() or 1
 
     def ms_for_each(cpu_s: float, per_s: float) -> float | None:
         return round(1e3 * cpu_s / clock_s / per_s, 3) if per_s > 0 else None
@@ -265,10 +270,12 @@ def figures(first: Sample, last: Sample) -> dict[str, Any]:
         },
         "age_ms": last.times_ms[AGE],
         "latency_ms": last.times_ms[LATENCY],
-        "node_cores": round(node_s / clock_s, 3),
+        "node_cores": round(node_cores, 3),
         "busy_cores": round(busy_s / clock_s, 3),
         "senders_cores": round((last.senders_cpu_s - first.senders_cpu_s) / clock_s, 3),
-        "machine_cores": round((last.machine_cpu_s - first.machine_cpu_s) / clock_s, 3),
+        "machine_cores": round(machine_cores, 3),
+        "machine_share": round(machine_cores / there, 3),
+        "cores_left": round(there - (machine_cores - node_cores) - receiving_s / clock_s, 3),
         "node_ms_per_received": ms_for_each(node_s, received_per_s),
         "node_ms_per_published": ms_for_each(node_s, published_per_s),
         "beside_network_ms_per_received": ms_for_each(node_s - run_cpu_ns / 1e9, received_per_s),

@@ -16,6 +16,7 @@ from ros_kd_perception.ros.topics.sinks import make_sinks
 from ros_kd_perception.ros.topics.topic_sink import SinkContext
 from ros_kd_perception.ros.workers.remote_cameras import RemoteCameras
 from ros_kd_perception.ros.workers.remote_results import RemoteResults
+from ros_kd_perception.scheduling.idle_wait import IdleWait
 from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
 from ros_kd_perception.scheduling.preparation import Preparation
 from ros_kd_perception.scheduling.process_count import process_count
@@ -36,6 +37,7 @@ class FramePath:
         preparation: Prepares the frames, if this process does not.
         threads: Number of threads that prepare frames, or ask for them.
         ahead: Number of frames that may be ready while the network runs.
+        idle_wait: Where the thread of the network waits while it has no frame.
     """
 
     images: Cameras | RemoteCameras
@@ -45,6 +47,7 @@ class FramePath:
     preparation: Preparation | None
     threads: int
     ahead: int
+    idle_wait: IdleWait
 
 
 def frame_path(
@@ -83,6 +86,7 @@ def frame_path(
             remote.frames,
             threads=1,
             ahead=len(cameras) if on_gpu else min(len(cameras), processes + 1),
+            idle_wait=IdleWait(),
         )
     context = SinkContext(node, cameras, parameters.values, running.model.contract, running.builder, warn)
     try:
@@ -99,5 +103,12 @@ def frame_path(
     # A GPU runs the network faster than one thread decodes a JPEG; a CPU needs its cores for the network.
     pool_size = min(len(cameras), 4) if on_gpu else 1
     return FramePath(
-        images, sinks, lambda model: model.perceiver, images.collect, None, threads=pool_size, ahead=pool_size
+        images,
+        sinks,
+        lambda model: model.perceiver,
+        images.collect,
+        None,
+        threads=pool_size,
+        ahead=pool_size,
+        idle_wait=images.arrivals,
     )

@@ -80,6 +80,7 @@ class Pipeline:
             self.warm_up_ms,
             path.collect,
             path.preparation,
+            path.idle_wait,
         )
         if isinstance(path.images, RemoteCameras):
             path.images.frames.published = self.worker.count_published

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ros_kd_perception.scheduling.idle_wait import IdleWait
 from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
 from ros_kd_perception.scheduling.preparation import Preparation, ReadyFrame
 
@@ -38,6 +39,7 @@ class FramePreparer:
         threads: Number of threads.
         ahead: Largest number of frames that are ready or in preparation.
         expected_run_ms: Expected duration of the first run of the network. Later runs are predicted from measured ones.
+        idle_wait: Where the network's thread waits while it has no frame.
     """
 
     def __init__(
@@ -47,12 +49,13 @@ class FramePreparer:
         threads: int = 1,
         ahead: int = 1,
         expected_run_ms: float = 0.0,
+        idle_wait: IdleWait | None = None,
     ) -> None:
         self._mailbox = mailbox
+        self._idle_wait = idle_wait or IdleWait()
         self._preparation = preparation
         self._ahead = ahead
         self._due = threading.Condition(mailbox.lock)  # the pool waits here
-        self._wanted = threading.Condition(mailbox.lock)  # the network's thread waits here
         self._idle = False  # True while the network's thread waits for a frame
         self._ready: deque[ReadyFrame] = deque()
         self._held: set[str] = set()  # cameras with a frame that is ready or in preparation
@@ -80,7 +83,7 @@ class FramePreparer:
             while self._ready:
                 self._drop_ready(self._ready.popleft(), "inactive")
             self._due.notify_all()
-            self._wanted.notify_all()
+            self._idle_wait.wake()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the threads to end after `close`. Return False if one does not end in time."""
@@ -102,6 +105,7 @@ class FramePreparer:
         while True:
             found = self._wait_for_frame()
             ready = self._preparation.prepare(found) if isinstance(found, QueuedMessage) else found
+            self._idle_wait.leave()
             if found is None or ready is not None:
                 self._current = [] if ready is None else [ready]
                 return ready
@@ -124,14 +128,14 @@ class FramePreparer:
         with self._mailbox.lock:
             if ready is None:
                 self._held.discard(camera)
-                self._wanted.notify()  # another message of its camera may wait
+                self._wake_network()  # another message of its camera may wait
                 self._wake_pool()
             elif self._closed:
                 self._drop_ready(ready, "inactive")
             else:
                 self._preparations_ns.append(int(ready.preparation_ms * 1e6))
                 self._ready.append(ready)
-                self._wanted.notify()
+                self._wake_network()
 
     def _next_message(self) -> QueuedMessage[Any] | None:
         with self._mailbox.lock:
@@ -195,7 +199,7 @@ class FramePreparer:
                     return found
                 self._idle = True
                 self._wake_pool(self._is_slow)
-                self._wanted.wait(self._mailbox.due_in_s(self._held))
+                self._sleep(self._mailbox.due_in_s(self._held))
                 self._idle = False
             return None
 
@@ -218,7 +222,7 @@ class FramePreparer:
     def _see_arrival(self) -> bool:
         # Wake only a thread that can do something: each thread that wakes takes the interpreter for a moment.
         if self._idle and self._mailbox.waits(self._held, self._preparation.is_quick):
-            self._wanted.notify()
+            self._idle_wait.wake()
             return True
         if self._preparation.never_waits:
             # The thread that brought the message asks for it. Waking another one would take as long as asking.
@@ -230,6 +234,18 @@ class FramePreparer:
                 return False
         self._due.notify_all()
         return False
+
+    def _sleep(self, timeout_s: float | None) -> None:
+        # Without the lock: the thread that waits may note messages itself. A wake-up until then ends the wait at once.
+        self._mailbox.lock.release()
+        try:
+            self._idle_wait.wait(timeout_s)
+        finally:
+            self._mailbox.lock.acquire()
+
+    def _wake_network(self) -> None:
+        if self._idle:
+            self._idle_wait.wake()
 
     def _wake_pool(self, only: Callable[[Any], bool] | None = None) -> None:
         # Also for a camera that is not due yet: the pool may have looked while it was held, and would sleep through.

@@ -14,6 +14,7 @@ from ros_kd_perception.health.status import CameraHealth, FrameTimes, WorkerLive
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import PreparedFrame
 from ros_kd_perception.scheduling.frame_preparer import FramePreparer
+from ros_kd_perception.scheduling.idle_wait import IdleWait
 from ros_kd_perception.scheduling.mailbox import Mailbox, QueuedMessage
 from ros_kd_perception.scheduling.preparation import LocalPreparation, Preparation, ReadyFrame
 from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink, publish_beside
@@ -67,6 +68,7 @@ class PerceptionWorker:
         expected_run_ms: How long the network is expected to run on the first frame, milliseconds.
         collect: Returns the message behind a waiting one; see `LocalPreparation`.
         preparation: Prepares the frames instead of this process.
+        idle_wait: Where the thread waits while it has no frame.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class PerceptionWorker:
         expected_run_ms: float = 0.0,
         collect: Callable[[QueuedMessage[Any]], QueuedMessage[Any] | None] = lambda queued: queued,
         preparation: Preparation | None = None,
+        idle_wait: IdleWait | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._perceiver = perceiver
         self._collect = collect
         self._preparation = preparation
+        self._idle_wait = idle_wait
         self._sinks = sinks
         self._health = health
         self._stamp_age = stamp_age
@@ -121,7 +125,7 @@ class PerceptionWorker:
 
     def new_preparer(self) -> FramePreparer:
         """Make the pool of one activation. Frames that hang in the pool of an earlier activation are ignored."""
-        return FramePreparer(self._mailbox, self.new_preparation(), *self._pool)
+        return FramePreparer(self._mailbox, self.new_preparation(), *self._pool, self._idle_wait)
 
     def new_preparation(self) -> Preparation:
         """Make what prepares the frames of one activation."""

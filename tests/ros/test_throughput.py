@@ -75,12 +75,16 @@ def check_point(point: dict[str, Any]) -> None:
     assert {"busy 0", "perception", "executor"} <= set(threads)
     assert point["node_cores"] + point["busy_cores"] == pytest.approx(sum(threads.values()), abs=0.01)
     assert point["machine_cores"] > 0
+    receiving = sum(cores for name, cores in threads.items() if name.startswith("dds."))
+    others = point["machine_cores"] - point["node_cores"]
+    assert point["cores_left"] == pytest.approx((os.cpu_count() or 1) - others - receiving, abs=0.01)
     assert 0 < point["beside_network_ms_per_received"] < point["node_ms_per_received"]
 
 
 def test_a_collapse_is_a_rate_at_which_images_are_dropped_and_fewer_are_published() -> None:
-    def point(sent: float, published: float) -> dict[str, Any]:
-        return {"sent_per_s": sent, "received_per_s": sent, "published_per_s": published}
+    def point(sent: float, published: float, left: float = 1.0, share: float = 0.5) -> dict[str, Any]:
+        rates = {"sent_per_s": sent, "received_per_s": sent, "published_per_s": published}
+        return {**rates, "cores_left": left, "machine_share": share}
 
     def found(*points: dict[str, Any]) -> tuple[Any, list[str]]:
         variant = {"name": "node", "points": points, **sums(points)}
@@ -94,6 +98,10 @@ def test_a_collapse_is_a_rate_at_which_images_are_dropped_and_fewer_are_publishe
     assert "peak of 100 images/s at 200 sent, got 46" in sentence
     # The dip comes before the peak, at a rate that the node keeps up with later.
     assert len(found(*below, point(200, 60), point(300, 250))[1]) == 1
+    # Where all cores are busy, the node is judged by what the others leave to it.
+    assert found(*below, point(300, 60, left=0.62, share=0.95)) == (0.6, [])
+    assert len(found(*below, point(300, 60, left=0.9, share=0.95))[1]) == 1
+    assert len(found(*below, point(300, 60, left=0.62, share=0.8))[1]) == 1
 
 
 def test_variants_are_compared_where_both_publish_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,9 @@ from ros_kd_perception.scheduling.mailbox import QueuedMessage
 class Cameras:
     """Notes each waiting message, and takes it when its turn has come.
 
+    Attributes:
+        arrivals: Notes the messages.
+
     Args:
         node: The node that subscribes.
         images: The images of each camera.
@@ -30,33 +33,27 @@ class Cameras:
         put: Callable[[str, CameraImages], bool],
         count_missed: Callable[[str, int, str, int], object],
     ) -> None:
-        self._context = node.context
-        self._warn = node.get_logger().error
         self._images = {one.camera: one for one in images}
-        self._put = put
         self._count_missed = count_missed
-        self._arrivals: Arrivals | None = None
+        self.arrivals = Arrivals(node.context, images, put, node.get_logger().error)
 
     def start(self) -> None:
         """Start to note messages. Then subscribe to each camera."""
-        self._arrivals = Arrivals(self._context, [*self._images.values()], self._put, self._warn)
-        self._arrivals.start()
+        self.arrivals.start()
 
     def subscribe(self, camera: str) -> None:
         """Subscribe to a camera. Does nothing if it is subscribed to already."""
         self._images[camera].subscribe()
-        self._look_again()
+        self.arrivals.look_again()
 
     def unsubscribe(self, camera: str) -> None:
         """Remove the subscription of a camera."""
         self._images[camera].unsubscribe()
-        self._look_again()
+        self.arrivals.look_again()
 
     def close(self) -> None:
         """Note no more messages. Those that were noted can still be taken."""
-        arrivals, self._arrivals = self._arrivals, None
-        if arrivals is not None:
-            arrivals.stop()
+        self.arrivals.stop()
 
     def stop(self) -> None:
         """Remove all subscriptions."""
@@ -81,7 +78,3 @@ class Cameras:
             return None
         self._count_missed(queued.camera, found.missed, found.reason, found.arrival_ns)
         return QueuedMessage(queued.camera, images.read(found), found.arrival_ns)
-
-    def _look_again(self) -> None:
-        if self._arrivals is not None:
-            self._arrivals.look_again()
