@@ -192,8 +192,12 @@ class Recipe(Settings):
         if self.distillation is None:
             return self
         problems = self.distillation.problems(self.epochs)
-        if self.distillation.cache and not self.data.views_per_frame:
-            problems.append("distillation.cache needs data.views_per_frame above 0: without it, no view is shown twice")
+        of_views = self.distillation.look == "view"
+        if of_views and self.distillation.cache and not self.data.views_per_frame:
+            problems.append(
+                "distillation.cache needs data.views_per_frame above 0: without it, no view is shown twice; set it, or "
+                "set distillation.look to frame"
+            )
         if problems:
             raise RecipeError("; ".join(problems))
         return self

@@ -1,5 +1,7 @@
 """Augmentation of samples: geometry is here, colours are in `photometry`.
 
+What teachers say about a frame goes through the same geometry, see `training.data.taught_frame`.
+
 All random numbers come from the generator that is passed in. A generator in the same state gives the same sample.
 """
 
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config.sections import AugmentationRecipe
+from training.data.box_geometry import HIDDEN_SHARE_MAX, area, covered_shares, mirrored, placed, whole_enough
 from training.data.photometry import vary_colors
 from training.data.sample import FULL_CONFIDENCE, Sample
 from training.label_sets.label_set import UNLABELED_ID, LabelSet
@@ -19,8 +22,6 @@ from training.label_sets.label_set import UNLABELED_ID, LabelSet
 PAD_VALUE = 114  # that of the letterbox in the model contract
 # A shorter side could leave no pixel of the frame in a crop at the smallest zoom that a recipe allows.
 SOURCE_SIDE_MIN_PX = 32
-SIDE_MIN_PX = 3.0  # boxes with a shorter side after the crop are dropped
-_HIDDEN_SHARE_MAX = 0.6  # boxes are dropped if pasted objects cover a larger share
 _CROP_TRIES = 4
 _ONE_CLASS_SHARE_MAX = 0.8  # crops with a larger share of one class are drawn again
 
@@ -102,37 +103,35 @@ def cut(sample: Sample, window: tuple[int, int, int, int], height: int, width: i
     to_y0, to_y1 = round((y0 - top) * scale_y), round((y1 - top) * scale_y)
     size = (to_x1 - to_x0, to_y1 - to_y0)
 
-    def placed(pixels: NDArray[np.uint8], result: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
+    def pasted_in(pixels: NDArray[np.uint8], result: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
         cut_out = cv2.resize(pixels[y0:y1, x0:x1], size, interpolation=interpolation)
         result[to_y0:to_y1, to_x0:to_x1] = cut_out
         return result
 
     smooth = cv2.INTER_AREA if scale_x * scale_y < 1 else cv2.INTER_LINEAR
-    image = placed(sample.image_bgr, np.full((height, width, 3), PAD_VALUE, np.uint8), smooth)
+    image = pasted_in(sample.image_bgr, np.full((height, width, 3), PAD_VALUE, np.uint8), smooth)
     # INTER_NEAREST_EXACT aligns pixel centres, as the image's interpolation does; INTER_NEAREST does not.
-    mask = placed(sample.mask, np.full((height, width), UNLABELED_ID, np.uint8), cv2.INTER_NEAREST_EXACT)
+    mask = pasted_in(sample.mask, np.full((height, width), UNLABELED_ID, np.uint8), cv2.INTER_NEAREST_EXACT)
     confidence = sample.confidence
     if confidence is not None:
-        confidence = placed(confidence, np.full((height, width), FULL_CONFIDENCE, np.uint8), cv2.INTER_NEAREST_EXACT)
-    scale = np.array([scale_x, scale_y] * 2, np.float32)
-    start, limit = np.array([left, top] * 2, np.float32), np.array([width, height] * 2, np.float32)
-    boxes = (sample.boxes_xyxy - start) * scale
-    clipped = np.clip(boxes, 0, limit)
-    sides = clipped[:, 2:] - clipped[:, :2]
-    kept = (area(clipped) >= visible_share_min * area(boxes)) & (sides >= SIDE_MIN_PX).all(axis=1)
-    labels = sample.labels[kept]
-    result = replace(sample, image_bgr=image, mask=mask, confidence=confidence, boxes_xyxy=clipped[kept], labels=labels)
+        confidence = pasted_in(confidence, np.full((height, width), FULL_CONFIDENCE, np.uint8), cv2.INTER_NEAREST_EXACT)
+    boxes, clipped = placed(sample.boxes_xyxy, window, height, width)
+    kept = whole_enough(boxes, clipped, visible_share_min)
+    taught = None if sample.taught is None else sample.taught.cut(window, height, width, visible_share_min)
+    result = replace(
+        sample,
+        image_bgr=image,
+        mask=mask,
+        confidence=confidence,
+        boxes_xyxy=clipped[kept],
+        labels=sample.labels[kept],
+        taught=taught,
+    )
     if sample.ignored_xyxy is None or sample.ignored_labels is None:
         return result
-    ignored = np.clip((sample.ignored_xyxy - start) * scale, 0, limit)
+    _, ignored = placed(sample.ignored_xyxy, window, height, width)
     seen = area(ignored) > 0
     return replace(result, ignored_xyxy=ignored[seen], ignored_labels=sample.ignored_labels[seen])
-
-
-def area(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the areas of boxes (n, 4) in square pixels; 0 where right is left of left, or bottom above top."""
-    sides = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
-    return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
 
 
 def flip(sample: Sample) -> Sample:
@@ -143,15 +142,10 @@ def flip(sample: Sample) -> Sample:
         image_bgr=np.ascontiguousarray(sample.image_bgr[:, ::-1]),
         mask=np.ascontiguousarray(sample.mask[:, ::-1]),
         confidence=None if sample.confidence is None else np.ascontiguousarray(sample.confidence[:, ::-1]),
-        boxes_xyxy=_mirrored(sample.boxes_xyxy, width),
-        ignored_xyxy=None if sample.ignored_xyxy is None else _mirrored(sample.ignored_xyxy, width),
+        boxes_xyxy=mirrored(sample.boxes_xyxy, width),
+        ignored_xyxy=None if sample.ignored_xyxy is None else mirrored(sample.ignored_xyxy, width),
+        taught=None if sample.taught is None else sample.taught.flipped(width),
     )
-
-
-def _mirrored(boxes_xyxy: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    boxes = boxes_xyxy[:, [2, 1, 0, 3]]
-    boxes[:, [0, 2]] = width - boxes[:, [0, 2]]
-    return boxes
 
 
 def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator, label_set: LabelSet) -> Sample:
@@ -169,9 +163,12 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator, label_se
     image, mask = sample.image_bgr.copy(), sample.mask.copy()
     image[pasted] = donor.image_bgr[pasted]
     mask[pasted] = donor.mask[pasted]
-    integral = np.asarray(cv2.integral(pasted.astype(np.uint8)), np.int32)
-    kept = np.array([_share_of_box(integral, box) <= _HIDDEN_SHARE_MAX for box in sample.boxes_xyxy], np.bool_)
-    brought = np.isin([label_set.region_ids.get(int(label), -1) for label in donor.labels], chosen)
+    kept = covered_shares(pasted, sample.boxes_xyxy) <= HIDDEN_SHARE_MAX
+    brought_classes = [label for label, region in label_set.region_ids.items() if region in chosen]
+    brought = np.isin(donor.labels, brought_classes)
+    taught = sample.taught
+    if taught is not None and donor.taught is not None:
+        taught = taught.with_pasted(donor.taught, pasted, brought_classes)
     return replace(
         sample,
         image_bgr=image,
@@ -179,6 +176,7 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator, label_se
         confidence=_pasted_confidence(sample, donor, pasted),
         boxes_xyxy=np.concatenate([sample.boxes_xyxy[kept], donor.boxes_xyxy[brought]]),
         labels=np.concatenate([sample.labels[kept], donor.labels[brought]]),
+        taught=taught,
     )
 
 
@@ -191,13 +189,6 @@ def _pasted_confidence(sample: Sample, donor: Sample, pasted: NDArray[np.bool_])
     return np.where(pasted, theirs, ours)
 
 
-def _share_of_box(integral: NDArray[np.int32], box_xyxy: NDArray[np.float32]) -> float:
-    """Return the share of a box that pasted pixels cover; `integral` is the integral image of their mask."""
-    x0, y0, x1, y1 = (round(float(corner)) for corner in box_xyxy)
-    covered = int(integral[y1, x1]) - int(integral[y0, x1]) - int(integral[y1, x0]) + int(integral[y0, x0])
-    return covered / max(1, (x1 - x0) * (y1 - y0))
-
-
 def erase(sample: Sample, rng: np.random.Generator) -> Sample:
     """Fill a rectangle of up to a third of each side with one colour and make it void. Boxes stay."""
     height, width = sample.mask.shape
@@ -206,4 +197,7 @@ def erase(sample: Sample, rng: np.random.Generator) -> Sample:
     image, mask = sample.image_bgr.copy(), sample.mask.copy()
     image[top : top + erased_height, left : left + erased_width] = rng.integers(0, 256, 3)
     mask[top : top + erased_height, left : left + erased_width] = UNLABELED_ID
-    return replace(sample, image_bgr=image, mask=mask)
+    taught = sample.taught
+    if taught is not None:
+        taught = taught.erased(top, left, top + erased_height, left + erased_width)
+    return replace(sample, image_bgr=image, mask=mask, taught=taught)

@@ -12,7 +12,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.sample import FULL_CONFIDENCE, Sample
+from training.data.taught_frame import SMALLEST_PROBABILITY, TaughtFrame
 from training.label_sets.label_set import UNLABELED_ID
+
+SPOKEN_SHARE_MIN = 0.5  # of a cell about which teachers must say something; elsewhere it is unknown
+
+
+@dataclass
+class TaughtBatch:
+    """What teachers said about the frames of a batch, see `TaughtFrame`. Lists have an entry for each frame.
+
+    Attributes:
+        logits: float32 [N, C, H / 4, W / 4], logarithms of the probabilities; None if no teacher teaches masks.
+        counts: bool [N, H / 4, W / 4], where the teachers say something; None without `logits`.
+        known_pixels: bool [C], whether any teacher knows a class of masks.
+        known_boxes: bool [K], whether any teacher knows a class of boxes. Empty if no teacher teaches boxes.
+        boxes_xyxy: N tensors, float32 [n, 4], in pixels of the images.
+        labels: N tensors, int64 [n].
+        scores: N tensors, float32 [n].
+        ignored_xyxy: N tensors, float32 [m, 4], regions that are neither objects nor background.
+        ignored_labels: N tensors, int64 [m]; -1 stands for every class.
+    """
+
+    logits: Tensor | None
+    counts: Tensor | None
+    known_pixels: Tensor
+    known_boxes: Tensor
+    boxes_xyxy: list[Tensor]
+    labels: list[Tensor]
+    scores: list[Tensor]
+    ignored_xyxy: list[Tensor]
+    ignored_labels: list[Tensor]
 
 
 @dataclass
@@ -35,6 +65,7 @@ class Batch:
         labeled_boxes: bool [N, detection classes], False for a class whose missing boxes mean nothing in a frame;
             None = all are labelled.
         confidence: uint8 [N, H, W], how much each pixel of `masks` counts in the loss, 255 = fully; None = all do.
+        taught: What teachers said about the frames, where that is kept; None if they look at `images`.
     """
 
     images: Tensor
@@ -49,6 +80,7 @@ class Batch:
     labeled_pixels: Tensor | None = None
     labeled_boxes: Tensor | None = None
     confidence: Tensor | None = None
+    taught: TaughtBatch | None = None
 
     @classmethod
     def of_images(cls, images: Tensor) -> Batch:
@@ -69,23 +101,24 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Copy the batch to a device."""
-        return self._with_each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        moved: Batch = _with_each(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return moved
 
     def pin_memory(self) -> Batch:
         """Copy the batch to page-locked memory, from which a GPU copies without waiting."""
-        return self._with_each(lambda tensor: tensor.pin_memory())
+        pinned: Batch = _with_each(self, lambda tensor: tensor.pin_memory())
+        return pinned
 
-    def _with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """Return a batch with every tensor changed."""
-        changed: dict[str, Any] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Tensor):
-                value = change(value)
-            elif isinstance(value, list):
-                value = [change(entry) if isinstance(entry, Tensor) else entry for entry in value]
-            changed[item.name] = value
-        return Batch(**changed)
+
+def _with_each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a value with every tensor changed that it or its fields and lists hold."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, list):
+        return [_with_each(entry, change) for entry in value]
+    if isinstance(value, Batch | TaughtBatch):
+        return type(value)(**{item.name: _with_each(getattr(value, item.name), change) for item in fields(value)})
+    return value
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -113,6 +146,31 @@ def collate(samples: Sequence[Sample]) -> Batch:
         labeled_pixels=_stacked([sample.labeled_pixels for sample in samples], 1),
         labeled_boxes=_stacked([sample.labeled_boxes for sample in samples], 1),
         confidence=_stacked([sample.confidence for sample in samples], FULL_CONFIDENCE),
+        taught=_taught([sample.taught for sample in samples if sample.taught is not None]),
+    )
+
+
+def _taught(frames: Sequence[TaughtFrame]) -> TaughtBatch | None:
+    """Return what teachers said about the frames of a batch; None without frames. All frames have the same teachers."""
+    if not frames:
+        return None
+    logits = counts = None
+    cells = [frame.probabilities for frame in frames if frame.probabilities is not None]
+    if cells:
+        stacked = torch.from_numpy(np.ascontiguousarray(np.stack(cells).transpose(0, 3, 1, 2)))
+        spoken = stacked.sum(dim=1, keepdim=True)
+        counts = spoken[:, 0] >= SPOKEN_SHARE_MIN
+        logits = (stacked / torch.where(spoken > 0, spoken, 1.0)).clamp(min=SMALLEST_PROBABILITY).log()
+    return TaughtBatch(
+        logits,
+        counts,
+        torch.from_numpy(frames[0].known_pixels),
+        torch.from_numpy(frames[0].known_boxes),
+        boxes_xyxy=[torch.from_numpy(frame.objects.xyxy) for frame in frames],
+        labels=[torch.from_numpy(frame.objects.labels) for frame in frames],
+        scores=[torch.from_numpy(frame.objects.scores) for frame in frames],
+        ignored_xyxy=[torch.from_numpy(frame.ignored.xyxy) for frame in frames],
+        ignored_labels=[torch.from_numpy(frame.ignored.labels) for frame in frames],
     )
 
 

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from training.data.taught_frame import TaughtFrame
+
 FULL_CONFIDENCE = 255
 
 
@@ -32,6 +34,7 @@ class Sample:
         labeled_boxes: bool (detection classes,), False for a class whose missing boxes mean nothing; None = all are
             labelled.
         confidence: uint8 (h, w), how much each pixel of the mask counts in the loss, 255 = fully; None = all do.
+        taught: What teachers said about the frame, where that is kept (`distillation.look: frame`); else None.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Sample:
     labeled_pixels: NDArray[np.bool_] | None = None
     labeled_boxes: NDArray[np.bool_] | None = None
     confidence: NDArray[np.uint8] | None = None
+    taught: TaughtFrame | None = None
 
     def __post_init__(self) -> None:
         if self.image_bgr.ndim != 3 or self.image_bgr.shape[2] != 3 or self.image_bgr.dtype != "uint8":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -55,8 +55,12 @@ class DistillationRecipe(Settings):
     """Share of the loss of the labels; 1 ignores the teacher."""
     stages: tuple[StageRecipe, ...] = ()
     """Changes by epoch, in rising order; empty keeps everything constant."""
+    look: Literal["view", "frame"] = "view"
+    """`view`: the teachers look at each augmented view of a frame in the step that trains on it. `frame`: they look
+    once at every whole frame before the run begins, and what they say is kept in `cache` and goes through the same
+    augmentation as the frame. It costs nothing in a step, and teaches classes of pixels and boxes, but no features."""
     cache: str = ""
-    """Folder that keeps the teacher's outputs, so that the teacher sees each view only once; empty keeps none. Needs
+    """Folder that keeps what the teachers say; empty keeps nothing. Where they look at views, it needs
     `data.views_per_frame`, since endless views never come again."""
 
     @property
@@ -86,6 +90,8 @@ class DistillationRecipe(Settings):
             found.append("distillation has teacher and teachers; move the checkpoint into the list")
         if not self.terms:
             found.append("distillation.terms needs at least one term")
+        if self.look == "frame":
+            found += self._problems_of_frames()
         starts = [stage.from_epoch for stage in self.stages]
         if starts != sorted(set(starts)):
             found.append(f"distillation.stages must have rising from_epoch, got {starts}")
@@ -99,6 +105,21 @@ class DistillationRecipe(Settings):
                 found.append(
                     f"distillation.stages.{number}.weights must name {len(self.terms)} weights, one for each term, "
                     f"got {len(stage.weights)}"
+                )
+        return found
+
+    def _problems_of_frames(self) -> list[str]:
+        found = []
+        if not self.cache:
+            found.append(
+                "distillation.look is frame, which needs distillation.cache, the folder of what the teachers say"
+            )
+        for number, term in enumerate(self.terms):
+            if term.teacher_part == "outputs":
+                found.append(
+                    f"distillation.look is frame, which keeps classes of pixels and boxes, distillation.terms.{number} "
+                    f"{term.kind} compares features or detection branches of views; leave the term out, or set look to "
+                    "view"
                 )
         return found
 

@@ -12,6 +12,7 @@ from ros_kd_perception.model.onnx_file import ModelFileError
 from training.data.batch import Batch
 from training.distillation.base import DistillationTerm
 from training.distillation.cache import OutputCache, arrays_of_frames
+from training.distillation.whole_frames import taught_of
 from training.errors import RecipeError
 from training.networks.student import Student, StudentOutputs
 from training.teachers.ensemble import Ensemble
@@ -19,7 +20,7 @@ from training.teachers.taught import Taught
 
 
 class Teachers:
-    """Asks an ensemble, or a cache of what it said.
+    """Takes what an ensemble said about whole frames from the batch, or asks it, or a cache of what it said of views.
 
     It is not an `nn.Module`: the methods of a training run that go through all modules (`train`, `parameters`,
     `state_dict`, the move to a device) must not find the networks.
@@ -38,6 +39,8 @@ class Teachers:
 
     def __call__(self, batch: Batch) -> Taught:
         """Return what the teachers say about a batch, on the device of the batch."""
+        if batch.taught is not None:
+            return taught_of(batch.taught)
         if self._cache is None or "" in batch.views:
             return self.ensemble(batch.images)
         return self._cache.outputs(batch, self.ensemble)

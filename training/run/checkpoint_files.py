@@ -69,7 +69,7 @@ def check_room(folder: Path, network: nn.Module, cache: tuple[Path, int] | None 
         place, growth = cache
         if _existing(place).stat().st_dev == _existing(folder).stat().st_dev:
             growth += needed
-        remedy = "lower data.views_per_frame, or set distillation.cache to a folder on another disk"
+        remedy = "set distillation.cache to a folder on another disk, or lower data.views_per_frame if it keeps views"
         _check_disk(place, growth, "the teacher's outputs and the other files of this run", remedy)
 
 

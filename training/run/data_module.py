@@ -17,6 +17,7 @@ from training.data.batch import Batch, collate
 from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
 from training.data.sampling import Draw, EpochSampler, draw_epoch
+from training.distillation.kept_frames import KeptFrames
 from training.label_sets.label_set import LabelSet
 from training.recipe import Recipe
 from training.run.frames import RunFrames
@@ -25,10 +26,16 @@ _AUGMENTATION_STREAM = 1  # separates the random numbers of augmentation from th
 
 
 class TrainingSet(Dataset[Sample]):
-    """Makes the sample of a Draw: the frame, augmented by a generator that is seeded by the run and the draw only."""
+    """Makes the sample of a Draw: the frame, augmented by a generator that is seeded by the run and the draw only.
 
-    def __init__(self, sources: list[FrameFolder], recipe: Recipe, label_set: LabelSet) -> None:
+    With `kept`, what teachers said about the frame comes with it.
+    """
+
+    def __init__(
+        self, sources: list[FrameFolder], recipe: Recipe, label_set: LabelSet, kept: KeptFrames | None = None
+    ) -> None:
         self.sources = sources
+        self.kept = kept
         self.recipe = recipe
         self.label_set = label_set
 
@@ -42,11 +49,15 @@ class TrainingSet(Dataset[Sample]):
         rng = np.random.default_rng((self.recipe.seed, _AUGMENTATION_STREAM, *key))
         donor = None
         if rng.random() < settings.rare_paste:
-            donor = source[int(rng.integers(len(source)))]
-        data = self.recipe.data
-        sample = augment(source[draw.index], donor, data.crop_height, data.crop_width, settings, rng, self.label_set)
+            donor = self._frame(draw.source, int(rng.integers(len(source))))
+        data, frame = self.recipe.data, self._frame(draw.source, draw.index)
+        sample = augment(frame, donor, data.crop_height, data.crop_width, settings, rng, self.label_set)
         sample = replace(sample, view=view)
         return sample if sample.box_weight > 0 else replace(sample, has_boxes=False)
+
+    def _frame(self, source: int, index: int) -> Sample:
+        frame = self.sources[source][index]
+        return frame if self.kept is None else replace(frame, taught=self.kept.of(source, index))
 
 
 class DrivingData(lightning.LightningDataModule):
@@ -54,6 +65,7 @@ class DrivingData(lightning.LightningDataModule):
 
     Attributes:
         first_epoch: Epoch that the run starts or resumes with.
+        kept: What teachers said about the training frames; None if they look at views, or there are none.
         sources, validation, label_set, best_by, fingerprint, samples_per_epoch: See `RunFrames`.
     """
 
@@ -61,6 +73,7 @@ class DrivingData(lightning.LightningDataModule):
         super().__init__()
         self.recipe = recipe
         self.first_epoch = first_epoch
+        self.kept: KeptFrames | None = None
         self.sources, self.validation, self.label_set = frames.sources, frames.validation, frames.label_set
         self.best_by, self.fingerprint = frames.best_by, frames.fingerprint
         self.samples_per_epoch = frames.samples_per_epoch
@@ -102,7 +115,7 @@ class DrivingData(lightning.LightningDataModule):
             # After a resize in this process, a fork would copy OpenCV's thread pool without its threads and hang.
             options["multiprocessing_context"] = "spawn"
         loader: DataLoader[Any] = DataLoader(
-            TrainingSet(self.sources, self.recipe, self.label_set),
+            TrainingSet(self.sources, self.recipe, self.label_set, self.kept),
             batch_size=self.recipe.batch_size,
             sampler=sampler,
             num_workers=workers,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from training.data.readers.frame_folder import FrameFolder
 from training.distillation.cache import OutputCache
 from training.distillation.loss import DistillationLoss
 from training.distillation.teacher import Teachers, check_teachers
+from training.distillation.whole_frames import WholeFrames
 from training.label_sets.label_set import LabelSet
 from training.losses import SupervisedLoss
 from training.networks.student import Student
@@ -40,15 +43,33 @@ def build_objective(
     where = "distillation.teachers" if settings.teachers else "distillation.teacher"
     teachers = Teachers(Ensemble.open(settings.all_teachers, settings.fusion, classes, where))
     examples = check_teachers(student, teachers, settings.terms, recipe.data.crop_height, recipe.data.crop_width)
-    if settings.cache:
+    if settings.cache and settings.look == "view":
         teachers.keep_outputs_in(OutputCache(Path(settings.cache), _cache_key(recipe, teachers, data_fingerprint)))
     return DistillationLoss(settings, hard, teachers, examples)
+
+
+def whole_frames(
+    recipe: Recipe, objective: SupervisedLoss | DistillationLoss, sources: Sequence[FrameFolder]
+) -> WholeFrames | None:
+    """Return the frames that the teachers look at before the run; None unless the recipe wants them to.
+
+    Args:
+        recipe: Recipe of the run.
+        objective: Loss of the run, with the teachers.
+        sources: Readers of the training frames, in the order of the recipe.
+    """
+    settings = recipe.distillation
+    if settings is None or settings.look != "frame" or not isinstance(objective, DistillationLoss):
+        return None
+    pairs = zip(recipe.data.train, sources, strict=True)
+    drawn = [source if entry.share > 0 else None for entry, source in pairs]
+    return WholeFrames(objective.ensemble, Path(settings.cache), drawn)
 
 
 def cache_growth(
     recipe: Recipe, objective: SupervisedLoss | DistillationLoss, frames: int, frames_seen: int
 ) -> tuple[Path, int] | None:
-    """Return the folder of the teachers' outputs and the bytes that a run adds to it; None without a cache.
+    """Return the folder of what teachers say about views and the bytes that a run adds to it; None if none is kept.
 
     Args:
         recipe: Recipe of the run.

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ros_kd_perception.system.output_paths import make_folder
-from training.errors import RecipeError
+from training.errors import RecipeError, writing_to
 from training.recipe import Recipe
 from training.run.callbacks import DataClock, EpochLines, FolderLock, LastValidation
 from training.run.checkpoint_files import WholeCheckpoints, check_room
@@ -22,7 +22,7 @@ from training.run.devices import check_devices, refused_devices
 from training.run.frames import RunFrames
 from training.run.gaps import classes_without_labels
 from training.run.lightning_module import StudentTraining
-from training.run.objective import cache_growth
+from training.run.objective import cache_growth, whole_frames
 from training.run.run_files import folder_of, open_run
 from training.run.stopped_run import StoppedRun
 
@@ -87,7 +87,15 @@ def train(
             "or a teacher that knows them, or name a label set without them"
         )
     available, seen = sum(len(source) for source in data.sources), recipe.epochs * data.samples_per_epoch
-    check_room(folder, module.student, cache_growth(recipe, module.objective, available, seen))
+    whole = whole_frames(recipe, module.objective, data.sources)
+    growth = whole.growth if whole else cache_growth(recipe, module.objective, available, seen)
+    check_room(folder, module.student, growth)
+    if whole:
+        if trainer.is_global_zero:
+            print(f"{recipe.name}: {whole.plan}")
+        with writing_to(whole.kept.folder):
+            whole.look(trainer.strategy.root_device, trainer.global_rank, trainer.world_size)
+        data.kept = whole.kept
     if recipe.quantization_aware is not None and not stopped:
         found = module.calibrate(data.first_batches(recipe.quantization_aware.calibration_batches))
         if trainer.is_global_zero:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.data.taught_frame import SMALLEST_PROBABILITY
 from training.label_sets.mapping import BACKGROUND_BOX, IGNORED_BOX, LabelMapping
 from training.networks.student import StudentOutputs
 from training.teachers.box_fusion import fuse, overlaps
 from training.teachers.seen import Boxes, Seen
 from training.teachers.settings import FusionSettings, TeacherSettings
-
-SMALLEST_PROBABILITY = 1e-6  # of a class in the logarithm
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,14 @@ class FrameFolder(ABC):
 
         return read_image(self._images[index])
 
+    def image_sha256(self, index: int) -> str:
+        """Return the SHA-256 of the image file of a frame.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        return hashlib.sha256(self._images[index].read_bytes()).hexdigest()
+
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
         image = self.image_bgr(index)

@@ -1,0 +1,140 @@
+"""A folder of what teachers said about whole frames: a file for each, which the workers that load samples read.
+
+The files are in the format safetensors, which holds no code. Probabilities are kept as their logarithms in 8 bits:
+`-ln p` in steps of ln(1e6) / 255 = 0.054, so that ratios of classes, and with them probabilities at any temperature,
+are right to 2.7 %. A probability below 1e-6 is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.taught_frame import CELL_PX, SMALLEST_PROBABILITY, FrameBoxes, TaughtFrame
+from training.errors import DataError
+from training.whole_files import write_bytes
+
+LARGEST_CODE = 255
+MAX_FILE_BYTES = 1 << 30
+_STEP = -math.log(SMALLEST_PROBABILITY) / LARGEST_CODE
+_TABLE = np.exp(-_STEP * np.arange(LARGEST_CODE + 1)).astype(np.float32)
+_TABLE[LARGEST_CODE] = 0.0
+_BOXES = ("objects", "ignored")
+_BOX_PARTS: dict[str, type[np.generic]] = {"xyxy": np.float32, "labels": np.int64, "scores": np.float32}
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class KeptFrames:
+    """Reads and writes what teachers said about the frames of a run.
+
+    It loads no torch and holds no open file, so workers get a copy of it.
+
+    Attributes:
+        folder: Folder of the files. Its name is made from teachers and settings.
+        digests: SHA-256 of the image file of each frame, source by source; it names the file.
+    """
+
+    def __init__(self, folder: Path, digests: Sequence[Sequence[str]]) -> None:
+        self.folder = folder
+        self.digests = digests
+
+    def path(self, digest: str) -> Path:
+        """Return the file of a frame."""
+        return self.folder / f"{digest[:32]}.safetensors"
+
+    def of(self, source: int, index: int) -> TaughtFrame:
+        """Return what the teachers said about a frame of the run.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        digest = self.digests[source][index]
+        found = self.read(digest)
+        if found is None:
+            raise DataError(
+                f"{self.path(digest)}: expected what the teachers said about a frame, it is missing or damaged since "
+                "the start of the run; start it again with --resume, and the teachers look at the frame again"
+            )
+        return found
+
+    def read(self, digest: str) -> TaughtFrame | None:
+        """Return what the teachers said about the frame of a digest; None if it is not kept, or damaged."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        path = self.path(digest)
+        try:
+            return _decoded(load(path.read_bytes())) if path.stat().st_size <= MAX_FILE_BYTES else None
+        except (OSError, ValueError, KeyError, SafetensorError):
+            return None
+
+    def write(self, digest: str, frame: TaughtFrame) -> None:
+        """Keep what the teachers said about the frame of a digest.
+
+        Raises:
+            OSError: The file cannot be written; the error names it.
+        """
+        from safetensors.numpy import save
+
+        write_bytes(self.path(digest), save(_encoded(frame)))
+
+
+def bytes_of(height: int, width: int, classes: int) -> int:
+    """Return the size of a file about a frame, without its boxes."""
+    return math.ceil(height / CELL_PX) * math.ceil(width / CELL_PX) * classes
+
+
+def codes_of(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return probabilities as 8-bit logarithms."""
+    logarithms = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
+    return np.rint(logarithms / -_STEP).clip(0, LARGEST_CODE).astype(np.uint8)
+
+
+def probabilities_of(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what `codes_of` took: probabilities that sum to 1 in each cell, or to 0 where nothing was said."""
+    # Ten times as fast as an index: cv2 looks up and the product with ones adds up, for each sample of a run.
+    values = np.asarray(cv2.LUT(codes.reshape(len(codes), -1), _TABLE), np.float32).reshape(codes.shape)
+    total = values @ np.ones(codes.shape[2], np.float32)
+    values /= np.where(total > 0, total, 1)[:, :, None]
+    return values
+
+
+def _encoded(frame: TaughtFrame) -> Arrays:
+    arrays: Arrays = {"known_pixels": frame.known_pixels, "known_boxes": frame.known_boxes}
+    if frame.probabilities is not None:
+        arrays["codes"] = codes_of(frame.probabilities)
+    for kind in _BOXES:
+        arrays |= {f"{kind}_{part}": getattr(getattr(frame, kind), part) for part in _BOX_PARTS}
+    return arrays
+
+
+def _decoded(arrays: Arrays) -> TaughtFrame:
+    """Return what `_encoded` took apart.
+
+    Raises:
+        KeyError, ValueError: Arrays are missing, or of other shapes or types.
+    """
+
+    def of_type(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        if arrays[name].dtype != dtype:
+            raise ValueError(f"{name}: expected {dtype.__name__}, got {arrays[name].dtype}")
+        return np.array(arrays[name])  # a copy: torch takes no array that cannot be written
+
+    objects, ignored = (
+        FrameBoxes(*(of_type(f"{kind}_{part}", dtype) for part, dtype in _BOX_PARTS.items())) for kind in _BOXES
+    )
+    probabilities = None
+    if "codes" in arrays:
+        codes = of_type("codes", np.uint8)
+        if codes.ndim != 3 or not codes.size:
+            raise ValueError(f"codes: expected [h, w, C], got {codes.shape}")
+        probabilities = probabilities_of(codes)
+    known = (of_type(f"known_{what}", np.bool_) for what in ("pixels", "boxes"))
+    return TaughtFrame(probabilities, objects, ignored, *known)

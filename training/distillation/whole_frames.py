@@ -1,0 +1,152 @@
+"""Asks teachers about every whole frame of a run once, and keeps what they say; see `kept_frames`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from training.data.batch import TaughtBatch
+from training.data.readers.frame_folder import FrameFolder
+from training.data.taught_frame import FrameBoxes, TaughtFrame
+from training.distillation.kept_frames import KeptFrames, bytes_of
+from training.teachers.ensemble import Ensemble
+from training.teachers.labeling import shares_of
+from training.teachers.seen import Boxes
+from training.teachers.taught import Taught, TaughtBoxes, TaughtPixels
+
+FORM = "frames-1"  # of the files; a new one gets folders of its own
+
+
+class WholeFrames:
+    """The whole frames of a run and what teachers say about them.
+
+    Attributes:
+        kept: The folder of what they say.
+    """
+
+    def __init__(self, ensemble: Ensemble, folder: Path, sources: Sequence[FrameFolder | None]) -> None:
+        """List the frames that the teachers have not seen yet.
+
+        Args:
+            ensemble: The teachers. They are asked for classes of pixels and for boxes, whatever the terms of a run
+                need, so that runs with other terms find the same files.
+            folder: Folder of all that is kept.
+            sources: The frames; None for a source of which none is drawn.
+
+        Raises:
+            OSError: An image cannot be read.
+        """
+        ensemble.parts = frozenset({"pixels", "boxes"})
+        self._ensemble = ensemble
+        self._sources = sources
+        digests = [
+            [] if source is None else [source.image_sha256(index) for index in range(len(source))] for source in sources
+        ]
+        self.kept = KeptFrames(folder / f"{FORM}-{ensemble.key[:16]}", digests)
+        places = {digest: (n, index) for n, source in enumerate(digests) for index, digest in enumerate(source)}
+        self.missing = {digest: place for digest, place in places.items() if self.kept.read(digest) is None}
+
+    @property
+    def growth(self) -> tuple[Path, int]:
+        """The folder and the bytes that it will grow by, if all frames of a source have the size of its first."""
+        classes = len(self._ensemble.student.segmentation_classes)
+        found = 0
+        for number, source in enumerate(self._sources):
+            missing = sum(place[0] == number for place in self.missing.values())
+            if source is not None and missing:
+                height, width = source.image_bgr(0).shape[:2]
+                found += missing * bytes_of(height, width, classes)
+        return self.kept.folder, found
+
+    @property
+    def plan(self) -> str:
+        """How many frames the teachers will look at, and how much is written, in words."""
+        total = len({digest for source in self.kept.digests for digest in source})
+        if not self.missing:
+            return f"what the teachers say about {total} frames is kept in {self.kept.folder}"
+        folder, growth = self.growth
+        return (
+            f"the teachers look at {len(self.missing)} of {total} frames once; about {growth / 1e6:.0f} MB will be "
+            f"kept in {folder}"
+        )
+
+    def look(self, device: torch.device, rank: int = 0, processes: int = 1) -> None:
+        """Ask the teachers about the missing frames, with a progress bar.
+
+        Each frame is kept as soon as it was seen, so after an interrupt the next run goes on where this one stopped.
+
+        Args:
+            device: Device of teachers that run in PyTorch.
+            rank: Number of this process. Each process begins at another frame and leaves out what others have kept.
+            processes: Number of processes of the run.
+
+        Raises:
+            DataError: An image cannot be read.
+            OSError: A file cannot be written.
+            RecipeError: There is not enough memory.
+        """
+        digests = list(self.missing)
+        start = rank * len(digests) // processes
+        for digest in tqdm(
+            digests[start:] + digests[:start],
+            desc="teachers look at frames",
+            unit="frame",
+            disable=True if rank or not digests else None,
+        ):
+            if processes == 1 or self.kept.read(digest) is None:
+                self._look_at(digest, device)
+
+    def _look_at(self, digest: str, device: torch.device) -> None:
+        number, index = self.missing[digest]
+        source = self._sources[number]
+        assert source is not None
+        image = torch.from_numpy(np.ascontiguousarray(source.image_bgr(index).transpose(2, 0, 1)))
+        self.kept.write(digest, frame_of(self._ensemble(image[None].to(device)), self._ensemble))
+
+
+def frame_of(taught: Taught, ensemble: Ensemble) -> TaughtFrame:
+    """Return what teachers say about a single image, in the memory of the CPU."""
+    pixels, boxes = taught.pixels, taught.boxes
+    probabilities = None
+    known = np.zeros(len(ensemble.student.segmentation_classes), np.bool_)
+    if pixels is not None:
+        shares = shares_of(pixels)[0]
+        if pixels.counts is not None:
+            shares = shares * pixels.counts[0]
+        probabilities = np.ascontiguousarray(shares.permute(1, 2, 0).float().cpu().numpy())
+        known = pixels.known.cpu().numpy()
+    nothing = FrameBoxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    if boxes is None:
+        return TaughtFrame(probabilities, nothing, nothing, known, np.zeros(0, np.bool_))
+    return TaughtFrame(
+        probabilities, _kept(boxes.objects[0]), _kept(boxes.ignored[0]), known, boxes.known.cpu().numpy()
+    )
+
+
+def taught_of(batch: TaughtBatch) -> Taught:
+    """Return what was kept about the frames of a batch in the form in which teachers say it."""
+    pixels = boxes = None
+    if batch.logits is not None:
+        pixels = TaughtPixels(batch.logits, batch.counts, batch.known_pixels)
+    if len(batch.known_boxes):
+        objects = [Boxes.of(*parts) for parts in zip(batch.boxes_xyxy, batch.labels, batch.scores, strict=True)]
+        ignored = [
+            Boxes.of(xyxy, labels, torch.zeros_like(xyxy[:, 0]))
+            for xyxy, labels in zip(batch.ignored_xyxy, batch.ignored_labels, strict=True)
+        ]
+        boxes = TaughtBoxes(objects, ignored, batch.known_boxes)
+    return Taught(pixels, boxes)
+
+
+def _kept(boxes: Boxes) -> FrameBoxes:
+    def array(values: Tensor) -> NDArray[Any]:
+        return values.cpu().numpy()
+
+    return FrameBoxes(array(boxes.xyxy.float()), array(boxes.ids.long()), array(boxes.scores.float()))
