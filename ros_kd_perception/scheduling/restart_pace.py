@@ -34,6 +34,10 @@ class RestartPace:
         if worked_s < SOON_S:
             self._soon_s.append(now_s)
 
+    def note_failed_start(self, now_s: float) -> None:
+        """Note that no process can be started. The next start waits for a pause."""
+        self._soon_s.extend([now_s] * MANY_ENDS)
+
     def lately(self, now_s: float) -> int:
         """Return how many of them ended in the last half minute, at most `MANY_ENDS`."""
         return sum(now_s - end_s < WINDOW_S for end_s in self._soon_s)

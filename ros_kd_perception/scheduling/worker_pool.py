@@ -202,8 +202,7 @@ class WorkerPool:
         except OSError as error:
             wanted = f"expected to start {len(self._groups) + 1} worker processes"
             self._note_failure(f"{wanted}, got: {error.strerror}; raise the limit or lower preparation_processes")
-            for _ in range(MANY_ENDS):
-                self._pace.note_end(now_s)
+            self._pace.note_failed_start(now_s)
             return False
         with self.lock:
             self._links.append(link)

@@ -63,7 +63,7 @@ class FrameMemory:
         if size > _MAX_BYTES:
             raise NoFrameMemory(f"expected shared frames of at most {_MAX_BYTES >> 20} MiB, got {size >> 20} MiB")
         self.descriptor = _reserved(size) if descriptor is None else _of_size(descriptor, size)
-        self._memory = mmap.mmap(self.descriptor, size)
+        self._memory = _mapped(self.descriptor, size)
         self._outputs: dict[int, dict[str, npt.NDArray[Any]]] = {}
         self._inputs: dict[int, UInt8Array] = {}
 
@@ -115,6 +115,16 @@ def _reserved(size: int) -> int:
             "set preparation_processes to 0"
         ) from None
     return descriptor
+
+
+def _mapped(descriptor: int, size: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(descriptor, size)
+    except OSError as error:
+        raise NoFrameMemory(
+            f"expected room for {_mebibytes(size)} MiB of shared frames in this process, got: {error.strerror}; raise "
+            "the limit (ulimit -v for memory, ulimit -n for files) or free some memory"
+        ) from None
 
 
 def _of_size(descriptor: int, size: int) -> int:

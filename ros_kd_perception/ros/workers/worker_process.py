@@ -19,11 +19,11 @@ from rclpy.parameter import Parameter
 
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.ros.workers.camera_group import CameraGroup, GroupSetup
-from ros_kd_perception.ros.workers.model_memory import frame_memory
+from ros_kd_perception.ros.workers.model_memory import received_frame_memory
 from ros_kd_perception.ros.workers.owner_channel import Message, OwnerChannel
-from ros_kd_perception.system.frame_memory import FrameMemory
+from ros_kd_perception.system.frame_memory import FrameMemory, NoFrameMemory
 from ros_kd_perception.system.message_channel import ChannelClosed, MessageChannel
-from ros_kd_perception.system.orphaned_memory import remove_segments, segments_of_this_process
+from ros_kd_perception.system.orphaned_memory import SHARED_MEMORY, remove_segments, segments_of_this_process
 from ros_kd_perception.system.priority import be_first_when_memory_runs_out
 from ros_kd_perception.system.threads import set_up_threads
 from ros_kd_perception.system.warning_throttle import WarningThrottle
@@ -55,7 +55,7 @@ class WorkerProcess:
         self._parent = os.getppid()
         self._values: dict[str, Any] = begin["values"]
         self._contract = ModelContract.from_json(begin["contract"])
-        self._memory: FrameMemory = frame_memory(self._contract, begin["slots"], descriptor)
+        self._memory: FrameMemory = received_frame_memory(self._contract, begin["slots"], descriptor)
         self._groups: dict[int, CameraGroup] = {}
         self._context = Context()
         arguments = ["--ros-args", "--enclave", begin["enclave"]] if begin["enclave"] else []
@@ -81,7 +81,15 @@ class WorkerProcess:
     def run(self) -> None:
         """Serve until the node's process says stop or ends, then leave the graph."""
         self._spinning.start()
-        self._channel.send("up", segments=segments_of_this_process())
+        segments = segments_of_this_process()
+        if self._begin["segments"] and not segments:
+            self._channel.send(
+                "log",
+                text=f"expected shared memory of the middleware for worker process {os.getpid()}, got none: "
+                f"{SHARED_MEMORY} is full; its large images may be lost; free some of it (start a container with "
+                "--shm-size=512m) and start the node again",
+            )
+        self._channel.send("up", segments=segments)
         try:
             while not self._stopped:
                 for message in self._next_messages():
@@ -188,8 +196,13 @@ class WorkerProcess:
             group.change(self._values, message["values"])
 
     def _change_model(self, message: dict[str, Any], descriptor: int | None) -> None:
-        self._contract = ModelContract.from_json(message["contract"])
-        self._memory = frame_memory(self._contract, message["slots"], descriptor)
+        contract = ModelContract.from_json(message["contract"])
+        try:
+            self._memory = received_frame_memory(contract, message["slots"], descriptor)
+        except NoFrameMemory as error:
+            self._channel.send("refused", sentence=f"a worker process cannot switch to another model: {error}")
+            return
+        self._contract = contract
         for group in self._groups.values():
             group.change_model(self._contract, self._memory)
         self._channel.send("answer", number=message["number"], error="", found=[])
