@@ -35,7 +35,10 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Return exit status 2, with one sentence on standard error, for wrong input or a full disk."""
+    """Run a command. Return exit status 2, with one sentence on standard error, for wrong input or a full disk.
+
+    After an interrupt, return 130, as shells do.
+    """
     words = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(prog="python -m training", description=DESCRIPTION)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -51,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = int(arguments.run(arguments))
         sys.stdout.flush()
         return status
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # what reads the output, such as `head`, has ended; the rest of it goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ros_kd_perception.model.onnx_file import ModelFileError
 from training.data.batch import Batch
 from training.distillation.base import DistillationTerm
 from training.distillation.cache import OutputCache, arrays_of_frames
-from training.distillation.whole_frames import taught_of
+from training.distillation.frame_words import taught_of
+from training.distillation.refused_sizes import refused_sizes
 from training.errors import RecipeError
 from training.networks.student import Student, StudentOutputs
 from training.teachers.ensemble import Ensemble
@@ -87,25 +86,14 @@ def check_teachers(
         of_student: StudentOutputs = student.eval()(torch.zeros(1, 3, 64, 64), with_one_to_many=True)
     student.train(was_training)
     teachers.ensemble.parts = frozenset(term.teacher_part for term in terms)
-    taught = _first_words(teachers, torch.zeros(1, 3, height, width, dtype=torch.uint8))
+    images = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+    with refused_sizes(images, "change the size of data.crop_height and data.crop_width"):
+        taught = teachers.ensemble(images)
     for number, term in enumerate(terms):
         where = f"distillation.terms.{number}"
         _check_student(where, term, of_student)
         _check_taught(where, term, taught, teachers.ensemble)
     return of_student, taught.outputs
-
-
-def _first_words(teachers: Teachers, images: Tensor) -> Taught:
-    try:
-        return teachers.ensemble(images)
-    except (ModelFileError, RecipeError):
-        raise
-    except Exception as error:  # networks of others raise any error for a size that they do not take
-        raise RecipeError(
-            f"distillation: expected teachers that look at frames of {images.shape[3]}x{images.shape[2]}, got: "
-            f"{' '.join(str(error).split())[:200]}; set height and width of the teacher, or change the "
-            "size of data.crop_height and data.crop_width"
-        ) from error
 
 
 def _check_student(where: str, term: DistillationTerm, outputs: StudentOutputs) -> None:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
-from training.data.batch import TaughtBatch
 from training.data.readers.frame_folder import FrameFolder
-from training.data.taught_frame import FrameBoxes, TaughtFrame
+from training.distillation.frame_words import frame_of
 from training.distillation.kept_frames import KeptFrames, bytes_of
+from training.distillation.refused_sizes import refused_sizes
 from training.teachers.ensemble import Ensemble
-from training.teachers.labeling import shares_of
-from training.teachers.seen import Boxes
-from training.teachers.taught import Taught, TaughtBoxes, TaughtPixels
 
 FORM = "frames-1"  # of the files; a new one gets folders of its own
 
@@ -90,7 +84,7 @@ class WholeFrames:
         Raises:
             DataError: An image cannot be read.
             OSError: A file cannot be written.
-            RecipeError: There is not enough memory.
+            RecipeError: There is not enough memory, or a teacher does not look at frames of such a size.
         """
         digests = list(self.missing)
         start = rank * len(digests) // processes
@@ -107,46 +101,7 @@ class WholeFrames:
         number, index = self.missing[digest]
         source = self._sources[number]
         assert source is not None
-        image = torch.from_numpy(np.ascontiguousarray(source.image_bgr(index).transpose(2, 0, 1)))
-        self.kept.write(digest, frame_of(self._ensemble(image[None].to(device)), self._ensemble))
-
-
-def frame_of(taught: Taught, ensemble: Ensemble) -> TaughtFrame:
-    """Return what teachers say about a single image, in the memory of the CPU."""
-    pixels, boxes = taught.pixels, taught.boxes
-    probabilities = None
-    known = np.zeros(len(ensemble.student.segmentation_classes), np.bool_)
-    if pixels is not None:
-        shares = shares_of(pixels)[0]
-        if pixels.counts is not None:
-            shares = shares * pixels.counts[0]
-        probabilities = np.ascontiguousarray(shares.permute(1, 2, 0).float().cpu().numpy())
-        known = pixels.known.cpu().numpy()
-    nothing = FrameBoxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    if boxes is None:
-        return TaughtFrame(probabilities, nothing, nothing, known, np.zeros(0, np.bool_))
-    return TaughtFrame(
-        probabilities, _kept(boxes.objects[0]), _kept(boxes.ignored[0]), known, boxes.known.cpu().numpy()
-    )
-
-
-def taught_of(batch: TaughtBatch) -> Taught:
-    """Return what was kept about the frames of a batch in the form in which teachers say it."""
-    pixels = boxes = None
-    if batch.logits is not None:
-        pixels = TaughtPixels(batch.logits, batch.counts, batch.known_pixels)
-    if len(batch.known_boxes):
-        objects = [Boxes.of(*parts) for parts in zip(batch.boxes_xyxy, batch.labels, batch.scores, strict=True)]
-        ignored = [
-            Boxes.of(xyxy, labels, torch.zeros_like(xyxy[:, 0]))
-            for xyxy, labels in zip(batch.ignored_xyxy, batch.ignored_labels, strict=True)
-        ]
-        boxes = TaughtBoxes(objects, ignored, batch.known_boxes)
-    return Taught(pixels, boxes)
-
-
-def _kept(boxes: Boxes) -> FrameBoxes:
-    def array(values: Tensor) -> NDArray[Any]:
-        return values.cpu().numpy()
-
-    return FrameBoxes(array(boxes.xyxy.float()), array(boxes.ids.long()), array(boxes.scores.float()))
+        image = torch.from_numpy(np.ascontiguousarray(source.image_bgr(index).transpose(2, 0, 1)))[None].to(device)
+        with refused_sizes(image, f"leave {source.names[index]} of {source.folder} out"):
+            taught = self._ensemble(image)
+        self.kept.write(digest, frame_of(taught, self._ensemble.student))

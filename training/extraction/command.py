@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.arguments import folder_to_write, number, some_text, whole_number
-from training.errors import RecipeError
 
 if TYPE_CHECKING:
     from training.data.bag_frames import FrameAnnotator
@@ -40,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teachers", type=Path, metavar="FILE.yaml", help="label the frames by the teachers in this file"
     )
-    parser.add_argument("--soft", action="store_true", help="with --teachers: keep the probabilities of all classes")
     parser.add_argument(
         "--device", default="cpu", type=some_text, help="of teachers that run in PyTorch: cpu, cuda ..."
     )
@@ -61,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     from training.data.bag_frames import extract_frames, summary
     from training.data.frame_choice import FrameChoice
 
-    annotator = _annotator(arguments.teachers, arguments.soft, arguments.device)
+    annotator = _annotator(arguments.teachers, arguments.device)
     choice = FrameChoice(
         topics=tuple(arguments.topics),
         stride=arguments.stride,
@@ -82,18 +80,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _annotator(teachers: Path | None, soft: bool, device: str) -> FrameAnnotator:
+def _annotator(teachers: Path | None, device: str) -> FrameAnnotator:
     """Return what writes the files beside the images: annotations.json alone, or labels of teachers, too."""
     if teachers is None:
         from training.extraction.annotations import CocoAnnotations
 
-        if soft:
-            raise RecipeError("--soft keeps probabilities of teachers: expected --teachers FILE.yaml, too; name one")
         return CocoAnnotations()
     from training.extraction.pseudo_labels import PseudoLabelFiles
     from training.extraction.teachers_file import open_labeler
 
-    labeler = open_labeler(teachers, soft, device)
+    labeler = open_labeler(teachers, device)
     if labeler.gaps:
         print(
             f"{teachers}: no teacher labels {labeler.gaps}; the frames say nothing about them, so add a teacher that "

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +22,7 @@ from training.label_sets.label_set import LabelSet
 from training.teachers.pseudo_labels import PseudoLabels
 from training.whole_files import write_bytes, write_text
 
-MASKS_FOLDER, PROBABILITIES_FOLDER = "masks", "probabilities"
+MASKS_FOLDER = "masks"
 BOXES_FILE, LABEL_SET_FILE = "boxes.json", "label_set.yaml"
 _DIGITS = 4  # of box corners in pixels and of scores
 
@@ -46,11 +44,10 @@ class Labeler(Protocol):
 
 
 class PseudoLabelFiles:
-    """Writes masks/, confidence/ and, if asked for, probabilities/ for each frame, and boxes.json for all of them.
+    """Writes masks/ and confidence/ for each frame, and boxes.json for all of them.
 
     - `masks/NAME.png`: class ids, 255 where no teacher is sure.
     - `confidence/NAME.png`: 255 times the probability of the most probable class, as 8 bits.
-    - `probabilities/NAME.npz`: float16 [C, ceil(h / 4), ceil(w / 4)], the array `probabilities`.
     - `boxes.json`: corners, labels, scores (null where ignored) and `ignored` of the boxes of each frame.
     - `label_set.yaml`: the classes that the teachers know, with the student's ids. Readers take its other classes as
       not labelled.
@@ -69,8 +66,6 @@ class PseudoLabelFiles:
             files[f"{MASKS_FOLDER}/{record.name}.png"] = _png(seen.mask)
             levels = np.rint(np.clip(seen.confidence, 0, 1) * 255).astype(np.uint8)
             files[f"{CONFIDENCE_FOLDER}/{record.name}.png"] = _png(levels)
-        if seen.probabilities is not None:
-            files[f"{PROBABILITIES_FOLDER}/{record.name}.npz"] = _npz(seen.probabilities)
         for name, content in files.items():
             write_bytes(folder / name, content)
         return {
@@ -143,12 +138,3 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     if not encoded:
         raise OSError("a mask could not be encoded as PNG")
     return content.tobytes()
-
-
-def _npz(probabilities: NDArray[np.float16]) -> bytes:
-    """Return the file of np.savez_compressed, but without the time: the same array gives the same bytes."""
-    array, content = io.BytesIO(), io.BytesIO()
-    np.lib.format.write_array(array, probabilities, allow_pickle=False)
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("probabilities.npy"), array.getvalue(), zipfile.ZIP_DEFLATED)
-    return content.getvalue()

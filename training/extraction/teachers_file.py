@@ -23,12 +23,11 @@ class TeachersFile(TeacherList):
     YAML file."""
 
 
-def open_labeler(path: Path, soft: bool = False, device: str = "cpu") -> FrameLabeler:
+def open_labeler(path: Path, device: str = "cpu") -> FrameLabeler:
     """Load the teachers that a file names.
 
     Args:
         path: A YAML file, see `TeachersFile`.
-        soft: Whether the probabilities of all classes are wanted, too.
         device: Device of the teachers that run in PyTorch.
 
     Raises:
@@ -42,4 +41,4 @@ def open_labeler(path: Path, soft: bool = False, device: str = "cpu") -> FrameLa
     from training.teachers.labeling import FrameLabeler
 
     ensemble = Ensemble.open(settings.teachers, settings.fusion, student, f"{path}: teachers")
-    return FrameLabeler(ensemble, device, soft)
+    return FrameLabeler(ensemble, device)

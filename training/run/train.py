@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ros_kd_perception.system.output_paths import make_folder
+from training.distillation.whole_frames import WholeFrames
 from training.errors import RecipeError, writing_to
 from training.recipe import Recipe
 from training.run.callbacks import DataClock, EpochLines, FolderLock, LastValidation
@@ -91,10 +92,7 @@ def train(
     growth = whole.growth if whole else cache_growth(recipe, module.objective, available, seen)
     check_room(folder, module.student, growth)
     if whole:
-        if trainer.is_global_zero:
-            print(f"{recipe.name}: {whole.plan}")
-        with writing_to(whole.kept.folder):
-            whole.look(trainer.strategy.root_device, trainer.global_rank, trainer.world_size)
+        _look_at_frames(whole, trainer, recipe.name)
         data.kept = whole.kept
     if recipe.quantization_aware is not None and not stopped:
         found = module.calibrate(data.first_batches(recipe.quantization_aware.calibration_batches))
@@ -116,6 +114,18 @@ def train(
     if trainer.is_global_zero:
         print(f"\nwaited for data {clock.waiting_share:.1%} of the training time; see {folder / 'checkpoints'}")
     return folder
+
+
+def _look_at_frames(whole: WholeFrames, trainer: lightning.Trainer, name: str) -> None:
+    """Let the teachers look at the frames whose words are not kept yet, and say how many these are."""
+    if trainer.is_global_zero:
+        print(f"{name}: {whole.plan}", flush=True)
+    try:
+        with writing_to(whole.kept.folder):
+            whole.look(trainer.strategy.root_device, trainer.global_rank, trainer.world_size)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; what the teachers said so far is kept, and the same command goes on", flush=True)
+        raise
 
 
 def _make_trainer(

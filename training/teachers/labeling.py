@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +29,17 @@ class FrameLabeler:
         sha256: Digest of the teachers and of all settings that the labels depend on.
     """
 
-    def __init__(self, teachers: Ensemble, device: str = "cpu", with_probabilities: bool = False) -> None:
+    def __init__(self, teachers: Ensemble, device: str = "cpu") -> None:
         """Set the teachers.
 
         Args:
             teachers: The teachers.
             device: Device of those that run in PyTorch.
-            with_probabilities: Whether the probabilities of all classes are wanted, too.
         """
         self.label_set = teachers.student
-        self.sha256 = hashlib.sha256(f"{teachers.key} {with_probabilities}".encode()).hexdigest()
+        self.sha256 = teachers.key
         self._teachers = teachers
         self._device = device
-        self._with_probabilities = with_probabilities
 
     @property
     def gaps(self) -> str:
@@ -50,21 +47,20 @@ class FrameLabeler:
         return unlabeled_classes(self.label_set, self._teachers.known)
 
     @classmethod
-    def open(cls, path: Path, student: LabelSet, device: str = "cpu", with_probabilities: bool = False) -> FrameLabeler:
+    def open(cls, path: Path, student: LabelSet, device: str = "cpu") -> FrameLabeler:
         """Load the teachers that a file names.
 
         Args:
             path: A YAML file, see `training.teachers.registry.TeacherList`.
             student: Classes of the labels.
             device: Device of the teachers that run in PyTorch.
-            with_probabilities: Whether the probabilities of all classes are wanted, too.
 
         Raises:
             CheckpointError, ModelFileError, RecipeError: The file is not valid, or a teacher cannot be used.
         """
         listed = load_settings(path, TeacherList)
         ensemble = Ensemble.open(listed.teachers, listed.fusion, student, f"{path}: teachers")
-        return cls(ensemble, device, with_probabilities)
+        return cls(ensemble, device)
 
     def __call__(self, image_bgr: UInt8Array) -> PseudoLabels:
         """Return what the teachers say about a frame; see `label_frame`."""
@@ -81,15 +77,13 @@ class FrameLabeler:
         """
         images = torch.from_numpy(np.ascontiguousarray(image_bgr.transpose(2, 0, 1)))[None].to(self._device)
         taught = self._teachers(images)
-        mask = confidence = probabilities = None
+        mask = confidence = None
         labeled_pixels = np.zeros(len(self._teachers.student.segmentation_classes), np.bool_)
         if taught.pixels is not None:
             labeled_pixels = taught.pixels.known.cpu().numpy()
             shares = shares_of(taught.pixels)
             counts = torch.ones_like(shares[:, 0]) if taught.pixels.counts is None else taught.pixels.counts
             mask, confidence = _full_size(shares[0], counts[0], *image_bgr.shape[:2])
-            if self._with_probabilities:
-                probabilities = (shares * counts[:, None])[0].half().cpu().numpy()
         boxes = taught.boxes or _no_boxes(len(self._teachers.student.detection_classes))
         objects, ignored = boxes.objects[0], boxes.ignored[0]
         return PseudoLabels(
@@ -102,7 +96,6 @@ class FrameLabeler:
             ignored_labels=ignored.ids.cpu().numpy(),
             labeled_pixels=labeled_pixels,
             labeled_boxes=boxes.known.cpu().numpy(),
-            probabilities=probabilities,
         )
 
 

@@ -29,8 +29,6 @@ class PseudoLabels:
             False, `mask` says nothing about the class.
         labeled_boxes: bool (K,), for each of the student's classes of boxes whether a teacher knows it. A missing box
             of another class means nothing.
-        probabilities: float16 (C, ceil(h / 4), ceil(w / 4)), of the student's classes of masks; 0 for classes that no
-            teacher knows. They sum to 1, and to 0 where no teacher says anything. None if they were not asked for.
     """
 
     mask: NDArray[np.uint8] | None
@@ -42,7 +40,6 @@ class PseudoLabels:
     ignored_labels: NDArray[np.int64]
     labeled_pixels: NDArray[np.bool_]
     labeled_boxes: NDArray[np.bool_]
-    probabilities: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         boxes = ((self.boxes_xyxy, self.labels, "boxes"), (self.ignored_xyxy, self.ignored_labels, "ignored regions"))

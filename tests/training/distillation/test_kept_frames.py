@@ -20,8 +20,9 @@ from training.data.batch import collate
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.unlabeled import UnlabeledSource
 from training.data.sample import Sample
+from training.distillation.frame_words import frame_of, taught_of
 from training.distillation.kept_frames import KeptFrames, bytes_of, codes_of, probabilities_of
-from training.distillation.whole_frames import WholeFrames, frame_of, taught_of
+from training.distillation.whole_frames import WholeFrames
 from training.errors import DataError
 from training.label_sets.label_set import BoxClass, LabelClass, LabelSet
 from training.label_sets.mapping import LabelMapping
@@ -116,7 +117,7 @@ def test_a_network_that_looks_at_mirror_images_says_the_same_about_the_mirrored_
     teachers = ensemble(OwnNetwork(network, STUDENT), views={"mirrored": True}, pixel_confidence_min=0.0)
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     empty = (np.full((64, 96), 255, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    taught = frame_of(said_about(teachers, Sample("frame", image, *empty)), teachers)
+    taught = frame_of(said_about(teachers, Sample("frame", image, *empty)), STUDENT)
     kept = KeptFrames(tmp_path, [["a" * 64]])
     kept.write("a" * 64, taught)
     turned = flip(Sample("frame", image, *empty, taught=kept.of(0, 0)))

@@ -14,6 +14,7 @@ import torch
 from checkout import ROOT
 from torch import Tensor
 
+from training.__main__ import main
 from training.checkpoint import read_checkpoint
 from training.errors import CheckpointError, RecipeError
 from training.recipe import Recipe, load_recipe, parse_recipe
@@ -123,6 +124,33 @@ def test_resuming_is_exact_with_and_without_kept_files(
     found = weights(train(recipe("stopped"), resume=last, accelerator="cpu"))
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     assert all(path.is_file() for path in removed)
+
+
+def test_an_interrupted_look_says_that_the_same_command_goes_on(
+    rendered_samples: Path,
+    plain: Path,
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe_of(rendered_samples, plain, teacher, tmp_path, "epochs=1").to_yaml())
+    looks, look = [], Ensemble.__call__
+
+    def interrupted(self: Ensemble, images: Tensor) -> Taught:
+        looks.append(images.shape)
+        if len(looks) == 4:  # the first look is a check
+            raise KeyboardInterrupt
+        return look(self, images)
+
+    monkeypatch.setattr(Ensemble, "__call__", interrupted)
+    assert main(["train", str(path), "--accelerator", "cpu"]) == 130
+    assert "interrupted; what the teachers said so far is kept" in capsys.readouterr().out
+    assert len(files_in(tmp_path)) == 2
+    assert main(["train", str(path), "--accelerator", "cpu"]) == 0
+    assert len(files_in(tmp_path)) == 8
+    assert len(looks) == 4 + 1 + 6
 
 
 def test_room_for_what_is_kept_is_checked_before_the_first_look(

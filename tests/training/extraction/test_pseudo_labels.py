@@ -85,7 +85,6 @@ def test_masks_and_confidences_are_those_of_the_teachers(bag: Path, tmp_path: Pa
         assert 255 in mask
         confidence = cv2.imread(str(folder / "confidence" / f"{record.name}.png"), cv2.IMREAD_UNCHANGED)
         assert np.abs(confidence / 255 - said.confidence).max() <= 0.5 / 255
-    assert not (folder / "probabilities").exists()
 
 
 def test_sure_boxes_come_with_scores_and_unsure_ones_as_ignored(bag: Path, tmp_path: Path) -> None:
@@ -176,26 +175,17 @@ def test_teachers_that_know_no_class_are_refused(bag: Path, tmp_path: Path) -> N
         extract_frames(bag, CHOICE, tmp_path / "frames", PseudoLabelFiles(labeler))
 
 
-def test_probabilities_are_kept_in_half_precision(bag: Path, tmp_path: Path) -> None:
-    said = np.random.default_rng(0).dirichlet((1, 1, 1), (24, 40)).transpose(2, 0, 1).astype(np.float16)
-    extract_frames(bag, CHOICE, tmp_path / "frames", PseudoLabelFiles(Dark(probabilities=said)))
-    with np.load(tmp_path / "frames" / "probabilities" / "front_0000001.npz") as content:
-        assert content["probabilities"].dtype == np.float16
-        assert (content["probabilities"] == said).all()
-
-
 def test_an_interrupted_extraction_goes_on_with_the_labels_of_both_runs(bag: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    soft = np.full((3, 24, 40), 1 / 3, np.float16)
-    extract_frames(bag, CHOICE, whole, PseudoLabelFiles(Dark(probabilities=soft)))
+    extract_frames(bag, CHOICE, whole, PseudoLabelFiles(Dark()))
     with pytest.raises(KeyboardInterrupt):
-        extract_frames(bag, CHOICE, parts, PseudoLabelFiles(Dark(after=3, probabilities=soft)))
+        extract_frames(bag, CHOICE, parts, PseudoLabelFiles(Dark(after=3)))
     (parts / "masks" / "front_0000001.png").write_bytes(b"")  # never reached the disk
-    labeler = Dark(probabilities=soft)
+    labeler = Dark()
     extract_frames(bag, CHOICE, parts, PseudoLabelFiles(labeler))
     assert len(labeler.images) == 3
     files = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
-    assert len(files) == 4 * 4 + 4
+    assert len(files) == 4 * 3 + 4
     for file in files:
         assert (whole / file).read_bytes() == (parts / file).read_bytes(), file
 

@@ -47,19 +47,15 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_frames_come_with_what_the_teachers_say(teachers: Path, bag: Path, tmp_path: Path) -> None:
     folder = tmp_path / "frames"
-    assert main(["extract-frames", str(bag), "-o", str(folder), "--teachers", str(teachers), "--soft"]) == 0
-    labeler = open_labeler(teachers, soft=True)
+    assert main(["extract-frames", str(bag), "-o", str(folder), "--teachers", str(teachers)]) == 0
+    labeler = open_labeler(teachers)
     entries = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))
     assert len(entries) == 3
     for name, entry in entries.items():
         said = labeler(read_image(folder / "images" / f"{name}.jpg"))
         assert said.mask is not None
-        assert said.probabilities is not None
         assert (cv2.imread(str(folder / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED) == said.mask).all()
         assert entry["labels"] == [*said.labels.tolist(), *said.ignored_labels.tolist()]
-        with np.load(folder / "probabilities" / f"{name}.npz") as content:
-            assert (content["probabilities"] == said.probabilities).all()
-            assert content["probabilities"].shape == (len(STUDENT.segmentation), 24, 40)
     assert load_label_set(folder / "label_set.yaml").tasks == ("segmentation", "detection")
 
 
@@ -68,7 +64,7 @@ def test_the_digest_follows_teachers_and_settings(teachers: Path, tmp_path: Path
     assert open_labeler(teachers).sha256 == first
     sure = tmp_path / "sure.yaml"
     sure.write_text(teachers.read_text().replace("pixel_confidence_min: 0.0", "box_sure: 0.9"))
-    assert len({first, open_labeler(teachers, soft=True).sha256, open_labeler(sure).sha256}) == 3
+    assert open_labeler(sure).sha256 != first
 
 
 @pytest.mark.parametrize(
@@ -88,13 +84,6 @@ def test_a_wrong_file_is_refused_and_leaves_nothing(
     assert main(["extract-frames", str(bag), "-o", str(tmp_path / "frames"), "--teachers", str(path)]) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "frames").exists()
-
-
-def test_probabilities_without_teachers_are_refused(
-    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["extract-frames", str(bag), "-o", str(tmp_path / "frames"), "--soft"]) == 2
-    assert "expected --teachers FILE.yaml" in capsys.readouterr().err
 
 
 def test_classes_that_no_teacher_labels_are_named(

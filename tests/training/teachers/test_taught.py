@@ -170,17 +170,14 @@ def test_labels_of_a_frame_have_its_size_and_255_where_no_teacher_is_sure() -> N
         boxes(([0, 0, 8, 8], 3, 0.9), ([8, 0, 16, 8], 3, 0.3)).boxes,
     )
     frame = images(4, 2)[0].permute(1, 2, 0).numpy()
-    found = FrameLabeler(ensemble(member(OWN, said)), with_probabilities=True).label_frame(frame)
+    found = FrameLabeler(ensemble(member(OWN, said))).label_frame(frame)
 
     assert found.mask is not None
     assert found.confidence is not None
-    assert found.probabilities is not None
     assert found.mask.shape == found.confidence.shape == frame.shape[:2] == (8, 16)
     assert set(found.mask[:4, :6].flatten().tolist()) == {0}
     assert set(found.mask[:4, 10:].flatten().tolist()) == {1}
     assert set(found.mask[4:].flatten().tolist()) == {255}
-    assert found.probabilities.shape == (3, 2, 4)
-    assert found.probabilities[:, 1].max() == 0
     assert found.labeled_pixels.tolist() == [True, True, False]
     assert (found.boxes_xyxy.tolist(), found.labels.tolist()) == ([[0, 0, 8, 8]], [0])
     assert (found.ignored_xyxy.tolist(), found.ignored_labels.tolist()) == ([[8, 0, 16, 8]], [0])
