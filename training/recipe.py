@@ -203,6 +203,15 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_taught_frames(self) -> Recipe:
+        silent = [f"data.train.{n}.taught" for n, source in enumerate(self.data.train) if not source.taught]
+        if silent and (self.distillation is None or self.distillation.look != "frame"):
+            raise RecipeError(f"{silent[0]} is false, which needs distillation.look: frame; set both or neither")
+        if self.distillation is not None and not any(s.taught and s.share > 0 for s in self.data.train):
+            raise RecipeError("expected a source in data.train that the teachers may teach, all have taught: false")
+        return self
+
+    @model_validator(mode="after")
     def _check_something_to_learn(self) -> Recipe:
         if self.distillation is not None:
             return self

@@ -61,6 +61,10 @@ class AugmentationRecipe(Settings):
             )
         return self
 
+    def zoomed(self, factor: float) -> AugmentationRecipe:
+        """Return the settings for frames whose zoom is larger by a factor."""
+        return self.model_copy(update={"scale_min": self.scale_min * factor, "scale_max": self.scale_max * factor})
+
 
 class OptimizerRecipe(Settings):
     """AdamW. The learning rate rises over the first steps, then follows `schedule` to the end of the run."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from training.whole_files import write_bytes
 
 LARGEST_CODE = 255
 MAX_FILE_BYTES = 1 << 30
+_FAR_PX = 1e6
 _STEP = -math.log(SMALLEST_PROBABILITY) / LARGEST_CODE
 _TABLE = np.exp(-_STEP * np.arange(LARGEST_CODE + 1)).astype(np.float32)
 _TABLE[LARGEST_CODE] = 0.0
@@ -44,6 +46,7 @@ class KeptFrames:
     def __init__(self, folder: Path, digests: Sequence[Sequence[str]]) -> None:
         self.folder = folder
         self.digests = digests
+        self._any: TaughtFrame | None = None  # tells which classes the teachers know
 
     def path(self, digest: str) -> Path:
         """Return the file of a frame."""
@@ -63,6 +66,35 @@ class KeptFrames:
                 "the start of the run; start it again with --resume, and the teachers look at the frame again"
             )
         return found
+
+    def silence(self, height: int, width: int) -> TaughtFrame:
+        """Return what says nothing about a frame: no class of a pixel, neither object nor background.
+
+        Args:
+            height: Height of the frame in pixels.
+            width: Its width.
+
+        Raises:
+            DataError: A file is missing or damaged.
+        """
+        spoken = self._any_frame()
+        classes = len(spoken.known_pixels)
+        cells = (math.ceil(height / CELL_PX), math.ceil(width / CELL_PX), classes)
+        labels = np.arange(len(spoken.known_boxes))
+        # Beyond the frame, too: a crop may be larger.
+        everywhere = np.tile(np.array([-_FAR_PX, -_FAR_PX, _FAR_PX, _FAR_PX], np.float32), (len(labels), 1))
+        return replace(
+            spoken,
+            probabilities=None if spoken.probabilities is None else np.zeros(cells, np.float32),
+            objects=FrameBoxes(everywhere[:0], labels[:0], np.zeros(0, np.float32)),
+            ignored=FrameBoxes(everywhere, labels, np.zeros(len(labels), np.float32)),
+        )
+
+    def _any_frame(self) -> TaughtFrame:
+        if self._any is None:
+            source = next(number for number, digests in enumerate(self.digests) if digests)
+            self._any = self.of(source, 0)
+        return self._any
 
     def read(self, digest: str) -> TaughtFrame | None:
         """Return what the teachers said about the frame of a digest; None if it is not kept, or damaged."""

@@ -38,9 +38,10 @@ class TrainingSet(Dataset[Sample]):
         self.kept = kept
         self.recipe = recipe
         self.label_set = label_set
+        self._augmentations = [recipe.augmentation.zoomed(source.zoom) for source in recipe.data.train]
 
     def __getitem__(self, draw: Draw) -> Sample:
-        source, settings = self.sources[draw.source], self.recipe.augmentation
+        source, settings = self.sources[draw.source], self._augmentations[draw.source]
         views, view = self.recipe.data.views_per_frame, ""
         key: tuple[int, ...] = (draw.epoch, draw.position)
         if views:
@@ -57,7 +58,11 @@ class TrainingSet(Dataset[Sample]):
 
     def _frame(self, source: int, index: int) -> Sample:
         frame = self.sources[source][index]
-        return frame if self.kept is None else replace(frame, taught=self.kept.of(source, index))
+        if self.kept is None:
+            return frame
+        if self.recipe.data.train[source].taught:
+            return replace(frame, taught=self.kept.of(source, index))
+        return replace(frame, taught=self.kept.silence(*frame.mask.shape))
 
 
 class DrivingData(lightning.LightningDataModule):

@@ -62,7 +62,7 @@ def whole_frames(
     if settings is None or settings.look != "frame" or not isinstance(objective, DistillationLoss):
         return None
     pairs = zip(recipe.data.train, sources, strict=True)
-    drawn = [source if entry.share > 0 else None for entry, source in pairs]
+    drawn = [source if entry.share > 0 and entry.taught else None for entry, source in pairs]
     return WholeFrames(objective.ensemble, Path(settings.cache), drawn)
 
 

@@ -103,6 +103,37 @@ def test_a_run_learns_from_kept_words_which_other_runs_share(
     assert files_in(tmp_path) == kept
 
 
+def test_frames_that_are_not_taught_are_neither_looked_at_nor_learnt_from(
+    rendered_samples: Path, plain: Path, teacher: Path, tmp_path: Path
+) -> None:
+    sources = (
+        f"data.train=[{{kind: rendered, folder: {rendered_samples}, taught: false}}, "
+        f"{{kind: unlabeled, folder: {plain}, share: 1.0e-6}}]"  # none of its frames is drawn
+    )
+    recipe = recipe_of(rendered_samples, plain, teacher, tmp_path, "epochs=1", sources)
+    folder = train(recipe, accelerator="cpu", callbacks=(NoLooks(),))
+    for term in ("loss/soft_0_temperature_kl", "loss/soft_1_pseudo_boxes"):
+        assert set(logged(folder, term)) == {0.0}
+    assert len(files_in(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["data.train.0.taught=false"], "data.train.0.taught is false, which needs distillation.look: frame"),
+        (
+            ["data.train.0.taught=false", f"distillation={{teacher: t, look: frame, cache: c, terms: {TERMS}}}"],
+            "all have taught: false",
+        ),
+    ],
+)
+def test_frames_without_a_teacher_are_refused_where_nothing_would_be_taught(
+    overrides: list[str], sentence: str
+) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        parse_recipe(RECIPE.read_text(), overrides)
+
+
 def test_resuming_is_exact_with_and_without_kept_files(
     rendered_samples: Path, plain: Path, teacher: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,12 @@ class Source(Settings):
     """Folder of the frames, relative to the working directory."""
     share: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     """Share of an epoch's samples that are drawn from here; the shares of all sources are scaled to sum to 1."""
+    zoom: Annotated[float, Field(ge=0.1, le=10)] = 1.0
+    """Factor on the zoom of the augmentation, for sources whose frames have other sizes: 2 for frames half as wide as
+    those of the vehicle, so that their objects are as large."""
+    taught: bool = True
+    """False keeps the teachers from saying anything about these frames, where labels are exact and teachers never saw
+    such pictures, as rendered ones. Needs `distillation.look: frame`."""
     limit: Annotated[int, Field(ge=0)] = 0
     """Take only this many frames, the first ones; 0 takes all."""
 
