@@ -1,8 +1,8 @@
 """A folder of what teachers said about whole frames: a file for each, which the workers that load samples read.
 
 The files are in the format safetensors, which holds no code. Probabilities are kept as their logarithms in 8 bits:
-`-ln p` in steps of ln(1e6) / 255 = 0.054, so that ratios of classes, and with them probabilities at any temperature,
-are right to 2.7 %. A probability below 1e-6 is 0.
+`-ln p` in steps of ln(1e6) / 255 = 0.054. Each logarithm is off by at most half a step, so a probability at a
+temperature T of 1 or more is off by at most exp(0.054 / T) - 1, which is 5.6 % at T = 1. One below 1e-6 is 0.
 """
 
 from __future__ import annotations
