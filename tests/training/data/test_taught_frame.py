@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,10 +69,12 @@ def test_words_follow_the_labels_through_crop_zoom_and_flip(seed: int) -> None:
     taught, cells = taught_by(sample)
     assert cells.shape == (24, 32, CLASSES)
     np.testing.assert_array_equal(taught.objects.xyxy, sample.boxes_xyxy)
-    labels = sample.mask[2::4, 2::4]
-    spoken = cells.sum(axis=2) >= 0.5
-    both = spoken & (labels != 255)
-    assert (cells.argmax(axis=2)[both] == labels[both]).mean() > 0.9
+    # Within two cells of an edge between classes, both are probable.
+    around = np.ones((21, 21), np.uint8)
+    alike = (cv2.dilate(sample.mask, around) == cv2.erode(sample.mask, around))[2::4, 2::4]
+    labels, spoken = sample.mask[2::4, 2::4], cells.sum(axis=2) >= 0.5
+    clear = alike & (labels != 255)
+    assert (cells.argmax(axis=2)[clear] == labels[clear]).all()
     # They say something about cells of the frame, and nothing about padding; the edge may go through a cell.
     labelled = (sample.mask != 255).reshape(24, 4, 32, 4).mean(axis=(1, 3))
     assert spoken[labelled == 1].all()
