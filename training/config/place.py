@@ -107,7 +107,8 @@ def _value_at(step: Any, content: Any) -> Any:
 def _schema_at(step: int | str, schema: Schema) -> Schema:
     if isinstance(step, int):
         return next((choice["items"] for choice in choices(schema) if "items" in choice), {})
-    found: Schema = schema.get("properties", {}).get(step, {})
+    of_any_key = schema.get("additionalProperties")  # a mapping with names of the user
+    found: Schema = schema.get("properties", {}).get(step, of_any_key if isinstance(of_any_key, dict) else {})
     return found
 
 

@@ -196,6 +196,7 @@ def _voice(where: str, settings: TeacherSettings, own: LabelSet, student: LabelS
             f"{', '.join(absent)}; leave it out"
         )
     mapping = LabelMapping.between(of_tasks(own, wanted), student, settings.map, where)
+    _check_joined(where, settings, mapping)
     voice = Voice.of(settings, mapping)
     if not len(voice.known_pixels) and not len(voice.known_boxes):
         raise RecipeError(
@@ -203,6 +204,23 @@ def _voice(where: str, settings: TeacherSettings, own: LabelSet, student: LabelS
             f"{settings.name} map to none of them; extend its map, or its classes and tasks"
         )
     return voice
+
+
+def _check_joined(where: str, settings: TeacherSettings, mapping: LabelMapping) -> None:
+    """Refuse rules that name a class which the teacher or the student lacks.
+
+    Raises:
+        RecipeError: There is no such class.
+    """
+    for number, rule in enumerate(settings.joined):
+        named = ((mapping.source, {*rule.upper, *rule.lower}), (mapping.student, {rule.becomes}))
+        for label_set, names in named:
+            known = {info.name for info in label_set.detection}
+            if names - known:
+                raise RecipeError(
+                    f"{where}.joined.{number}: expected boxes of the label set {label_set.name}, got "
+                    f"{', '.join(sorted(names - known))}; it has {', '.join(sorted(known)) or 'no boxes'}"
+                )
 
 
 def _saying(voice: Voice) -> dict[str, object]:

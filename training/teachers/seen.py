@@ -22,7 +22,8 @@ class Boxes:
         xyxy: float32 [n, 4], in pixels of the image.
         ids: int64 [n], ids of classes.
         scores: float32 [n], 0..1.
-        cut: bool [n], True for boxes that end at an inner edge of a tile: the object may be larger.
+        cut: bool [n], True for boxes that are never sure. They end at an inner edge of a tile, so that the object may
+            be larger, or their class is in doubt.
     """
 
     xyxy: Tensor

@@ -65,6 +65,37 @@ class FusionSettings(Settings):
     """Boxes of one class that overlap by more than this IoU are of one object."""
 
 
+class JoinRule(Settings):
+    """Two boxes that together are an object of another class, such as a person on a bicycle."""
+
+    upper: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The teacher's classes of the upper box: `person`."""
+    lower: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The teacher's classes of the lower box, which covers the lower half of the upper box and not its head: `bicycle`,
+    `motorcycle`."""
+    becomes: Annotated[str, Field(min_length=1)]
+    """The student's class of the pair."""
+    box: Literal["union", "upper"] = "union"
+    """The box of the pair: around both, as KITTI and CamVid label riders, or the upper one alone, as Cityscapes does.
+    With `upper`, the lower box stays an object of its own."""
+    covered_min: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Share of the upper box's lower half that the lower box covers at least."""
+    lower_sure: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """From this score of the lower box on, the pair is surely of the new class. With a lower score, the upper box
+    shares its score between its own class and the new one."""
+    lower_unsure: Share = 0.05
+    """A lower box with a lower score than this is not there."""
+
+    @model_validator(mode="after")
+    def _check(self) -> JoinRule:
+        both = sorted({*self.upper} & {*self.lower})
+        if both:
+            raise RecipeError(f"upper and lower must name different classes, both have {', '.join(both)}")
+        if self.lower_unsure > self.lower_sure:
+            raise RecipeError(f"lower_unsure {self.lower_unsure} is above lower_sure {self.lower_sure}; swap them")
+        return self
+
+
 class TeacherSettings(Settings):
     """What a recipe says about a teacher; each kind derives its own and adds its keys."""
 
@@ -80,6 +111,8 @@ class TeacherSettings(Settings):
     """How it looks at an image."""
     map: NameTable = NameTable()
     """Which of the student's classes each of its classes becomes, before the tables of its label set."""
+    joined: tuple[JoinRule, ...] = ()
+    """Pairs of boxes that are one object of another class, such as a person on a bicycle."""
     box_sure: Share = 0.5
     """A box with at least this score is an object."""
     box_unsure: Share = 0.2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from training.data.taught_frame import SMALLEST_PROBABILITY
 from training.label_sets.mapping import BACKGROUND_BOX, IGNORED_BOX, LabelMapping
 from training.networks.student import StudentOutputs
 from training.teachers.box_fusion import fuse, overlaps
+from training.teachers.joining import join
 from training.teachers.seen import Boxes, Seen
 from training.teachers.settings import FusionSettings, TeacherSettings
 
@@ -87,8 +88,9 @@ class Voice:
             covered and (not chosen or info.name in chosen)
             for covered, info in zip(mapping.covered_segmentation, mapping.student.segmentation_classes, strict=True)
         ]
+        made = {rule.becomes for rule in settings.joined}
         boxes = [
-            covered and (not chosen or info.name in chosen)
+            (covered or info.name in made) and (not chosen or info.name in chosen)
             for covered, info in zip(mapping.covered_detection, mapping.student.detection_classes, strict=True)
         ]
         none = torch.zeros(0, dtype=torch.bool)
@@ -123,15 +125,30 @@ class Voice:
 
     def sorted_out(self, boxes: Boxes) -> tuple[Boxes, Boxes]:
         """Return the objects that the teacher is sure of, and the regions in which it is not, in the student's ids."""
-        ids = torch.full((1 + max(self.mapping.box_ids),), BACKGROUND_BOX, device=boxes.ids.device)
-        for own, student in self.mapping.box_ids.items():
-            known = student < 0 or bool(self.known_boxes[student])
-            ids[own] = student if known else BACKGROUND_BOX
-        translated = Boxes(boxes.xyxy, ids[boxes.ids], boxes.scores, boxes.cut)
+        translated = self._translated(boxes)
         noticed = translated[(translated.scores >= self.settings.box_unsure) & (translated.ids != BACKGROUND_BOX)]
         # A box that a tile cuts may not be the whole object, however sure the teacher is.
         sure = (noticed.scores >= self.settings.box_sure) & (noticed.ids != IGNORED_BOX) & ~noticed.cut
         return noticed[sure], noticed[~sure]
+
+    def _translated(self, boxes: Boxes) -> Boxes:
+        """Return boxes in the student's ids, IGNORED_BOX or BACKGROUND_BOX; pairs of a rule are joined."""
+        objects = []
+        for rule in self.settings.joined:
+            joined = join(boxes, rule, self.mapping.source)
+            boxes = joined.boxes
+            objects.append(self._of_student(joined.objects, rule.becomes))
+        ids = torch.full((1 + max(self.mapping.box_ids),), BACKGROUND_BOX, device=boxes.ids.device)
+        for own, student in self.mapping.box_ids.items():
+            ids[own] = self._taught_id(student)
+        return Boxes.joined([replace(boxes, ids=ids[boxes.ids]), *objects])
+
+    def _of_student(self, boxes: Boxes, name: str) -> Boxes:
+        (student,) = (info.id for info in self.mapping.student.detection if info.name == name)
+        return replace(boxes, ids=torch.full_like(boxes.ids, self._taught_id(student)))
+
+    def _taught_id(self, student: int) -> int:
+        return student if student < 0 or bool(self.known_boxes[student]) else BACKGROUND_BOX
 
 
 def fused_pixels(voices: Sequence[Voice], seen: Sequence[Seen]) -> TaughtPixels | None:

@@ -49,6 +49,11 @@ def test_every_table_of_a_shipped_set_leads_to_classes_of_the_other_set():
             LabelMapping.between(label_set, sets[target])
 
 
+def test_a_key_that_yaml_takes_for_a_truth_value_is_refused_inside_of_a_table():
+    with pytest.raises(RecipeError, match=r"unknown key mappings\.small\.True; valid are segmentation, detection"):
+        label_set(OWN, mappings={"small": {True: "wall"}})  # YAML reads the key `on` as true
+
+
 def test_classes_are_matched_by_name_and_by_the_table_never_by_number():
     table = NameTable(segmentation={"floor": "free"}, detection={"robot": "background"})
     mapping = LabelMapping.between(label_set(OWN), label_set(STUDENT), table)

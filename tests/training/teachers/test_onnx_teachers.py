@@ -27,7 +27,7 @@ from training.teachers.settings import FusionSettings
 
 SHARED = ROOT.parent / "shared"
 YOLOX, KITTI = SHARED / "teachers" / "yolox_nano_416_coco.onnx", SHARED / "frames" / "kitti" / "images"
-DESCRIPTION = ROOT / "benchmarks" / "yolox_coco.yaml"
+DESCRIPTION = ROOT / "training" / "teachers" / "yolox_coco.yaml"
 needs_yolox = pytest.mark.skipif(
     not (YOLOX.is_file() and KITTI.is_dir()), reason=f"the shared teacher or frames are not at {SHARED}"
 )
