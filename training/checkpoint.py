@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from training.config.licence import Licences, are_licences, merged, not_stated
 from training.config.sections import QuantizationAwareRecipe
 from training.errors import CheckpointError, RecipeError
 from training.label_sets.label_set import LabelSet
@@ -59,6 +60,8 @@ class CheckpointInfo:
             activations; None for a plain one.
         channels: Numbers of output and input channels of each layer of a pruned network, by name; None for a network
             whose channels follow from size and backbone.
+        licences: Licences of all data and networks that the weights learnt from, by name, those of earlier runs
+            included; None in checkpoints of early versions. See `training.config.licence`.
     """
 
     size: str
@@ -77,6 +80,7 @@ class CheckpointInfo:
     label_set: dict[str, Any] | None = None
     quantization_aware: dict[str, Any] | None = None
     channels: dict[str, Any] | None = None
+    licences: Licences | None = None
 
     @property
     def classes(self) -> LabelSet:
@@ -165,7 +169,22 @@ def set_noted_channels(student: Student, info: CheckpointInfo, where: Path | str
             ) from error
 
 
-def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -> tuple[str, str]:
+@dataclass(frozen=True)
+class StartingPoint:
+    """What is known about the weights that a run starts from.
+
+    Attributes:
+        taught_by: SHA-256 of the last teachers of all checkpoints, joined by `+`; empty without teachers.
+        sha256: SHA-256 of the weights.
+        licences: Licences of what the weights learnt from.
+    """
+
+    taught_by: str = ""
+    sha256: str = ""
+    licences: Licences = field(default_factory=dict)
+
+
+def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -> StartingPoint:
     """Load the averaged weights of checkpoints into a student.
 
     A class gets the weights of the class of the same name. Classes that the checkpoint does not have stay random.
@@ -178,9 +197,6 @@ def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -
         student: Network that gets the weights; it is not pruned.
         classes: Its label set.
         paths: At least one checkpoint.
-
-    Returns:
-        SHA-256 of the last teachers of all checkpoints, joined by `+`, and SHA-256 of the loaded weights.
 
     Raises:
         CheckpointError: A file is not a checkpoint of `train`, its network is larger or has another backbone, or the
@@ -202,7 +218,11 @@ def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -
     weights, info = loaded[0]
     _average([network for network, _ in loaded], paths)
     taught_by = dict.fromkeys(each.taught_by for _, each in loaded if each.taught_by)
-    sha256 = digest_of_weights(weights)
+    licences = merged(
+        not_stated(f"the weights {Path(path).name}") if each.licences is None else each.licences
+        for path, (_, each) in zip(paths, loaded, strict=True)
+    )
+    start = StartingPoint("+".join(taught_by), digest_of_weights(weights), licences)
     if _names(info.classes) != _names(classes):
         weights = with_classes(weights, _names(info.classes), student, _names(classes))
     try:
@@ -222,7 +242,7 @@ def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -
             f"{paths[0]}: expected weights of the size and backbone that the recipe names, or of a smaller size of our "
             f"own family, these are of size {info.size} with {backbone} backbone, {shape}; name such a checkpoint"
         ) from error
-    return "+".join(taught_by), sha256
+    return start
 
 
 def _names(classes: LabelSet) -> tuple[list[str], list[str]]:
@@ -342,6 +362,8 @@ def _is_noted_as(name: str, value: Any) -> bool:
         )
     if name in ("backbone", "label_set", "quantization_aware", "channels"):
         return value is None or isinstance(value, dict)
+    if name == "licences":
+        return value is None or are_licences(value)
     if name in ("segmentation_classes", "detection_classes"):
         return isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
     return isinstance(value, str)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from training.config.licence import Licence
 from training.config.loading import load_settings, parse_settings
 from training.config.names import FOLDER_NAME_RULE, is_folder_name
 from training.config.network_input import check_input_size
@@ -148,6 +149,9 @@ class Recipe(Settings):
     initial_weights: TextOrTexts = ""
     """Checkpoint whose averaged weights the run starts from; those of a smaller size are grown. A list of checkpoints
     that came from one start gives the mean of their weights (a model soup). Empty = random weights."""
+    licences: tuple[Licence, ...] = ()
+    """Licences of what else the weights learnt from, such as pretrained weights of others. Those of frames and teachers
+    stand there."""
     trained_part: Literal["all", "detection"] = "all"
     """`detection` trains only the one-to-one detection branch. The rest, with its running statistics, stays as it is in
     `initial_weights`."""

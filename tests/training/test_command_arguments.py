@@ -102,6 +102,7 @@ def test_a_file_that_is_not_a_model_is_refused(
 OTHER_NOTES = (None, [], {"size": "xl"}, {"size": []}, "size n", {"recipe": 5}, {"epoch": "2"}, {"epoch": None})
 OTHER_NOTES += ({"metrics": {"miou": "high"}}, {"metrics": [1]}, {"backbone": "resnet"}, {"git_commit": None})
 OTHER_NOTES += ({"segmentation_classes": 11}, {"detection_classes": [1]}, {"teacher_sha256": ["x"]}, {"newer": 1})
+OTHER_NOTES += ({"licences": {"CamVid": "research"}}, {"licences": ["research"]})
 
 
 @pytest.mark.parametrize("notes", OTHER_NOTES, ids=str)

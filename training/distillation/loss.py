@@ -46,6 +46,7 @@ class DistillationLoss(nn.Module):
     Attributes:
         names: Names of the terms in logs, in the order of the recipe.
         teacher_sha256: SHA-256 of the teachers, joined by `+`.
+        licences: Licences of the teachers.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class DistillationLoss(nn.Module):
         self.hard = hard
         self._teachers = teachers
         self.teacher_sha256 = teachers.ensemble.sha256
+        self.licences = teachers.ensemble.licences
         student_channels, teacher_channels = (channels_of(outputs) if outputs else {} for outputs in examples)
         self.terms = nn.ModuleList(Term(term, student_channels, teacher_channels) for term in recipe.terms)
         self.names = [f"soft_{number}_{term.kind}" for number, term in enumerate(recipe.terms)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
+from training.config.licence import NOT_STATED, use_of
 from training.label_sets.of_model import LABEL_SET_KEY
 
 if TYPE_CHECKING:
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
 def provenance(info: CheckpointInfo) -> dict[str, Any]:
     """Return the origin of the weights, as it is written into the contract."""
     now = datetime.datetime.now(datetime.timezone.utc)
+    licences = info.licences or {}
     return {
         LABEL_SET_KEY: info.classes.name,
         "recipe_sha256": info.recipe_sha256,
         "data_sha256": info.data_sha256,
         "teachers": info.taught_by or "none",
+        "use": use_of(licences) if licences else NOT_STATED,
+        "licences": {name: entry["terms"] for name, entry in licences.items()},
         "git_commit": info.git_commit,
         "created": now.isoformat(timespec="seconds"),
     }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from training.config.licence import Licences
 from training.data.batch import Batch
 from training.losses.assigner import Targets
 from training.losses.detection import detection_loss, teaching_cells
@@ -33,7 +34,7 @@ class SupervisedLoss(nn.Module):
     `one_to_many_box`. Those of a task that the student does not have are absent.
 
     Attributes:
-        teacher_sha256: Always empty, because this loss has no teacher.
+        teacher_sha256, licences: Always empty, because this loss has no teacher.
     """
 
     teacher_sha256 = ""
@@ -47,6 +48,7 @@ class SupervisedLoss(nn.Module):
             class_weights: Weight of each segmentation class; empty for equal weights.
         """
         super().__init__()
+        self.licences: Licences = {}
         self.segmentation_weight = segmentation
         self.detection_weight = detection
         self.register_buffer("class_weights", torch.tensor(class_weights, dtype=torch.float32), persistent=False)

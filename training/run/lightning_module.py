@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
-from training.checkpoint import INFO_KEY, CheckpointInfo, git_commit, load_weights_into, set_noted_channels
+from training.checkpoint import (
+    INFO_KEY,
+    CheckpointInfo,
+    StartingPoint,
+    git_commit,
+    load_weights_into,
+    set_noted_channels,
+)
+from training.config.licence import Licences, merged
 from training.config.sections import OptimizerRecipe
 from training.data.batch import Batch
 from training.data.sample import Sample
@@ -67,13 +75,11 @@ class StudentTraining(lightning.LightningModule):
         self.label_set = recipe.student_classes()
         torch.manual_seed(recipe.seed)
         self.student = build_recipe_student(recipe, pretrained=not recipe.starts and resumed is None)
-        self._earlier_teacher_sha256 = initial_weights_sha256 = ""
+        self._start = StartingPoint()
         if resumed is not None:
             set_noted_channels(self.student, resumed, recipe.name)
         elif recipe.starts:
-            self._earlier_teacher_sha256, initial_weights_sha256 = load_weights_into(
-                self.student, self.label_set, *recipe.starts
-            )
+            self._start = load_weights_into(self.student, self.label_set, *recipe.starts)
         self._channels = noted_channels(self.student)  # layers that round have no blocks
         if recipe.quantization_aware is not None:
             self.student = quantization_aware(self.student, recipe.quantization_aware)
@@ -86,7 +92,7 @@ class StudentTraining(lightning.LightningModule):
         self.objective = build_objective(recipe, self.student, self.label_set, data_fingerprint)
         self.train()
         self._git_commit = git_commit()
-        self.inputs = RunInputs(data_fingerprint, self.objective.teacher_sha256, initial_weights_sha256)
+        self.inputs = RunInputs(data_fingerprint, self.objective.teacher_sha256, self._start.sha256)
         self._scorers: list[FrameScorer] = []
         self._perceiver: Perceiver | None = None
         self.last_metrics: dict[str, float | None] = {}
@@ -217,21 +223,32 @@ class StudentTraining(lightning.LightningModule):
             epoch=self.current_epoch + 1,
             git_commit=self._git_commit,
             metrics=dict(self.last_metrics),
-            earlier_teacher_sha256=self._earlier_teacher_sha256,
+            earlier_teacher_sha256=self._start.taught_by,
             backbone=self.student.backbone.configuration,
             label_set=self.label_set.model_dump(mode="json"),
             quantization_aware=rounding.model_dump(mode="json") if rounding else None,
             channels=self._channels,
+            licences=self._licences(),
             **asdict(self.inputs),
         )
         checkpoint[INFO_KEY] = asdict(info)
+
+    def _licences(self) -> Licences:
+        """Return the licences of all that the weights learnt from: frames, teachers, and the weights to start from."""
+        frames = [source.licences for source in self.recipe.data.train if source.share > 0]
+        others = [licence.noted for licence in self.recipe.licences]
+        return merged([*frames, *others, self.objective.licences, self._start.licences])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the notes of the checkpoint that the run resumes from."""
         notes = checkpoint.get(INFO_KEY, {})
         # The weights come from the checkpoint, even if the files of initial_weights have changed since.
-        self._earlier_teacher_sha256 = notes.get("earlier_teacher_sha256", "")
-        self.inputs = replace(self.inputs, initial_weights_sha256=notes.get("initial_weights_sha256", ""))
+        self._start = StartingPoint(
+            notes.get("earlier_teacher_sha256", ""),
+            notes.get("initial_weights_sha256", ""),
+            notes.get("licences") or {},
+        )
+        self.inputs = replace(self.inputs, initial_weights_sha256=self._start.sha256)
         self.last_metrics = dict(notes.get("metrics", {}))
 
 

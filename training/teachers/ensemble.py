@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ros_kd_perception.model.onnx_file import ModelFileError
+from training.config.licence import Licences, merged, not_stated
 from training.errors import CheckpointError, RecipeError
 from training.label_sets.label_set import LabelSet
 from training.label_sets.mapping import LabelMapping
@@ -53,6 +54,15 @@ class Member:
             and bool(self.voice.known_pixels.all())
             and settings.pixel_confidence_min == 0
         )
+
+    @property
+    def licences(self) -> Licences:
+        """The licence that the recipe states; without one, those that a network of ours notes."""
+        settings = self.voice.settings
+        if settings.licence:
+            return settings.licence.noted
+        noted = self.teacher.licences if isinstance(self.teacher, OwnNetwork) else None
+        return not_stated(f"a teacher of kind {settings.kind}") if noted is None else noted
 
     @property
     def looks_at_whole_images(self) -> bool:
@@ -100,7 +110,8 @@ class Ensemble:
         members = []
         for number, settings in enumerate(teachers):
             place = f"{where}.{number}"
-            check_classes(place, settings, student)
+            check_classes(f"{place}.classes", settings.classes, student)
+            check_classes(f"{place}.box_sure_by_class", settings.box_sure_by_class, student, ("detection",))
             try:
                 teacher = settings.open()
             except (CheckpointError, ModelFileError, RecipeError) as error:
@@ -126,6 +137,11 @@ class Ensemble:
             "parts": sorted(self.parts),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+    @property
+    def licences(self) -> Licences:
+        """The licences of all teachers."""
+        return merged(member.licences for member in self.members)
 
     @property
     def known(self) -> dict[str, list[list[bool]]]:
@@ -167,17 +183,17 @@ class Ensemble:
         return Taught(pixels, boxes, own_outputs if "outputs" in self.parts else None)
 
 
-def check_classes(where: str, settings: TeacherSettings, student: LabelSet) -> None:
-    """Refuse names in `classes` that the student does not have.
+def check_classes(where: str, named: Iterable[str], student: LabelSet, tasks: Sequence[str] = TASKS) -> None:
+    """Refuse names of classes that the student does not have for any of the tasks.
 
     Raises:
         RecipeError: The student has no such class.
     """
-    names = {info.name for classes in student.by_task.values() for info in classes}
-    strange = sorted(set(settings.classes) - names)
+    names = {info.name for task in tasks for info in student.by_task[task]}
+    strange = sorted(set(named) - names)
     if strange:
         raise RecipeError(
-            f"{where}.classes: expected classes of the student's label set {student.name}, got {', '.join(strange)}; "
+            f"{where}: expected classes of the student's label set {student.name}, got {', '.join(strange)}; "
             f"it has {', '.join(sorted(names))}"
         )
 
@@ -224,5 +240,5 @@ def _check_joined(where: str, settings: TeacherSettings, mapping: LabelMapping) 
 
 
 def _saying(voice: Voice) -> dict[str, object]:
-    settings = voice.settings.model_dump(mode="json", exclude={"kind", "images_at_once"})
+    settings = voice.settings.model_dump(mode="json", exclude={"kind", "images_at_once", "licence"})
     return {"settings": settings, "segmentation": voice.mapping.segmentation, "detection": voice.mapping.detection}

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ros_kd_perception.model.contract import InputSpec
 from training.checkpoint import digest_of_weights, load_student
+from training.config.licence import Licences
 from training.label_sets.label_set import LabelSet
 from training.networks.heads import DetectionOutputs, decode_clipped_boxes
 from training.networks.strides import SEGMENTATION_STRIDE
@@ -31,12 +32,14 @@ class OwnNetwork:
     Attributes:
         label_set: Its classes.
         sha256: SHA-256 of its weights, see `digest_of_weights`.
+        licences: Of what it learnt from; None if it does not note them.
     """
 
-    def __init__(self, network: Student, label_set: LabelSet) -> None:
+    def __init__(self, network: Student, label_set: LabelSet, licences: Licences | None = None) -> None:
         self._network = network.eval().requires_grad_(False)
         self.label_set = label_set
         self.sha256 = digest_of_weights(network)
+        self.licences = licences
 
     @classmethod
     def load(cls, path: Path) -> OwnNetwork:
@@ -46,7 +49,7 @@ class OwnNetwork:
             CheckpointError: The file is not a checkpoint of `train`.
         """
         network, info = load_student(path)
-        return cls(network, info.classes)
+        return cls(network, info.classes, info.licences)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Seen:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from training.config.licence import Licence
 from training.config.settings import Settings
 from training.errors import RecipeError
 from training.label_sets.label_set import NameTable
@@ -115,11 +116,16 @@ class TeacherSettings(Settings):
     """Pairs of boxes that are one object of another class, such as a person on a bicycle."""
     box_sure: Share = 0.5
     """A box with at least this score is an object."""
+    box_sure_by_class: dict[str, Share] = Field(default_factory=dict)
+    """`box_sure` of some of the student's classes, by name: networks are surer of one class than of another."""
     box_unsure: Share = 0.2
     """A box with at least this score, and less than `box_sure`, is neither an object nor background. Boxes with lower
     scores are background."""
     pixel_confidence_min: Share = 0.5
     """A pixel whose most probable class has a lower probability teaches nothing."""
+    licence: Licence | None = None
+    """Under which terms its weights may teach. Null takes what a checkpoint notes of what it learnt from; of other
+    networks nothing is known then."""
     images_at_once: Annotated[int, Field(ge=1, le=4096)] = 8
     """Images that it looks at together; fewer need less memory."""
 
@@ -127,6 +133,9 @@ class TeacherSettings(Settings):
     def _check_thresholds(self) -> TeacherSettings:
         if self.box_unsure > self.box_sure:
             raise RecipeError(f"box_unsure {self.box_unsure} is above box_sure {self.box_sure}; swap them")
+        low = sorted(name for name, sure in self.box_sure_by_class.items() if sure < self.box_unsure)
+        if low:
+            raise RecipeError(f"box_sure_by_class of {', '.join(low)} is below box_unsure {self.box_unsure}; raise it")
         return self
 
     @abstractmethod

@@ -128,7 +128,7 @@ class Voice:
         translated = self._translated(boxes)
         noticed = translated[(translated.scores >= self.settings.box_unsure) & (translated.ids != BACKGROUND_BOX)]
         # A box that a tile cuts may not be the whole object, however sure the teacher is.
-        sure = (noticed.scores >= self.settings.box_sure) & (noticed.ids != IGNORED_BOX) & ~noticed.cut
+        sure = (noticed.scores >= self._box_sure(noticed.ids)) & (noticed.ids != IGNORED_BOX) & ~noticed.cut
         return noticed[sure], noticed[~sure]
 
     def _translated(self, boxes: Boxes) -> Boxes:
@@ -142,6 +142,14 @@ class Voice:
         for own, student in self.mapping.box_ids.items():
             ids[own] = self._taught_id(student)
         return Boxes.joined([replace(boxes, ids=ids[boxes.ids]), *objects])
+
+    def _box_sure(self, ids: Tensor) -> Tensor:
+        """Return the score from which each box is an object, for ids of the student."""
+        limits = torch.full_like(ids, self.settings.box_sure, dtype=torch.float32)
+        for info in self.mapping.student.detection:
+            if info.name in self.settings.box_sure_by_class:
+                limits[ids == info.id] = self.settings.box_sure_by_class[info.name]
+        return limits
 
     def _of_student(self, boxes: Boxes, name: str) -> Boxes:
         (student,) = (info.id for info in self.mapping.student.detection if info.name == name)

@@ -259,11 +259,18 @@ def test_command(
         "recipe_sha256",
         "data_sha256",
         "teachers",
+        "use",
+        "licences",
         "git_commit",
         "created",
     }
     assert contract.provenance["teachers"] == "none"
     assert command.provenance(replace(info, teacher_sha256="ef" * 32))["teachers"] == "ef" * 32
+    assert contract.provenance["use"] == "not stated"  # as in checkpoints of early versions
+    noted = {"CamVid": {"terms": "research use only", "use": "research"}}
+    stated = command.provenance(replace(info, licences=noted))
+    assert stated["use"] == "research only, because of CamVid"
+    assert stated["licences"] == {"CamVid": "research use only"}
     # The last stage of a student may use labels alone; an earlier stage had a teacher.
     assert command.provenance(replace(info, earlier_teacher_sha256="ef" * 32))["teachers"] == "ef" * 32
 

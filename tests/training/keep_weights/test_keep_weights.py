@@ -103,6 +103,7 @@ def test_a_run_starts_from_kept_weights_and_learns_from_them_as_a_teacher(
     info = load_student(last)[1]
     digest = digest_of_weights(load_student(kept)[0])
     assert (info.initial_weights_sha256, info.teacher_sha256) == (digest, digest)
+    assert info.licences == {"rendered frames": {"terms": "Apache-2.0", "use": "any"}}  # of frames, start and teacher
 
 
 def test_kept_weights_grow_to_a_larger_size(kept: Path) -> None:

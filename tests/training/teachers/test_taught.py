@@ -146,6 +146,14 @@ def test_two_thresholds_sort_boxes_out() -> None:
     assert taught.boxes.known.tolist() == [True, False]
 
 
+def test_a_class_may_have_a_threshold_of_its_own() -> None:
+    said = boxes(([0, 0, 10, 10], 3, 0.55), ([20, 0, 30, 10], 3, 0.7))
+    taught = ensemble(member(OWN, said, box_sure=0.5, box_sure_by_class={"vehicle": 0.6}))(images(30, 5))
+    assert taught.boxes is not None
+    (objects,), (ignored,) = taught.boxes.objects, taught.boxes.ignored
+    assert (objects.xyxy[:, 0].tolist(), ignored.xyxy[:, 0].tolist()) == ([20], [0])
+
+
 @pytest.mark.parametrize(
     ("how", "expected", "score"), [("nms", [0.0, 0.0, 10.0, 10.0], 0.9), ("weighted", None, (0.9 + 3 * 0.7) / 4)]
 )
@@ -188,6 +196,8 @@ def test_labels_of_a_frame_have_its_size_and_255_where_no_teacher_is_sure() -> N
     ("keys", "sentence"),
     [
         ({"classes": ["lorry"]}, r"teachers.0.classes: expected classes of the student's label set student, got lorry"),
+        ({"box_sure_by_class": {"lorry": 0.6}}, r"teachers.0.box_sure_by_class: expected classes of the .* got lorry"),
+        ({"box_sure_by_class": {"person": 0.1}}, r"box_sure_by_class of person is below box_unsure 0.2; raise it"),
         ({"box_sure": 0.2, "box_unsure": 0.5}, r"box_unsure 0.5 is above box_sure 0.2"),
         ({"views": {"whole": False}}, r"views show nothing"),
         ({"path": "none.ckpt"}, r"teachers.0: none.ckpt: expected a checkpoint, there is no such file"),

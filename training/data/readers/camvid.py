@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from training.config.licence import Licence
 from training.data.readers.labeled_folder import LabeledFolder
 from training.data.readers.source import LabeledSource
 from training.label_sets.mapping import LabelMapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 class CamVidSource(LabeledSource):
     """A split of CamVid: images/, and masks/ with its eleven ids and 11 for void. Boxes are regions of the masks."""
 
+    usual_licence = Licence(of="CamVid", terms="research use only", use="research")
     exact_boxes = False
 
     kind: Literal["camvid"] = "camvid"

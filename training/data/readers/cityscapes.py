@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from training.config.licence import Licence
 from training.data.data_set_root import check_root, check_split
 from training.data.image_listing import list_images
 from training.data.readers.labeled_folder import LabeledFolder
@@ -38,6 +39,7 @@ _GROUP_ENDING = "group"
 class CityscapesSource(LabeledSource):
     """Cityscapes: leftImg8bit/SPLIT/CITY/ and gtFine/SPLIT/CITY/, named in `folder` by the folder above both."""
 
+    usual_licence = Licence(of="Cityscapes", terms="Cityscapes terms of use, not commercial", use="research")
     layout_tells_labels = True
 
     kind: Literal["cityscapes"] = "cityscapes"

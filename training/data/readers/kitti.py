@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from training.config.licence import Licence
 from training.data.label_rows import RowError, finite_numbers, read_rows
 from training.data.labels import EVERY_CLASS, SourceBoxes
 from training.data.readers.labeled_folder import LabeledFolder
@@ -30,6 +31,8 @@ _PLAIN_PARTS = ("images", "labels")
 
 class KittiSource(LabeledSource):
     """The object benchmark of KITTI, or a folder with images/ and labels/ in its format. Boxes only."""
+
+    usual_licence = Licence(of="KITTI", terms="CC BY-NC-SA 3.0", use="research")
 
     kind: Literal["kitti"] = "kitti"
     """KITTI's object benchmark."""
@@ -116,6 +119,7 @@ class KittiFolder(LabeledFolder):
 class KittiSemanticsSource(LabeledSource):
     """The semantic benchmark of KITTI: masks with the label ids of Cityscapes, and boxes around its instances."""
 
+    usual_licence = Licence(of="KITTI", terms="CC BY-NC-SA 3.0", use="research")
     layout_tells_labels = True
 
     kind: Literal["kitti_semantics"] = "kitti_semantics"

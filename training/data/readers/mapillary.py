@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from training.config.licence import Licence
 from training.data.data_set_root import check_folder, check_root, check_split
 from training.data.image_listing import list_images
 from training.data.readers.labeled_folder import LabeledFolder
@@ -36,6 +37,7 @@ MAX_CONFIG_BYTES = 1 << 20
 class MapillarySource(LabeledSource):
     """Mapillary Vistas: training/, validation/ and testing/, named in `folder` by the folder above them."""
 
+    usual_licence = Licence(of="Mapillary Vistas", terms="research edition, CC BY-NC-SA", use="research")
     layout_tells_labels = True
 
     kind: Literal["mapillary"] = "mapillary"

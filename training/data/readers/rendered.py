@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from training.config.licence import Licence
 from training.data.readers.labeled_folder import LabeledFolder
 from training.data.readers.source import BOXES_FILE, LABEL_SET_FILE, LabeledSource
 from training.label_sets.mapping import LabelMapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 class RenderedSource(LabeledSource):
     """A folder of `render_drive --samples`: images/, masks/ with the renderer's ids, and boxes.json."""
+
+    usual_licence = Licence(of="rendered frames", terms="Apache-2.0", use="any")
 
     kind: Literal["rendered"] = "rendered"
     """Rendered frames."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from training.config.licence import Licence, Licences, not_stated
 from training.config.settings import PathText, Settings
 from training.data.data_set_root import check_folder
 from training.data.image_listing import list_images
@@ -28,10 +29,12 @@ class Source(Settings):
     Attributes:
         labeled: Whether the frames have labels. Only labelled frames can be validated or scored on.
         exact_boxes: Whether the boxes are exact, or derived from masks.
+        usual_licence: Licence of the data set that the kind is named after; None for a kind that reads any data.
     """
 
     labeled: ClassVar[bool] = True
     exact_boxes: ClassVar[bool] = True
+    usual_licence: ClassVar[Licence | None] = None
 
     kind: str
     """Which reader reads the frames."""
@@ -47,6 +50,15 @@ class Source(Settings):
     such pictures, as rendered ones. Needs `distillation.look: frame`."""
     limit: Annotated[int, Field(ge=0)] = 0
     """Take only this many frames, the first ones; 0 takes all."""
+    licence: Licence | None = None
+    """Under which terms the frames may be used; null takes the licence of the data set that the kind is named after.
+    Checkpoints and exported files note it."""
+
+    @property
+    def licences(self) -> Licences:
+        """The licence of the frames, as notes hold it."""
+        stated = self.licence or self.usual_licence
+        return stated.noted if stated else not_stated(f"frames of kind {self.kind}")
 
     @abstractmethod
     def open(self, mapping: LabelMapping) -> FrameFolder:
