@@ -159,12 +159,13 @@ class CameraImages:
         take, noted_ns = self._take, self._noted_ns
         try:
             taken = take.take() if take is not None else None
+            # Before another thread may take the next message: the gaps are those between one message and the next.
+            missed = 0 if taken is None else self._lost.before(taken.info)
         finally:
             self.is_noted = False
             self.on_taken()
         if taken is None:
             return None
-        missed = self._lost.before(taken.info)
         # A message that came after the noted one has replaced it. Otherwise the missing ones never came.
         reason = "replaced" if taken.arrival_ns > noted_ns else "lost"
         return CollectedImage(taken.serialized, max(taken.arrival_ns, 0), missed, reason)
@@ -180,6 +181,10 @@ class CameraImages:
         image = read_image(collected.serialized)
         self.encoding, self.height, self.width = image.encoding, image.height, image.width
         return image
+
+    def has_publisher(self) -> bool:
+        """Return whether the camera's topic has a publisher."""
+        return self._node.count_publishers(self._topic) > 0
 
     def link(self) -> CameraLink:
         """Return the number of publishers on the camera's topic, and why one of them does not match."""
