@@ -190,6 +190,10 @@ class Mailbox(Generic[MessageT]):
             if count:
                 _count(slot, "over_rate" if self._turns.limit(camera).is_kept else reason, count)
 
+    def latest_arrival_ns(self, camera: str) -> int:
+        """Return the steady clock at the latest arrival of a camera's messages. 0 before the first."""
+        return self._slots[camera].latest_arrival_ns
+
     def drop_waiting(self, camera: str, reason: str) -> None:
         """Drop the waiting message of a camera, if there is one."""
         with self.lock:

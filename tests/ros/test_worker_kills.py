@@ -14,6 +14,8 @@ import pytest
 from ros_graph import BEST_EFFORT, NodeProcess, Peer, camera_picture, image_message
 from sensor_msgs.msg import Image
 
+from ros_kd_perception.scheduling.takeover_watch import DEAF_S
+
 T0 = 1_700_000_000_000_000_000
 PERIOD_S = 0.05
 CAMERAS = ("front", "left", "right", "rear")
@@ -33,7 +35,13 @@ class Load:
         for camera in CAMERAS:
             topic = f"/perception/{camera}/segmentation"
             peer.node.create_subscription(Image, topic, lambda _, camera=camera: self._note(camera), 50)
-        self._timer = peer.node.create_timer(PERIOD_S, self._send)
+        self.go_on()
+
+    def go_on(self) -> None:
+        self._timer = self.peer.node.create_timer(PERIOD_S, self._send)
+
+    def pause(self) -> None:
+        self.peer.node.destroy_timer(self._timer)
 
     def until_perceived(self, cameras: Sequence[str] = CAMERAS, after_s: float = 0.0) -> float:
         """Return how many seconds it takes until each camera has a new result that cannot be an older one's."""
@@ -47,7 +55,7 @@ class Load:
 
     def assert_every_frame_is_counted(self) -> None:
         peer = self.peer
-        peer.node.destroy_timer(self._timer)
+        self.pause()
         peer.spin_for(0.5)
 
         def is_worked_off(camera: str) -> bool:
@@ -163,6 +171,27 @@ def test_processes_that_end_again_and_again_are_started_slowly(peer: Peer, node:
     until_full_strength(peer, killed)
     load.until_perceived()
     load.assert_every_frame_is_counted()
+
+
+@pytest.mark.slow
+def test_cameras_that_stop_with_their_process_end_no_endless_row_of_processes(peer: Peer, node: NodeProcess) -> None:
+    load = Load(peer)
+    load.until_perceived()
+    until_full_strength(peer)
+    load.until_perceived()
+    load.pause()
+    kill(*process_ids(peer)[:2])  # at least one of them serves cameras
+    # This cannot be told from a process that receives nothing of cameras that send.
+    peer.until(lambda: "has received nothing of" in node.log, "a process that took over is doubted")
+    peer.spin_for(2 * DEAF_S)  # until each of them is
+    until_full_strength(peer)
+    ended = peer.value("workers", "ended")
+    peer.spin_for(2 * DEAF_S)
+    assert peer.value("workers", "ended") == ended
+    load.go_on()
+    load.until_perceived()
+    load.assert_every_frame_is_counted()
+    assert "Traceback" not in node.log
 
 
 def runs(process: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from ros_kd_perception.ros.topics.camera_images import CameraImages
 from ros_kd_perception.ros.workers.model_memory import frame_memory
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.remote_frames import SLOTS_OF_A_CAMERA, RemoteFrames
+from ros_kd_perception.scheduling.takeover_watch import DEAF_S, TakeoverWatch
 from ros_kd_perception.scheduling.worker_link import WorkerLink
 from ros_kd_perception.scheduling.worker_pool import WorkerPool, WorkersFailed
 from ros_kd_perception.system.frame_memory import FrameMemory, NoFrameMemory
@@ -76,6 +78,7 @@ class RemoteCameras:
         memory = self._new_memory(contract)
         groups = _groups(parameters.cameras, processes)
         self.frames = RemoteFrames(mailbox, memory, lambda camera: self._pool.link_of(camera))
+        self._takeovers = TakeoverWatch(lambda camera: mailbox.latest_arrival_ns(camera) / 1e9)
         self._pool = WorkerPool(
             _MODULE,
             groups,
@@ -83,7 +86,7 @@ class RemoteCameras:
             self._serve,
             self._see,
             self._see_end,
-            self.frames.give_up_unanswered,
+            self._look_after_frames,
             warn,
         )
         try:
@@ -209,6 +212,7 @@ class RemoteCameras:
         )
 
     def _serve(self, link: WorkerLink, group: int, cameras: Sequence[str]) -> None:
+        self._takeovers.note_takeover(cameras, time.monotonic())
         subscribed = [camera for camera in cameras if camera in self._subscribed]
         link.try_send("serve", group=group, cameras=list(cameras), is_active=self._is_active, subscribed=subscribed)
 
@@ -234,11 +238,26 @@ class RemoteCameras:
             self._warn(message["text"])
 
     def _see_end(self, link: WorkerLink, cameras: Sequence[str], sentence: str) -> None:
+        self._takeovers.note_takeover(cameras, time.monotonic())
         self.frames.see_end(link, cameras, sentence)
         with self._answered:
             for number in [number for number, asked in self._asked.items() if asked is link]:
                 del self._asked[number]
             self._answered.notify_all()
+
+    def _look_after_frames(self) -> None:
+        self.frames.give_up_unanswered()
+        for camera in self._takeovers.deaf(self._should_be_received, time.monotonic()):
+            if (link := self._pool.link_of(camera)) is not None:
+                self._warn(
+                    f"worker process {link.process_id} has received nothing of {camera} for {DEAF_S:g} s, which the "
+                    "process before it received; it is ended, and another one takes over"
+                )
+                link.end_now()
+
+    def _should_be_received(self, camera: str) -> bool:
+        unserved = self._pool.facts()["unserved_cameras"].split()
+        return camera in self._subscribed and camera not in unserved and self._links[camera].has_publisher()
 
     def _ask(
         self, links: Sequence[WorkerLink], kind: str, descriptor: int | None = None, **fields: Any
