@@ -183,8 +183,9 @@ class Recipe(Settings):
             raise RecipeError(f"initial_weights must be different checkpoints, got {list(self.starts)}")
         if self.trained_part != "all" and not self.starts:
             raise RecipeError(f"trained_part {self.trained_part} needs initial_weights: the rest would stay random")
-        if self.backbone is not None and self.backbone.frozen and not (self.backbone.pretrained or self.starts):
-            raise RecipeError("backbone.frozen needs backbone.pretrained or initial_weights: it would stay random")
+        for key in ("frozen", "frozen_statistics"):
+            if getattr(self.backbone, key, False) and not (getattr(self.backbone, "pretrained", "") or self.starts):
+                raise RecipeError(f"backbone.{key} needs backbone.pretrained or initial_weights: it would stay random")
         if self.quantization_aware is not None and not self.starts:
             raise RecipeError(
                 "quantization_aware needs initial_weights: ranges come from a trained network; name its checkpoint"

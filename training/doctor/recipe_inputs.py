@@ -14,7 +14,7 @@ DATA, WEIGHTS, HUB = "Frames of the recipes", "Weights of the recipes", "Model h
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 HUB_TIMEOUT_S = 10.0
 MAX_RECIPE_BYTES = 1 << 20
-_FILES = (".ckpt", ".safetensors", ".onnx")
+_FILES = (".ckpt", ".safetensors", ".onnx", ".pth")
 _RUN = re.compile(r"out/training/([^/]+)/checkpoints/")
 
 

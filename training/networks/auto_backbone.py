@@ -42,6 +42,8 @@ class TransformersBackbone(NormalizedBackbone):
         architecture: Model type.
     """
 
+    plain = False
+
     def __init__(self, config: PreTrainedConfig, pretrained: str = "") -> None:
         """Build the network.
 

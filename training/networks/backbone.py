@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,21 @@ from training.networks.blocks import ReparameterizedConvolution
 from training.networks.quantised_layers import QuantisedConvolution
 
 
+@dataclass(frozen=True)
+class PretrainedClassifier:
+    """A classifier of pixels that came with the pretrained weights of a backbone.
+
+    Attributes:
+        label_set: Name of the label set of its classes.
+        weight: Kernel, float [classes, channels, 1, 1], in the order of the ids.
+        bias: Bias, float [classes].
+    """
+
+    label_set: str
+    weight: Tensor
+    bias: Tensor
+
+
 class FeatureBackbone(nn.Module):
     """Computes features of strides 4, 8, 16 and 32 from images [N, 3, H, W].
 
@@ -20,12 +36,25 @@ class FeatureBackbone(nn.Module):
         widths: Channels of the four features.
         configuration: What `rebuild_backbone` needs, as plain values: `model_type` and the settings of that type; None
             for our own backbone, which follows from the size of the student.
+        architecture: Name in recipes and errors.
+        decodes: Whether the feature of stride 4 comes from a decoder for segmentation: a classifier of each pixel is
+            then all that is added for this task.
+        plain: Whether all layers are our blocks with rectifiers. Only these can be pruned and rounded to 8 bits.
+        pretrained_classifier: What classified the feature of stride 4 of a backbone that decodes, before our classes
+            took its place; None without pretrained weights.
         frozen: Whether the weights and running statistics stay as they are; see `freeze`.
+        frozen_statistics: Whether the running statistics stay as they are while the weights are trained; see
+            `freeze_statistics`.
     """
 
     widths: tuple[int, ...]
     configuration: dict[str, Any] | None = None
+    architecture: str = "our own"
+    decodes: bool = False
+    plain: bool = True
+    pretrained_classifier: PretrainedClassifier | None = None
     frozen: bool = False
+    frozen_statistics: bool = False
 
     @abstractmethod
     def forward(self, images_bgr: Tensor) -> list[Tensor]:
@@ -53,9 +82,22 @@ class FeatureBackbone(nn.Module):
         self.frozen = True
         self.eval()
 
+    def freeze_statistics(self) -> None:
+        """Normalise by the running statistics also in training, and keep them as they are.
+
+        Statistics of small batches are noise to a pretrained network.
+        """
+        self.frozen_statistics = True
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> FeatureBackbone:
-        """Set the mode; a frozen backbone stays in eval mode, or its running statistics would change."""
-        return super().train(mode and not self.frozen)
+        """Set the mode; what is frozen stays in eval mode, or its running statistics would change."""
+        super().train(mode and not self.frozen)
+        if self.frozen_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def exclude_finest(self) -> None:
         """Exclude parameters from training that only the feature of stride 4 depends on. By default there are none."""

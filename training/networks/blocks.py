@@ -30,7 +30,7 @@ class NormalizedConvolution(nn.Module):
         self.stride = stride
         self.padding = kernel_size // 2
         self.groups = groups
-        self.activation = self.activation_type(inplace=True) if activation else None
+        self.activation: nn.Module | None = self.activation_type(inplace=True) if activation else None
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
         self.normalization = nn.BatchNorm2d(out_channels)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")

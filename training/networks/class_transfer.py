@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
+from training.label_sets.label_set import LabelSet
+from training.label_sets.loading import load_label_set
+from training.label_sets.mapping import match_classes
 from training.networks.student import Student
 
 
@@ -30,7 +33,10 @@ def with_classes(
         new_names: Its classes of masks and of boxes, in the order of their ids.
     """
     changed = copy.deepcopy(weights)
-    changed.neck.outputs = changed.neck.outputs[: len(like.neck.outputs)]
+    if like.neck is None:
+        changed.neck = None
+    elif changed.neck is not None:
+        changed.neck.outputs = changed.neck.outputs[: len(like.neck.outputs)]
     for part in ("segmentation", "detection", "detection_one_to_many"):
         if getattr(like, part) is None:
             setattr(changed, part, None)
@@ -40,6 +46,35 @@ def with_classes(
         for (holder, name, trained), (_, _, fresh) in pairs:
             setattr(holder, name, _matched(trained, list(before), fresh, list(after)))
     return changed
+
+
+@torch.no_grad()
+def start_classifier(student: Student, classes: LabelSet) -> None:
+    """Give the classifier of pixels the outputs of the one that came with the backbone's weights, by class name.
+
+    A class gets the output of the class that it becomes in the label set of those weights: by the table of its own set,
+    or by the same name. Classes without one stay random, and so does everything without that classifier.
+
+    Args:
+        student: Network whose backbone got pretrained weights; changed.
+        classes: Its label set.
+
+    Raises:
+        RecipeError: A table of the label set names a class that does not exist.
+    """
+    pretrained = student.backbone.pretrained_classifier
+    if pretrained is None or student.segmentation is None:
+        return
+    theirs = load_label_set(pretrained.label_set)
+    names = [info.name for info in theirs.segmentation_classes]
+    matches = match_classes(classes, theirs)["segmentation"]
+    layer = student.segmentation.classifier
+    assert layer.bias is not None
+    for place, info in enumerate(classes.segmentation_classes):
+        if matches[info.name].target in names:
+            there = names.index(matches[info.name].target)
+            layer.weight[place] = pretrained.weight[there]
+            layer.bias[place] = pretrained.bias[there]
 
 
 def _classifiers(student: Student, task: str) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:

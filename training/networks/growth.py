@@ -72,7 +72,7 @@ def grow(small: Student, large: Student) -> None:
     image = Channels(torch.arange(3))
     widths = _grow_backbone(small.backbone, large.backbone, image)
     pyramid = _grow_neck(small, large, widths[2:])
-    if small.segmentation is not None and large.segmentation is not None:
+    if isinstance(small.segmentation, SegmentationHead) and isinstance(large.segmentation, SegmentationHead):
         _grow_segmentation(small.segmentation, large.segmentation, widths[1], pyramid)
     branches = ((small.detection, large.detection), (small.detection_one_to_many, large.detection_one_to_many))
     for branch, large_branch in branches:
@@ -102,6 +102,8 @@ def _grow_backbone(small: Backbone, large: Backbone, image: Channels) -> list[Ch
 def _grow_neck(small: Student, large: Student, widths: list[Channels]) -> Channels:
     """Fill the neck and return the channel mapping of the pyramid."""
     ours, theirs = small.neck, large.neck
+    assert ours is not None  # a network on our own backbone has one
+    assert theirs is not None
     context, grown = ours.context, theirs.context
     pyramid = _spread(context.reduce, grown.reduce)
     _copy_convolution(context.reduce, grown.reduce, widths[-1], pyramid)

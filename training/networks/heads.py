@@ -152,6 +152,19 @@ class SegmentationHead(nn.Module):
         return features, self.classifier(features)
 
 
+class PixelClassifier(nn.Module):
+    """Segments at stride 4 from features of a decoder, which need no more than a classifier."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Conv2d(channels, classes, kernel_size=1)
+
+    def forward(self, fine: Tensor, pyramid: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of stride 4 and their class logits."""
+        del pyramid
+        return fine, self.classifier(fine)
+
+
 class DetectionBranch(nn.Module):
     """Anchor-free detection: a 3x3 block and a 1x1 convolution per level for classes, and the same for boxes."""
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from training.config.sections import QuantizationAwareRecipe
 from training.errors import RecipeError
-from training.networks.auto_backbone import TransformersBackbone
 from training.networks.blocks import fuse_blocks
 from training.networks.combination import Concatenation, Sum
 from training.networks.efficientnet_lite import InvertedResidual
@@ -62,11 +61,11 @@ def quantization_aware(student: Student, settings: QuantizationAwareRecipe) -> S
     Raises:
         RecipeError: The backbone has other layers than convolutions, or the form cannot join its features.
     """
-    if isinstance(student.backbone, TransformersBackbone):
+    if not student.backbone.plain:
         raise RecipeError(
-            f"quantization_aware needs a backbone of plain convolutions, {student.backbone.architecture} is one of "
-            "transformers; leave the section out, or train a student on our own backbone, an EfficientNet-Lite or "
-            "SqueezeNet"
+            "quantization_aware needs a backbone of plain convolutions and rectifiers, "
+            f"{student.backbone.architecture} is another; leave the section out, or train a student on our own "
+            "backbone, an EfficientNet-Lite or SqueezeNet"
         )
     placement, learned = PLACEMENTS[settings.form], settings.method == "lsq"
     if placement.at_inputs and any(isinstance(module, Concatenation) for module in student.modules()):
@@ -130,6 +129,7 @@ def calibrate(student: Student, batches: Iterable[Tensor]) -> int:
 
 def _kept_in_float(student: Student) -> Iterator[nn.Module]:
     """Yield the convolutions whose output nothing but a sum or the end of the network reads."""
+    assert student.neck is not None  # only a network with another decoder has none
     yield from student.neck.laterals
     for module in student.modules():
         if isinstance(module, SegmentationHead):

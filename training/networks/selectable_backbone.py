@@ -45,12 +45,10 @@ class SelectableBackbone(NormalizedBackbone):
     """A backbone of the table in `training.networks.backbone_table`. It has no settings.
 
     Attributes:
-        architecture: Its name in recipes.
         pretrained_names: Names of weights that `load_pretrained` takes.
         mean_rgb, deviation_rgb: Constants of the normalisation, for values 0..1.
     """
 
-    architecture: ClassVar[str]
     pretrained_names: ClassVar[tuple[str, ...]] = ()
     mean_rgb: ClassVar[tuple[float, float, float]] = IMAGENET_MEAN_RGB
     deviation_rgb: ClassVar[tuple[float, float, float]] = IMAGENET_DEVIATION_RGB
@@ -60,12 +58,25 @@ class SelectableBackbone(NormalizedBackbone):
         super().__init__(self.mean_rgb, self.deviation_rgb)
         self.configuration = {"model_type": self.architecture}
 
-    def load_pretrained(self, name: str) -> None:
-        """Load one of the `pretrained_names`.
+    @classmethod
+    def check_pretrained(cls, name: str) -> None:
+        """Refuse what `load_pretrained` does not take.
+
+        Args:
+            name: `backbone.pretrained` of a recipe, not empty.
 
         Raises:
-            RecipeError: There are none, or they are not installed or cannot be read.
+            RecipeError: It is none of `pretrained_names`.
         """
-        raise RecipeError(
-            f"backbone.pretrained: {self.architecture} has no pretrained weights, got {name!r}; leave pretrained empty"
-        )
+        if name not in cls.pretrained_names:
+            expected = " or ".join([*cls.pretrained_names, "an empty text"])
+            raise RecipeError(
+                f"backbone.pretrained: expected {expected} for {cls.architecture}, got {name}; correct it"
+            )
+
+    def load_pretrained(self, name: str) -> None:
+        """Load weights that `check_pretrained` lets pass. By default there are none.
+
+        Raises:
+            RecipeError: The weights are not installed, missing, or cannot be read.
+        """

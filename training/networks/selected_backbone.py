@@ -31,6 +31,8 @@ def build_backbone(recipe: BackboneRecipe, pretrained: bool = True) -> FeatureBa
         backbone = _build(network, recipe, pretrained)
     if recipe.frozen:
         backbone.freeze()
+    if recipe.frozen_statistics:
+        backbone.freeze_statistics()
     return backbone
 
 
@@ -53,11 +55,8 @@ def _build(network: type[SelectableBackbone], recipe: BackboneRecipe, pretrained
             f"backbone.settings: expected no keys, {recipe.architecture} has no settings, got "
             f"{', '.join(sorted(recipe.settings))}; leave them out"
         )
-    if recipe.pretrained and recipe.pretrained not in network.pretrained_names:
-        expected = " or ".join([*network.pretrained_names, "an empty text"])
-        raise RecipeError(
-            f"backbone.pretrained: expected {expected} for {recipe.architecture}, got {recipe.pretrained}; correct it"
-        )
+    if recipe.pretrained:
+        network.check_pretrained(recipe.pretrained)
     backbone = network()
     if recipe.pretrained and pretrained:
         backbone.load_pretrained(recipe.pretrained)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.networks.backbone import Backbone, FeatureBackbone
 from training.networks.blocks import fuse_blocks
-from training.networks.heads import DetectionBranch, DetectionOutputs, SegmentationHead
+from training.networks.heads import DetectionBranch, DetectionOutputs, PixelClassifier, SegmentationHead
 from training.networks.neck import FeaturePyramid
 from training.networks.strides import DETECTION_STRIDES
 
@@ -37,7 +37,7 @@ class StudentFeatures:
     """Features between neck and heads, float [N, C, H / stride, W / stride]; distillation losses compare them.
 
     Attributes:
-        p3, p4, p5: Levels of the pyramid, of strides 8, 16 and 32.
+        p3, p4, p5: Levels of the pyramid, of strides 8, 16 and 32; features of the backbone where there is no neck.
         segmentation: Features of the segmentation head, of stride 4; None for a student that does not segment.
     """
 
@@ -74,7 +74,8 @@ class Student(nn.Module):
     """Segments and detects objects in driving scenes. A teacher is the same network in a larger size.
 
     The backbone is our own, of plain convolutions, or one that a recipe selects. Neck and heads are always ours. A
-    student without segmentation classes, or without detection classes, does not have the parts of that task.
+    student without segmentation classes, or without detection classes, does not have the parts of that task. Of a
+    backbone that decodes, segmentation is a classifier only; without detection, it has no neck.
 
     Two detection branches use the same features. In the one-to-many branch, ten cells detect each object; its gradient
     trains the features. In the one-to-one branch, one cell detects each object, so that its best K cells need no
@@ -110,12 +111,15 @@ class Student(nn.Module):
         channels = size.pyramid_channels
         fine, *coarse = backbone.widths
         self.backbone = backbone
-        # The segmentation head reads the finest level only.
-        self.neck = FeaturePyramid(coarse, channels, levels_read=len(DETECTION_STRIDES) if detection_classes else 1)
-        self.segmentation: SegmentationHead | None = None
+        # Our segmentation head reads the finest level only, a classifier of pixels none.
+        levels = len(DETECTION_STRIDES) if detection_classes else int(not backbone.decodes)
+        self.neck = FeaturePyramid(coarse, channels, levels_read=levels) if levels else None
+        self.segmentation: SegmentationHead | PixelClassifier | None = None
         self.detection: DetectionBranch | None = None
         self.detection_one_to_many: DetectionBranch | None = None
-        if segmentation_classes:
+        if segmentation_classes and backbone.decodes:
+            self.segmentation = PixelClassifier(fine, segmentation_classes)
+        elif segmentation_classes:
             self.segmentation = SegmentationHead(fine, channels, size.segmentation_channels, segmentation_classes)
         else:
             self.backbone.exclude_finest()
@@ -144,7 +148,7 @@ class Student(nn.Module):
                 f"the student needs height and width in multiples of 32, got {height}x{width}; pad or crop"
             )
         fine, *coarse = self.backbone(images)
-        pyramid = self.neck(coarse)
+        pyramid = self.neck(coarse) if self.neck else coarse
         features, logits = self.segmentation(fine, pyramid[0]) if self.segmentation else (None, None)
         with_one_to_many = self.training if with_one_to_many is None else with_one_to_many
         one_to_one, one_to_many = self._detect(pyramid, with_one_to_many)

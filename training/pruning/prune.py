@@ -13,7 +13,6 @@ from training.evaluation.model_size import ModelSize, size_of_student
 from training.export.input_size import INPUT_MULTIPLE_PX
 from training.export.settings import ExportSettings
 from training.label_sets.label_set import LabelSet
-from training.networks.auto_backbone import TransformersBackbone
 from training.networks.backbone_table import BACKBONES
 from training.networks.channels import channels_of
 from training.networks.quantization_aware import is_quantization_aware
@@ -188,10 +187,11 @@ def _check_resolution(resolution: float, settings: PruneSettings) -> None:
 
 
 def _check(student: Student, height: int, width: int) -> None:
-    if isinstance(student.backbone, TransformersBackbone):
+    if not student.backbone.plain:
+        plain = ", ".join(name for name, backbone in BACKBONES.items() if backbone.plain)
         raise CheckpointError(
-            f"expected a student on our own backbone or on {', '.join(BACKBONES)} to prune, got one on "
-            f"{student.backbone.architecture} of the transformers library; only distil or quantise it"
+            f"expected a student on our own backbone or on {plain} to prune, got one on "
+            f"{student.backbone.architecture}; only distil or quantise it"
         )
     if is_quantization_aware(student):
         raise CheckpointError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from training.networks.class_transfer import start_classifier
 from training.networks.selected_backbone import build_backbone
 from training.networks.student import Student, build_student
 from training.recipe import Recipe
@@ -12,7 +13,8 @@ def build_recipe_student(recipe: Recipe, pretrained: bool = True) -> Student:
 
     Args:
         recipe: Recipe of a student or a teacher.
-        pretrained: Whether a selected backbone gets the weights that the recipe names.
+        pretrained: Whether a selected backbone gets the weights that the recipe names, and the classes the outputs of
+            a classifier that comes with them.
 
     Raises:
         RecipeError: The label set cannot be read, or the backbone cannot be built, its weights are not available, or it
@@ -23,4 +25,6 @@ def build_recipe_student(recipe: Recipe, pretrained: bool = True) -> Student:
         backbone.check_size(min(recipe.batch_size, 2), recipe.data.crop_height, recipe.data.crop_width)
         backbone.check_size(1, recipe.validation.input_height, recipe.validation.input_width)
     classes = recipe.student_classes()
-    return build_student(recipe.size, len(classes.segmentation), len(classes.detection), backbone)
+    student = build_student(recipe.size, len(classes.segmentation), len(classes.detection), backbone)
+    start_classifier(student, classes)
+    return student

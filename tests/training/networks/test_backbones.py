@@ -48,6 +48,8 @@ def lite0(pretrained: str = "imagenet", frozen: bool = False) -> EfficientNetLit
         ("efficientnet_lite0", (24, 40, 112, 320), 4.652e6 - 1_281_000 - 1280 * 322),
         ("efficientnet_lite1", (24, 40, 112, 320), 5.417e6 - 1_281_000 - 1280 * 322),
         ("efficientnet_lite2", (24, 48, 120, 352), 6.092e6 - 1_281_000 - 1280 * 354),
+        # EdgeNets counts 0.79 M with the decoder, without a classifier of 20 classes.
+        ("espnetv2", (10, 256, 512, 512), 0.79e6),
         # The paper counts 1.24 M for version 1.0 and 1.1, of which the classifier has 513 x 1000.
         ("squeezenet", (128, 256, 512, 512), 1.24e6 - 513_000),
     ],
@@ -231,6 +233,8 @@ def test_absent_and_damaged_weights_are_refused_with_a_remedy(tmp_path: Path, mo
         lite0()
 
 
-def test_a_share_of_the_learning_rate_is_refused_for_a_frozen_backbone() -> None:
+def test_what_has_no_effect_on_a_frozen_backbone_is_refused() -> None:
     with pytest.raises(RecipeError, match="no effect on a frozen backbone"):
         BackboneRecipe.checked({"architecture": "squeezenet", "frozen": True, "learning_rate_share": 0.1})
+    with pytest.raises(RecipeError, match=r"leave backbone\.frozen_statistics out"):
+        BackboneRecipe.checked({"architecture": "squeezenet", "frozen": True, "frozen_statistics": True})
