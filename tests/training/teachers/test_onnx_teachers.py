@@ -14,10 +14,12 @@ from foreign_networks import save_network
 from label_sets import CAMVID
 from torch import Tensor
 
+from ros_kd_perception.model.boxes import iou_xyxy
 from ros_kd_perception.model.letterbox import letterbox
 from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.model.onnx_runtime import onnxruntime
 from training.errors import RecipeError
+from training.extraction.teachers_file import open_labeler
 from training.label_sets.loading import load_label_set
 from training.teachers.ensemble import Ensemble
 from training.teachers.labeling import FrameLabeler
@@ -27,7 +29,8 @@ from training.teachers.settings import FusionSettings
 
 SHARED = ROOT.parent / "shared"
 YOLOX, KITTI = SHARED / "teachers" / "yolox_nano_416_coco.onnx", SHARED / "frames" / "kitti" / "images"
-DESCRIPTION = ROOT / "training" / "teachers" / "yolox_coco.yaml"
+STREETS = ROOT / "training" / "teachers" / "streets.yaml"
+DESCRIPTION = STREETS.with_name("yolox_coco.yaml")
 needs_yolox = pytest.mark.skipif(
     not (YOLOX.is_file() and KITTI.is_dir()), reason=f"the shared teacher or frames are not at {SHARED}"
 )
@@ -149,6 +152,19 @@ def test_a_file_lists_the_teachers_that_label_frames(tmp_path: Path) -> None:
         RecipeError, match=r"teachers.yaml: teachers.0.kind must be one of checkpoint, onnx, transformers"
     ):
         FrameLabeler.open(listed, CAMVID)
+
+
+@needs_yolox
+def test_the_shipped_teacher_of_streets_finds_the_bicyclist_of_a_frame(tmp_path: Path) -> None:
+    text = STREETS.read_text(encoding="utf-8").replace("data/teachers/", f"{YOLOX.parent}/")
+    listed = tmp_path / "streets.yaml"
+    listed.write_text(text.replace("training/teachers/", f"{STREETS.parent}/"), encoding="utf-8")
+    labels = open_labeler(listed)(cv2.imread(str(KITTI / "000076.jpg")))
+    bicyclist = [info.id for info in CAMVID.detection if info.name == "bicyclist"]
+    chosen = np.isin(labels.labels, bicyclist)
+    truth = np.array([[413, 169, 490, 291]], np.float32)  # the Cyclist of labels/000076.txt
+    assert iou_xyxy(labels.boxes_xyxy[chosen], truth).max() > 0.5
+    assert labels.labeled_boxes.tolist() == [True, True, True, False]
 
 
 @needs_yolox
