@@ -43,7 +43,7 @@ def test_shipped_recipes_look_for_frames_where_the_documentation_puts_them(path:
     folders = re.findall(r"\bfolder: ([^,}\s]+)", path.read_text(encoding="utf-8"))
     assert folders
     for folder in folders:
-        assert folder.startswith(("data/camvid/", "out/rendered/", "out/bag/"))
+        assert folder.startswith(("data/camvid/", "data/kitti", "data/boston", "data/motorway", "out/rendered/", "out/bag/"))
 
 
 @pytest.mark.parametrize(
