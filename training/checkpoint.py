@@ -62,6 +62,7 @@ class CheckpointInfo:
             whose channels follow from size and backbone.
         licences: Licences of all data and networks that the weights learnt from, by name, those of earlier runs
             included; None in checkpoints of early versions. See `training.config.licence`.
+        pretrained_share: Share of its pretrained weights that `keep-weights` has mixed into the backbone.
     """
 
     size: str
@@ -81,6 +82,7 @@ class CheckpointInfo:
     quantization_aware: dict[str, Any] | None = None
     channels: dict[str, Any] | None = None
     licences: Licences | None = None
+    pretrained_share: float = 0.0
 
     @property
     def classes(self) -> LabelSet:

@@ -17,6 +17,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=safetensors_file, required=True, metavar="FILE.safetensors",
         help="for example models/weights/NAME.safetensors",
     )  # fmt: skip
+    parser.add_argument(
+        "--pretrained-share", type=share, default=0.0, metavar="X",
+        help="move the backbone back towards its pretrained weights, 0 (not at all, the default) to 1",
+    )  # fmt: skip
+
+
+def share(text: str) -> float:
+    """Check a share."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
+    return value
 
 
 def safetensors_file(text: str) -> Path:
@@ -33,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from training.keep_weights.keep import keep_weights
 
-    info = keep_weights(arguments.checkpoint, arguments.output)
+    info = keep_weights(arguments.checkpoint, arguments.output, arguments.pretrained_share)
     print(
         f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB, a student of size {info.size} for "
         f"{info.classes.name} after {info.epoch} epochs"

@@ -12,6 +12,7 @@ import torch
 from checkout import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_espnetv2 import published
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +23,7 @@ from training.label_sets.loading import load_label_set
 from training.label_sets.mapping import LabelMapping
 from training.networks.class_transfer import start_classifier, with_classes
 from training.networks.espnetv2 import ESPNetV2
-from training.networks.espnetv2_weights import CLASSIFIER, LARGEST_FILE_BYTES, UNUSED, layer_names
+from training.networks.espnetv2_weights import CLASSIFIER, LARGEST_FILE_BYTES
 from training.networks.heads import PixelClassifier
 from training.networks.quantization_aware import quantization_aware
 from training.networks.resampling import area_means
@@ -33,18 +34,6 @@ HEIGHT, WIDTH = 64, 96
 WEIGHTS = ROOT / "data" / "teachers" / "espnetv2_s_2.0_cityscapes.pth"
 CAMVID_VAL = ROOT / "data" / "camvid" / "val"
 MASKS, STREETS = load_label_set("camvid11_masks"), load_label_set("cityscapes19")
-
-
-def published(network: ESPNetV2, outputs: int = 20) -> dict[str, Tensor]:
-    """Return random weights of a network as their authors publish them."""
-    theirs = {ours: name for name, ours in layer_names().items()}
-    state = {}
-    for name, value in network.state_dict().items():
-        layer, _, kind = name.rpartition(".")
-        state[f"{theirs[layer]}.{kind}"] = value
-    state |= {f"{layer}.weight": torch.zeros(1) for layer in UNUSED}
-    torch.manual_seed(1)
-    return state | {f"{CLASSIFIER}.weight": torch.rand(outputs, 10, 1, 1), f"{CLASSIFIER}.bias": torch.rand(outputs)}
 
 
 @pytest.fixture(scope="module")

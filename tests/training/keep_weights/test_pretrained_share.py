@@ -1,0 +1,69 @@
+"""Weights that are kept with a share of the pretrained ones that their run started from."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from checkout import ROOT
+from published_espnetv2 import published
+
+from training.__main__ import main
+from training.checkpoint import CheckpointInfo
+from training.errors import RecipeError
+from training.keep_weights.keep import mix_pretrained
+from training.networks.espnetv2 import ESPNetV2
+from training.networks.student import Student
+from training.recipe import Recipe, load_recipe
+from training.run.network import build_recipe_student
+
+RECIPES = ROOT / "training" / "recipes"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "espnetv2.pth"
+    torch.save(published(ESPNetV2()), path)
+    return load_recipe(RECIPES / "teacher_espnetv2_camvid.yaml", [f"backbone.pretrained={path}"])
+
+
+def tuned(recipe: Recipe) -> Student:
+    student = build_recipe_student(recipe)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(1.0)
+    return student
+
+
+def notes(recipe: Recipe) -> CheckpointInfo:
+    return CheckpointInfo("s", recipe.to_yaml(), "", "", 1, "", {})
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_the_backbone_moves_back_by_the_share_and_the_classifier_stays(recipe: Recipe, share: float) -> None:
+    start, student = build_recipe_student(recipe), tuned(recipe)
+    before = copy.deepcopy(student.state_dict())
+    mix_pretrained(student, notes(recipe), share)
+    parameters = {name for name, _ in student.named_parameters()}
+    for name, value in student.state_dict().items():
+        moved = name in parameters and name.startswith("backbone.")
+        expected = before[name] - share if moved else before[name]
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-5)
+        if moved and share == 1.0:
+            torch.testing.assert_close(value, start.state_dict()[name], rtol=0, atol=1e-5)
+
+
+def test_a_network_without_pretrained_weights_is_refused(recipe: Recipe) -> None:
+    random = recipe.model_copy(update={"backbone": None})
+    with pytest.raises(RecipeError, match="leave --pretrained-share out"):
+        mix_pretrained(tuned(recipe), notes(random), 0.5)
+
+
+@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "half"])
+def test_the_share_is_from_0_to_1(share: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["keep-weights", "a.ckpt", "-o", str(tmp_path / "a.safetensors"), "--pretrained-share", share])
+    assert f"expected a number from 0 to 1, got {share}" in capsys.readouterr().err
