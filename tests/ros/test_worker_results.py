@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.serialization import serialize_message
 from ros_graph import NodeProcess, Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
 from shipped_classes import SEGMENTATION_CLASSES
@@ -151,6 +150,16 @@ def test_overlays_and_packed_masks(peer: Peer, both: Both) -> None:
         assert bytes(overlay.data) != picture.tobytes()
 
 
+def fields_of(value: Any) -> Any:
+    """Return the fields of a message in a form in which NaN equals NaN.
+
+    Its serialised bytes will not do: rclpy leaves those between two aligned fields undefined.
+    """
+    if hasattr(value, "get_fields_and_field_types"):
+        return {name: fields_of(getattr(value, name)) for name in value.get_fields_and_field_types()}
+    return repr(value)
+
+
 def test_free_space_and_scans(peer: Peer, both: Both) -> None:
     cameras = Cameras(peer, {**KINDS, "free_space": Image, "scan": LaserScan})
 
@@ -174,7 +183,7 @@ def test_free_space_and_scans(peer: Peer, both: Both) -> None:
     more = [word for mounting in mountings for word in ("-p", mounting)]
     without, with_workers = both(calibrated_results, *more, "-p", "scan.enabled:=true")
     for key, message in without.items():
-        assert serialize_message(message) == serialize_message(with_workers[key])  # ranges that are not known are NaN
+        assert fields_of(message) == fields_of(with_workers[key])
     for camera in PICTURES:
         assert any(bytes(without[camera, "free_space"].data))
         assert len(set(without[camera, "scan"].ranges)) > 1
