@@ -139,17 +139,18 @@ class LifecycleManager:
     def _change_all(self, transition: int, *, hard: bool = False) -> bool:
         for name in self._names if transition in UP else reversed(self._names):
             try:
-                if not self._change(name, transition) and not hard:
+                if not self._change(name, transition, SERVICE_TIMEOUT_S if hard else None) and not hard:
                     return False
             except Unreachable as error:
                 say(f"unreachable {error}")
                 return False
         return True
 
-    def _change(self, name: str, transition: int) -> bool:
+    def _change(self, name: str, transition: int, timeout_s: float | None) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        # Without a limit, because configuring may take long.
-        changed = self._call(ChangeState, f"{name}/change_state", request, None).success
+        # Without a limit on the way up, because configuring may take long. A node that ends may get the request and
+        # never answer it.
+        changed = self._call(ChangeState, f"{name}/change_state", request, timeout_s).success
         if not changed or self._state(name) != GOALS[transition]:
             return False
         if transition == Transition.TRANSITION_DEACTIVATE and name in self._bonds:
