@@ -366,6 +366,8 @@ def _is_noted_as(name: str, value: Any) -> bool:
         return value is None or isinstance(value, dict)
     if name == "licences":
         return value is None or are_licences(value)
+    if name == "pretrained_share":
+        return isinstance(value, (int, float)) and 0 <= value <= 1
     if name in ("segmentation_classes", "detection_classes"):
         return isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
     return isinstance(value, str)

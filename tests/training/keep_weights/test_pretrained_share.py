@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from checkout import ROOT
 from published_espnetv2 import published
 
 from training.__main__ import main
-from training.checkpoint import CheckpointInfo
+from training.checkpoint import CheckpointInfo, load_student
 from training.errors import RecipeError
-from training.keep_weights.keep import mix_pretrained
+from training.keep_weights import keep
+from training.keep_weights.keep import keep_weights, mix_pretrained
+from training.label_sets.loading import load_label_set
 from training.networks.espnetv2 import ESPNetV2
 from training.networks.student import Student
 from training.recipe import Recipe, load_recipe
@@ -60,6 +63,21 @@ def test_a_network_without_pretrained_weights_is_refused(recipe: Recipe) -> None
     random = recipe.model_copy(update={"backbone": None})
     with pytest.raises(RecipeError, match="leave --pretrained-share out"):
         mix_pretrained(tuned(recipe), notes(random), 0.5)
+
+
+def test_the_kept_file_notes_the_share_and_is_read_again(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = replace(notes(recipe), label_set=load_label_set("camvid11_masks").model_dump(mode="json"))
+    student = tuned(recipe)
+    info = replace(info, backbone=student.backbone.configuration, metrics={"miou": 0.5})
+    monkeypatch.setattr(keep, "load_student", lambda path: (student, info))
+    output = tmp_path / "mixed.safetensors"
+    keep_weights(tmp_path / "run.ckpt", output, 0.25)
+    found, read = load_student(output)
+    assert (read.pretrained_share, read.metrics) == (0.25, {})
+    for name, value in student.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], value, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "half"])
