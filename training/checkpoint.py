@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
@@ -14,16 +14,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from training.config.licence import Licences, are_licences, merged, not_stated
+from training.config.licence import Licences, are_licences
 from training.config.sections import QuantizationAwareRecipe
 from training.errors import CheckpointError, RecipeError
+from training.exported_student import SUFFIX as EXPORTED_SUFFIX
+from training.exported_student import read_exported
 from training.label_sets.label_set import LabelSet
 from training.label_sets.loading import DEFAULT_LABEL_SET, load_label_set
 from training.label_sets.of_model import shipped_set_with
-from training.networks.backbone import Backbone
-from training.networks.channels import channels_of, set_channels
-from training.networks.class_transfer import with_classes
-from training.networks.growth import grow
+from training.networks.channels import set_channels
 from training.networks.quantization_aware import quantization_aware
 from training.networks.selected_backbone import rebuild_backbone
 from training.networks.student import SIZES, Student, build_student
@@ -103,7 +102,8 @@ def load_student(path: Path | str, weights: Literal["ema", "trained"] = "ema") -
     """Load the student of a checkpoint on the CPU, in eval mode.
 
     Args:
-        path: A `.ckpt` file of `python -m training train`, or weights of `python -m training keep-weights`.
+        path: A `.ckpt` file of `python -m training train`, weights of `python -m training keep-weights`, or an exported
+            student; see `training.exported_student`.
         weights: `ema` for the moving average, which is exported; `trained` for the weights of the optimiser.
 
     Returns:
@@ -171,103 +171,6 @@ def set_noted_channels(student: Student, info: CheckpointInfo, where: Path | str
             ) from error
 
 
-@dataclass(frozen=True)
-class StartingPoint:
-    """What is known about the weights that a run starts from.
-
-    Attributes:
-        taught_by: SHA-256 of the last teachers of all checkpoints, joined by `+`; empty without teachers.
-        sha256: SHA-256 of the weights.
-        licences: Licences of what the weights learnt from.
-    """
-
-    taught_by: str = ""
-    sha256: str = ""
-    licences: Licences = field(default_factory=dict)
-
-
-def load_weights_into(student: Student, classes: LabelSet, *paths: Path | str) -> StartingPoint:
-    """Load the averaged weights of checkpoints into a student.
-
-    A class gets the weights of the class of the same name. Classes that the checkpoint does not have stay random.
-    Weights of a smaller network of our own family are grown to the student's size. A student that gets weights of a
-    pruned network of its size gets the shape of that network, too. Several checkpoints give the mean of their weights,
-    which often works better on new frames than each of them (model soups; Wortsman et al., 2022). This helps if all
-    started from the same weights and did not move too far.
-
-    Args:
-        student: Network that gets the weights; it is not pruned.
-        classes: Its label set.
-        paths: At least one checkpoint.
-
-    Raises:
-        CheckpointError: A file is not a checkpoint of `train`, its network is larger or has another backbone, or the
-            networks of several checkpoints differ in shape.
-    """
-    loaded = [load_student(path) for path in paths]
-    for path, (_, noted) in zip(paths, loaded, strict=True):
-        if noted.quantization_aware is not None:
-            raise CheckpointError(
-                f"{path}: expected a plain network to start from, this one is trained for 8 bits already; name the "
-                "checkpoint that it started from, or make its own run longer with --resume and more epochs"
-            )
-    for path, (_, noted) in zip(paths[1:], loaded[1:], strict=True):
-        if noted.classes != loaded[0][1].classes:
-            raise CheckpointError(
-                f"{path}: expected the label set of {paths[0]}, to take the mean of both, got {noted.classes.name}; "
-                "name checkpoints of one label set"
-            )
-    weights, info = loaded[0]
-    _average([network for network, _ in loaded], paths)
-    taught_by = dict.fromkeys(each.taught_by for _, each in loaded if each.taught_by)
-    licences = merged(
-        not_stated(f"the weights {Path(path).name}") if each.licences is None else each.licences
-        for path, (_, each) in zip(paths, loaded, strict=True)
-    )
-    start = StartingPoint("+".join(taught_by), digest_of_weights(weights), licences)
-    if _names(info.classes) != _names(classes):
-        weights = with_classes(weights, _names(info.classes), student, _names(classes))
-    try:
-        ours, theirs = (isinstance(network.backbone, Backbone) for network in (student, weights))
-        if weights.pruned:
-            set_channels(student, channels_of(weights))
-            student.load_state_dict(weights.state_dict())
-        elif ours and theirs and _shapes(weights) != _shapes(student):
-            grow(weights, student)
-            print(f"grown from the weights of size {info.size} in {paths[0]}")
-        else:
-            student.load_state_dict(weights.state_dict())
-    except (RuntimeError, ValueError) as error:
-        backbone = info.backbone["model_type"] if info.backbone else "our own"
-        shape = "pruned, so they fit that size and backbone only" if weights.pruned else "not pruned"
-        raise CheckpointError(
-            f"{paths[0]}: expected weights of the size and backbone that the recipe names, or of a smaller size of our "
-            f"own family, these are of size {info.size} with {backbone} backbone, {shape}; name such a checkpoint"
-        ) from error
-    return start
-
-
-def _names(classes: LabelSet) -> tuple[list[str], list[str]]:
-    return [info.name for info in classes.segmentation_classes], [info.name for info in classes.detection_classes]
-
-
-@torch.no_grad()
-def _average(networks: Sequence[Student], paths: Sequence[Path | str]) -> None:
-    """Put the mean of all weights and running statistics into the first network; its counters stay as they are."""
-    first = networks[0]
-    for network, path in zip(networks[1:], paths[1:], strict=True):
-        if _shapes(network) != _shapes(first):
-            raise CheckpointError(
-                f"{path}: expected weights of the same shapes as in {paths[0]}, to take the mean of both, got others; "
-                "name checkpoints of one size and backbone, not pruned, or trained from one pruned network"
-            )
-    if len(networks) > 1:
-        states = [network.state_dict() for network in networks]
-        for name, value in states[0].items():
-            if value.is_floating_point():
-                value.copy_(torch.stack([state[name].double() for state in states]).mean(dim=0))
-
-
 def digest_of_weights(network: Student) -> str:
     """Return the SHA-256 of names and values of all weights and buffers, in the order of their names."""
     digest = hashlib.sha256()
@@ -277,12 +180,8 @@ def digest_of_weights(network: Student) -> str:
     return digest.hexdigest()
 
 
-def _shapes(student: Student) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in student.state_dict().items()}
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read the content of a checkpoint, or of weights alone, without running code that it may contain.
+    """Read the content of a checkpoint, of weights alone or of an exported student, without running code in it.
 
     Raises:
         CheckpointError: The file is missing, is not a checkpoint, or contains objects other than tensors and plain
@@ -290,7 +189,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if path.suffix == WEIGHTS_SUFFIX:
         kept = read_weights(path)
-        return {"state_dict": {AVERAGED_PREFIX + name: kept.state[name] for name in kept.state}, INFO_KEY: kept.notes}
+        return _averaged(kept.state, kept.notes)
+    if path.suffix == EXPORTED_SUFFIX:
+        exported = read_exported(path)
+        return _averaged(exported.student.state_dict(), exported.notes)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -307,6 +209,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     raise CheckpointError(
         f"{path}: expected a checkpoint with a state_dict of tensors, found none; use a .ckpt of train"
     )
+
+
+def _averaged(state: Mapping[str, Tensor], notes: dict[str, Any]) -> dict[str, Any]:
+    return {"state_dict": {AVERAGED_PREFIX + name: value for name, value in state.items()}, INFO_KEY: notes}
 
 
 def read_notes(path: Path) -> dict[str, Any]:

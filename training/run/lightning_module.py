@@ -17,9 +17,7 @@ from ros_kd_perception.perceiver import Perceiver
 from training.checkpoint import (
     INFO_KEY,
     CheckpointInfo,
-    StartingPoint,
     git_commit,
-    load_weights_into,
     set_noted_channels,
 )
 from training.config.licence import Licences, merged
@@ -38,6 +36,7 @@ from training.run.ema import AveragedWeights
 from training.run.inputs import RunInputs
 from training.run.network import build_recipe_student
 from training.run.objective import build_objective
+from training.starting_weights import StartingPoint, load_weights_into
 
 
 class StudentTraining(lightning.LightningModule):

@@ -14,13 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from training.__main__ import main
-from training.checkpoint import INFO_KEY, CheckpointInfo, digest_of_weights, load_student, load_weights_into
+from training.checkpoint import INFO_KEY, CheckpointInfo, digest_of_weights, load_student
 from training.errors import CheckpointError
 from training.export.network_inputs import render_network_inputs
 from training.label_sets.loading import load_label_set
 from training.networks.student import Student, build_student
 from training.recipe import Recipe, load_recipe
 from training.run.train import train
+from training.starting_weights import load_weights_into
 from training.weights_file import read_weights, write_weights
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"

@@ -4,37 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from used_networks import everything, make_used
 
 import training  # noqa: F401  # before torch: it sets how threads wait
 from training.networks.growth import Channels, grow, rectified_moments
-from training.networks.student import Student, StudentOutputs, build_student
-
-
-def make_used(size: str) -> Student:
-    """Build a network with random normalisation and scales, as after training."""
-    student = build_student(size, 11, 4)
-    for module in student.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for values in (module.weight, module.running_var):
-                nn.init.uniform_(values, 0.5, 1.5)
-            for values in (module.bias, module.running_mean):
-                nn.init.normal_(values, std=0.3)
-    for name, values in student.named_parameters():
-        if name.endswith("scale"):
-            nn.init.uniform_(values, 0.5, 1.5)
-        elif name.endswith(("classifier.bias", "1.bias")):
-            nn.init.normal_(values)
-    return student
-
-
-def everything(outputs: StudentOutputs) -> list[Tensor]:
-    branches = [outputs.detection, outputs.detection_one_to_many]
-    found = [outputs.segmentation_logits]
-    for branch in branches:
-        assert branch is not None
-        found += [branch.flat_class_logits(), branch.flat_distance_logits()]
-    return found
+from training.networks.student import build_student
 
 
 @pytest.mark.parametrize(("small", "large"), [("n", "s"), ("s", "m"), ("n", "l"), ("s", "s")])

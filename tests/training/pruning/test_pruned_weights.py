@@ -12,7 +12,7 @@ from distillation_terms import EVERY_TERM
 from label_sets import CAMVID
 
 from training.__main__ import main
-from training.checkpoint import digest_of_weights, load_student, load_weights_into
+from training.checkpoint import digest_of_weights, load_student
 from training.errors import CheckpointError, RecipeError
 from training.label_sets.loading import load_label_set
 from training.networks.channels import channels_of
@@ -21,6 +21,7 @@ from training.pruning.settings import PruneSettings
 from training.pruning.weights import PruneReport, prune_weights
 from training.recipe import Recipe, load_recipe
 from training.run.train import train
+from training.starting_weights import load_weights_into
 from training.teachers.own_network import OwnNetwork
 from training.weights_file import read_weights, write_weights
 

@@ -10,13 +10,14 @@ import torch
 from checkout import ROOT
 from smoke_runs import StopAfter, logged, smoke
 
-from training.checkpoint import load_student, load_weights_into, read_checkpoint
+from training.checkpoint import load_student, read_checkpoint
 from training.errors import CheckpointError, RecipeError
 from training.networks.fake_quantization import ActivationQuantiser
 from training.networks.quantization_aware import is_quantization_aware
 from training.networks.student import Student, build_student
 from training.recipe import Recipe, load_recipe
 from training.run.train import train
+from training.starting_weights import load_weights_into
 
 WEIGHTS = ROOT / "models" / "weights" / "student_n_rendered_short.safetensors"
 RECIPE = ROOT / "training" / "recipes" / "student_n_aware_short.yaml"

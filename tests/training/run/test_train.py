@@ -17,7 +17,7 @@ from smoke_runs import RECIPE, StopAfter, logged, smoke
 
 import training.run.train as train_module
 from training.__main__ import main
-from training.checkpoint import INFO_KEY, digest_of_weights, load_student, load_weights_into, read_checkpoint
+from training.checkpoint import INFO_KEY, digest_of_weights, load_student, read_checkpoint
 from training.config.sections import OptimizerRecipe
 from training.errors import CheckpointError, RecipeError
 from training.networks.student import build_student
@@ -26,6 +26,7 @@ from training.run.ema import AveragedWeights
 from training.run.frames import RunFrames
 from training.run.lightning_module import rate_share, split_by_decay
 from training.run.train import train
+from training.starting_weights import load_weights_into
 
 
 @pytest.fixture(scope="module")
