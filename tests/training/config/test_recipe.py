@@ -42,7 +42,8 @@ def test_shipped_recipes_are_valid_and_named_after_their_files(path: Path) -> No
 def test_shipped_recipes_look_for_frames_where_the_documentation_puts_them(path: Path) -> None:
     folders = re.findall(r"\bfolder: ([^,}\s]+)", path.read_text(encoding="utf-8"))
     assert folders
-    documented = ("data/camvid/", "data/kitti", "data/boston", "data/motorway", "out/rendered/", "out/bag/")
+    frames = ("camvid/", "kitti", "boston", "motorway", "roadsigns", "found/")
+    documented = (*(f"data/{name}" for name in frames), "out/rendered/", "out/bag/")
     for folder in folders:
         assert folder.startswith(documented)
 
