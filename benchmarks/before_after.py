@@ -4,6 +4,7 @@
 Each row is a frame: the first student left, the second right, with the class map and boxes as the node draws them.
 
 Usage: python benchmarks/before_after.py BEFORE.onnx AFTER.onnx FRAME ... -o OUT.jpg [--width WIDTH] [--columns N]
+       [--device DEVICE]
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from device_option import add_device_option
 
 from ros_kd_perception import Frame, Perceiver, draw_overlay
 from ros_kd_perception.model.onnx_file import ModelFileError
@@ -32,9 +34,10 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--width", type=int, default=480, help="width of one overlay in pixels (480)")
     parser.add_argument("--columns", type=int, default=1, help="frames beside each other (1)")
+    add_device_option(parser, default="cpu")
     options = parser.parse_args()
     try:
-        perceivers = [Perceiver.open(path, device="cpu") for path in (options.before, options.after)]
+        perceivers = [Perceiver.open(path, device=options.device) for path in (options.before, options.after)]
     except ModelFileError as error:
         parser.error(str(error))
     pairs = []

@@ -17,6 +17,12 @@ from ros_kd_perception.system.shipped_files import SHIPPED_STUDENT, shipped_file
 
 SEGMENTATION = contract_with(detections=None)
 DETECTION = contract_with(class_map=None)
+SECTIONS_OF_VERSION_1 = {
+    "input": ("height", "width", "channels", "resize", "pad_value"),
+    "class_map": ("stride", "unlabeled_id", "classes"),
+    "detections": ("max", "score_threshold", "classes"),
+    "golden": ("class_map_agreement_min", "box_iou_min"),
+}
 NOISE = np.random.default_rng(3).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
 
 
@@ -108,11 +114,18 @@ def test_sides_that_are_no_multiples_of_32_run(tmp_path):
     assert outputs.uncertainty.shape == (1, 3, 4)
 
 
-def test_the_shipped_student_is_of_version_1_and_opens():
-    path = shipped_file(SHIPPED_STUDENT)
-    assert json.loads(read_model_file(path).metadata[CONTRACT_KEY])["contract_version"] == 1
+def test_a_file_of_contract_version_1_opens(tmp_path):
+    shipped = onnx.load(shipped_file(SHIPPED_STUDENT))
+    metadata = {entry.key: entry.value for entry in shipped.metadata_props}
+    contract = json.loads(metadata[CONTRACT_KEY])
+    first = {key: contract[key] for key in ("name", "version", "precision", "provenance", "metrics")}
+    for section, keys in SECTIONS_OF_VERSION_1.items():
+        first[section] = {key: contract[section][key] for key in keys}
+    first["contract_version"] = 1
+    onnx.helper.set_model_props(shipped, metadata | {CONTRACT_KEY: json.dumps(first)})
+    onnx.save(shipped, tmp_path / "first.onnx")
 
-    model = OnnxModel.open(path, device="cpu")
+    model = OnnxModel.open(tmp_path / "first.onnx", device="cpu")
 
     assert model.contract.tasks == ("segmentation", "detection")
     assert (model.contract.input.batch, model.contract.detections.nms_iou) == ("dynamic", None)

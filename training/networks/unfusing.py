@@ -94,5 +94,5 @@ def _set_statistics(student: Student, images: Tensor) -> None:
         assert layer.running_var is not None
         layer.running_mean.copy_(mean)
         layer.running_var.copy_(variance)
-        layer.bias += layer.weight * layer.running_mean
-        layer.weight *= torch.sqrt(layer.running_var + layer.eps)
+        layer.bias.add_(layer.weight * layer.running_mean)
+        layer.weight.mul_(torch.sqrt(layer.running_var + layer.eps))
