@@ -20,6 +20,7 @@ from device_option import add_device_option
 from ros_kd_perception import Frame, Perceiver, draw_overlay
 from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.structures import UInt8Array
+from training.arguments import whole_number
 
 GAP_PX = 6
 QUALITY = 88
@@ -32,8 +33,10 @@ def main() -> int:
     parser.add_argument("after", type=Path)
     parser.add_argument("frames", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--width", type=int, default=480, help="width of one overlay in pixels (480)")
-    parser.add_argument("--columns", type=int, default=1, help="frames beside each other (1)")
+    parser.add_argument(
+        "--width", type=whole_number(16, 4096), default=480, help="width of an overlay in pixels (480)"
+    )
+    parser.add_argument("--columns", type=whole_number(1, 16), default=1, help="frames beside each other (1)")
     add_device_option(parser, default="cpu")
     options = parser.parse_args()
     try:
@@ -47,7 +50,8 @@ def main() -> int:
             parser.error(f"{path}: expected a picture, it cannot be read as one; name a JPEG or PNG file")
         pairs.append(beside(*(overlay(perceiver, image, options.width) for perceiver in perceivers)))
     columns = [below(pairs[start :: options.columns]) for start in range(min(options.columns, len(pairs)))]
-    cv2.imwrite(str(options.output), beside(*columns), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not cv2.imwrite(str(options.output), beside(*columns), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
+        parser.error(f"{options.output}: expected to write the picture, it failed; name a .jpg in a folder that exists")
     return 0
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ros_kd_perception.model.contract import ContractError, ModelContract
 from ros_kd_perception.model.contract_file import ContractFile
 from ros_kd_perception.model.onnx_file import ModelFileError
-from training.config.licence import ANY, NOT_STATED, RESEARCH, Licences
+from training.config.licence import ANY, NOT_STATED, RESEARCH, Licences, not_stated
 from training.errors import CheckpointError
 from training.label_sets.label_set import LabelSet
 from training.label_sets.of_model import label_set_of, shipped_set_with
@@ -64,17 +64,25 @@ def read_exported(path: Path) -> ExportedStudent:
     fused = _weights(file.file.content)
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).float() / PIXEL_VALUES
     classes = _classes(contract)
-    for size in SIZES:
+    try:
+        size = _size(fused)
         student = build_student(size, len(classes.segmentation), len(classes.detection))
-        try:
-            unfuse(student, fused, batch)
-        except ValueError:
-            continue
-        return ExportedStudent(student, {"size": size, **_notes(contract)})
-    raise CheckpointError(
-        f"{path}: expected a student of our own family of size {', '.join(SIZES)} to start from, not pruned, got "
-        f"{contract.name} with other layers; name its checkpoint"
-    )
+        unfuse(student, fused, batch)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: expected a student of our own family of size {', '.join(SIZES)} to start from, not pruned, got "
+            f"{contract.name} with other layers ({error}); name its checkpoint"
+        ) from error
+    return ExportedStudent(student, {"size": size, "label_set": classes.model_dump(mode="json"), **_notes(contract)})
+
+
+def _size(fused: Mapping[str, Tensor]) -> str:
+    """Return the size of a student: no two sizes begin with the same number of channels."""
+    channels = len(fused.get(FIRST_KERNEL, ()))
+    for size, layers in SIZES.items():
+        if layers.widths[0] == channels:
+            return size
+    raise ValueError(f"expected a size whose first layer has {channels} channels")
 
 
 def _weights(content: bytes) -> dict[str, Tensor]:
@@ -103,7 +111,6 @@ def _notes(contract: ModelContract) -> dict[str, Any]:
         "epoch": 0,
         "metrics": {},
         "earlier_teacher_sha256": "" if teachers == "none" else teachers,
-        "label_set": _classes(contract).model_dump(mode="json"),
         "licences": _licences(origin),
     }
 
@@ -121,7 +128,10 @@ def _licences(origin: Mapping[str, Any]) -> Licences | None:
     if not isinstance(terms, Mapping) or not terms:
         return None
     narrowed = RESEARCH if use.startswith(RESEARCH) else NOT_STATED
-    return {
-        name: {"terms": str(text), "use": narrowed if use != ANY and name in use else ANY}
-        for name, text in terms.items()
-    }
+    found: Licences = {}
+    for name, text in terms.items():
+        if text == NOT_STATED:  # the sentence leaves it out where another licence is narrower
+            found |= not_stated(name)
+        else:
+            found[name] = {"terms": str(text), "use": narrowed if use != ANY and name in use else ANY}
+    return found

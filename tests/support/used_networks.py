@@ -9,8 +9,12 @@ from training.networks.student import Student, StudentOutputs, build_student
 
 
 def make_used(size: str) -> Student:
-    """Build a network with random normalisation and scales, as after training."""
-    student = build_student(size, 11, 4)
+    """Build a network for both tasks with random values everywhere."""
+    return used(build_student(size, 11, 4))
+
+
+def used(student: Student) -> Student:
+    """Give a network random normalisation, scales and biases, and return it."""
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
             for values in (module.weight, module.running_var):
@@ -26,9 +30,9 @@ def make_used(size: str) -> Student:
 
 
 def everything(outputs: StudentOutputs) -> list[Tensor]:
-    branches = [outputs.detection, outputs.detection_one_to_many]
-    found = [outputs.segmentation_logits]
-    for branch in branches:
-        assert branch is not None
-        found += [branch.flat_class_logits(), branch.flat_distance_logits()]
+    """Return the outputs of all heads and branches that the network has."""
+    found = [] if outputs.segmentation_logits is None else [outputs.segmentation_logits]
+    for branch in (outputs.detection, outputs.detection_one_to_many):
+        if branch is not None:
+            found += [branch.flat_class_logits(), branch.flat_distance_logits()]
     return found

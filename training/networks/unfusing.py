@@ -50,10 +50,9 @@ def _set_kernel(block: NormalizedConvolution, kernel: Tensor, bias: Tensor) -> N
 
     The normalisation makes the size of a kernel arbitrary, but an optimiser's steps are relative to it.
     """
-    usual = torch.empty_like(kernel)
-    nn.init.kaiming_normal_(usual, mode="fan_out", nonlinearity="relu")
-    norm = kernel.flatten(1).norm(dim=1).clamp(min=1e-12)
-    factor = usual.flatten(1).norm(dim=1).mean() / norm
+    # A kernel starts with values of variance 2 / (out k k) (He et al., 2015, by fan-out). The k cancels out.
+    usual_norm = (2 * kernel.shape[1] / kernel.shape[0]) ** 0.5
+    factor = usual_norm / kernel.flatten(1).norm(dim=1).clamp(min=1e-12)
     if isinstance(block, ReparameterizedConvolution):
         # Two branches of the usual size: the sum of independent ones is larger by the root of two.
         factor *= 2**0.5

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_sets import CAMVID
-from torch import Tensor, nn
+from used_networks import everything, used
 
 from training.config.sections import QuantizationAwareRecipe
 from training.data.readers.registry import source_of
@@ -25,7 +25,7 @@ from training.networks.efficientnet_lite import EfficientNetLite0
 from training.networks.quantization_aware import quantization_aware
 from training.networks.selected_backbone import rebuild_backbone
 from training.networks.squeezenet import SqueezeNet
-from training.networks.student import Student, StudentOutputs, build_student
+from training.networks.student import Student, build_student
 from training.pruning import prune
 from training.pruning.cutting import cut_student
 from training.pruning.groups import FusedCopy
@@ -47,25 +47,7 @@ def trained(backbone: str = "our own", tasks: tuple[int, int] = (11, 4)) -> Stud
     """Build a network with random normalisation and scales, as after training."""
     torch.manual_seed(1)
     make = BACKBONES[backbone]
-    student = build_student("n", *tasks, backbone=make() if make else None)
-    for module in student.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for values in (module.weight, module.running_var):
-                nn.init.uniform_(values, 0.5, 1.5)
-            for values in (module.bias, module.running_mean):
-                nn.init.normal_(values, std=0.3)
-    for name, values in student.named_parameters():
-        if name.endswith("scale"):
-            nn.init.uniform_(values, 0.5, 1.5)
-    return student.eval()
-
-
-def everything(outputs: StudentOutputs) -> list[Tensor]:
-    found = [] if outputs.segmentation_logits is None else [outputs.segmentation_logits]
-    for branch in (outputs.detection, outputs.detection_one_to_many):
-        if branch is not None:
-            found += [branch.flat_class_logits(), branch.flat_distance_logits()]
-    return found
+    return used(build_student("n", *tasks, backbone=make() if make else None)).eval()
 
 
 @torch.no_grad()
