@@ -33,9 +33,7 @@ def main() -> int:
     parser.add_argument("after", type=Path)
     parser.add_argument("frames", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument(
-        "--width", type=whole_number(16, 4096), default=480, help="width of an overlay in pixels (480)"
-    )
+    parser.add_argument("--width", type=whole_number(16, 4096), default=480, help="width of an overlay in pixels (480)")
     parser.add_argument("--columns", type=whole_number(1, 16), default=1, help="frames beside each other (1)")
     add_device_option(parser, default="cpu")
     options = parser.parse_args()

@@ -111,7 +111,9 @@ def test_an_8_bit_student_is_refused() -> None:
 def test_a_pruned_student_is_refused(tmp_path: Path) -> None:
     prune_weights(WEIGHTS, PruneSettings(share=0.5), tmp_path / "pruned.safetensors", 96, 160)
     path = export(load_student(tmp_path / "pruned.safetensors")[0], tmp_path / "pruned.onnx")
-    with pytest.raises(CheckpointError, match=r"not pruned, got student_n with other layers \(expected .*\); name its checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"not pruned, got student_n with other layers \(expected .*\); name its checkpoint"
+    ):
         load_student(path)
 
 
