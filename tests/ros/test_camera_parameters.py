@@ -33,8 +33,7 @@ def test_a_region_of_interest_limits_the_results_and_changes_at_run_time(peer: P
     assert mask.shape == (96, 160)
     assert (mask[16:80, 32:128] < 255).all()
     assert np.count_nonzero(mask < 255) == 64 * 96
-    peer.until(lambda: peer.results("front", "detections"), "detections come")
-    centers = [d.bbox.center.position for d in peer.results("front", "detections")[-1].detections]
+    centers = [d.bbox.center.position for d in peer.latest("front", "detections").detections]
     assert centers
     assert all(32 < center.x < 128 and 16 < center.y < 80 for center in centers)
 
@@ -99,7 +98,7 @@ def test_a_camera_has_a_threshold_of_its_own_that_changes_at_run_time_and_surviv
         return len(found[-1].detections)
 
     def thresholds() -> list[float]:
-        return [round(peer.results(c, "detections/label_info")[-1].threshold, 3) for c in ("front", "left")]
+        return [round(peer.latest(c, "detections/label_info").threshold, 3) for c in ("front", "left")]
 
     assert (boxes_of("front"), boxes_of("left")) == (1, 3)
     assert thresholds() == [0.85, 0.3]

@@ -66,8 +66,7 @@ def reload(peer: Peer, path: Path) -> Any:
 
 
 def label_names(peer: Peer, kind: str) -> list[str]:
-    peer.until(lambda: bool(peer.results("front", f"{kind}/label_info")), f"the names of {kind} arrive")
-    return [c.class_name for c in peer.results("front", f"{kind}/label_info")[-1].class_map]
+    return [c.class_name for c in peer.latest("front", f"{kind}/label_info").class_map]
 
 
 def test_a_node_that_segments_only_has_no_topics_of_boxes(peer: Peer, start_node: Any, segmentation: Path) -> None:

@@ -84,6 +84,5 @@ def test_the_node_names_its_classes(student: Path, start_node: object, peer: Pee
     peer.listen_to_results("front")
     publisher = peer.matched_publisher(Image, "/front/image_raw")
     peer.send_until_result(publisher, lambda n: image_message(camera_picture(), 10**18 + n * 10**8), "front")
-    peer.until(lambda: peer.results("front", "segmentation/label_info"), "the classes are published")
-    labels = peer.results("front", "segmentation/label_info")[-1]
+    labels = peer.latest("front", "segmentation/label_info")
     assert {entry.class_name for entry in labels.class_map} >= NAMES

@@ -51,14 +51,13 @@ def test_results_labels_and_names_are_those_of_a_node_without_workers(peer: Peer
                     camera,
                 )
                 stamp = stamp_ns(mask)
-                peer.until(lambda camera=camera: peer.results(camera, "detections"), "detections come")
-                boxes = next(d for d in peer.results(camera, "detections") if stamp_ns(d) == stamp)
+                boxes = peer.result_of(camera, "detections", stamp)
                 assert (stamp - T0) % STEP_NS == 0
                 assert mask.header.frame_id == frame_id
                 mask.header.stamp = boxes.header.stamp = Image().header.stamp
                 for box in boxes.detections:
                     box.header.stamp = Image().header.stamp
-                labels = [peer.results(camera, f"{t}/label_info")[0] for t in ("segmentation", "detections")]
+                labels = [peer.latest(camera, f"{kind}/label_info") for kind in ("segmentation", "detections")]
                 found += [mask, boxes, *labels]
                 peer.node.destroy_publisher(publisher)
             results.append(found)
@@ -109,8 +108,7 @@ def test_parameters_and_transitions_reach_the_processes(peer: Peer, start_node: 
 
     def boxes_of_next_result() -> Sequence[Any]:
         stamp = stamp_ns(peer.send_until_result(publisher, send, "front"))
-        peer.until(lambda: any(stamp_ns(d) == stamp for d in peer.results("front", "detections")), "boxes come")
-        return next(d for d in peer.results("front", "detections") if stamp_ns(d) == stamp).detections
+        return peer.result_of("front", "detections", stamp).detections
 
     assert len(boxes_of_next_result()) == 3  # 0.9, 0.8, 0.7
     assert peer.set_parameter("score_threshold", 0.75).successful

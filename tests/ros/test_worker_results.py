@@ -110,7 +110,7 @@ def test_after_a_reload_with_another_input_size_classes_and_threshold(peer: Peer
         assert answer.success, answer.message
         after = cameras.results()
         labels = [
-            [info.class_name for info in peer.results(c, "segmentation/label_info")[-1].class_map] for c in PICTURES
+            [info.class_name for info in peer.latest(c, "segmentation/label_info").class_map] for c in PICTURES
         ]
         return [before, after, labels]
 

@@ -122,6 +122,20 @@ class Peer:
     def results(self, camera: str, kind: str = "segmentation") -> list[Any]:
         return self.received[f"/perception/{camera}/{kind}"]
 
+    def latest(self, camera: str, kind: str = "segmentation") -> Any:
+        """Return the last message of a kind. Topics keep no order among each other: it is awaited, not assumed."""
+        self.until(lambda: bool(self.results(camera, kind)), f"{kind} of {camera} comes")
+        return self.results(camera, kind)[-1]
+
+    def result_of(self, camera: str, kind: str, wanted_ns: int) -> Any:
+        """Return the message of a kind with a stamp, and wait for it."""
+
+        def found() -> list[Any]:
+            return [message for message in self.results(camera, kind) if stamp_ns(message) == wanted_ns]
+
+        self.until(lambda: bool(found()), f"{kind} of {camera} comes with the stamp {wanted_ns}")
+        return found()[0]
+
     def publisher(self, kind: Any, topic: str, qos: QoSProfile = RELIABLE) -> Any:
         return self.node.create_publisher(kind, topic, qos)
 
