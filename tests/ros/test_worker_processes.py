@@ -61,7 +61,7 @@ def test_results_labels_and_names_are_those_of_a_node_without_workers(peer: Peer
                 found += [mask, boxes, *labels]
                 peer.node.destroy_publisher(publisher)
             results.append(found)
-            assert visible_nodes(peer) == ["perception"]
+            peer.until(lambda: visible_nodes(peer) == ["perception"], "one node is visible")
             wanted = 2 * processes  # with the one that stands by
             peer.until(lambda wanted=wanted: len(hidden_nodes(peer)) == wanted, "worker nodes are hidden, not missing")
             assert node.end() == 0
@@ -93,7 +93,11 @@ def test_names_of_the_node_and_remapped_topics_hold_in_worker_processes(peer: Pe
 
     peer.until(send_and_look, "results come by their new names")
     peer.until(lambda: peer.received["/car/eyes/front/segmentation/label_info"], "labels come")
-    assert "/car/_eyes_worker_1" in [f"{space}/{name}" for name, space in peer.node.get_node_names_and_namespaces()]
+
+    def full_names() -> list[str]:
+        return [f"{space}/{name}" for name, space in peer.node.get_node_names_and_namespaces()]
+
+    peer.until(lambda: "/car/_eyes_worker_1" in full_names(), "the worker's node has its name")
 
 
 def test_parameters_and_transitions_reach_the_processes(peer: Peer, start_node: StartNode) -> None:
