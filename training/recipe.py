@@ -355,6 +355,25 @@ def parse_noted_recipe(text: str) -> Recipe:
     return Recipe.checked(content)
 
 
+def is_noted_recipe(recipe: Recipe, noted_sha256: str, noted_text: str) -> bool:
+    """Return whether a run noted this recipe.
+
+    A version with a new setting writes one more line for the same recipe, so its text and SHA-256 are others. Read
+    again, the noted text has the default of that setting, as the run had.
+
+    Args:
+        recipe: The recipe as it is read now.
+        noted_sha256: SHA-256 of the recipe in the notes of the run's checkpoint.
+        noted_text: Text of the recipe there.
+    """
+    if noted_sha256 == recipe.sha256:
+        return True
+    try:
+        return parse_noted_recipe(noted_text).sha256 == recipe.sha256
+    except RecipeError:  # of a version that this one does not read
+        return False
+
+
 def _sources_in(content: Any) -> list[dict[str, Any]]:
     """Return the sections of a recipe's plain values that name sources."""
     sections = content if isinstance(content, dict) else {}

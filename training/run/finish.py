@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from training.checkpoint import read_notes
 from training.errors import writing_to
-from training.recipe import Recipe
+from training.recipe import Recipe, is_noted_recipe
 from training.run.inputs import RunInputs
 from training.run.run_files import folder_of, last_checkpoint_of
 from training.run.train import train
@@ -25,7 +25,8 @@ def finish_run(recipe: Recipe, inputs: RunInputs, accelerator: str, devices: str
     resume, anew = None, False
     if checkpoint.is_file():
         notes = read_notes(checkpoint)
-        changed = ["another recipe"] if notes.get("recipe_sha256") != recipe.sha256 else inputs.differences(notes)
+        noted = (str(notes.get("recipe_sha256")), str(notes.get("recipe")))
+        changed = inputs.differences(notes) if is_noted_recipe(recipe, *noted) else ["another recipe"]
         if changed:
             print(f"{checkpoint} was trained with {' and '.join(changed)} than now: the run starts again")
             anew = True

@@ -8,7 +8,7 @@ from typing import Any
 
 from training.checkpoint import CheckpointInfo, read_checkpoint, read_info
 from training.errors import CheckpointError, RecipeError
-from training.recipe import Recipe, parse_noted_recipe
+from training.recipe import Recipe, is_noted_recipe, parse_noted_recipe
 from training.run.frames import RunFrames
 from training.run.lightning_module import StudentTraining
 
@@ -43,7 +43,7 @@ class StoppedRun:
         """
         content = read_checkpoint(path)
         info = read_info(content, path)
-        if info.recipe_sha256 != recipe.sha256 and not _is_made_longer(info, recipe):
+        if not is_noted_recipe(recipe, info.recipe_sha256, info.recipe) and not _is_made_longer(info, recipe):
             raise CheckpointError(
                 f"{path}: expected a checkpoint of this recipe, or of this recipe with fewer epochs, it was trained by "
                 "another recipe (or other overrides); give the run's own recipe.yaml, or start a new run with "

@@ -30,10 +30,10 @@ LEFT_OUT = TRAINING / "comparisons" / "student_n_left_out.yaml"
 INPUTS = RunInputs("data", "teacher", "start")
 
 
-def write_checkpoint(path: Path, recipe: Recipe, classes: int = 0, **notes: Any) -> Path:
+def write_checkpoint(path: Path, of: Recipe, classes: int = 0, **notes: Any) -> Path:
     """Write a checkpoint like that of a run; with weights of an untrained student if `classes` is given."""
-    network = build_student(recipe.size, classes, 4).state_dict() if classes else {}
-    info = CheckpointInfo(recipe.size, recipe.to_yaml(), recipe.sha256, "data", recipe.epochs, "", {})
+    network = build_student(of.size, classes, 4).state_dict() if classes else {}
+    info = CheckpointInfo(of.size, of.to_yaml(), of.sha256, "data", of.epochs, "", {})
     content = {
         "state_dict": {AVERAGED_PREFIX + name: value for name, value in network.items()},
         INFO_KEY: asdict(replace(info, **notes)),
@@ -56,7 +56,8 @@ def write_checkpoint(path: Path, recipe: Recipe, classes: int = 0, **notes: Any)
             "anew",
             "other training data and other initial weights",
         ),
-        ({"recipe_sha256": "other"}, "anew", "another recipe than now"),
+        ({"recipe_sha256": "other", "recipe": "size: n"}, "anew", "another recipe than now"),
+        ({"recipe_sha256": "of a version with fewer settings"}, None, "finished before"),
     ],
 )
 def test_a_run_counts_as_finished_only_if_its_inputs_are_unchanged(

@@ -13,7 +13,7 @@ from training.config.sections import BackboneRecipe
 from training.data.readers.bag import BagSource
 from training.data.readers.registry import BY_KIND
 from training.errors import RecipeError
-from training.recipe import load_recipe, parse_noted_recipe, parse_recipe
+from training.recipe import is_noted_recipe, load_recipe, parse_noted_recipe, parse_recipe
 
 TRAINING = ROOT / "training"
 RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))
@@ -186,6 +186,16 @@ def test_the_recipe_of_a_checkpoint_may_have_the_keys_of_all_readers() -> None:
 def test_the_recipe_of_a_checkpoint_is_checked_like_any_other(text: str) -> None:
     with pytest.raises(RecipeError):
         parse_noted_recipe(text)
+
+
+def test_a_run_keeps_its_recipe_when_a_version_adds_a_setting() -> None:
+    recipe = parse_recipe(SMALL)
+    text = recipe.to_yaml()
+    earlier = text.replace("trained_part: all\n", "")
+    assert earlier != text
+    assert is_noted_recipe(recipe, "of the earlier text", earlier)
+    assert not is_noted_recipe(recipe.replace(seed=recipe.seed + 1), "of the earlier text", earlier)
+    assert not is_noted_recipe(recipe, "of a later version", text + "unknown_setting: 3\n")
 
 
 def test_a_run_starts_from_no_checkpoint_one_or_several() -> None:
