@@ -51,10 +51,14 @@ class YoloSource(LabeledSource):
     def label_set(self) -> LabelSet:
         """Return the label set that the names of the data set make.
 
+        A recipe that names a label set can be read where the data set is not: its folder is missed when frames are.
+
         Raises:
             DataError: There are no names, neither in the folder nor in the recipe.
             RecipeError: The label set of the recipe lacks a name of the data set.
         """
+        if self.labels and not self.folder.exists():
+            return load_label_set(self.labels)
         layout = YoloLayout(self.folder, self.names_file)
         if layout.names_path is None:
             if not self.labels:

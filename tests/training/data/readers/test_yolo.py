@@ -229,3 +229,12 @@ def test_real_signs_are_positives_only():
     lights = rows.count("0")  # of traffic, which are ignored
     assert frames.counts.boxes["sign"] == pytest.approx(len(rows) - lights, abs=5)  # a repeated line counts once
     assert not frames[0].labeled_boxes.any()
+
+
+def test_a_recipe_with_a_label_set_is_read_where_the_data_set_is_not(tmp_path: Path):
+    away = YoloSource(folder=tmp_path / "away", labels="roadsigns", positives_only=True)
+    assert away.label_set() == load_label_set("roadsigns")
+    with pytest.raises(DataError, match="away"):
+        away.image_files()
+    with pytest.raises(DataError, match="away"):
+        YoloSource(folder=tmp_path / "away").label_set()
