@@ -1,4 +1,7 @@
-"""A folder of what teachers said about whole frames: a file for each, which the workers that load samples read.
+"""Folders of what teachers said about whole frames: two files for each, which the workers that load samples read.
+
+One file holds what was said about its pixels, another one its boxes, in folders of their own: with another teacher of
+masks, only masks are asked for again.
 
 The files are in the format safetensors, which holds no code. Probabilities are kept as their logarithms in 8 bits:
 `-ln p` in steps of ln(1e6) / 255 = 0.054. Each logarithm is off by at most half a step, so a probability at a
@@ -8,7 +11,7 @@ temperature T of 1 or more is off by at most exp(0.054 / T) - 1, which is 5.6 % 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ _BOXES = ("objects", "ignored")
 _BOX_PARTS: dict[str, type[np.generic]] = {"xyxy": np.float32, "labels": np.int64, "scores": np.float32}
 
 Arrays = dict[str, NDArray[Any]]
+Parts = dict[str, Any]  # fields of a `TaughtFrame`
 
 
 class KeptFrames:
@@ -39,18 +43,18 @@ class KeptFrames:
     It loads no torch and holds no open file, so workers get a copy of it.
 
     Attributes:
-        folder: Folder of the files. Its name is made from teachers and settings.
-        digests: SHA-256 of the image file of each frame, source by source; it names the file.
+        folders: Folder of the files of each of `PARTS`. Its name is made from teachers and settings.
+        digests: SHA-256 of the image file of each frame, source by source; it names the files.
     """
 
-    def __init__(self, folder: Path, digests: Sequence[Sequence[str]]) -> None:
-        self.folder = folder
+    def __init__(self, folders: Mapping[str, Path], digests: Sequence[Sequence[str]]) -> None:
+        self.folders = folders
         self.digests = digests
         self._any: TaughtFrame | None = None  # tells which classes the teachers know
 
-    def path(self, digest: str) -> Path:
-        """Return the file of a frame."""
-        return self.folder / f"{digest[:32]}.safetensors"
+    def path(self, digest: str, part: str) -> Path:
+        """Return the file of a part of what was said about a frame."""
+        return self.folders[part] / f"{digest[:32]}.safetensors"
 
     def of(self, source: int, index: int) -> TaughtFrame:
         """Return what the teachers said about a frame of the run.
@@ -61,8 +65,9 @@ class KeptFrames:
         digest = self.digests[source][index]
         found = self.read(digest)
         if found is None:
+            path = self.path(digest, self.missing_parts(digest)[0])
             raise DataError(
-                f"{self.path(digest)}: expected what the teachers said about a frame, it is missing or damaged since "
+                f"{path}: expected what the teachers said about a frame, it is missing or damaged since "
                 "the start of the run; start it again with --resume, and the teachers look at the frame again"
             )
         return found
@@ -98,24 +103,40 @@ class KeptFrames:
 
     def read(self, digest: str) -> TaughtFrame | None:
         """Return what the teachers said about the frame of a digest; None if it is not kept, or damaged."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
+        pixels = self._read(digest, "pixels", _decoded_pixels)
+        boxes = self._read(digest, "boxes", _decoded_boxes)
+        return None if pixels is None or boxes is None else TaughtFrame(**pixels, **boxes)
 
-        path = self.path(digest)
-        try:
-            return _decoded(load(path.read_bytes())) if path.stat().st_size <= MAX_FILE_BYTES else None
-        except (OSError, ValueError, KeyError, SafetensorError):
-            return None
+    def missing_parts(self, digest: str) -> list[str]:
+        """Return the parts of what was said about a frame that are not kept, or damaged; see `PARTS`."""
+        return [part for part, decode in PARTS.items() if self._read(digest, part, decode) is None]
 
-    def write(self, digest: str, frame: TaughtFrame) -> None:
+    def write(self, digest: str, frame: TaughtFrame, parts: Collection[str] = ("pixels", "boxes")) -> None:
         """Keep what the teachers said about the frame of a digest.
 
+        Args:
+            digest: SHA-256 of the image file.
+            frame: What they said.
+            parts: The parts that were asked for; see `PARTS`.
+
         Raises:
-            OSError: The file cannot be written; the error names it.
+            OSError: A file cannot be written; the error names it.
         """
         from safetensors.numpy import save
 
-        write_bytes(self.path(digest), save(_encoded(frame)))
+        encoded = {"pixels": _encoded_pixels, "boxes": _encoded_boxes}
+        for part in parts:
+            write_bytes(self.path(digest, part), save(encoded[part](frame)))
+
+    def _read(self, digest: str, part: str, decode: Callable[[Arrays], Parts]) -> Parts | None:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        path = self.path(digest, part)
+        try:
+            return decode(load(path.read_bytes())) if path.stat().st_size <= MAX_FILE_BYTES else None
+        except (OSError, ValueError, KeyError, SafetensorError):
+            return None
 
 
 def bytes_of(height: int, width: int, classes: int) -> int:
@@ -138,35 +159,51 @@ def probabilities_of(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     return values
 
 
-def _encoded(frame: TaughtFrame) -> Arrays:
-    arrays: Arrays = {"known_pixels": frame.known_pixels, "known_boxes": frame.known_boxes}
-    if frame.probabilities is not None:
-        arrays["codes"] = codes_of(frame.probabilities)
+def _encoded_pixels(frame: TaughtFrame) -> Arrays:
+    codes = {} if frame.probabilities is None else {"codes": codes_of(frame.probabilities)}
+    return {"known_pixels": frame.known_pixels, **codes}
+
+
+def _encoded_boxes(frame: TaughtFrame) -> Arrays:
+    arrays: Arrays = {"known_boxes": frame.known_boxes}
     for kind in _BOXES:
         arrays |= {f"{kind}_{part}": getattr(getattr(frame, kind), part) for part in _BOX_PARTS}
     return arrays
 
 
-def _decoded(arrays: Arrays) -> TaughtFrame:
-    """Return what `_encoded` took apart.
+def _decoded_pixels(arrays: Arrays) -> Parts:
+    """Return what `_encoded_pixels` took apart.
 
     Raises:
         KeyError, ValueError: Arrays are missing, or of other shapes or types.
     """
-
-    def of_type(name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        if arrays[name].dtype != dtype:
-            raise ValueError(f"{name}: expected {dtype.__name__}, got {arrays[name].dtype}")
-        return np.array(arrays[name])  # a copy: torch takes no array that cannot be written
-
-    objects, ignored = (
-        FrameBoxes(*(of_type(f"{kind}_{part}", dtype) for part, dtype in _BOX_PARTS.items())) for kind in _BOXES
-    )
-    probabilities = None
+    known, probabilities = _of_type(arrays, "known_pixels", np.bool_), None
     if "codes" in arrays:
-        codes = of_type("codes", np.uint8)
+        codes = _of_type(arrays, "codes", np.uint8)
         if codes.ndim != 3 or not codes.size:
             raise ValueError(f"codes: expected [h, w, C], got {codes.shape}")
         probabilities = probabilities_of(codes)
-    known = (of_type(f"known_{what}", np.bool_) for what in ("pixels", "boxes"))
-    return TaughtFrame(probabilities, objects, ignored, *known)
+    return {"probabilities": probabilities, "known_pixels": known}
+
+
+def _decoded_boxes(arrays: Arrays) -> Parts:
+    """Return what `_encoded_boxes` took apart.
+
+    Raises:
+        KeyError, ValueError: Arrays are missing, or of other types.
+    """
+    boxes = {
+        kind: FrameBoxes(*(_of_type(arrays, f"{kind}_{part}", dtype) for part, dtype in _BOX_PARTS.items()))
+        for kind in _BOXES
+    }
+    return {**boxes, "known_boxes": _of_type(arrays, "known_boxes", np.bool_)}
+
+
+def _of_type(arrays: Arrays, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+    if arrays[name].dtype != dtype:
+        raise ValueError(f"{name}: expected {dtype.__name__}, got {arrays[name].dtype}")
+    return np.array(arrays[name])  # a copy: torch takes no array that cannot be written
+
+
+PARTS: dict[str, Callable[[Arrays], Parts]] = {"pixels": _decoded_pixels, "boxes": _decoded_boxes}
+"""What teachers say about a frame, and how its file is read."""

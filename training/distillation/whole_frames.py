@@ -11,18 +11,20 @@ from tqdm import tqdm
 
 from training.data.readers.frame_folder import FrameFolder
 from training.distillation.frame_words import frame_of
-from training.distillation.kept_frames import KeptFrames, bytes_of
+from training.distillation.kept_frames import PARTS, KeptFrames, bytes_of
 from training.distillation.refused_sizes import refused_sizes
 from training.teachers.ensemble import Ensemble
 
-FORM = "frames-1"  # of the files; a new one gets folders of its own
+FORM = 2  # of the files; a new one gets folders of its own
 
 
 class WholeFrames:
     """The whole frames of a run and what teachers say about them.
 
     Attributes:
-        kept: The folder of what they say.
+        kept: What they say.
+        folder: Folder of all that is kept.
+        missing: Source and index of each frame about which they still have to say something, by its digest.
     """
 
     def __init__(self, ensemble: Ensemble, folder: Path, sources: Sequence[FrameFolder | None]) -> None:
@@ -37,38 +39,47 @@ class WholeFrames:
         Raises:
             OSError: An image cannot be read.
         """
-        ensemble.parts = frozenset({"pixels", "boxes"})
+        self.folder = folder
         self._ensemble = ensemble
         self._sources = sources
         digests = [
             [] if source is None else [source.image_sha256(index) for index in range(len(source))] for source in sources
         ]
-        self.kept = KeptFrames(folder / f"{FORM}-{ensemble.key[:16]}", digests)
+        folders = {part: folder / f"{part}-{FORM}-{ensemble.key_of(part)[:16]}" for part in PARTS}
+        self.kept = KeptFrames(folders, digests)
         places = {digest: (n, index) for n, source in enumerate(digests) for index, digest in enumerate(source)}
-        self.missing = {digest: place for digest, place in places.items() if self.kept.read(digest) is None}
+        self._missing_parts = {digest: self.kept.missing_parts(digest) for digest in places}
+        self.missing = {digest: place for digest, place in places.items() if self._missing_parts[digest]}
 
     @property
     def growth(self) -> tuple[Path, int]:
-        """The folder and the bytes that it will grow by, if all frames of a source have the size of its first."""
+        """The folder and the bytes that it will grow by, if all frames of a source have the size of its first.
+
+        Boxes need next to nothing.
+        """
         classes = len(self._ensemble.student.segmentation_classes)
         found = 0
         for number, source in enumerate(self._sources):
-            missing = sum(place[0] == number for place in self.missing.values())
+            missing = sum(
+                place[0] == number and "pixels" in self._missing_parts[digest] for digest, place in self.missing.items()
+            )
             if source is not None and missing:
                 height, width = source.image_bgr(0).shape[:2]
                 found += missing * bytes_of(height, width, classes)
-        return self.kept.folder, found
+        return self.folder, found
 
     @property
     def plan(self) -> str:
         """How many frames the teachers will look at, and how much is written, in words."""
         total = len({digest for source in self.kept.digests for digest in source})
         if not self.missing:
-            return f"what the teachers say about {total} frames is kept in {self.kept.folder}"
+            return f"what the teachers say about {total} frames is kept in {self.folder}"
         folder, growth = self.growth
+        missing = {part for parts in self._missing_parts.values() for part in parts}
+        known = "" if missing == set(PARTS) else f" for {missing.pop()}, the rest is kept already"
         return (
-            f"the teachers look at {len(self.missing)} of {total} frames once; about {growth / 1e6:.0f} MB will be "
-            f"kept in {folder}"
+            f"the teachers look at {len(self.missing)} of {total} frames once{known}; about {growth / 1e6:.0f} MB will "
+            f"be kept in {folder}"
         )
 
     def look(self, device: torch.device, rank: int = 0, processes: int = 1) -> None:
@@ -94,14 +105,15 @@ class WholeFrames:
             unit="frame",
             disable=True if rank or not digests else None,
         ):
-            if processes == 1 or self.kept.read(digest) is None:
-                self._look_at(digest, device)
+            parts = self._missing_parts[digest] if processes == 1 else self.kept.missing_parts(digest)
+            if parts:
+                self._look_at(digest, frozenset(parts), device)
 
-    def _look_at(self, digest: str, device: torch.device) -> None:
+    def _look_at(self, digest: str, parts: frozenset[str], device: torch.device) -> None:
         number, index = self.missing[digest]
         source = self._sources[number]
         assert source is not None
         image = torch.from_numpy(np.ascontiguousarray(source.image_bgr(index).transpose(2, 0, 1)))[None].to(device)
         with refused_sizes(image, f"leave {source.names[index]} of {source.folder} out"):
-            taught = self._ensemble(image)
-        self.kept.write(digest, frame_of(taught, self._ensemble.student))
+            taught = self._ensemble(image, parts)
+        self.kept.write(digest, frame_of(taught, self._ensemble.student), parts)

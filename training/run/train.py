@@ -121,7 +121,7 @@ def _look_at_frames(whole: WholeFrames, trainer: lightning.Trainer, name: str) -
     if trainer.is_global_zero:
         print(f"{name}: {whole.plan}", flush=True)
     try:
-        with writing_to(whole.kept.folder):
+        with writing_to(whole.folder):
             whole.look(trainer.strategy.root_device, trainer.global_rank, trainer.world_size)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; what the teachers said so far is kept, and the same command goes on", flush=True)

@@ -55,6 +55,11 @@ class Member:
             and settings.pixel_confidence_min == 0
         )
 
+    def speaks_of(self, part: str) -> bool:
+        """Whether it teaches some class of `pixels` or `boxes`."""
+        known = {"pixels": self.voice.known_pixels, "boxes": self.voice.known_boxes}
+        return part in known and len(known[part]) > 0
+
     @property
     def licences(self) -> Licences:
         """The licence that the recipe states; without one, those that a network of ours notes."""
@@ -138,6 +143,26 @@ class Ensemble:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
+    def key_of(self, part: str) -> str:
+        """Return a digest of all that the fused words of a part depend on, beside the images.
+
+        Teachers that say nothing of this part do not count.
+
+        Args:
+            part: `pixels` or `boxes`.
+        """
+        speaking = [member for member in self.members if member.speaks_of(part)]
+        classes = {"pixels": self.student.segmentation_classes, "boxes": self.student.detection_classes}[part]
+        parts = {
+            "teachers": [member.teacher.sha256 for member in speaking],
+            "settings": [_saying(member.voice) for member in speaking],
+            "fusion": self.fusion.model_dump(),
+            "classes": [(info.id, info.name) for info in classes],
+            "part": part,
+            "by_logits": part == "pixels" and self._teaches_by_logits,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
     @property
     def licences(self) -> Licences:
         """The licences of all teachers."""
@@ -164,23 +189,30 @@ class Ensemble:
         return len(self.members) == 1 and self.members[0].is_exact
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Taught:
-        """Return what the teachers say about images, uint8 [N, 3, H, W], BGR.
+    def __call__(self, images: Tensor, parts: frozenset[str] | None = None) -> Taught:
+        """Return what the teachers say about images. Teachers that have nothing to say of what is wanted do not look.
+
+        Args:
+            images: uint8 [N, 3, H, W], BGR.
+            parts: What is wanted; None = `self.parts`.
 
         Raises:
             RecipeError: There is not enough memory.
         """
-        parts = self.parts | {"outputs"} if self._teaches_by_logits else self.parts
-        seen = [look(m.teacher, images, m.voice.settings, self.fusion, m.where, parts) for m in self.members]
-        voices = [member.voice for member in self.members]
+        wanted = self.parts if parts is None else parts
         own = self.own
-        own_outputs = None if own is None else seen[self.members.index(own)].outputs
+        by_logits = self._teaches_by_logits and "pixels" in wanted
+        looked_for = wanted | {"outputs"} if by_logits else wanted
+        asked = [m for m in self.members if (m is own and "outputs" in looked_for) or any(map(m.speaks_of, wanted))]
+        seen = [look(m.teacher, images, m.voice.settings, self.fusion, m.where, looked_for) for m in asked]
+        voices = [member.voice for member in asked]
+        own_outputs = next((said.outputs for member, said in zip(asked, seen, strict=True) if member is own), None)
         pixels = fused_pixels(voices, seen)
-        if pixels is not None and self._teaches_by_logits and own_outputs is not None:
+        if pixels is not None and by_logits and own_outputs is not None:
             assert own_outputs.segmentation_logits is not None
             pixels = TaughtPixels(own_outputs.segmentation_logits, None, pixels.known)
         boxes = fused_boxes(voices, seen, self.fusion)
-        return Taught(pixels, boxes, own_outputs if "outputs" in self.parts else None)
+        return Taught(pixels, boxes, own_outputs if "outputs" in wanted else None)
 
 
 def check_classes(where: str, named: Iterable[str], student: LabelSet, tasks: Sequence[str] = TASKS) -> None:

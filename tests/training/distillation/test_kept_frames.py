@@ -21,7 +21,7 @@ from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.unlabeled import UnlabeledSource
 from training.data.sample import Sample
 from training.distillation.frame_words import frame_of, taught_of
-from training.distillation.kept_frames import KeptFrames, bytes_of, codes_of, probabilities_of
+from training.distillation.kept_frames import PARTS, KeptFrames, bytes_of, codes_of, probabilities_of
 from training.distillation.whole_frames import WholeFrames
 from training.errors import DataError
 from training.label_sets.label_set import BoxClass, LabelClass, LabelSet
@@ -30,7 +30,7 @@ from training.networks.student import build_student
 from training.teachers.checkpoint import CheckpointTeacher
 from training.teachers.ensemble import Ensemble, Member
 from training.teachers.own_network import OwnNetwork
-from training.teachers.seen import Teacher
+from training.teachers.seen import Seen, Teacher
 from training.teachers.settings import FusionSettings
 from training.teachers.taught import Taught, Voice
 
@@ -77,6 +77,12 @@ def warped(sample: Sample, kind: str) -> Sample:
     return flip(sample) if kind == "mirror" else cut(sample, (12, 8, 108, 72), 64, 96, visible_share_min=0.3)
 
 
+def files_of(whole: WholeFrames) -> dict[Path, int]:
+    """Return the time of the last change of each file that is kept."""
+    folders = (folder for folder in whole.kept.folders.values() if folder.is_dir())
+    return {path: path.stat().st_mtime_ns for folder in folders for path in folder.iterdir()}
+
+
 def said_about(teachers: Ensemble, sample: Sample) -> Taught:
     return teachers(torch.from_numpy(np.ascontiguousarray(sample.image_bgr.transpose(2, 0, 1)))[None])
 
@@ -118,7 +124,7 @@ def test_a_network_that_looks_at_mirror_images_says_the_same_about_the_mirrored_
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     empty = (np.full((64, 96), 255, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     taught = frame_of(said_about(teachers, Sample("frame", image, *empty)), STUDENT)
-    kept = KeptFrames(tmp_path, [["a" * 64]])
+    kept = KeptFrames({part: tmp_path / part for part in PARTS}, [["a" * 64]])
     kept.write("a" * 64, taught)
     turned = flip(Sample("frame", image, *empty, taught=kept.of(0, 0)))
     batch = collate([turned])
@@ -154,36 +160,90 @@ def test_each_frame_is_looked_at_once(frames: FrameFolder, tmp_path: Path) -> No
     assert first.growth[1] == 3 * bytes_of(96, 128, 3)
     assert "look at 3 of 3 frames once" in first.plan
     first.look(CPU, rank=1, processes=2)
-    written = {path: path.stat().st_mtime_ns for path in first.kept.folder.iterdir()}
-    assert len(written) == 3
-    assert all(path.stat().st_size == pytest.approx(bytes_of(96, 128, 3), rel=0.5) for path in written)
+    written = files_of(first)
+    assert len(written) == 6
+    of_pixels = list(first.kept.folders["pixels"].iterdir())
+    assert all(path.stat().st_size == pytest.approx(bytes_of(96, 128, 3), rel=0.5) for path in of_pixels)
     second = WholeFrames(plain_teachers(), tmp_path, [frames])
     assert not second.missing
     of_worker = pickle.loads(pickle.dumps(second.kept))
     np.testing.assert_array_equal(of_worker.of(0, 1).objects.xyxy, [[48, 40, 80, 60]])
     second.look(CPU)
-    assert {path: path.stat().st_mtime_ns for path in second.kept.folder.iterdir()} == written
-    # Others that say other things have another folder.
-    other = WholeFrames(ensemble(PixelTeacher(STUDENT.model_copy(update={"detection": ()}))), tmp_path, [frames])
-    assert other.kept.folder != first.kept.folder
-    assert len(other.missing) == 3
+    assert files_of(second) == written
+
+
+class Counted:
+    """Counts the looks of a teacher."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher, self.label_set, self.sha256, self.looks = teacher, teacher.label_set, teacher.sha256, 0
+
+    def __call__(self, images: torch.Tensor) -> Seen:
+        self.looks += 1
+        return self.teacher(images)
+
+
+def test_another_teacher_of_masks_leaves_the_boxes_as_they_are(frames: FrameFolder, tmp_path: Path) -> None:
+    masks, boxes = (STUDENT.model_copy(update={task: ()}) for task in ("detection", "segmentation"))
+    first = WholeFrames(ensemble(PixelTeacher(masks), WhiteBoxTeacher(boxes)), tmp_path, [frames])
+    first.look(CPU)
+    before = files_of(first)
+
+    new, known = Counted(PixelTeacher(masks, sha256="other pixels")), Counted(WhiteBoxTeacher(boxes))
+    second = WholeFrames(ensemble(new, known), tmp_path, [frames])
+    assert len(second.missing) == 3
+    assert "look at 3 of 3 frames once for pixels, the rest is kept already" in second.plan
+    second.look(CPU)
+    assert (new.looks, known.looks) == (3, 0)
+    assert second.kept.folders["boxes"] == first.kept.folders["boxes"]
+    assert second.kept.folders["pixels"] != first.kept.folders["pixels"]
+    assert files_of(second).items() - before.items() == {
+        item for item in files_of(second).items() if item[0].parent == second.kept.folders["pixels"]
+    }
+    np.testing.assert_array_equal(second.kept.of(0, 1).objects.xyxy, [[48, 40, 80, 60]])
+
+    alone = WholeFrames(ensemble(known), tmp_path, [frames])  # what it said is kept; nobody says masks
+    assert alone.growth[1] == 3 * bytes_of(96, 128, 3)
+    alone.look(CPU)
+    assert known.looks == 0
+    assert alone.kept.of(0, 1).probabilities is None
+    assert not alone.kept.of(0, 1).known_pixels.any()
+    np.testing.assert_array_equal(alone.kept.of(0, 1).objects.xyxy, [[48, 40, 80, 60]])
+
+
+def test_a_teacher_of_both_is_asked_for_what_is_missing(frames: FrameFolder, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = Counted(OwnNetwork(build_student("n", 3, 1).eval(), STUDENT))
+    whole = WholeFrames(ensemble(teacher, pixel_confidence_min=0.4), tmp_path, [frames])
+    whole.look(CPU)
+    looks, before = teacher.looks, files_of(whole)
+    for part in PARTS:
+        path = whole.kept.path(whole.kept.digests[0][1], part)
+        content = path.read_bytes()
+        path.unlink()
+        again = WholeFrames(ensemble(teacher, pixel_confidence_min=0.4), tmp_path, [frames])
+        assert list(again.missing) == [whole.kept.digests[0][1]]
+        again.look(CPU)
+        assert path.read_bytes() == content
+    assert teacher.looks == looks + 2
+    assert files_of(whole).keys() == before.keys()
 
 
 def test_an_interrupted_look_goes_on(frames: FrameFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = WholeFrames(plain_teachers(), tmp_path, [frames])
     write, count = KeptFrames.write, []
 
-    def interrupted(self: KeptFrames, digest: str, frame: object) -> None:
+    def interrupted(self: KeptFrames, digest: str, frame: object, parts: object) -> None:
         if count:
             raise KeyboardInterrupt
         count.append(digest)
-        write(self, digest, frame)  # type: ignore[arg-type]
+        write(self, digest, frame, parts)  # type: ignore[arg-type]
 
     monkeypatch.setattr(KeptFrames, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stopped.look(CPU)
     monkeypatch.undo()
-    assert [path.name for path in stopped.kept.folder.iterdir()] == [stopped.kept.path(count[0]).name]
+    assert files_of(stopped).keys() == {stopped.kept.path(count[0], part) for part in PARTS}
     assert len(WholeFrames(plain_teachers(), tmp_path, [frames]).missing) == 2
 
 
@@ -191,7 +251,8 @@ def test_an_interrupted_look_goes_on(frames: FrameFolder, tmp_path: Path, monkey
 def test_a_damaged_file_counts_as_not_kept(damage: str, frames: FrameFolder, tmp_path: Path) -> None:
     whole = WholeFrames(plain_teachers(), tmp_path, [frames])
     whole.look(CPU)
-    path = whole.kept.path(whole.kept.digests[0][1])
+    part = "boxes" if damage in ("type", "missing") else "pixels"
+    path = whole.kept.path(whole.kept.digests[0][1], part)
     content = path.read_bytes()
     arrays = load(content)
     if damage == "half":

@@ -76,7 +76,7 @@ class NoLooks(lightning.Callback):
     """Fails if a teacher looks at anything after the run has begun."""
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        def refuse(self: Ensemble, images: Tensor) -> Taught:
+        def refuse(self: Ensemble, images: Tensor, parts: object = None) -> Taught:
             raise AssertionError(f"a teacher looked at {tuple(images.shape)}")
 
         self.before, Ensemble.__call__ = Ensemble.__call__, refuse  # type: ignore[method-assign]
@@ -94,7 +94,7 @@ def test_a_run_learns_from_kept_words_which_other_runs_share(
     for term in ("loss/soft_0_temperature_kl", "loss/soft_1_pseudo_boxes"):
         assert min(logged(folder, term)) > 0
     kept = files_in(tmp_path)
-    assert len(kept) == 8  # the source of share 0 is not looked at
+    assert len(kept) == 2 * 8  # masks and boxes; the source of share 0 is not looked at
     fewer = recipe_of(
         rendered_samples, plain, teacher, tmp_path, "epochs=1", "name=fewer", "distillation.terms=[{kind: dist}]"
     )
@@ -114,7 +114,7 @@ def test_frames_that_are_not_taught_are_neither_looked_at_nor_learnt_from(
     folder = train(recipe, accelerator="cpu", callbacks=(NoLooks(),))
     for term in ("loss/soft_0_temperature_kl", "loss/soft_1_pseudo_boxes"):
         assert set(logged(folder, term)) == {0.0}
-    assert len(files_in(tmp_path)) == 3
+    assert len(files_in(tmp_path)) == 2 * 3
 
 
 @pytest.mark.parametrize(
@@ -169,18 +169,18 @@ def test_an_interrupted_look_says_that_the_same_command_goes_on(
     path.write_text(recipe_of(rendered_samples, plain, teacher, tmp_path, "epochs=1").to_yaml())
     looks, look = [], Ensemble.__call__
 
-    def interrupted(self: Ensemble, images: Tensor) -> Taught:
+    def interrupted(self: Ensemble, images: Tensor, parts: frozenset[str] | None = None) -> Taught:
         looks.append(images.shape)
         if len(looks) == 4:  # the first look is a check
             raise KeyboardInterrupt
-        return look(self, images)
+        return look(self, images, parts)
 
     monkeypatch.setattr(Ensemble, "__call__", interrupted)
     assert main(["train", str(path), "--accelerator", "cpu"]) == 130
     assert "interrupted; what the teachers said so far is kept" in capsys.readouterr().out
-    assert len(files_in(tmp_path)) == 2
+    assert len(files_in(tmp_path)) == 2 * 2
     assert main(["train", str(path), "--accelerator", "cpu"]) == 0
-    assert len(files_in(tmp_path)) == 8
+    assert len(files_in(tmp_path)) == 2 * 8
     assert len(looks) == 4 + 1 + 6
 
 
