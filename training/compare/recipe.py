@@ -16,6 +16,7 @@ from training.data.readers.registry import AnySource
 from training.errors import RecipeError
 from training.label_sets.label_set import LabelSet
 from training.recipe import Recipe, load_recipe
+from training.run.present_sources import with_present_sources
 from training.run.run_files import last_checkpoint_of
 
 # Keys that must agree for two recipes to have one budget. The initial weights are among them: a better start is budget
@@ -118,7 +119,8 @@ def plan(comparison: ComparisonRecipe) -> list[PlannedRun]:
             baseline, or it does not have a class that the report should show.
     """
     recipes = {
-        entry.name: load_recipe(entry.recipe, comparison.overrides + entry.overrides) for entry in comparison.entries
+        entry.name: with_present_sources(load_recipe(entry.recipe, comparison.overrides + entry.overrides))
+        for entry in comparison.entries
     }
     _check_budgets(recipes)
     _check_label_sets(recipes)

@@ -13,6 +13,7 @@ from training.config.yaml_text import read_yaml
 from training.errors import RecipeError
 from training.quantization.settings import AwareSettings, QuantiseSettings
 from training.recipe import Recipe, parse_recipe
+from training.run.present_sources import with_present_sources
 
 RUN = "run"
 
@@ -52,7 +53,7 @@ def recipe_of_step(path: Path, overrides: Sequence[str], start: Path, parent: Pa
         f"initial_weights={json.dumps(str(start), allow_nan=False)}",
         *teacher,
     ]
-    return parse_recipe(text, [*overrides, *own], str(path))
+    return with_present_sources(parse_recipe(text, [*overrides, *own], str(path)))
 
 
 def train_step(recipe: Recipe, accelerator: str, devices: str) -> Path:

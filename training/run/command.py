@@ -8,6 +8,7 @@ from pathlib import Path
 from training.errors import writing_to
 from training.recipe import load_recipe
 from training.run.devices import add_devices, add_nodes
+from training.run.present_sources import with_present_sources
 from training.run.run_files import folder_of, open_run
 
 
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = list(arguments.override)
     if arguments.max_epochs is not None:
         overrides.append(f"epochs={arguments.max_epochs}")
-    recipe = load_recipe(arguments.recipe, overrides)
+    recipe = with_present_sources(load_recipe(arguments.recipe, overrides))
     frames = open_run(recipe, arguments.resume)
 
     from training.run.train import train

@@ -54,7 +54,7 @@ class RunFrames:
 def _open_validation(recipe: Source | None, required: bool, label_set: LabelSet) -> FrameFolder | None:
     if recipe is None:
         return None
-    if not required and not recipe.folder.is_dir():
+    if not (required and recipe.required) and not recipe.folder.is_dir():
         print(f"{recipe.folder} is missing: it is left out of the validation")
         return None
     return open_source(recipe, label_set)

@@ -24,6 +24,7 @@ from training.run.frames import RunFrames
 from training.run.gaps import classes_without_labels
 from training.run.lightning_module import StudentTraining
 from training.run.objective import cache_growth, whole_frames
+from training.run.present_sources import with_present_sources
 from training.run.run_files import folder_of, open_run
 from training.run.stopped_run import StoppedRun
 
@@ -62,6 +63,7 @@ def train(
         OutputPathError: The folder of the run is not writable.
     """
     check_devices(accelerator, devices)
+    recipe = with_present_sources(recipe)
     frames = frames or open_run(recipe, resume, anew)
     folder = folder_of(recipe)
     stopped = StoppedRun.read(resume, recipe) if resume else None

@@ -12,9 +12,11 @@ import torch
 from checkout import ROOT
 from label_sets import CAMVID
 
+from training.checkpoint import INFO_KEY, read_checkpoint
 from training.data.batch import collate
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
+from training.errors import DataError
 from training.losses import SupervisedLoss
 from training.networks.student import Student, build_student
 from training.recipe import load_recipe
@@ -94,3 +96,26 @@ def test_each_source_teaches_the_classes_that_it_labels_and_no_other(sources: Pa
     assert gradients_of_classes(student, kitti) == (set(), {"car", "pedestrian", "bicyclist"})
     assert gradients_of_classes(student, plain) == (set(), set())
     assert gradients_of_classes(student, masks) == ({info.name for info in CAMVID.segmentation}, set())
+
+
+def test_a_source_that_is_not_required_may_be_missing(
+    sources: Path, rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = f"{{kind: kitti, folder: {tmp_path}/away, licence: {{of: Away, terms: secret, use: research}}%s}}"
+    there = f"{{kind: rendered, folder: {rendered_samples}}}"
+    common = ["size=n", "epochs=1", f"output={tmp_path}", "validation={}"]
+    with pytest.raises(DataError, match="away"):
+        train(load_recipe(RECIPE, [*common, f"data.train=[{there}, {away % ''}]"]), accelerator="cpu")
+
+    recipe = load_recipe(RECIPE, [*common, f"data.train=[{there}, {away % ', required: false'}]"])
+    folder = train(recipe, accelerator="cpu")
+    said = capsys.readouterr().out
+    assert said.count(f"{tmp_path}/away is missing and not required: the run goes on without it") == 1
+    noted = read_checkpoint(folder / "checkpoints" / "last.ckpt")[INFO_KEY]["recipe"]
+    assert "away" not in noted
+    assert "secret" not in noted
+    assert "away" not in (folder / "recipe.yaml").read_text()
+
+    nothing_left = load_recipe(RECIPE, [*common, f"data.train=[{away % ', required: false'}]", "name=other"])
+    with pytest.raises(DataError, match=r"expected at least one of its sources, .*away are missing"):
+        train(nothing_left, accelerator="cpu")

@@ -50,6 +50,8 @@ class Source(Settings):
     such pictures, as rendered ones. Needs `distillation.look: frame`."""
     limit: Annotated[int, Field(ge=0)] = 0
     """Take only this many frames, the first ones; 0 takes all."""
+    required: bool = True
+    """False leaves a source of training frames out, with a line, if its folder is missing; true refuses to train."""
     licence: Licence | None = None
     """Under which terms the frames may be used; null takes the licence of the data set that the kind is named after.
     Checkpoints and exported files note it."""
