@@ -103,13 +103,12 @@ class KeptFrames:
 
     def read(self, digest: str) -> TaughtFrame | None:
         """Return what the teachers said about the frame of a digest; None if it is not kept, or damaged."""
-        pixels = self._read(digest, "pixels", _decoded_pixels)
-        boxes = self._read(digest, "boxes", _decoded_boxes)
+        pixels, boxes = self._read(digest, "pixels"), self._read(digest, "boxes")
         return None if pixels is None or boxes is None else TaughtFrame(**pixels, **boxes)
 
     def missing_parts(self, digest: str) -> list[str]:
         """Return the parts of what was said about a frame that are not kept, or damaged; see `PARTS`."""
-        return [part for part, decode in PARTS.items() if self._read(digest, part, decode) is None]
+        return [part for part in PARTS if self._read(digest, part) is None]
 
     def write(self, digest: str, frame: TaughtFrame, parts: Collection[str] = ("pixels", "boxes")) -> None:
         """Keep what the teachers said about the frame of a digest.
@@ -124,17 +123,18 @@ class KeptFrames:
         """
         from safetensors.numpy import save
 
-        encoded = {"pixels": _encoded_pixels, "boxes": _encoded_boxes}
         for part in parts:
-            write_bytes(self.path(digest, part), save(encoded[part](frame)))
+            encoded, _ = PARTS[part]
+            write_bytes(self.path(digest, part), save(encoded(frame)))
 
-    def _read(self, digest: str, part: str, decode: Callable[[Arrays], Parts]) -> Parts | None:
+    def _read(self, digest: str, part: str) -> Parts | None:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
         path = self.path(digest, part)
+        _, decoded = PARTS[part]
         try:
-            return decode(load(path.read_bytes())) if path.stat().st_size <= MAX_FILE_BYTES else None
+            return decoded(load(path.read_bytes())) if path.stat().st_size <= MAX_FILE_BYTES else None
         except (OSError, ValueError, KeyError, SafetensorError):
             return None
 
@@ -205,5 +205,8 @@ def _of_type(arrays: Arrays, name: str, dtype: type[np.generic]) -> NDArray[Any]
     return np.array(arrays[name])  # a copy: torch takes no array that cannot be written
 
 
-PARTS: dict[str, Callable[[Arrays], Parts]] = {"pixels": _decoded_pixels, "boxes": _decoded_boxes}
-"""What teachers say about a frame, and how its file is read."""
+PARTS: dict[str, tuple[Callable[[TaughtFrame], Arrays], Callable[[Arrays], Parts]]] = {
+    "pixels": (_encoded_pixels, _decoded_pixels),
+    "boxes": (_encoded_boxes, _decoded_boxes),
+}
+"""What teachers say about a frame; how its file is written and read."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ros_kd_perception.system.output_paths import OutputPathError
 from training.arguments import folder_to_write
 from training.data.image_files import read_image
 from training.data.image_listing import list_images
@@ -39,6 +40,7 @@ RIDERS = ("person", "rider", "motorcycle", "bicycle")
 THIN = ("pole", "traffic light", "traffic sign", *RIDERS)  # may be one pixel wide
 BLENDED = "truck"  # blue of cars and black of void blend to its colour: only compact pieces are trucks
 COMPACT_PX = 5
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
 COLOR_STEP = 4  # colours are looked up in a table of every fourth value
 
 
@@ -108,7 +110,9 @@ def convert(pictures: Path, masks: Path, output: Path) -> int:
         output: Folder to write; files of the same names are replaced.
 
     Raises:
-        DataError: A folder is missing or empty, a file is damaged, no picture has a mask, or one of another size.
+        DataError: A folder is missing or empty, a file is damaged, no picture has a mask, a mask has another size, or a
+            picture is not a square.
+        OSError: A file cannot be written; the error names it.
     """
     painted = {path.stem: path for path in list_images(masks)}
     classes = PaintedClasses()
@@ -122,15 +126,17 @@ def convert(pictures: Path, masks: Path, output: Path) -> int:
                 f"{path}: expected a mask of the same size, it has {mask.shape[1]}x{mask.shape[0]} pixels, the picture "
                 f"{picture.shape[1]}x{picture.shape[0]}; give folders that belong together"
             )
+        if picture.shape[0] != picture.shape[1]:
+            raise DataError(
+                f"{path}: expected a picture that is squeezed to a square, got {picture.shape[1]}x{picture.shape[0]}; "
+                "cut a picture that has its mask beside it into two first"
+            )
         size = (2 * picture.shape[0], picture.shape[0])
         image = cv2.imencode(".jpg", cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), _JPEG)[1]
         ids = cv2.resize(classes.of(mask), size, interpolation=cv2.INTER_NEAREST)
         write_bytes(output / "images" / f"{path.stem}.jpg", image.tobytes())
         write_bytes(output / "masks" / f"{path.stem}.png", cv2.imencode(".png", ids)[1].tobytes())
     return len(files)
-
-
-_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
 
 
 def main() -> int:
@@ -141,10 +147,8 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=folder_to_write, required=True, metavar="FOLDER")
     arguments = parser.parse_args()
     try:
-        for name in ("images", "masks"):
-            (arguments.output / name).mkdir(parents=True, exist_ok=True)
         count = convert(arguments.pictures, arguments.masks, arguments.output)
-    except DataError as error:
+    except (DataError, OSError, OutputPathError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{count} frames with masks in {arguments.output}; read them with kind: folder, labels: {LABEL_SET}")

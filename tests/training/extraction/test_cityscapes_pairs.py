@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from training.data.readers.folder import OwnFolderSource
+from training.errors import DataError
 from training.extraction.cityscapes_pairs import VOID, PaintedClasses, convert
 from training.label_sets.loading import load_label_set
 from training.label_sets.mapping import LabelMapping
@@ -90,6 +91,10 @@ def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path) -> None
     done = subprocess.run([*command, "-o", tmp_path / "out"], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2
     assert "expected a mask of the same size, it has 64x64 pixels" in done.stderr
+    (tmp_path / "joined").mkdir()
+    cv2.imwrite(str(tmp_path / "joined" / "1.jpg"), np.zeros((64, 128, 3), np.uint8))
+    with pytest.raises(DataError, match="expected a picture that is squeezed to a square, got 128x64"):
+        convert(tmp_path / "joined", tmp_path / "joined", tmp_path / "out")
     (tmp_path / "masks" / "1.jpg").rename(tmp_path / "masks" / "9.jpg")
-    with pytest.raises(Exception, match="expected masks with the names of the pictures"):
+    with pytest.raises(DataError, match="expected masks with the names of the pictures"):
         convert(tmp_path / "pictures", tmp_path / "masks", tmp_path / "out")
