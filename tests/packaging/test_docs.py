@@ -103,7 +103,7 @@ def check_python(words: list[str]) -> None:
         check_options(words[3:], "-m", "training", words[2])
         for recipe in (word for word in words if word.startswith("recipes/")):
             assert (ROOT / "training" / recipe).is_file()
-    elif words[1].startswith("ros_kd_perception"):
+    elif words[1].startswith(("ros_kd_perception", "training.")):
         check_options(words[2:], "-m", words[1])
     else:
         assert words[1] in ("pip", "venv", "colcon", "pytest")

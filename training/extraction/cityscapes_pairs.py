@@ -20,40 +20,59 @@ from tqdm import tqdm
 
 from ros_kd_perception.system.output_paths import OutputPathError
 from training.arguments import folder_to_write
+from training.config.loading import load_settings
+from training.config.settings import Settings
 from training.data.image_files import read_image
 from training.data.image_listing import list_images
 from training.errors import DataError
 from training.label_sets.loading import load_label_set
 from training.whole_files import write_bytes
 
-LABEL_SET, VOID = "cityscapes19", 255
-# Colours of classes that are not scored (labels.py of Cityscapes), RGB: black, dynamic, ground, parking, rail track,
-# guard rail, bridge, tunnel. They are void, but pixels of these colours must not go to the nearest class.
-UNSCORED_COLORS = (
-    *((0, 0, 0), (111, 74, 0), (81, 0, 81), (250, 170, 160)),
-    *((230, 150, 140), (180, 165, 180), (150, 100, 100), (150, 120, 90)),
-)
+VOID = 255
 LARGEST_DISTANCE = 60.0  # in RGB, of a pixel to the colour of its class
 LARGEST_DISTANCE_AT_EDGES = 25.0  # there, blends of two classes look like a third
-LARGEST_DISTANCE_OF_RIDERS_AT_EDGES = 40.0  # they are small, and edges are most of what there is of them
-RIDERS = ("person", "rider", "motorcycle", "bicycle")
-THIN = ("pole", "traffic light", "traffic sign", *RIDERS)  # may be one pixel wide
-BLENDED = "truck"  # blue of cars and black of void blend to its colour: only compact pieces are trucks
+LARGEST_DISTANCE_OF_SMALL_AT_EDGES = 40.0
 COMPACT_PX = 5
-_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
 COLOR_STEP = 4  # colours are looked up in a table of every fourth value
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
+
+
+class UnscoredClass(Settings):
+    """A class that is void."""
+
+    name: str
+    """Its name, for the reader of the file."""
+    color: tuple[int, ...]
+    """Its colour, RGB."""
+
+
+class PaintedColors(Settings):
+    """The classes and colours of a data set whose masks went through JPEG."""
+
+    label_set: str
+    """Label set of the masks."""
+    unscored: tuple[UnscoredClass, ...]
+    """What is void."""
+    small: tuple[str, ...]
+    """Classes of small objects, whose colours may be farther off at edges."""
+    thin: tuple[str, ...]
+    """More classes that may be one pixel wide."""
+    blended: str
+    """Class that blends of other colours look like."""
 
 
 class PaintedClasses:
     """The classes of masks whose colours have gone through JPEG."""
 
     def __init__(self) -> None:
-        classes = load_label_set(LABEL_SET).segmentation
+        self._colors = load_settings(Path(__file__).with_suffix(".yaml"), PaintedColors)
+        unscored = [each.color for each in self._colors.unscored]
+        classes = load_label_set(self._colors.label_set).segmentation
         colors = [info.color for info in classes if info.color is not None]
         self._ids = {info.name: info.id for info in classes}
         self._nearest, self._distances = _color_table(
-            np.array([*colors, *UNSCORED_COLORS], np.float32),
-            np.array([*(info.id for info in classes), *(VOID for _ in UNSCORED_COLORS)], np.uint8),
+            np.array([*colors, *unscored], np.float32),
+            np.array([*(info.id for info in classes), *(VOID for _ in unscored)], np.uint8),
         )
 
     def of(self, painted_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -62,7 +81,7 @@ class PaintedClasses:
         nearest = self._nearest[red, green, blue]
         ids: NDArray[np.uint8] = nearest.copy()
         ids[self._distances[red, green, blue] > self._largest_distance(nearest)] = VOID
-        thin = [self._ids[name] for name in THIN]
+        thin = [self._ids[name] for name in (*self._colors.thin, *self._colors.small)]
         for wide in np.setdiff1d(nearest, [*thin, VOID]):
             of_class = (nearest == wide).astype(np.uint8)
             opened = cv2.morphologyEx(of_class, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
@@ -74,13 +93,13 @@ class PaintedClasses:
     def _largest_distance(self, nearest: NDArray[np.uint8]) -> NDArray[np.float64]:
         around = np.ones((3, 3), np.uint8)
         at_edge = cv2.dilate(nearest, around) != cv2.erode(nearest, around)
-        of_riders = np.isin(nearest, [self._ids[name] for name in RIDERS])
-        at_edges = np.where(of_riders, LARGEST_DISTANCE_OF_RIDERS_AT_EDGES, LARGEST_DISTANCE_AT_EDGES)
+        small = np.isin(nearest, [self._ids[name] for name in self._colors.small])
+        at_edges = np.where(small, LARGEST_DISTANCE_OF_SMALL_AT_EDGES, LARGEST_DISTANCE_AT_EDGES)
         return np.where(at_edge, at_edges, LARGEST_DISTANCE)
 
     def _drop_blends(self, ids: NDArray[np.uint8]) -> None:
-        """Make pieces void, in place, that only look like `BLENDED`."""
-        found = (ids == self._ids[BLENDED]).astype(np.uint8)
+        """Make pieces void, in place, that only look like the class of blends."""
+        found = (ids == self._ids[self._colors.blended]).astype(np.uint8)
         if not found.any():
             return
         _, pieces = cv2.connectedComponents(found)
@@ -151,7 +170,7 @@ def main() -> int:
     except (DataError, OSError, OutputPathError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{count} frames with masks in {arguments.output}; read them with kind: folder, labels: {LABEL_SET}")
+    print(f"{count} frames with masks in {arguments.output}; read them with kind: folder, labels: cityscapes19")
     return 0
 
 

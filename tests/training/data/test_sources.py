@@ -24,7 +24,7 @@ from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledSource
 from training.errors import DataError
 
-EVERY_SOURCE = {"kind", "folder", "share", "limit", "zoom", "taught", "licence"}
+EVERY_SOURCE = {"kind", "folder", "share", "limit", "zoom", "taught", "required", "licence"}
 FOLDERS = EVERY_SOURCE | {"include_drives", "exclude_drives"}
 
 

@@ -94,7 +94,10 @@ def test_the_file_runs_and_agrees_with_its_parent(
     assert int8.contract.segmentation_classes == fp32.contract.segmentation_classes
     found, expected = (model.run(np.stack(network_inputs)) for model in (int8, fp32))
     assert 0.98 < np.mean(found.class_map == expected.class_map) < 1
-    assert np.abs(found.scores - expected.scores).max() < 0.1
+    # Of two neighbouring cells with nearly equal scores, rounding decides which one is suppressed: a few scores jump.
+    differences = np.abs(found.scores - expected.scores)
+    assert np.quantile(differences, 0.98) < 0.05
+    assert differences.max() < 0.3
     assert output.stat().st_size < 0.5 * parent.stat().st_size
 
 
