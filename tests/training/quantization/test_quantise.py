@@ -96,8 +96,8 @@ def test_the_file_runs_and_agrees_with_its_parent(
     assert 0.98 < np.mean(found.class_map == expected.class_map) < 1
     # Of two neighbouring cells with nearly equal scores, rounding decides which one is suppressed: a few scores jump.
     differences = np.abs(found.scores - expected.scores)
-    assert np.quantile(differences, 0.98) < 0.05
-    assert differences.max() < 0.3
+    assert np.quantile(differences, 0.95) < 0.05
+    assert differences.max() < 0.2
     assert output.stat().st_size < 0.5 * parent.stat().st_size
 
 
