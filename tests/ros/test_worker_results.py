@@ -109,9 +109,7 @@ def test_after_a_reload_with_another_input_size_classes_and_threshold(peer: Peer
         answer = peer.call(Trigger, "/perception/reload_model", Trigger.Request())
         assert answer.success, answer.message
         after = cameras.results()
-        labels = [
-            [info.class_name for info in peer.latest(c, "segmentation/label_info").class_map] for c in PICTURES
-        ]
+        labels = [[info.class_name for info in peer.latest(c, "segmentation/label_info").class_map] for c in PICTURES]
         return [before, after, labels]
 
     without, with_workers = both(before_and_after)
