@@ -134,14 +134,7 @@ class Ensemble:
     @property
     def key(self) -> str:
         """Digest of all that the fused words depend on, beside the images."""
-        parts = {
-            "teachers": [member.teacher.sha256 for member in self.members],
-            "settings": [_saying(member.voice) for member in self.members],
-            "fusion": self.fusion.model_dump(),
-            "student": self.student.model_dump(mode="json"),
-            "parts": sorted(self.parts),
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
+        return self._digest(self.members, student=self.student.model_dump(mode="json"), parts=sorted(self.parts))
 
     def key_of(self, part: str) -> str:
         """Return a digest of all that the fused words of a part depend on, beside the images.
@@ -153,13 +146,19 @@ class Ensemble:
         """
         speaking = [member for member in self.members if member.speaks_of(part)]
         classes = {"pixels": self.student.segmentation_classes, "boxes": self.student.detection_classes}[part]
+        return self._digest(
+            speaking,
+            classes=[(info.id, info.name) for info in classes],
+            part=part,
+            by_logits=part == "pixels" and self._teaches_by_logits,
+        )
+
+    def _digest(self, members: Sequence[Member], **more: object) -> str:
         parts = {
-            "teachers": [member.teacher.sha256 for member in speaking],
-            "settings": [_saying(member.voice) for member in speaking],
+            "teachers": [member.teacher.sha256 for member in members],
+            "settings": [_saying(member.voice) for member in members],
             "fusion": self.fusion.model_dump(),
-            "classes": [(info.id, info.name) for info in classes],
-            "part": part,
-            "by_logits": part == "pixels" and self._teaches_by_logits,
+            **more,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
 

@@ -202,7 +202,7 @@ def test_another_teacher_of_masks_leaves_the_boxes_as_they_are(frames: FrameFold
     }
     np.testing.assert_array_equal(second.kept.of(0, 1).objects.xyxy, [[48, 40, 80, 60]])
 
-    alone = WholeFrames(ensemble(known), tmp_path, [frames])  # what it said is kept; nobody says masks
+    alone = WholeFrames(ensemble(known), tmp_path, [frames])  # its boxes are kept already, and there are no masks
     assert alone.growth[1] == 3 * bytes_of(96, 128, 3)
     alone.look(CPU)
     assert known.looks == 0

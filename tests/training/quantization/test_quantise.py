@@ -11,7 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_student import contract_with, write_tiny_model
 
+from ros_kd_perception.model.boxes import iou_xyxy
 from ros_kd_perception.model.contract import CONTRACT_KEY, InputSpec, ModelContract
+from ros_kd_perception.model.network_outputs import NetworkOutputs
 from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
@@ -94,11 +96,21 @@ def test_the_file_runs_and_agrees_with_its_parent(
     assert int8.contract.segmentation_classes == fp32.contract.segmentation_classes
     found, expected = (model.run(np.stack(network_inputs)) for model in (int8, fp32))
     assert 0.98 < np.mean(found.class_map == expected.class_map) < 1
-    # Of two neighbouring cells with nearly equal scores, rounding decides which one is suppressed: a few scores jump.
-    differences = np.abs(found.scores - expected.scores)
-    assert np.quantile(differences, 0.95) < 0.05
-    assert differences.max() < 0.2
+    # Object by object: by rank, one more box in one of the files would shift all scores after it.
+    for frame in range(len(network_inputs)):
+        assert_same_objects(found, expected, frame)
+        assert_same_objects(expected, found, frame)
     assert output.stat().st_size < 0.5 * parent.stat().st_size
+
+
+def assert_same_objects(boxes: NetworkOutputs, others: NetworkOutputs, frame: int) -> None:
+    """Each box with a score of 0.3 has one of its class, place and score, up to 0.1, among the others."""
+    sure = boxes.scores[frame] >= 0.3
+    assert sure.any()
+    overlap = iou_xyxy(boxes.boxes_xyxy[frame][sure], others.boxes_xyxy[frame])
+    near = (overlap > 0.6) & (boxes.labels[frame][sure][:, None] == others.labels[frame])
+    closest = np.where(near, np.abs(boxes.scores[frame][sure][:, None] - others.scores[frame]), np.inf).min(axis=1)
+    assert closest.max() < 0.1
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
