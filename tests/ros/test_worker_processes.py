@@ -39,7 +39,7 @@ def test_results_labels_and_names_are_those_of_a_node_without_workers(peer: Peer
     for processes in (0, 1):
         for messages in peer.received.values():
             messages.clear()
-        peer.statuses.clear()
+        peer.forget_statuses()
         with start_node(cameras=[*pictures], preparation_processes=processes) as node:
             found: list[Any] = []
             for camera, picture in pictures.items():

@@ -41,7 +41,7 @@ def both(peer: Peer, start_node: Callable[..., NodeProcess]) -> Both:
                 assert (peer.value("workers", "processes") or "0") == str(processes)
                 assert node.end() == 0
                 assert "Traceback" not in node.log
-            peer.statuses.clear()
+            peer.forget_statuses()
         return found
 
     return ask_both

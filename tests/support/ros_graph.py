@@ -88,11 +88,17 @@ class Peer:
         self._executor.add_node(self.node)
         self.received: defaultdict[str, list[Any]] = defaultdict(list)
         self.statuses: dict[str, DiagnosticStatus] = {}
+        self._forgotten_ns = 0
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, RELIABLE)
 
     def close(self) -> None:
         self._executor.shutdown()
         self.node.destroy_node()
+
+    def forget_statuses(self) -> None:
+        """Forget what a node said that has ended. What it said may still be on its way, and does not count either."""
+        self._forgotten_ns = time.time_ns()
+        self.statuses.clear()
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> None:
         """Spin until the condition holds."""
@@ -201,7 +207,8 @@ class Peer:
         self.until(lambda: self.state() == "active", "the node is active")
 
     def _keep_diagnostics(self, message: DiagnosticArray) -> None:
-        self.statuses.update({status.name: status for status in message.status})
+        if stamp_ns(message) >= self._forgotten_ns:
+            self.statuses.update({status.name: status for status in message.status})
 
 
 def camera_picture(height: int = 96, width: int = 160, seed: int = 0) -> np.ndarray:
