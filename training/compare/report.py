@@ -14,8 +14,9 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from training.compare.statistics import CONFIDENCE, Difference, Spread, difference, spread
+from training.compare.statistics import Difference, Spread, difference, spread
 from training.compare.teacher_report import teacher_section
+from training.evaluation.bootstrap import CONFIDENCE
 from training.whole_files import write_bytes, write_text
 
 MEANS = ("miou", "ap50")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95
+from training.evaluation.bootstrap import CONFIDENCE
 
 
 @dataclass(frozen=True)

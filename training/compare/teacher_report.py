@@ -17,7 +17,8 @@ from training.compare.following_rule import (
     followed_errors,
 )
 from training.compare.ranking import ranking
-from training.compare.statistics import CONFIDENCE, Spread
+from training.compare.statistics import Spread
+from training.evaluation.bootstrap import CONFIDENCE
 
 RANKED_BY = ("miou", "ap50")
 TASKS = ("pixels", "boxes")

@@ -11,14 +11,14 @@ from typing import Any
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import OnnxModel
 from training.compare.recipe import ScoreRecipe
-from training.compression.bootstrap import RESAMPLES
-from training.compression.frame_records import FrameRecords, keep_records, network_digest
-from training.compression.latency import ROUNDS, Latency, latencies
-from training.compression.score_figures import ScoreFigures, score_figures
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.errors import DataError
+from training.evaluation.bootstrap import RESAMPLES
+from training.evaluation.frame_records import FrameRecords, keep_records, network_digest
+from training.evaluation.latency import ROUNDS, Latency, latencies
 from training.evaluation.model_size import size_of_onnx
+from training.evaluation.score_figures import ScoreFigures, score_figures
 from training.label_sets.of_model import label_set_of
 
 

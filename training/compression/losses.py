@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from training.compression.figures import Figures, Row
 from training.compression.recipe import BudgetRecipe
-from training.compression.score_figures import AP50, MIOU
+from training.evaluation.score_figures import AP50, MIOU
 
 METRICS = (MIOU, AP50)
 

@@ -10,17 +10,8 @@ from training.compression.figures import Figures
 from training.compression.report_page import page_of
 from training.compression.report_plot import drawing, panels, picture
 from training.compression.stage import Stage
-from training.compression.wording import (
-    MISSING,
-    NAME_OF,
-    SHOWN,
-    conditions,
-    points,
-    size_words,
-    table_line,
-    verdict,
-    with_interval,
-)
+from training.compression.wording import SHOWN, conditions, size_words, verdict
+from training.evaluation.wording import MISSING, NAME_OF, points, table_line, with_interval
 from training.whole_files import write_bytes, write_text
 
 

@@ -10,19 +10,10 @@ from string import Template
 from ros_kd_perception.drawing.plots import page_svg
 from training.compression.figures import Figures
 from training.compression.report_plot import Dot, drawing, panels
-from training.compression.score_figures import BETTER, WORSE, Figure, ScoreFigures
 from training.compression.stage import Stage
-from training.compression.wording import (
-    MISSING,
-    NAME_OF,
-    SHOWN,
-    conditions,
-    interval,
-    percent,
-    points,
-    size_words,
-    verdict,
-)
+from training.compression.wording import SHOWN, conditions, size_words, verdict
+from training.evaluation.score_figures import BETTER, WORSE, Figure, ScoreFigures
+from training.evaluation.wording import MISSING, NAME_OF, interval, percent, points
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _PLOT_PX = 280

@@ -13,7 +13,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from training.compression.figures import Figures
-from training.compression.wording import NAME_OF, SHOWN
+from training.compression.wording import SHOWN
+from training.evaluation.wording import NAME_OF
 
 PANEL_INCHES = (9.0, 4.0)
 MARKERS, COLORS = ("o", "s", "^", "D"), 8

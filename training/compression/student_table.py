@@ -16,9 +16,10 @@ from training.compare.recipe import ScoreRecipe
 from training.compression.figures import Figures, Row, measure
 from training.compression.parent import parent_stage
 from training.compression.report_plot import Dot, drawing, picture
-from training.compression.wording import MISSING, NAME_OF, SHOWN, conditions, table_line
+from training.compression.wording import SHOWN, conditions
 from training.config.settings import PathText, Settings
 from training.errors import CheckpointError, RecipeError
+from training.evaluation.wording import MISSING, NAME_OF, table_line
 from training.whole_files import write_bytes, write_text
 
 

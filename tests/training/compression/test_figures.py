@@ -14,10 +14,13 @@ from labelled_by_a_file import FRAMES, score_of, write_frames
 from tiny_student import CONTRACT, HEIGHT, WIDTH, contract_with, write_tiny_model
 
 from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
-from training.compression import frame_records
 from training.compression.figures import Figures, measure
-from training.compression.frame_records import FrameRecords
-from training.compression.score_figures import (
+from training.data.readers.registry import source_of
+from training.errors import DataError
+from training.evaluation import frame_records
+from training.evaluation.evaluate import evaluate, open_model
+from training.evaluation.frame_records import FrameRecords
+from training.evaluation.score_figures import (
     BETTER,
     FRAMES_MIN,
     NOISE,
@@ -27,9 +30,6 @@ from training.compression.score_figures import (
     Figure,
     score_figures,
 )
-from training.data.readers.registry import source_of
-from training.errors import DataError
-from training.evaluation.evaluate import evaluate, open_model
 
 
 def all_figures(figures: Figures, row: str) -> dict[str, Figure]:

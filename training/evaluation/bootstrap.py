@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from training.compression.frame_records import FrameRecords
 from training.evaluation.box_matching import IOU_THRESHOLDS
+from training.evaluation.frame_records import FrameRecords
 
+CONFIDENCE = 0.95  # of every interval
 RESAMPLES = 500
 SEED = 0
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.compare.statistics import CONFIDENCE
-from training.compression.bootstrap import Values, average_precisions, frame_weights, iou_values, mean_of
-from training.compression.frame_records import FrameRecords
+from training.evaluation.bootstrap import (
+    CONFIDENCE,
+    Values,
+    average_precisions,
+    frame_weights,
+    iou_values,
+    mean_of,
+)
+from training.evaluation.frame_records import FrameRecords
 
 MIOU, AP, AP50 = MEANS = ("miou", "ap", "ap50")
 BETTER, WORSE, NOISE = "better", "worse", "within the noise"

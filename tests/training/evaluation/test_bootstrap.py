@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ros_kd_perception.structures import Detections
-from training.compression.bootstrap import average_precisions, frame_weights, iou_values, mean_of
-from training.compression.frame_records import FrameRecords
 from training.data.labels import EVERY_CLASS
 from training.data.sample import Sample
+from training.evaluation.bootstrap import average_precisions, frame_weights, iou_values, mean_of
 from training.evaluation.box_matching import IOU_THRESHOLDS, match_boxes
+from training.evaluation.frame_records import FrameRecords
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 
 CLASSES = 3
