@@ -20,7 +20,8 @@ from training.compare.teacher_report import following_warnings
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.errors import CheckpointError
-from training.evaluation.evaluate import evaluate, open_model
+from training.evaluation.evaluate import evaluate
+from training.evaluation.models import open_model
 from training.run.devices import check_devices
 from training.run.finish import finish_run
 from training.run.validation_figures import check_scored

@@ -15,8 +15,8 @@ from training.compare.recipe import ComparisonRecipe, PlannedRun
 from training.compare.teacher_answers import TeacherAnswers
 from training.data.readers.frame_folder import FrameFolder
 from training.distillation.settings import DistillationRecipe
-from training.evaluation.evaluate import open_model
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
+from training.evaluation.models import open_model
 from training.evaluation.scoring import SCORE_FLOOR
 from training.teachers.settings import TeacherSettings
 

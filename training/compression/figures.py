@@ -10,15 +10,18 @@ from typing import Any
 
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import OnnxModel
+from ros_kd_perception.perceiver import Perceiver
 from training.compare.recipe import ScoreRecipe
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.errors import DataError
 from training.evaluation.bootstrap import RESAMPLES
-from training.evaluation.frame_records import FrameRecords, keep_records, network_digest
+from training.evaluation.frame_recorder import keep_records, network_digest
+from training.evaluation.frame_records import FrameRecords
 from training.evaluation.latency import ROUNDS, Latency, latencies
 from training.evaluation.model_size import size_of_onnx
 from training.evaluation.score_figures import ScoreFigures, score_figures
+from training.evaluation.scoring import SCORE_FLOOR
 from training.label_sets.of_model import label_set_of
 
 
@@ -155,9 +158,11 @@ def open_frames(scores: Sequence[ScoreRecipe], parent: Path) -> dict[str, FrameF
 def _records(
     name: str, path: Path, model: OnnxModel, frames: Mapping[str, FrameFolder], keep: Path
 ) -> Iterator[tuple[str, FrameRecords]]:
-    classes, network = label_set_of(model.contract).as_student(), network_digest(path)
+    classes, perceiver = label_set_of(model.contract).as_student(), Perceiver(model, SCORE_FLOOR)
+    digest = f"{network_digest(path)} {model.provider.used}"
     for score, folder in frames.items():
-        yield score, keep_records(model, network, folder.for_student(classes), keep, f"{name} on {score}")
+        title = f"{name} on {score}"
+        yield score, keep_records(perceiver, model.contract, digest, folder.for_student(classes), keep, title)
 
 
 def _row(name: str, path: Path, latency: Latency, scores: dict[str, ScoreFigures]) -> Row:

@@ -7,6 +7,7 @@ detections take true boxes of their class, best score first; what overlaps an ig
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from training.data.labels import EVERY_CLASS
 from training.data.sample import Sample
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+EVERY_SIZE = (0.0, np.inf)
+BOX_SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}
+"""Areas of boxes in pixels of the source image, by COCO's names."""
 MAX_DETECTIONS = 100  # of a class in a frame
 
 
@@ -47,17 +51,22 @@ def of_labeled_classes(found: Detections, sample: Sample) -> Detections:
     return Detections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept])
 
 
-def match_boxes(found: Detections, sample: Sample, classes: int) -> MatchedBoxes:
-    """Match the detections of a frame.
+def match_boxes(
+    found: Detections, sample: Sample, classes: int, area_px: tuple[float, float] = EVERY_SIZE
+) -> MatchedBoxes:
+    """Match the detections of a frame. Their order is the same for every range of areas.
 
     Args:
         found: Detections with scores down to nearly 0, because average precision needs them.
         sample: Frame with the true boxes.
         classes: Number of classes.
+        area_px: Only true boxes with an area in this range count, both ends included. What is found of others counts
+            neither way, and so does what is not found anywhere and has an area outside of the range.
     """
     found = of_labeled_classes(found, sample)
-    parts = [_match_class(found, sample, label) for label in range(classes)]
-    counts = np.array([int((sample.labels == label).sum()) for label in range(classes)], np.int32)
+    parts = [_match_class(found, sample, label, area_px) for label in range(classes)]
+    inside = _inside(sample.boxes_xyxy, area_px)
+    counts = np.array([int((inside & (sample.labels == label)).sum()) for label in range(classes)], np.int32)
     if not parts:
         nothing = np.zeros((len(IOU_THRESHOLDS), 0), np.bool_)
         return MatchedBoxes(np.zeros(0, np.int32), np.zeros(0), nothing, nothing, counts)
@@ -71,23 +80,36 @@ def match_boxes(found: Detections, sample: Sample, classes: int) -> MatchedBoxes
 
 
 def _match_class(
-    found: Detections, sample: Sample, label: int
+    found: Detections, sample: Sample, label: int, area_px: tuple[float, float]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return scores, hits and ignored detections of one class, best score first."""
     places = np.flatnonzero(found.labels == label)
     places = places[np.argsort(-found.scores[places], kind="stable")][:MAX_DETECTIONS]
     boxes = found.boxes_xyxy[places].astype(np.float64)
-    over_true = _overlaps(boxes, sample.boxes_xyxy[sample.labels == label], crowd=False)
+    true_boxes = sample.boxes_xyxy[sample.labels == label]
+    inside = _inside(true_boxes, area_px)
+    over_true = _overlaps(boxes, true_boxes, crowd=False)
     over_ignored = _overlaps(boxes, _ignored_regions(sample, label), crowd=True)
+    unasked = ~_inside(boxes, area_px)
     hits = np.zeros((len(IOU_THRESHOLDS), len(places)), np.bool_)
     ignored = np.zeros_like(hits)
     free = np.ones((len(IOU_THRESHOLDS), over_true.shape[1]), np.bool_)
     for place in range(len(places)):
-        taken = _best(over_true[place], free)
+        taken = _best(over_true[place], free & inside)
+        other = np.where(taken < 0, _best(over_true[place], free & ~inside), -1)
+        for chosen in (taken, other):
+            free[chosen >= 0, chosen[chosen >= 0]] = False
         hits[:, place] = taken >= 0
-        free[taken >= 0, taken[taken >= 0]] = False
-        ignored[:, place] = ~hits[:, place] & (over_ignored[place].max(initial=0.0) >= IOU_THRESHOLDS)
+        of_no_object = over_ignored[place].max(initial=0.0) >= IOU_THRESHOLDS
+        ignored[:, place] = ~hits[:, place] & ((other >= 0) | of_no_object | unasked[place])
     return found.scores[places].astype(np.float64), hits, ignored
+
+
+def _inside(boxes_xyxy: NDArray[np.floating[Any]], area_px: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return whether the area of each box is in a range, bool (n,)."""
+    area = (boxes_xyxy[:, 2:].astype(np.float64) - boxes_xyxy[:, :2]).prod(axis=1)
+    inside: NDArray[np.bool_] = (area >= area_px[0]) & (area <= area_px[1])
+    return inside
 
 
 def _best(overlaps: NDArray[np.float64], free: NDArray[np.bool_]) -> NDArray[np.intp]:

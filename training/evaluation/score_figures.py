@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +12,34 @@ from training.evaluation.bootstrap import (
     CONFIDENCE,
     Values,
     average_precisions,
+    average_precisions_of_size,
+    average_recalls,
+    boundary_iou_values,
     frame_weights,
+    frequency_weighted_iou,
     iou_values,
     mean_of,
+    pixel_accuracies,
 )
+from training.evaluation.box_matching import BOX_SIZES
 from training.evaluation.frame_records import FrameRecords
 
-MIOU, AP, AP50 = MEANS = ("miou", "ap", "ap50")
+MIOU, AP, AP50 = ("miou", "ap", "ap50")
+ACCURACY, WEIGHTED_IOU, BOUNDARY_IOU, AR = ("pixel_accuracy", "frequency_weighted_iou", "boundary_iou", "ar")
+AP_OF_SIZE = {size: f"ap_{size}" for size in BOX_SIZES}
+MEANS = (MIOU, ACCURACY, WEIGHTED_IOU, BOUNDARY_IOU, AP, AP50, AR, *AP_OF_SIZE.values())
+"""The figures of a whole set of frames."""
 BETTER, WORSE, NOISE = "better", "worse", "within the noise"
 TOO_FEW = "too few frames to say"
-# The interval of fewer frames is so much too narrow that it would say more than the frames do.
-FRAMES_MIN = 5
-IOU_OF_CLASS, AP_OF_CLASS, AP50_OF_CLASS = BY_CLASS = ("iou of a class", "ap of a class", "ap50 of a class")
+NO_INTERVAL = "no interval"
+# The interval of fewer frames or drives is so much too narrow that it would say more than they do.
+UNITS_MIN = 5
+IOU_OF_CLASS, BOUNDARY_OF_CLASS, AP_OF_CLASS, AP50_OF_CLASS = BY_CLASS = (
+    "iou of a class",
+    "boundary iou of a class",
+    "ap of a class",
+    "ap50 of a class",
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +48,8 @@ class Difference:
 
     Attributes:
         value: On all frames.
-        low, high: Ends of its 95 % interval; None for fewer frames than FRAMES_MIN.
-        verdict: BETTER, WORSE, NOISE or TOO_FEW.
+        low, high: Ends of its 95 % interval; None for fewer frames than UNITS_MIN.
+        verdict: BETTER, WORSE, NOISE, TOO_FEW or NO_INTERVAL.
     """
 
     value: float
@@ -48,7 +64,7 @@ class Figure:
 
     Attributes:
         value: On all frames; None if the labels do not yield it.
-        low, high: Ends of its 95 % interval; None without a value or for fewer frames than FRAMES_MIN.
+        low, high: Ends of its 95 % interval; None without a value or for fewer frames than UNITS_MIN.
         difference: To the parent; None for the parent itself, and where one of both has no value.
     """
 
@@ -64,76 +80,116 @@ class ScoreFigures:
 
     Attributes:
         frames: Number of frames.
-        means: `miou`, `ap` (mean over IoU 0.5..0.95) and `ap50`.
-        iou, ap, ap50: Figures of each class, by its name.
+        means: Figures of all classes, by the names of MEANS. `ap` is the mean over IoU 0.5..0.95. `boundary_iou` is the
+            mean over classes. Those of boxes of one size have no intervals.
+        iou, boundary_iou, ap, ap50: Figures of each class, by its name.
         agreement: Share of the class map that is equal to the parent's, 0..1; None if they cannot be compared.
     """
 
     frames: int
     means: dict[str, Figure]
     iou: dict[str, Figure]
+    boundary_iou: dict[str, Figure]
     ap: dict[str, Figure]
     ap50: dict[str, Figure]
     agreement: float | None
 
 
-def score_figures(records: Mapping[str, FrameRecords]) -> dict[str, ScoreFigures]:
+def score_figures(records: Mapping[str, FrameRecords], groups: Sequence[str] | None = None) -> dict[str, ScoreFigures]:
     """Return the figures of files on one set of frames, by the name of their row.
+
+    Means over classes are those of the classes that all files have, by name, so that they can be compared.
 
     Args:
         records: What each file perceived on the same frames. The first is the parent.
+        groups: Group of each frame, for example its drive, see `frame_weights`. None = frames are drawn one by one.
     """
     parent = next(iter(records.values()))
-    weights = frame_weights(parent.frames)
-    values_of_parent = _values(parent, weights)
+    weights = frame_weights(parent.frames, groups=groups)
+    units = parent.frames if groups is None else len(set(groups))
+    masks, boxes = (
+        shared_classes([each.mask_classes for each in records.values()]),
+        shared_classes([each.box_classes for each in records.values()]),
+    )
+    values_of_parent = _values(parent, weights, masks, boxes)
     found = {}
     for name, each in records.items():
-        values = values_of_parent if each is parent else _values(each, weights)
+        values = values_of_parent if each is parent else _values(each, weights, masks, boxes)
         beside = {} if each is parent else values_of_parent
-        figures = {key: _figure(value, beside.get(key), each.frames) for key, value in values.items()}
-        iou, ap, ap50 = ({label: figure for (of, label), figure in figures.items() if of == kind} for kind in BY_CLASS)
+        if not np.array_equal(each.mask_classes, parent.mask_classes):
+            beside = {key: value for key, value in beside.items() if key[0] not in (ACCURACY, WEIGHTED_IOU)}
+        figures = {key: _figure(value, beside.get(key), units) for key, value in values.items()}
+        iou, outlines, ap, ap50 = (
+            {label: figure for (of, label), figure in figures.items() if of == kind} for kind in BY_CLASS
+        )
         means = {mean: figures[mean, ""] for mean in MEANS if (mean, "") in figures}
-        found[name] = ScoreFigures(each.frames, means, iou, ap, ap50, each.agreement(parent))
+        found[name] = ScoreFigures(each.frames, means, iou, outlines, ap, ap50, each.agreement(parent))
     return found
 
 
-def _values(records: FrameRecords, weights: NDArray[np.int64]) -> dict[tuple[str, str], Values]:
+def shared_classes(names: Iterable[NDArray[np.str_]]) -> list[str]:
+    """Return the names that all have, in the order of the first; files without any class do not count."""
+    lists = [each.tolist() for each in names if len(each)]
+    return [name for name in lists[0] if all(name in other for other in lists[1:])] if lists else []
+
+
+def _values(
+    records: FrameRecords, weights: NDArray[np.int64], masks: Sequence[str], boxes: Sequence[str]
+) -> dict[tuple[str, str], Values]:
     """Return each figure by its kind and its class; a mean has no class."""
     found: dict[tuple[str, str], Values] = {}
     if len(records.mask_classes):
-        iou = iou_values(records, weights)
-        found[MIOU, ""] = mean_of(iou)
-        found |= {(IOU_OF_CLASS, str(name)): iou[:, place] for place, name in enumerate(records.mask_classes)}
+        found[ACCURACY, ""] = pixel_accuracies(records, weights)
+        found[WEIGHTED_IOU, ""] = frequency_weighted_iou(records, weights)
+        kinds = (
+            (MIOU, IOU_OF_CLASS, iou_values(records, weights)),
+            (BOUNDARY_IOU, BOUNDARY_OF_CLASS, boundary_iou_values(records, weights)),
+        )
+        for mean, of_class, values in kinds:
+            found |= _with_mean(mean, of_class, values, records.mask_classes, masks)
     if len(records.box_classes):
         precisions = average_precisions(records, weights)
-        kinds = ((AP, AP_OF_CLASS, precisions), (AP50, AP50_OF_CLASS, precisions[:, :1]))
-        for mean, of_class, chosen in kinds:
-            by_class = chosen.mean(axis=1)
-            found[mean, ""] = mean_of(by_class)
-            found |= {(of_class, str(name)): by_class[:, place] for place, name in enumerate(records.box_classes)}
+        found |= _with_mean(AP, AP_OF_CLASS, precisions.mean(axis=1), records.box_classes, boxes)
+        found |= _with_mean(AP50, AP50_OF_CLASS, precisions[:, 0], records.box_classes, boxes)
+        places = _places(records.box_classes, boxes)
+        found[AR, ""] = mean_of(average_recalls(records, weights)[:, places])
+        for size, name in enumerate(AP_OF_SIZE.values()):
+            of_size = average_precisions_of_size(records, weights[:1], size).mean(axis=1)
+            found[name, ""] = mean_of(of_size[:, places])
     return found
 
 
-def _figure(values: Values, parent: Values | None, frames: int) -> Figure:
+def _with_mean(
+    mean: str, of_class: str, values: NDArray[np.float64], names: NDArray[np.str_], shared: Sequence[str]
+) -> dict[tuple[str, str], Values]:
+    by_class = {(of_class, str(name)): values[:, place] for place, name in enumerate(names)}
+    return {(mean, ""): mean_of(values[:, _places(names, shared)]), **by_class}
+
+
+def _places(names: NDArray[np.str_], shared: Sequence[str]) -> list[int]:
+    return [place for place, name in enumerate(names.tolist()) if name in shared]
+
+
+def _figure(values: Values, parent: Values | None, units: int) -> Figure:
     if not np.isfinite(values[0]):
         return Figure(None, None, None, None)
     known = parent is not None and bool(np.isfinite(parent[0]))
-    difference = _difference(values - parent, frames) if parent is not None and known else None
-    return Figure(float(values[0]), *_interval(values, frames), difference)
+    difference = _difference(values - parent, units) if parent is not None and known else None
+    return Figure(float(values[0]), *_interval(values, units), difference)
 
 
-def _difference(values: Values, frames: int) -> Difference:
-    low, high = _interval(values, frames)
-    verdict = TOO_FEW
+def _difference(values: Values, units: int) -> Difference:
+    low, high = _interval(values, units)
+    verdict = TOO_FEW if len(values) > 1 else NO_INTERVAL
     if low is not None and high is not None:
         verdict = BETTER if low > 0 else WORSE if high < 0 else NOISE
     return Difference(float(values[0]), low, high, verdict)
 
 
-def _interval(values: Values, frames: int) -> tuple[float | None, float | None]:
+def _interval(values: Values, units: int) -> tuple[float | None, float | None]:
     """Return the ends of the percentile interval over the resamples."""
     resampled = values[1:][np.isfinite(values[1:])]
-    if frames < FRAMES_MIN or not len(resampled):
+    if units < UNITS_MIN or not len(resampled):
         return None, None
     low, high = np.quantile(resampled, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return float(low), float(high)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.perceiver import DivergedOutput, Perceiver
+from ros_kd_perception.perceiver import DivergedOutput
 from ros_kd_perception.structures import Frame, Perception
 from training.data.sample import Sample
 from training.errors import CheckpointError
@@ -18,7 +19,19 @@ from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 SCORE_FLOOR = 0.01
 
 
-def perceive_sample(perceiver: Perceiver, places: ClassPlaces, sample: Sample) -> Perception:
+class Perceives(Protocol):
+    """What perceives frames: a `Perceiver`, or what takes its place."""
+
+    def warm_up(self) -> float:
+        """Run until buffers and kernels are set up."""
+        ...
+
+    def perceive(self, frames: Sequence[Frame]) -> list[Perception]:
+        """Return a perception of each frame, with boxes of scores down to SCORE_FLOOR."""
+        ...
+
+
+def perceive_sample(perceiver: Perceives, places: ClassPlaces, sample: Sample) -> Perception:
     """Perceive one frame and return what was perceived, with ids that count from 0.
 
     Raises:
@@ -50,7 +63,7 @@ class FrameScorer:
         self.detection = DetectionMetrics([info.name for info in self.contract.detection_classes])
         self.times_ms: list[float] = []
 
-    def score(self, perceiver: Perceiver, sample: Sample) -> Perception:
+    def score(self, perceiver: Perceives, sample: Sample) -> Perception:
         """Perceive one frame, add it, and return what was perceived, with ids that count from 0.
 
         The Perceiver must have the score threshold SCORE_FLOOR.

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from training.evaluation.score_figures import AP, AP50, MIOU, Difference, Figure
+from training.evaluation.score_figures import (
+    ACCURACY,
+    AP,
+    AP50,
+    AP_OF_SIZE,
+    AR,
+    BOUNDARY_IOU,
+    MIOU,
+    WEIGHTED_IOU,
+    Difference,
+    Figure,
+)
 
 NAME_OF = {MIOU: "mIoU", AP50: "AP50", AP: "AP"}
+EVERY_NAME_OF = {
+    MIOU: "mIoU",
+    ACCURACY: "pixel accuracy",
+    WEIGHTED_IOU: "frequency-weighted IoU",
+    BOUNDARY_IOU: "boundary IoU",
+    AP: "AP",
+    AP50: "AP50",
+    AR: "AR",
+    **{mean: f"AP of {size} boxes" for size, mean in AP_OF_SIZE.items()},
+}
 MISSING = "-"
 
 

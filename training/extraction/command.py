@@ -87,7 +87,7 @@ def _annotator(teachers: Path | None, device: str) -> FrameAnnotator:
 
         return CocoAnnotations()
     from training.extraction.pseudo_labels import PseudoLabelFiles
-    from training.extraction.teachers_file import open_labeler
+    from training.teachers.teachers_file import open_labeler
 
     labeler = open_labeler(teachers, device)
     if labeler.gaps:

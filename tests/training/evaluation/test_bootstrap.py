@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from faster_coco_eval import COCO, COCOeval_faster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ros_kd_perception.structures import Detections
+from ros_kd_perception.model.contract import ClassInfo, ClassMapSpec, DetectionSpec, InputSpec, ModelContract
+from ros_kd_perception.structures import Detections, Perception, Timing
 from training.data.labels import EVERY_CLASS
 from training.data.sample import Sample
-from training.evaluation.bootstrap import average_precisions, frame_weights, iou_values, mean_of
+from training.evaluation.bootstrap import (
+    average_precisions,
+    average_recalls,
+    frame_weights,
+    frequency_weighted_iou,
+    iou_values,
+    mean_of,
+    pixel_accuracies,
+)
 from training.evaluation.box_matching import IOU_THRESHOLDS, match_boxes
+from training.evaluation.frame_recorder import FrameRecorder
 from training.evaluation.frame_records import FrameRecords
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 
@@ -59,25 +72,25 @@ def random_detections(rng: np.random.Generator, sample: Sample) -> Detections:
     return Detections(boxes[order], scores, labels[order])
 
 
+CONTRACT = ModelContract(
+    name="random",
+    version="1",
+    precision="fp32",
+    input=InputSpec(64, 64),
+    class_map=ClassMapSpec(4, 255, tuple(ClassInfo(n, f"mask {n}", (0, 0, n)) for n in range(MASK_CLASSES))),
+    detections=DetectionSpec(100, 0.3, tuple(ClassInfo(n, f"box {n}", (0, 0, n)) for n in range(CLASSES))),
+)
+
+
+def perception(found: Detections | None, seen: NDArray[np.uint8] | None, doubt: Any = None) -> Perception:
+    return Perception("", 0, "", seen, found, doubt, Timing(0.0, 0.0, 0.0))
+
+
 def records_of(frames: list[tuple[Detections, NDArray[np.uint8], Sample]]) -> FrameRecords:
-    matched = [match_boxes(found, sample, CLASSES) for found, _, sample in frames]
-    pixels = []
-    for _, seen, sample in frames:
-        pixels.append(SegmentationMetrics(MASK_CLASSES))
-        pixels[-1].update(seen, sample.mask, sample.labeled_pixels)
-    return FrameRecords(
-        mask_classes=np.array([f"mask {n}" for n in range(MASK_CLASSES)]),
-        box_classes=np.array([f"box {n}" for n in range(CLASSES)]),
-        confusion=np.stack([each.confusion for each in pixels]).astype(np.int32),
-        labeled=np.stack([each.labeled for each in pixels]),
-        true_boxes=np.stack([each.true_boxes for each in matched]),
-        frame=np.repeat(np.arange(len(matched), dtype=np.int32), [len(each.scores) for each in matched]),
-        label=np.concatenate([each.labels for each in matched]),
-        score=np.concatenate([each.scores for each in matched]),
-        hits=np.concatenate([each.hits for each in matched], axis=1),
-        ignored=np.concatenate([each.ignored for each in matched], axis=1),
-        seen=np.concatenate([seen.ravel() for _, seen, _ in frames]),
-    )
+    recorder = FrameRecorder(CONTRACT)
+    for found, seen, sample in frames:
+        recorder.add(perception(found, seen), sample)
+    return recorder.records()
 
 
 @settings(max_examples=40, deadline=None)
@@ -105,6 +118,90 @@ def test_every_resample_has_the_figures_that_the_metrics_give_for_its_frames(see
         if expected["ap50"] is not None:
             assert mean_of(precisions[row, 0]) == pytest.approx(expected["ap50"])
         assert iou[row] == pytest.approx(pixels.iou(), nan_ok=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 100_000))
+def test_recall_and_boxes_of_a_size_are_scored_as_coco_does(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = {"small": (0.0, 200.0), "medium": (200.0, 400.0), "large": (400.0, 1e9)}
+    samples = [random_sample(rng) for _ in range(3)]
+    found = [random_detections(rng, sample) for sample in samples]
+    coco = DetectionMetrics([f"box {n}" for n in range(CLASSES)])
+    for boxes, sample in zip(found, samples, strict=True):
+        coco.update(boxes, sample, 0.3)
+    precision, recall = of_coco(coco, sizes)
+    for place, area_px in enumerate([(0.0, np.inf), *sizes.values()]):
+        matched = [match_boxes(boxes, sample, CLASSES, area_px) for boxes, sample in zip(found, samples, strict=True)]
+        for label in range(CLASSES):
+            boxes_there = sum(each.true_boxes[label] for each in matched)
+            if not boxes_there:
+                assert (precision[:, :, label, place, -1] == -1).all()
+                continue
+            hits, ignored = (
+                np.concatenate([getattr(each, name)[:, each.labels == label] for each in matched], axis=1)
+                for name in ("hits", "ignored")
+            )
+            assert recall[:, label, place, -1] == pytest.approx((hits & ~ignored).sum(axis=1) / boxes_there)
+    records = records_of([(boxes, sample.mask, sample) for boxes, sample in zip(found, samples, strict=True)])
+    recalls = average_recalls(records, frame_weights(3, resamples=1))[0]
+    expected = np.where(recall[0, :, 0, -1] < 0, np.nan, recall[:, :, 0, -1].mean(axis=0))
+    assert recalls == pytest.approx(expected, nan_ok=True)
+
+
+def of_coco(metrics: DetectionMetrics, sizes: dict[str, tuple[float, float]]) -> tuple[Any, Any]:
+    """Return COCO's own precision and recall with these sizes."""
+    categories = [{"id": label, "name": name} for label, name in enumerate(metrics.class_names)]
+    truth = COCO({"images": metrics._images, "annotations": metrics._truth, "categories": categories})
+    if not metrics._truth or not metrics._found:
+        return np.full((10, 101, CLASSES, 1 + len(sizes), 3), -1.0), np.full((10, CLASSES, 1 + len(sizes), 3), -1.0)
+    evaluation = COCOeval_faster(truth, truth.loadRes(metrics._found), "bbox", print_function=lambda *_: None)
+    evaluation.params.maxDets = [1, 10, 100]
+    evaluation.params.areaRng = [[0, 1e10], *map(list, sizes.values())]
+    evaluation.params.areaRngLbl = ["all", *sizes]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation.eval["precision"], evaluation.eval["recall"]
+
+
+def test_drives_are_drawn_whole() -> None:
+    groups = ["a"] * 3 + ["b"] * 2 + ["c"]
+    weights = frame_weights(6, resamples=50, groups=groups)
+
+    assert (weights[0] == 1).all()
+    assert (weights[:, :3] == weights[:, :1]).all()
+    assert (weights[:, 3] == weights[:, 4]).all()
+    assert (weights[1:, [0, 3, 5]].sum(axis=1) == 3).all()
+
+
+def test_weighted_iou_and_accuracy_are_those_of_a_plain_count() -> None:
+    rng = np.random.default_rng(3)
+    samples = [random_sample(rng) for _ in range(4)]
+    frames = [
+        (random_detections(rng, s), rng.integers(0, MASK_CLASSES, s.mask.shape).astype(np.uint8), s) for s in samples
+    ]
+    records, weights = records_of(frames), frame_weights(4, resamples=1)
+    confusion = records.confusion.sum(axis=0)
+
+    shares = confusion.sum(axis=1) / confusion.sum()
+    iou = np.nan_to_num(iou_values(records, weights)[0])
+    assert frequency_weighted_iou(records, weights)[0] == pytest.approx((shares * iou).sum())
+    assert pixel_accuracies(records, weights)[0] == pytest.approx(np.diag(confusion).sum() / confusion.sum())
+
+
+def test_wrong_pixels_are_counted_where_the_network_was_unsure() -> None:
+    """The frame of 128x64 pixels lies in an input of 64x64 at half its size, so two rows of blocks belong to it."""
+    truth = np.zeros((64, 128), np.uint8)
+    seen = truth.copy()
+    seen[:, :64] = 1  # the left half is wrong, and half of what is right, too
+    sample = Sample("a", np.zeros((64, 128, 3), np.uint8), truth, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    recorder = FrameRecorder(CONTRACT)
+    recorder.add(perception(None, seen, np.array([[0.9, 0.1]], np.float32)), sample)
+
+    wrong, right = recorder.records().doubt[0]
+    assert wrong[int(0.9 * 64)] == 64 * 64
+    assert right[int(0.1 * 64)] == 64 * 64
+    assert wrong.sum() + right.sum() == truth.size
 
 
 def test_the_first_row_counts_every_frame_once_and_the_others_as_many_frames() -> None:

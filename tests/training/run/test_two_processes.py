@@ -159,7 +159,8 @@ def test_run_of_two_processes_notes_the_metrics_of_one(rendered_samples: Path, t
     from training.checkpoint import load_student
     from training.data.readers.registry import open_source
     from training.data.readers.rendered import RenderedSource
-    from training.evaluation.evaluate import evaluate, open_model
+    from training.evaluation.evaluate import evaluate
+    from training.evaluation.models import open_model
 
     folders = [f"data.train.0.folder={rendered_samples}", f"output={tmp_path}", "size=n", "epochs=1"]
     folders += [f"validation.{task}.folder={rendered_samples}" for task in ("segmentation", "detection")]

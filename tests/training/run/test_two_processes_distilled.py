@@ -13,7 +13,8 @@ from one_and_two_processes import by_one_and_by_two
 from training.checkpoint import digest_of_weights, load_student, read_checkpoint
 from training.data.readers.registry import open_source
 from training.data.readers.rendered import RenderedSource
-from training.evaluation.evaluate import evaluate, open_model
+from training.evaluation.evaluate import evaluate
+from training.evaluation.models import open_model
 from training.recipe import Recipe, load_recipe
 from training.run.train import train
 

@@ -19,13 +19,13 @@ from ros_kd_perception.model.letterbox import letterbox
 from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.model.onnx_runtime import onnxruntime
 from training.errors import RecipeError
-from training.extraction.teachers_file import open_labeler
 from training.label_sets.loading import load_label_set
 from training.teachers.ensemble import Ensemble
 from training.teachers.labeling import FrameLabeler
 from training.teachers.onnx_file import OnnxTeacher
 from training.teachers.seen import Seen
 from training.teachers.settings import FusionSettings
+from training.teachers.teachers_file import open_labeler
 
 SHARED = ROOT.parent / "shared"
 YOLOX, KITTI = SHARED / "teachers" / "yolox_nano_416_coco.onnx", SHARED / "frames" / "kitti" / "images"

@@ -16,9 +16,9 @@ from small_bag import write_small_bag
 from training.__main__ import main
 from training.checkpoint import CheckpointInfo, digest_of_weights
 from training.data.image_files import read_image
-from training.extraction.teachers_file import open_labeler
 from training.label_sets.loading import load_label_set
 from training.networks.student import build_student
+from training.teachers.teachers_file import open_labeler
 from training.weights_file import write_weights
 
 STUDENT = load_label_set("camvid11")

@@ -1,0 +1,193 @@
+"""What an evaluation found: as plain values for JSON, and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.evaluation.coverage import not_scored_lines
+from training.evaluation.evaluate import Evaluation
+from training.evaluation.score_figures import AP50, BETTER, MIOU, NOISE, TOO_FEW, WORSE, ScoreFigures
+from training.evaluation.wording import EVERY_NAME_OF, MISSING, percent, points, with_interval
+
+SUMMARISED = (MIOU, AP50)  # of which a verdict speaks
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How an evaluation was made.
+
+    Attributes:
+        data: Name of the folder of the frames.
+        labels: Name of the label set of the frames.
+        boxes: What the true boxes are, in words.
+        drawn: What was drawn again for the intervals: `frames` or `drives`.
+        drives: Number of drives of the frames.
+    """
+
+    data: str
+    labels: str
+    boxes: str
+    drawn: str
+    drives: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What an evaluation found of one model.
+
+    Attributes:
+        name: Name of the model, unique among those of the evaluation.
+        path: Its file.
+        evaluation: Its frames and counts.
+        figures: Its figures with intervals, and differences to the first model.
+    """
+
+    name: str
+    path: Path
+    evaluation: Evaluation
+    figures: ScoreFigures
+
+
+def to_json(scored: Sequence[Scored], conditions: Conditions) -> dict[str, Any]:
+    """Return the figures as plain values: of one model at the top, of several under `models` in their order."""
+    each = [_of_model(model, scored[0], conditions) for model in scored]
+    return each[0] if len(each) == 1 else {"models": each, "verdicts": list(verdicts(scored))}
+
+
+def _of_model(scored: Scored, first: Scored, conditions: Conditions) -> dict[str, Any]:
+    model, records = scored.evaluation.model, scored.evaluation.recorder.records()
+    size = model.size
+    return {
+        "model": scored.name,
+        "runtime": model.runtime,
+        "input": [model.contract.input.height, model.contract.input.width],
+        "parameters": size and size.parameters,
+        "multiply_accumulates": size and size.multiply_accumulates,
+        "file_bytes": scored.path.stat().st_size,
+        "data": conditions.data,
+        "labels": conditions.labels,
+        "boxes": conditions.boxes,
+        "drawn_for_intervals": conditions.drawn,
+        "drives": conditions.drives,
+        **scored.evaluation.results(),
+        "time_ratio": _time_ratio(scored, first),
+        "figures": asdict(scored.figures),
+        "confusion": {
+            "classes": records.mask_classes.tolist(),
+            "pixels": records.confusion.sum(axis=0, dtype=np.int64).tolist(),
+        },
+    }
+
+
+def _time_ratio(scored: Scored, first: Scored) -> float:
+    """Return the median of its time over that of the first model on the same frame."""
+    times, others = (np.array(each.evaluation.scorer.times_ms) for each in (scored, first))
+    return float(np.median(times / np.maximum(others, 1e-6)))
+
+
+def verdicts(scored: Sequence[Scored]) -> Iterator[str]:
+    """Yield a sentence for each model but the first: where it is better, worse or within the noise of the first."""
+    for model in scored[1:]:
+        said: dict[str, list[str]] = {}
+        for mean in SUMMARISED:
+            figure = model.figures.means.get(mean)
+            if figure is not None and figure.difference is not None:
+                text = f"{EVERY_NAME_OF[mean]} ({points(figure.difference)} points)"
+                said.setdefault(figure.difference.verdict, []).append(text)
+        parts = [f"{word} in {', '.join(said[word])}" for word in (WORSE, BETTER, NOISE, TOO_FEW) if word in said]
+        found = "; ".join(parts).replace(f"{NOISE} in", f"{NOISE} of").replace(f"{TOO_FEW} in", f"{TOO_FEW} of")
+        yield f"{model.name} against {scored[0].name}: {found or 'nothing to compare'}"
+
+
+def table(scored: Sequence[Scored], conditions: Conditions) -> str:
+    """Return the verdicts and the figures as a table for people."""
+    first = scored[0]
+    lines = [*(f"{line}." for line in verdicts(scored)), *([""] if len(scored) > 1 else [])]
+    lines += [_head(model, first) for model in scored]
+    lines += [f"{first.figures.frames} frames of {conditions.data}, boxes {conditions.boxes}", ""]
+    lines += _rows(scored)
+    for model in scored:
+        lines += _duplicates(model, len(scored) > 1)
+    for model in scored:
+        lines += not_scored_lines(model.evaluation.results()["not_scored"])
+    lines += ["", _interval_words(first, conditions)]
+    return "\n".join(lines)
+
+
+def _head(scored: Scored, first: Scored) -> str:
+    found, model = scored.evaluation.results(), scored.evaluation.model
+    height, width = model.contract.input.height, model.contract.input.width
+    words = [f"{scored.name} ({model.runtime})"]
+    if model.size is not None:
+        work = model.size.multiply_accumulates
+        words += [
+            f"input {width}x{height}",
+            f"{model.size.parameters / 1e6:.2f} M parameters",
+            f"{MISSING if work is None else f'{work / 1e9:.2f}'} GMAC",
+            f"{scored.path.stat().st_size / 1e6:.1f} MB",
+        ]
+    words.append(f"median {found['inference_ms_median']:.1f} ms a frame")
+    if scored is not first:
+        words.append(f"{_time_ratio(scored, first):.3f} of the first")
+    return ", ".join(words)
+
+
+def _rows(scored: Sequence[Scored]) -> list[str]:
+    """Return the rows of the table, in columns as wide as their longest cell."""
+    rows = [["", *(model.name for model in scored)]] if len(scored) > 1 else []
+    rows += [_cells(EVERY_NAME_OF[mean], [each.figures.means.get(mean) for each in scored]) for mean in _means(scored)]
+    by_class = (("IoU", "iou"), ("boundary IoU", "boundary_iou"), ("AP", "ap"), ("AP50", "ap50"))
+    for title, field in by_class:
+        of_each: list[Mapping[str, Any]] = [getattr(each.figures, field) for each in scored]
+        names = dict.fromkeys(name for figures in of_each for name in figures)
+        rows += [[""], [f"{title} of"]] if names else []
+        for name in names:
+            rows.append(_cells(f"  {name}", [figures.get(name) for figures in of_each]))
+    widths = [max(len(row[place]) for row in rows if place < len(row)) for place in range(max(map(len, rows)))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+
+
+def _means(scored: Sequence[Scored]) -> Iterable[str]:
+    return (mean for mean in EVERY_NAME_OF if any(mean in each.figures.means for each in scored))
+
+
+def _cells(title: str, figures: Sequence[Any]) -> list[str]:
+    first, *others = figures
+    return [title, MISSING if first is None else with_interval(first), *map(_compared, others)]
+
+
+def _compared(figure: Any) -> str:
+    """Return a figure with its difference to that of the first model and a verdict, if there is one."""
+    if figure is None:
+        return MISSING
+    text = percent(figure.value)
+    if figure.difference is None:
+        return text
+    verdict = figure.difference.verdict
+    said = "" if figure.difference.low is None else f" {verdict}"
+    return f"{text} {points(figure.difference)}{said}"
+
+
+def _duplicates(scored: Scored, named: bool) -> list[str]:
+    detection = scored.evaluation.results().get("detection")
+    if detection is None:
+        return []
+    start = f"{scored.name}: " if named else ""
+    return [
+        "",
+        f"{start}{detection['detections']} detections above the score threshold; of their same-class pairs "
+        f"{percent(detection['duplicate_pair_share'])} overlap by IoU 0.7; "
+        f"{percent(detection['duplicate_detection_share'])} of the detections repeat a better one",
+    ]
+
+
+def _interval_words(first: Scored, conditions: Conditions) -> str:
+    kind = next(iter(first.figures.means.values()), None)
+    if kind is None or kind.low is None:
+        return f"No intervals: fewer than five {conditions.drawn}."
+    return f"In brackets: 95 % of resamples of the {conditions.drawn}; AP of one size of boxes has no interval."
