@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from training.evaluation.confidence import confidence_of
 from training.evaluation.coverage import not_scored_lines
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.score_figures import AP50, BETTER, MIOU, NOISE, TOO_FEW, WORSE, ScoreFigures
@@ -77,6 +78,7 @@ def _of_model(scored: Scored, first: Scored, conditions: Conditions) -> dict[str
         **scored.evaluation.results(),
         "time_ratio": _time_ratio(scored, first),
         "figures": asdict(scored.figures),
+        "confidence": asdict(confidence_of(records)),
         "confusion": {
             "classes": records.mask_classes.tolist(),
             "pixels": records.confusion.sum(axis=0, dtype=np.int64).tolist(),
@@ -112,7 +114,7 @@ def table(scored: Sequence[Scored], conditions: Conditions) -> str:
     lines += [f"{first.figures.frames} frames of {conditions.data}, boxes {conditions.boxes}", ""]
     lines += _rows(scored)
     for model in scored:
-        lines += _duplicates(model, len(scored) > 1)
+        lines += ["", *_confidence_lines(model, len(scored) > 1), *_duplicates(model, len(scored) > 1)]
     for model in scored:
         lines += not_scored_lines(model.evaluation.results()["not_scored"])
     lines += ["", _interval_words(first, conditions)]
@@ -173,13 +175,29 @@ def _compared(figure: Any) -> str:
     return f"{text} {points(figure.difference)}{said}"
 
 
+def _confidence_lines(scored: Scored, named: bool) -> list[str]:
+    """Return what scores and uncertainty are worth, in sentences."""
+    found, start, lines = confidence_of(scored.evaluation.recorder.records()), f"{scored.name}: " if named else "", []
+    if found.boxes is not None and found.boxes.error is not None:
+        lines.append(
+            f"{start}scores of boxes are off by {percent(found.boxes.error)} points on average "
+            "(expected calibration error, IoU 0.5)"
+        )
+    if found.doubt is not None and found.doubt.auroc is not None:
+        lines.append(
+            f"{start}a wrong pixel is more uncertain than a right one in {percent(found.doubt.auroc)} of all pairs "
+            f"(AUROC); {percent(found.doubt.wrong_of(1.0))} of all pixels are wrong, and "
+            f"{percent(found.doubt.wrong_of(0.8))} without the most uncertain fifth"
+        )
+    return lines
+
+
 def _duplicates(scored: Scored, named: bool) -> list[str]:
     detection = scored.evaluation.results().get("detection")
     if detection is None:
         return []
     start = f"{scored.name}: " if named else ""
     return [
-        "",
         f"{start}{detection['detections']} detections above the score threshold; of their same-class pairs "
         f"{percent(detection['duplicate_pair_share'])} overlap by IoU 0.7; "
         f"{percent(detection['duplicate_detection_share'])} of the detections repeat a better one",
@@ -187,7 +205,6 @@ def _duplicates(scored: Scored, named: bool) -> list[str]:
 
 
 def _interval_words(first: Scored, conditions: Conditions) -> str:
-    kind = next(iter(first.figures.means.values()), None)
-    if kind is None or kind.low is None:
+    if all(figure.low is None for figure in first.figures.means.values()):
         return f"No intervals: fewer than five {conditions.drawn}."
     return f"In brackets: 95 % of resamples of the {conditions.drawn}; AP of one size of boxes has no interval."
