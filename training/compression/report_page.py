@@ -12,6 +12,7 @@ from training.compression.figures import Figures
 from training.compression.report_plot import Dot, drawing, panels
 from training.compression.stage import Stage
 from training.compression.wording import SHOWN, conditions, size_words, verdict
+from training.evaluation.page import html_list, html_table, page_style
 from training.evaluation.score_figures import BETTER, WORSE, Figure, ScoreFigures
 from training.evaluation.wording import MISSING, NAME_OF, interval, percent, points
 
@@ -25,12 +26,13 @@ def page_of(title: str, figures: Figures, stage: Stage, beyond: Sequence[str]) -
     """Return the page: verdict, files, plots, each set of frames class by class, and the tables of the steps."""
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
+        style=page_style(),
         tiles=_tiles(figures),
         mood="bad" if beyond else "good",
         headline="Beyond the budget: no file was written" if beyond else "Within the budget",
-        verdict=_listed(verdict(figures, beyond)),
-        steps=_listed(stage.said, "ol"),
-        files=_table([["", *size_words(figures.rows[0]), "SHA-256"], *map(_escaped, _file_rows(figures))]),
+        verdict=html_list(verdict(figures, beyond)),
+        steps=html_list(stage.said, "ol"),
+        files=html_table([["", *size_words(figures.rows[0]), "SHA-256"], *map(_escaped, _file_rows(figures))]),
         accuracy=_accuracy(figures),
         plots="".join(_plot(name, dots) for name, dots in panels(figures).items()),
         classes="".join(_classes(figures, frames) for frames in figures.frames),
@@ -76,7 +78,7 @@ def _accuracy(figures: Figures) -> str:
             scores = row.scores[frames]
             cells = [cell for mean in means for cell in _mean_cells(scores.means.get(mean))]
             rows.append([escape(row.name), *cells, percent(scores.agreement)])
-        table = _table([["", *heads, "equal class map, %"], *rows])
+        table = html_table([["", *heads, "equal class map, %"], *rows])
         parts.append(f"<h3>{escape(frames)}</h3><p>{escape(text)}</p>{table}")
     return "".join(parts)
 
@@ -102,7 +104,9 @@ def _classes(figures: Figures, frames: str) -> str:
         if not classes:
             continue
         rows = [[escape(label), *(_class_cell(found.get(label)) for found in by_row.values())] for label in classes]
-        parts.append(f"<h3>{name} of each class on {escape(frames)}</h3>{_table([['', *map(escape, by_row)], *rows])}")
+        parts.append(
+            f"<h3>{name} of each class on {escape(frames)}</h3>{html_table([['', *map(escape, by_row)], *rows])}"
+        )
     return "".join(parts)
 
 
@@ -123,17 +127,3 @@ def _class_cell(figure: Figure | None) -> str:
 
 def _escaped(cells: Iterable[str]) -> list[str]:
     return [escape(cell) for cell in cells]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML; the first row holds the heads."""
-    head, *body = (
-        "".join(f"<{tag}>{cell}</{tag}>" for cell in row)
-        for tag, row in zip(["th", *["td"] * (len(rows) - 1)], rows, strict=True)
-    )
-    lines = "".join(f"<tr>{line}</tr>" for line in body)
-    return f'<div class="card scroll"><table><tr>{head}</tr>{lines}</table></div>'
-
-
-def _listed(sentences: Iterable[str], kind: str = "ul") -> str:
-    return f"<{kind}>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + f"</{kind}>"

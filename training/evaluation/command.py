@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate. Return exit status 0, 1 if a limit is broken, or 2 with one sentence if the input is wrong."""
     paths = [*([arguments.not_worse_than] if arguments.not_worse_than else []), *arguments.models]
     for path in paths:
-        _check(path)
+        check_model_file(path)
     settings = _source_settings(arguments)
     settings.image_files()  # a wrong folder is told before anything slow is loaded
 
@@ -164,7 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def _check(path: Path) -> None:
+def check_model_file(path: Path) -> None:
     """Refuse what is no model before anything slow is loaded."""
     if path.suffix == ".onnx":
         read_model_file(path)

@@ -112,16 +112,8 @@ class PictureWriter:
         """Write the picture of a frame if it is one of those."""
         if number % self._every:
             return
-        seen = _above_threshold(perception, contract)
-        truth = Perception(
-            perception.camera,
-            perception.stamp_ns,
-            perception.frame_id,
-            None if perception.class_map is None else sample.mask,
-            None if perception.detections is None else _true_boxes(sample),
-            perception.uncertainty,
-            perception.timing,
-        )
+        seen = reported(perception, contract)
+        truth = true_perception(sample, perception)
         left, right = (draw_overlay(sample.image_bgr, view, contract) for view in (seen, truth))
         gap = np.full((left.shape[0], MARGIN_PX, 3), 255, np.uint8)
         path = self.folder / f"{sample.name}.jpg"
@@ -129,10 +121,17 @@ class PictureWriter:
         write_bytes(path, encoded.tobytes())
 
 
-def _true_boxes(sample: Sample) -> Detections:
-    return Detections(sample.boxes_xyxy, np.ones(len(sample.labels), np.float32), sample.labels.astype(np.int32))
+def true_perception(sample: Sample, perception: Perception) -> Perception:
+    """Return the labels of a frame in the form of what was perceived on it, for drawing."""
+    truth = Detections(sample.boxes_xyxy, np.ones(len(sample.labels), np.float32), sample.labels.astype(np.int32))
+    return replace(
+        perception,
+        class_map=None if perception.class_map is None else sample.mask,
+        detections=None if perception.detections is None else truth,
+    )
 
 
-def _above_threshold(perception: Perception, contract: ModelContract) -> Perception:
+def reported(perception: Perception, contract: ModelContract) -> Perception:
+    """Return a perception with the boxes that the model reports by default."""
     found = perception.detections
     return perception if found is None else replace(perception, detections=found.at_least(contract.score_threshold))

@@ -10,13 +10,15 @@ from pathlib import Path
 from training.arguments import file_to_write
 from training.compare.recipe import ComparisonRecipe
 from training.compression.recipe import CompressionRecipe
+from training.config.settings import Settings
 from training.recipe import Recipe
+from training.report.recipe import ReportRecipe
 from training.schema.json_schema import schema_of
 from training.schema.reference_page import reference_page
 from training.whole_files import write_text
 
 
-def _json_of(section: type[Recipe] | type[ComparisonRecipe] | type[CompressionRecipe]) -> str:
+def _json_of(section: type[Settings]) -> str:
     return json.dumps(schema_of(section), indent=1, allow_nan=False) + "\n"
 
 
@@ -24,6 +26,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "recipe": lambda: _json_of(Recipe),
     "comparison": lambda: _json_of(ComparisonRecipe),
     "compression": lambda: _json_of(CompressionRecipe),
+    "report": lambda: _json_of(ReportRecipe),
     "reference": reference_page,
 }
 # The files of a checkout that hold these texts.
@@ -31,6 +34,7 @@ FILES = {
     "recipe": Path("training/recipes/recipe.schema.json"),
     "comparison": Path("training/comparisons/comparison.schema.json"),
     "compression": Path("training/compressions/compression.schema.json"),
+    "report": Path("training/reports/report.schema.json"),
     "reference": Path("docs/recipe_reference.md"),
 }
 
@@ -42,12 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=tuple(TEXTS),
         default="recipe",
-        help="JSON schema of recipes, comparisons or chains of compression, or their reference page in Markdown",
+        help="JSON schema of recipes, comparisons, compressions or reports, or their reference page in Markdown",
     )
     target = parser.add_mutually_exclusive_group()
     target.add_argument("-o", "--output", type=file_to_write, metavar="FILE", help="write there, not to the terminal")
     target.add_argument(
-        "--update", action="store_true", help="write all four files of this checkout, after a change of settings"
+        "--update", action="store_true", help="write all five files of this checkout, after a change of settings"
     )
 
 

@@ -11,6 +11,7 @@ from training.compression.recipe import CompressionRecipe
 from training.config.place import Schema, choices, kinds_of, range_of, resolved
 from training.config.settings import Settings
 from training.recipe import Recipe
+from training.report.recipe import ReportRecipe
 from training.schema.json_schema import schema_of
 
 INTRODUCTION = """# Recipe reference
@@ -32,6 +33,7 @@ def reference_page() -> str:
         "Recipe": Recipe,
         "Comparison": ComparisonRecipe,
         "Compression": CompressionRecipe,
+        "Report": ReportRecipe,
     }
     lines = [line for title, root in chapters.items() for line in (f"## {title}\n", *_chapter(title, root, described))]
     return "\n".join([INTRODUCTION, *lines])

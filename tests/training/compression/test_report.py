@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import pytest
+from html_page import Page
 
 from training.compression.figures import Figures
 from training.compression.report import write_report
@@ -17,24 +17,6 @@ from training.compression.stage import Stage
 # Names come from recipes of others. Matplotlib reads $...$ as mathematics, string.Template $name as a variable.
 STRANGE = "<script>alert(1)</script> $x_{$ &amp; <img src=http://a.example/b.png onerror=alert(2)>"
 STAGE = Stage("quantise", None, Path("s.onnx"), ("prune", STRANGE), "", {STRANGE: f"layer  channels\n{STRANGE}"})
-
-
-class Page(HTMLParser):
-    """Collects tags, attributes and text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str]] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 @pytest.fixture(scope="module")

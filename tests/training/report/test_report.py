@@ -1,0 +1,189 @@
+"""Test reports: a broken model is found by verdict and exit status, and the page shows what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from html_page import Page
+
+from training.__main__ import main
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# The page itself says, once it is shown, whether each picture was read, and whether anything is too wide.
+LOOK = """<script>
+addEventListener("load", () => { document.title = "seen " + JSON.stringify({
+  pictures: [...document.images].map(image => image.naturalWidth),
+  drawings: [...document.querySelectorAll("svg")].map(svg => svg.getBoundingClientRect().width),
+  wide: document.documentElement.scrollWidth - innerWidth}) })
+</script>"""
+
+
+def recipe_text(place: Path, model: str, baseline: str | None = "right.onnx", more: str = "") -> str:
+    """Return a recipe whose model and baseline are files of the folder."""
+    before = f"baseline: {place / baseline}\n" if baseline else ""
+    return f"""
+name: tried
+model: {place / model}
+{before}frames:
+  - {{name: first, frames: {{kind: rendered, folder: {place / "frames"}, check_shares: false}}}}
+shown_frames: 2
+threads: 1
+folder: {place / "out"}
+{more}
+"""
+
+
+def reported(place: Path, *words: Any, status: int, **more: Any) -> Any:
+    """Write a report and return its figures."""
+    path = place / "recipe.yaml"
+    path.write_text(recipe_text(place, *words, **more))
+    shutil.rmtree(place / "out" / "tried", ignore_errors=True)
+    assert main(["report", str(path)]) == status
+    return json.loads((place / "out" / "tried" / "report.json").read_text())
+
+
+def test_the_same_model_is_no_worse_than_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = reported(place, "right.onnx", status=0)
+
+    assert found["passed"]
+    assert found["headline"] == "No worse than the baseline"
+    figures = found["frames"]["first"]["figures"]["model"]["means"]
+    assert {figure["difference"]["value"] for figure in figures.values() if figure["difference"]} == {0.0}
+    assert capsys.readouterr().out.startswith("No worse than the baseline.\n")
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [("dim.onnx", "mIoU on first"), ("swapped.onnx", "AP50 on first"), ("blind.onnx", "mIoU on first")],
+)
+def test_a_broken_model_is_found_by_verdict_and_exit_status(place: Path, broken: str, said: str) -> None:
+    found = reported(place, broken, status=1)
+
+    assert found["headline"] == "Do not ship this model"
+    assert any(sentence.startswith(said) and sentence.endswith("worse.") for sentence in found["verdict"]["failed"])
+    assert "Do not ship this model" in (place / "out" / "tried" / "report.html").read_text()
+
+
+def test_a_better_model_passes_and_a_broken_limit_fails(place: Path) -> None:
+    assert reported(place, "right.onnx", "dim.onnx", status=0)["headline"] == "Better than the baseline"
+
+    limit = "limits: [{frames: first, figure: iou.sky, at_least: 0.5}, {frames: first, figure: miou, at_least: 0.999}]"
+    alone = reported(place, "right.onnx", None, more=limit, status=0)
+    assert alone["headline"] == "All limits hold; there is no baseline to compare with"
+    failed = reported(place, "dim.onnx", None, more=limit, status=1)["verdict"]["failed"]
+    assert any(sentence.startswith("miou on first:") for sentence in failed)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("limits: [{frames: other, figure: miou, at_least: 0.5}]", "expected names of frames"),
+        ("limits: [{frames: first, figure: iou.boat, at_least: 0.5}]", "expected a figure of the model"),
+        ("name: a/b", "name becomes a folder"),
+        ("shown_frames: 99", "shown_frames"),
+    ],
+)
+def test_wrong_recipes_are_refused_in_a_sentence(
+    place: Path, change: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = change.partition(":")[0]
+    text = "\n".join(line for line in recipe_text(place, "right.onnx").splitlines() if not line.startswith(f"{key}:"))
+    path = place / "wrong.yaml"
+    path.write_text(f"{text}\n{change}\n")
+    assert main(["report", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_a_missing_model_or_folder_is_told_before_anything_is_measured(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model, more in (("none.onnx", ""), ("right.onnx", "teacher: nowhere.yaml")):
+        path = place / "missing.yaml"
+        path.write_text(recipe_text(place, model, more=more))
+        assert main(["report", str(path)]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_page_has_every_part_and_needs_no_network(place: Path) -> None:
+    sentence = "Night & <fog>, $5 streets"
+    teacher = f"teacher: {place / 'dim.onnx'}"
+    found = reported(place, "right.onnx", more=f"{teacher}\nnever_seen: ['{sentence}']", status=0)
+    page = Page((place / "out" / "tried" / "report.html").read_text(encoding="utf-8"))
+
+    assert not page.tags & {"script", "link", "iframe", "object", "base", "form"}
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        if name == "src":
+            assert value.startswith("data:image/jpeg;base64,")
+    words = " ".join(page.words)
+    for part in (
+        "Side by side",
+        "Score of each frame",
+        "What is taken for what",
+        "Worst frames",
+        "Best frames",
+        sentence,
+    ):
+        assert part in words
+    assert len([1 for name, _ in page.attributes if name == "src"]) == 4 * 5  # frame, labels and three models
+    assert set(found["models"]) == {"teacher", "baseline", "model"}
+    assert len(found["frames"]["first"]["score_of_each_frame"]) == found["frames"]["first"]["frames"]
+
+
+def test_nothing_is_perceived_twice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training.evaluation import frame_recorder
+
+    path = place / "recipe.yaml"
+    path.write_text(recipe_text(place, "right.onnx", None))
+    assert main(["report", str(path)]) == 0
+    monkeypatch.setattr(frame_recorder, "record", lambda *_: pytest.fail("a frame was scored again"))
+    assert main(["report", str(path)]) == 0
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="NOT RUN: needs chromium, which .ci/run installs")
+def test_a_browser_shows_every_picture_in_light_and_dark_and_on_paper(place: Path, tmp_path: Path) -> None:
+    reported(place, "right.onnx", "dim.onnx", status=0)
+    text = (place / "out" / "tried" / "report.html").read_text(encoding="utf-8")
+    looked = tmp_path / "looked.html"
+    looked.write_text(text.replace("</body>", f"{LOOK}</body>"), encoding="utf-8")
+
+    for width in (1300, 700):
+        dom = browse(tmp_path, f"--window-size={width},2000", "--dump-dom", looked.as_uri())
+        title = re.search(r"<title>seen (.*?)</title>", dom)
+        assert title, dom[:500]
+        seen = json.loads(title[1])
+        assert len(seen["pictures"]) == 4 * 4
+        assert min(seen["pictures"]) > 0
+        assert min(seen["drawings"]) > 200
+        assert seen["wide"] <= 0
+    for mode in ("", "--force-dark-mode", "--blink-settings=preferredColorScheme=0"):
+        browse(tmp_path, "--window-size=1300,2000", mode, f"--screenshot={tmp_path / 'page.png'}", looked.as_uri())
+        picture = cv2_read(tmp_path / "page.png")
+        assert picture.std() > 10
+    browse(tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}", looked.as_uri())
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+def browse(folder: Path, *words: str) -> str:
+    """Run the browser without a network and return what it prints."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    options += [f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND", "--disable-sync"]
+    command = [str(CHROMIUM), *options, *filter(None, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def cv2_read(path: Path) -> np.ndarray:
+    import cv2
+
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    return np.asarray(picture)

@@ -1,0 +1,1 @@
+"""One page about a model that a reviewer can read: `python -m training report`."""

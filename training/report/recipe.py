@@ -1,0 +1,72 @@
+"""The recipe of a report: which model, beside which others, on which frames, and what must hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from training.compare.recipe import ScoreRecipe
+from training.config.names import FOLDER_NAME_RULE, is_folder_name
+from training.config.settings import PathText, Settings
+from training.errors import RecipeError
+
+
+class LimitRecipe(Settings):
+    """The least value of a figure of the model."""
+
+    frames: str
+    """Name of a set of `frames`."""
+    figure: str
+    """Name of the figure: `miou`, `ap50`, or one of a class, for example `iou.car`."""
+    at_least: Annotated[float, Field(ge=0, le=1)]
+    """The least value, a share 0..1."""
+
+
+class ReportRecipe(Settings):
+    """A report about one model."""
+
+    name: str
+    """Name of the report, and of its folder under `folder`."""
+    model: PathText
+    """The model: an exported file, a checkpoint or kept weights."""
+    baseline: PathText | None = None
+    """A model to compare with, for example the one before. A verdict of `worse` fails the report."""
+    teacher: PathText | None = None
+    """A teacher to show beside the model: a checkpoint, kept weights, or a `.yaml` that names teachers."""
+    frames: Annotated[tuple[ScoreRecipe, ...], Field(min_length=1)]
+    """Sets of labelled frames. The first one is the most important."""
+    limits: tuple[LimitRecipe, ...] = ()
+    """What must hold."""
+    shown_frames: Annotated[int, Field(ge=0, le=50)] = 4
+    """How many of the worst, and how many of the best frames of each set have pictures."""
+    never_seen: tuple[str, ...] = ()
+    """What the model was not trained or measured on, in sentences for the reader."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    """Threads of inference."""
+    folder: PathText = Path("out/reports")
+    """Folder of reports."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not is_folder_name(name):
+            raise RecipeError(f"name becomes a folder: expected {FOLDER_NAME_RULE}, got {name!r}")
+        return name
+
+    @model_validator(mode="after")
+    def _check_frames(self) -> ReportRecipe:
+        names = [score.name for score in self.frames]
+        if len({*names}) < len(names):
+            raise RecipeError(f"expected frames with different names, got {names}; rename them")
+        unknown = [limit.frames for limit in self.limits if limit.frames not in names]
+        if unknown:
+            raise RecipeError(f"limits: expected names of frames, {names}, got {unknown[0]!r}")
+        return self
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """The models by the name of their row, the one that others are compared with first."""
+        named = {"baseline": self.baseline, "model": self.model, "teacher": self.teacher}
+        return {name: path for name, path in named.items() if path is not None}
