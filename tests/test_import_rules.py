@@ -71,7 +71,7 @@ FLOORS = {
         {"pruning", "quantization"},
         {"run"},
         {"compare", "extraction", "keep_weights"},
-        {"compression"},
+        {"compression", "report"},
         {"schema", "doctor"},
         {"__main__"},
     ),
