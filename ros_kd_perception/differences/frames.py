@@ -75,10 +75,11 @@ class FrameDifference:
     def of(cls, pair: FramePair, classes: ComparedClasses) -> FrameDifference:
         """Compare a pair that has one size."""
         masks = boxes = None
-        if classes.masks is not None:
-            masks = compare_masks(pair.old.require_class_map(), pair.new.require_class_map(), classes.masks)
-        if classes.boxes is not None:
-            boxes = compare_boxes(pair.old.require_detections(), pair.new.require_detections(), classes.boxes)
+        old, new = pair.old, pair.new
+        if classes.masks is not None and old.class_map is not None and new.class_map is not None:
+            masks = compare_masks(old.class_map, new.class_map, classes.masks)
+        if classes.boxes is not None and old.detections is not None and new.detections is not None:
+            boxes = compare_boxes(old.detections, new.detections, classes.boxes)
         return cls(masks, boxes)
 
     @property

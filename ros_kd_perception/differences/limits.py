@@ -36,6 +36,7 @@ class Limit:
     Attributes:
         option: Name of the option.
         text: What is measured, for the help and the report.
+        words: What follows the value in a sentence.
         default: Value without the option.
         is_most: Whether the value may be at most the limit. Otherwise it must be at least the limit.
         measure: Takes the figure.
@@ -43,6 +44,7 @@ class Limit:
 
     option: str
     text: str
+    words: str
     default: float
     is_most: bool
     measure: Callable[[Figures], Measured]
@@ -78,6 +80,7 @@ LIMITS = (
     Limit(
         "--max-changed-pixels",
         "share of the pixels whose class differs, over all frames",
+        "of the pixels have another class",
         0.05,
         True,
         lambda figures: Measured(figures.total.changed_share),
@@ -85,6 +88,7 @@ LIMITS = (
     Limit(
         "--max-changed-pixels-of-a-frame",
         "share of the pixels whose class differs, in the worst frame",
+        "of the pixels have another class in the worst frame",
         0.15,
         True,
         _worst_frame,
@@ -92,6 +96,7 @@ LIMITS = (
     Limit(
         "--min-class-iou",
         f"IoU between both sides of the worst class with at least {LEAST_CLASS_SHARE:.1%} of the pixels",
+        "is the IoU of the worst class between both sides",
         0.5,
         False,
         _worst_class,
@@ -99,6 +104,7 @@ LIMITS = (
     Limit(
         "--max-left-out-pixels",
         "share of the pixels that are not compared, because only one side has their class",
+        "of the pixels are not compared, because one side lacks their class",
         0.5,
         True,
         lambda figures: Measured(figures.total.left_out_share),
@@ -106,6 +112,7 @@ LIMITS = (
     Limit(
         "--max-lost-boxes",
         "share of the old boxes that have no new box of their class with an IoU of at least 0.5",
+        "of the old boxes are lost",
         0.1,
         True,
         lambda figures: Measured(figures.total.lost_share),
@@ -113,14 +120,23 @@ LIMITS = (
     Limit(
         "--max-new-boxes",
         "share of the new boxes that have no old box of their class with an IoU of at least 0.5",
+        "of the new boxes were not there before",
         0.1,
         True,
         lambda figures: Measured(figures.total.gained_share),
     ),
-    Limit("--min-box-iou", "mean IoU of the boxes on both sides", 0.8, False, lambda f: Measured(f.total.mean_iou)),
+    Limit(
+        "--min-box-iou",
+        "mean IoU of the boxes on both sides",
+        "is the mean IoU of the boxes on both sides",
+        0.8,
+        False,
+        lambda figures: Measured(figures.total.mean_iou),
+    ),
     Limit(
         "--max-score-change",
         "mean distance of the two scores of a box on both sides",
+        "is the mean distance of the two scores of a box on both sides",
         0.1,
         True,
         lambda figures: Measured(figures.total.score_distance),
@@ -128,6 +144,7 @@ LIMITS = (
     Limit(
         "--max-one-sided-frames",
         "share of the frames that only one side has",
+        "of the frames are on one side only",
         0.1,
         True,
         lambda figures: Measured(figures.total.one_sided_share),
@@ -156,10 +173,15 @@ class Judged:
         return value is None or (value <= self.bound if self.limit.is_most else value >= self.bound)
 
     def sentence(self) -> str:
-        """Return what was expected and what came."""
+        """Return what came, what was expected, and the option that sets it."""
         where = f" ({self.measured.where})" if self.measured.where else ""
-        bound = f"{'at most' if self.limit.is_most else 'at least'} {percent(self.bound)}"
-        return f"{self.limit.text}: {percent(self.measured.value)}{where}, expected {bound}"
+        found = f"{percent(self.measured.value)} {self.limit.words}{where}"
+        return f"{found}, expected {self.bound_in_words} ({self.limit.option})"
+
+    @property
+    def bound_in_words(self) -> str:
+        """The limit as text."""
+        return f"{'at most' if self.limit.is_most else 'at least'} {percent(self.bound)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the limit for JSON."""
@@ -199,7 +221,8 @@ def percent(value: float | None) -> str:
     if value is None:
         return "not measured"
     digits = 2 if 0 < abs(value) < 0.1 else 1
-    return f"{100 * value:.{digits}f} %"
+    text = f"{100 * value:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text and not float(text) % 1 else text} %"
 
 
 def _share(text: str) -> float:

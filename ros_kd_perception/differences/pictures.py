@@ -117,7 +117,9 @@ def _draw_difference(frame: SmallFrame, classes: ComparedClasses) -> UInt8Array:
             *(ClassInfo(len(names) + index, f"new {name}", NEW_RGB) for index, name in enumerate(names)),
         ),
     )
-    changes = None if classes.masks is None else _changes(frame, classes.masks)
+    old, new, changes = frame.old.class_map, frame.new.class_map, None
+    if classes.masks is not None and old is not None and new is not None:
+        changes = _changes(old, new, classes.masks)
     boxes = None
     if frame.lost is not None and frame.gained is not None:
         boxes = _joined(frame.lost, replace(frame.gained, labels=frame.gained.labels + len(names)))
@@ -125,13 +127,12 @@ def _draw_difference(frame: SmallFrame, classes: ComparedClasses) -> UInt8Array:
     return draw_overlay(np.asarray(grey, np.uint8) // 5 * 4, seen, drawn)
 
 
-def _changes(frame: SmallFrame, classes: CommonClasses) -> UInt8Array:
+def _changes(old: UInt8Array, new: UInt8Array, classes: CommonClasses) -> UInt8Array:
     """Return which pixels changed and which are left out, uint8 `[height, width]`."""
-    old = classes.old_index[frame.old.require_class_map()]
-    new = classes.new_index[frame.new.require_class_map()]
+    old_index, new_index = classes.old_index[old], classes.new_index[new]
     changes = np.full(old.shape, _EQUAL, np.uint8)
-    changes[old != new] = _CHANGED
-    changes[np.maximum(old, new) > len(classes.names)] = _LEFT_OUT
+    changes[old_index != new_index] = _CHANGED
+    changes[np.maximum(old_index, new_index) > len(classes.names)] = _LEFT_OUT
     return changes
 
 

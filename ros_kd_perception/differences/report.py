@@ -87,7 +87,6 @@ def _tiles(figures: Figures) -> str:
         mean = float(np.nanmean(ious)) if np.isfinite(ious).any() else None
         tiles += [
             (percent(total.changed_share), "of the pixels changed"),
-            (percent(spread.get("p95")), "changed in 1 of 20 frames, or more"),
             (percent(spread.get("max")), "changed in the worst frame"),
             (percent(mean), "mean IoU of the classes"),
         ]
@@ -96,7 +95,6 @@ def _tiles(figures: Figures) -> str:
             (percent(total.lost_share), "of the old boxes lost"),
             (percent(total.gained_share), "of the new boxes not there before"),
             (str(total.frames_with_lost), "frames in which an object is lost"),
-            (percent(total.mean_iou), "mean IoU of the boxes on both sides"),
         ]
     return "".join(f'<div class="card tile"><b>{escape(value)}</b><span>{text}</span></div>' for value, text in tiles)
 
@@ -106,12 +104,11 @@ def _limits(judged: Sequence[Judged]) -> str:
     for one in judged:
         mood, word = ("good", "kept") if one.is_kept else ("bad", "beyond")
         where = f" ({escape(one.measured.where)})" if one.measured.where else ""
-        bound = f"{'at most' if one.limit.is_most else 'at least'} {percent(one.bound)}"
         rows.append(
             [
-                (escape(one.limit.text), "wrap"),
+                (f"{escape(one.limit.text)}<br><small>{one.limit.option}</small>", "wrap"),
                 f"{escape(percent(one.measured.value))}{where}",
-                bound,
+                one.bound_in_words,
                 (word if one.measured.value is not None else NONE, mood if one.measured.value is not None else ""),
             ]
         )

@@ -10,7 +10,7 @@ from itertools import groupby
 from ros_kd_perception.differences.figures import FrameRow
 
 WIDTH, LEFT, RIGHT = 1100, 56, 12
-PANEL_TOP, PANEL_HEIGHT, BARS_TOP, BARS_HEIGHT, HEIGHT = 12, 92, 116, 44, 184
+PANEL_TOP, PANEL_HEIGHT, BARS_TOP, BARS_HEIGHT, HEIGHT = 12, 92, 122, 48, 196
 MAX_COLUMNS = 260
 _STEPS = (1, 2, 5)
 
@@ -116,8 +116,8 @@ def _grid(scale: Scale) -> str:
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{100 * share:g} %</text>')
     middle = BARS_TOP + BARS_HEIGHT / 2
     parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{middle}" y2="{middle}"/>')
-    parts.append(f'<text x="{LEFT - 8}" y="{BARS_TOP + 10}" text-anchor="end">{scale.most_boxes}</text>')
-    parts.append(f'<text x="{LEFT - 8}" y="{BARS_TOP + BARS_HEIGHT}" text-anchor="end">{scale.most_boxes}</text>')
+    parts.append(f'<text x="{LEFT - 8}" y="{BARS_TOP + 10}" text-anchor="end">{scale.most_boxes} new</text>')
+    parts.append(f'<text x="{LEFT - 8}" y="{BARS_TOP + BARS_HEIGHT}" text-anchor="end">{scale.most_boxes} lost</text>')
     for second in _ticks_s(scale.length_ns / 1e9):
         x = LEFT + (WIDTH - LEFT - RIGHT) * second * 1e9 / scale.length_ns
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{second:g} s</text>')
