@@ -23,7 +23,7 @@ from ros_kd_perception.differences.options import (
     open_video,
     run_comparison,
 )
-from ros_kd_perception.differences.output import OutputFolder, write_result
+from ros_kd_perception.differences.output import OutputFolder, check_free_folder, write_result
 from ros_kd_perception.differences.recorded_images import RecordedImages, open_images
 from ros_kd_perception.differences.recorded_sides import RecordedSide, SharedFrames
 from ros_kd_perception.differences.recorded_topics import RecordedTopics, classes_in
@@ -41,6 +41,7 @@ def compare_bags(options: argparse.Namespace) -> Verdict:
         BagError, NothingInCommon, OutputPathError, VideoError, ValueError: The text is one sentence. Nothing is written
             then.
     """
+    check_free_folder(options.output, replace=options.force)
     with ExitStack() as stack:
         old, new = (
             _open_side(stack, path, option, node, options.cameras)

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,7 +28,7 @@ from ros_kd_perception.differences.options import (
     open_video,
     run_comparison,
 )
-from ros_kd_perception.differences.output import OutputFolder, write_result
+from ros_kd_perception.differences.output import OutputFolder, check_free_folder, write_result
 from ros_kd_perception.differences.result import Result
 from ros_kd_perception.differences.verdict import Verdict, counted
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
@@ -58,6 +59,7 @@ def compare_replay(options: argparse.Namespace) -> Verdict:
         BagError, CandidateRefused, ModelError, NothingInCommon, OneSideFailed, OutputPathError, VideoError, ValueError:
             The text is one sentence. Nothing is written then.
     """
+    check_free_folder(options.output, replace=options.force)
     with ExitStack() as stack:
         bag = stack.enter_context(BagReader(options.bag, parse_camera_topics(options.camera)))
         bag.check_has_images()
@@ -89,13 +91,10 @@ def _replay(
         tqdm(total=limit, unit="frame", desc="compare", disable=options.quiet) as progress,
         ReplayPipeline(bag, old, runs, also=[new]) as results,
     ):
-        for result in results:
-            if isinstance(result, ReplayedInfo):
-                continue
+        frames = (result for result in results if not isinstance(result, ReplayedInfo))
+        for result in islice(frames, limit):
             _take(result, comparison, options)
             progress.update()
-            if progress.n >= limit:
-                break
     figures = comparison.figures
     if not figures.total.frames:
         reasons = ", ".join(f"{reason} {count}" for reason, count in figures.dropped.most_common()) or "none"
