@@ -22,6 +22,7 @@ ROW_HEIGHT, ROW_WIDTH = TILE_HEIGHT, PANELS * TILE_WIDTH + (PANELS - 1) * GAP_PX
 
 LOST_RGB, NEW_RGB, CHANGED_RGB, LEFT_OUT_RGB = (232, 52, 62), (255, 184, 0), (255, 0, 150), (70, 120, 255)
 
+_DIMMED = 0.85  # brightness of the third picture, so that its colours stand out
 _NO_IMAGE_BGR = (96, 92, 90)
 _CHANGED, _LEFT_OUT, _EQUAL = 1, 2, 255
 _TILE = Tile(0, 0, TILE_WIDTH, TILE_HEIGHT)
@@ -108,7 +109,7 @@ class _DrawnDifference:
 
 
 def _draw_difference(frame: SmallFrame, classes: ComparedClasses) -> UInt8Array:
-    grey = cv2.cvtColor(cv2.cvtColor(frame.image_bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    grey = cv2.convertScaleAbs(cv2.cvtColor(frame.image_bgr, cv2.COLOR_BGR2GRAY), alpha=_DIMMED)
     names = () if classes.boxes is None else classes.boxes.names
     drawn = _DrawnDifference(
         (ClassInfo(_CHANGED, "changed", CHANGED_RGB), ClassInfo(_LEFT_OUT, "left out", LEFT_OUT_RGB)),
@@ -124,7 +125,7 @@ def _draw_difference(frame: SmallFrame, classes: ComparedClasses) -> UInt8Array:
     if frame.lost is not None and frame.gained is not None:
         boxes = _joined(frame.lost, replace(frame.gained, labels=frame.gained.labels + len(names)))
     seen = replace(frame.old, class_map=changes, detections=boxes, uncertainty=None, timing=_UNTIMED)
-    return draw_overlay(np.asarray(grey, np.uint8) // 5 * 4, seen, drawn)
+    return draw_overlay(np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), np.uint8), seen, drawn)
 
 
 def _changes(old: UInt8Array, new: UInt8Array, classes: CommonClasses) -> UInt8Array:
