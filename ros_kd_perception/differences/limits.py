@@ -95,7 +95,7 @@ LIMITS = (
     ),
     Limit(
         "--min-class-iou",
-        f"IoU between both sides of the worst class with at least {LEAST_CLASS_SHARE:.1%} of the pixels",
+        f"IoU between both sides of the worst class with at least {100 * LEAST_CLASS_SHARE:g} % of the pixels",
         "is the IoU of the worst class between both sides",
         0.7,
         False,

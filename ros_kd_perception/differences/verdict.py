@@ -88,7 +88,8 @@ def _box_sentences(figures: Figures) -> list[str]:
     old, new, matched = (round(total.box_sum(column)) for column in ("old", "new", "matched"))
     sentence = f"Of {old} old boxes {old - matched} are lost, of {new} new boxes {new - matched} were not there before"
     if total.renamed_boxes:
-        sentence += f"; {total.renamed_boxes} of the lost ones have another class now"
+        verb = "has" if total.renamed_boxes == 1 else "have"
+        sentence += f"; of the lost ones, {total.renamed_boxes} {verb} another class now"
     sentences = [f"{sentence}; an object is lost in {counted(total.frames_with_lost, 'frame')}"]
     if total.left_out_boxes:
         sentences.append(f"{counted(total.left_out_boxes, 'box', 'boxes')} not compared: only one side has their class")
