@@ -10,7 +10,17 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "ros_kd_perception"
-COMMANDS = ("perception_node", "play_bag", "record_perception", "replay_bag", "render_drive", "describe_model", "demo")
+COMMANDS = (
+    "perception_node",
+    "play_bag",
+    "record_perception",
+    "replay_bag",
+    "compare_replay",
+    "compare_bags",
+    "render_drive",
+    "describe_model",
+    "demo",
+)
 
 # ROS 2 Kilted from PyPI. Every wheel is pinned: their own requirements are ranges, and an unpinned name can bring in
 # a wheel of another distribution. They are built for x86-64 Linux and CPython 3.10 to 3.13 only; elsewhere the extra
@@ -172,7 +182,7 @@ setup(
     maintainer_email="maintainers@ros-kd-perception.invalid",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed", "demo/*.html", "interfaces/*/*.msg"]},
+    package_data={PACKAGE: ["py.typed", "demo/*.html", "differences/*.html", "interfaces/*/*.msg"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

@@ -36,6 +36,16 @@ def replay_bag() -> int:
     return _run("replay_bag", "ros_kd_perception.replay", _INSTALL_EXTRAS)
 
 
+def compare_replay() -> int:
+    """Compare two students on the frames of a bag, without ROS; return the exit status."""
+    return _run("compare_replay", "ros_kd_perception.compare_replay", _INSTALL_EXTRAS)
+
+
+def compare_bags() -> int:
+    """Compare the results that two bags hold for the same frames, without ROS; return the exit status."""
+    return _run("compare_bags", "ros_kd_perception.compare_bags", _INSTALL_EXTRAS)
+
+
 def render_drive() -> int:
     """Render a drive into a bag, or training samples into a folder; return the exit status."""
     return _run("render_drive", "ros_kd_perception.render_drive", _INSTALL_EXTRAS)

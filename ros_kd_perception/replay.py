@@ -17,27 +17,25 @@ from typing import Any
 from tqdm import tqdm
 
 from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, rosbags_message_types
-from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.video import VideoError
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
-from ros_kd_perception.model.model_choice import choose_model
-from ros_kd_perception.model.onnx_model import DEVICES, PRECISIONS, ModelError, OnnxModel
+from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
-from ros_kd_perception.parameters.camera_settings import camera_settings_of, score_thresholds_of
 from ros_kd_perception.perceiver import Perceiver
-from ros_kd_perception.playback_timeline import images_per_second, jump_sentences
-from ros_kd_perception.replay_pipeline import (
-    MAX_RUNS,
-    ReplayedFrame,
-    ReplayedInfo,
-    ReplayPipeline,
-    available_cores,
-    warm_up_together,
+from ros_kd_perception.playback_timeline import jump_sentences
+from ros_kd_perception.replay_network import (
+    add_network_options,
+    apply_camera_settings,
+    check_network_options,
+    frames_per_second,
+    open_models,
+    try_models,
 )
+from ros_kd_perception.replay_pipeline import ReplayedFrame, ReplayedInfo, ReplayPipeline
 from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.system.interruption import one_interrupt
@@ -153,13 +151,13 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         for note in bag.notes:
             print(f"replay_bag: {note}", file=sys.stderr)
         bag.check_has_images()
-        wanted = {"device": options.device, "precision": options.precision, "require_gpu": options.require_gpu}
-        choice = choose_model(options.model, options.device, options.precision)
-        trial = try_model(choice.path, wanted)
-        for note in filter(None, (choice.reason, trial.speed)):
+        [tried] = try_models([options.model], options)
+        for note in tried.notes:
             print(f"replay_bag: {note}", file=sys.stderr)
-        perceiver, builder, runs = _open_model(Path(choice.path), options, wanted | {"sha256": trial.sha256})
-        _apply_camera_settings(options, list(bag.cameras), perceiver)
+        builders: list[MessageBuilder] = []
+        [perceiver], runs = open_models([tried], options, lambda model: _perceiver_of(model, options, builders))
+        builder = builders[-1]  # of the models that were opened, the last one is used
+        apply_camera_settings(options, list(bag.cameras), perceiver)
         finder = _free_space_finder(options, list(bag.cameras), perceiver.model)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video = None
@@ -190,32 +188,10 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         return replay.summary
 
 
-def _open_model(
-    path: Path, options: argparse.Namespace, wanted: dict[str, Any]
-) -> tuple[Perceiver, MessageBuilder, int]:
-    """Open and warm up the model. Return how many frames may be in the network at the same time, too."""
-    threads = options.threads or available_cores()
-    for runs in (min(threads, MAX_RUNS), 1):
-        model = OnnxModel.open(path, **wanted, intra_op_threads=threads - runs + 1)
-        runs = 1 if model.provider.on_gpu else runs
-        builder = MessageBuilder(rosbags_message_types(), model.contract, reuse_parts=True)
-        perceiver = Perceiver(model, options.score_threshold, builder.masks.new_class_map)
-        try:
-            warm_up_together(perceiver, runs)
-        except Exception:
-            if runs == 1:
-                raise
-            continue  # there is too little memory for so many frames, so use all threads for one
-        break
-    return perceiver, builder, runs
-
-
-def _apply_camera_settings(options: argparse.Namespace, cameras: Sequence[str], perceiver: Perceiver) -> None:
-    if options.params_file is None:
-        return
-    settings = camera_settings_of(options.params_file, cameras, options.node)
-    perceiver.score_thresholds = score_thresholds_of(settings)
-    perceiver.regions = {camera: own.region_of_interest for camera, own in settings.items()}
+def _perceiver_of(model: OnnxModel, options: argparse.Namespace, builders: list[MessageBuilder]) -> Perceiver:
+    """Return a perceiver whose class maps lie in the memory of messages. Add the builder of the messages."""
+    builders.append(MessageBuilder(rosbags_message_types(), model.contract, reuse_parts=True))
+    return Perceiver(model, options.score_threshold, builders[-1].masks.new_class_map)
 
 
 def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], model: OnnxModel) -> FreeSpaceFinder | None:
@@ -234,11 +210,6 @@ def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], mode
                 f"set scan.mounting: parameters and {camera}.mounting.height_m and so on"
             )
     return FreeSpaceFinder.if_possible(parameters, model.contract, warn)
-
-
-def frames_per_second(bag: BagReader) -> float:
-    """Return the rate of the bag's fastest camera at its start, while it has images."""
-    return max(images_per_second(bag.raw_messages([topic])) for topic in bag.cameras.values())
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
@@ -269,47 +240,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="ONNX",
         help="student to run; auto (the default): the shipped one that is fastest here",
     )
-    parser.add_argument(
-        "--camera", action="append", default=[], metavar="NAME=TOPIC", help="perceive only these cameras; repeatable"
-    )
     parser.add_argument("--overlay", type=Path, metavar="MP4", help="write a video of the frames with their results")
-    parser.add_argument(
-        "--params-file",
-        type=Path,
-        metavar="YAML",
-        help="the node's, for regions and thresholds of cameras; also writes free space and scans",
-    )
-    parser.add_argument(
-        "--node",
-        metavar="NAME",
-        help="node of a --params-file with several nodes whose settings apply, for example /car1/perception",
-    )
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="execution provider of the network")
-    parser.add_argument("--require-gpu", action="store_true", help="refuse to run any part of the network on the CPU")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: that of the model file")
-    parser.add_argument(
-        "--score-threshold",
-        type=float,
-        metavar="S",
-        help="drop boxes with a lower score, 0..1; default: the model's",
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        metavar="N",
-        help="network threads on a CPU, up to 8 with a frame each; 0: all cores",
-    )
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="stop after this many frames; 0: all frames")
     parser.add_argument("--force", action="store_true", help="replace existing output files")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_network_options(parser, "; also writes free space and scans")
     options = parser.parse_args(arguments)
-    if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
-        parser.error(f"expected a --score-threshold from 0 to 1, got {options.score_threshold}")
-    if options.node is not None and options.params_file is None:
-        parser.error("expected a --params-file together with --node; give the file that has the node's settings")
-    if options.threads < 0 or options.limit < 0:
-        parser.error("expected --threads and --limit of 0 or more")
+    check_network_options(parser, options)
     return options
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ import numpy as np
 
 from ros_kd_perception.bags.reader import BagReader, read_camera_frames
 from ros_kd_perception.health.watch import CameraWatch, picture_sample
-from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.model.contract import InputSpec
+from ros_kd_perception.perceiver import Perceiver, PreparedFrame
 from ros_kd_perception.structures import BadFrame, Frame, Perception
 
 MAX_RUNS = 8
@@ -72,12 +73,14 @@ class ReplayedFrame:
         log_time_ns: When it was recorded.
         frame: The decoded image. None if it cannot be decoded.
         outcome: What the model saw, or the error that costs the frame.
+        others: The outcomes of the further models, in their order.
     """
 
     camera: str
     log_time_ns: int
     frame: Frame | None
     outcome: Perception | Exception
+    others: tuple[Perception | Exception, ...] = ()
 
 
 class ReplayPipeline:
@@ -88,17 +91,32 @@ class ReplayPipeline:
         perceiver: Runs the model.
         runs: Number of frames in the network at the same time. It must be 1 on a GPU.
         with_camera_infos: Also yield the CameraInfo messages.
+        also: Run further models on each frame, after the first one and in the same thread. Models whose input is equal
+            share the prepared frame, so their regions of interest must be equal.
     """
 
-    def __init__(self, bag: BagReader, perceiver: Perceiver, runs: int = 1, *, with_camera_infos: bool = False) -> None:
+    def __init__(
+        self,
+        bag: BagReader,
+        perceiver: Perceiver,
+        runs: int = 1,
+        *,
+        with_camera_infos: bool = False,
+        also: Sequence[Perceiver] = (),
+    ) -> None:
         self._bag = bag
-        self._perceiver = perceiver
+        self._perceivers = (perceiver, *also)
         self._with_camera_infos = with_camera_infos
         self._watches: dict[str, CameraWatch] = {}
         self._started = _StartedItems(runs + _WAITING)
-        spec = perceiver.model.contract.input
         # One for each item that waits, one for the frame of the caller's thread, one for the frame in preparation.
-        self._inputs = cycle(np.empty((runs + _WAITING + 2, spec.height, spec.width, 3), np.uint8))
+        self._inputs = {
+            spec: cycle(np.empty((runs + _WAITING + 2, spec.height, spec.width, 3), np.uint8))
+            for spec in {one.model.contract.input for one in self._perceivers}
+        }
+        self._preparing: dict[InputSpec, Perceiver] = {}  # the first model of each input
+        for one in self._perceivers:
+            self._preparing.setdefault(one.model.contract.input, one)
         self._network = ThreadPoolExecutor(runs, "network")
         self._reader = threading.Thread(target=self._read, name="bag reader", daemon=True)
 
@@ -144,19 +162,28 @@ class ReplayPipeline:
     def _put_info(self, camera: str, message: Any) -> None:
         self._started.put(ReplayedInfo(camera, message))
 
-    def _start(self, camera: str, log_time_ns: int, frame: Frame | BadFrame) -> Future[list[Perception]]:
+    def _start(self, camera: str, log_time_ns: int, frame: Frame | BadFrame) -> Future[list[Perception | Exception]]:
         try:
             if isinstance(frame, BadFrame):
                 raise frame
             watch = self._watches.setdefault(camera, CameraWatch(camera))
             sample = picture_sample(frame.image_bgr)
             watch.check(log_time_ns, frame.stamp_ns, frame.image_bgr.shape, sample, frame.frame_id)
-            prepared = self._perceiver.prepare(frame, next(self._inputs))
+            prepared = {spec: one.prepare(frame, next(self._inputs[spec])) for spec, one in self._preparing.items()}
         except Exception as error:
-            failed: Future[list[Perception]] = Future()
-            failed.set_exception(error)
+            failed: Future[list[Perception | Exception]] = Future()
+            failed.set_result([error] * len(self._perceivers))
             return failed
-        return self._network.submit(self._perceiver.perceive_prepared, [prepared])
+        return self._network.submit(self._perceive, [prepared[one.model.contract.input] for one in self._perceivers])
+
+    def _perceive(self, prepared: Sequence[PreparedFrame]) -> list[Perception | Exception]:
+        outcomes: list[Perception | Exception] = []
+        for perceiver, one in zip(self._perceivers, prepared, strict=True):
+            try:
+                outcomes += perceiver.perceive_prepared([one])
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
 
 
 class _Closed(Exception):
@@ -170,16 +197,13 @@ class _Started:
     camera: str
     log_time_ns: int
     frame: Frame | BadFrame
-    run: Future[list[Perception]]
+    run: Future[list[Perception | Exception]]
 
     def finished(self) -> ReplayedFrame:
         """Wait for the result."""
         frame = None if isinstance(self.frame, BadFrame) else self.frame
-        try:
-            [perception] = self.run.result()
-        except Exception as error:
-            return ReplayedFrame(self.camera, self.log_time_ns, frame, error)
-        return ReplayedFrame(self.camera, self.log_time_ns, frame, perception)
+        outcome, *others = self.run.result()
+        return ReplayedFrame(self.camera, self.log_time_ns, frame, outcome, tuple(others))
 
 
 @dataclass(frozen=True)

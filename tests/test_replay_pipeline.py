@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from small_bag import write_small_bag
-from tiny_student import write_tiny_student
+from tiny_student import contract_with, write_tiny_model, write_tiny_student
 
 from ros_kd_perception import replay_pipeline
 from ros_kd_perception.bags.reader import BagError, BagReader
+from ros_kd_perception.model.contract import InputSpec
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.replay import main
@@ -227,3 +228,46 @@ def test_stamps_are_judged_in_the_order_of_the_bag(
         outcomes = [frame.outcome for frame in frames_of(iter(results))]
     assert all(isinstance(outcome, Perception) for outcome in outcomes[:6])
     assert [outcome.reason for outcome in outcomes[6:] if isinstance(outcome, BadFrame)][:4] == ["stamp_backwards"] * 4
+
+
+def opened(path: Path) -> Perceiver:
+    return Perceiver(OnnxModel.open(path, device="cpu", intra_op_threads=1))
+
+
+def test_further_models_see_the_same_frames_each_by_its_input(
+    bag: BagReader, perceiver: Perceiver, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = opened(model)
+    larger = opened(write_tiny_model(tmp_path / "larger.onnx", contract_with(input=InputSpec(96, 160))))
+    prepared: list[Perceiver] = []
+    prepare = Perceiver.prepare
+
+    def counting(self: Perceiver, *arguments: Any, **options: Any) -> Any:
+        prepared.append(self)
+        return prepare(self, *arguments, **options)
+
+    monkeypatch.setattr(Perceiver, "prepare", counting)
+    with ReplayPipeline(bag, perceiver, 2, also=[same, larger]) as results:
+        found = frames_of(iter(results))
+    assert (prepared.count(perceiver), prepared.count(same), prepared.count(larger)) == (40, 0, 40)
+    for replayed in found:
+        assert replayed.frame is not None
+        for one, outcome in zip((perceiver, same, larger), (replayed.outcome, *replayed.others), strict=True):
+            assert isinstance(outcome, Perception)
+            [alone] = one.perceive([replayed.frame])
+            assert np.array_equal(outcome.class_map, alone.class_map)
+            assert np.array_equal(outcome.detections.boxes_xyxy, alone.detections.boxes_xyxy)
+
+
+def test_a_model_that_fails_costs_only_its_own_result(
+    bag: BagReader, perceiver: Perceiver, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = opened(model)
+
+    def fail(_: Any) -> list[Perception]:
+        raise MemoryError("no room for this model")
+
+    monkeypatch.setattr(other, "perceive_prepared", fail)
+    with ReplayPipeline(bag, perceiver, 2, also=[other]) as results:
+        kinds = {(type(frame.outcome), *map(type, frame.others)) for frame in frames_of(iter(results))}
+    assert kinds == {(Perception, MemoryError)}

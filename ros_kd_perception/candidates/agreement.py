@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.model.boxes import iou_xyxy
+from ros_kd_perception.model.boxes import iou_xyxy, match_by_iou
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.structures import Detections, Perception, UInt8Array
 
@@ -118,11 +118,5 @@ def match_boxes(
     iou = iou_xyxy(active.boxes_xyxy, shadow.boxes_xyxy)
     names_a = np.array([active_names.detections.get(int(label), "?") for label in active.labels])
     names_s = np.array([shadow_names.detections.get(int(label), "??") for label in shadow.labels])
-    iou = np.where(names_a[:, None] == names_s[None, :], iou, 0)
-    pairs = []
-    while (best := float(iou.max())) >= MATCH_IOU:
-        row, column = np.unravel_index(int(iou.argmax()), iou.shape)
-        iou[row, :] = 0
-        iou[:, column] = 0
-        pairs.append(best)
-    return pairs
+    iou = np.where(names_a[:, None] == names_s[None, :], iou, np.float32(0))
+    return [float(iou[pair]) for pair in match_by_iou(iou, MATCH_IOU)]

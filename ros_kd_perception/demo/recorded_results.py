@@ -10,7 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ros_kd_perception.bags.reader import BagError, BagReader, RawMessage, decode_message
+from ros_kd_perception.bags.reader import BagReader, RawMessage, decode_message
+from ros_kd_perception.bags.result_messages import class_map_of, detections_of
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION, TASKS
 from ros_kd_perception.structures import Detections, Float32Array, Int32Array, Perception, Timing, UInt8Array
 
@@ -138,36 +139,20 @@ def read_recording(
             if kind == TOPIC_OF_TASK[SEGMENTATION]:
                 result = replace(result, mask=_shrink(camera, message, picture_size))
             else:
-                result = replace(result, detections=_detections(message))
+                result = replace(result, detections=detections_of(camera, message))
             results[camera, stamp_ns] = result
     complete = {key: result for key, result in results.items() if result.tasks == set(tasks)}
     return Recording(complete, decode_message(last_diagnostics) if last_diagnostics else None)
 
 
 def _shrink(camera: str, mask: Any, picture_size: Callable[[str, Size], Size]) -> RecordedMask:
-    if mask.encoding != "mono8" or len(mask.data) < mask.step * mask.height or mask.step < mask.width:
-        raise BagError(f"expected a mono8 class map of {camera}, got {mask.encoding} {mask.width}x{mask.height}")
-    class_map = np.frombuffer(mask.data, np.uint8)[: mask.step * mask.height].reshape(mask.height, mask.step)
+    class_map = class_map_of(camera, mask)
     source_size = (mask.height, mask.width)
     size = picture_size(camera, source_size)
-    small = _nearest(class_map[:, : mask.width], size)
+    small = _nearest(class_map, size)
     _, png = cv2.imencode(".png", small, (cv2.IMWRITE_PNG_COMPRESSION, 1))
     pixels_by_class = np.bincount(small.ravel(), minlength=256).astype(np.int32)
     return RecordedMask(source_size, size, png.tobytes(), pixels_by_class)
-
-
-def _detections(array: Any) -> Detections:
-    found = [detection for detection in array.detections if detection.results]
-    boxes = np.zeros((len(found), 4), np.float32)
-    for row, detection in zip(boxes, found, strict=True):
-        center, half_x, half_y = detection.bbox.center.position, detection.bbox.size_x / 2, detection.bbox.size_y / 2
-        row[:] = (center.x - half_x, center.y - half_y, center.x + half_x, center.y + half_y)
-    best = [detection.results[0].hypothesis for detection in found]
-    return Detections(
-        boxes,
-        np.array([hypothesis.score for hypothesis in best], np.float32),
-        np.array([int(hypothesis.class_id) for hypothesis in best], np.int32),
-    )
 
 
 def _nearest(class_map: UInt8Array, size: Size) -> UInt8Array:

@@ -95,7 +95,7 @@ class Mosaic:
         area[:] = BACKGROUND_BGR
         top, left = (tile.height - height) // 2, (tile.width - width) // 2
         area[top : top + height, left : left + width] = picture_bgr
-        _write_caption(area, caption)
+        write_caption(area, caption)
         if missing:
             cv2.rectangle(area, (1, 1), (tile.width - 2, tile.height - 2), _RED_BGR, 3)
 
@@ -107,7 +107,8 @@ def shrink(image_bgr: UInt8Array, height: int, width: int) -> UInt8Array:
     return np.asarray(resized, np.uint8)
 
 
-def _write_caption(area: UInt8Array, caption: str) -> None:
+def write_caption(area: UInt8Array, caption: str) -> None:
+    """Write a line of text on a darkened plate in the upper left corner of a picture, uint8 `[height, width, 3]`."""
     size = 0.5 if area.shape[0] <= TILE_HEIGHT else 0.65
     (width, height), baseline = cv2.getTextSize(caption, _FONT, size, 1)
     plate = area[: height + 2 * baseline, : width + 2 * baseline]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from ros_kd_perception.model.contract import ClassInfo, ModelContract
+from ros_kd_perception.model.contract import ClassInfo
 from ros_kd_perception.structures import Detections, Int32Array, Perception, UInt8Array
 
 TINT = 0.45
@@ -22,10 +23,24 @@ Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom, pixels."""
 
 
+class DrawnClasses(Protocol):
+    """Names and colours of the classes in a picture. A contract has them."""
+
+    @property
+    def segmentation_classes(self) -> tuple[ClassInfo, ...]:
+        """Classes of the pixels."""
+        ...
+
+    @property
+    def detection_classes(self) -> tuple[ClassInfo, ...]:
+        """Classes of the boxes."""
+        ...
+
+
 def draw_overlay(
     image_bgr: UInt8Array,
     perception: Perception,
-    contract: ModelContract,
+    contract: DrawnClasses,
     boundary: Int32Array | None = None,
     show_scores: bool = True,
 ) -> UInt8Array:
@@ -59,7 +74,7 @@ def draw_overlay(
     return picture
 
 
-def _draw_boxes(picture: UInt8Array, found: Detections, contract: ModelContract, line: int, show_scores: bool) -> None:
+def _draw_boxes(picture: UInt8Array, found: Detections, contract: DrawnClasses, line: int, show_scores: bool) -> None:
     classes = {c.id: c for c in contract.detection_classes}
     infos = [classes.get(label, _UNKNOWN) for label in found.labels.tolist()]
     # Right and bottom of a box are exclusive.
@@ -82,7 +97,7 @@ def _draw_boundary(picture: UInt8Array, boundary: Int32Array, line: int) -> None
         cv2.polylines(picture, [points[:, None]], False, color, thickness)
 
 
-def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: ModelContract) -> UInt8Array:
+def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: DrawnClasses) -> UInt8Array:
     colors_bgr = np.zeros((256, 3), np.uint8)
     labelled = np.zeros(256, np.uint8)
     for info in contract.segmentation_classes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -11,14 +10,11 @@ from types import TracebackType
 import cv2
 import numpy as np
 
+from ros_kd_perception.drawing.clocked_video import ClockedVideo
 from ros_kd_perception.drawing.mosaic import Mosaic, left_to_right, shrink
 from ros_kd_perception.drawing.overlay import draw_overlay
-from ros_kd_perception.drawing.video import VideoWriter
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.playback_timeline import PlaybackTimeline
 from ros_kd_perception.structures import Frame, Int32Array, Perception
-
-MAX_FRAMES_PER_SECOND = 60
 
 
 class OverlayVideo:
@@ -38,21 +34,15 @@ class OverlayVideo:
         Args:
             path: File with the suffix .mp4.
             cameras: Names of the cameras.
-            frames_per_second: Rate of the fastest camera; rounded to 1..`MAX_FRAMES_PER_SECOND`.
+            frames_per_second: Rate of the fastest camera; rounded to 1..60.
             overwrite: Whether to replace an existing file when the new one is complete.
 
         Raises:
             VideoError: The file cannot be written.
         """
-        rate = min(MAX_FRAMES_PER_SECOND, max(1, round(frames_per_second)))
         self._mosaic = Mosaic(left_to_right(cameras))
-        self._tick_ns = round(1e9 / rate)
-        self._timeline = PlaybackTimeline()
-        self._next_tick_ns = 0
-        self._is_empty = True
-        self.jumps = self._timeline.jumps
-        self._stack = ExitStack()
-        self._video = self._stack.enter_context(VideoWriter(path, rate, overwrite=overwrite))
+        self._video = ClockedVideo(path, self._mosaic.canvas_bgr, frames_per_second, overwrite=overwrite)
+        self.jumps = self._video.jumps
 
     def add(
         self,
@@ -71,22 +61,14 @@ class OverlayVideo:
             contract: Names and colours of the classes.
             boundary: Free-space boundary in the frame, int32 `[width]`, or None.
         """
-        self._is_empty = False
-        position_ns = self._timeline.place(log_time_ns)
-        # Until this frame's time, the video shows the canvas as it is.
-        while self._next_tick_ns < position_ns:
-            self._write()
+        position_ns = self._video.advance(log_time_ns)
         # Draw at the size of the tile: shrunk lines and letters cannot be read.
         size = self._mosaic.tiles[frame.camera].fit(*frame.image_bgr.shape[:2])
         if boundary is not None:
             boundary = _resized_boundary(boundary, frame.image_bgr.shape[0], *size)
-        resized = _resized(perception, frame.image_bgr.shape[:2], size)
+        resized = resized_perception(perception, frame.image_bgr.shape[:2], size)
         picture_bgr = draw_overlay(shrink(frame.image_bgr, *size), resized, contract, boundary)
         self._mosaic.put(frame.camera, picture_bgr, f"{frame.camera}  {position_ns / 1e9:.1f} s")
-
-    def _write(self) -> None:
-        self._video.write(self._mosaic.canvas_bgr)
-        self._next_tick_ns += self._tick_ns
 
     def __enter__(self) -> OverlayVideo:
         return self
@@ -94,9 +76,7 @@ class OverlayVideo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and not self._is_empty:
-            self._write()
-        self._stack.__exit__(kind, error, trace)
+        self._video.__exit__(kind, error, trace)
 
 
 def _resized_boundary(boundary: Int32Array, source_height: int, height: int, width: int) -> Int32Array:
@@ -105,7 +85,7 @@ def _resized_boundary(boundary: Int32Array, source_height: int, height: int, wid
     return np.asarray((boundary[columns] + 1) * height // source_height - 1, np.int32)
 
 
-def _resized(perception: Perception, source: tuple[int, int], size: tuple[int, int]) -> Perception:
+def resized_perception(perception: Perception, source: tuple[int, int], size: tuple[int, int]) -> Perception:
     """Return a perception of a frame, `source` (height, width) pixels large, for its picture in another size."""
     class_map, found = perception.class_map, perception.detections
     if class_map is not None:

@@ -25,6 +25,30 @@ def centers_and_sizes(boxes_xyxy: Float32Array) -> tuple[npt.NDArray[np.float64]
     return (corners[:, :2] + corners[:, 2:]) * 0.5, corners[:, 2:] - corners[:, :2]
 
 
+def match_by_iou(iou: Float32Array, least_iou: float) -> list[tuple[int, int]]:
+    """Pair rows with columns greedily, best IoU first. Each row and each column is in one pair at most.
+
+    The transposed table gives the same pairs. For that, pairs of equal IoU are taken by the sum of their row and
+    column: pairs that also have the same sum share neither row nor column, so their order does not matter.
+
+    Args:
+        iou: float32 `[n, m]`. 0 for pairs that must not be made.
+        least_iou: The smallest IoU of a pair, above 0.
+
+    Returns:
+        Row and column of each pair, best first.
+    """
+    rows, columns = np.nonzero(iou >= least_iou)
+    order = np.lexsort((rows, rows + columns, -iou[rows, columns]))
+    free_rows, free_columns = np.ones(iou.shape[0], np.bool_), np.ones(iou.shape[1], np.bool_)
+    pairs = []
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if free_rows[row] and free_columns[column]:
+            free_rows[row] = free_columns[column] = False
+            pairs.append((row, column))
+    return pairs
+
+
 def best_of_each_object(
     boxes_xyxy: Float32Array, scores: Float32Array, labels: Int32Array, iou_limit: float
 ) -> npt.NDArray[np.intp]:

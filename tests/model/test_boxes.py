@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_kd_perception.model.boxes import best_of_each_object, iou_xyxy
+from ros_kd_perception.model.boxes import best_of_each_object, iou_xyxy, match_by_iou
 
 
 def one_after_the_other(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, limit: float) -> list[int]:
@@ -44,3 +44,22 @@ def test_a_thousand_boxes_give_what_the_definition_gives():
 
     assert kept.tolist() == one_after_the_other(boxes, scores, labels, 0.5)
     assert 100 < len(kept) < 900
+
+
+@given(
+    table=st.integers(0, 5).flatmap(
+        lambda columns: st.lists(
+            st.lists(st.sampled_from([0.0, 0.4, 0.5, 0.7, 1.0]), min_size=columns, max_size=columns), max_size=5
+        ).map(lambda rows: np.array(rows, np.float32).reshape(len(rows), columns))
+    )
+)
+def test_pairs_are_the_best_free_ones_and_those_of_the_transposed_table(table):
+    pairs = match_by_iou(table, 0.5)
+    assert sorted(pairs) == sorted((row, column) for column, row in match_by_iou(table.T, 0.5))
+    ious = [float(table[pair]) for pair in pairs]
+    assert ious == sorted(ious, reverse=True)
+    free = table.copy()
+    for pair, iou in zip(pairs, ious, strict=True):
+        assert iou == free.max() >= 0.5
+        free[pair[0], :] = free[:, pair[1]] = 0
+    assert not (free >= 0.5).any()

@@ -72,7 +72,17 @@ def test_share_files(workspace: Path, sourced: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "describe_model", "play_bag", "record_perception", "render_drive", "replay_bag"]
+    "name",
+    [
+        "compare_bags",
+        "compare_replay",
+        "demo",
+        "describe_model",
+        "play_bag",
+        "record_perception",
+        "render_drive",
+        "replay_bag",
+    ],
 )
 def test_command_runs(workspace: Path, sourced: dict[str, str], name: str) -> None:
     outcome = run(sourced, executable(workspace, name), "--help")

@@ -147,6 +147,12 @@ def test_the_wheel_holds_the_students_of_model_auto_alone_and_stays_small(wheel:
     assert Path(wheel.filename).stat().st_size <= 20_000_000
 
 
+def test_the_wheel_holds_the_templates_of_its_pages(wheel: zipfile.ZipFile) -> None:
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ros_kd_perception").rglob("*.html")}
+    assert len(templates) >= 2
+    assert templates <= set(wheel.namelist())
+
+
 def test_executables_lead_to_functions(wheel: zipfile.ZipFile) -> None:
     entry_points = ConfigParser()
     name = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
@@ -154,7 +160,8 @@ def test_executables_lead_to_functions(wheel: zipfile.ZipFile) -> None:
     scripts = dict(entry_points["console_scripts"])
 
     assert set(scripts) == {
-        "demo", "describe_model", "perception_node", "play_bag", "record_perception", "render_drive", "replay_bag",
+        "compare_bags", "compare_replay", "demo", "describe_model", "perception_node", "play_bag", "record_perception",
+        "render_drive", "replay_bag",
     }  # fmt: skip
     functions = functions_of(ROOT / "ros_kd_perception" / "commands.py")
     for name, target in scripts.items():
