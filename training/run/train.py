@@ -18,8 +18,10 @@ from training.errors import RecipeError, writing_to
 from training.recipe import Recipe
 from training.run.callbacks import DataClock, EpochLines, FolderLock, LastValidation
 from training.run.checkpoint_files import WholeCheckpoints, check_room
+from training.run.curves import Curves
 from training.run.data_module import DrivingData
 from training.run.devices import check_devices, refused_devices
+from training.run.environment import note_start
 from training.run.frames import RunFrames
 from training.run.gaps import classes_without_labels
 from training.run.lightning_module import StudentTraining
@@ -27,6 +29,7 @@ from training.run.objective import cache_growth, whole_frames
 from training.run.present_sources import with_present_sources
 from training.run.run_files import folder_of, open_run
 from training.run.stopped_run import StoppedRun
+from training.whole_files import write_text
 
 LOGGED_EVERY_STEPS = 2
 
@@ -54,7 +57,8 @@ def train(
         frames: Result of `open_run` for this recipe; None calls it here.
 
     Returns:
-        The run's folder: checkpoints/last.ckpt, checkpoints/best.ckpt, csv/, tensorboard/, recipe.yaml.
+        The run's folder: checkpoints/last.ckpt, checkpoints/best.ckpt, csv/, tensorboard/, curves.png, recipe.yaml with
+        all defaults, environment.json.
 
     Raises:
         RecipeError: The recipe does not fit the devices or the data.
@@ -101,7 +105,9 @@ def train(
         if trainer.is_global_zero:
             print(f"{recipe.name}: trains for 8 bits, with the ranges of {found} activations from calibration")
     make_folder(folder)
-    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    if trainer.is_global_zero:
+        write_text(folder / "recipe.yaml", recipe.to_yaml())
+        note_start(folder, recipe, data.fingerprint, _names_of_devices(trainer), resume)
     with warnings.catch_warnings():
         # Lightning suggests more workers and another logging interval; the recipe decides both.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -116,6 +122,13 @@ def train(
     if trainer.is_global_zero:
         print(f"\nwaited for data {clock.waiting_share:.1%} of the training time; see {folder / 'checkpoints'}")
     return folder
+
+
+def _names_of_devices(trainer: lightning.Trainer) -> list[str]:
+    root = trainer.strategy.root_device
+    if root.type != "cuda":
+        return [root.type]
+    return [torch.cuda.get_device_name(number) for number in trainer.device_ids]
 
 
 def _look_at_frames(whole: WholeFrames, trainer: lightning.Trainer, name: str) -> None:
@@ -169,7 +182,7 @@ def _make_trainer(
         use_distributed_sampler=False,  # EpochSampler knows its part
         log_every_n_steps=LOGGED_EVERY_STEPS,
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
-        callbacks=[_progress(), LearningRateMonitor("step"), LastValidation(), *savers, *callbacks],
+        callbacks=[_progress(), LearningRateMonitor("step"), LastValidation(), Curves(folder), *savers, *callbacks],
         enable_progress_bar=_in_terminal(),
         enable_model_summary=False,
         plugins=[WholeCheckpoints()],
