@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{verdict.headline}.")
     for sentence in (*verdict.failed, *verdict.good, *verdict.open):
         print(f"  {sentence}")
-    print(f"{folder / 'report.html'}: the page; report.json has every figure")
+    print(f"{folder / 'report.html'}: the page; report.json has every figure, card.md the part of a model card")
     return 0 if verdict.passed else 1
 
 

@@ -1,4 +1,4 @@
-"""Write a report: report.html for people, report.json with every figure."""
+"""Write a report: report.html for people, report.json with every figure, card.md for a model card."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from training.report.card import card_of
 from training.report.measure import MODEL, Measured, MeasuredFrames, frame_scores
 from training.report.page import page_of, rows_of
 from training.report.pictures import shown_frames
@@ -17,7 +18,7 @@ from training.whole_files import write_text
 
 
 def write_report(folder: Path, measured: Measured, verdict: Verdict) -> None:
-    """Write both files.
+    """Write the files.
 
     Args:
         folder: Folder of the report.
@@ -38,6 +39,7 @@ def write_report(folder: Path, measured: Measured, verdict: Verdict) -> None:
         "never_seen": list(measured.recipe.never_seen),
     }
     write_text(folder / "report.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(folder / "card.md", card_of(measured, verdict))
     write_text(folder / "report.html", page_of(measured, verdict, shown))
 
 

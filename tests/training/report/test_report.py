@@ -136,6 +136,11 @@ def test_the_page_has_every_part_and_needs_no_network(place: Path) -> None:
         assert part in words
     assert len([1 for name, _ in page.attributes if name == "src"]) == 4 * 5  # frame, labels and three models
     assert set(found["models"]) == {"teacher", "baseline", "model"}
+    card = (place / "out" / "tried" / "card.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in card.splitlines() if line.startswith("|")]
+    assert {len(row) for row in rows} == {6}
+    assert any(row[1].strip() == "mIoU, first, %" and row[4].strip().endswith("within the noise") for row in rows)
+    assert f"- {sentence}" in card
     assert len(found["frames"]["first"]["score_of_each_frame"]) == found["frames"]["first"]["frames"]
 
 
