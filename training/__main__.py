@@ -21,6 +21,7 @@ DESCRIPTION = "Train, evaluate, compare or export students."
 COMMANDS = {
     "train": ("training.run.command", "train a student by a recipe"),
     "evaluate": ("training.evaluation.command", "score a checkpoint or an exported file on labelled frames"),
+    "conditions": ("training.conditions.command", "measure files in noise, blur, weather, poor light and other views"),
     "compare": ("training.compare.command", "train several recipes over several seeds and report the differences"),
     "compress": ("training.compression.command", "prune, distil and quantise a student, with proof of what was lost"),
     "export": ("training.export.command", "write a checkpoint's student as one ONNX file"),

@@ -41,17 +41,24 @@ def iou_values(records: FrameRecords, weights: NDArray[np.int64]) -> NDArray[np.
     return iou
 
 
-def average_precisions(records: FrameRecords, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+def average_precisions(
+    records: FrameRecords, weights: NDArray[np.int64], thresholds: int = len(IOU_THRESHOLDS)
+) -> NDArray[np.float64]:
     """Return COCO's average precision, (weights, thresholds of the IoU, classes); NaN for a class without boxes.
 
     A frame that is drawn twice counts as two frames with the same boxes.
+
+    Args:
+        records: Counts of each frame.
+        weights: int64 (n, frames), how often each frame counts.
+        thresholds: How many of IOU_THRESHOLDS to compute, from the lowest on; 1 gives AP50 alone.
     """
-    found = np.full((len(weights), len(IOU_THRESHOLDS), len(records.box_classes)), np.nan)
+    found = np.full((len(weights), thresholds, len(records.box_classes)), np.nan)
     for label in range(len(records.box_classes)):
         boxes = weights @ records.true_boxes[:, label].astype(np.int64)
         places = np.flatnonzero(records.label == label)
         places = places[np.argsort(-records.score[places], kind="stable")]
-        for threshold in range(len(IOU_THRESHOLDS)):
+        for threshold in range(thresholds):
             counted = places[~records.ignored[threshold, places]]
             precision = _average_precision(
                 records.hits[threshold, counted], weights[:, records.frame[counted]], np.maximum(boxes, 1)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -23,7 +23,6 @@ from ros_kd_perception.model.contract import CONTRACT_KEY
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import Perception
-from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
 from training.evaluation.box_matching import IOU_THRESHOLDS, MatchedBoxes, match_boxes
 from training.evaluation.class_places import ClassPlaces
@@ -36,6 +35,22 @@ KEPT_VERSION = 1  # of the rules of scoring and of the kept files
 SAMPLE_PX = 4
 # Sections of a contract that say what a file is worth or came from, and change no output.
 SAID_SECTIONS = ("golden", "provenance", "metrics", "derived", "name", "version")
+
+
+class LabeledFrames(Protocol):
+    """Labelled frames in the classes of a file. Every `FrameFolder` is one."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a frame with its labels."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a digest of the pictures and labels of all frames."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ class FrameRecords:
             return cls(**{field.name: kept[field.name] for field in fields(cls)})
 
 
-def keep_records(model: OnnxModel, network: str, frames: FrameFolder, folder: Path, title: str) -> FrameRecords:
+def keep_records(model: OnnxModel, network: str, frames: LabeledFrames, folder: Path, title: str) -> FrameRecords:
     """Return the records of a file on frames: those that are kept, or new ones, which are kept then.
 
     Args:
@@ -127,7 +142,7 @@ def network_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _record(model: OnnxModel, frames: FrameFolder, title: str) -> FrameRecords:
+def _record(model: OnnxModel, frames: LabeledFrames, title: str) -> FrameRecords:
     perceiver, places = Perceiver(model, SCORE_FLOOR), ClassPlaces(model.contract)
     perceiver.warm_up()
     masks = [info.name for info in places.contract.segmentation_classes]

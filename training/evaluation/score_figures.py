@@ -90,7 +90,7 @@ def score_figures(records: Mapping[str, FrameRecords]) -> dict[str, ScoreFigures
     for name, each in records.items():
         values = values_of_parent if each is parent else _values(each, weights)
         beside = {} if each is parent else values_of_parent
-        figures = {key: _figure(value, beside.get(key), each.frames) for key, value in values.items()}
+        figures = {key: figure_of(value, beside.get(key), each.frames) for key, value in values.items()}
         iou, ap, ap50 = ({label: figure for (of, label), figure in figures.items() if of == kind} for kind in BY_CLASS)
         means = {mean: figures[mean, ""] for mean in MEANS if (mean, "") in figures}
         found[name] = ScoreFigures(each.frames, means, iou, ap, ap50, each.agreement(parent))
@@ -114,7 +114,14 @@ def _values(records: FrameRecords, weights: NDArray[np.int64]) -> dict[tuple[str
     return found
 
 
-def _figure(values: Values, parent: Values | None, frames: int) -> Figure:
+def figure_of(values: Values, parent: Values | None, frames: int) -> Figure:
+    """Return a figure with its interval and its difference to a parent.
+
+    Args:
+        values: The figure on all frames, then on each resample.
+        parent: The same figure of the parent, on the same resamples; None if there is none.
+        frames: Number of frames.
+    """
     if not np.isfinite(values[0]):
         return Figure(None, None, None, None)
     known = parent is not None and bool(np.isfinite(parent[0]))

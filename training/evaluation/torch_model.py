@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.model.execution_provider import ProviderReport
 from ros_kd_perception.model.network_outputs import FIELD_OF_OUTPUT, NetworkOutputs
 from ros_kd_perception.structures import UInt8Array
 from training.export.settings import ExportSettings
@@ -21,6 +22,8 @@ class TorchModel:
     def __init__(self, student: Student, settings: ExportSettings) -> None:
         self.contract = settings.contract()
         self.device = next(student.parameters()).device
+        runtime = f"torch on {self.device.type}"
+        self.provider = ProviderReport(runtime, runtime)
         deployed = DeployedStudent(student, settings.height, settings.width, settings.rows)
         self.deployed = deployed.eval().to(self.device)  # its constants are created on the CPU
 
