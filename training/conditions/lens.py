@@ -13,6 +13,7 @@ _FINE = 8  # kernels are drawn this much larger, so that their edges are smooth
 _KERNEL_MIN_PX = 0.15  # a narrower blur changes nothing
 SUN_LIGHT = 60.0  # of the disc of the sun in a picture; 1 saturates
 _RAYS = 7
+_SPLASHES_PX = 240  # width at which dirt is drawn
 
 
 def defocus(image_bgr: Image, radius: float, rng: np.random.Generator) -> Image:
@@ -111,7 +112,16 @@ def _sun_place(light: Light, rng: np.random.Generator) -> tuple[np.float32, np.f
 
 
 def _splashes(height: int, width: int, rng: np.random.Generator) -> Light:
-    """Return how thick dirt lies, float32 (h, w): blobs of many sizes, with frayed edges."""
+    """Return how thick dirt lies, float32 (h, w): blobs of many sizes, with frayed edges.
+
+    They are out of focus, so a small picture of them is enough, which is ten times faster.
+    """
+    wide = min(width, _SPLASHES_PX)
+    small = max(1, round(height * wide / width)), wide
+    return np.asarray(cv2.resize(_drawn_splashes(*small, rng), (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def _drawn_splashes(height: int, width: int, rng: np.random.Generator) -> Light:
     field = np.zeros((height, width), np.float32)
     for _ in range(70):
         radius = float(np.exp(rng.uniform(np.log(0.008), np.log(0.09)))) * width

@@ -46,7 +46,7 @@ def fog(sample: Sample, visibility_m: float, rng: np.random.Generator) -> Sample
         rng: Generator of all random numbers.
     """
     light = to_light(sample.image_bgr)
-    left = _left(sample, CONTRAST_LEFT / visibility_m, 0.35, rng)
+    left = _left(sample, CONTRAST_LEFT / visibility_m, 0.25, rng)
     return replace(sample, image_bgr=to_image(mixed(light, _air(light, 0.62, 0.85), 1 - left)))
 
 
