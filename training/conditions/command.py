@@ -150,7 +150,7 @@ def _measure(arguments: argparse.Namespace, settings: Source, conditions: Sequen
     write_text(folder / "conditions.json", json.dumps(robustness.to_json(), indent=1, allow_nan=False) + "\n")
     write_text(folder / "conditions.txt", text + "\n")
     write_bytes(folder / "curves.png", curves_png(robustness))
-    write_bytes(folder / "sheet.jpg", contact_sheet(*sheet_rows(data, conditions, folder, rendered)))
+    write_bytes(folder / "sheet.jpg", contact_sheet(*sheet_rows(data, conditions, severities, folder, rendered)))
     print(text)
     print(f"\nto look at: {folder / 'curves.png'} and {folder / 'sheet.jpg'}")
 
@@ -160,9 +160,7 @@ def _write_sheet(arguments: argparse.Namespace, settings: Source, conditions: Se
     from training.conditions.pictures import sheet_rows
     from training.conditions.sheet import contact_sheet
 
-    data = settings.open(settings.mapping_to(None))
-    rendered = RenderedFrames(arguments.rendered, arguments.seed)
-    write_bytes(
-        arguments.output / "sheet.jpg", contact_sheet(*sheet_rows(data, conditions, arguments.output, rendered))
-    )
-    print(f"to look at: {arguments.output / 'sheet.jpg'}")
+    data, severities = settings.open(settings.mapping_to(None)), sorted(set(arguments.severities))
+    rendered, folder = RenderedFrames(arguments.rendered, arguments.seed), arguments.output
+    write_bytes(folder / "sheet.jpg", contact_sheet(*sheet_rows(data, conditions, severities, folder, rendered)))
+    print(f"to look at: {folder / 'sheet.jpg'}")

@@ -5,8 +5,8 @@ the camera and its focal length f in pixels. Things that stand on the road keep 
 beyond is known of a frame, so height, focal length and horizon are those of a usual camera of a car.
 
 With a mask, a region that reaches above the horizon stands: its foot is read in each column. One without a foot below
-the horizon, such as the air above, is endlessly far. Without a mask, a street has a wall to each side, and what is
-smooth and touches the upper edge of the picture is endlessly far.
+the horizon, such as the air above, is endlessly far. A small one that hangs is as far as what is around it. Without a
+mask, a street has a wall to each side, and what is smooth and touches the upper edge of the picture is endlessly far.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ HORIZON_SHARE = 0.47  # row of the horizon as a share of the height, where no ma
 WALL_M, WALL_HEIGHT_M = 9.0, 10.0  # distance to a side, and height, of the walls of a street without a mask
 FARTHEST_M = 1e6  # "endlessly far", finite so that it can be computed with
 _LABELED_SHARE_MIN = 0.5
+_HANGING_SHARE_MAX = 0.02
 _TEXTURE_MAX = 0.025  # standard deviation of the light in a small place
 _ROAD_ROWS = 0.15  # the road is what the lowest rows show most
 
@@ -50,7 +51,8 @@ def distances(sample: Sample) -> Light:
     horizon = horizon_row(mask)
     found = np.repeat(_of_ground(np.arange(height) + 0.5, horizon, width)[:, None], width, axis=1)
     for region in _regions(mask, horizon):
-        found = np.where(region, _of_feet(region, horizon), found)
+        far = _around(region, found) if _hangs(region, horizon) else _of_feet(region, horizon)
+        found = np.asarray(np.where(region, far, found), np.float32)
     return _with_boxes(found, sample.boxes_xyxy, mask, horizon)
 
 
@@ -82,7 +84,7 @@ def _filled(mask: Mask) -> Mask:
 
 
 def _regions(mask: Mask, horizon: float) -> list[NDArray[np.bool_]]:
-    """Return the connected regions of one class that reach above the horizon, bool (h, w)."""
+    """Return the connected regions of one class that reach above the horizon, bool (h, w), the largest first."""
     height, width = mask.shape
     found = []
     for label in np.unique(mask).tolist():
@@ -91,7 +93,20 @@ def _regions(mask: Mask, horizon: float) -> list[NDArray[np.bool_]]:
             tall = stats[place, cv2.CC_STAT_TOP] < horizon - 0.02 * height
             if tall and stats[place, cv2.CC_STAT_AREA] > 1e-4 * height * width:
                 found.append(places == place)
-    return found
+    return sorted(found, key=np.count_nonzero, reverse=True)
+
+
+def _hangs(region: NDArray[np.bool_], horizon: float) -> bool:
+    """Return whether a region is a small one in the air, such as a board on a post of another class."""
+    small = np.count_nonzero(region) < _HANGING_SHARE_MAX * region.size
+    return bool(small and not region[0].any() and not region[int(horizon) :].any())
+
+
+def _around(region: NDArray[np.bool_], found: Light) -> float:
+    """Return the median of the distances around a region."""
+    wide = np.asarray(cv2.dilate(region.astype(np.uint8), np.ones((5, 5), np.uint8)), np.bool_)
+    ring = found[wide & ~region]
+    return float(np.median(ring)) if len(ring) else FARTHEST_M
 
 
 def _of_feet(region: NDArray[np.bool_], horizon: float) -> Light:
@@ -106,7 +121,8 @@ def _of_feet(region: NDArray[np.bool_], horizon: float) -> Light:
     standing = np.flatnonzero(lowest > horizon + 0.01 * height)
     if not len(standing):
         return np.full((1, width), FARTHEST_M, np.float32)
-    feet = np.interp(np.arange(width), standing, lowest[standing])
+    feet = np.interp(np.arange(width), standing, lowest[standing]).astype(np.float32)
+    feet = blurred(feet[None], 0.03 * width)[0]  # a step from column to column would show in the picture
     return _of_ground(feet, horizon, width)[None]
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from checkout import ROOT
 
+from ros_kd_perception.sample_drive.training_samples import write_samples
 from training.__main__ import main
 from training.conditions.table import CONDITIONS
 
@@ -105,11 +107,8 @@ def test_several_models_stand_side_by_side(place: Path, tmp_path: Path, capsys: 
     assert "# all networks" in capsys.readouterr().out
 
 
-def test_the_renderer_adds_its_conditions(tmp_path: Path) -> None:
-    from checkout import ROOT
-
-    from ros_kd_perception.sample_drive.training_samples import write_samples
-
+def test_the_renderer_adds_its_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.conditions.rendered.SIZE_PX", (128, 96))
     write_samples(tmp_path / "frames", 1, (128, 96), 1, 1)
     words = ["conditions", str(ROOT / "models" / "student.onnx"), str(tmp_path / "frames"), "-o", str(tmp_path / "out")]
     chosen = ["--only", "rendered_height", "jpeg", "--severities", "4", "--rendered", "1", "--threads", "1"]

@@ -12,7 +12,7 @@ from training.conditions.table import CONDITIONS
 PAGE = (ROOT / "docs" / "conditions.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("condition", (*CONDITIONS, *RENDERED_CONDITIONS), ids=lambda condition: condition.name)
+@pytest.mark.parametrize("condition", [*CONDITIONS, *RENDERED_CONDITIONS], ids=lambda condition: condition.name)
 def test_the_page_has_its_row(condition: Condition) -> None:
     values = ", ".join(f"{value:g}" for value in condition.values)
     words = condition.words.removeprefix("rendered: ")

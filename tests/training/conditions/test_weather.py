@@ -57,6 +57,13 @@ def test_what_stands_keeps_the_distance_of_its_foot() -> None:
     assert (found[:80, 150:] == FARTHEST_M).all()
 
 
+def test_a_board_in_front_of_a_wall_is_as_far_as_the_wall() -> None:
+    sample = street()
+    sample.mask[40:50, 50:60] = OBJECT
+    found = distances(sample)
+    assert found[45, 55] == pytest.approx(found[45, 70], rel=0.25)
+
+
 def test_without_a_mask_objects_have_a_distance_too() -> None:
     boxes = np.array([[200, 80, 260, 160]], np.float32)
     found = distances(street(masked=False, boxes=boxes))
