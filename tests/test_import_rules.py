@@ -69,7 +69,7 @@ FLOORS = {
         {"export", "label_tables"},
         {"adoption", "inspection"},
         {"evaluation"},
-        {"pruning", "quantization"},
+        {"conditions", "pruning", "quantization"},
         {"run"},
         {"compare", "extraction", "keep_weights"},
         {"compression", "report"},

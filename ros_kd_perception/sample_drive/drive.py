@@ -15,6 +15,7 @@ from ros_kd_perception.sample_drive.classes import BOX_CLASSES, SKY
 from ros_kd_perception.sample_drive.frame.scene import ScenePainter
 from ros_kd_perception.sample_drive.frame.sensor import Sensor, through_air
 from ros_kd_perception.sample_drive.street.build import build_world
+from ros_kd_perception.sample_drive.street.weather import WeatherChange
 from ros_kd_perception.sample_drive.street.world import FIRST_INSTANCE, World
 
 MIN_VISIBLE_SHARE = 0.2
@@ -51,6 +52,7 @@ class SampleDrive:
         weather: One of WEATHERS.
         duration_s: Duration of the drive that the street must be long enough for.
         cameras: Default: front, left and right at 1280x720.
+        changed: Changes the weather that the seed has drawn. Street and objects stay the same.
 
     Raises:
         ValueError: The weather is unknown, the seed is negative, or the duration is outside 0..600 s.
@@ -62,12 +64,13 @@ class SampleDrive:
         weather: str = "day",
         duration_s: float = 20.0,
         cameras: Sequence[CameraModel] | None = None,
+        changed: WeatherChange | None = None,
     ) -> None:
         if seed < 0 or not 0.0 < duration_s <= 600.0:
             raise ValueError(f"expected a seed from 0 on and a duration of up to 600 s, got {seed} and {duration_s} s")
         self.seed, self.duration_s = seed, duration_s
         self.cameras: tuple[CameraModel, ...] = tuple(default_cameras() if cameras is None else cameras)
-        self.world: World = build_world(seed, weather, duration_s)
+        self.world: World = build_world(seed, weather, duration_s, changed)
         self._painter = ScenePainter(self.world, np.random.default_rng([seed, 0x9A1]))
         self._class_of_identity = self.world.class_of_identity()
         self._sensors: dict[str, Sensor] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,52 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ros_kd_perception.sample_drive.camera import random_camera
+from ros_kd_perception.sample_drive.camera import CameraModel, random_camera
 from ros_kd_perception.sample_drive.drive import RenderedView, SampleDrive
 from ros_kd_perception.sample_drive.render_pool import render_pool
-from ros_kd_perception.sample_drive.street.weather import WEATHERS
+from ros_kd_perception.sample_drive.street.weather import WEATHERS, Weather
 from ros_kd_perception.system.output_paths import check_folder, make_folder
 
 FRAMES_PER_SEED = 4
 _WEATHER_SHARES = (0.5, 0.13, 0.1, 0.12, 0.15)
 _DURATION_S = 6.0
+
+
+@dataclass(frozen=True)
+class SampleSetting:
+    """One weather and one change of the mounting for all samples. Streets, times and all else follow from the seed.
+
+    Samples of two settings with the same base seed show the same streets, so that only the setting differs.
+
+    Attributes:
+        weather: One of WEATHERS.
+        changes: Fields of the `Weather` that the seed has drawn, with other values.
+        pitch_rad: Added to the pitch of each camera, positive nose down.
+        roll_rad: Added to the roll of each camera, positive right side down.
+        height_m: Added to the height of each camera.
+        focal_factor: Multiplies the focal length of each camera.
+    """
+
+    weather: str = "day"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    pitch_rad: float = 0.0
+    roll_rad: float = 0.0
+    height_m: float = 0.0
+    focal_factor: float = 1.0
+
+    def of_weather(self, drawn: Weather) -> Weather:
+        """Return the weather of the samples."""
+        return replace(drawn, **self.changes)
+
+    def of_camera(self, drawn: CameraModel) -> CameraModel:
+        """Return a camera of the samples."""
+        return replace(
+            drawn,
+            pitch_rad=drawn.pitch_rad + self.pitch_rad,
+            roll_rad=drawn.roll_rad + self.roll_rad,
+            height_m=drawn.height_m + self.height_m,
+            focal_px=drawn.focal_px * self.focal_factor,
+        )
 
 
 @dataclass(frozen=True)
@@ -34,9 +72,17 @@ class SampleRequest:
     count: int
     width_px: int
     height_px: int
+    setting: SampleSetting | None = None
 
 
-def write_samples(folder: Path, count: int, size_px: tuple[int, int], base_seed: int = 0, processes: int = 2) -> None:
+def write_samples(
+    folder: Path,
+    count: int,
+    size_px: tuple[int, int],
+    base_seed: int = 0,
+    processes: int = 2,
+    setting: SampleSetting | None = None,
+) -> None:
     """Render `count` samples into a new folder.
 
     The folder has `images/NNNNNN.jpg`, `masks/NNNNNN.png` (class ids, 255 is void) and `boxes.json` ({stem:
@@ -49,6 +95,7 @@ def write_samples(folder: Path, count: int, size_px: tuple[int, int], base_seed:
         size_px: Width and height.
         base_seed: Different base seeds give different streets.
         processes: Number of worker processes, at least 1.
+        setting: Weather and mounting of all samples; None to draw both for each street and sample.
 
     Raises:
         FileExistsError: The folder exists.
@@ -63,7 +110,7 @@ def write_samples(folder: Path, count: int, size_px: tuple[int, int], base_seed:
     for name in ("images", "masks"):
         make_folder(part / name)
     requests = [
-        SampleRequest(part, base_seed, first, min(FRAMES_PER_SEED, count - first), *size_px)
+        SampleRequest(part, base_seed, first, min(FRAMES_PER_SEED, count - first), *size_px, setting)
         for first in range(0, count, FRAMES_PER_SEED)
     ]
     try:
@@ -96,7 +143,10 @@ def render_street(request: SampleRequest) -> dict[str, Any]:
         for index in range(FRAMES_PER_SEED)
     ]
     times_s = rng.uniform(0.0, _DURATION_S, FRAMES_PER_SEED)
-    drive = SampleDrive(seed, weather, _DURATION_S, cameras)
+    setting = request.setting
+    if setting is not None:
+        weather, cameras = setting.weather, [setting.of_camera(camera) for camera in cameras]
+    drive = SampleDrive(seed, weather, _DURATION_S, cameras, None if setting is None else setting.of_weather)
     entries = {}
     for index in range(request.count):
         view = drive.render(cameras[index].name, float(times_s[index]))

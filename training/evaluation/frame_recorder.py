@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -16,7 +16,6 @@ from tqdm import tqdm
 from ros_kd_perception.model.contract import CONTRACT_KEY, UNCERTAINTY_BLOCK_PX, InputSpec, ModelContract
 from ros_kd_perception.model.letterbox import InputGeometry, class_map_to_source, letterbox_geometry
 from ros_kd_perception.structures import Perception, RegionOfInterest
-from training.data.readers.frame_folder import FrameFolder
 from training.data.sample import Sample
 from training.evaluation.boundary import boundary_counts
 from training.evaluation.box_matching import BOX_SIZES, IOU_THRESHOLDS, MatchedBoxes, match_boxes
@@ -32,6 +31,22 @@ SAMPLE_PX = 4
 DOUBT_BINS = 64  # of the uncertainty, 0..1
 # Sections of a contract that say what a file is worth or came from, and change no output.
 SAID_SECTIONS = ("golden", "provenance", "metrics", "derived", "name", "version")
+
+
+class LabeledFrames(Protocol):
+    """Labelled frames in the classes of a model. Every `FrameFolder` is one."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a frame with its labels."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a digest of the pictures and labels of all frames."""
+        ...
 
 
 class FrameRecorder:
@@ -110,7 +125,7 @@ class FrameRecorder:
         )
 
 
-def record(perceiver: Perceives, contract: ModelContract, frames: FrameFolder, title: str) -> FrameRecords:
+def record(perceiver: Perceives, contract: ModelContract, frames: LabeledFrames, title: str) -> FrameRecords:
     """Perceive all frames and return their records.
 
     Args:
@@ -132,7 +147,7 @@ def record(perceiver: Perceives, contract: ModelContract, frames: FrameFolder, t
 
 
 def keep_records(
-    perceiver: Perceives, contract: ModelContract, digest: str, frames: FrameFolder, folder: Path, title: str
+    perceiver: Perceives, contract: ModelContract, digest: str, frames: LabeledFrames, folder: Path, title: str
 ) -> FrameRecords:
     """Return the records of a model on frames: those that are kept, or new ones, which are kept then.
 

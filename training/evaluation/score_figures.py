@@ -118,7 +118,7 @@ def score_figures(records: Mapping[str, FrameRecords], groups: Sequence[str] | N
         beside = {} if each is parent else values_of_parent
         if not np.array_equal(each.mask_classes, parent.mask_classes):
             beside = {key: value for key, value in beside.items() if key[0] not in (ACCURACY, WEIGHTED_IOU)}
-        figures = {key: _figure(value, beside.get(key), units) for key, value in values.items()}
+        figures = {key: figure_of(value, beside.get(key), units) for key, value in values.items()}
         iou, outlines, ap, ap50 = (
             {label: figure for (of, label), figure in figures.items() if of == kind} for kind in BY_CLASS
         )
@@ -170,7 +170,14 @@ def _places(names: NDArray[np.str_], shared: Sequence[str]) -> list[int]:
     return [place for place, name in enumerate(names.tolist()) if name in shared]
 
 
-def _figure(values: Values, parent: Values | None, units: int) -> Figure:
+def figure_of(values: Values, parent: Values | None, units: int) -> Figure:
+    """Return a figure with its interval and its difference to a parent.
+
+    Args:
+        values: The figure on all frames, then on each resample.
+        parent: The same figure of the parent, on the same resamples; None if there is none.
+        units: Number of frames, or of drives if whole drives are drawn.
+    """
     if not np.isfinite(values[0]):
         return Figure(None, None, None, None)
     known = parent is not None and bool(np.isfinite(parent[0]))

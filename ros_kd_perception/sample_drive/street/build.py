@@ -10,16 +10,24 @@ from ros_kd_perception.sample_drive.street.layout import Layout
 from ros_kd_perception.sample_drive.street.paving import Crossing, pave
 from ros_kd_perception.sample_drive.street.road import CrossSection, Junction, RoadPath
 from ros_kd_perception.sample_drive.street.roadside import Roadside
-from ros_kd_perception.sample_drive.street.weather import draw_weather
+from ros_kd_perception.sample_drive.street.weather import WeatherChange, draw_weather
 from ros_kd_perception.sample_drive.street.world import World
 
 AHEAD_M, BEHIND_M = 190.0, 50.0
 
 
-def build_world(seed: int, weather_name: str, duration_s: float) -> World:
-    """Build the street of a seed, long enough for the drive."""
+def build_world(seed: int, weather_name: str, duration_s: float, changed: WeatherChange | None = None) -> World:
+    """Build the street of a seed, long enough for the drive.
+
+    Args:
+        seed: Not negative.
+        weather_name: One of WEATHERS.
+        duration_s: Duration of the drive.
+        changed: Changes the weather that was drawn.
+    """
     rng = np.random.default_rng([seed, 0x5EED])
     weather = draw_weather(np.random.default_rng([seed, 0x5C1E5]), weather_name)
+    weather = weather if changed is None else changed(weather)
     speed = float(rng.uniform(5.0, 10.5))
     end_m = speed * duration_s + AHEAD_M
     path = RoadPath(rng, -BEHIND_M - 30, end_m + 60)

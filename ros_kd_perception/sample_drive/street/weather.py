@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,9 @@ class Weather:
         """Return the light that reaches surfaces."""
         return Light(self.to_sun, self.sun_gain, self.sky_gain, self.lit_windows > 0.1)
 
+
+WeatherChange = Callable[[Weather], Weather]
+"""Returns another weather of the same drive."""
 
 WEATHERS = ("day", "dusk", "fog", "rain", "low_sun")
 
