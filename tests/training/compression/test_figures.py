@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from labelled_by_a_file import FRAMES, score_of, write_frames
+from made_records import made_records
 from tiny_student import CONTRACT, HEIGHT, WIDTH, contract_with, write_tiny_model
 
 from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
@@ -159,26 +160,7 @@ def shares(hits: list[int], pixels: int) -> FrameRecords:
     frames = len(hits)
     confusion = np.zeros((frames, 2, 3), np.int32)
     confusion[:, 0, 0], confusion[:, 0, 2] = hits, pixels - np.array(hits)
-    nothing = np.zeros((10, 0), np.bool_)
-    return FrameRecords(
-        names=np.array([f"frame {number}" for number in range(frames)]),
-        mask_classes=np.array(["right", "other"]),
-        box_classes=np.zeros(0, np.str_),
-        confusion=confusion,
-        outlines=np.zeros((frames, 2, 2), np.int32),
-        labeled=np.ones((frames, 2), np.bool_),
-        doubt=np.zeros((frames, 2, 64), np.int32),
-        true_boxes=np.zeros((frames, 0), np.int32),
-        true_boxes_by_size=np.zeros((3, frames, 0), np.int32),
-        frame=np.zeros(0, np.int32),
-        label=np.zeros(0, np.int32),
-        score=np.zeros(0),
-        hits=nothing,
-        ignored=nothing,
-        hits_by_size=np.stack([nothing] * 3),
-        ignored_by_size=np.stack([nothing] * 3),
-        seen=np.zeros(0, np.uint8),
-    )
+    return made_records(frames, ["right", "other"], [], confusion=confusion)
 
 
 def test_the_interval_of_a_mean_is_the_known_one() -> None:

@@ -75,10 +75,10 @@ def test_everything_is_written(measured: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training.evaluation import frame_records
+    from training.evaluation import frame_recorder
 
     perceived: list[str] = []
-    real = frame_records.perceive_sample
+    real = frame_recorder.perceive_sample
 
     def counted(perceiver: Any, places: Any, sample: Any) -> Any:
         perceived.append(sample.name)
@@ -86,7 +86,7 @@ def test_an_interrupted_run_goes_on(place: Path, tmp_path: Path, monkeypatch: py
             raise KeyboardInterrupt
         return real(perceiver, places, sample)
 
-    monkeypatch.setattr(frame_records, "perceive_sample", counted)
+    monkeypatch.setattr(frame_recorder, "perceive_sample", counted)
     chosen = ("--only", "jpeg", "--severities", "5", "1", "--limit", "4")
     assert run(place, tmp_path, *chosen) == 130
     assert not (tmp_path / "conditions.json").exists()

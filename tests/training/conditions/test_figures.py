@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from made_records import made_records
 
 from training.conditions.condition import FrameCondition
 from training.conditions.curves import curves_png
@@ -35,18 +36,16 @@ def records(right: Sequence[int], boxes: int = 0, hits: int = 0) -> FrameRecords
         if pixels >= 0:
             confusion[:, label, label], confusion[:, label, -1] = pixels, 100 - pixels
     found = FRAMES * hits
-    return FrameRecords(
-        np.array([f"m{label}" for label in range(classes)], np.str_),
-        np.array(["b"], np.str_),
-        confusion,
-        np.ones((FRAMES, classes), np.bool_),
-        np.full((FRAMES, 1), boxes, np.int32),
-        np.repeat(np.arange(FRAMES, dtype=np.int32), hits),
-        np.zeros(found, np.int32),
-        np.full(found, 0.9),
-        np.ones((len(IOU_THRESHOLDS), found), np.bool_),
-        np.zeros((len(IOU_THRESHOLDS), found), np.bool_),
-        np.zeros(0, np.uint8),
+    return made_records(
+        FRAMES,
+        [f"m{label}" for label in range(classes)],
+        ["b"],
+        found,
+        confusion=confusion,
+        true_boxes=np.full((FRAMES, 1), boxes, np.int32),
+        frame=np.repeat(np.arange(FRAMES, dtype=np.int32), hits),
+        score=np.full(found, 0.9),
+        hits=np.ones((len(IOU_THRESHOLDS), found), np.bool_),
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_records import made_records
 
 from training.evaluation.confidence import LEAST_SCORE, Reliability, confidence_of, doubt_of
 from training.evaluation.frame_records import FrameRecords
@@ -16,24 +17,15 @@ def records_of(scores: list[float], hits: list[bool], ignored: list[bool] | None
     count = len(scores)
     right = np.broadcast_to(np.array(hits, np.bool_), (10, count))
     unscored = np.broadcast_to(np.array(ignored or [False] * count, np.bool_), (10, count))
-    return FrameRecords(
-        names=np.array(["a"]),
-        mask_classes=np.zeros(0, np.str_),
-        box_classes=np.array(["thing"]),
-        confusion=np.zeros((1, 0, 1), np.int32),
-        outlines=np.zeros((1, 0, 2), np.int32),
-        labeled=np.zeros((1, 0), np.bool_),
-        doubt=np.zeros((1, 2, 64), np.int32),
+    return made_records(
+        1,
+        [],
+        ["thing"],
+        count,
         true_boxes=np.ones((1, 1), np.int32),
-        true_boxes_by_size=np.zeros((3, 1, 1), np.int32),
-        frame=np.zeros(count, np.int32),
-        label=np.zeros(count, np.int32),
         score=np.array(scores),
         hits=right,
         ignored=unscored,
-        hits_by_size=np.stack([right] * 3),
-        ignored_by_size=np.stack([unscored] * 3),
-        seen=np.zeros(0, np.uint8),
     )
 
 
