@@ -9,9 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.conditions.condition import named
+from training.conditions.figures import Robustness
+from training.conditions.measure import Network, RenderedFrames
+from training.conditions.measure import measure as measure_conditions
+from training.conditions.table import CONDITIONS
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
-from training.errors import CheckpointError, DataError
+from training.errors import CheckpointError, DataError, RecipeError
 from training.evaluation.bootstrap import iou_values, mean_of
 from training.evaluation.confidence import Confidence, confidence_of
 from training.evaluation.coverage import not_scored, not_scored_lines
@@ -21,7 +26,7 @@ from training.evaluation.models import EvaluatedModel, open_model
 from training.evaluation.score_figures import ScoreFigures, score_figures
 from training.report.recipe import ReportRecipe
 
-MODEL = "model"
+MODEL, BASELINE = "model", "baseline"
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,13 @@ class Measured:
         recipe: Its recipe.
         models: The models, by the name of the row.
         sets: All models on each set of frames.
+        robustness: Model and baseline in harder conditions; None if they were not asked for.
     """
 
     recipe: ReportRecipe
     models: dict[str, EvaluatedModel]
     sets: tuple[MeasuredFrames, ...]
+    robustness: Robustness | None = None
 
     @property
     def model(self) -> EvaluatedModel:
@@ -102,7 +109,21 @@ def measure(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Pa
             raise DataError(f"frames {name}: expected labels of the classes of {recipe.model}, there are none")
     exact = {score.name: score.frames.exact_boxes for score in recipe.frames}
     sets = (_measured(recipe, models, name, source, keep, exact[name]) for name, source in sources.items())
-    return Measured(recipe, dict(models), tuple(sets))
+    return Measured(recipe, dict(models), tuple(sets), _robustness(recipe, models, keep))
+
+
+def _robustness(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Path) -> Robustness | None:
+    asked = recipe.conditions
+    if asked is None:
+        return None
+    (source,) = (score.frames for score in recipe.frames if score.name == asked.frames)
+    frames = open_source(source.model_copy(update={"limit": asked.limit}), models[MODEL].label_set)
+    networks = [Network(name, recipe.models[name], models[name]) for name in (MODEL, BASELINE) if name in models]
+    known = {name for each in CONDITIONS for name in (each.family, each.name)}
+    if unknown := [name for name in asked.only if name not in known]:
+        raise RecipeError(f"conditions.only: expected names of {', '.join(sorted(known))}, got {unknown[0]!r}")
+    conditions, severities = named(CONDITIONS, asked.only), sorted({*asked.severities})
+    return measure_conditions(networks, frames, conditions, severities, keep / "conditions", RenderedFrames(0, 0))
 
 
 def _measured(

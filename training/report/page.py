@@ -12,6 +12,7 @@ from training.evaluation.page import html_list, html_table, page_style
 from training.evaluation.score_figures import AP50, BETTER, BOUNDARY_IOU, MIOU, NO_INTERVAL, WORSE, Figure, ScoreFigures
 from training.evaluation.wording import EVERY_NAME_OF, MISSING, interval, percent, points
 from training.report.confusion import confusion_table, worst_confusions
+from training.report.harder import harder_conditions
 from training.report.measure import MODEL, Measured, MeasuredFrames, frame_scores
 from training.report.pictures import ShownFrame
 from training.report.plots import doubt_svg, frames_svg, reliability_svg
@@ -38,6 +39,7 @@ def page_of(measured: Measured, verdict: Verdict, shown: Shown) -> str:
         models=_models(measured),
         side_by_side=_side_by_side(measured),
         sets="".join(_set(measured, frames, *shown[frames.name]) for frames in measured.sets),
+        harder=harder_conditions(measured.robustness) if measured.robustness else "",
         never_seen=html_list(measured.recipe.never_seen) or "<p>The recipe of this report does not say it.</p>",
         method=html_list(_method(measured)),
     )

@@ -32,7 +32,7 @@ def reliability_svg(found: Reliability, title: str) -> str:
         axes.set_ylim(0, 1.1)
         axes.set_xlabel("score")
         axes.set_ylabel("share that is right")
-        _enlarge(axes)
+        enlarge(axes)
 
     return page_svg(draw, f"Reliability of boxes on {title}", HEIGHT_PX)
 
@@ -48,7 +48,7 @@ def doubt_svg(doubt: Doubt, title: str) -> str:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("pixels kept, the most certain first, %")
         axes.set_ylabel("wrong among them, %")
-        _enlarge(axes)
+        enlarge(axes)
 
     return page_svg(draw, f"Wrong pixels over kept pixels on {title}", HEIGHT_PX)
 
@@ -68,7 +68,8 @@ def frames_svg(scores: Sequence[tuple[str, NDArray[np.float64]]], title: str) ->
     return page_svg(draw, f"Score of each frame of {title}", 260)
 
 
-def _enlarge(axes: Axes) -> None:
+def enlarge(axes: Axes) -> None:
+    """Enlarge the words of a plot that takes a part of the width of the page."""
     axes.tick_params(labelsize=LARGE_FONT)
     axes.xaxis.label.set_fontsize(LARGE_FONT)
     axes.yaxis.label.set_fontsize(LARGE_FONT)

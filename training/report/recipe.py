@@ -24,6 +24,19 @@ class LimitRecipe(Settings):
     """The least value, a share 0..1."""
 
 
+class ConditionsRecipe(Settings):
+    """Harder conditions to show the model and the baseline in, see `python -m training conditions`."""
+
+    frames: str
+    """Name of a set of `frames`."""
+    limit: Annotated[int, Field(ge=1)] = 30
+    """How many of its frames are changed, from the first on: each is perceived in every condition and severity."""
+    only: tuple[str, ...] = ()
+    """Names of conditions or of their families; empty = all that need no rendered frames."""
+    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 3, 5)
+    """Severities, 1 (slight) to 5 (extreme)."""
+
+
 class ReportRecipe(Settings):
     """A report about one model."""
 
@@ -39,6 +52,8 @@ class ReportRecipe(Settings):
     """Sets of labelled frames. The first one is the most important."""
     limits: tuple[LimitRecipe, ...] = ()
     """What must hold."""
+    conditions: ConditionsRecipe | None = None
+    """Harder conditions to measure; null = none."""
     shown_frames: Annotated[int, Field(ge=0, le=50)] = 4
     """How many of the worst, and how many of the best frames of each set have pictures."""
     never_seen: tuple[str, ...] = ()
@@ -60,9 +75,11 @@ class ReportRecipe(Settings):
         names = [score.name for score in self.frames]
         if len({*names}) < len(names):
             raise RecipeError(f"expected frames with different names, got {names}; rename them")
-        unknown = [limit.frames for limit in self.limits if limit.frames not in names]
+        named = [("limits", limit.frames) for limit in self.limits]
+        named += [("conditions", self.conditions.frames)] if self.conditions else []
+        unknown = [(key, name) for key, name in named if name not in names]
         if unknown:
-            raise RecipeError(f"limits: expected names of frames, {names}, got {unknown[0]!r}")
+            raise RecipeError(f"{unknown[0][0]}: expected names of frames, {names}, got {unknown[0][1]!r}")
         return self
 
     @property

@@ -87,6 +87,8 @@ def test_a_better_model_passes_and_a_broken_limit_fails(place: Path) -> None:
         ("limits: [{frames: other, figure: miou, at_least: 0.5}]", "expected names of frames"),
         ("limits: [{frames: first, figure: iou.boat, at_least: 0.5}]", "expected a figure of the model"),
         ("name: a/b", "name becomes a folder"),
+        ("conditions: {frames: other}", "conditions: expected names of frames"),
+        ("conditions: {frames: first, only: [hail]}", "conditions.only: expected names of"),
         ("shown_frames: 99", "shown_frames"),
     ],
 )
@@ -142,6 +144,20 @@ def test_the_page_has_every_part_and_needs_no_network(place: Path) -> None:
     assert any(row[1].strip() == "mIoU, first, %" and row[4].strip().endswith("within the noise") for row in rows)
     assert f"- {sentence}" in card
     assert len(found["frames"]["first"]["score_of_each_frame"]) == found["frames"]["first"]["frames"]
+
+
+def test_harder_conditions_have_their_section(place: Path) -> None:
+    asked = "conditions: {frames: first, limit: 4, only: [read_noise, lens], severities: [5]}"
+    found = reported(place, "right.onnx", "dim.onnx", more=asked, status=0)
+
+    model, baseline = found["conditions"]["networks"]
+    assert (model["name"], baseline["name"]) == ("model", "baseline")
+    names = [condition["name"] for condition in model["conditions"]]
+    page = Page((place / "out" / "tried" / "report.html").read_text(encoding="utf-8"))
+    words = " ".join(page.words)
+    assert "In harder conditions" in words
+    assert len(names) > 3
+    assert all(name in words for name in names)
 
 
 def test_nothing_is_perceived_twice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
