@@ -1,4 +1,4 @@
-"""Students with one fault each: other weights, a blurred input, names that are swapped, numbers that are none."""
+"""Students with one fault each: other weights, a blurred input, names that are swapped, outputs of NaN."""
 
 from __future__ import annotations
 

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ros_kd_perception.model.onnx_file import ModelFileError
-from training.arguments import MAX_THREADS, folder_to_write, some_text, whole_number
+from training.arguments import MAX_THREADS, folder_to_write, whole_number
 from training.conditions.condition import FAMILIES, SEVERITIES, Condition, named
 from training.conditions.rendered import RENDERED_CONDITIONS
 from training.conditions.table import CONDITIONS
-from training.data.readers.registry import BY_KIND, OWN_FOLDER_KIND, RENDERED_KIND, recognize, source_of
+from training.data.readers.registry import BY_KIND
 from training.data.readers.source import Source
 from training.errors import RecipeError
 from training.evaluation.command import check_model_file
+from training.evaluation.source_arguments import add_source_arguments, chosen_source
 from training.whole_files import write_bytes, write_text
 
 ALL_CONDITIONS: tuple[Condition, ...] = (*CONDITIONS, *RENDERED_CONDITIONS)
@@ -27,26 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     names = [each.name for each in ALL_CONDITIONS]
     parser.add_argument("models", type=Path, nargs="*", metavar="MODEL", help="a model, as evaluate takes it")
-    parser.add_argument(
-        "data", type=Path, metavar="DATA", help="labelled frames, such as a folder with images/ and masks/"
-    )
+    add_source_arguments(parser, tuple(BY_KIND))
     parser.add_argument(
         "-o", "--output", type=folder_to_write, required=True, metavar="FOLDER", help="a new folder, or the same again"
     )
-    parser.add_argument(
-        "--kind", choices=("auto", *BY_KIND), default="auto", help="reader; auto: by the files in the folder"
-    )
-    parser.add_argument(
-        "--labels", type=some_text, metavar="NAME", help="label set of the data: its name, or its .yaml"
-    )
-    parser.add_argument(
-        "--source",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a key of the folder's reader, as in a source of a recipe, for example split=val",
-    )
-    parser.add_argument("--limit", type=whole_number(0), default=0, help="number of frames, from the first on; 0 = all")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -112,17 +97,13 @@ def _check_models(models: Sequence[Path], sheet_only: bool) -> None:
 
 
 def _source_settings(arguments: argparse.Namespace) -> Source:
-    """Return the settings of the frames. Keys are left out unless chosen, because not every kind has all of them."""
-    kind = arguments.kind
-    if kind == "auto":
-        kind = recognize(arguments.data, OWN_FOLDER_KIND if arguments.labels else RENDERED_KIND)
-    if not arguments.sheet_only and not BY_KIND[kind].labeled:
+    """Return the settings of the frames; a contact sheet needs no labels."""
+    settings = chosen_source(arguments)
+    if not arguments.sheet_only and not settings.labeled:
         raise RecipeError(
-            f"expected labelled frames, those of kind {kind} have no labels; name others, or --sheet-only"
+            f"expected labelled frames, those of kind {arguments.kind} have no labels; name others, or --sheet-only"
         )
-    keys = ("limit", "labels")
-    chosen = {key: value for key in keys if (value := getattr(arguments, key))}
-    return source_of(kind, {"folder": arguments.data, **chosen}, arguments.source)
+    return settings
 
 
 def _names(models: Sequence[Path]) -> list[str]:

@@ -12,21 +12,14 @@ from typing import TYPE_CHECKING
 
 from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
 from ros_kd_perception.model.onnx_model import DEVICES
-from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
+from training.arguments import MAX_THREADS, file_to_write, folder_to_write, whole_number
 from training.config.loading import load_settings
-from training.data.readers.registry import (
-    LABELED_KINDS,
-    OWN_FOLDER_KIND,
-    RENDERED_KIND,
-    open_source,
-    recognize,
-    source_of,
-)
+from training.data.readers.registry import LABELED_KINDS, open_source
 from training.data.readers.source import Source
 from training.errors import CheckpointError, RecipeError
 from training.evaluation.limits import broken_limits, limit, unknown_limits, worse_than_first
+from training.evaluation.source_arguments import add_source_arguments, chosen_source
 from training.export.input_size import add_input_size
-from training.label_sets.label_set import NameTable
 from training.teachers.teachers_file import TeachersFile
 from training.whole_files import write_text
 
@@ -44,46 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .ckpt of train, kept weights, an exported, adopted or quantised .onnx, or a .yaml that names teachers; "
         "the others are compared with the first",
     )
-    parser.add_argument("data", type=Path, help="labelled frames, such as a folder with images/ and masks/")
-    parser.add_argument(
-        "--kind", choices=("auto", *LABELED_KINDS), default="auto", help="reader; auto: by the files in the folder"
-    )
-    parser.add_argument(
-        "--labels",
-        type=some_text,
-        metavar="NAME",
-        help="label set of the data: its name, or its .yaml; default: that of the reader or of the folder",
-    )
-    parser.add_argument(
-        "--map",
-        type=Path,
-        metavar="FILE",
-        help="a .yaml with what classes of the data become in the model, by name, like map: in a source of a recipe",
-    )
-    parser.add_argument(
-        "--include-drives",
-        nargs="*",
-        default=[],
-        type=some_text,
-        metavar="PREFIX",
-        help="only frames of these drives",
-    )
-    parser.add_argument(
-        "--exclude-drives",
-        nargs="*",
-        default=[],
-        type=some_text,
-        metavar="PREFIX",
-        help="no frames of these drives",
-    )
-    parser.add_argument(
-        "--source",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a key of the folder's reader, as in a source of a recipe, for example split=val",
-    )
-    parser.add_argument("--limit", type=whole_number(0), default=0, help="number of frames, from the first on; 0 = all")
+    add_source_arguments(parser, LABELED_KINDS)
     parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="which weights of a checkpoint")
     add_input_size(parser)
     parser.add_argument("--threads", type=whole_number(1, MAX_THREADS), default=2, help="threads of inference on a CPU")
@@ -120,24 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--picture-count", type=whole_number(1), default=12)
 
 
-def _source_settings(arguments: argparse.Namespace) -> Source:
-    """Return the settings of the frames. Keys are left out unless chosen, because not every kind has all of them."""
-    kind = arguments.kind
-    if kind == "auto":
-        kind = recognize(arguments.data, OWN_FOLDER_KIND if arguments.labels else RENDERED_KIND)
-    keys = ("limit", "labels", "include_drives", "exclude_drives")
-    chosen = {key: value for key in keys if (value := getattr(arguments, key))}
-    if arguments.map:
-        chosen["map"] = load_settings(arguments.map, NameTable)
-    return source_of(kind, {"folder": arguments.data, **chosen}, arguments.source)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate. Return exit status 0, 1 if a limit is broken, or 2 with one sentence if the input is wrong."""
     paths = [*([arguments.not_worse_than] if arguments.not_worse_than else []), *arguments.models]
     for path in paths:
         check_model_file(path)
-    settings = _source_settings(arguments)
+    settings = chosen_source(arguments)
     settings.image_files()  # a wrong folder is told before anything slow is loaded
 
     from ros_kd_perception.model.onnx_model import ModelError

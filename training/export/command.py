@@ -19,6 +19,7 @@ from training.export.provenance import provenance
 from training.export.settings import ExportSettings
 
 MAX_METRICS_BYTES = 1 << 20
+DETAILS = ("figures", "confidence", "confusion")  # of an evaluation; a contract has its summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,10 +94,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """Read the figures of an evaluation.
+    """Read the summary of an evaluation.
 
     Raises:
-        DataError: The file is not a JSON object, or it is too large for the metadata of a model.
+        DataError: The file is not a JSON object, holds figures of several models, or is too large for the metadata of
+            a model.
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
@@ -110,4 +112,6 @@ def read_metrics(path: Path) -> dict[str, Any]:
         raise DataError(f"expected {path} to be JSON, got {error}; give the JSON of evaluate") from None
     if not isinstance(metrics, dict):
         raise DataError(f"expected {path} to hold a JSON object, got {type(metrics).__name__}; give evaluate's JSON")
-    return metrics
+    if "models" in metrics:
+        raise DataError(f"expected figures of one model in {path}, got those of several; evaluate this model alone")
+    return {key: value for key, value in metrics.items() if key not in DETAILS}

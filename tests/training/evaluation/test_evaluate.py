@@ -180,7 +180,7 @@ def test_a_kind_without_drives_is_scored(
     checkpoint: Path, rendered_samples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(BY_KIND, "scenes", Scenes)
-    monkeypatch.setattr("training.evaluation.command.recognize", lambda folder, otherwise: "scenes")
+    monkeypatch.setattr("training.evaluation.source_arguments.recognize", lambda folder, otherwise: "scenes")
     words = ["evaluate", str(checkpoint), str(rendered_samples), "--height", "128", "--width", "192", "--limit", "2"]
     assert main(words) == 0
     assert main([*words, "--include-drives", "0"]) == 2
