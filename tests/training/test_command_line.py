@@ -77,7 +77,7 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
         (["compare", COMPARISON, "--override", "entries.1.overrides=[epochs=7]"], "expected the budget of"),
         (["conditions", "nowhere.ckpt", "frames", "-o", "out/x"], "nowhere.ckpt: expected a checkpoint"),
         (["conditions", "models/student.onnx", "nowhere", "-o", "out/x"], "nowhere: expected a folder with images/"),
-        (["conditions", "frames", "-o", "out/x"], "expected a MODEL before DATA, found none"),
+        (["conditions", "frames", "-o", "out/x"], "expected at least one MODEL before DATA, found none"),
         (["conditions", "models/student.onnx", "frames"], "the following arguments are required: -o/--output"),
         (["conditions", "a.onnx", "frames", "-o", "out/x", "--only", "mist"], "invalid choice: 'mist'"),
         (["conditions", "a.onnx", "b", "-o", "out/x", "--only", "rendered_fog"], "say how many, such as --rendered 12"),

@@ -15,6 +15,8 @@ from checkout import ROOT
 from ros_kd_perception.sample_drive.training_samples import write_samples
 from training.__main__ import main
 from training.conditions.table import CONDITIONS
+from training.recipe import load_recipe
+from training.run.train import train
 
 BLURS = ("defocus", "motion_blur")
 OTHERS = ("read_noise", "dead_rows", "low_light", "occlusion", "roll")
@@ -105,6 +107,19 @@ def test_several_models_stand_side_by_side(place: Path, tmp_path: Path, capsys: 
     content = json.loads((tmp_path / "out" / "conditions.json").read_text())
     assert [network["name"] for network in content["networks"]] == [f"{place.name}/sharp", "other/sharp"]
     assert "# all networks" in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_measured_like_a_file(rendered_samples: Path, tmp_path: Path) -> None:
+    overrides = [f"data.train.0.folder={rendered_samples}", f"output={tmp_path / 'runs'}", "epochs=1", "size=n"]
+    overrides += ["validation.segmentation=null", "validation.detection=null"]
+    recipe = load_recipe(ROOT / "training" / "recipes" / "student_s_smoke.yaml", overrides)
+    checkpoint = train(recipe, accelerator="cpu") / "checkpoints" / "last.ckpt"
+
+    words = ["conditions", str(checkpoint), str(rendered_samples), "-o", str(tmp_path / "out"), "--only", "jpeg"]
+    assert main([*words, "--severities", "1", "--limit", "2"]) == 0
+    (network,) = json.loads((tmp_path / "out" / "conditions.json").read_text())["networks"]
+    assert (network["name"], network["file"]) == ("last", "last.ckpt")
+    assert network["conditions"][0]["curves"]["miou"]["scores"][0]["value"] is not None
 
 
 def test_the_renderer_adds_its_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
