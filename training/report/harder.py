@@ -15,7 +15,7 @@ from training.evaluation.score_figures import Figure
 from training.evaluation.wording import MISSING, NAME_OF, interval, percent
 from training.report.plots import Draw, enlarge
 
-HEIGHT_PX = 460
+HEIGHT_PX, FONT = 640, 40  # of plots that take a third of the width of the page
 _STYLES = ("-", "--")
 
 
@@ -47,7 +47,7 @@ def _card(robustness: Robustness, place: int, condition: ConditionFigures) -> st
 
 def _heads(networks: Sequence[NetworkFigures]) -> list[str]:
     means = [f"{NAME_OF[mean]} kept, {network.name}, %" for network in networks for mean in network.overall]
-    return ["condition", "what happens", *means, "below half of clean"]
+    return ["condition", *means, "below half of clean"]
 
 
 def _rows(networks: Sequence[NetworkFigures]) -> Iterator[list[str]]:
@@ -61,9 +61,10 @@ def _rows(networks: Sequence[NetworkFigures]) -> Iterator[list[str]]:
             for mean, curve in next(n for n in networks if n.name == "model").conditions[place].curves.items()
             if (severity := halved_at(condition, curve))
         ]
-        yield [escape(condition.name), escape(condition.words), *cells, ", ".join(halved)]
+        words = f"{escape(condition.name)}<br><small>{escape(condition.words)}</small>"
+        yield [words, *cells, "<br>".join(halved)]
     overall = [_kept(network.overall[mean]) for network in networks for mean in network.overall]
-    yield ["<b>all</b>", "", *overall, ""]
+    yield ["<b>all</b>", *overall, ""]
 
 
 def _kept(figure: Figure) -> str:
@@ -82,6 +83,6 @@ def _drawing(robustness: Robustness, place: int) -> Draw:
         axes.set_xticks((0, *robustness.networks[0].conditions[place].severities))
         axes.set_ylim(0, 100)
         axes.set_xlabel("severity")
-        enlarge(axes)
+        enlarge(axes, FONT)
 
     return draw

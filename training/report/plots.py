@@ -68,8 +68,8 @@ def frames_svg(scores: Sequence[tuple[str, NDArray[np.float64]]], title: str) ->
     return page_svg(draw, f"Score of each frame of {title}", 260)
 
 
-def enlarge(axes: Axes) -> None:
+def enlarge(axes: Axes, font: float = LARGE_FONT) -> None:
     """Enlarge the words of a plot that takes a part of the width of the page."""
-    axes.tick_params(labelsize=LARGE_FONT)
-    axes.xaxis.label.set_fontsize(LARGE_FONT)
-    axes.yaxis.label.set_fontsize(LARGE_FONT)
+    axes.tick_params(labelsize=font)
+    axes.xaxis.label.set_fontsize(font)
+    axes.yaxis.label.set_fontsize(font)
