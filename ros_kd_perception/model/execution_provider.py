@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ros_kd_perception.model.devices import DEVICES
 from ros_kd_perception.model.engine_cache import gpu_identity, prepare_cache_folder, tensorrt_version
 from ros_kd_perception.model.onnx_file import MAX_MEMORY_BYTES
 from ros_kd_perception.model.onnx_runtime import onnxruntime
@@ -35,7 +36,6 @@ __all__ = [
     "wanted_provider",
 ]
 
-DEVICES = ("auto", "tensorrt", "cuda", "cpu")
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 INPUT_NAME = "images"

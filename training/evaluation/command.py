@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ros_kd_perception.model.devices import DEVICES
 from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
-from ros_kd_perception.model.onnx_model import DEVICES
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, whole_number
 from training.config.loading import load_settings
 from training.data.readers.registry import LABELED_KINDS, open_source

@@ -1,0 +1,3 @@
+"""The devices that a command line names. Reading them does not load ONNX Runtime."""
+
+DEVICES = ("auto", "tensorrt", "cuda", "cpu")
