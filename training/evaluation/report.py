@@ -111,7 +111,7 @@ def table(scored: Sequence[Scored], conditions: Conditions) -> str:
     first = scored[0]
     lines = [*(f"{line}." for line in verdicts(scored)), *([""] if len(scored) > 1 else [])]
     lines += [_head(model, first) for model in scored]
-    lines += [f"{first.figures.frames} frames of {conditions.data}, boxes {conditions.boxes}", ""]
+    lines += [f"{first.figures.frames} frames of {conditions.data}, boxes {conditions.boxes}; figures in percent", ""]
     lines += _rows(scored)
     for model in scored:
         lines += ["", *_confidence_lines(model, len(scored) > 1), *_duplicates(model, len(scored) > 1)]
@@ -140,7 +140,7 @@ def _head(scored: Scored, first: Scored) -> str:
 
 
 def _rows(scored: Sequence[Scored]) -> list[str]:
-    """Return the rows of the table, in columns as wide as their longest cell."""
+    """Return the rows of the table, in percent, in columns as wide as their longest cell."""
     rows = [["", *(model.name for model in scored)]] if len(scored) > 1 else []
     rows += [_cells(EVERY_NAME_OF[mean], [each.figures.means.get(mean) for each in scored]) for mean in _means(scored)]
     by_class = (("IoU", "iou"), ("boundary IoU", "boundary_iou"), ("AP", "ap"), ("AP50", "ap50"))
@@ -185,9 +185,9 @@ def _confidence_lines(scored: Scored, named: bool) -> list[str]:
         )
     if found.doubt is not None and found.doubt.auroc is not None:
         lines.append(
-            f"{start}a wrong pixel is more uncertain than a right one in {percent(found.doubt.auroc)} of all pairs "
-            f"(AUROC); {percent(found.doubt.wrong_of(1.0))} of all pixels are wrong, and "
-            f"{percent(found.doubt.wrong_of(0.8))} without the most uncertain fifth"
+            f"{start}a wrong pixel is more uncertain than a right one in {percent(found.doubt.auroc)} % of all "
+            f"pairs (AUROC); {percent(found.doubt.wrong_of(1.0))} % of all pixels are wrong, and "
+            f"{percent(found.doubt.wrong_of(0.8))} % without the most uncertain fifth"
         )
     return lines
 
