@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ from training.teachers.teachers_file import TeachersFile
 from training.whole_files import write_text
 
 if TYPE_CHECKING:
+    from ros_kd_perception.structures import UInt8Array
+    from training.evaluation.memory import Memory
     from training.evaluation.report import Conditions, Scored
 
 
@@ -63,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="MODEL",
         help="end with status 1 if a model is worse than this one in mIoU or AP50, beyond the noise",
+    )
+    parser.add_argument(
+        "--no-memory",
+        action="store_true",
+        help="do not measure the memory of the models, which takes a few seconds for each",
     )
     parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all figures")
     parser.add_argument(
@@ -138,7 +145,23 @@ def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Sourc
     exact = "exact" if settings.exact_boxes else "approximate: connected regions of the masks"
     conditions = Conditions(source.folder.name, source.mapping.source.name, exact, arguments.drawn, len({*drives}))
     named = _named(paths)
-    return [Scored(name, named[name], each, figures[name]) for name, each in evaluations.items()], conditions
+    memory = {} if arguments.no_memory else _memory(arguments, named, source[0].image_bgr)
+    return [
+        Scored(name, named[name], each, figures[name], memory.get(name)) for name, each in evaluations.items()
+    ], conditions
+
+
+def _memory(arguments: argparse.Namespace, paths: Mapping[str, Path], image_bgr: UInt8Array) -> dict[str, Memory]:
+    """Return the memory of each model by its name, measured on a picture uint8 (h, w, 3)."""
+    from training.evaluation.memory import MemoryRequest, memory_of
+
+    chosen = arguments.weights, arguments.height, arguments.width, arguments.threads, arguments.device
+    found = {}
+    for name, path in paths.items():
+        found[name] = memory_of(MemoryRequest(str(path), *chosen), image_bgr)
+        if found[name].problem:
+            print(f"{path}: its memory is not known: {found[name].problem}", file=sys.stderr)
+    return found
 
 
 def drive_of(name: str) -> str:

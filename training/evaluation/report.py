@@ -12,6 +12,7 @@ import numpy as np
 from training.evaluation.confidence import confidence_of
 from training.evaluation.coverage import not_scored_lines
 from training.evaluation.evaluate import Evaluation
+from training.evaluation.memory import Memory
 from training.evaluation.score_figures import AP50, BETTER, MIOU, NOISE, TOO_FEW, WORSE, ScoreFigures
 from training.evaluation.wording import EVERY_NAME_OF, MISSING, percent, points, with_interval
 
@@ -46,12 +47,14 @@ class Scored:
         path: Its file.
         evaluation: Its frames and counts.
         figures: Its figures with intervals, and differences to the first model.
+        memory: What it adds to a process; None if it was not measured.
     """
 
     name: str
     path: Path
     evaluation: Evaluation
     figures: ScoreFigures
+    memory: Memory | None = None
 
 
 def to_json(scored: Sequence[Scored], conditions: Conditions) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def _of_model(scored: Scored, first: Scored, conditions: Conditions) -> dict[str
         "parameters": size and size.parameters,
         "multiply_accumulates": size and size.multiply_accumulates,
         "file_bytes": scored.path.stat().st_size,
+        "memory": _memory_values(scored.memory),
         "data": conditions.data,
         "labels": conditions.labels,
         "boxes": conditions.boxes,
@@ -84,6 +88,12 @@ def _of_model(scored: Scored, first: Scored, conditions: Conditions) -> dict[str
             "pixels": records.confusion.sum(axis=0, dtype=np.int64).tolist(),
         },
     }
+
+
+def _memory_values(memory: Memory | None) -> dict[str, int | None] | None:
+    if memory is None or memory.problem:
+        return None
+    return {key: value for key, value in asdict(memory).items() if key != "problem"}
 
 
 def _time_ratio(scored: Scored, first: Scored) -> float:
@@ -131,12 +141,20 @@ def _head(scored: Scored, first: Scored) -> str:
             f"input {width}x{height}",
             f"{model.size.parameters / 1e6:.2f} M parameters",
             f"{MISSING if work is None else f'{work / 1e9:.2f}'} GMAC",
-            f"{scored.path.stat().st_size / 1e6:.1f} MB",
+            f"file {scored.path.stat().st_size / 1e6:.1f} MB",
         ]
+    words += _memory_words(scored.memory)
     words.append(f"median {found['inference_ms_median']:.1f} ms a frame")
     if scored is not first:
         words.append(f"{_time_ratio(scored, first):.3f} of the first")
     return ", ".join(words)
+
+
+def _memory_words(memory: Memory | None) -> Iterator[str]:
+    if memory is not None and memory.added_bytes is not None:
+        yield f"memory {memory.added_bytes / 1e6:.0f} MB"
+    if memory is not None and memory.device_bytes is not None:
+        yield f"memory of the GPU {memory.device_bytes / 1e6:.0f} MB"
 
 
 def _rows(scored: Sequence[Scored]) -> list[str]:
