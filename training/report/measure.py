@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.compare.recipe import ScoreRecipe
-from training.conditions.condition import named
+from training.conditions.choice import chosen_conditions
 from training.conditions.figures import Robustness
 from training.conditions.measure import Network, RenderedFrames
 from training.conditions.measure import measure as measure_conditions
-from training.conditions.table import CONDITIONS
 from training.data.readers.bag import BagSource
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.data.readers.source import Source
-from training.errors import CheckpointError, DataError, RecipeError
+from training.errors import CheckpointError, DataError
 from training.evaluation.agreement import SeenFrames, agree_side_by_side
 from training.evaluation.bag_frames import frames_of_bag
 from training.evaluation.bootstrap import iou_values, mean_of
@@ -158,11 +157,9 @@ def _robustness(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep
     (source,) = (_settings(score) for score in recipe.frames if score.name == asked.frames)
     frames = open_source(source.model_copy(update={"limit": asked.limit}), models[MODEL].label_set)
     networks = [Network(name, recipe.models[name], models[name]) for name in (MODEL, BASELINE) if name in models]
-    known = {name for each in CONDITIONS for name in (each.family, each.name)}
-    if unknown := [name for name in asked.only if name not in known]:
-        raise RecipeError(f"conditions.only: expected names of {', '.join(sorted(known))}, got {unknown[0]!r}")
-    conditions, severities = named(CONDITIONS, asked.only), sorted({*asked.severities})
-    return measure_conditions(networks, frames, conditions, severities, keep / "conditions", RenderedFrames(0, 0))
+    conditions = chosen_conditions(asked.only, asked.rendered, "conditions.only", "conditions.rendered: ")
+    severities, rendered = sorted({*asked.severities}), RenderedFrames(asked.rendered, asked.seed)
+    return measure_conditions(networks, frames, conditions, severities, keep / "conditions", rendered)
 
 
 def _measured(

@@ -39,9 +39,14 @@ class ConditionsRecipe(Settings):
     limit: Annotated[int, Field(ge=1)] = 30
     """How many of its frames are changed, from the first on: each is perceived in every condition and severity."""
     only: tuple[str, ...] = ()
-    """Names of conditions or of their families; empty = all that need no rendered frames."""
+    """Names of conditions or of their families; empty = all, those of the renderer only with `rendered`."""
     severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 3, 5)
     """Severities, 1 (slight) to 5 (extreme)."""
+    rendered: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Frames that are rendered for each setting of light, weather and camera, beside the frames of the set; 0 leaves
+    the conditions of the renderer out."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the rendered streets."""
 
 
 class ReportRecipe(Settings):
@@ -98,7 +103,9 @@ class ReportRecipe(Settings):
             )
         unknown = [(key, name) for key, name in named if name not in labeled]
         if unknown:
-            raise RecipeError(f"{unknown[0][0]}: expected names of labelled frames, {labeled}, got {unknown[0][1]!r}")
+            raise RecipeError(
+                f"{unknown[0][0]}: expected names of frames with labels, {labeled}, got {unknown[0][1]!r}"
+            )
         return self
 
     @property

@@ -90,6 +90,7 @@ def test_a_better_model_passes_and_a_broken_limit_fails(place: Path) -> None:
         ("name: a/b", "name becomes a folder"),
         ("conditions: {frames: other}", "conditions: expected names of frames"),
         ("conditions: {frames: first, only: [hail]}", "conditions.only: expected names of"),
+        ("conditions: {frames: first, only: [rendered_rain]}", "conditions.rendered is 0; say how many"),
         ("shown_frames: 99", "shown_frames"),
     ],
 )
@@ -209,6 +210,22 @@ def cv2_read(path: Path) -> np.ndarray:
     picture = cv2.imread(str(path))
     assert picture is not None
     return np.asarray(picture)
+
+
+def test_rendered_conditions_stand_beside_those_of_labelled_frames(place: Path) -> None:
+    names = ["fog", "rendered_fog", "rendered_pitch"]
+    asked = (
+        f"conditions: {{frames: first, limit: 2, only: [{', '.join(names)}], severities: [1, 5], rendered: 1, seed: 3}}"
+    )
+
+    found = reported(place, "right.onnx", "dim.onnx", status=0, more=asked)["conditions"]
+
+    assert found["frames"] == {"data": "2 frames of frames", "rendered": "1 rendered frames, seed 3"}
+    assert [each["name"] for each in found["networks"][0]["conditions"]] == names
+    words = " ".join(Page((place / "out" / "tried" / "report.html").read_text()).words)
+    for said in ("Labelled frames, changed", "Rendered frames", "degrees: 2, 20", "all conditions"):
+        assert words.count(said) == 1, said
+    assert words.index("Labelled frames, changed") < words.index("Rendered frames") < words.index("degrees: 2, 20")
 
 
 def test_a_bag_without_labels_has_a_section_of_agreement(
