@@ -173,7 +173,8 @@ class _SampleSet:
         """Add the entries of a street. With all `count` samples, write boxes.json and give the folder its name."""
         self._boxes.update(boxes)
         if len(self._boxes) == count:
-            (self.part / "boxes.json").write_text(json.dumps(self._boxes, sort_keys=True, allow_nan=False) + "\n")
+            text = json.dumps(self._boxes, sort_keys=True, allow_nan=False) + "\n"
+            _write_bytes(self.part / "boxes.json", text.encode())
             self.part.rename(self.folder)
 
 
@@ -212,7 +213,14 @@ def render_street(request: SampleRequest) -> dict[str, Any]:
 
 
 def _write(folder: Path, stem: str, view: RenderedView) -> None:
-    image, mask = folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"
-    done = cv2.imwrite(str(image), view.image_bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    if not (done and cv2.imwrite(str(mask), view.class_map)):
-        raise OSError(f"cannot write {image} and {mask}: is the disk full?")
+    jpeg = cv2.imencode(".jpg", view.image_bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+    _write_bytes(folder / "images" / f"{stem}.jpg", jpeg.tobytes())
+    _write_bytes(folder / "masks" / f"{stem}.png", cv2.imencode(".png", view.class_map)[1].tobytes())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Write a file; unlike that of Python, an error about a full disk names it."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

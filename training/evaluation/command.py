@@ -131,9 +131,7 @@ def _checked_source(arguments: argparse.Namespace, models: int) -> Source:
     settings = chosen_source(arguments)
     if not isinstance(settings, BagSource):
         if arguments.teachers or arguments.topics:
-            raise RecipeError(
-                f"--teachers and --topics are for bags, got {arguments.data}, which has labels; leave out"
-            )
+            raise RecipeError(f"--teachers and --topics are for bags, got {arguments.data}; leave them out")
         settings.image_files()
         return settings
     chosen = {"teachers": arguments.teachers, "topics": tuple(arguments.topics)}
@@ -165,6 +163,7 @@ def check_model_file(path: Path) -> None:
 
 def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Source) -> tuple[list[Scored], Conditions]:
     from training.evaluation.evaluate import PictureWriter, evaluate_side_by_side
+    from training.evaluation.models import torch_device
     from training.evaluation.report import Conditions, Scored
     from training.evaluation.score_figures import score_figures
 
@@ -172,7 +171,7 @@ def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Sourc
     exact = "exact" if settings.exact_boxes else "approximate: connected regions of the masks"
     if isinstance(settings, BagSource):
         exact = f"those that {settings.teachers} is sure of"
-        settings = frames_of_bag(settings, arguments.device)
+        settings = frames_of_bag(settings, torch_device(arguments.device).type)
     source = open_source(settings, next(iter(models.values())).label_set)
     pictures = PictureWriter(arguments.pictures, len(source), arguments.picture_count) if arguments.pictures else None
     evaluations = evaluate_side_by_side(models, source, pictures)

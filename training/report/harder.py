@@ -80,7 +80,7 @@ def _rows(networks: Sequence[NetworkFigures], places: Sequence[int]) -> Iterator
         ]
         values = f"{condition.parameter}: {', '.join(f'{value:g}' for value in condition.values)}"
         said = f"{condition.words.removeprefix('rendered: ')}<br>{values}"
-        words = f"{escape(condition.name)}<br><small>{said}</small>"
+        words = f'{escape(condition.name)}<small class="said">{said}</small>'
         yield [words, *cells, "<br>".join(halved)]
 
 
