@@ -70,7 +70,7 @@ def memory_of(request: MemoryRequest, image_bgr: UInt8Array) -> Memory:
     search = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", CHILD, json.dumps(asdict(request))],
+            [sys.executable, "-m", CHILD, json.dumps(asdict(request), allow_nan=False)],
             input=encoded.tobytes(),
             capture_output=True,
             env={**os.environ, "PYTHONPATH": search},

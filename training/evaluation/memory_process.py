@@ -40,7 +40,7 @@ def main() -> int:
         "process_bytes": peak,
         "device_bytes": gpu.peak_bytes() if gpu else None,
     }
-    print(json.dumps(found))
+    print(json.dumps(found, allow_nan=False))
     return 0
 
 

@@ -101,7 +101,7 @@ class MlflowLog(Logger):
             self.run_id = self._earlier_run(client) if resumed else ""
             if not self.run_id:
                 self.run_id = client.create_run(self._experiment_id, run_name=recipe.name).info.run_id
-            write_text(folder / RUN_FILE, json.dumps({"uri": self.uri, "run_id": self.run_id}) + "\n")
+            write_text(folder / RUN_FILE, json.dumps({"uri": self.uri, "run_id": self.run_id}, allow_nan=False) + "\n")
             from mlflow.entities import Param, RunTag
 
             entry = read_starts(folder)[-1]
