@@ -156,7 +156,7 @@ def same_boxes(first: Detections, first_names: Sequence[str], other: Detections,
     """
     overlap = iou_xyxy(first.boxes_xyxy, other.boxes_xyxy)
     names = [[names[label] for label in found.labels] for names, found in ((first_names, first), (other_names, other))]
-    overlap = np.where(np.array(names[0])[:, None] == np.array(names[1])[None, :], overlap, 0.0)
+    overlap = np.where(np.array(names[0], np.str_)[:, None] == np.array(names[1], np.str_)[None, :], overlap, 0.0)
     pairs = 0
     while overlap.size and overlap.max() >= SAME_BOX_IOU:
         row, column = np.unravel_index(int(overlap.argmax()), overlap.shape)

@@ -129,13 +129,14 @@ def measure(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Pa
     """
     student = models[MODEL].label_set
     labeled = [score for score in recipe.frames if has_labels(score)]
-    sources = {score.name: open_source(_settings(score), student) for score in labeled}
+    settings = {score.name: _settings(score) for score in labeled}
+    sources = {name: open_source(each, student) for name, each in settings.items()}
     for name, source in sources.items():
         if not source.counts.any_pixels and not source.counts.any_boxes:
             raise DataError(f"frames {name}: expected labels of the classes of {recipe.model}, there are none")
     sets = tuple(_measured(recipe, models, score, sources[score.name], keep) for score in labeled)
     agreed = tuple(_agreed(models, score) for score in recipe.frames if not has_labels(score))
-    return Measured(recipe, dict(models), sets, _robustness(recipe, models, keep), agreed)
+    return Measured(recipe, dict(models), sets, _robustness(recipe, models, settings, keep), agreed)
 
 
 def _settings(score: ScoreRecipe) -> Source:
@@ -150,12 +151,13 @@ def _agreed(models: Mapping[str, EvaluatedModel], score: ScoreRecipe) -> AgreedF
     return AgreedFrames(score.name, score.frames.folder.name, len(frames), agree_side_by_side(in_order, frames))
 
 
-def _robustness(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Path) -> Robustness | None:
+def _robustness(
+    recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], settings: Mapping[str, Source], keep: Path
+) -> Robustness | None:
     asked = recipe.conditions
     if asked is None:
         return None
-    (source,) = (_settings(score) for score in recipe.frames if score.name == asked.frames)
-    frames = open_source(source.model_copy(update={"limit": asked.limit}), models[MODEL].label_set)
+    frames = open_source(settings[asked.frames].model_copy(update={"limit": asked.limit}), models[MODEL].label_set)
     networks = [Network(name, recipe.models[name], models[name]) for name in (MODEL, BASELINE) if name in models]
     conditions = chosen_conditions(asked.only, asked.rendered, "conditions.only", "conditions.rendered: ")
     severities, rendered = sorted({*asked.severities}), RenderedFrames(asked.rendered, asked.seed)

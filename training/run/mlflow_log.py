@@ -99,7 +99,8 @@ class MlflowLog(Logger):
 
         def begin(client: MlflowClient) -> None:
             self.run_id = self._earlier_run(client) if resumed else ""
-            if not self.run_id:
+            new = not self.run_id
+            if new:
                 self.run_id = client.create_run(self._experiment_id, run_name=recipe.name).info.run_id
             write_text(folder / RUN_FILE, json.dumps({"uri": self.uri, "run_id": self.run_id}, allow_nan=False) + "\n")
             from mlflow.entities import Param, RunTag
@@ -109,7 +110,7 @@ class MlflowLog(Logger):
             tags.append(RunTag("mlflow.source.git.commit", str(entry["git_commit"])))
             recipe_values = [Param(name, text) for name, text in _flat(recipe.model_dump(mode="json"))]
             client.log_batch(self.run_id, tags=tags)
-            if not resumed:  # a run resumes with its own recipe alone, except that it may be longer
+            if new:  # a run resumes with its own recipe alone, except that it may be longer
                 for at in range(0, len(recipe_values), _PARAMETERS):
                     client.log_batch(self.run_id, params=recipe_values[at : at + _PARAMETERS])
             self._send_files(client)

@@ -130,6 +130,23 @@ def test_bags_that_cannot_be_scored_are_refused(
     assert not (tmp_path / "out").exists(), "nothing is taken out of them"
 
 
+@pytest.mark.parametrize(
+    ("files", "is_a_bag"),
+    [
+        (["metadata.yaml", "drive_0.db3"], True),
+        (["drive_0.mcap"], True),
+        (["drive_0.db3.zstd"], True),
+        (["images/000.png", "drive_0.mcap"], False),
+        (["left/000.png"], False),
+    ],
+)
+def test_a_folder_is_a_bag_by_its_files(tmp_path: Path, files: list[str], is_a_bag: bool) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert BagSource.recognizes(tmp_path) == is_a_bag
+
+
 def test_training_does_not_drop_teachers_of_a_bag_in_silence(place: Path) -> None:
     with pytest.raises(RecipeError, match="are for evaluate and report; name them under distillation"):
         open_source(BagSource(folder=place / "one.mcap", teachers=place / "teachers.yaml"))

@@ -58,7 +58,9 @@ class BagSource(Source):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return whether a path is a bag: a file, or a folder with the files of one."""
+        """Return whether a path is a bag: a file, or a folder with the files of one and without images."""
         if folder.is_file() or folder.suffix in _SUFFIXES:
             return True
-        return any((folder / "metadata.yaml").is_file() or [*folder.glob(f"*{suffix}*")] for suffix in _SUFFIXES)
+        if (folder / "images").is_dir():
+            return False
+        return (folder / "metadata.yaml").is_file() or any([*folder.glob(f"*{suffix}*")] for suffix in _SUFFIXES)
