@@ -32,10 +32,11 @@ def lens_cover(image_bgr: Image, share: float, rng: np.random.Generator) -> Imag
     light = to_light(image_bgr)
     shape, color = _THINGS[int(rng.integers(len(_THINGS)))]
     small_height = max(1, round(height * _DRAWN_PX / width))
-    across, down = np.meshgrid(
+    places = np.meshgrid(
         (np.arange(_DRAWN_PX, dtype=np.float32) + 0.5) / _DRAWN_PX,
         (np.arange(small_height, dtype=np.float32) + 0.5) / _DRAWN_PX,
     )
+    across, down = (np.asarray(each, np.float32) for each in places)
     inside = np.asarray(shape(across, down, small_height / _DRAWN_PX, rng), np.float32)
     ends = np.float32(np.quantile(inside, 1 - share))
     hidden = np.clip((inside - ends) / np.float32(_EDGE) + np.float32(0.5), 0, 1)
@@ -50,7 +51,7 @@ def lens_cover(image_bgr: Image, share: float, rng: np.random.Generator) -> Imag
 def _blot(across: Light, down: Light, height: float, rng: np.random.Generator) -> Light:
     """Return a round thing with an uneven edge, such as paint or a sticker, anywhere."""
     x, y = _anywhere(height, rng)
-    wobble = soft_noise(*across.shape, 7, rng) - np.float32(0.5)
+    wobble = soft_noise(across.shape[0], across.shape[1], 7, rng) - np.float32(0.5)
     return np.asarray(np.float32(2 * _WOBBLE) * wobble - np.hypot(across - x, down - y), np.float32)
 
 

@@ -88,7 +88,6 @@ class _GpuMemory:
         self._exported, self._torch = exported, torch
         self._free_bytes = 0
         if torch.cuda.is_available():
-            torch.cuda.init()
             self._free_bytes = torch.cuda.mem_get_info()[0]
 
     def peak_bytes(self) -> int | None:
