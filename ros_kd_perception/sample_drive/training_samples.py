@@ -101,34 +101,85 @@ def write_samples(
         FileExistsError: The folder exists.
         ValueError: The count or the number of processes is below 1, or the folder would be created in the root.
     """
+    write_sample_sets({folder: setting}, count, size_px, base_seed, processes)
+
+
+def write_sample_sets(
+    settings: Mapping[Path, SampleSetting | None],
+    count: int,
+    size_px: tuple[int, int],
+    base_seed: int = 0,
+    processes: int = 2,
+) -> None:
+    """Render several sets of samples, with worker processes that start once.
+
+    A set gets its name when it is complete, so that after an interrupt only the others are left to do.
+
+    Args:
+        settings: Setting of each set, by its folder; see `write_samples`.
+        count: Number of samples of each set, at least 1.
+        size_px: Width and height.
+        base_seed: Different base seeds give different streets; all sets show the same ones.
+        processes: Number of worker processes, at least 1.
+
+    Raises:
+        FileExistsError: A folder exists.
+        ValueError: The count or the number of processes is below 1, or a folder would be created in the root.
+    """
     if count < 1 or processes < 1:
         raise ValueError(f"expected at least one sample and one process, got {count} and {processes}")
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists: name a new folder or remove it first")
-    check_folder(folder)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    for name in ("images", "masks"):
-        make_folder(part / name)
+    for folder in settings:
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists: name a new folder or remove it first")
+        check_folder(folder)
+    sets = [_SampleSet(folder) for folder in settings]
     requests = [
-        SampleRequest(part, base_seed, first, min(FRAMES_PER_SEED, count - first), *size_px, setting)
+        SampleRequest(each.part, base_seed, first, min(FRAMES_PER_SEED, count - first), *size_px, settings[each.folder])
+        for each in sets
         for first in range(0, count, FRAMES_PER_SEED)
     ]
+    of_part = {each.part: each for each in sets}
+    progress = tqdm(total=count * len(sets), unit="sample", desc="rendering samples", disable=None)
     try:
-        boxes = _run(requests, count, processes)
-        (part / "boxes.json").write_text(json.dumps(boxes, sort_keys=True, allow_nan=False) + "\n")
-        part.rename(folder)
+        for each in sets:
+            each.begin()
+        with render_pool(processes) as pool, progress:
+            for part, made in pool.imap_unordered(_render_into, requests):
+                of_part[part].add(made, count)
+                progress.update(len(made))
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for each in sets:
+            shutil.rmtree(each.part, ignore_errors=True)
 
 
-def _run(requests: list[SampleRequest], count: int, processes: int) -> dict[str, Any]:
-    boxes: dict[str, Any] = {}
-    progress = tqdm(total=count, unit="sample", desc="rendering samples", disable=None)
-    with render_pool(processes) as pool, progress:
-        for made in pool.imap_unordered(render_street, requests):
-            boxes.update(made)
-            progress.update(len(made))
-    return boxes
+class _SampleSet:
+    """The folder of a set while its streets are rendered, in any order.
+
+    Attributes:
+        folder: Its path when it is complete.
+        part: Its path until then.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.part = folder, folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        self._boxes: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        """Make the folders."""
+        for name in ("images", "masks"):
+            make_folder(self.part / name)
+
+    def add(self, boxes: Mapping[str, Any], count: int) -> None:
+        """Add the entries of a street. With all `count` samples, write boxes.json and give the folder its name."""
+        self._boxes.update(boxes)
+        if len(self._boxes) == count:
+            text = json.dumps(self._boxes, sort_keys=True, allow_nan=False) + "\n"
+            _write_bytes(self.part / "boxes.json", text.encode())
+            self.part.rename(self.folder)
+
+
+def _render_into(request: SampleRequest) -> tuple[Path, dict[str, Any]]:
+    return request.folder, render_street(request)
 
 
 def render_street(request: SampleRequest) -> dict[str, Any]:
@@ -162,7 +213,14 @@ def render_street(request: SampleRequest) -> dict[str, Any]:
 
 
 def _write(folder: Path, stem: str, view: RenderedView) -> None:
-    image, mask = folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"
-    done = cv2.imwrite(str(image), view.image_bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    if not (done and cv2.imwrite(str(mask), view.class_map)):
-        raise OSError(f"cannot write {image} and {mask}: is the disk full?")
+    jpeg = cv2.imencode(".jpg", view.image_bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+    _write_bytes(folder / "images" / f"{stem}.jpg", jpeg.tobytes())
+    _write_bytes(folder / "masks" / f"{stem}.png", cv2.imencode(".png", view.class_map)[1].tobytes())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Write a file; unlike that of Python, an error about a full disk names it."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

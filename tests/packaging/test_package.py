@@ -115,6 +115,7 @@ def test_extras(metadata: email.message.Message) -> None:
         "ros",
         "report",
         "training",
+        "mlflow",
         "test",
         "pretrained",
         "docs",
@@ -122,7 +123,7 @@ def test_extras(metadata: email.message.Message) -> None:
     }
     assert "onnxruntime" in {requirement.name for requirement in requirements_of(metadata, "cpu")}
     assert "onnxruntime-gpu" in {requirement.name for requirement in requirements_of(metadata, "gpu")}
-    for extra in ("ros", "training", "pretrained", "test", "docs", "release"):
+    for extra in ("ros", "training", "mlflow", "pretrained", "test", "docs", "release"):
         loose = [str(r) for r in requirements_of(metadata, extra) if not re.fullmatch(r"==[\w.]+", str(r.specifier))]
         assert not loose, f"not pinned in [{extra}]"
 

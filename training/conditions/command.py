@@ -10,9 +10,8 @@ from pathlib import Path
 
 from ros_kd_perception.model.onnx_file import ModelFileError
 from training.arguments import MAX_THREADS, folder_to_write, whole_number
-from training.conditions.condition import FAMILIES, SEVERITIES, Condition, named
-from training.conditions.rendered import RENDERED_CONDITIONS
-from training.conditions.table import CONDITIONS
+from training.conditions.choice import ALL_CONDITIONS, chosen_conditions
+from training.conditions.condition import FAMILIES, SEVERITIES, Condition
 from training.data.readers.registry import BY_KIND
 from training.data.readers.source import Source
 from training.errors import RecipeError
@@ -20,7 +19,6 @@ from training.evaluation.command import check_model_file
 from training.evaluation.source_arguments import add_source_arguments, chosen_source
 from training.whole_files import write_bytes, write_text
 
-ALL_CONDITIONS: tuple[Condition, ...] = (*CONDITIONS, *RENDERED_CONDITIONS)
 RENDERED_MAX = 10_000
 
 
@@ -59,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print and write everything. Return exit status 0, or 2 with one sentence if the input is wrong."""
-    conditions = _chosen(arguments.only, arguments.rendered)
+    conditions = chosen_conditions(arguments.only, arguments.rendered, "--only", "--rendered ")
     _check_models(arguments.models, arguments.sheet_only)
     settings = _source_settings(arguments)
     settings.image_files()  # a wrong folder is told before anything slow is loaded
@@ -75,15 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _chosen(only: Sequence[str], rendered: int) -> Sequence[Condition]:
-    """Return the conditions to measure."""
-    chosen = [each for each in named(ALL_CONDITIONS, only) if rendered or each not in RENDERED_CONDITIONS]
-    missing = [each.name for each in RENDERED_CONDITIONS if each.name in only and not rendered]
-    if missing:
-        raise RecipeError(f"{missing[0]} needs rendered frames, --rendered is 0; say how many, such as --rendered 12")
-    return chosen
 
 
 def _check_models(models: Sequence[Path], sheet_only: bool) -> None:

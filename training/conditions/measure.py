@@ -9,7 +9,7 @@ from pathlib import Path
 
 from training.conditions.condition import OBJECTS, ChangedFrames, Condition, FrameCondition, KeptFingerprint
 from training.conditions.figures import MeasuredCondition, NetworkFigures, Robustness, network_figures
-from training.conditions.rendered import CLEAN, RenderedCondition, rendered_source
+from training.conditions.rendered import CLEAN, RenderedCondition, all_settings, render_settings, rendered_source
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.data.readers.source import Source
@@ -106,6 +106,9 @@ def measure(
         RecipeError: A class of the frames maps to nothing in the classes of a network.
     """
     chosen, left_out = _measurable(conditions, data)
+    settings = all_settings(chosen, severities)
+    if settings:
+        render_settings(folder / RENDERED_FOLDER, settings, rendered.count, rendered.seed)
     run = _Run(data, severities, folder, rendered)
     found = tuple(run.of_network(network, chosen) for network in networks)
     frames = {DATA: f"{len(data)} frames of {data.folder.name}"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.conditions.condition import Condition, FrameCondition
 from training.conditions.measure import RENDERED_FOLDER, RenderedFrames
-from training.conditions.rendered import CLEAN, RenderedCondition, rendered_source
+from training.conditions.rendered import CLEAN, RenderedCondition, all_settings, render_settings, rendered_source
 from training.conditions.sheet import SheetRow
 from training.data.image_files import read_image
 from training.data.readers.frame_folder import FrameFolder
@@ -45,6 +45,8 @@ def _rows(
     rendered: RenderedFrames,
 ) -> Iterator[SheetRow]:
     columns = (0, *severities)
+    if rendered.count:
+        render_settings(folder, all_settings(conditions, severities), rendered.count, rendered.seed)
     for condition in conditions:
         if isinstance(condition, FrameCondition):
             yield SheetRow(condition, {each: condition.applied(sample, each).image_bgr for each in columns})

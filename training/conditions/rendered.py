@@ -7,14 +7,14 @@ setting shows the same streets at the same times as the clean one, so that frame
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.sample_drive.training_samples import SampleSetting, write_samples
+from ros_kd_perception.sample_drive.training_samples import SampleSetting, write_sample_sets
 from ros_kd_perception.system.output_paths import make_folder
 from training.conditions.condition import CHANGES_VERSION, LIGHT, VIEWPOINT, WEATHER, Condition
 from training.conditions.weather import CONTRAST_LEFT
@@ -22,6 +22,7 @@ from training.data.readers.rendered import RenderedSource
 
 SIZE_PX = (640, 360)
 CLEAN = SampleSetting()
+_PROCESSES = 2  # that render
 FORWARD_AZIMUTH_RAD = 0.0  # streets begin in the direction of the world's x axis
 
 # The sky and the light of a clear day, by the elevation of the sun in degrees: light of the sun and of the sky, colours
@@ -58,12 +59,41 @@ def rendered_source(folder: Path, setting: SampleSetting, count: int, seed: int)
     Raises:
         OSError: The frames cannot be written.
     """
-    what = repr((CHANGES_VERSION, setting, count, seed, SIZE_PX))
-    path = folder / hashlib.sha256(what.encode()).hexdigest()[:16]
-    if not path.is_dir():
+    render_settings(folder, [setting], count, seed)
+    return RenderedSource(kind="rendered", folder=_path(folder, setting, count, seed))
+
+
+def render_settings(folder: Path, settings: Iterable[SampleSetting], count: int, seed: int) -> None:
+    """Render the frames of settings that are not there yet.
+
+    Worker processes start once for all of them: to start them costs more than to render a few frames.
+
+    Args:
+        folder: Folder of the frames of all settings.
+        settings: Settings of the renderer.
+        count: Number of frames of each setting.
+        seed: Base seed of the streets.
+
+    Raises:
+        OSError: The frames cannot be written.
+    """
+    paths = {_path(folder, setting, count, seed): setting for setting in settings}
+    missing = {path: setting for path, setting in paths.items() if not path.is_dir()}
+    if missing:
         make_folder(folder)
-        write_samples(path, count, SIZE_PX, seed, 1, setting)
-    return RenderedSource(kind="rendered", folder=path)
+        write_sample_sets(missing, count, SIZE_PX, seed, _PROCESSES)
+
+
+def all_settings(conditions: Iterable[Condition], severities: Sequence[int]) -> list[SampleSetting]:
+    """Return the settings of those conditions that are rendered, with the clean one; none without such conditions."""
+    rendered = [each for each in conditions if isinstance(each, RenderedCondition)]
+    changed = [each.setting(each.value(severity)) for each in rendered for severity in severities]
+    return [CLEAN, *changed] if rendered else []
+
+
+def _path(folder: Path, setting: SampleSetting, count: int, seed: int) -> Path:
+    what = repr((CHANGES_VERSION, setting, count, seed, SIZE_PX))
+    return folder / hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
 def _time_of_day(elevation: float) -> SampleSetting:

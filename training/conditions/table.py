@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from training.conditions.condition import LENS, LIGHT, OBJECTS, SENSOR, VIEWPOINT, WEATHER, FrameCondition, of_image
 from training.conditions.lens import defocus, dirt, glare, motion_blur
+from training.conditions.lens_cover import lens_cover
 from training.conditions.occlusion import occluded
 from training.conditions.sensor import dead_rows, jpeg, low_light, read_noise, shot_noise
 from training.conditions.viewpoint import pitched, rolled, zoomed
@@ -89,6 +90,15 @@ CONDITIONS: tuple[FrameCondition, ...] = (
         (0.04, 0.10, 0.20, 0.35, 0.55),
         "blobs that take light away and add their own",
         of_image(dirt),
+    ),
+    FrameCondition(
+        "covered_lens",
+        LENS,
+        "a blot, a finger or a leaf on the lens; pixels under it count",
+        "share of the picture that is covered",
+        (0.05, 0.12, 0.25, 0.40, 0.60),
+        "an opaque shape with a soft edge, which grows",
+        of_image(lens_cover),
     ),
     FrameCondition(
         "fog",

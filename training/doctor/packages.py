@@ -56,6 +56,7 @@ class Other:
 
 _ROS_REMEDY = "source a ROS 2 installation, or run pip install -e '.[ros]' on x86-64 Linux"
 OTHERS = (
+    Other("mlflow", "the log of runs on an MLflow server (train --mlflow)", "run pip install -e '.[mlflow]'"),
     Other("keras", "the export of Keras networks to ONNX", "run pip install keras, best in an environment of its own"),
     Other("rclpy", "the node, on this machine", _ROS_REMEDY, ROS),
     Other("sensor_msgs", "the node, on this machine", _ROS_REMEDY, ROS),

@@ -6,17 +6,19 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ros_kd_perception.model.devices import DEVICES
 from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
-from training.arguments import MAX_THREADS, file_to_write, folder_to_write, whole_number
+from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
 from training.config.loading import load_settings
-from training.data.readers.registry import LABELED_KINDS, open_source
+from training.data.readers.bag import BagSource
+from training.data.readers.registry import BAG_KIND, LABELED_KINDS, open_source
 from training.data.readers.source import Source
 from training.errors import CheckpointError, RecipeError
+from training.evaluation.bag_frames import check_bag, frames_of_bag
 from training.evaluation.limits import broken_limits, limit, unknown_limits, worse_than_first
 from training.evaluation.source_arguments import add_source_arguments, chosen_source
 from training.export.input_size import add_input_size
@@ -24,6 +26,9 @@ from training.teachers.teachers_file import TeachersFile
 from training.whole_files import write_text
 
 if TYPE_CHECKING:
+    from ros_kd_perception.structures import UInt8Array
+    from training.evaluation.memory import Memory
+    from training.evaluation.models import EvaluatedModel
     from training.evaluation.report import Conditions, Scored
 
 
@@ -37,7 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .ckpt of train, kept weights, an exported, adopted or quantised .onnx, or a .yaml that names teachers; "
         "the others are compared with the first",
     )
-    add_source_arguments(parser, LABELED_KINDS)
+    add_source_arguments(parser, (*LABELED_KINDS, BAG_KIND))
+    parser.add_argument(
+        "--teachers",
+        type=Path,
+        metavar="FILE.yaml",
+        help="of a bag: score on what these teachers say; without them, models are only compared with the first",
+    )
+    parser.add_argument(
+        "--topics", nargs="+", default=[], type=some_text, metavar="TOPIC", help="of a bag: the image topics to take"
+    )
     parser.add_argument("--weights", choices=("ema", "trained"), default="ema", help="which weights of a checkpoint")
     add_input_size(parser)
     parser.add_argument("--threads", type=whole_number(1, MAX_THREADS), default=2, help="threads of inference on a CPU")
@@ -64,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="end with status 1 if a model is worse than this one in mIoU or AP50, beyond the noise",
     )
+    parser.add_argument(
+        "--no-memory",
+        action="store_true",
+        help="do not measure the memory of the models, which takes a few seconds for each",
+    )
     parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all figures")
     parser.add_argument(
         "--pictures",
@@ -79,12 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
     paths = [*([arguments.not_worse_than] if arguments.not_worse_than else []), *arguments.models]
     for path in paths:
         check_model_file(path)
-    settings = chosen_source(arguments)
-    settings.image_files()  # a wrong folder is told before anything slow is loaded
+    settings = _checked_source(arguments, len(paths))
 
     from ros_kd_perception.model.onnx_model import ModelError
 
     try:
+        if isinstance(settings, BagSource) and settings.teachers is None:
+            return _agree(arguments, paths, settings)
         scored, conditions = _score(arguments, paths, settings)
     except (ModelError, ModelFileError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -106,6 +126,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
+def _checked_source(arguments: argparse.Namespace, models: int) -> Source:
+    """Return the settings of the frames; what is wrong with them is told before anything slow is loaded."""
+    settings = chosen_source(arguments)
+    if not isinstance(settings, BagSource):
+        if arguments.teachers or arguments.topics:
+            raise RecipeError(f"--teachers and --topics are for bags, got {arguments.data}; leave them out")
+        settings.image_files()
+        return settings
+    chosen = {"teachers": arguments.teachers, "topics": tuple(arguments.topics)}
+    settings = settings.model_copy(update={key: value for key, value in chosen.items() if value})
+    check_bag(settings)
+    if settings.teachers is None:
+        if models < 2:
+            raise RecipeError(
+                f"{arguments.data}: a bag has no labels to score a model on; name teachers (--teachers FILE.yaml), or "
+                "a second model to compare with the first"
+            )
+        if arguments.at_least or arguments.not_worse_than or arguments.pictures:
+            raise RecipeError(
+                f"{arguments.data}: --at-least, --not-worse-than and --pictures need labels; name teachers "
+                "(--teachers), or draw what differs with compare_replay"
+            )
+    return settings
+
+
 def check_model_file(path: Path) -> None:
     """Refuse what is no model before anything slow is loaded."""
     if path.suffix == ".onnx":
@@ -118,15 +163,15 @@ def check_model_file(path: Path) -> None:
 
 def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Source) -> tuple[list[Scored], Conditions]:
     from training.evaluation.evaluate import PictureWriter, evaluate_side_by_side
-    from training.evaluation.models import open_model
+    from training.evaluation.models import torch_device
     from training.evaluation.report import Conditions, Scored
     from training.evaluation.score_figures import score_figures
 
-    size = arguments.height, arguments.width
-    models = {
-        name: open_model(path, arguments.weights, *size, arguments.threads, arguments.device)
-        for name, path in _named(paths).items()
-    }
+    models = _open(arguments, paths)
+    exact = "exact" if settings.exact_boxes else "approximate: connected regions of the masks"
+    if isinstance(settings, BagSource):
+        exact = f"those that {settings.teachers} is sure of"
+        settings = frames_of_bag(settings, torch_device(arguments.device).type)
     source = open_source(settings, next(iter(models.values())).label_set)
     pictures = PictureWriter(arguments.pictures, len(source), arguments.picture_count) if arguments.pictures else None
     evaluations = evaluate_side_by_side(models, source, pictures)
@@ -135,10 +180,56 @@ def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Sourc
         {name: each.recorder.records() for name, each in evaluations.items()},
         drives if arguments.drawn == "drives" else None,
     )
-    exact = "exact" if settings.exact_boxes else "approximate: connected regions of the masks"
-    conditions = Conditions(source.folder.name, source.mapping.source.name, exact, arguments.drawn, len({*drives}))
+    conditions = Conditions(arguments.data.name, source.mapping.source.name, exact, arguments.drawn, len({*drives}))
     named = _named(paths)
-    return [Scored(name, named[name], each, figures[name]) for name, each in evaluations.items()], conditions
+    memory = {} if arguments.no_memory else _memory(arguments, named, source[0].image_bgr)
+    return [
+        Scored(name, named[name], each, figures[name], memory.get(name)) for name, each in evaluations.items()
+    ], conditions
+
+
+def _open(arguments: argparse.Namespace, paths: Sequence[Path]) -> dict[str, EvaluatedModel]:
+    from training.evaluation.models import open_model
+
+    size = arguments.height, arguments.width
+    return {
+        name: open_model(path, arguments.weights, *size, arguments.threads, arguments.device)
+        for name, path in _named(paths).items()
+    }
+
+
+def _agree(arguments: argparse.Namespace, paths: Sequence[Path], bag: BagSource) -> int:
+    """Compare models on the frames of a bag without labels; print and write what is found."""
+    from training.evaluation.agreement import agree_side_by_side
+    from training.evaluation.agreement_report import agreement_json, agreement_table
+    from training.evaluation.model_facts import ModelFacts
+
+    models, named = _open(arguments, paths), _named(paths)
+    settings = frames_of_bag(bag)
+    frames = settings.open(settings.mapping_to(None))
+    seen = agree_side_by_side(models, frames)
+    memory = {} if arguments.no_memory else _memory(arguments, named, frames[0].image_bgr)
+    facts = [
+        ModelFacts(name, named[name], model, seen[name].times_ms, memory.get(name)) for name, model in models.items()
+    ]
+    print(agreement_table(arguments.data.name, facts, seen))
+    if arguments.json:
+        found = agreement_json(arguments.data.name, facts, seen)
+        write_text(arguments.json, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    return 0
+
+
+def _memory(arguments: argparse.Namespace, paths: Mapping[str, Path], image_bgr: UInt8Array) -> dict[str, Memory]:
+    """Return the memory of each model by its name, measured on a picture uint8 (h, w, 3)."""
+    from training.evaluation.memory import MemoryRequest, memory_of
+
+    chosen = arguments.weights, arguments.height, arguments.width, arguments.threads, arguments.device
+    found = {}
+    for name, path in paths.items():
+        found[name] = memory_of(MemoryRequest(str(path), *chosen), image_bgr)
+        if found[name].problem:
+            print(f"{path}: its memory is not known: {found[name].problem}", file=sys.stderr)
+    return found
 
 
 def drive_of(name: str) -> str:

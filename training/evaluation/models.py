@@ -80,7 +80,7 @@ def open_model(
     if path.suffix == EXPORTED_SUFFIX:
         return _open_exported(path, height, width, threads, device)
     torch.set_num_threads(threads)
-    found = _torch_device(device)
+    found = torch_device(device)
     if path.suffix in TEACHERS_SUFFIXES:
         if height or width:
             raise RecipeError(f"{path}: teachers look at frames as they are; leave --height and --width out")
@@ -172,7 +172,15 @@ class TeacherPerceiver:
         return Perception(frame.camera, frame.stamp_ns, frame.frame_id, said.mask, boxes, None, timing)
 
 
-def _torch_device(device: str) -> torch.device:
+def torch_device(device: str) -> torch.device:
+    """Return the device of what PyTorch runs.
+
+    Args:
+        device: `cpu`, `cuda` or `auto`.
+
+    Raises:
+        RecipeError: PyTorch cannot run there, or finds no GPU.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":

@@ -12,6 +12,8 @@ import numpy as np
 from training.evaluation.confidence import confidence_of
 from training.evaluation.coverage import not_scored_lines
 from training.evaluation.evaluate import Evaluation
+from training.evaluation.memory import Memory
+from training.evaluation.model_facts import ModelFacts
 from training.evaluation.score_figures import AP50, BETTER, MIOU, NOISE, TOO_FEW, WORSE, ScoreFigures
 from training.evaluation.wording import EVERY_NAME_OF, MISSING, percent, points, with_interval
 
@@ -46,12 +48,20 @@ class Scored:
         path: Its file.
         evaluation: Its frames and counts.
         figures: Its figures with intervals, and differences to the first model.
+        memory: What it adds to a process; None if it was not measured.
     """
 
     name: str
     path: Path
     evaluation: Evaluation
     figures: ScoreFigures
+    memory: Memory | None = None
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model besides its scores."""
+        times_ms = self.evaluation.scorer.times_ms
+        return ModelFacts(self.name, self.path, self.evaluation.model, times_ms, self.memory)
 
 
 def to_json(scored: Sequence[Scored], conditions: Conditions) -> dict[str, Any]:
@@ -61,22 +71,16 @@ def to_json(scored: Sequence[Scored], conditions: Conditions) -> dict[str, Any]:
 
 
 def _of_model(scored: Scored, first: Scored, conditions: Conditions) -> dict[str, Any]:
-    model, records = scored.evaluation.model, scored.evaluation.recorder.records()
-    size = model.size
+    records = scored.evaluation.recorder.records()
     return {
-        "model": scored.name,
-        "runtime": model.runtime,
-        "input": [model.contract.input.height, model.contract.input.width],
-        "parameters": size and size.parameters,
-        "multiply_accumulates": size and size.multiply_accumulates,
-        "file_bytes": scored.path.stat().st_size,
+        **scored.facts.values(),
         "data": conditions.data,
         "labels": conditions.labels,
         "boxes": conditions.boxes,
         "drawn_for_intervals": conditions.drawn,
         "drives": conditions.drives,
         **scored.evaluation.results(),
-        "time_ratio": _time_ratio(scored, first),
+        "time_ratio": scored.facts.time_ratio(first.facts),
         "figures": asdict(scored.figures),
         "confidence": asdict(confidence_of(records)),
         "confusion": {
@@ -84,12 +88,6 @@ def _of_model(scored: Scored, first: Scored, conditions: Conditions) -> dict[str
             "pixels": records.confusion.sum(axis=0, dtype=np.int64).tolist(),
         },
     }
-
-
-def _time_ratio(scored: Scored, first: Scored) -> float:
-    """Return the median of its time over that of the first model on the same frame."""
-    times, others = (np.array(each.evaluation.scorer.times_ms) for each in (scored, first))
-    return float(np.median(times / np.maximum(others, 1e-6)))
 
 
 def verdicts(scored: Sequence[Scored]) -> Iterator[str]:
@@ -110,7 +108,7 @@ def table(scored: Sequence[Scored], conditions: Conditions) -> str:
     """Return the verdicts and the figures as a table for people."""
     first = scored[0]
     lines = [*(f"{line}." for line in verdicts(scored)), *([""] if len(scored) > 1 else [])]
-    lines += [_head(model, first) for model in scored]
+    lines += [model.facts.words(first.facts) for model in scored]
     lines += [f"{first.figures.frames} frames of {conditions.data}, boxes {conditions.boxes}; figures in percent", ""]
     lines += _rows(scored)
     for model in scored:
@@ -119,24 +117,6 @@ def table(scored: Sequence[Scored], conditions: Conditions) -> str:
         lines += not_scored_lines(model.evaluation.results()["not_scored"])
     lines += ["", _interval_words(first, conditions)]
     return "\n".join(lines)
-
-
-def _head(scored: Scored, first: Scored) -> str:
-    found, model = scored.evaluation.results(), scored.evaluation.model
-    height, width = model.contract.input.height, model.contract.input.width
-    words = [f"{scored.name} ({model.runtime})"]
-    if model.size is not None:
-        work = model.size.multiply_accumulates
-        words += [
-            f"input {width}x{height}",
-            f"{model.size.parameters / 1e6:.2f} M parameters",
-            f"{MISSING if work is None else f'{work / 1e9:.2f}'} GMAC",
-            f"{scored.path.stat().st_size / 1e6:.1f} MB",
-        ]
-    words.append(f"median {found['inference_ms_median']:.1f} ms a frame")
-    if scored is not first:
-        words.append(f"{_time_ratio(scored, first):.3f} of the first")
-    return ", ".join(words)
 
 
 def _rows(scored: Sequence[Scored]) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from training.arguments import some_text, whole_number
 from training.config.loading import load_settings
-from training.data.readers.registry import OWN_FOLDER_KIND, RENDERED_KIND, recognize, source_of
+from training.data.readers.bag import BagSource
+from training.data.readers.registry import BAG_KIND, OWN_FOLDER_KIND, RENDERED_KIND, recognize, source_of
 from training.data.readers.source import Source
 from training.label_sets.label_set import NameTable
 
@@ -60,7 +61,8 @@ def chosen_source(arguments: argparse.Namespace) -> Source:
     """
     kind = arguments.kind
     if kind == "auto":
-        kind = recognize(arguments.data, OWN_FOLDER_KIND if arguments.labels else RENDERED_KIND)
+        otherwise = OWN_FOLDER_KIND if arguments.labels else RENDERED_KIND
+        kind = BAG_KIND if BagSource.recognizes(arguments.data) else recognize(arguments.data, otherwise)
     chosen = {key: value for key in _KEYS if (value := getattr(arguments, key))}
     if arguments.map:
         chosen["map"] = load_settings(arguments.map, NameTable)

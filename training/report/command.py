@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ros_kd_perception.system.output_paths import check_writable
 from training.config.loading import load_settings
+from training.data.readers.bag import BagSource
 from training.errors import DataError
+from training.evaluation.bag_frames import check_bag
 from training.evaluation.command import check_model_file
 from training.report.recipe import ReportRecipe
 
@@ -51,5 +53,7 @@ def check_files(recipe: ReportRecipe) -> None:
     for path in recipe.models.values():
         check_model_file(path)
     for score in recipe.frames:
-        if not score.frames.image_files():
+        if isinstance(score.frames, BagSource):
+            check_bag(score.frames)
+        elif not score.frames.image_files():
             raise DataError(f"frames {score.name}: expected frames in {score.frames.folder}, there are none")

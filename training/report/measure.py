@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.conditions.condition import named
+from training.compare.recipe import ScoreRecipe
+from training.conditions.choice import chosen_conditions
 from training.conditions.figures import Robustness
 from training.conditions.measure import Network, RenderedFrames
 from training.conditions.measure import measure as measure_conditions
-from training.conditions.table import CONDITIONS
+from training.data.readers.bag import BagSource
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
-from training.errors import CheckpointError, DataError, RecipeError
+from training.data.readers.source import Source
+from training.errors import CheckpointError, DataError
+from training.evaluation.agreement import SeenFrames, agree_side_by_side
+from training.evaluation.bag_frames import frames_of_bag
 from training.evaluation.bootstrap import iou_values, mean_of
 from training.evaluation.confidence import Confidence, confidence_of
 from training.evaluation.coverage import not_scored, not_scored_lines
@@ -24,7 +28,7 @@ from training.evaluation.frame_recorder import keep_records
 from training.evaluation.frame_records import FrameRecords
 from training.evaluation.models import EvaluatedModel, open_model
 from training.evaluation.score_figures import ScoreFigures, score_figures
-from training.report.recipe import ReportRecipe
+from training.report.recipe import ReportRecipe, has_labels
 
 MODEL, BASELINE = "model", "baseline"
 
@@ -41,6 +45,7 @@ class MeasuredFrames:
         confidence: How far scores and uncertainty of the model can be trusted.
         worst, best: Places of frames, the worst and the best first.
         exact_boxes: Whether the true boxes are exact.
+        teachers: Name of the file of the teachers that labelled the frames; empty for other labels.
     """
 
     name: str
@@ -51,11 +56,29 @@ class MeasuredFrames:
     worst: tuple[int, ...]
     best: tuple[int, ...]
     exact_boxes: bool
+    teachers: str = ""
 
     @property
     def unscored(self) -> list[str]:
         """Sentences about classes that are not scored."""
         return [line for line in not_scored_lines(not_scored(self.frames.mapping)) if line]
+
+
+@dataclass(frozen=True)
+class AgreedFrames:
+    """All models on one set of frames without labels.
+
+    Attributes:
+        name: Name of the set.
+        folder: Name of the bag or folder.
+        frames: Number of frames.
+        seen: What each model saw, by the name of the row; the others are compared with the model.
+    """
+
+    name: str
+    folder: str
+    frames: int
+    seen: dict[str, SeenFrames]
 
 
 @dataclass(frozen=True)
@@ -65,14 +88,16 @@ class Measured:
     Attributes:
         recipe: Its recipe.
         models: The models, by the name of the row.
-        sets: All models on each set of frames.
+        sets: All models on each set of frames with labels.
         robustness: Model and baseline in harder conditions; None if they were not asked for.
+        agreed: All models on each set of frames without labels.
     """
 
     recipe: ReportRecipe
     models: dict[str, EvaluatedModel]
     sets: tuple[MeasuredFrames, ...]
     robustness: Robustness | None = None
+    agreed: tuple[AgreedFrames, ...] = ()
 
     @property
     def model(self) -> EvaluatedModel:
@@ -103,33 +128,46 @@ def measure(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Pa
         RecipeError: A class of the frames maps to nothing in the classes of a model.
     """
     student = models[MODEL].label_set
-    sources = {score.name: open_source(score.frames, student) for score in recipe.frames}
+    labeled = [score for score in recipe.frames if has_labels(score)]
+    settings = {score.name: _settings(score) for score in labeled}
+    sources = {name: open_source(each, student) for name, each in settings.items()}
     for name, source in sources.items():
         if not source.counts.any_pixels and not source.counts.any_boxes:
             raise DataError(f"frames {name}: expected labels of the classes of {recipe.model}, there are none")
-    exact = {score.name: score.frames.exact_boxes for score in recipe.frames}
-    sets = (_measured(recipe, models, name, source, keep, exact[name]) for name, source in sources.items())
-    return Measured(recipe, dict(models), tuple(sets), _robustness(recipe, models, keep))
+    sets = tuple(_measured(recipe, models, score, sources[score.name], keep) for score in labeled)
+    agreed = tuple(_agreed(models, score) for score in recipe.frames if not has_labels(score))
+    return Measured(recipe, dict(models), sets, _robustness(recipe, models, settings, keep), agreed)
 
 
-def _robustness(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Path) -> Robustness | None:
+def _settings(score: ScoreRecipe) -> Source:
+    """Return the settings of the frames; those of a bag are taken out of it first."""
+    return frames_of_bag(score.frames) if isinstance(score.frames, BagSource) else score.frames
+
+
+def _agreed(models: Mapping[str, EvaluatedModel], score: ScoreRecipe) -> AgreedFrames:
+    settings = _settings(score)
+    frames = settings.open(settings.mapping_to(None))
+    in_order = {name: models[name] for name in sorted(models, key=lambda name: name != MODEL)}
+    return AgreedFrames(score.name, score.frames.folder.name, len(frames), agree_side_by_side(in_order, frames))
+
+
+def _robustness(
+    recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], settings: Mapping[str, Source], keep: Path
+) -> Robustness | None:
     asked = recipe.conditions
     if asked is None:
         return None
-    (source,) = (score.frames for score in recipe.frames if score.name == asked.frames)
-    frames = open_source(source.model_copy(update={"limit": asked.limit}), models[MODEL].label_set)
+    frames = open_source(settings[asked.frames].model_copy(update={"limit": asked.limit}), models[MODEL].label_set)
     networks = [Network(name, recipe.models[name], models[name]) for name in (MODEL, BASELINE) if name in models]
-    known = {name for each in CONDITIONS for name in (each.family, each.name)}
-    if unknown := [name for name in asked.only if name not in known]:
-        raise RecipeError(f"conditions.only: expected names of {', '.join(sorted(known))}, got {unknown[0]!r}")
-    conditions, severities = named(CONDITIONS, asked.only), sorted({*asked.severities})
-    return measure_conditions(networks, frames, conditions, severities, keep / "conditions", RenderedFrames(0, 0))
+    conditions = chosen_conditions(asked.only, asked.rendered, "conditions.only", "conditions.rendered: ")
+    severities, rendered = sorted({*asked.severities}), RenderedFrames(asked.rendered, asked.seed)
+    return measure_conditions(networks, frames, conditions, severities, keep / "conditions", rendered)
 
 
 def _measured(
-    recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], name: str, source: FrameFolder, keep: Path, exact: bool
+    recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], score: ScoreRecipe, source: FrameFolder, keep: Path
 ) -> MeasuredFrames:
-    records = {}
+    records, name = {}, score.name
     for row, model in models.items():
         frames, title = source.for_student(model.label_set), f"{row} on {name}"
         try:
@@ -147,7 +185,8 @@ def _measured(
         confidence_of(own),
         tuple(order[:shown]),
         tuple(order[::-1][:shown]),
-        exact,
+        score.frames.exact_boxes,
+        score.frames.teachers.name if isinstance(score.frames, BagSource) and score.frames.teachers else "",
     )
 
 

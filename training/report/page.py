@@ -7,13 +7,15 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from training.evaluation.agreement import Agreement
+from training.evaluation.agreement_report import agreement_rows
 from training.evaluation.bootstrap import RESAMPLES
 from training.evaluation.page import html_list, html_table, page_style
 from training.evaluation.score_figures import AP50, BETTER, BOUNDARY_IOU, MIOU, NO_INTERVAL, WORSE, Figure, ScoreFigures
 from training.evaluation.wording import EVERY_NAME_OF, MISSING, interval, percent, points
 from training.report.confusion import confusion_table, worst_confusions
 from training.report.harder import harder_conditions
-from training.report.measure import MODEL, Measured, MeasuredFrames, frame_scores
+from training.report.measure import MODEL, AgreedFrames, Measured, MeasuredFrames, frame_scores
 from training.report.pictures import ShownFrame
 from training.report.plots import doubt_svg, frames_svg, reliability_svg
 from training.report.verdict import Verdict
@@ -38,7 +40,8 @@ def page_of(measured: Measured, verdict: Verdict, shown: Shown) -> str:
         tiles=_tiles(measured),
         models=_models(measured),
         side_by_side=_side_by_side(measured),
-        sets="".join(_set(measured, frames, *shown[frames.name]) for frames in measured.sets),
+        sets="".join(_set(measured, frames, *shown[frames.name]) for frames in measured.sets)
+        + "".join(map(_agreed, measured.agreed)),
         harder=harder_conditions(measured.robustness) if measured.robustness else "",
         never_seen=html_list(measured.recipe.never_seen) or "<p>The recipe of this report does not say it.</p>",
         method=html_list(_method(measured)),
@@ -136,10 +139,25 @@ def _set(measured: Measured, frames: MeasuredFrames, worst: Sequence[ShownFrame]
     return "".join(parts)
 
 
+def _agreed(frames: AgreedFrames) -> str:
+    """Return the section of a set without labels."""
+    others = [row for row in _ROWS if row in frames.seen and row != MODEL]
+    rows = [["", *others], *([escape(title), *cells] for title, cells in agreement_rows(_agreements(frames, others)))]
+    return (
+        f"<h2>{escape(frames.name)}</h2><p>{frames.frames} frames of {escape(frames.folder)} without labels: how far "
+        f"the model agrees with the others, not which one is right. In percent.</p>{html_table(rows)}"
+    )
+
+
+def _agreements(frames: AgreedFrames, rows: Sequence[str]) -> list[Agreement | None]:
+    return [frames.seen[row].agreement for row in rows]
+
+
 def _said_of(frames: MeasuredFrames) -> str:
+    taught = f"; its labels are what the teachers of {frames.teachers} are sure of" if frames.teachers else ""
     boxes = "" if frames.exact_boxes else "; its boxes are approximate, from connected regions of the masks"
     unscored = "".join(f"; {line}" for line in frames.unscored)
-    return f"{len(frames.frames)} frames of {frames.frames.folder.name}{boxes}{unscored}."
+    return f"{len(frames.frames)} frames of {frames.frames.folder.name}{taught}{boxes}{unscored}."
 
 
 def _classes(measured: Measured, frames: MeasuredFrames) -> Iterator[str]:

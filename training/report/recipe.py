@@ -10,7 +10,14 @@ from pydantic import Field, field_validator, model_validator
 from training.compare.recipe import ScoreRecipe
 from training.config.names import FOLDER_NAME_RULE, is_folder_name
 from training.config.settings import PathText, Settings
+from training.data.readers.bag import BagSource
 from training.errors import RecipeError
+
+
+def has_labels(score: ScoreRecipe) -> bool:
+    """Return whether a set of frames has labels; those of a bag come from teachers."""
+    source = score.frames
+    return source.labeled or (isinstance(source, BagSource) and source.teachers is not None)
 
 
 class LimitRecipe(Settings):
@@ -32,9 +39,14 @@ class ConditionsRecipe(Settings):
     limit: Annotated[int, Field(ge=1)] = 30
     """How many of its frames are changed, from the first on: each is perceived in every condition and severity."""
     only: tuple[str, ...] = ()
-    """Names of conditions or of their families; empty = all that need no rendered frames."""
+    """Names of conditions or of their families; empty = all, those of the renderer only with `rendered`."""
     severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 3, 5)
     """Severities, 1 (slight) to 5 (extreme)."""
+    rendered: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Frames that are rendered for each setting of light, weather and camera, beside the frames of the set; 0 leaves
+    the conditions of the renderer out."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the rendered streets."""
 
 
 class ReportRecipe(Settings):
@@ -49,7 +61,8 @@ class ReportRecipe(Settings):
     teacher: PathText | None = None
     """A teacher to show beside the model: a checkpoint, kept weights, or a `.yaml` that names teachers."""
     frames: Annotated[tuple[ScoreRecipe, ...], Field(min_length=1)]
-    """Sets of labelled frames. The first one is the most important."""
+    """Sets of frames. The first one is the most important. At least one has labels; on the others, such as a bag
+    without `teachers`, the models are compared with one another."""
     limits: tuple[LimitRecipe, ...] = ()
     """What must hold."""
     conditions: ConditionsRecipe | None = None
@@ -77,9 +90,22 @@ class ReportRecipe(Settings):
             raise RecipeError(f"expected frames with different names, got {names}; rename them")
         named = [("limits", limit.frames) for limit in self.limits]
         named += [("conditions", self.conditions.frames)] if self.conditions else []
-        unknown = [(key, name) for key, name in named if name not in names]
+        labeled = [score.name for score in self.frames if has_labels(score)]
+        if not labeled:
+            raise RecipeError(
+                f"frames: expected at least one set with labels, those of {', '.join(names)} have none; name teachers "
+                "of a bag (teachers: FILE.yaml), or add labelled frames"
+            )
+        if len(labeled) < len(names) and self.baseline is None and self.teacher is None:
+            raise RecipeError(
+                "frames: a set without labels only tells how far models agree, and there is one model; name a "
+                "baseline or a teacher, or teachers of the bag (teachers: FILE.yaml)"
+            )
+        unknown = [(key, name) for key, name in named if name not in labeled]
         if unknown:
-            raise RecipeError(f"{unknown[0][0]}: expected names of frames, {names}, got {unknown[0][1]!r}")
+            raise RecipeError(
+                f"{unknown[0][0]}: expected names of frames with labels, {labeled}, got {unknown[0][1]!r}"
+            )
         return self
 
     @property

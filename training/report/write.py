@@ -36,6 +36,7 @@ def write_report(folder: Path, measured: Measured, verdict: Verdict) -> None:
         "verdict": asdict(verdict),
         "models": {name: _model(measured, name) for name in rows_of(measured)},
         "frames": {frames.name: _frames(measured, frames) for frames in measured.sets},
+        "agreement": {frames.name: asdict(frames) for frames in measured.agreed},
         "conditions": measured.robustness and measured.robustness.to_json(),
         "never_seen": list(measured.recipe.never_seen),
     }
@@ -61,6 +62,7 @@ def _frames(measured: Measured, frames: MeasuredFrames) -> dict[str, Any]:
         "folder": frames.frames.folder.name,
         "fingerprint": frames.frames.fingerprint(),
         "exact_boxes": frames.exact_boxes,
+        "labeled_by": frames.teachers,
         "not_scored": frames.unscored,
         "figures": {name: asdict(frames.figures[name]) for name in rows_of(measured)},
         "confidence": asdict(frames.confidence),

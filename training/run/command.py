@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from training.arguments import some_text
 from training.errors import writing_to
 from training.recipe import load_recipe
 from training.run.devices import add_devices, add_nodes
@@ -23,6 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="continue a run from its last.ckpt; more epochs make it longer",
     )
+    parser.add_argument(
+        "--mlflow",
+        type=some_text,
+        metavar="URI",
+        help="log the run to this MLflow server, too, for example http://localhost:5000; needs the extra [mlflow]",
+    )
+    parser.add_argument(
+        "--mlflow-experiment",
+        type=some_text,
+        default="ros_kd_perception",
+        metavar="NAME",
+        help="name of the experiment there (default ros_kd_perception)",
+    )
     add_devices(parser)
     add_nodes(parser)
 
@@ -35,8 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = with_present_sources(load_recipe(arguments.recipe, overrides))
     frames = open_run(recipe, arguments.resume)
 
+    from training.run.mlflow_log import MlflowLog
     from training.run.train import train
 
+    mlflow = MlflowLog(arguments.mlflow, arguments.mlflow_experiment) if arguments.mlflow else None
+    devices = arguments.accelerator, arguments.devices, arguments.num_nodes
     with writing_to(folder_of(recipe)):
-        train(recipe, arguments.resume, arguments.accelerator, arguments.devices, arguments.num_nodes, frames=frames)
+        train(recipe, arguments.resume, *devices, frames=frames, mlflow=mlflow)
     return 0

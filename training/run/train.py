@@ -25,6 +25,7 @@ from training.run.environment import note_start
 from training.run.frames import RunFrames
 from training.run.gaps import classes_without_labels
 from training.run.lightning_module import StudentTraining
+from training.run.mlflow_log import MlflowLog
 from training.run.objective import cache_growth, whole_frames
 from training.run.present_sources import with_present_sources
 from training.run.run_files import folder_of, open_run
@@ -43,6 +44,7 @@ def train(
     callbacks: tuple[lightning.Callback, ...] = (),
     anew: bool = False,
     frames: RunFrames | None = None,
+    mlflow: MlflowLog | None = None,
 ) -> Path:
     """Run a recipe.
 
@@ -55,6 +57,7 @@ def train(
         callbacks: Callbacks in addition to those of this file.
         anew: Whether checkpoints in the run's folder may be overwritten.
         frames: Result of `open_run` for this recipe; None calls it here.
+        mlflow: Logs the run to a server, beside the logs in its folder; None = to none.
 
     Returns:
         The run's folder: checkpoints/last.ckpt, checkpoints/best.ckpt, csv/, tensorboard/, curves.png, recipe.yaml with
@@ -77,8 +80,10 @@ def train(
     clock, lock = DataClock(), FolderLock(folder)
     with refused_devices(accelerator, devices, num_nodes):
         trainer = _make_trainer(
-            recipe, folder, data.best_by, accelerator, devices, num_nodes, (clock, lock, *callbacks)
+            recipe, folder, data.best_by, accelerator, devices, num_nodes, (clock, lock, *callbacks), mlflow
         )
+    if mlflow and trainer.is_global_zero:
+        mlflow.connect()
     steps = data.steps_per_epoch(trainer.world_size)
     if not steps:
         raise RecipeError(
@@ -108,6 +113,8 @@ def train(
     if trainer.is_global_zero:
         write_text(folder / "recipe.yaml", recipe.to_yaml())
         note_start(folder, recipe, data.fingerprint, _names_of_devices(trainer), resume)
+        if mlflow:
+            mlflow.start(folder, recipe, resume is not None)
     with warnings.catch_warnings():
         # Lightning suggests more workers and another logging interval; the recipe decides both.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -151,6 +158,7 @@ def _make_trainer(
     devices: str | int,
     num_nodes: int,
     callbacks: tuple[lightning.Callback, ...],
+    mlflow: MlflowLog | None,
 ) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     checkpoints = folder / "checkpoints"
@@ -166,6 +174,7 @@ def _make_trainer(
                 save_on_train_epoch_end=False,
             )
         )
+    loggers = [CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")]
     several = num_nodes > 1 or str(devices) != "1"
     several_gpus = several and accelerator != "cpu" and torch.cuda.is_available()
     return lightning.Trainer(
@@ -181,7 +190,7 @@ def _make_trainer(
         sync_batchnorm=several_gpus,  # SyncBatchNorm refuses the CPU
         use_distributed_sampler=False,  # EpochSampler knows its part
         log_every_n_steps=LOGGED_EVERY_STEPS,
-        logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
+        logger=[*loggers, *([mlflow] if mlflow else [])],
         callbacks=[_progress(), LearningRateMonitor("step"), LastValidation(), Curves(folder), *savers, *callbacks],
         enable_progress_bar=_in_terminal(),
         enable_model_summary=False,

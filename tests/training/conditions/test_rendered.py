@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from ros_kd_perception.sample_drive import training_samples
+from ros_kd_perception.sample_drive.render_pool import render_pool
 from ros_kd_perception.sample_drive.training_samples import SampleRequest, SampleSetting, render_street
 from training.conditions.condition import SEVERITIES
-from training.conditions.rendered import CLEAN, RENDERED_CONDITIONS, rendered_source
+from training.conditions.rendered import CLEAN, RENDERED_CONDITIONS, all_settings, render_settings, rendered_source
 
 BY_NAME = {condition.name: condition for condition in RENDERED_CONDITIONS}
 
@@ -70,8 +72,30 @@ def test_frames_of_a_setting_are_rendered_once(tmp_path: Path) -> None:
     assert (first / "boxes.json").stat().st_mtime_ns == stamp
 
 
+def test_all_settings_are_rendered_by_one_pool_and_show_what_one_by_one_shows(
+    tmp_path: Path, write: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr(training_samples, "render_pool", lambda *words: started.append(words) or render_pool(*words))
+    monkeypatch.setattr("training.conditions.rendered.SIZE_PX", (160, 96))
+    conditions = [BY_NAME["rendered_fog"], BY_NAME["rendered_roll"]]
+    settings = all_settings(conditions, [4])
+
+    render_settings(tmp_path, settings, 2, 3)
+    render_settings(tmp_path, settings, 2, 3)
+
+    assert len(started) == 1, "processes start once, and not at all for what is there"
+    for name, setting in zip(("clean", "rendered_fog", "rendered_roll"), settings, strict=True):
+        folder = rendered_source(tmp_path, setting, 2, 3).folder
+        for part in ("images", "masks"):
+            for path in (write[name] / part).iterdir():
+                assert (folder / part / path.name).read_bytes() == path.read_bytes(), (name, path.name)
+        assert json.loads((folder / "boxes.json").read_text()) == json.loads((write[name] / "boxes.json").read_text())
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_frames_of_other_settings_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.conditions.rendered.write_samples", lambda folder, *_: folder.mkdir())
+    monkeypatch.setattr("training.conditions.rendered.write_sample_sets", lambda sets, *_: [*map(Path.mkdir, sets)])
     asked = [(CLEAN, 1, 0), (CLEAN, 2, 0), (CLEAN, 1, 1), (BY_NAME["rendered_fog"].setting(50.0), 1, 0)]
     assert len({rendered_source(tmp_path, *each).folder for each in asked}) == 4
 

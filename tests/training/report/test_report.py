@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from html_page import Page
+from small_bag import write_small_bag
 
 from training.__main__ import main
 
@@ -89,6 +90,7 @@ def test_a_better_model_passes_and_a_broken_limit_fails(place: Path) -> None:
         ("name: a/b", "name becomes a folder"),
         ("conditions: {frames: other}", "conditions: expected names of frames"),
         ("conditions: {frames: first, only: [hail]}", "conditions.only: expected names of"),
+        ("conditions: {frames: first, only: [rendered_rain]}", "conditions.rendered is 0; say how many"),
         ("shown_frames: 99", "shown_frames"),
     ],
 )
@@ -208,3 +210,56 @@ def cv2_read(path: Path) -> np.ndarray:
     picture = cv2.imread(str(path))
     assert picture is not None
     return np.asarray(picture)
+
+
+def test_rendered_conditions_stand_beside_those_of_labelled_frames(place: Path) -> None:
+    names = ["fog", "rendered_fog", "rendered_pitch"]
+    asked = (
+        f"conditions: {{frames: first, limit: 2, only: [{', '.join(names)}], severities: [1, 5], rendered: 1, seed: 3}}"
+    )
+
+    found = reported(place, "right.onnx", "dim.onnx", status=0, more=asked)["conditions"]
+
+    assert found["frames"] == {"data": "2 frames of frames", "rendered": "1 rendered frames, seed 3"}
+    assert [each["name"] for each in found["networks"][0]["conditions"]] == names
+    words = " ".join(Page((place / "out" / "tried" / "report.html").read_text()).words)
+    for said in ("Labelled frames, changed", "Rendered frames", "degrees: 2, 20", "all conditions"):
+        assert words.count(said) == 1, said
+    assert words.index("Labelled frames, changed") < words.index("Rendered frames") < words.index("degrees: 2, 20")
+
+
+def test_a_bag_without_labels_has_a_section_of_agreement(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bag = write_small_bag(tmp_path / "drive.mcap", cameras=("front",), frames=5)
+    path = tmp_path / "recipe.yaml"
+    line = f"  - {{name: own street, frames: {{kind: bag, folder: {bag}}}}}\n"
+    path.write_text(recipe_text(place, "right.onnx", "dim.onnx").replace("shown_frames", f"{line}shown_frames"))
+
+    assert main(["report", str(path), "--override", f"folder={tmp_path}"]) == 0
+
+    found = json.loads((tmp_path / "tried" / "report.json").read_text())["agreement"]["own street"]
+    assert found["frames"] == 5
+    assert found["seen"]["model"]["agreement"] is None
+    assert 0 < found["seen"]["baseline"]["agreement"]["miou"]["value"] < 1
+    page = (tmp_path / "tried" / "report.html").read_text()
+    assert "5 frames of drive.mcap without labels" in page
+    assert "pixels of the same class" in page
+
+
+@pytest.mark.parametrize(
+    ("baseline", "frames", "said"),
+    [
+        ("dim.onnx", "[{name: own, frames: {kind: bag, folder: drive.mcap}}]", "at least one set with labels"),
+        ("dim.onnx", "[{name: own, frames: {kind: bag, folder: gone.mcap, teachers: gone.yaml}}]", "found nothing"),
+    ],
+)
+def test_frames_that_cannot_be_judged_are_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], baseline: str, frames: str, said: str
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"name: none\nmodel: {place / 'right.onnx'}\nbaseline: {place / baseline}\nframes: {frames}\n")
+
+    assert main(["report", str(path), "--override", f"folder={tmp_path}"]) == 2
+    assert said in capsys.readouterr().err

@@ -46,6 +46,7 @@ READERS: tuple[type[Source], ...] = (
 BY_KIND: dict[str, type[Source]] = {reader.model_fields["kind"].default: reader for reader in READERS}
 RENDERED_KIND: str = RenderedSource.model_fields["kind"].default
 OWN_FOLDER_KIND: str = OwnFolderSource.model_fields["kind"].default
+BAG_KIND: str = BagSource.model_fields["kind"].default
 LABELED_KINDS = tuple(kind for kind, reader in BY_KIND.items() if reader.labeled)
 
 if TYPE_CHECKING:
