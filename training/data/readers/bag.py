@@ -17,8 +17,8 @@ _SUFFIXES = (".mcap", ".db3")
 
 
 class BagSource(Source):
-    """A ROS 2 bag, for runs with a teacher, and to score models on. Its frames are taken out into a folder of out/frames/
-    first.
+    """A ROS 2 bag, for runs with a teacher, and to score models on. Its frames are first taken out into a folder of
+    out/frames/.
     """
 
     labeled = False
@@ -35,8 +35,8 @@ class BagSource(Source):
     """Leave out a frame if a tiny grey picture of it differs by less than this from that of the last frame kept. The
     difference is a mean over pixels; full scale is 1."""
     teachers: PathText | None = None
-    """A `.yaml` that names teachers, whose labels `evaluate` and `report` score models on; null = there are no labels. A
-    training run has its teachers under `distillation`."""
+    """A `.yaml` that names teachers, whose labels `evaluate` and `report` score models on; null = there are no labels.
+    A training run has its teachers under `distillation`."""
 
     def open(self, mapping: LabelMapping) -> UnlabeledFolder:
         """Extract the frames into a folder, unless an earlier run has done so, and return its reader.
@@ -50,8 +50,8 @@ class BagSource(Source):
 
         if self.teachers is not None:
             raise RecipeError(
-                f"{self.folder}: teachers of a bag are for evaluate and report; name them under distillation, or let them "
-                "label the frames by extract-frames --teachers"
+                f"{self.folder}: teachers of a bag are for evaluate and report; name them under distillation, or let "
+                "them label the frames by extract-frames --teachers"
             )
         folder = take_frames_out(self.folder, FrameChoice(self.topics, self.stride, self.change_min))
         return UnlabeledFolder(UnlabeledSource(folder=folder, limit=self.limit), mapping)
