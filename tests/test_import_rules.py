@@ -72,7 +72,7 @@ FLOORS = {
         {"conditions", "pruning", "quantization"},
         {"run"},
         {"compare", "keep_weights"},
-        {"compression", "report"},
+        {"calibration", "compression", "report"},
         {"schema", "doctor"},
         {"__main__"},
     ),

@@ -62,6 +62,7 @@ class CheckpointInfo:
         licences: Licences of all data and networks that the weights learnt from, by name, those of earlier runs
             included; None in checkpoints of early versions. See `training.config.licence`.
         pretrained_share: Share of its pretrained weights that `keep-weights` has mixed into the backbone.
+        confidence: The section `confidence` of the contract, for weights of `calibrate`; None for all others.
     """
 
     size: str
@@ -82,6 +83,7 @@ class CheckpointInfo:
     channels: dict[str, Any] | None = None
     licences: Licences | None = None
     pretrained_share: float = 0.0
+    confidence: dict[str, Any] | None = None
 
     @property
     def classes(self) -> LabelSet:
@@ -268,7 +270,7 @@ def _is_noted_as(name: str, value: Any) -> bool:
             isinstance(figure, str) and (number is None or isinstance(number, (int, float)))
             for figure, number in value.items()
         )
-    if name in ("backbone", "label_set", "quantization_aware", "channels"):
+    if name in ("backbone", "label_set", "quantization_aware", "channels", "confidence"):
         return value is None or isinstance(value, dict)
     if name == "licences":
         return value is None or are_licences(value)

@@ -68,7 +68,7 @@ class ModelContract:
         golden: How far golden frames may differ.
         provenance, metrics: What the model was made from, and its scores. Free form.
         derived: What a pruned, quantised or adopted file was made from, and how. Empty for other files.
-        confidence: Calibration of the scores. Empty for a file that is not calibrated. No score changes by it yet.
+        confidence: Calibration of the scores, which is in the weights already. Empty for a file that is not calibrated.
     """
 
     name: str

@@ -54,8 +54,8 @@ def _check_metrics(derived: Mapping[str, Any], key: str, is_valid: Callable[[Any
 def check_confidence(confidence: Mapping[str, Any], class_names: Collection[str]) -> None:
     """Check the calibration of a file. All of its fields are optional.
 
-    Fields: `temperature`, a number above 0 or one for each class name; `thresholds`, class name -> score 0..1;
-    `coverage`, 0..1; `checked_on`, a string.
+    Fields: `temperature`, a number above 0 or one for each class name; `box_scores`, class name -> `scale` above 0 and
+    `shift`; `thresholds`, class name -> score 0..1; `coverage`, 0..1; `checked_on`, `fitted_on` and `objects`, strings.
 
     Args:
         confidence: The section. Other fields are kept and not checked.
@@ -72,11 +72,22 @@ def check_confidence(confidence: Mapping[str, Any], class_names: Collection[str]
     thresholds = confidence.get("thresholds", {})
     valid = isinstance(thresholds, Mapping) and all(_is_share(value) for value in thresholds.values())
     require(valid, "confidence.thresholds to be scores 0..1 by class name", repr(thresholds))
-    for name in [*by_class, *thresholds]:
+    scales = confidence.get("box_scores", {})
+    valid = isinstance(scales, Mapping) and all(_is_scale(value) for value in scales.values())
+    require(valid, "confidence.box_scores to be a scale above 0 and a shift by class name", repr(scales))
+    for name in [*by_class, *thresholds, *scales]:
         require(name in class_names, "the class names of confidence to be classes of the contract", repr(name))
-    coverage, checked_on = confidence.get("coverage", 0.0), confidence.get("checked_on", "")
+    coverage = confidence.get("coverage", 0.0)
     require(_is_share(coverage), "confidence.coverage 0..1", repr(coverage))
-    require(isinstance(checked_on, str), "confidence.checked_on to be a string", repr(checked_on))
+    for key in ("checked_on", "fitted_on", "objects"):
+        text = confidence.get(key, "")
+        require(isinstance(text, str), f"confidence.{key} to be a string", repr(text))
+
+
+def _is_scale(value: Any) -> bool:
+    numbers = value if isinstance(value, Mapping) else {}
+    scale, shift = numbers.get("scale"), numbers.get("shift")
+    return is_finite_number(scale) and bool(scale > 0) and is_finite_number(shift)
 
 
 def _is_text(value: Any, most: int) -> bool:

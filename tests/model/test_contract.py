@@ -23,6 +23,7 @@ FULL = contract_with(
     },
     confidence={
         "temperature": {"road": 1.5},
+        "box_scores": {"car": {"scale": 1.2, "shift": -0.5}},
         "thresholds": {"car": 0.4, "road": 0.5},
         "coverage": 0.9,
         "checked_on": "the validation frames",
@@ -152,6 +153,10 @@ def changed(path: str, value: object) -> str:
         ("confidence.thresholds.car", 1.5, "thresholds"),
         ("confidence.thresholds", {"lorry": 0.5}, "lorry"),
         ("confidence.coverage", "most", "coverage"),
+        ("confidence.box_scores.car.scale", 0, "box_scores"),
+        ("confidence.box_scores.car", {"scale": 1.0}, "box_scores"),
+        ("confidence.box_scores", {"lorry": {"scale": 1, "shift": 0}}, "lorry"),
+        ("confidence.fitted_on", 3, "fitted_on"),
     ],
 )
 def test_a_wrong_field_is_refused_in_one_sentence_with_its_name(path, value, words):
@@ -199,6 +204,7 @@ paths = st.sampled_from(
         "confidence",
         "confidence.temperature",
         "confidence.thresholds",
+        "confidence.box_scores",
     ]
 )
 

@@ -27,6 +27,7 @@ sys.exit(status)
 RECIPE = "training/recipes/student_s_smoke.yaml"
 DISTILLED = "training/recipes/student_n_distilled.yaml"
 COMPARISON = "training/comparisons/student_n_left_out.yaml"
+CALIBRATION = "training/calibrations/student_s.yaml"
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
@@ -75,6 +76,9 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
         (["compare", COMPARISON, "--override", "seed=[1]"], "unknown key seed; did you mean seeds?"),
         (["compare", COMPARISON, "--override", "entries.0.recipe=nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["compare", COMPARISON, "--override", "entries.1.overrides=[epochs=7]"], "expected the budget of"),
+        (["calibrate", "nowhere.yaml"], "nowhere.yaml: cannot be read as a recipe"),
+        (["calibrate", CALIBRATION, "--override", "fits=[]"], "unknown key fits; did you mean fit?"),
+        (["calibrate", CALIBRATION, "--override", "fit.0.frames.kind=unlabeled"], "must be frames with labels"),
         (["conditions", "nowhere.ckpt", "frames", "-o", "out/x"], "nowhere.ckpt: expected a checkpoint"),
         (["conditions", "models/student.onnx", "nowhere", "-o", "out/x"], "nowhere: expected a folder with images/"),
         (["conditions", "frames", "-o", "out/x"], "expected at least one MODEL before DATA, found none"),

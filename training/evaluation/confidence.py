@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +83,20 @@ def confidence_of(records: FrameRecords) -> Confidence:
 
 
 def _reliability(records: FrameRecords, places: NDArray[np.intp]) -> Reliability:
-    scores, right = records.score[places], records.hits[0, places]
+    return reliability_of(records.score[places], records.hits[0, places])
+
+
+def reliability_of(scores: NDArray[Any], right: NDArray[np.bool_]) -> Reliability:
+    """Return scores, or probabilities, beside the share that is right.
+
+    Args:
+        scores: float (n,), 0..1.
+        right: bool (n,).
+    """
     bins = np.minimum((scores * SCORE_BINS).astype(np.int64), SCORE_BINS - 1)
     boxes = np.bincount(bins, minlength=SCORE_BINS)
     means, shares = (np.bincount(bins, values, SCORE_BINS) / np.maximum(boxes, 1) for values in (scores, right))
-    error = float((boxes * abs(means - shares)).sum() / len(places)) if len(places) else None
+    error = float((boxes * abs(means - shares)).sum() / len(scores)) if len(scores) else None
     return Reliability(tuple(boxes.tolist()), tuple(_known(means, boxes)), tuple(_known(shares, boxes)), error)
 
 

@@ -15,7 +15,7 @@ from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.structures import Detections, Frame, Perception, Timing
-from training.checkpoint import digest_of_weights, load_student
+from training.checkpoint import CheckpointInfo, digest_of_weights, load_student
 from training.config.network_input import check_input_size
 from training.errors import RecipeError
 from training.evaluation.frame_recorder import network_digest
@@ -26,11 +26,13 @@ from training.export.input_size import choose_input_size
 from training.export.settings import ExportSettings
 from training.label_sets.label_set import LabelSet
 from training.label_sets.of_model import label_set_of
+from training.networks.student import Student
 from training.teachers.labeling import FrameLabeler
 from training.teachers.teachers_file import open_labeler
 
 EXPORTED_SUFFIX = ".onnx"
 TEACHERS_SUFFIXES = (".yaml", ".yml")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,37 @@ def _open_checkpoint(
     path: Path, weights: str, height: int | None, width: int | None, device: torch.device
 ) -> EvaluatedModel:
     student, info = load_student(path, "trained" if weights == "trained" else "ema")
+    return evaluated_student(student, info, height, width, device, f"{weights} weights")
+
+
+def evaluated_student(
+    student: Student,
+    info: CheckpointInfo,
+    height: int | None = None,
+    width: int | None = None,
+    device: torch.device = CPU,
+    words: str = "weights in memory",
+) -> EvaluatedModel:
+    """Return what runs a student with the code of the vehicle.
+
+    Args:
+        student: The student.
+        info: Notes of its checkpoint.
+        height: Height of the network input in pixels; None: the validation size of its recipe.
+        width: Width, like `height`.
+        device: Where it runs.
+        words: Which weights it has.
+
+    Raises:
+        RecipeError: No network can have an input of this size.
+    """
     height, width = choose_input_size(info, height, width)
     check_input_size(height, width, "--height and --width")
     digest = f"{digest_of_weights(student)} {height}x{width} {device}"
     size = size_of_student(student.fused(), height, width)
     model = TorchModel(student.to(device), ExportSettings(info.classes, height=height, width=width))
     perceiver = Perceiver(cast(OnnxModel, model), SCORE_FLOOR)
-    return EvaluatedModel(perceiver, model.contract, size, f"torch, {_name(device)}, {weights} weights", digest)
+    return EvaluatedModel(perceiver, model.contract, size, f"torch, {_name(device)}, {words}", digest)
 
 
 def _open_teachers(path: Path, device: torch.device) -> EvaluatedModel:

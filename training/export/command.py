@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             score_threshold=arguments.score_threshold,
             provenance=provenance(info),
             metrics=info.metrics if metrics is None else metrics,
+            confidence=info.confidence or {},
         )
         settings.contract()
         folder = arguments.frames or validation_images(info)

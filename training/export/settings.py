@@ -37,7 +37,7 @@ class ExportSettings:
         height, width: Size of the network input in pixels, multiples of 32.
         max_detections: Number of rows of `boxes`; None = 100, or the number of cells of a smaller input.
         score_threshold: Rows with at least this score count by default, 0..1.
-        provenance, metrics: Copied into the contract unchanged.
+        provenance, metrics, confidence: Copied into the contract unchanged.
     """
 
     label_set: LabelSet
@@ -49,6 +49,7 @@ class ExportSettings:
     score_threshold: float = 0.3
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    confidence: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -79,6 +80,7 @@ class ExportSettings:
             golden=golden_limits((self.height // SEGMENTATION_STRIDE) * (self.width // SEGMENTATION_STRIDE)),
             provenance=self.provenance,
             metrics=self.metrics,
+            confidence=self.confidence,
         )
 
 

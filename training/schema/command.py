@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from training.arguments import file_to_write
+from training.calibration.recipe import CalibrationRecipe
 from training.compare.recipe import ComparisonRecipe
 from training.compression.recipe import CompressionRecipe
 from training.config.settings import Settings
@@ -27,6 +28,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "comparison": lambda: _json_of(ComparisonRecipe),
     "compression": lambda: _json_of(CompressionRecipe),
     "report": lambda: _json_of(ReportRecipe),
+    "calibration": lambda: _json_of(CalibrationRecipe),
     "reference": reference_page,
 }
 # The files of a checkout that hold these texts.
@@ -35,6 +37,7 @@ FILES = {
     "comparison": Path("training/comparisons/comparison.schema.json"),
     "compression": Path("training/compressions/compression.schema.json"),
     "report": Path("training/reports/report.schema.json"),
+    "calibration": Path("training/calibrations/calibration.schema.json"),
     "reference": Path("docs/recipe_reference.md"),
 }
 
@@ -46,12 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=tuple(TEXTS),
         default="recipe",
-        help="JSON schema of recipes, comparisons, compressions or reports, or their reference page in Markdown",
+        help="JSON schema of recipes, comparisons, compressions, reports or calibrations, or their reference page",
     )
     target = parser.add_mutually_exclusive_group()
     target.add_argument("-o", "--output", type=file_to_write, metavar="FILE", help="write there, not to the terminal")
     target.add_argument(
-        "--update", action="store_true", help="write all five files of this checkout, after a change of settings"
+        "--update", action="store_true", help="write all six files of this checkout, after a change of settings"
     )
 
 

@@ -21,6 +21,7 @@ from training.schema.json_schema import schema_of
 RECIPES = sorted((ROOT / "training" / "recipes").glob("*.yaml"))
 COMPARISONS = sorted((ROOT / "training" / "comparisons").glob("*.yaml"))
 CHAINS = sorted((ROOT / "training" / "compressions").glob("*.yaml"))
+CALIBRATIONS = sorted((ROOT / "training" / "calibrations").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("what", sorted(FILES))
@@ -28,7 +29,7 @@ def test_the_files_of_the_checkout_are_what_the_code_says(what: str) -> None:
     assert (ROOT / FILES[what]).read_text(encoding="utf-8") == TEXTS[what](), "run python -m training schema --update"
 
 
-@pytest.mark.parametrize("path", RECIPES + COMPARISONS + CHAINS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES + COMPARISONS + CHAINS + CALIBRATIONS, ids=lambda path: path.stem)
 def test_the_first_line_of_every_recipe_names_its_schema_for_editors(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     (what,) = (what for what, file in FILES.items() if (ROOT / file).parent == path.parent)

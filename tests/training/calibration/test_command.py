@@ -1,0 +1,154 @@
+"""Test the command: distorted scores come right again, the file says so, and a broken promise has an exit status."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from checkout import ROOT
+
+from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
+from ros_kd_perception.model.contract_file import ContractFile
+from ros_kd_perception.render_drive import main as render
+from training.__main__ import main
+from training.calibration.boxes import ScoreScale
+from training.calibration.fold import folded
+from training.checkpoint import digest_of_weights, load_student
+from training.weights_file import write_weights
+
+KEPT = ROOT / "models" / "weights" / "student_n_rendered_short.safetensors"
+TEMPERATURE, SHIFT = 2.5, -2.0  # the distortion that must be found
+FRAMES = 20
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames to fit and to check, and a student whose logits of pixels are too large, and of boxes too small."""
+    folder = tmp_path_factory.mktemp("calibration")
+    for name, seed in (("fit", 500), ("check", 700)):
+        assert render(["--samples", str(folder / name), "--count", str(FRAMES), "--seed", str(seed)]) == 0
+    student, info = load_student(KEPT)
+    distorted = folded(student, 1 / TEMPERATURE, {label: ScoreScale(1.0, SHIFT) for label in range(4)})
+    write_weights(folder / "distorted.safetensors", distorted.state_dict(), asdict(info), digest_of_weights(distorted))
+    return folder
+
+
+def recipe_file(place: Path, model: str = "distorted.safetensors", more: str = "") -> Path:
+    path = place / "recipe.yaml"
+    path.write_text(f"""
+name: tried
+model: {place / model}
+fit: [{{name: first, frames: {{kind: rendered, folder: {place / "fit"}}}}}]
+check: [{{name: second, frames: {{kind: rendered, folder: {place / "check"}}}}}]
+threads: 1
+folder: {place / "out"}
+{more}
+""")
+    return path
+
+
+@pytest.fixture(scope="module")
+def calibrated(place: Path) -> Path:
+    """The folder of a calibration that promises little enough to hold."""
+    promise = "promise: {coverage: 0.3, tolerance: 0.15, sizes: [medium, large], least_objects: 30}"
+    assert main(["calibrate", str(recipe_file(place, more=promise))]) == 0
+    return place / "out" / "tried"
+
+
+@pytest.fixture(scope="module")
+def exported(calibrated: Path) -> Path:
+    path = calibrated / "calibrated.onnx"
+    size = ["--height", "384", "--width", "640"]
+    assert main(["export", str(calibrated / "calibrated.safetensors"), "-o", str(path), *size]) == 0
+    return path
+
+
+def test_the_distortion_is_found(calibrated: Path) -> None:
+    found = json.loads((calibrated / "report.json").read_text())
+
+    assert found["confidence"]["temperature"] > 0.6 * TEMPERATURE
+    assert found["scales"]["car"]["shift"] > 0.5 * -SHIFT
+    for sets in (found["fit"]["first"], found["check"]["second"]):
+        assert sets["pixels"]["after"]["error"] < 0.6 * sets["pixels"]["before"]["error"]
+        assert sets["after"]["by_class"]["car"]["error"] < 0.6 * sets["before"]["by_class"]["car"]["error"]
+    assert "car" in found["confidence"]["thresholds"]
+    assert (calibrated / "reliability.png").stat().st_size > 20_000
+    assert "| car |" in (calibrated / "report.md").read_text()
+
+
+def test_weights_and_contract_say_what_was_done(calibrated: Path, exported: Path) -> None:
+    said = json.loads((calibrated / "report.json").read_text())["confidence"]
+
+    assert load_student(calibrated / "calibrated.safetensors")[1].confidence == said
+    contract = ContractFile.read(exported).contract
+    assert contract.confidence == said
+    assert contract.confidence["checked_on"] == "second"
+    assert ModelContract.from_json(contract.to_json()) == contract
+
+
+def test_the_same_calibration_again_writes_the_same_weights(place: Path, calibrated: Path) -> None:
+    before = (calibrated / "calibrated.safetensors").read_bytes()
+
+    promise = "promise: {coverage: 0.3, tolerance: 0.15, sizes: [medium, large], least_objects: 30}"
+    assert main(["calibrate", str(recipe_file(place, more=promise))]) == 0
+
+    assert (calibrated / "calibrated.safetensors").read_bytes() == before
+
+
+def with_thresholds(source: Path, target: Path, thresholds: dict[str, float]) -> Path:
+    """Write a file whose contract promises other thresholds."""
+    model = onnx.load(str(source))
+    for entry in model.metadata_props:
+        if entry.key == CONTRACT_KEY:
+            contract: dict[str, Any] = json.loads(entry.value)
+            contract["confidence"] |= {"thresholds": thresholds, "coverage": 0.9}
+            entry.value = json.dumps(contract)
+    onnx.save(model, str(target))
+    return target
+
+
+def test_check_tells_a_promise_that_holds_from_one_that_does_not(
+    place: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(
+        recipe_file(place, more="promise: {coverage: 0.3, tolerance: 0.15, sizes: [medium, large], least_objects: 30}")
+    )
+
+    assert main(["calibrate", recipe, "--check", str(exported), "--json", str(place / "held.json")]) == 0
+    assert "keeps its promise of 30.00 %" in capsys.readouterr().out
+    shares = json.loads((place / "held.json").read_text())
+    assert shares["found"]["second"]["car"] >= 0.15
+    assert not shares["broken"]
+
+    broken = with_thresholds(exported, place / "broken.onnx", {"car": 0.999})
+    assert main(["calibrate", recipe, "--check", str(broken)]) == 1
+    assert "breaks its promise of 90.00 %: car on second" in capsys.readouterr().out
+
+
+def test_a_file_without_thresholds_promises_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", str(recipe_file(place)), "--check", str(ROOT / "models" / "student.onnx")]) == 0
+    assert "student.onnx promises nothing: it has no thresholds." in capsys.readouterr().out
+
+
+def test_what_cannot_be_calibrated_is_refused(
+    place: Path, calibrated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = recipe_file(place, str(calibrated / "calibrated.safetensors"))
+    assert main(["calibrate", str(again)]) == 2
+    assert "is calibrated already; name the weights that it was made from" in capsys.readouterr().err
+
+    for override, said in (
+        ("fit.0.frames.folder=nowhere", "nowhere: expected a folder"),
+        ("model=nowhere.ckpt", "nowhere.ckpt: expected a checkpoint"),
+        ("check.0.name=first", "expected sets with different names"),
+        ("name=a/b", "name becomes a folder"),
+        ("promise.coverage=1.5", "promise.coverage"),
+    ):
+        assert main(["calibrate", str(recipe_file(place)), "--override", override]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["calibrate", str(recipe_file(place)), "--json", str(place / "x.json")]) == 2
+    assert "--json belongs to --check" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Scores that mean what they say: `python -m training calibrate`."""
