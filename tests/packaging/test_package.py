@@ -19,6 +19,7 @@ from ros_kd_perception.system.shipped_files import SHIPPED_INT8_STUDENT, SHIPPED
 # Rosdep keys of modules that are not ROS packages.
 ROSDEP_KEYS = {
     **dict.fromkeys(("backports", "compression", "lz4"), "python3-rosbags-pip"),  # rosbags installs its decompressors
+    "cryptography": "python3-cryptography",
     "cv2": "python3-opencv",
     "matplotlib": "python3-matplotlib",
     "numpy": "python3-numpy",
@@ -114,6 +115,7 @@ def test_extras(metadata: email.message.Message) -> None:
         "bag",
         "ros",
         "report",
+        "signature",
         "training",
         "test",
         "pretrained",
@@ -160,8 +162,8 @@ def test_executables_lead_to_functions(wheel: zipfile.ZipFile) -> None:
     scripts = dict(entry_points["console_scripts"])
 
     assert set(scripts) == {
-        "compare_bags", "compare_replay", "demo", "describe_model", "perception_node", "play_bag", "record_perception",
-        "render_drive", "replay_bag",
+        "compare_bags", "compare_replay", "demo", "describe_model", "model_signature", "perception_node", "play_bag",
+        "record_perception", "render_drive", "replay_bag",
     }  # fmt: skip
     functions = functions_of(ROOT / "ros_kd_perception" / "commands.py")
     for name, target in scripts.items():
