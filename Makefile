@@ -32,7 +32,7 @@ MESSAGES := $(wildcard ros_kd_perception/interfaces/vision_msgs/*.msg) ros_kd_pe
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo check test test-all lint docs dist clean distclean environment
+.PHONY: help demo check test test-all lint docs dist bill clean distclean environment
 
 help:
 	@echo 'make demo       render a drive, run the node on a real ROS 2 graph, write $(DEMO_OUTPUT)/report.html'
@@ -45,6 +45,7 @@ help:
 	@echo 'make lint       ruff, its formatter and mypy'
 	@echo 'make docs       build the documentation site into $(SITE)/index.html; a broken link fails'
 	@echo 'make dist       build the wheel and the sdist of a release into dist/'
+	@echo 'make bill       write the bill of materials of a release (CycloneDX) into dist/'
 	@echo 'make clean      remove the files of builds, tests and the demo; make distclean also removes .venv'
 	@echo 'PYTHON=...      the interpreter for .venv ($(PYTHON))'
 	@echo 'TORCH_INDEX=... the index where make test looks for torch first ($(TORCH_INDEX))'
@@ -75,6 +76,9 @@ docs: $(VENV)/.docs-installed
 dist: $(VENV)/.release-installed
 	@rm -rf dist
 	@$(VENV)/bin/python -m build --no-isolation --outdir dist .
+
+bill: environment $(VENV)/.test-installed
+	@$(VENV)/bin/python -m training bill-of-materials -o dist/ros_kd_perception.cdx.json
 
 environment: $(VENV)/.messages-built
 

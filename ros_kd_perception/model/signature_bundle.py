@@ -123,7 +123,7 @@ def signed_sha256(payload: bytes) -> str:
     if len(resources) != 1 or len(subjects) != 1 or not isinstance(resources[0], dict):
         raise BundleError(f"to be of one model file, it is of {len(resources)}")
     _require(resources[0], "algorithm", "sha256")
-    sha256 = _member(resources[0], "digest", str)
+    sha256: str = _member(resources[0], "digest", str)
     if not _SHA256.fullmatch(sha256):
         raise BundleError(f"to name a sha256 of 64 hex digits, it names {sha256[:80]!r}")
     _require(_member(subjects[0], "digest", dict), "sha256", _root_digest(sha256))
