@@ -28,8 +28,8 @@ def read_parameter_file(path: Path, node: str | None = None) -> dict[str, Any]:
     names = [name for name, _ in sections]
     if "" in names:
         raise ParameterError(
-            f"expected ros__parameters below the name of a node in {path}, found it at the top; write /**: above it, for "
-            "all nodes"
+            f"expected ros__parameters below the name of a node in {path}, found it at the top; write /**: above it, "
+            "for all nodes"
         )
     if node is None:
         node = only_node(names, path)
