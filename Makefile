@@ -4,6 +4,7 @@
 VENV := .venv
 DEMO_OUTPUT ?= out/demo
 SITE := out/site
+FUZZ_SECONDS ?= 600
 # The first suitable interpreter, unless the caller names one: make demo PYTHON=/usr/bin/python3.12
 ifndef PYTHON
 PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do $$name -c \
@@ -32,7 +33,7 @@ MESSAGES := $(wildcard ros_kd_perception/interfaces/vision_msgs/*.msg) ros_kd_pe
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo check test test-all lint docs dist bill clean distclean environment
+.PHONY: help demo check test test-all coverage fuzz lint docs dist bill clean distclean environment
 
 help:
 	@echo 'make demo       render a drive, run the node on a real ROS 2 graph, write $(DEMO_OUTPUT)/report.html'
@@ -42,6 +43,7 @@ help:
 	@echo 'make test       run every test but the slow ones, the ROS graph and training included: less than 15 minutes;'
 	@echo '                PYTEST_OPTIONS=... are passed to pytest'
 	@echo 'make test-all   run every test, the slow ones included'
+	@echo 'make fuzz       feed images, bags, models and contracts that nobody made, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make lint       ruff, its formatter and mypy'
 	@echo 'make docs       build the documentation site into $(SITE)/index.html; a broken link fails'
 	@echo 'make dist       build the wheel and the sdist of a release into dist/'
@@ -62,6 +64,9 @@ test: environment $(VENV)/.test-installed
 
 test-all: environment $(VENV)/.test-installed
 	$(PYTEST) $(PYTEST_OPTIONS)
+
+fuzz: environment $(VENV)/.test-installed $(VENV)/.fuzz-installed
+	$(VENV)/bin/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS) $(foreach target,$(FUZZ_TARGETS),--target $(target))
 
 lint: environment $(VENV)/.test-installed
 	$(VENV)/bin/python -m ruff check .
@@ -115,6 +120,10 @@ $(VENV)/.test-installed: $(VENV)/.demo-installed
 $(VENV)/.docs-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
 	@echo 'Installing what the documentation site needs into $(VENV) ...'
 	@$(PIP) install --no-compile -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(VENV)/.fuzz-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
+	@$(PIP) install --no-compile -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
 $(VENV)/.release-installed: $(VENV)/.created setup.py setup.cfg constraints.txt

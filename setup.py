@@ -153,6 +153,8 @@ EXTRAS = {
         "packaging==26.3",
         "setuptools==79.0.1",
     ],
+    # Feeds the parts that read what others send; for Linux, and for Python up to 3.13.
+    "fuzz": ["atheris==3.0.0"],
     "docs": [
         "mermaidx==0.10.1",  # for the mermaid.js in it, which draws the diagrams in a reader's browser
         "mkdocs==1.6.1",

@@ -120,11 +120,12 @@ def test_extras(metadata: email.message.Message) -> None:
         "test",
         "pretrained",
         "docs",
+        "fuzz",
         "release",
     }
     assert "onnxruntime" in {requirement.name for requirement in requirements_of(metadata, "cpu")}
     assert "onnxruntime-gpu" in {requirement.name for requirement in requirements_of(metadata, "gpu")}
-    for extra in ("ros", "training", "pretrained", "test", "docs", "release"):
+    for extra in ("ros", "training", "pretrained", "test", "docs", "release", "fuzz"):
         loose = [str(r) for r in requirements_of(metadata, extra) if not re.fullmatch(r"==[\w.]+", str(r.specifier))]
         assert not loose, f"not pinned in [{extra}]"
 
