@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # COVERAGE=1 counts which lines of ros_kd_perception/ the tests run, also in the processes that they start.
 COVERAGE_PERCENT_MIN := 90
 WITH_COVERAGE := --cov --cov-report=
-# The cheap way of counting, which Python has since 3.12.
+# Python has a cheaper way of counting since 3.12.
 SYSMON := $(shell $(VENV)/bin/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")' 2>/dev/null)
 ifneq ($(SYSMON),)
 export COVERAGE_CORE ?= $(SYSMON)
