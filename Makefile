@@ -4,6 +4,7 @@
 VENV := .venv
 DEMO_OUTPUT ?= out/demo
 SITE := out/site
+FUZZ_SECONDS ?= 600
 # The first suitable interpreter, unless the caller names one: make demo PYTHON=/usr/bin/python3.12
 ifndef PYTHON
 PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11; do $$name -c \
@@ -25,6 +26,15 @@ unexport RCUTILS_LOGGING_USE_STDOUT RCUTILS_LOGGING_BUFFERED_STREAM RCUTILS_CONS
 # that trains, 5 s with them.
 unexport PYTHONDONTWRITEBYTECODE
 
+# COVERAGE=1 counts which lines of ros_kd_perception/ the tests run, also in the processes that they start.
+COVERAGE_PERCENT_MIN := 90
+WITH_COVERAGE := --cov --cov-report=
+# Python has a cheaper way of counting since 3.12.
+SYSMON := $(shell $(VENV)/bin/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")' 2>/dev/null)
+ifneq ($(SYSMON),)
+export COVERAGE_CORE ?= $(SYSMON)
+endif
+
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input -qq
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 MESSAGES := $(wildcard ros_kd_perception/interfaces/vision_msgs/*.msg) ros_kd_perception/interfaces/build_vision_msgs.py
@@ -32,7 +42,7 @@ MESSAGES := $(wildcard ros_kd_perception/interfaces/vision_msgs/*.msg) ros_kd_pe
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo check test test-all lint docs dist clean distclean environment
+.PHONY: help demo check test test-all coverage coverage-report coverage-check fuzz lint docs dist bill clean distclean environment
 
 help:
 	@echo 'make demo       render a drive, run the node on a real ROS 2 graph, write $(DEMO_OUTPUT)/report.html'
@@ -42,9 +52,13 @@ help:
 	@echo 'make test       run every test but the slow ones, the ROS graph and training included: less than 15 minutes;'
 	@echo '                PYTEST_OPTIONS=... are passed to pytest'
 	@echo 'make test-all   run every test, the slow ones included'
+	@echo 'make coverage   like test-all; then print the lines of ros_kd_perception/ that no test ran, and fail if fewer'
+	@echo '                than $(COVERAGE_PERCENT_MIN) % were run. make test-all COVERAGE=1 counts only; make coverage-report prints'
+	@echo 'make fuzz       feed images, bags, models and contracts that nobody made, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make lint       ruff, its formatter and mypy'
 	@echo 'make docs       build the documentation site into $(SITE)/index.html; a broken link fails'
 	@echo 'make dist       build the wheel and the sdist of a release into dist/'
+	@echo 'make bill       write the bill of materials of a release (CycloneDX) into dist/'
 	@echo 'make clean      remove the files of builds, tests and the demo; make distclean also removes .venv'
 	@echo 'PYTHON=...      the interpreter for .venv ($(PYTHON))'
 	@echo 'TORCH_INDEX=... the index where make test looks for torch first ($(TORCH_INDEX))'
@@ -60,7 +74,20 @@ test: environment $(VENV)/.test-installed
 	$(PYTEST) -m 'not slow' $(PYTEST_OPTIONS)
 
 test-all: environment $(VENV)/.test-installed
-	$(PYTEST) $(PYTEST_OPTIONS)
+	$(PYTEST) $(if $(COVERAGE),$(WITH_COVERAGE)) $(PYTEST_OPTIONS)
+
+coverage: environment $(VENV)/.test-installed
+	$(PYTEST) $(WITH_COVERAGE) $(PYTEST_OPTIONS)
+	@$(MAKE) --no-print-directory coverage-check
+
+coverage-report:
+	@$(VENV)/bin/python -m coverage report --sort miss
+
+coverage-check:
+	@$(VENV)/bin/python -m coverage report --sort miss --fail-under $(COVERAGE_PERCENT_MIN)
+
+fuzz: environment $(VENV)/.test-installed $(VENV)/.fuzz-installed
+	$(VENV)/bin/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS) $(foreach target,$(FUZZ_TARGETS),--target $(target))
 
 lint: environment $(VENV)/.test-installed
 	$(VENV)/bin/python -m ruff check .
@@ -75,6 +102,9 @@ docs: $(VENV)/.docs-installed
 dist: $(VENV)/.release-installed
 	@rm -rf dist
 	@$(VENV)/bin/python -m build --no-isolation --outdir dist .
+
+bill: environment $(VENV)/.test-installed
+	@$(VENV)/bin/python -m training bill-of-materials -o dist/ros_kd_perception.cdx.json
 
 environment: $(VENV)/.messages-built
 
@@ -113,12 +143,16 @@ $(VENV)/.docs-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
 	@$(PIP) install --no-compile -c constraints.txt -e '.[docs]'
 	@touch $@
 
+$(VENV)/.fuzz-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
+	@$(PIP) install --no-compile -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
 $(VENV)/.release-installed: $(VENV)/.created setup.py setup.cfg constraints.txt
 	@$(PIP) install --no-compile -c constraints.txt -e '.[release]'
 	@touch $@
 
 clean:
-	rm -rf build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out/demo $(SITE)
+	rm -rf build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* out/demo $(SITE)
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean

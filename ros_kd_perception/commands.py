@@ -56,6 +56,11 @@ def describe_model() -> int:
     return _run("describe_model", "ros_kd_perception.describe_model", _INSTALL_EXTRAS)
 
 
+def model_signature() -> int:
+    """Make keys, sign models and verify them, without ROS; return the exit status."""
+    return _run("model_signature", "ros_kd_perception.model_signature", _INSTALL_EXTRAS)
+
+
 def demo() -> int:
     """Run the live demo; return the exit status."""
     return _run("demo", "ros_kd_perception.demo.command", _INSTALL_DEMO)

@@ -125,6 +125,12 @@ def add_network_options(parser: argparse.ArgumentParser, params_file_also: str =
     )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="execution provider of the network")
     parser.add_argument("--require-gpu", action="store_true", help="refuse to run any part of the network on the CPU")
+    parser.add_argument(
+        "--require-signature",
+        type=Path,
+        metavar="KEY.pub",
+        help="refuse a model that is not signed with this key, as the node does with require_signature",
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: that of the model file")
     parser.add_argument(
         "--score-threshold",
@@ -154,4 +160,10 @@ def check_network_options(parser: argparse.ArgumentParser, options: argparse.Nam
 
 
 def _wanted(options: argparse.Namespace) -> dict[str, Any]:
-    return {"device": options.device, "precision": options.precision, "require_gpu": options.require_gpu}
+    key = options.require_signature
+    return {
+        "device": options.device,
+        "precision": options.precision,
+        "require_gpu": options.require_gpu,
+        "signature_key": "" if key is None else str(key),
+    }

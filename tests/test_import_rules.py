@@ -40,6 +40,8 @@ QUANTISER_MODULE = "training.quantization.onnx_quantizer"
 BAG_MODULES = {"bags.mcap_storage", "bags.message_types", "bags.writer"}
 # The modules that import it judge the errors of simplejpeg.
 JPEG_MODULE = "images.jpeg_decoder"
+# Only keys sign and verify. It is imported when a signature is asked for.
+KEY_MODULE = "model.signature_key"
 # Matplotlib is not on a vehicle; only the report of the demo uses it.
 PLOTS_MODULE = "drawing.plots"
 # Rooms (wings and top-level modules) from the ground floor up. A room imports only rooms of the floors below it.
@@ -52,7 +54,7 @@ FLOORS = {
         {"scheduling", "bags"},
         {"sample_drive", "replay_summary", "replay_pipeline", "differences"},
         {"replay_network"},
-        {"render_drive", "describe_model", "replay", "compare_replay", "compare_bags", "ros"},
+        {"render_drive", "describe_model", "model_signature", "replay", "compare_replay", "compare_bags", "ros"},
         {"demo"},
         {"commands"},
     ),
@@ -73,7 +75,7 @@ FLOORS = {
         {"run"},
         {"compare", "keep_weights"},
         {"calibration", "compression", "report"},
-        {"schema", "doctor"},
+        {"schema", "doctor", "bill_of_materials"},
         {"__main__"},
     ),
 }
@@ -160,6 +162,8 @@ def test_libraries_stay_where_they_belong(path: Path) -> None:
         assert "rosbags" not in found
     if name != f"{PACKAGE}.{RUNTIME_MODULE}":
         assert "onnxruntime" not in found
+    if name != f"{PACKAGE}.{KEY_MODULE}":
+        assert "cryptography" not in found
     if name != f"{PACKAGE}.{JPEG_MODULE}":
         assert "simplejpeg" not in found
     if name != f"{PACKAGE}.{PLOTS_MODULE}":

@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -30,11 +31,13 @@ from tiny_student import (
     write_tiny_student,
 )
 
+from ros_kd_perception import model_signature
 from ros_kd_perception.bags.reader import BagReader, BagWriter, decode_message, message_class, typestore
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.video import VideoError, VideoWriter
 from ros_kd_perception.model import execution_provider
 from ros_kd_perception.model.onnx_model import OnnxModel
+from ros_kd_perception.model.signature_key import PrivateKey
 from ros_kd_perception.replay import main
 from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.structures import Detections, Frame, Perception, Timing
@@ -433,6 +436,21 @@ def test_an_interrupt_leaves_no_partial_file(model: Path, tmp_path: Path, how: s
 def runtime_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime as the [cpu] extra installs it, whichever build is installed."""
     monkeypatch.setattr(execution_provider.onnxruntime, "get_available_providers", lambda: [execution_provider.CPU])
+
+
+def test_a_model_must_be_signed_where_that_is_asked_for(
+    drive: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed, key = shutil.copyfile(model, tmp_path / "signed.onnx"), tmp_path / "fleet.key"
+    asked_for = ("--require-signature", f"{key}.pub", "--limit", "1")
+    model_signature.make_keys(key)
+    assert replay(drive, tmp_path / "out.mcap", signed, *asked_for) == 2
+    assert capsys.readouterr().err.startswith(f"replay_bag: expected a signature of {signed} in {signed}.sig, found")
+    model_signature.sign(signed, PrivateKey.read(key))
+    assert replay(drive, tmp_path / "out.mcap", signed, *asked_for) == 0
+    signed.write_bytes(signed.read_bytes()[:-1])
+    assert replay(drive, tmp_path / "other.mcap", signed, *asked_for) == 2
+    assert "to be of its bytes" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("runtime_without_gpu")

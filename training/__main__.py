@@ -33,6 +33,7 @@ COMMANDS = {
     "doctor": ("training.doctor.command", "say what is installed, which devices there are, and what is missing"),
     "labels": ("training.label_tables.command", "show label sets, and what maps to what between them"),
     "inspect-data": ("training.inspection.command", "look at the frames and labels of a recipe or a folder"),
+    "bill-of-materials": ("training.bill_of_materials.command", "write what a release is made of, as CycloneDX JSON"),
     "schema": ("training.schema.command", "write JSON schemas of recipes for editors, and their reference page"),
 }
 

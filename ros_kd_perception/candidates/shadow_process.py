@@ -45,18 +45,19 @@ class ShadowProcess:
 
     Args:
         path: Path of the model.
+        signature_key: Path of a public key that must have signed the model. Empty accepts an unsigned one.
 
     Raises:
         ShadowFailed: The process cannot be started.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, signature_key: str = "") -> None:
         self.path = path
         self._closed = False
         self._tasks: list[str] = []
         try:
             self._child = subprocess.Popen(
-                [*child_processes.command("candidates.shadow_process"), path],
+                [*child_processes.command("candidates.shadow_process"), path, signature_key],
                 env=child_processes.environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -189,9 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description="Compare a model with the node's active model. Started by the node.")
     parser.add_argument("model", help="an .onnx file")
-    path = parser.parse_args(arguments).model
+    parser.add_argument("signature_key", nargs="?", default="", help="public key that must have signed it")
+    options = parser.parse_args(arguments)
     try:
-        model = OnnxModel.open(path, device="cpu", intra_op_threads=1)
+        model = OnnxModel.open(options.model, device="cpu", intra_op_threads=1, signature_key=options.signature_key)
     except ModelError as error:
         print(json.dumps({"refused": " ".join(str(error).split())}, allow_nan=False), file=answers)
         return 1

@@ -28,15 +28,19 @@ class ContractFile:
     contract: ModelContract
 
     @classmethod
-    def read(cls, path: Path) -> ContractFile:
+    def read(cls, path: Path, signature_key: str = "") -> ContractFile:
         """Read and check a file.
 
+        Args:
+            path: The file.
+            signature_key: Path of a public key that must have signed it. Empty accepts an unsigned file.
+
         Raises:
-            ModelFileError: The file is missing, unreadable or unsafe.
+            ModelFileError: The file is missing, unreadable, unsafe, or not signed with the key.
             ContractError: It has no contract or an invalid one, its graph has changed since the export, or its
                 precision is not the one of the contract. The text starts with the path.
         """
-        file = read_model_file(path)
+        file = read_model_file(path, signature_key)
         try:
             if CONTRACT_KEY not in file.metadata:
                 raise ContractError(

@@ -26,6 +26,9 @@ from ros_kd_perception.structures import Detections, Float32Array, UInt8Array
 
 GOLDEN_KEY = "ros_kd_perception.golden"
 MAX_GOLDEN_CHARACTERS = 2 << 20
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_BYTES_AROUND_A_CHUNK = 12
+"""Length, name and checksum."""
 MAX_GOLDEN_FRAMES = 8
 
 BOX_MARGIN_PX = 0.5
@@ -147,6 +150,7 @@ def _to_png(image: UInt8Array) -> str:
 
 def _from_png(text: str, shape: tuple[int, ...]) -> UInt8Array:
     data = base64.b64decode(text, validate=True)
+    _check_whole_png(data)
     # Width and height are at fixed positions in a PNG. Check them first, so that a wrong header cannot cause a huge
     # allocation.
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
@@ -156,6 +160,15 @@ def _from_png(text: str, shape: tuple[int, ...]) -> UInt8Array:
     if image is None or image.shape != shape or image.dtype != np.uint8:
         raise ValueError("a picture that does not decode")
     return np.asarray(image, np.uint8)
+
+
+def _check_whole_png(data: bytes) -> None:
+    """Refuse other files, and a PNG whose chunks claim more bytes than it has: OpenCV allocates what a chunk claims."""
+    position = len(_PNG_START)
+    while position < len(data):
+        position += int.from_bytes(data[position : position + 4], "big") + _BYTES_AROUND_A_CHUNK
+    if not data.startswith(_PNG_START) or data[12:16] != b"IHDR" or position != len(data):
+        raise ValueError("a picture that is not a whole PNG")
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,18 @@ def time_share_of_fp32(model: OnnxModel, path: str | Path) -> float | None:
         path: Path of its file.
 
     Returns:
-        The share. None if the model is not quantised, runs on a GPU, or cannot be opened in floats.
+        The share. None if the model is not quantised, runs on a GPU, or cannot be opened in floats, or if its file has
+        changed since it was opened.
     """
     if model.contract.precision != "int8" or model.provider.on_gpu:
         return None
     size = model.contract.input
     images = np.full((1, size.height, size.width, 3), size.pad_value, np.uint8)
     try:
-        twin = start_float_twin(read_model_file(Path(path)).content)
+        file = read_model_file(Path(path))
+        if file.sha256 != model.sha256:
+            return None
+        twin = start_float_twin(file.content)
         return _time_share(lambda: model.run(images), lambda: twin.run(None, {INPUT_NAME: images}))
     except Exception:  # ONNX Runtime has a class for each status; a comparison that fails refuses no model
         return None

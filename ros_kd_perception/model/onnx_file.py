@@ -27,6 +27,7 @@ from ros_kd_perception.model.protobuf import (
     messages_at,
     text_of,
 )
+from ros_kd_perception.model.signature import check_signature
 
 __all__ = ["MAX_MODEL_BYTES", "GraphFacts", "ModelFile", "ModelFileError", "check_model_bytes", "read_model_file"]
 
@@ -98,20 +99,27 @@ class ModelFile:
         sha256: Hex digest of the bytes.
         metadata: The key-value metadata in the file.
         graph: What the graph holds.
+        signed_by: Name of the key whose signature was verified: the hex sha256 of its file. Empty without a key.
     """
 
     content: bytes
     sha256: str
     metadata: Mapping[str, str]
     graph: GraphFacts
+    signed_by: str = ""
 
 
-def read_model_file(path: Path) -> ModelFile:
-    """Read and check an ONNX file. No other file is read.
+def read_model_file(path: Path, signature_key: str = "") -> ModelFile:
+    """Read and check an ONNX file. No other file is read, except for its signature if there is a key.
+
+    Args:
+        path: The file.
+        signature_key: Path of a public key. The signature beside the file is verified before anything else is looked
+            at. Empty accepts an unsigned file.
 
     Raises:
-        ModelFileError: The file is missing, unreadable, empty or larger than `MAX_MODEL_BYTES`, or `check_model_bytes`
-            refuses it.
+        ModelFileError: The file is missing, unreadable, empty or larger than `MAX_MODEL_BYTES`; its signature is
+            missing or does not fit; or `check_model_bytes` refuses it.
     """
     if not path.is_file():
         raise ModelFileError(
@@ -127,11 +135,13 @@ def read_model_file(path: Path) -> ModelFile:
             content = file.read(MAX_MODEL_BYTES + 1)  # bounded, because the file may have grown since
     except OSError as error:
         raise ModelFileError(f"expected to read {path}, got: {error.strerror}; check its permissions") from None
+    sha256 = hashlib.sha256(content).hexdigest()
+    signed_by = check_signature(path, sha256, Path(signature_key)) if signature_key else ""
     try:
         metadata, graph = check_model_bytes(content)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    return ModelFile(content, hashlib.sha256(content).hexdigest(), metadata, graph)
+    return ModelFile(content, sha256, metadata, graph, signed_by)
 
 
 def check_model_bytes(content: bytes) -> tuple[dict[str, str], GraphFacts]:

@@ -45,6 +45,7 @@ class OnnxModel:
         max_batch: Frames to run at once. It is 1 on a CPU, where running one after the other is faster, and for a file
             that runs one frame only.
         golden: How far the golden frames were off when the model was opened. None if they were not run.
+        signed_by: Name of the key whose signature was verified: the hex sha256 of its file. Empty without a key.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class OnnxModel:
         self.provider = provider
         self.max_batch = max_batch
         self.golden: GoldenResult | None = None
+        self.signed_by = ""
 
     @classmethod
     def open(
@@ -71,6 +73,7 @@ class OnnxModel:
         verify_golden: bool = True,
         low_priority: bool = False,
         sha256: str = "",
+        signature_key: str = "",
         tell: Callable[[ProviderReport], None] = tell_on_stderr,
     ) -> OnnxModel:
         """Open an exported student, check it against its contract and run its golden frames.
@@ -85,17 +88,19 @@ class OnnxModel:
             verify_golden: Run the golden frames. Turn it off only in tools that inspect a model without running it.
             low_priority: On a CPU, run the golden frames at a low priority, behind everything else on the machine.
             sha256: Expected hex digest of the file. Empty accepts any file.
+            signature_key: Path of a public key, in PEM. The bytes that run must be signed with its private key, in a
+                file beside the model (`student.onnx.sig`). Empty accepts an unsigned file.
             tell: Called once for each model that opens. It must report what does not run as requested, so that a
                 fallback is never silent.
 
         Raises:
-            ModelError: The file is missing, unsafe, not the expected one or not ONNX; it has no contract or does not
-                match it; the device or precision is not available; or a golden frame fails.
+            ModelError: The file is missing, unsafe, not signed as asked for, not the expected one or not ONNX; it has
+                no contract or does not match it; the device or precision is not available; or a golden frame fails.
         """
         _check_choice("device", device, DEVICES)
         _check_choice("precision", precision, PRECISIONS)
         try:
-            source = ContractFile.read(Path(path))
+            source = ContractFile.read(Path(path), signature_key)
         except (ModelFileError, ContractError) as error:
             raise ModelError(str(error)) from None
         file, contract = source.file, source.contract
@@ -125,6 +130,7 @@ class OnnxModel:
                 f"expected {path} to be an ONNX model that {RUNTIME} loads, got: {error}; export the "
                 "model again, or install a newer ONNX Runtime if the file is newer than it"
             ) from None
+        model.signed_by = file.signed_by
         tell(model.provider)
         return model
 

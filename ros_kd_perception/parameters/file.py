@@ -26,6 +26,11 @@ def read_parameter_file(path: Path, node: str | None = None) -> dict[str, Any]:
     """
     sections = list(_sections("", _yaml_of(path), 0))
     names = [name for name, _ in sections]
+    if "" in names:
+        raise ParameterError(
+            f"expected ros__parameters below the name of a node in {path}, found it at the top; write /**: above it, "
+            "for all nodes"
+        )
     if node is None:
         node = only_node(names, path)
     else:

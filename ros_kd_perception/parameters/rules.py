@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -82,6 +82,29 @@ def problem_with(name: str, value: Any, declaration: Declaration) -> str | None:
     if low is not None and high is not None and not (math.isfinite(value) and low <= value <= high):
         return f"expected parameter {name} to be from {low:g} to {high:g}, got {value:g}"
     return None
+
+
+def required_signature_key(values: Mapping[str, Any]) -> str:
+    """Return the path of the public key that models must be signed with. Empty if unsigned models may run.
+
+    Args:
+        values: Parameters by name, among them `require_signature` and `signature_key`.
+
+    Raises:
+        ParameterError: One of them is set without the other. One sentence.
+    """
+    required, key = values["require_signature"], values["signature_key"]
+    if required and not key:
+        raise ParameterError(
+            "expected parameter signature_key to be the path of a public key, because require_signature is true, got "
+            "none; name the .pub file of the key that signs your models"
+        )
+    if key and not required:
+        raise ParameterError(
+            f"expected parameter require_signature to be true, because signature_key is {_shown(key)}, got false; "
+            "a key alone checks nothing, so set both or none"
+        )
+    return str(key)
 
 
 def unknown_parameter(name: str, known: Collection[str], cameras: Collection[str]) -> str:

@@ -33,6 +33,8 @@ def belongs_to(section: str, node: str) -> bool:
     """Return whether a section, named with its leading slash, applies to the node with this full name."""
     parts = {"*": "/[^/]+", "**": "(?:/[^/]+)*"}
     wanted = _parts(section)
+    if not wanted:
+        return False
     # Reduce several `**` in a row to one. They mean the same, but the regular expression would backtrack for long.
     once = [
         part for part, next_part in zip(wanted, [*wanted[1:], ""], strict=True) if (part, next_part) != ("**", "**")

@@ -22,6 +22,7 @@ class NodeParameters:
     """The parameters as the node reads them when it is configured. `PARAMETERS` describes each.
 
     Attributes:
+        signature_key: Path of the public key that models must be signed with. Empty if `require_signature` is false.
         image_transports: `raw` or `compressed`, by camera.
         camera_settings: The settings that each camera has for itself.
         values: All parameters by full name; the sinks read theirs here.
@@ -42,6 +43,7 @@ class NodeParameters:
     silence_timeout_ms: float
     stamp_age_unknown: str = "publish"
     preparation_processes: str = "0"
+    signature_key: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -53,6 +55,14 @@ PARAMETERS: dict[str, Declaration] = {
         "when the node is configured and when ~/reload_model is called.",
         read_only=False,
         is_file=True,
+    ),
+    "require_signature": Declaration(
+        False,
+        "Refuse to run a model that is not signed with the key of signature_key, also as a shadow and after "
+        "~/reload_model. The signature of student.onnx is student.onnx.sig, beside it.",
+    ),
+    "signature_key": Declaration(
+        "", "Path of the public key, a PEM file, that require_signature verifies models with. Empty without it."
     ),
     "cameras": Declaration(
         ["front"],

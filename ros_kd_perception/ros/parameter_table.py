@@ -11,7 +11,12 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ros_kd_perception.parameters.camera_settings import CAMERA_DECLARATIONS, CameraSettings
-from ros_kd_perception.parameters.rules import CAMERA_PARAMETERS, as_declared, unknown_parameter
+from ros_kd_perception.parameters.rules import (
+    CAMERA_PARAMETERS,
+    as_declared,
+    required_signature_key,
+    unknown_parameter,
+)
 from ros_kd_perception.ros.node_parameters import (
     PARAMETERS,
     TRANSPORTS,
@@ -118,6 +123,7 @@ class ParameterTable:
             stamp_age_unknown=self._get("stamp_age_unknown"),
             silence_timeout_ms=self._get("silence_timeout_ms"),
             preparation_processes=self._get("preparation_processes"),
+            signature_key=required_signature_key(values),
             values=values,
         )
 

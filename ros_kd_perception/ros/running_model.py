@@ -104,6 +104,7 @@ class RunningModel:
             ("path", self.path),
             ("model_choice", self.choice),
             ("sha256", model.sha256),
+            ("signed_by", model.signed_by),
             ("device", parameters.device),
             ("provider_asked", provider.asked),
             ("provider", provider.used),
@@ -143,6 +144,7 @@ def model_options(parameters: NodeParameters) -> dict[str, Any]:
         "require_gpu": parameters.require_gpu,
         "intra_op_threads": parameters.intra_op_threads,
         "max_batch": len(parameters.cameras),
+        "signature_key": parameters.signature_key,
     }
 
 

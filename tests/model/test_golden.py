@@ -1,7 +1,10 @@
+import base64
+
 import numpy as np
 import pytest
 from tiny_student import CONTRACT
 
+from ros_kd_perception.model import golden as golden_module
 from ros_kd_perception.model.boxes import iou_xyxy
 from ros_kd_perception.model.contract import ContractError, GoldenLimits
 from ros_kd_perception.model.golden import (
@@ -142,3 +145,31 @@ def test_nan_in_boxes_disagrees():
     lost = Detections(np.full((1, 4), np.nan, np.float32), np.array([0.9], np.float32), np.array([0], np.int32))
     assert not judged(one_box(0.9), lost)[1]
     assert not judged(lost, one_box(0.9))[1]
+
+
+def png_with_claimed_length(chunk: bytes, length: int) -> bytes:
+    png = golden_module._to_png(np.zeros((CONTRACT.input.height, CONTRACT.input.width, 3), np.uint8))
+    data = bytearray(base64.b64decode(png))
+    at = data.index(chunk) - 4
+    data[at : at + 4] = length.to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_with_claimed_length(b"IDAT", 0x7FFF_FFFF),
+        png_with_claimed_length(b"IHDR", 0x7FFF_FFFF),
+        png_with_claimed_length(b"IEND", 1),
+        png_with_claimed_length(b"IDAT", 1)[:60],
+        b"II*\0" + png_with_claimed_length(b"IEND", 0)[4:],
+    ],
+    ids=["a long chunk", "a long header", "a chunk longer than the file", "cut off", "TIFF"],
+)
+def test_a_picture_that_claims_more_than_it_holds_never_reaches_the_decoder(
+    monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    # OpenCV 5.0 allocates as many bytes as a chunk claims: a contract of 400 bytes took more than a gigabyte.
+    monkeypatch.setattr(golden_module.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match="a picture that is not a whole PNG"):
+        golden_module._from_png(base64.b64encode(data).decode(), (CONTRACT.input.height, CONTRACT.input.width, 3))

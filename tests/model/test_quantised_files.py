@@ -15,6 +15,7 @@ from tiny_student import contract_with, expected_class_map, quantise, write_tiny
 from ros_kd_perception.model import session_start
 from ros_kd_perception.model.contract import GoldenLimits
 from ros_kd_perception.model.contract_file import GRAPH_SHA256_KEY
+from ros_kd_perception.model.int8_speed import time_share_of_fp32
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.system.cpu_kernels import Int8Kernels
 
@@ -121,3 +122,10 @@ def test_a_file_that_is_not_of_the_precision_it_says_is_refused(
 def test_a_file_of_half_precision_that_says_so_opens(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "tiny.onnx", contract_with(precision="fp16"), to_half)
     assert OnnxModel.open(path, device="cpu").contract.precision == "fp16"
+
+
+def test_a_file_that_changed_since_it_was_opened_is_not_timed(path: Path) -> None:
+    model = OnnxModel.open(path, device="cpu", intra_op_threads=1)
+    assert time_share_of_fp32(model, path) is not None
+    path.write_bytes(path.read_bytes() + b"\xf8\x07\x01")  # an unknown field, which changes nothing but the bytes
+    assert time_share_of_fp32(model, path) is None

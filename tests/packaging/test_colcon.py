@@ -78,6 +78,7 @@ def test_share_files(workspace: Path, sourced: dict[str, str]) -> None:
         "compare_replay",
         "demo",
         "describe_model",
+        "model_signature",
         "play_bag",
         "record_perception",
         "render_drive",

@@ -132,7 +132,9 @@ def test_command_names_what_exists(page: str, command: str) -> None:
     elif program == "pip":
         check_pip(rest)
     elif program in EXECUTABLES:
-        if program != "perception_node":
+        if program == "model_signature":
+            check_options(rest[1:], "-m", EXECUTABLES[program], rest[0])
+        elif program != "perception_node":
             check_options(rest, "-m", EXECUTABLES[program])
     else:
         assert program in FOREIGN or (ROOT / program).is_file(), f"{page} runs {program}"

@@ -19,6 +19,7 @@ from ros_kd_perception.system.shipped_files import SHIPPED_INT8_STUDENT, SHIPPED
 # Rosdep keys of modules that are not ROS packages.
 ROSDEP_KEYS = {
     **dict.fromkeys(("backports", "compression", "lz4"), "python3-rosbags-pip"),  # rosbags installs its decompressors
+    "cryptography": "python3-cryptography",
     "cv2": "python3-opencv",
     "matplotlib": "python3-matplotlib",
     "numpy": "python3-numpy",
@@ -114,16 +115,18 @@ def test_extras(metadata: email.message.Message) -> None:
         "bag",
         "ros",
         "report",
+        "signature",
         "training",
         "mlflow",
         "test",
         "pretrained",
         "docs",
+        "fuzz",
         "release",
     }
     assert "onnxruntime" in {requirement.name for requirement in requirements_of(metadata, "cpu")}
     assert "onnxruntime-gpu" in {requirement.name for requirement in requirements_of(metadata, "gpu")}
-    for extra in ("ros", "training", "mlflow", "pretrained", "test", "docs", "release"):
+    for extra in ("ros", "training", "mlflow", "pretrained", "test", "docs", "release", "fuzz"):
         loose = [str(r) for r in requirements_of(metadata, extra) if not re.fullmatch(r"==[\w.]+", str(r.specifier))]
         assert not loose, f"not pinned in [{extra}]"
 
@@ -161,8 +164,8 @@ def test_executables_lead_to_functions(wheel: zipfile.ZipFile) -> None:
     scripts = dict(entry_points["console_scripts"])
 
     assert set(scripts) == {
-        "compare_bags", "compare_replay", "demo", "describe_model", "perception_node", "play_bag", "record_perception",
-        "render_drive", "replay_bag",
+        "compare_bags", "compare_replay", "demo", "describe_model", "model_signature", "perception_node", "play_bag",
+        "record_perception", "render_drive", "replay_bag",
     }  # fmt: skip
     functions = functions_of(ROOT / "ros_kd_perception" / "commands.py")
     for name, target in scripts.items():

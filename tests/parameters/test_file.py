@@ -203,3 +203,12 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with suppress(ParameterError):
         read_parameter_file(path)
+
+
+@pytest.mark.parametrize("text", ["ros__parameters: {a: 1}\n", "/**:\n  ros__parameters: {a: 1}\nros__parameters:\n"])
+def test_parameters_without_the_name_of_a_node_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "parameters.yaml").write_text(text)
+    with pytest.raises(
+        ParameterError, match=r"expected ros__parameters below the name of a node .*; write /\*\*: above"
+    ):
+        read_parameter_file(tmp_path / "parameters.yaml")

@@ -61,6 +61,12 @@ def test_pool_and_free_space_run_the_network_on_the_requested_device(tiny_studen
     run_on_gpu_that_is_not_there("free_space.py", "--model", tiny_student, "--frames", "1")
 
 
+def test_signatures_are_timed(tiny_student: Path, tmp_path: Path) -> None:
+    result, _ = run("model_signatures.py", tiny_student, tmp_path / "ms.json", "--megabytes", "0.1", "--rounds", "1")
+    assert len(result) == 5
+    assert all(milliseconds > 0 for milliseconds in result.values())
+
+
 def test_a_swap_of_models_is_timed(tiny_student: Path) -> None:
     models = ("--model", tiny_student, "--other", tiny_student)
     printed = run_on_gpu_that_is_not_there("model_changes.py", "swap", *models, "--rate", "10", "--swaps", "1")

@@ -22,7 +22,7 @@ from pathlib import Path
 from checkout import ROOT
 
 PAGES = (
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "QUALITY_DECLARATION.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "models" / "README.md",
 )

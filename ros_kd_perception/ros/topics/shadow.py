@@ -17,7 +17,7 @@ from ros_kd_perception.candidates.shadow_process import ShadowFailed, ShadowProc
 from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.parameters.rules import Declaration
+from ros_kd_perception.parameters.rules import Declaration, required_signature_key
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
 from ros_kd_perception.scheduling.side_thread import SideThread
@@ -60,6 +60,7 @@ class ShadowTopic(TopicSink):
         self._names = ClassNames.of(context.contract)
         self._model: str = context.values["shadow_model"]
         self._share: float = context.values["shadow_share"]
+        self._signature_key = required_signature_key(context.values)
         self._warn = context.warn
         self._due = dict.fromkeys(context.cameras, 0.0)
         self._publisher = self.publisher(DiagnosticArray, "~/shadow/agreement", QoSProfile(depth=10))
@@ -166,7 +167,7 @@ class ShadowTopic(TopicSink):
                 if self._process.path == model:
                     return self._process
                 self._process.close()
-            self._process = process = ShadowProcess(model)
+            self._process = process = ShadowProcess(model, self._signature_key)
         self._model_name = process.wait_until_ready()
         return process
 

@@ -1,0 +1,96 @@
+"""Fuzz the entry points of `fuzz_targets` with atheris: `python tests/fuzz/fuzz.py --seconds 600`.
+
+Each entry point gets an equal share of the time, in a process of its own. Inputs that reached new code are kept below
+`--output`, so that the next run starts where this one ended. An input that found a fault is kept there, too, and
+printed with the command that feeds it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+TIMEOUT_S = 30
+MEMORY_MB = 4096
+MAX_INPUT_BYTES = 1 << 16
+EXIT_FAULT = 1
+
+
+def fuzz_all(targets: Sequence[str], seconds: float, output: Path) -> list[Path]:
+    """Fuzz entry points one after the other; return the inputs that found a fault."""
+    found = []
+    for target in targets:
+        folder = output / target
+        before = set(_faults(folder))
+        command = [sys.executable, __file__, "--only", target, "--output", str(output), "--seconds"]
+        subprocess.run([*command, str(max(1, round(seconds / len(targets))))], check=False)
+        new = sorted(set(_faults(folder)) - before)
+        print(f"{target}: {len(list((folder / 'corpus').iterdir()))} inputs kept, {len(new)} faults", flush=True)
+        for path in new:
+            print(f"  again: {sys.executable} {__file__} --only {target} --input {path}", flush=True)
+        found += new
+    return found
+
+
+def fuzz_one(target: str, seconds: int, output: Path) -> None:
+    """Fuzz an entry point in this process, which libFuzzer ends."""
+    import atheris
+
+    with atheris.instrument_imports(include=["ros_kd_perception"]):
+        from fuzz_seeds import seeds_of
+        from fuzz_targets import TARGETS
+    folder = output / target
+    corpus, seeds = folder / "corpus", folder / "seeds"
+    for path in (corpus, seeds):
+        path.mkdir(parents=True, exist_ok=True)
+    for seed in seeds_of(target):
+        (seeds / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+    limits = [f"-max_total_time={seconds}", f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={MEMORY_MB}"]
+    limits += [f"-max_len={MAX_INPUT_BYTES}", f"-artifact_prefix={folder}/", "-verbosity=0", "-print_final_stats=1"]
+    atheris.Setup([sys.argv[0], *limits, str(corpus), str(seeds)], TARGETS[target])
+    atheris.Fuzz()
+
+
+def feed(target: str, path: Path) -> None:
+    """Feed one input again, with a traceback if it is a fault."""
+    from fuzz_targets import TARGETS
+
+    TARGETS[target](path.read_bytes())
+    print(f"{target}: no fault")
+
+
+def _faults(folder: Path) -> list[Path]:
+    kinds = ("crash-*", "timeout-*", "oom-*", "leak-*")
+    return sorted(path for kind in kinds for path in folder.glob(kind))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fuzz. Return 0; 1 if a fault was found."""
+    parser = argparse.ArgumentParser(description="Feed messages, bags, model files and contracts that nobody made.")
+    parser.add_argument("--seconds", type=float, default=600, help="for all entry points together")
+    parser.add_argument("--target", action="append", metavar="NAME", help="fuzz only this entry point; repeatable")
+    parser.add_argument("--output", type=Path, default=ROOT / "out/fuzz", help="kept inputs and faults")
+    parser.add_argument("--only", metavar="NAME", help="fuzz this entry point in this process")
+    parser.add_argument("--input", type=Path, help="feed this file to the entry point of --only, nothing else")
+    options = parser.parse_args(arguments)
+    if options.only and options.input:
+        feed(options.only, options.input)
+        return 0
+    if options.only:
+        fuzz_one(options.only, int(options.seconds), options.output)  # it instruments what is not imported yet
+        return 0
+    from fuzz_targets import TARGETS
+
+    if unknown := set(options.target or ()) - set(TARGETS):
+        parser.error(f"expected a --target among {', '.join(TARGETS)}, got {', '.join(sorted(unknown))}")
+    return EXIT_FAULT if fuzz_all(options.target or list(TARGETS), options.seconds, options.output) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
