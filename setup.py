@@ -108,8 +108,8 @@ EXTRAS = {
     "gpu": ["onnxruntime-gpu>=1.16", "opencv-python-headless>=4.5.4", "simplejpeg>=1.9"],
     # PyAV brings an H.264 encoder, which OpenCV's wheels do not; without it overlay videos play in no browser.
     "bag": ["PyYAML>=5.4", "av>=12", "rosbags==0.11.9", "tqdm>=4.60"],
-    # Verifies signatures of models; needed with `require_signature` only. model-signing, whose files it reads, brings 34
-    # other packages in version 1.1.1, and does not start without one more (pyOpenSSL), which it does not name.
+    # Verifies signatures of models; needed with `require_signature` only. model-signing, whose files it reads, brings
+    # 34 other packages in version 1.1.1, and does not start without one more (pyOpenSSL), which it does not name.
     "signature": ["cryptography>=3.4.8"],
     "ros": [f"{wheel}; {ROS_WHEEL_PLATFORM}" for wheel in ROS_WHEELS],
     # The plots of the demo's report and of the benchmarks.
