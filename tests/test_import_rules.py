@@ -69,7 +69,7 @@ FLOORS = {
         {"export", "label_tables"},
         {"adoption", "inspection"},
         {"evaluation"},
-        {"conditions", "pruning", "quantization"},
+        {"conditions", "pruning", "quantization", "stability"},
         {"run"},
         {"compare", "extraction", "keep_weights"},
         {"compression", "report"},

@@ -125,7 +125,7 @@ def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Sourc
     size = arguments.height, arguments.width
     models = {
         name: open_model(path, arguments.weights, *size, arguments.threads, arguments.device)
-        for name, path in _named(paths).items()
+        for name, path in names_of_files(paths).items()
     }
     source = open_source(settings, next(iter(models.values())).label_set)
     pictures = PictureWriter(arguments.pictures, len(source), arguments.picture_count) if arguments.pictures else None
@@ -137,7 +137,7 @@ def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Sourc
     )
     exact = "exact" if settings.exact_boxes else "approximate: connected regions of the masks"
     conditions = Conditions(source.folder.name, source.mapping.source.name, exact, arguments.drawn, len({*drives}))
-    named = _named(paths)
+    named = names_of_files(paths)
     return [Scored(name, named[name], each, figures[name]) for name, each in evaluations.items()], conditions
 
 
@@ -146,7 +146,7 @@ def drive_of(name: str) -> str:
     return re.split("[_-]", name, maxsplit=1)[0]
 
 
-def _named(paths: Sequence[Path]) -> dict[str, Path]:
+def names_of_files(paths: Sequence[Path]) -> dict[str, Path]:
     """Return the files by short names: that of the file, with folders before it where several are called alike."""
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from training.data.readers.frame_folder import FrameFolder
@@ -45,7 +46,7 @@ def build_objective(
     examples = check_teachers(student, teachers, settings.terms, recipe.data.crop_height, recipe.data.crop_width)
     if settings.cache and settings.look == "view":
         teachers.keep_outputs_in(OutputCache(Path(settings.cache), _cache_key(recipe, teachers, data_fingerprint)))
-    return DistillationLoss(settings, hard, teachers, examples)
+    return DistillationLoss(settings, hard, teachers, examples, partial(student.__call__, with_one_to_many=False))
 
 
 def whole_frames(
