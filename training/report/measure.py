@@ -24,7 +24,10 @@ from training.evaluation.frame_recorder import keep_records
 from training.evaluation.frame_records import FrameRecords
 from training.evaluation.models import EvaluatedModel, open_model
 from training.evaluation.score_figures import ScoreFigures, score_figures
-from training.report.recipe import ReportRecipe
+from training.report.recipe import ReportRecipe, StabilityRecipe
+from training.stability.figures import Stability
+from training.stability.measure import measure as measure_stability
+from training.stability.rendered_drive import RenderedDrive
 
 MODEL, BASELINE = "model", "baseline"
 
@@ -67,12 +70,14 @@ class Measured:
         models: The models, by the name of the row.
         sets: All models on each set of frames.
         robustness: Model and baseline in harder conditions; None if they were not asked for.
+        stability: All models over time; None if it was not asked for.
     """
 
     recipe: ReportRecipe
     models: dict[str, EvaluatedModel]
     sets: tuple[MeasuredFrames, ...]
     robustness: Robustness | None = None
+    stability: Stability | None = None
 
     @property
     def model(self) -> EvaluatedModel:
@@ -109,7 +114,19 @@ def measure(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Pa
             raise DataError(f"frames {name}: expected labels of the classes of {recipe.model}, there are none")
     exact = {score.name: score.frames.exact_boxes for score in recipe.frames}
     sets = (_measured(recipe, models, name, source, keep, exact[name]) for name, source in sources.items())
-    return Measured(recipe, dict(models), tuple(sets), _robustness(recipe, models, keep))
+    return Measured(
+        recipe, dict(models), tuple(sets), _robustness(recipe, models, keep), _stability(recipe.stability, models)
+    )
+
+
+def _stability(asked: StabilityRecipe | None, models: Mapping[str, EvaluatedModel]) -> Stability | None:
+    if asked is None:
+        return None
+    drives = [
+        RenderedDrive(asked.seed + number, asked.weather, asked.seconds, asked.rate_hz)
+        for number in range(asked.drives)
+    ]
+    return measure_stability(models, drives, (), asked.object_height_px).stability
 
 
 def _robustness(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Path) -> Robustness | None:
