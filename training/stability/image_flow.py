@@ -17,7 +17,7 @@ from ros_kd_perception.sample_drive.flow import Flow
 
 WIDTH_PX = 640  # of the images that motion is estimated in
 BACK_MAX_PX = 1.0  # at that width
-DIFFERENCE_MAX = 40  # grey levels, after a slight blur: noise of both frames may differ, the scene may not
+DIFFERENCE_MAX = 20  # grey levels, after a slight blur
 FOLLOWS_MIN = 0.3  # of the pixels must pass the checks; frames with less do not follow each other
 
 Image = NDArray[np.uint8]
@@ -48,7 +48,7 @@ def image_flow(earlier: Image, later: Image) -> Flow | None:
     places = np.stack([columns, rows], axis=-1) + back
     inside = ((places >= 0) & (places <= np.array(size, np.float32) - 1)).all(axis=-1)
     returned = Flow(places, inside).brought(forth, cv2.INTER_LINEAR)
-    # In noise or a flat sky the way back can end at its start although the pixels have nothing in common.
+    # In noise the way back can end at its start although the pixels have nothing in common.
     seen_before, seen_after = (cv2.GaussianBlur(image, (0, 0), 1.0).astype(np.float32) for image in (before, after))
     alike = np.abs(Flow(places, inside).brought(seen_before, cv2.INTER_LINEAR) - seen_after) <= DIFFERENCE_MAX
     visible = inside & alike & (np.linalg.norm(back + returned, axis=-1) <= BACK_MAX_PX)

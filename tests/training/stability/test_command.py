@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from checkout import ROOT
+from small_bag import write_small_bag
 
 from ros_kd_perception.sample_drive import SampleDrive, default_cameras
 from training.__main__ import main
@@ -122,3 +123,18 @@ def test_motion_is_given_at_the_size_of_the_frame() -> None:
 def test_frames_of_different_sizes_do_not_follow_each_other() -> None:
     assert image_flow(textured()[:100], textured()[:90]) is None
     assert image_flow(textured(1)[:180, :320], textured(2)[:180, :320]) is None
+
+
+def test_a_bag_gives_the_frames_of_its_topic(tmp_path: Path) -> None:
+    bag = write_small_bag(tmp_path / "small.mcap", frames=3)
+    with pytest.raises(DataError, match="--topic with one of /front/image_raw, /left/image_raw"):
+        RealFrames(bag).check()
+    source = RealFrames(bag, "/left/image_raw", limit=2)
+    source.check()
+    frames = list(source)
+    assert len(source) == len(frames) == 2
+    assert frames[0].flow is None
+    assert frames[1].image_bgr.shape == (96, 160, 3)
+    assert [frame.name for frame in frames] == ["left 0", "left 1"]
+    with pytest.raises(DataError, match="nowhere"):
+        RealFrames(bag, "/nowhere/image_raw").check()
