@@ -83,6 +83,7 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
         (["conditions", "a.onnx", "b", "-o", "out/x", "--only", "rendered_fog"], "say how many, such as --rendered 12"),
         (["conditions", "models/student.onnx", "b", "-o", "o", "--kind", "unlabeled"], "expected labelled frames"),
         (["stability", "models/student.onnx", "-o", "out/x"], "expected drives to render (--drives 3) or real frames"),
+        (["stability", "a.onnx", "-o", "x", "--drives", "1", "--at-most", "shimmer=1"], "expected one of flicker,"),
         (["stability", "nowhere.ckpt", "--drives", "1", "-o", "out/x"], "nowhere.ckpt: expected a checkpoint"),
         (
             ["stability", "models/student.onnx", "-o", "x", "--drives", "1", "--at-most", "flicker"],

@@ -71,7 +71,7 @@ class DistillationLoss(nn.Module):
         self.recipe = recipe
         self.hard = hard
         self._teachers = teachers
-        self._look_again = look_again  # a function, not a module: the student must not become a part of the loss
+        self._look_again = look_again
         self.teacher_sha256 = teachers.ensemble.sha256
         self.licences = teachers.ensemble.licences
         student_channels, teacher_channels = (channels_of(outputs) if outputs else {} for outputs in examples)

@@ -16,10 +16,11 @@ from ros_kd_perception.sample_drive.street.weather import WEATHERS
 from training.arguments import MAX_THREADS, folder_to_write, number, whole_number
 from training.errors import RecipeError
 from training.evaluation.command import check_model_file, names_of_files
-from training.stability.limits import broken_limits, unknown_limit, upper_limit
+from training.stability.limits import broken_limits, missing_figure, upper_limit
 from training.whole_files import write_bytes, write_text
 
 if TYPE_CHECKING:
+    from training.stability.measure import Measured
     from training.stability.real_frames import RealFrames
 
 
@@ -97,9 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace, names: dict[str, Path], real: Sequence[RealFrames]) -> int:
     from training.evaluation.models import open_model
     from training.stability.measure import measure
-    from training.stability.pictures import course_png, worst_jpeg
     from training.stability.rendered_drive import RenderedDrive
-    from training.stability.wording import text_of
 
     drives = [
         RenderedDrive(arguments.seed + number, arguments.weather, arguments.seconds, arguments.rate)
@@ -109,10 +108,23 @@ def _measure(arguments: argparse.Namespace, names: dict[str, Path], real: Sequen
         name: open_model(path, "ema", None, None, arguments.threads, arguments.device) for name, path in names.items()
     }
     measured = measure(models, drives, real, arguments.object_height)
-    stability, folder = measured.stability, arguments.output
-    if sentence := unknown_limit(arguments.at_most, stability):
+    stability = measured.stability
+    if sentence := missing_figure(arguments.at_most, stability):
         print(f"error: {sentence}", file=sys.stderr)
         return 2
+    _write(measured, arguments.output)
+    broken = list(broken_limits(arguments.at_most, stability))
+    for sentence in broken:
+        print(f"LIMIT BROKEN: {sentence}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _write(measured: Measured, folder: Path) -> None:
+    """Write all files, and print the text of them."""
+    from training.stability.pictures import course_png, worst_jpeg
+    from training.stability.wording import text_of
+
+    stability = measured.stability
     text = text_of(stability)
     write_text(folder / "stability.json", json.dumps(stability.to_json(), indent=1, allow_nan=False) + "\n")
     write_text(folder / "stability.txt", text + "\n")
@@ -124,10 +136,6 @@ def _measure(arguments: argparse.Namespace, names: dict[str, Path], real: Sequen
                 write_bytes(folder / "worst" / f"{_file_name(source)}_{_file_name(network)}.jpg", picture)
     print(text)
     print(f"\nto look at: {folder / 'course.png'} and {folder / 'worst'}")
-    broken = list(broken_limits(arguments.at_most, stability))
-    for sentence in broken:
-        print(f"LIMIT BROKEN: {sentence}", file=sys.stderr)
-    return 1 if broken else 0
 
 
 def _file_name(text: str) -> str:

@@ -13,6 +13,10 @@ MOVES_PX, MOVES_PX_P90, MOVES_SHARE = "jitter_px", "jitter_px_p90", "jitter_shar
 GROWTHS, GROWTHS_P90 = "size_jitter_share", "size_jitter_share_p90"
 ALONE = "boxes_without_partner"
 FIRST_MS, FIRST_MS_P90, NEVER = "first_found_ms", "first_found_ms_p90", "never_found"
+NAMES = (
+    *(FLICKER, BEYOND_EDGES, ALONE, LOST, FLIPS_PER_S, MOVES_PX, MOVES_PX_P90, MOVES_SHARE, GROWTHS, GROWTHS_P90),
+    *(FIRST_MS, FIRST_MS_P90, NEVER),
+)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,8 @@ import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from training.stability.figures import Stability
+from training.stability.figures import NAMES, Stability
 
 _EXPECTED = "expected NAME=VALUE, for example flicker=0.02 or first_found_ms=300"
 
@@ -35,14 +33,20 @@ def upper_limit(text: str) -> UpperLimit:
         value = math.nan
     if not (equals and figure.strip() and 0 <= value < math.inf):
         raise argparse.ArgumentTypeError(f"{_EXPECTED}, with a number from 0 on, got {text[:80]!r}")
+    if figure.strip() not in NAMES:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(NAMES)}, got {figure.strip()[:80]!r}")
     return UpperLimit(figure.strip(), value)
 
 
-def unknown_limit(limits: Sequence[UpperLimit], stability: Stability) -> str:
-    """Return a sentence about the first limit of a figure that no network has; empty if there is none."""
-    known = sorted({name for _, _, values in stability.values() for name in values})
-    strange = [each.figure for each in limits if each.figure not in known]
-    return f"--at-most: there is no figure {strange[0]}; there are {', '.join(known)}" if strange else ""
+def missing_figure(limits: Sequence[UpperLimit], stability: Stability) -> str:
+    """Return a sentence about the first limit of a figure that a network does not have; empty if there is none."""
+    for each in limits:
+        for network, sources in stability.networks.items():
+            known = {name for figures in sources.values() for name in figures.values}
+            if each.figure not in known:
+                there = ", ".join(sorted(known))
+                return f"--at-most: {network} has no figure {each.figure} on these frames; it has {there}"
+    return ""
 
 
 def broken_limits(limits: Sequence[UpperLimit], stability: Stability) -> Iterator[str]:

@@ -15,6 +15,7 @@ from training.checkpoint import read_checkpoint
 from training.data.batch import Batch
 from training.distillation.base import Comparison
 from training.distillation.neighbour_view import ViewChange, neighbours_of, warp
+from training.distillation.second_look import SecondLook
 from training.distillation.temporal_losses import TemporalConsistency
 from training.errors import RecipeError
 from training.networks.student import Student, StudentOutputs, build_student
@@ -144,6 +145,23 @@ def test_only_the_second_look_takes_the_gradient() -> None:
     assert sizes
     assert all(size == size and 0 <= size < float("inf") for size in sizes)
     assert sum(sizes) > 0
+
+
+def test_a_second_look_keeps_the_running_statistics() -> None:
+    torch.manual_seed(0)
+    student = build_student("n", 11, 4).train()
+    images = pictures(2).float() / 255
+    before = {name: value.clone() for name, value in student.state_dict().items() if "running" in name}
+    outputs = SecondLook(student)(images)
+    after = student.state_dict()
+    assert before
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert outputs.segmentation_logits is not None
+    expected = student(images)
+    torch.testing.assert_close(outputs.segmentation_logits, expected.segmentation_logits)
+    assert outputs.detection_one_to_many is None
+    moved = student.state_dict()
+    assert any(not torch.equal(value, moved[name]) for name, value in before.items())  # the batch itself counts
 
 
 def test_unlabelled_frames_alone_teach_nothing() -> None:

@@ -75,8 +75,8 @@ def test_a_limit_that_is_broken_is_exit_status_1(
     words = ["stability", str(STUDENT), "--frames", str(folder), "-o", str(tmp_path), "--limit", "2", "--threads", "1"]
     assert main([*words, "--at-most", "flicker=0"]) == 1
     assert "LIMIT BROKEN: student.onnx on" in capsys.readouterr().err
-    assert main([*words, "--at-most", "shimmer=0.1"]) == 2
-    assert "there is no figure shimmer; there are boxes_without_partner, flicker" in capsys.readouterr().err
+    assert main([*words, "--at-most", "never_found=0.1"]) == 2
+    assert "student.onnx has no figure never_found on these frames; it has boxes" in capsys.readouterr().err
 
 
 def test_frames_that_do_not_follow_each_other_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
