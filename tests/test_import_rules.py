@@ -71,7 +71,7 @@ FLOORS = {
         {"export", "label_tables"},
         {"adoption", "extraction", "inspection"},
         {"evaluation"},
-        {"conditions", "pruning", "quantization"},
+        {"conditions", "pruning", "quantization", "stability"},
         {"run"},
         {"compare", "keep_weights"},
         {"calibration", "compression", "report"},

@@ -212,13 +212,13 @@ class Recipe(Settings):
         silent = [f"data.train.{n}.taught" for n, source in enumerate(self.data.train) if not source.taught]
         if silent and (self.distillation is None or self.distillation.look != "frame"):
             raise RecipeError(f"{silent[0]} is false, which needs distillation.look: frame; set both or neither")
-        if self.distillation is not None and not any(s.taught and s.share > 0 for s in self.data.train):
+        if self.has_teachers and not any(s.taught and s.share > 0 for s in self.data.train):
             raise RecipeError("expected a source in data.train that the teachers may teach, all have taught: false")
         return self
 
     @model_validator(mode="after")
     def _check_something_to_learn(self) -> Recipe:
-        if self.distillation is not None:
+        if self.has_teachers:
             return self
         drawn_from = [source for source in self.data.train if source.share > 0]
         if not any(source.labeled for source in drawn_from):
@@ -277,7 +277,7 @@ class Recipe(Settings):
                 raise RecipeError(f"validation.{task} cannot be scored: {kept}; leave it out, or choose another set")
             if self.trained_part == task:
                 raise RecipeError(f"trained_part {task} cannot be trained: {kept}; train all, or choose another set")
-        if self.distillation is None and not any(getattr(self.loss, task) for task in tasks):
+        if not self.has_teachers and not any(getattr(self.loss, task) for task in tasks):
             raise RecipeError(
                 f"loss.{tasks[0]} is 0, and the label set {student.name} has classes of no other task; set it above 0"
             )
@@ -296,6 +296,11 @@ class Recipe(Settings):
         if isinstance(self.initial_weights, tuple):
             return self.initial_weights
         return (self.initial_weights,) if self.initial_weights else ()
+
+    @property
+    def has_teachers(self) -> bool:
+        """Whether anything but labels says what is right."""
+        return self.distillation is not None and bool(self.distillation.all_teachers)
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML with every default written out; it reads back to an equal recipe."""

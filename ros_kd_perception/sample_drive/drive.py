@@ -34,6 +34,7 @@ class RenderedView:
         labels: Detection class ids, int32 (n,).
         instance_ids: int32 (n,); one object has the same id in every camera and at every time.
         identities: The id buffer from which class map and boxes were read, int32 (h, w).
+        surface: 1 / depth of what each pixel shows, float32 (h, w), 1/m, see `Canvas.surface`; None unless asked for.
     """
 
     image_bgr: NDArray[np.uint8]
@@ -42,6 +43,7 @@ class RenderedView:
     labels: NDArray[np.int32]
     instance_ids: NDArray[np.int32]
     identities: NDArray[np.int32]
+    surface: NDArray[np.float32] | None = None
 
 
 class SampleDrive:
@@ -79,12 +81,17 @@ class SampleDrive:
         """Return the optical frame of a camera in the world."""
         return camera_named(self.cameras, camera_name).pose(self.world.car_pose(time_s))
 
-    def render(self, camera_name: str, time_s: float) -> RenderedView:
+    def render(self, camera_name: str, time_s: float, keeps_surface: bool = False) -> RenderedView:
         """Render the view of a camera at a time from 0 to `duration_s`.
 
         A box is the extent of an object's visible pixels. It is left out if it is lower than 1.2 % of the image (at
         least 6 px) or narrower than 3 px, or if less than 20 % of the object's pixels inside the image are visible. The
         class map keeps those pixels.
+
+        Args:
+            camera_name: Name of the camera.
+            time_s: Time in the drive.
+            keeps_surface: Whether the view has the depth of each pixel, from which `sample_drive.flow` computes motion.
 
         Raises:
             KeyError: There is no camera with that name.
@@ -93,14 +100,15 @@ class SampleDrive:
         if not 0.0 <= time_s <= self.duration_s:
             raise ValueError(f"expected a time of 0..{self.duration_s:g} s in this drive, got {time_s:g} s")
         camera = camera_named(self.cameras, camera_name)
-        canvas = Canvas(camera, self.camera_pose(camera_name, time_s))
+        canvas = Canvas(camera, self.camera_pose(camera_name, time_s), keeps_surface)
         nearness = self._painter.paint(canvas, time_s)
         hazy = through_air(canvas.image_bgr, nearness, canvas.ids == SKY + 1, self.world.weather)
         velocity = (self.world.seen_from(time_s + 0.01) - self.world.seen_from(time_s - 0.01)) / 0.02
         frame_rng = np.random.default_rng([self.seed, zlib.crc32(camera_name.encode()), round(time_s * 1e6) + 1])
         image = self._sensor(camera).expose(hazy, canvas.pose, velocity, frame_rng)
         boxes, labels, instances = self._boxes(canvas)
-        return RenderedView(image, self._class_of_identity[canvas.ids], boxes, labels, instances, canvas.ids)
+        classes = self._class_of_identity[canvas.ids]
+        return RenderedView(image, classes, boxes, labels, instances, canvas.ids, canvas.surface)
 
     def _sensor(self, camera: CameraModel) -> Sensor:
         if camera.name not in self._sensors:

@@ -86,6 +86,17 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
         (["conditions", "a.onnx", "frames", "-o", "out/x", "--only", "mist"], "invalid choice: 'mist'"),
         (["conditions", "a.onnx", "b", "-o", "out/x", "--only", "rendered_fog"], "say how many, such as --rendered 12"),
         (["conditions", "models/student.onnx", "b", "-o", "o", "--kind", "unlabeled"], "expected labelled frames"),
+        (["stability", "models/student.onnx", "-o", "out/x"], "expected drives to render (--drives 3) or real frames"),
+        (["stability", "a.onnx", "-o", "x", "--drives", "1", "--at-most", "shimmer=1"], "expected one of flicker,"),
+        (["stability", "nowhere.ckpt", "--drives", "1", "-o", "out/x"], "nowhere.ckpt: expected a checkpoint"),
+        (
+            ["stability", "models/student.onnx", "-o", "x", "--drives", "1", "--at-most", "flicker"],
+            "expected NAME=VALUE",
+        ),
+        (
+            ["stability", "models/student.onnx", "-o", "x", "--frames", "nowhere"],
+            "nowhere: expected a folder with .jpg",
+        ),
         (["evaluate", "nowhere.ckpt", "frames"], "nowhere.ckpt: expected a checkpoint, there is no such file"),
         (["evaluate", "nowhere.onnx", "frames"], "expected an ONNX file at nowhere.onnx, found none"),
         (["evaluate", "models/student.onnx", "nowhere"], "nowhere: expected a folder with images/"),

@@ -50,10 +50,10 @@ def judge_teachers(
         `pixels` and `boxes` as `ErrorCounts.to_json`.
     """
     recipes = {planned.entry: planned.recipe for planned in runs}
-    baseline = [entry for entry, recipe in recipes.items() if recipe.distillation is None][:1]
+    baseline = [entry for entry, recipe in recipes.items() if not recipe.has_teachers][:1]
     found: dict[str, Any] = {}
     for entry, recipe in recipes.items():
-        if recipe.distillation is not None:
+        if recipe.distillation is not None and recipe.has_teachers:
             followers = dict(zip(("student", "baseline"), [entry, *baseline], strict=False))
             followed = {
                 planned.seed: {

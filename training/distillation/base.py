@@ -7,6 +7,7 @@ families or the table does not load torch; see `training.distillation.lazy`.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -30,7 +31,7 @@ Temperature = Annotated[float, Field(ge=0.05, le=100.0)]
 GridSide = Annotated[int, Field(ge=2, le=64)]
 
 
-TeacherPart = Literal["pixels", "boxes", "outputs"]
+TeacherPart = Literal["pixels", "boxes", "outputs", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class Comparison:
         student: Outputs of the student.
         taught: What the teachers say, in the student's classes.
         batch: The frames with their labels.
+        look_again: Runs the student on other images, float [N, 3, H, W], 0..1.
     """
 
     student: StudentOutputs
     taught: Taught
     batch: Batch
+    look_again: Callable[[Tensor], StudentOutputs] | None = None
 
     @property
     def teacher(self) -> StudentOutputs:
@@ -126,7 +129,7 @@ class DistillationTerm(Settings):
 
     @property
     def teacher_part(self) -> TeacherPart:
-        """What the term needs of the teachers: fused classes of pixels, fused boxes, or the outputs of one of ours."""
+        """What the term needs of the teachers: classes of pixels, boxes, the outputs of one of ours, or nothing."""
         return "outputs"
 
     @property

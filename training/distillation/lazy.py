@@ -9,7 +9,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["across_processes", "assigner", "boxes", "detection", "functional", "heads", "loss_math", "torch"]
+__all__ = [
+    "across_processes",
+    "assigner",
+    "boxes",
+    "detection",
+    "functional",
+    "heads",
+    "loss_math",
+    "neighbour_view",
+    "torch",
+]
 
 
 class LazyModule:
@@ -26,13 +36,14 @@ if TYPE_CHECKING:  # For mypy and editors these are the modules themselves.
     import torch
     from torch.nn import functional
 
-    from training.distillation import loss_math
+    from training.distillation import loss_math, neighbour_view
     from training.losses import across_processes, assigner, boxes, detection
     from training.networks import heads
 else:
     torch = LazyModule("torch")
     functional = LazyModule("torch.nn.functional")
     loss_math = LazyModule("training.distillation.loss_math")
+    neighbour_view = LazyModule("training.distillation.neighbour_view")
     across_processes = LazyModule("training.losses.across_processes")
     assigner = LazyModule("training.losses.assigner")
     boxes = LazyModule("training.losses.boxes")

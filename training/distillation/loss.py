@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class DistillationLoss(nn.Module):
         hard: SupervisedLoss,
         teachers: Teachers,
         examples: tuple[StudentOutputs, StudentOutputs | None],
+        look_again: Callable[[Tensor], StudentOutputs] | None = None,
     ) -> None:
         """Build the terms.
 
@@ -64,11 +65,13 @@ class DistillationLoss(nn.Module):
             teachers: The networks that teach.
             examples: Outputs of the student and of a teacher of ours, from `check_teachers`; the terms take the numbers
                 of channels from them.
+            look_again: Runs the student on images, for terms that show it more than the batch.
         """
         super().__init__()
         self.recipe = recipe
         self.hard = hard
         self._teachers = teachers
+        self._look_again = look_again
         self.teacher_sha256 = teachers.ensemble.sha256
         self.licences = teachers.ensemble.licences
         student_channels, teacher_channels = (channels_of(outputs) if outputs else {} for outputs in examples)
@@ -93,7 +96,7 @@ class DistillationLoss(nn.Module):
             epoch: Epoch of the run, from 0; it selects the stage of the recipe.
         """
         balance = balance_at(self.recipe, epoch)
-        seen = Comparison(outputs, self._teachers(batch), batch)
+        seen = Comparison(outputs, self._teachers(batch), batch, self._look_again)
         weighted = {name: balance.hard_weight * value for name, value in self.hard(outputs, batch, epoch).items()}
         for name, term, weight in zip(self.names, self.terms, balance.weights, strict=True):
             # Terms of weight 0 are computed too: training on several devices waits for the gradient of every parameter.

@@ -37,7 +37,8 @@ class StageRecipe(Settings):
 
 
 class DistillationRecipe(Settings):
-    """One or several teachers, and what the student learns from them.
+    """One or several teachers, and what the student learns from them. Terms that compare the student with itself need
+    no teacher.
 
     loss = hard_weight * (loss of the labels) + (1 - hard_weight) * sum of (weight * term).
     """
@@ -66,7 +67,7 @@ class DistillationRecipe(Settings):
     @property
     def all_teachers(self) -> tuple[TeacherSettings, ...]:
         """The settings of all teachers."""
-        if self.teachers:
+        if self.teachers or not self.teacher:
             return self.teachers
         return (
             CheckpointTeacher(
@@ -82,7 +83,7 @@ class DistillationRecipe(Settings):
     def problems(self, epochs: int) -> list[str]:
         """Return sentences about keys that do not fit each other, or a run of `epochs` epochs; empty if all fit."""
         found = []
-        if not self.teacher.strip() and not self.teachers:
+        if not self.teacher.strip() and not self.teachers and self._needs_teachers:
             found.append(
                 "distillation.teacher must name a checkpoint, or distillation.teachers teachers; both are empty"
             )
@@ -90,6 +91,11 @@ class DistillationRecipe(Settings):
             found.append("distillation has teacher and teachers; move the checkpoint into the list")
         if not self.terms:
             found.append("distillation.terms needs at least one term")
+        if not self.all_teachers and self.hard_weight == 0:
+            found.append(
+                "distillation.hard_weight is 0 and there is no teacher, which leaves nothing that says what is right; "
+                "set it above 0, or name a teacher"
+            )
         if self.look == "frame":
             found += self._problems_of_frames()
         starts = [stage.from_epoch for stage in self.stages]
@@ -108,8 +114,16 @@ class DistillationRecipe(Settings):
                 )
         return found
 
+    @property
+    def _needs_teachers(self) -> bool:
+        return any(term.teacher_part != "nothing" for term in self.terms) or not self.terms
+
     def _problems_of_frames(self) -> list[str]:
         found = []
+        if not self.all_teachers:
+            found.append(
+                "distillation.look is frame, which needs teachers, there are none; name one, or set look to view"
+            )
         if not self.cache:
             found.append(
                 "distillation.look is frame, which needs distillation.cache, the folder of what the teachers say"

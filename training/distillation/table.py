@@ -15,6 +15,7 @@ from training.distillation.detection_losses import ForegroundImitation, SoftClas
 from training.distillation.feature_losses import AttentionTransfer, ChannelWise, Hint, Pearson
 from training.distillation.logit_losses import DecoupledKl, Dist, LogitMse, StandardizedKl, TemperatureKl
 from training.distillation.relation_losses import AngleRelation, CrossImageRelation, DistanceRelation, PairwiseAffinity
+from training.distillation.temporal_losses import TemporalConsistency
 
 TERMS: tuple[type[DistillationTerm], ...] = (
     # logit_losses.py: class logits, pixel by pixel
@@ -39,6 +40,8 @@ TERMS: tuple[type[DistillationTerm], ...] = (
     ForegroundImitation,
     # box_losses.py: boxes of any teachers
     PseudoBoxes,
+    # temporal_losses.py: what the student says about a frame and about its neighbour in time
+    TemporalConsistency,
 )
 
 if TYPE_CHECKING:

@@ -181,7 +181,7 @@ def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Sourc
         drives if arguments.drawn == "drives" else None,
     )
     conditions = Conditions(arguments.data.name, source.mapping.source.name, exact, arguments.drawn, len({*drives}))
-    named = _named(paths)
+    named = names_of_files(paths)
     memory = {} if arguments.no_memory else _memory(arguments, named, source[0].image_bgr)
     return [
         Scored(name, named[name], each, figures[name], memory.get(name)) for name, each in evaluations.items()
@@ -194,7 +194,7 @@ def _open(arguments: argparse.Namespace, paths: Sequence[Path]) -> dict[str, Eva
     size = arguments.height, arguments.width
     return {
         name: open_model(path, arguments.weights, *size, arguments.threads, arguments.device)
-        for name, path in _named(paths).items()
+        for name, path in names_of_files(paths).items()
     }
 
 
@@ -204,7 +204,7 @@ def _agree(arguments: argparse.Namespace, paths: Sequence[Path], bag: BagSource)
     from training.evaluation.agreement_report import agreement_json, agreement_table
     from training.evaluation.model_facts import ModelFacts
 
-    models, named = _open(arguments, paths), _named(paths)
+    models, named = _open(arguments, paths), names_of_files(paths)
     settings = frames_of_bag(bag)
     frames = settings.open(settings.mapping_to(None))
     seen = agree_side_by_side(models, frames)
@@ -237,7 +237,7 @@ def drive_of(name: str) -> str:
     return re.split("[_-]", name, maxsplit=1)[0]
 
 
-def _named(paths: Sequence[Path]) -> dict[str, Path]:
+def names_of_files(paths: Sequence[Path]) -> dict[str, Path]:
     """Return the files by short names: that of the file, with folders before it where several are called alike."""
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]

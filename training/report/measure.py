@@ -28,7 +28,10 @@ from training.evaluation.frame_recorder import keep_records
 from training.evaluation.frame_records import FrameRecords
 from training.evaluation.models import EvaluatedModel, open_model
 from training.evaluation.score_figures import ScoreFigures, score_figures
-from training.report.recipe import ReportRecipe, has_labels
+from training.report.recipe import ReportRecipe, StabilityRecipe, has_labels
+from training.stability.figures import Stability
+from training.stability.measure import measure as measure_stability
+from training.stability.rendered_drive import RenderedDrive
 
 MODEL, BASELINE = "model", "baseline"
 
@@ -91,6 +94,7 @@ class Measured:
         sets: All models on each set of frames with labels.
         robustness: Model and baseline in harder conditions; None if they were not asked for.
         agreed: All models on each set of frames without labels.
+        stability: All models over time; None if it was not asked for.
     """
 
     recipe: ReportRecipe
@@ -98,6 +102,7 @@ class Measured:
     sets: tuple[MeasuredFrames, ...]
     robustness: Robustness | None = None
     agreed: tuple[AgreedFrames, ...] = ()
+    stability: Stability | None = None
 
     @property
     def model(self) -> EvaluatedModel:
@@ -136,7 +141,18 @@ def measure(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Pa
             raise DataError(f"frames {name}: expected labels of the classes of {recipe.model}, there are none")
     sets = tuple(_measured(recipe, models, score, sources[score.name], keep) for score in labeled)
     agreed = tuple(_agreed(models, score) for score in recipe.frames if not has_labels(score))
-    return Measured(recipe, dict(models), sets, _robustness(recipe, models, settings, keep), agreed)
+    robustness, stability = _robustness(recipe, models, settings, keep), _stability(recipe.stability, models)
+    return Measured(recipe, dict(models), sets, robustness, agreed, stability)
+
+
+def _stability(asked: StabilityRecipe | None, models: Mapping[str, EvaluatedModel]) -> Stability | None:
+    if asked is None:
+        return None
+    drives = [
+        RenderedDrive(asked.seed + number, asked.weather, asked.seconds, asked.rate_hz)
+        for number in range(asked.drives)
+    ]
+    return measure_stability(models, drives, (), asked.object_height_px).stability
 
 
 def _settings(score: ScoreRecipe) -> Source:

@@ -16,6 +16,7 @@ from training.evaluation.wording import EVERY_NAME_OF, MISSING, interval, percen
 from training.report.confusion import confusion_table, worst_confusions
 from training.report.harder import harder_conditions
 from training.report.measure import MODEL, AgreedFrames, Measured, MeasuredFrames, frame_scores
+from training.report.over_time import over_time
 from training.report.pictures import ShownFrame
 from training.report.plots import doubt_svg, frames_svg, reliability_svg
 from training.report.verdict import Verdict
@@ -43,6 +44,7 @@ def page_of(measured: Measured, verdict: Verdict, shown: Shown) -> str:
         sets="".join(_set(measured, frames, *shown[frames.name]) for frames in measured.sets)
         + "".join(map(_agreed, measured.agreed)),
         harder=harder_conditions(measured.robustness) if measured.robustness else "",
+        over_time=over_time(measured.stability) if measured.stability else "",
         never_seen=html_list(measured.recipe.never_seen) or "<p>The recipe of this report does not say it.</p>",
         method=html_list(_method(measured)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -49,6 +49,23 @@ class ConditionsRecipe(Settings):
     """Seed of the rendered streets."""
 
 
+class StabilityRecipe(Settings):
+    """Drives on which the model and the others are watched over time, see `python -m training stability`."""
+
+    drives: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Number of rendered drives."""
+    seed: Annotated[int, Field(ge=0)] = 9000
+    """Seed of the first drive; the next has the next."""
+    weather: Literal["day", "dusk", "fog", "rain", "low_sun"] = "day"
+    """Weather of the drives."""
+    seconds: Annotated[float, Field(ge=0.2, le=600)] = 6.0
+    """Length of each drive."""
+    rate_hz: Annotated[float, Field(ge=0.5, le=60)] = 10.0
+    """Frames per second."""
+    object_height_px: Annotated[float, Field(ge=6, le=360)] = 24.0
+    """Objects count from this height on, of 360 pixels."""
+
+
 class ReportRecipe(Settings):
     """A report about one model."""
 
@@ -67,6 +84,8 @@ class ReportRecipe(Settings):
     """What must hold."""
     conditions: ConditionsRecipe | None = None
     """Harder conditions to measure; null = none."""
+    stability: StabilityRecipe | None = None
+    """Rendered drives on which flicker, lost objects and waits are measured; null = none."""
     shown_frames: Annotated[int, Field(ge=0, le=50)] = 4
     """How many of the worst, and how many of the best frames of each set have pictures."""
     never_seen: tuple[str, ...] = ()

@@ -38,6 +38,7 @@ def write_report(folder: Path, measured: Measured, verdict: Verdict) -> None:
         "frames": {frames.name: _frames(measured, frames) for frames in measured.sets},
         "agreement": {frames.name: asdict(frames) for frames in measured.agreed},
         "conditions": measured.robustness and measured.robustness.to_json(),
+        "stability": measured.stability and measured.stability.to_json(),
         "never_seen": list(measured.recipe.never_seen),
     }
     write_text(folder / "report.json", json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -33,7 +33,7 @@ class RunFrames:
         self.label_set = recipe.student_classes()
         self.sources = [open_source(source, self.label_set) for source in recipe.data.train]
         self.fingerprint = "+".join(source.fingerprint()[:16] for source in self.sources)
-        if recipe.distillation is None:
+        if not recipe.has_teachers:
             pairs = zip(recipe.data.train, self.sources, strict=True)
             drawn_from = [folder for source, folder in pairs if source.share > 0]
             check_something_to_learn(drawn_from, recipe.trained_part)

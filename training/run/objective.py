@@ -10,6 +10,7 @@ from pathlib import Path
 from training.data.readers.frame_folder import FrameFolder
 from training.distillation.cache import OutputCache
 from training.distillation.loss import DistillationLoss
+from training.distillation.second_look import SecondLook
 from training.distillation.teacher import Teachers, check_teachers
 from training.distillation.whole_frames import WholeFrames
 from training.label_sets.label_set import LabelSet
@@ -45,7 +46,7 @@ def build_objective(
     examples = check_teachers(student, teachers, settings.terms, recipe.data.crop_height, recipe.data.crop_width)
     if settings.cache and settings.look == "view":
         teachers.keep_outputs_in(OutputCache(Path(settings.cache), _cache_key(recipe, teachers, data_fingerprint)))
-    return DistillationLoss(settings, hard, teachers, examples)
+    return DistillationLoss(settings, hard, teachers, examples, SecondLook(student))
 
 
 def whole_frames(

@@ -15,6 +15,7 @@ from ros_kd_perception.sample_drive.camera import Array, CameraModel, CameraPose
 from ros_kd_perception.sample_drive.canvas.panel import Panel, Texture
 
 NEAR_M = 0.25
+SEEN_THROUGH = -1.0  # in `Canvas.surface`
 _SHIFT = 4  # cv2 takes polygon corners in sixteenths of a pixel
 _LIMIT_PX = 60000.0
 
@@ -30,6 +31,14 @@ class Face(NamedTuple):
 
     points: Array
     color_bgr: Color | None
+
+
+class _Polygon(NamedTuple):
+    """A face of a small object: its corners in pixels, its colour, and its corners in the optical frame, uncut."""
+
+    points_px: Array
+    color_bgr: Color | None
+    points_camera: Array
 
 
 def clip_near(points_camera: Array) -> Array:
@@ -49,6 +58,12 @@ def clip_near(points_camera: Array) -> Array:
     return np.array(kept)
 
 
+def _normal(points: Array) -> Array:
+    """Return the normal of a flat polygon (n, 3) by Newell's method, which corners in one line do not disturb."""
+    following = np.roll(points, -1, axis=0)
+    return np.asarray(np.cross(points - points[0], following - points[0]).sum(axis=0))
+
+
 def _fixed_point(points_px: Array) -> NDArray[np.int32]:
     rounded = np.rint(np.clip(points_px, -_LIMIT_PX, _LIMIT_PX) * (1 << _SHIFT))
     return rounded.astype(np.int32)
@@ -63,20 +78,26 @@ class Canvas:
         ids: int32 (h, w), 0 where nothing was painted.
         nearness: 1 / depth of standing objects, float32 (h, w), 1/m; 0 where there are none. The ground is not in it.
         painted_px: Number of pixels inside the image that each id would cover with nothing in front of it.
+        surface: 1 / depth of what each pixel shows, float32 (h, w), 1/m, 0 in the sky. Unlike `nearness`, it has the
+            ground, and each face of a small object at its own depth. SEEN_THROUGH in the gaps of trees and railings,
+            where the id is that of the tree and the colour that of what is behind. None unless `keeps_surface` is set.
     """
 
     camera: CameraModel
     pose: CameraPose
+    keeps_surface: bool = False
     image_bgr: NDArray[np.uint8] = field(init=False)
     ids: NDArray[np.int32] = field(init=False)
     nearness: NDArray[np.float32] = field(init=False)
     painted_px: dict[int, int] = field(init=False, default_factory=dict)
+    surface: NDArray[np.float32] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         shape = (self.camera.height_px, self.camera.width_px)
         self.image_bgr = np.zeros((*shape, 3), np.uint8)
         self.ids = np.zeros(shape, np.int32)
         self.nearness = np.zeros(shape, np.float32)
+        self.surface = np.zeros(shape, np.float32) if self.keeps_surface else None
 
     def project(self, points_camera: Array) -> Array:
         """Cut a polygon (n, 3) of the optical frame at the near plane and project it to pixels (m, 2), m may be 0."""
@@ -96,11 +117,15 @@ class Canvas:
     def ground_polygon(self, points_camera: Array, color_bgr: Color, identity: int) -> None:
         """Paint a polygon (n, 3) that lies on the ground, over everything that is there."""
         points_px = self.project(points_camera)
-        if self.box_of(points_px) is None:
+        box = self.box_of(points_px)
+        if box is None:
             return
         corners = [_fixed_point(points_px)]
         cv2.fillPoly(self.image_bgr, corners, color_bgr, cv2.LINE_AA, _SHIFT)
         cv2.fillPoly(self.ids, corners, identity, cv2.LINE_8, _SHIFT)
+        if self.surface is not None:
+            x0, y0, x1, y1 = box
+            self._fill_depth(self.surface[y0:y1, x0:x1], points_px, points_camera, box)
 
     def solid(self, faces: Sequence[Face], identity: int, depth_m: float | None = None) -> None:
         """Paint the faces of one small object in their order. Objects that are nearer than its middle hide it.
@@ -115,19 +140,19 @@ class Canvas:
         counts = [len(face.points) for face in faces]
         points = self.pose.to_camera(np.concatenate([face.points for face in faces]))
         depth = float(depth_m if depth_m is not None else np.median(points[:, 2]))
-        polygons: list[tuple[Array, Color | None]] = []
+        polygons: list[_Polygon] = []
         start = 0
         for face, count in zip(faces, counts, strict=True):
             points_px = self.project(points[start : start + count])
             if len(points_px):
-                polygons.append((points_px, face.color_bgr))
+                polygons.append(_Polygon(points_px, face.color_bgr, points[start : start + count]))
             start += count
         self._paint(polygons, identity, max(depth, NEAR_M))
 
-    def _paint(self, polygons: list[tuple[Array, Color | None]], identity: int, depth_m: float) -> None:
+    def _paint(self, polygons: list[_Polygon], identity: int, depth_m: float) -> None:
         if not polygons:
             return
-        box = self.box_of(np.concatenate([points for points, _ in polygons]))
+        box = self.box_of(np.concatenate([polygon.points_px for polygon in polygons]))
         if box is None:
             return
         x0, y0, x1, y1 = box
@@ -137,7 +162,7 @@ class Canvas:
         before = image.copy() if hidden.any() else None
         cover = np.zeros(ids.shape, np.uint8)
         offset = np.array([x0, y0], np.float64)
-        for points_px, color_bgr in polygons:
+        for points_px, color_bgr, _ in polygons:
             corners = [_fixed_point(points_px - offset)]
             if color_bgr is not None:
                 cv2.fillPoly(image, corners, color_bgr, cv2.LINE_AA, _SHIFT)
@@ -146,6 +171,23 @@ class Canvas:
         if before is not None:
             cv2.copyTo(before, hidden.view(np.uint8), image)
         self._claim(cover > 0, ~hidden, ids, nearness, identity, np.float32(1.0 / depth_m))
+        if self.surface is not None:
+            exact = np.full(ids.shape, 1.0 / depth_m, np.float32)
+            for points_px, _, points_camera in polygons:
+                self._fill_depth(exact, points_px, points_camera, box)
+            np.copyto(self.surface[y0:y1, x0:x1], exact, where=(cover > 0) & ~hidden)
+
+    def _fill_depth(
+        self, depths: NDArray[np.float32], points_px: Array, points_camera: Array, box: tuple[int, int, int, int]
+    ) -> None:
+        """Write 1 / depth of a flat polygon into the pixels of a box (a view) that it covers."""
+        cover: Any = np.zeros(depths.shape, np.uint8)
+        corners = [_fixed_point(points_px - np.array(box[:2], np.float64))]
+        cv2.fillPoly(cover, corners, 255, cv2.LINE_8, _SHIFT)
+        plane = self._nearness_of(points_camera, _normal(points_camera), box)
+        # A polygon that is seen from its edge has no depth of its own; its corners bound what it can have.
+        low, high = (1.0 / np.maximum(z, NEAR_M) for z in (points_camera[:, 2].max(), points_camera[:, 2].min()))
+        np.copyto(depths, np.clip(plane, low, high), where=cover > 0)
 
     def _claim(
         self,
@@ -193,12 +235,21 @@ class Canvas:
         else:
             cv2.copyTo(picture, shown, image)
             claimed = cover > 0
+        if self.surface is not None:
+            surface = self.surface[y0:y1, x0:x1]
+            np.copyto(surface, inverse_depth, where=claimed & in_front)
+            if texture.alphas:
+                np.copyto(surface, SEEN_THROUGH, where=claimed & in_front & (alpha < 128))
         self._claim(claimed, in_front, self.ids[y0:y1, x0:x1], nearness, panel.identity, inverse_depth)
 
     def _plane_nearness(self, corners_camera: Array, box: tuple[int, int, int, int]) -> NDArray[np.float32]:
+        """Return 1 / depth of the plane of a panel at each pixel of a box."""
+        normal = cross(corners_camera[1] - corners_camera[0], corners_camera[3] - corners_camera[0])
+        return self._nearness_of(corners_camera, normal, box)
+
+    def _nearness_of(self, corners_camera: Array, normal: Array, box: tuple[int, int, int, int]) -> NDArray[np.float32]:
         """Return 1 / depth of the plane at each pixel of a box; this is affine in the pixel for every plane."""
         x0, y0, x1, y1 = box
-        normal = cross(corners_camera[1] - corners_camera[0], corners_camera[3] - corners_camera[0])
         offset = float(normal @ corners_camera[0])
         if abs(offset) < 1e-9:
             return np.full((y1 - y0, x1 - x0), 1e-6, np.float32)

@@ -44,6 +44,8 @@ class ScenePainter:
     def paint(self, canvas: Canvas, time_s: float) -> NDArray[np.float32]:
         """Paint everything; return 1 / depth of each pixel, float32 (h, w), 0 in the sky."""
         self.sky.paint(canvas, time_s)
+        if canvas.surface is not None:
+            canvas.surface[:] = 0.0  # the skyline moves with the camera, as if it were infinitely far away
         ground_nearness = self.ground.paint(canvas, shadows_of(self.world, time_s))
         self._buildings(canvas)
         steps: Steps = []

@@ -301,6 +301,12 @@ def test_a_stage_changes_the_balance_from_its_epoch_on() -> None:
             "did you mean temperature_factor",
         ),
         ("{terms: [{kind: dist}]}", r"distillation\.teacher must name a checkpoint, or"),
+        ("{terms: [{kind: temporal_consistency}, {kind: dist}]}", r"distillation\.teacher must name a checkpoint, or"),
+        ("{terms: [{kind: temporal_consistency}], hard_weight: 0}", "leaves nothing that says what is right"),
+        ("{terms: [{kind: temporal_consistency}], look: frame, cache: c}", "needs teachers, there are none"),
+        ("{terms: [{kind: temporal_consistency, zoom: 0.6}]}", r"terms\.0\.zoom must be from 0 to 0\.5"),
+        ("{terms: [{kind: temporal_consistency, noise: -1}]}", r"terms\.0\.noise must be from 0 to 64"),
+        ("{terms: [{kind: temporal_consistency, temperature: 2}]}", "does not apply to kind temporal_consistency"),
     ],
 )
 def test_an_invalid_section_is_refused_in_one_sentence(section: str, sentence: str) -> None:

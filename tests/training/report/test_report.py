@@ -7,14 +7,16 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from html_page import Page
 from small_bag import write_small_bag
 
+from ros_kd_perception.sample_drive.street.weather import WEATHERS
 from training.__main__ import main
+from training.report.recipe import StabilityRecipe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # The page itself says, once it is shown, whether each picture was read, and whether anything is too wide.
@@ -263,3 +265,21 @@ def test_frames_that_cannot_be_judged_are_refused(
 
     assert main(["report", str(path), "--override", f"folder={tmp_path}"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_drives_show_the_model_over_time(place: Path) -> None:
+    watched = "stability: {drives: 1, seconds: 0.4, rate_hz: 5}"
+    found = reported(place, "right.onnx", status=0, more=watched)
+
+    networks = found["stability"]["networks"]
+    assert set(networks) == {"model", "baseline"}
+    values = networks["model"]["rendered drives"]["values"]
+    assert 0 < values["flicker"] < 1
+    assert values == networks["baseline"]["rendered drives"]["values"]
+    page = (place / "out" / "tried" / "report.html").read_text()
+    assert "<h2>Over time</h2>" in page
+    assert f"<td>{100 * values['flicker']:.2f}</td>" in page
+
+
+def test_the_weathers_of_a_recipe_are_those_of_the_renderer() -> None:
+    assert get_args(StabilityRecipe.model_fields["weather"].annotation) == WEATHERS

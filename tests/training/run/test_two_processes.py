@@ -120,7 +120,8 @@ for number, settings in enumerate(recipe.distillation.terms):
     torch.manual_seed(number)
     term = Term(settings, channels_of(student), channels_of(teacher))
     leaves = [x.requires_grad_() for x in every_tensor(student)] + list(term.parameters())
-    value = term(Comparison(part(student, mine), taught(part(teacher, mine), boxes[mine]), batch), 1.0)
+    words = taught(part(teacher, mine), boxes[mine])
+    value = term(Comparison(part(student, mine), words, batch, lambda images: part(student, mine)), 1.0)
     found = torch.autograd.grad(value, leaves, allow_unused=True)
     flat = torch.cat([(torch.zeros_like(x) if g is None else g).flatten() for x, g in zip(leaves, found)])
     if world > 1:
