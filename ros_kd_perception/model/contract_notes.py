@@ -85,9 +85,10 @@ def check_confidence(confidence: Mapping[str, Any], class_names: Collection[str]
 
 
 def _is_scale(value: Any) -> bool:
-    numbers = value if isinstance(value, Mapping) else {}
-    scale, shift = numbers.get("scale"), numbers.get("shift")
-    return is_finite_number(scale) and bool(scale > 0) and is_finite_number(shift)
+    if not isinstance(value, Mapping):
+        return False
+    scale, shift = value.get("scale"), value.get("shift")
+    return isinstance(scale, int | float) and is_finite_number(scale) and scale > 0 and is_finite_number(shift)
 
 
 def _is_text(value: Any, most: int) -> bool:
