@@ -88,6 +88,7 @@ def in_words(facts: Mapping[str, Any]) -> str:
     contract = ModelContract.from_json(json.dumps(facts["contract"], allow_nan=False))
     rows = [*_identity(facts, contract), *_contents(contract), *_origin(contract)]
     rows += [("provenance", f"{key} {_shown(value)}") for key, value in contract.provenance.items()]
+    rows += [("confidence", f"{key} {_shown(value)}") for key, value in contract.confidence.items()]
     rows += [("metrics", f"{key} {_shown(value)}") for key, value in contract.metrics.items()]
     rows.append(("golden frames", f"{facts['golden_frames']}, to agree {golden_limits_in_words(contract)}"))
     rows += _run(facts.get("run"))

@@ -28,6 +28,7 @@ INT8 = contract_with(
     precision="int8",
     golden=GoldenLimits(0.99, 0.9, 0.1),
     derived=DERIVED,
+    confidence={"thresholds": {"car": 0.4}, "coverage": 0.9, "checked_on": "other streets"},
     provenance={"teachers": "none", "note": "\x1b[2Jgone"},
 )
 
@@ -62,6 +63,7 @@ def test_a_quantised_file_says_what_it_is_and_what_it_lost(tmp_path: Path, capsy
     assert rows["golden frames"].startswith("2, to agree in at least 99.00% of its class map, with box IoU")
     assert "scores within 0.1" in rows["golden frames"]
     assert rows["provenance"] == "teachers none | note ?[2Jgone"
+    assert rows["confidence"] == 'thresholds {"car": 0.4} | coverage 0.9 | checked_on other streets'
     assert "provider" not in rows
 
 
