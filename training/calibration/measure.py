@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
+
+import numpy as np
 
 from ros_kd_perception.perceiver import Perceiver
 from training.calibration.boxes import LEAST_RIGHT, ScoredBoxes, ScoreScale, fit_scale
@@ -16,6 +18,7 @@ from training.calibration.recipe import CalibrationRecipe, PromiseRecipe
 from training.checkpoint import CheckpointInfo
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
+from training.evaluation.bootstrap import average_precisions
 from training.evaluation.command import drive_of
 from training.evaluation.frame_recorder import keep_records
 from training.evaluation.frame_records import FrameRecords
@@ -27,6 +30,7 @@ from training.networks.student import Student
 NO_FRAMES = "no set of fit has enough labels"
 NO_PROOF = "no set of check has enough labels"
 WORSE = "worse on the sets of check"
+AP50_LOSS_MAX = 0.01  # of a class on a set of the check, as a share
 
 
 @dataclass(frozen=True)
@@ -136,13 +140,10 @@ def calibrate(recipe: CalibrationRecipe, student: Student, info: CheckpointInfo,
         name: _scale([ScoredBoxes.of(before[each], label) for each in fit], _boxes_of(before, check, label))
         for label, name in enumerate(_box_names(classes))
     }
-    result = folded(
-        student,
-        1 / temperature.used.scale if temperature else 1.0,
-        {label: fitted.used for label, fitted in enumerate(scales.values())},
-    )
-    calibrated = evaluated_student(result, info)
-    after = {name: _records(calibrated, frames, keep, f"{name}, calibrated") for name, frames in sources.items()}
+    result, after = _applied(student, info, temperature, scales, sources, keep)
+    if cost := cost_of(before, after, check):
+        scales = {name: replace(each, refused=each.refused or cost) for name, each in scales.items()}
+        result, after = _applied(student, info, temperature, scales, sources, keep)
     sets = {
         name: MeasuredSet(name, tuple(map(drive_of, frames.names)), pixels[name], before[name], after[name])
         for name, frames in sources.items()
@@ -150,6 +151,41 @@ def calibrate(recipe: CalibrationRecipe, student: Student, info: CheckpointInfo,
     fit_sets, check_sets = (tuple(sets[name] for name in names) for names in (fit, check))
     promises = promises_of(_box_names(classes), fit_sets, check_sets, recipe.promise)
     return Calibration(recipe, result, temperature, scales, promises, fit_sets, check_sets)
+
+
+def _applied(
+    student: Student,
+    info: CheckpointInfo,
+    temperature: Fitted | None,
+    scales: Mapping[str, Fitted],
+    sources: Mapping[str, FrameFolder],
+    keep: Path,
+) -> tuple[Student, dict[str, FrameRecords]]:
+    """Return the student with what is used of a calibration, and what it perceives then."""
+    result = folded(
+        student,
+        1 / temperature.used.scale if temperature else 1.0,
+        {label: fitted.used for label, fitted in enumerate(scales.values())},
+    )
+    calibrated = evaluated_student(result, info)
+    return result, {name: _records(calibrated, frames, keep, f"{name}, after") for name, frames in sources.items()}
+
+
+def cost_of(before: Mapping[str, FrameRecords], after: Mapping[str, FrameRecords], check: Sequence[str]) -> str:
+    """Return which class loses AP50 on a set of the check, in words; empty if none does.
+
+    A cell reports its best class only, so a class whose scores rise takes cells of the others.
+    """
+    for name in check:
+        each = np.ones((1, before[name].frames), np.int64)
+        old, new = (average_precisions(records[name], each, 1)[0, 0] for records in (before, after))
+        for label, title in enumerate(before[name].box_classes.tolist()):
+            if old[label] - new[label] > AP50_LOSS_MAX:
+                return (
+                    f"AP50 of {title} on {name} would fall from {100 * old[label]:.1f} to {100 * new[label]:.1f} %, "
+                    "because a class whose scores rise takes boxes of the others"
+                )
+    return ""
 
 
 def promises_of(

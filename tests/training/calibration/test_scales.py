@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from made_records import made_records
 from scipy.special import expit, log_softmax
 
 from training.calibration.boxes import ScoredBoxes, ScoreScale, fit_scale
+from training.calibration.measure import cost_of
 from training.calibration.pixels import Pixels, fit_temperature
 from training.evaluation.confidence import reliability_of
 
@@ -92,3 +95,19 @@ def test_a_known_temperature_is_found(temperature: float, seed: int) -> None:
     assert found == pytest.approx(temperature, rel=0.1)
     assert (pixels.reliability(found).error or 0) < 0.02
     assert pixels.negative_log_likelihood(found) <= pixels.negative_log_likelihood(1.0) + 1e-6
+
+
+def test_a_class_that_loses_boxes_to_another_is_told() -> None:
+    hits = np.zeros((10, 2), np.bool_)
+    hits[0] = True
+    both = np.array([[2, 1]], np.int32)
+    before = made_records(
+        1, [], ["first", "second"], 2, hits=hits, true_boxes=both, score=np.array([0.9, 0.8]), label=np.zeros(2, int)
+    )
+    after = replace(before, label=np.array([0, 1], np.int32))
+
+    assert cost_of({"street": before}, {"street": before}, ["street"]) == ""
+    assert "AP50 of first on street would fall from 100.0 to 50" in cost_of(
+        {"street": before}, {"street": after}, ["street"]
+    )
+    assert cost_of({"street": after}, {"street": before}, ["street"]).startswith("AP50 of second")
