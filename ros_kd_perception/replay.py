@@ -41,6 +41,8 @@ from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.output_paths import check_folder, check_free
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
+from ros_kd_perception.tracking.parameters import tracking_settings_of
+from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
 
 NODE_NAME = "/perception"
 EXIT_UNUSABLE, EXIT_INTERRUPTED = 2, 130
@@ -56,6 +58,7 @@ class BagReplay:
         cameras: Names of the bag's cameras.
         video: Takes the overlays; None for no video.
         finder: Finds the free space; None for no free space.
+        tracked: Gives the boxes the ids of their objects; None for no ids.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class BagReplay:
         cameras: Sequence[str],
         video: OverlayVideo | None = None,
         finder: FreeSpaceFinder | None = None,
+        tracked: TrackedCameras | None = None,
     ) -> None:
         self.summary = ReplaySummary(cameras, perceiver.model.provider.what_runs)
         self._perceiver = perceiver
@@ -73,6 +77,7 @@ class BagReplay:
         self._cameras = cameras
         self._video = video
         self._finder = finder
+        self._tracked = tracked
         self._builder = builder
         self._tasks = perceiver.model.contract.tasks
         self._labels_written = False
@@ -89,6 +94,8 @@ class BagReplay:
             # Like the node, drop this frame after any error of the network; the next frame may work.
             self._drop(replayed.camera, "failed", f"{type(perception).__name__}: {str(perception)[:200]}")
             return
+        if self._tracked is not None:
+            perception = self._tracked.track(perception)
         outputs = PerceivedFrame(perception, self._builder, self._finder)
         self._write_results(replayed.log_time_ns, outputs)
         self.summary.count_perceived(replayed.camera, perception.timing.total_ms)
@@ -159,12 +166,16 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         builder = builders[-1]  # of the models that were opened, the last one is used
         apply_camera_settings(options, list(bag.cameras), perceiver)
         finder = _free_space_finder(options, list(bag.cameras), perceiver.model)
+        tracking = tracking_settings_of(options.params_file, options.node, wanted=options.track)
+        tracked = None
+        if tracking is not None:
+            tracked = TrackedCameras(tracking, list(bag.cameras), perceiver.model.contract.detection_classes)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video = None
         if options.overlay:
             rate = frames_per_second(bag)
             video = stack.enter_context(OverlayVideo(options.overlay, bag.cameras, rate, overwrite=options.force))
-        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder)
+        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder, tracked)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
         progress = stack.enter_context(tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet))
@@ -242,7 +253,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--overlay", type=Path, metavar="MP4", help="write a video of the frames with their results")
     parser.add_argument("--force", action="store_true", help="replace existing output files")
-    add_network_options(parser, "; also writes free space and scans")
+    parser.add_argument(
+        "--track",
+        action="store_true",
+        help="give boxes the ids of their objects, as the node does with track_objects (--params-file sets that, too)",
+    )
+    add_network_options(parser, "; also writes free space and scans, and tracks objects")
     options = parser.parse_args(arguments)
     check_network_options(parser, options)
     return options

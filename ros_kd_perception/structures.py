@@ -14,6 +14,7 @@ import numpy.typing as npt
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
 
 DROP_REASONS = (
     "lost",  # lost before the node received it, or replaced by a newer one in the middleware
@@ -190,11 +191,14 @@ class Detections:
         boxes_xyxy: float32 `[n, 4]`, left, top, right and bottom in source-image pixels, inside the image.
         scores: float32 `[n]`, 0..1.
         labels: int32 `[n]`, detection class ids of the contract.
+        track_ids: int64 `[n]`, which object each box is, the same in every frame; 0 for boxes without a track. None if
+            objects are not tracked.
     """
 
     boxes_xyxy: Float32Array
     scores: Float32Array
     labels: Int32Array
+    track_ids: Int64Array | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -203,13 +207,16 @@ class Detections:
                 f"expected boxes [{count}, 4] and labels [{count}] for {count} scores, "
                 f"got boxes {self.boxes_xyxy.shape} and labels {self.labels.shape}"
             )
+        if self.track_ids is not None and self.track_ids.shape != (count,):
+            raise ValueError(f"expected track ids [{count}] for {count} scores, got {self.track_ids.shape}")
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def rows(self, chosen: npt.NDArray[Any]) -> Detections:
         """Return chosen rows: a bool for each row, or their indices."""
-        return Detections(self.boxes_xyxy[chosen], self.scores[chosen], self.labels[chosen])
+        ids = None if self.track_ids is None else self.track_ids[chosen]
+        return Detections(self.boxes_xyxy[chosen], self.scores[chosen], self.labels[chosen], ids)
 
     def at_least(self, score: float) -> Detections:
         """Return the rows with at least this score."""

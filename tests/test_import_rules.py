@@ -49,7 +49,7 @@ FLOORS = {
     PACKAGE: (
         {"structures", "playback_timeline", "system", "interfaces"},
         {"images", "model", "health", "parameters"},
-        {"perceiver", "free_space", "drawing"},
+        {"perceiver", "free_space", "drawing", "tracking"},
         {"messages", "candidates"},
         {"scheduling", "bags"},
         {"sample_drive", "replay_summary", "replay_pipeline", "differences"},

@@ -85,8 +85,10 @@ def _draw_boxes(picture: UInt8Array, found: Detections, contract: DrawnClasses, 
     for box, info in reversed(list(zip(boxes, infos, strict=True))):  # the highest score on top
         cv2.rectangle(picture, box[:2], box[2:], info.color_rgb[::-1], line)
     plates: list[Rectangle] = []
-    for index, (info, score) in enumerate(zip(infos, found.scores.tolist(), strict=True)):
+    ids = [0] * len(found) if found.track_ids is None else found.track_ids.tolist()
+    for index, (info, score, track_id) in enumerate(zip(infos, found.scores.tolist(), ids, strict=True)):
         text = f"{info.name} {score:.2f}" if show_scores else info.name
+        text += f" #{track_id}" if track_id else ""
         _draw_label(picture, boxes, index, info, text, plates)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ros_kd_perception.free_space.ground_scan import GroundScan
 from ros_kd_perception.messages.mask_memory import MaskMessages
-from ros_kd_perception.messages.serialized_results import SerializedResults
+from ros_kd_perception.messages.serialized_results import SerializedResults, ids_as_text
 from ros_kd_perception.model.boxes import centers_and_sizes
 from ros_kd_perception.model.contract import ClassInfo, ModelContract
 from ros_kd_perception.structures import Float32Array, Int32Array, Perception, UInt8Array
@@ -173,8 +173,12 @@ class MessageBuilder:
         parts = self._take_parts(len(found), header)
         # Computed on whole arrays, because a loop over a hundred boxes takes a millisecond.
         centers, sizes = centers_and_sizes(found.boxes_xyxy)
-        rows = zip(parts, centers.tolist(), sizes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
-        for part, (center_x, center_y), (size_x, size_y), score, label in rows:
+        ids = ids_as_text(found)
+        rows = zip(
+            parts, centers.tolist(), sizes.tolist(), found.scores.tolist(), found.labels.tolist(), ids, strict=True
+        )
+        for part, (center_x, center_y), (size_x, size_y), score, label, track_id in rows:
+            part.detection.id = track_id
             part.hypothesis.class_id = class_ids.get(label) or str(label)
             part.hypothesis.score = score
             part.center.x, part.center.y = center_x, center_y

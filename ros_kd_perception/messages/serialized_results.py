@@ -92,6 +92,8 @@ class SerializedResults:
             return np.frombuffer(opening, np.uint8)
         class_ids = _class_ids_as_text(found)
         opening += header + _ONE_RESULT + class_ids[0].tobytes()
+        if found.track_ids is not None:
+            return _with_tracked_boxes(opening, header + _ONE_RESULT, class_ids, found)
         return _with_boxes(opening, header + _ONE_RESULT, class_ids, found)
 
 
@@ -109,6 +111,13 @@ class _MaskMessage(NamedTuple):
     @classmethod
     def make(cls, height: int, width: int) -> _MaskMessage:
         return cls(height, width, np.empty(_HEAD_BYTES + height * width, np.uint8))
+
+
+def ids_as_text(found: Detections) -> list[str]:
+    """Return the ids of boxes as Detection2D has them: a decimal number, or nothing for a box without a track."""
+    if found.track_ids is None:
+        return [""] * len(found)
+    return [str(number) if number else "" for number in found.track_ids.tolist()]
 
 
 def _header(perception: Perception) -> bytes:
@@ -151,3 +160,18 @@ def _with_boxes(opening: bytes, start: bytes, class_ids: _UInt64Array, found: De
     numbers[:, _CENTER], numbers[:, _SIZE] = centers_and_sizes(found.boxes_xyxy)
     rows[:-1, before_class_id : before_class_id + 8] = class_ids[1:, None].view(np.uint8)
     return message[: message.size - row_bytes + len(numbers_and_id)]
+
+
+def _with_tracked_boxes(opening: bytes, start: bytes, class_ids: _UInt64Array, found: Detections) -> UInt8Array:
+    """Write the boxes one after the other, because their ids differ in length. Arguments: those of `_with_boxes`."""
+    numbers = np.tile(_BOX_NUMBERS, (len(found), 1))
+    numbers[:, _SCORE] = found.scores
+    numbers[:, _CENTER], numbers[:, _SIZE] = centers_and_sizes(found.boxes_xyxy)
+    parts = [opening]
+    for row, text in enumerate(ids_as_text(found)):
+        if row:
+            parts += [start, class_ids[row].tobytes()]
+            parts.append(bytes(-sum(map(len, parts[-3:])) % 8))  # the numbers before are a multiple of eight long
+        parts += [numbers[row].tobytes(), struct.pack("<I", len(text) + 1) + text.encode() + bytes(4 - len(text) % 4)]
+    parts[-1] = parts[-1][: 4 + len(text) + 1]
+    return np.frombuffer(b"".join(parts), np.uint8)

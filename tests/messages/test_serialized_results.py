@@ -69,6 +69,32 @@ def test_boxes_are_the_bytes_of_the_libraries(boxes: int, frame_id: str, stamp_n
     check_bytes(serialized, BOXES, RCLPY.detections(perception), ROSBAGS.detections(perception))
 
 
+TRACK_IDS = st.sampled_from([0, 1, 9, 10, 123, 99_999]) | st.integers(0, 2**63 - 1)
+
+
+@given(st.lists(TRACK_IDS, max_size=20), FRAME_IDS, st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_tracked_boxes_are_the_bytes_of_the_libraries(ids: list[int], frame_id: str, seed: int) -> None:
+    perception = make_perception(len(ids), frame_id.replace("\0", "0"), seed)
+    tracked = replace(perception.require_detections(), track_ids=np.array(ids, np.int64))
+    perception = replace(perception, detections=tracked)
+
+    serialized = SerializedResults().detections(perception)
+
+    from_rclpy = RCLPY.detections(perception)
+    check_bytes(serialized, BOXES, from_rclpy, ROSBAGS.detections(perception))
+    assert [detection.id for detection in from_rclpy.detections] == [str(number) if number else "" for number in ids]
+
+
+def test_ids_of_earlier_boxes_are_not_left_in_messages_that_are_filled_again() -> None:
+    builder = MessageBuilder(rclpy_message_types(), CONTRACT, reuse_parts=True)
+    plain = make_perception(2)
+    tracked = replace(plain.require_detections(), track_ids=np.array([7, 0], np.int64))
+
+    assert [box.id for box in builder.detections(replace(plain, detections=tracked)).detections] == ["7", ""]
+    assert [box.id for box in builder.detections(plain).detections] == ["", ""]
+
+
 @given(FRAME_IDS, STAMPS, st.integers(0, 99), st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_masks_are_the_bytes_of_the_libraries(frame_id: str, stamp_ns: int, seed: int, own_memory: bool) -> None:

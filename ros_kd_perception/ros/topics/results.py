@@ -16,6 +16,8 @@ from ros_kd_perception.model.contract import DETECTION, SEGMENTATION, ModelContr
 from ros_kd_perception.ros.topics.serialized_publish import publish_serialized
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
+from ros_kd_perception.tracking.parameters import TRACKING_PARAMETERS, tracking_settings
+from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
 
 _THRESHOLD = "score_threshold"
 
@@ -28,9 +30,13 @@ class ResultTopics(TopicSink):
 
     This is the first sink: a frame counts as published when these messages are handed to the middleware. A message
     without a subscriber is not written, because the middleware would copy it twice all the same.
+
+    With `track_objects`, the boxes get the ids of their objects, for the later sinks, too. Objects are followed whether
+    there is a subscriber or not, so that their ids do not depend on who listens.
     """
 
     name = "segmentation and detections"
+    parameters = TRACKING_PARAMETERS
 
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
@@ -40,6 +46,11 @@ class ResultTopics(TopicSink):
         self._mask_labels: dict[str, Publisher[LabelInfo]] = {}
         self._box_labels: dict[str, Publisher[LabelInfo]] = {}
         self._make_topics()
+        tracking = tracking_settings(context.values)
+        self._tracked = None
+        if tracking is not None:
+            classes = context.contract.detection_classes
+            self._tracked = TrackedCameras(tracking, self._cameras, classes, context.takeovers)
         names = [_THRESHOLD, *(f"{camera}.{_THRESHOLD}" for camera in self._cameras)]
         self._thresholds: dict[str, float] = {name: context.values[name] for name in names}
         self._label_lock = threading.Lock()  # parameters and models change in different threads
@@ -47,6 +58,8 @@ class ResultTopics(TopicSink):
 
     def publish(self, result: FrameResult) -> None:
         """Write the messages of a frame that have a subscriber, then publish them."""
+        if self._tracked is not None:
+            result.perception = self._tracked.track(result.perception)
         perception, written = result.perception, self.builder.serialized
         camera, messages = perception.camera, []
         if perception.class_map is not None and (masks := self._masks[camera]).get_subscription_count():
@@ -76,6 +89,8 @@ class ResultTopics(TopicSink):
             super().change_model(contract, builder)
             self._make_topics()
             self._publish_labels()
+        if self._tracked is not None:
+            self._tracked.change_model(contract.detection_classes)
 
     def _make_topics(self) -> None:
         """Make the topics of the model's tasks that are not there yet.

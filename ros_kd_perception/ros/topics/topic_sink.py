@@ -35,6 +35,7 @@ class SinkContext:
         resolve: Returns the full name of a topic. The node does that itself; in a worker process, whose node has
             another name, the perception node is asked.
         is_active: Whether publishers are active from the start.
+        takeovers: How many worker processes served these cameras before, since the node was configured.
     """
 
     node: LifecycleNode
@@ -45,6 +46,7 @@ class SinkContext:
     warn: Callable[[str], object]
     resolve: Callable[[str], str] = lambda topic: topic
     is_active: bool = False
+    takeovers: int = 0
 
 
 class TopicSink(ResultSink):

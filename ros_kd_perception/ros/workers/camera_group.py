@@ -53,6 +53,7 @@ class GroupSetup:
         send: Sends a message to the node's process.
         warn: Logs one sentence as a warning.
         resolve: Returns the full name of a topic of the perception node.
+        takeovers: How many processes served these cameras before.
     """
 
     values: Mapping[str, Any]
@@ -63,6 +64,7 @@ class GroupSetup:
     send: Callable[..., None]
     warn: Callable[[str], object]
     resolve: Callable[[str], str]
+    takeovers: int = 0
 
 
 class CameraGroup:
@@ -86,7 +88,15 @@ class CameraGroup:
         self._throttle = WarningThrottle(setup.warn)
         self._builder, self._perceiver = self._new_perceiver()
         context = SinkContext(
-            node, self.cameras, setup.values, setup.contract, self._builder, setup.warn, setup.resolve, is_active=True
+            node,
+            self.cameras,
+            setup.values,
+            setup.contract,
+            self._builder,
+            setup.warn,
+            setup.resolve,
+            is_active=True,
+            takeovers=setup.takeovers,
         )
         self._sinks = make_sinks(context)
         images = {

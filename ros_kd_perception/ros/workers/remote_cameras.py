@@ -6,6 +6,7 @@ import itertools
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,7 @@ class RemoteCameras:
         self._answers: dict[int, dict[str, Any]] = {}
         self._answered = threading.Condition()
         self._next_memory: FrameMemory | None = None
+        self._served: Counter[int] = Counter()  # by number of the group, how many processes were told to serve it
         memory = self._new_memory(contract)
         groups = _groups(parameters.cameras, processes)
         self.frames = RemoteFrames(mailbox, memory, lambda camera: self._pool.link_of(camera))
@@ -214,7 +216,15 @@ class RemoteCameras:
     def _serve(self, link: WorkerLink, group: int, cameras: Sequence[str]) -> None:
         self._takeovers.note_takeover(cameras, time.monotonic())
         subscribed = [camera for camera in cameras if camera in self._subscribed]
-        link.try_send("serve", group=group, cameras=list(cameras), is_active=self._is_active, subscribed=subscribed)
+        takeovers, self._served[group] = self._served[group], self._served[group] + 1
+        link.try_send(
+            "serve",
+            group=group,
+            cameras=list(cameras),
+            is_active=self._is_active,
+            subscribed=subscribed,
+            takeovers=takeovers,
+        )
 
     def _see(self, link: WorkerLink, message: dict[str, Any]) -> None:
         kind = message["kind"]

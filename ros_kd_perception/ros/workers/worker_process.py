@@ -161,6 +161,7 @@ class WorkerProcess:
             self._channel.send,
             lambda text: self._channel.send("log", text=text),
             self._resolve,
+            message["takeovers"],
         )
         try:
             self._groups[number] = group = CameraGroup(self._node, cameras, setup)
