@@ -72,7 +72,7 @@ FLOORS = {
         {"adoption", "extraction", "inspection"},
         {"evaluation"},
         {"conditions", "pruning", "quantization", "stability"},
-        {"run"},
+        {"run", "tracking"},
         {"compare", "keep_weights"},
         {"calibration", "compression", "report"},
         {"schema", "doctor", "bill_of_materials"},

@@ -25,6 +25,7 @@ COMMANDS = {
     "conditions": ("training.conditions.command", "measure files in noise, blur, weather, poor light and other views"),
     "calibrate": ("training.calibration.command", "make the scores of a student mean what they say, with proof"),
     "stability": ("training.stability.command", "measure flicker, lost objects and waits from frame to frame"),
+    "tracking": ("training.tracking.command", "measure how well ids stay with their objects: HOTA and IDF1"),
     "compare": ("training.compare.command", "train several recipes over several seeds and report the differences"),
     "compress": ("training.compression.command", "prune, distil and quantise a student, with proof of what was lost"),
     "export": ("training.export.command", "write a checkpoint's student as one ONNX file"),

@@ -83,7 +83,7 @@ class NetworkRun:
         Raises:
             CheckpointError: The outputs of the network contain NaN or infinity.
         """
-        perception = perceive_sample(self.model.perceiver, self._places, _sample_of(frame))
+        perception = perceive_sample(self.model.perceiver, self._places, sample_of(frame))
         before, flow = self._before, frame.flow
         self._before = perception
         if before is not None and flow is not None:
@@ -188,7 +188,7 @@ def measure(
     worst: dict[str, dict[str, Worst]] = {}
     lost: set[str] = set()
     for name, sequences in sources.items():
-        matched = {row: _box_ids(model.label_set) for row, model in models.items()}
+        matched = {row: box_ids(model.label_set) for row, model in models.items()}
         runs = {row: NetworkRun(model, matched[row][0]) for row, model in models.items()}
         height = height_min_px if name == RENDERED else None
         facts[name] = _run(name, sequences, list(runs.values()), height)
@@ -234,7 +234,7 @@ def _run(
     return SourceFacts(frames, pairs, rate, EXACT if known else ESTIMATED, float(np.mean(seen)), own, height_min_px)
 
 
-def _box_ids(classes: LabelSet) -> tuple[dict[int, int], list[str]]:
+def box_ids(classes: LabelSet) -> tuple[dict[int, int], list[str]]:
     """Return the model's id of each class of boxes of the renderer, and the names of those that it does not have."""
     rendered = load_label_set("rendered")
     ids = {info.name: info.id for info in classes.detection_classes}
@@ -245,7 +245,8 @@ def _box_ids(classes: LabelSet) -> tuple[dict[int, int], list[str]]:
     return known, [info.name for info in rendered.detection if info.id not in known]
 
 
-def _sample_of(frame: SequenceFrame) -> Sample:
+def sample_of(frame: SequenceFrame) -> Sample:
+    """Return a frame as a sample without labels, which models perceive."""
     mask = np.full(frame.image_bgr.shape[:2], UNLABELED_ID, np.uint8)
     return Sample(frame.name, frame.image_bgr, mask, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 

@@ -23,12 +23,14 @@ class RenderedDrive:
         weather: One of the renderer's WEATHERS.
         duration_s: Length of the drive.
         rate_hz: Frames per second.
+        with_flow: Whether the motion of the pixels is computed, which takes as long as the picture.
     """
 
     seed: int
     weather: str
     duration_s: float
     rate_hz: float
+    with_flow: bool = True
 
     @property
     def name(self) -> str:
@@ -43,9 +45,9 @@ class RenderedDrive:
         before: tuple[float, RenderedView] | None = None
         for number in range(len(self)):
             time_s = min(number / self.rate_hz, self.duration_s)
-            view = drive.render(CAMERA, time_s, keeps_surface=True)
+            view = drive.render(CAMERA, time_s, keeps_surface=self.with_flow)
             flow = None
-            if before is not None:
+            if before is not None and self.with_flow:
                 flow = exact_flow(drive, CAMERA, (before[0], time_s), (before[1], view))
             truth = FrameTruth(view.class_map, view.boxes_xyxy, view.labels, view.instance_ids)
             yield SequenceFrame(f"{self.name}, {time_s:.2f} s", view.image_bgr, flow, truth)

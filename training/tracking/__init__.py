@@ -1,0 +1,1 @@
+"""Measures how well ids stay with their objects."""
