@@ -153,3 +153,18 @@ def test_it_is_fast_enough_for_a_live_view() -> None:
         draw_overlay(image, found, CONTRACT)
         times_ms.append((time.perf_counter() - started) * 1e3)
     assert min(times_ms) < 40  # 3 ms on an idle core; masks for each class or a float image exceed the limit
+
+
+def test_only_boxes_with_a_track_show_an_id() -> None:
+    image = picture(240, 320)
+    plain = perception(np.full((240, 320), ROAD, np.uint8), [[10, 60, 90, 200], [170, 60, 250, 200]], [0, 0])
+
+    def drawn(*ids: int) -> np.ndarray:
+        found = replace(plain.require_detections(), track_ids=np.array(ids, np.int64))
+        return draw_overlay(image, replace(plain, detections=found), CONTRACT)
+
+    without = draw_overlay(image, plain, CONTRACT)
+    np.testing.assert_array_equal(drawn(0, 0), without)
+    one = drawn(0, 12)
+    np.testing.assert_array_equal(one[:, :160], without[:, :160])
+    assert (one[:, 160:] != without[:, 160:]).any()

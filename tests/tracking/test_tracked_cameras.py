@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from ros_kd_perception.model.contract import ClassInfo
 from ros_kd_perception.structures import Detections, Perception, Timing
@@ -40,6 +41,14 @@ def test_only_the_ids_of_a_perception_change() -> None:
     assert tracked.detections is not None
     assert tracked.detections.boxes_xyxy is FOUND.boxes_xyxy
     assert tracked.detections.scores is FOUND.scores
+
+
+def test_chosen_boxes_keep_their_ids() -> None:
+    found = cameras().track(perception(0)).require_detections()
+    assert found.rows(np.array([1])).track_ids.tolist() == [2]
+    assert found.at_least(0.95).track_ids.tolist() == []
+    with pytest.raises(ValueError, match=r"expected track ids \[2\] for 2 scores, got \(1,\)"):
+        replace(found, track_ids=np.array([1]))
 
 
 def test_cameras_do_not_share_tracks() -> None:
