@@ -12,20 +12,24 @@ no service call while the graph of a vehicle is still forming. With `autostart:=
 from pathlib import Path
 from typing import Any
 
+import launch.logging
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import EnvironmentVariable, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 
 from ros_kd_perception.parameters.launch_arguments import (
     LaunchArgumentError,
     camera_topics,
     is_true,
+    node_name,
     node_parameters,
     remappings,
 )
+from ros_kd_perception.parameters.rviz_view import cameras_to_show, rviz_view
 from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.system.launch_exit_status import report_failure, report_failure_at_shutdown
 
@@ -54,6 +58,7 @@ def generate_launch_description() -> LaunchDescription:
             _argument("autostart", "let the node configure and activate itself", "true", choices=FLAG),
             _argument("respawn", "start the node again when it dies", "false", choices=FLAG),
             _argument("enclave", "SROS 2 enclave of the node, e.g. /perception; see docs/security.md"),
+            _argument("rviz", "show the results of every camera in RViz", "false", choices=FLAG),
             _argument("log_level", "least severe messages to show", "info", choices=LOG_LEVELS),
             _argument(
                 "fastdds_profile",
@@ -64,6 +69,7 @@ def generate_launch_description() -> LaunchDescription:
                 ),
             ),
             OpaqueFunction(function=start_node),
+            OpaqueFunction(function=start_rviz),
         ]
     )
 
@@ -100,6 +106,37 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     )
     on_exit = report_failure_at_shutdown if is_true(given["respawn"]) else report_failure
     return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit)), node]
+
+
+def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Start RViz with the cameras of this launch, if `rviz` is set. Without RViz, log that it is missing."""
+    given = context.launch_configurations
+    if not is_true(given["rviz"]):
+        return []
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        launch.logging.get_logger("rviz").warning(
+            "expected rviz2 to be installed for rviz:=true, found none; install the package ros-$ROS_DISTRO-rviz2; "
+            "the node runs without it"
+        )
+        return []
+    template = Path(get_package_share_directory(PACKAGE), "config", "perception.rviz")
+    parameters = node_parameters(given)
+    params_file = Path(given["params_file"]).expanduser().read_text(encoding="utf-8")
+    cameras = cameras_to_show(parameters, params_file)
+    # Beside the log of this launch, where it can be looked at later and is removed with the logs.
+    view = Path(launch.logging.launch_config.log_dir, "perception.rviz")
+    view.write_text(rviz_view(template.read_text(encoding="utf-8"), node_name(given["namespace"]), cameras))
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        name="perception_view",
+        arguments=["--display-config", str(view)],
+        parameters=[{"use_sim_time": parameters.get("use_sim_time", False)}],
+        output="screen",
+    )
+    return [RegisterEventHandler(OnProcessExit(target_action=rviz, on_exit=report_failure)), rviz]
 
 
 def _argument(name: str, description: str, default: Any = "", choices: tuple[str, ...] = ()) -> DeclareLaunchArgument:

@@ -4,7 +4,8 @@
 
 The cameras are those of the bag. `camera_topics:='{front: /front_camera/image_raw}'` chooses and names them explicitly.
 With `record:=results.mcap` the node's results are recorded, with the times of the bag. The arguments of
-perception.launch.py are accepted, too. Everything ends with the bag unless `loop` or `keep_running` is set.
+perception.launch.py are accepted, too; `rviz:=true` shows the results. Everything ends with the bag unless `loop` or
+`keep_running` is set.
 
 `ros2 launch` ends with status 0 if every process ended well, at the end of the bag or after Ctrl-C. It ends with 1 if a
 process failed; an error names the process and its exit status. The launch system has no other status.

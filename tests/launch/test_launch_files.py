@@ -150,7 +150,7 @@ def test_launch_files_start_executables_that_are_installed(path: Path) -> None:
 
     assert keywords
     for keyword in keywords:
-        assert ast.literal_eval(keyword.value) in installed
+        assert ast.literal_eval(keyword.value) in {*installed, "rviz2"}
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DEVICES":
             assert ast.literal_eval(node.value) == DEVICES
@@ -186,3 +186,22 @@ def test_a_duration_that_is_none_is_refused_in_one_sentence(text: str) -> None:
 )
 def test_the_node_is_named_by_its_namespace(namespace: str, name: str) -> None:
     assert node_name(namespace) == name
+
+
+def test_rviz_is_off_and_takes_no_other_value_than_a_flag() -> None:
+    tree = ast.parse((ROOT / "launch" / "perception.launch.py").read_text(encoding="utf-8"))
+    [argument] = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "_argument"
+        and ast.unparse(node.args[0]) == "'rviz'"
+    ]
+    assert ast.literal_eval(argument.args[2]) == "false"
+    assert {keyword.arg: ast.unparse(keyword.value) for keyword in argument.keywords} == {"choices": "FLAG"}
+
+
+def test_the_replay_passes_on_the_arguments_of_the_node_with_rviz_among_them() -> None:
+    text = (ROOT / "launch" / "replay.launch.py").read_text(encoding="utf-8")
+    assert "IncludeLaunchDescription(PythonLaunchDescriptionSource(str(perception)))" in text
+    assert "rviz:=true" in text.partition('"""\n\n')[0]

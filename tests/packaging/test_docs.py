@@ -37,6 +37,8 @@ FOREIGN = {
 }
 # Subcommands of ros2 whose arguments are not checked: topics and nodes.
 ROS2 = {"bag", "lifecycle", "node", "param", "pkg", "security", "service", "topic"}
+# Packages of others that the docs launch or run.
+FOREIGN_PACKAGES = {"foxglove_bridge", "rviz2"}
 EXECUTABLES = dict(
     re.findall(r'_run\("(\w+)", "([\w.]+)"', (ROOT / "ros_kd_perception" / "commands.py").read_text(encoding="utf-8"))
 )
@@ -92,6 +94,8 @@ def check_ros2(words: list[str]) -> None:
         assert names <= launch_arguments(words[2]), f"not declared: {names - launch_arguments(words[2])}"
     elif words[:2] == ["run", "ros_kd_perception"]:
         assert words[2] in EXECUTABLES
+    elif words[0] in ("launch", "run"):
+        assert words[1] in FOREIGN_PACKAGES
     else:
         assert words[0] in ROS2
 

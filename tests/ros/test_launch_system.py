@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,9 +100,11 @@ class Launched:
 
 
 @contextmanager
-def launched(workspace: Path, environment: dict[str, str], launch_file: str, *arguments: str) -> Iterator[Launched]:
-    prefixes = [str(workspace / "install" / "ros_kd_perception"), sys.prefix]
-    own = {"AMENT_PREFIX_PATH": os.pathsep.join(prefixes), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+def launched(
+    workspace: Path, environment: dict[str, str], launch_file: str, *arguments: str, prefixes: Sequence[Path] = ()
+) -> Iterator[Launched]:
+    found_in = [str(workspace / "install" / "ros_kd_perception"), sys.prefix, *map(str, prefixes)]
+    own = {"AMENT_PREFIX_PATH": os.pathsep.join(found_in), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     # Without a profile, so that the processes must choose one.
     inherited = {name: value for name, value in environment.items() if name != "FASTDDS_DEFAULT_PROFILES_FILE"}
     command = [sys.executable, "-c", RUN_LAUNCH_FILE, str(ROOT / "launch" / launch_file), *arguments]
@@ -279,11 +281,46 @@ def test_a_profile_in_the_environment_is_used_by_launch_files(
     assert len(re.findall(rf"FASTDDS_DEFAULT_PROFILES_FILE={profile}", replay.output)) == 2, replay.output
 
 
+def stand_in_for_rviz(prefix: Path) -> Path:
+    """Install a package rviz2 whose executable prints its display configuration, and return its prefix."""
+    marker = prefix / "share" / "ament_index" / "resource_index" / "packages" / "rviz2"
+    executable = prefix / "lib" / "rviz2" / "rviz2"
+    for path in (marker, executable):
+        path.parent.mkdir(parents=True)
+    marker.touch()
+    executable.write_text('#!/bin/bash\n[[ $1 == --display-config ]] && grep "Value: /" "$2"\nexec sleep 600\n')
+    executable.chmod(0o755)
+    return prefix
+
+
+def test_rviz_shows_the_cameras_of_the_launch(
+    workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
+) -> None:
+    bag = write_small_bag(tmp_path / "drive.mcap", frames=4)
+    rviz = stand_in_for_rviz(tmp_path / "rviz")
+    arguments = (f"bag:={bag}", f"model:={tiny_student}", "rviz:=true", "namespace:=robot")
+
+    with launched(workspace, environment, "replay.launch.py", *arguments, prefixes=[rviz]) as replay:
+        replay.wait_for(r"\[rviz2-\d\] +Value: /robot/perception/front/overlay")
+        replay.wait_for(r"\[rviz2-\d\] +Value: /robot/perception/left/overlay")
+        assert replay.until_end() == 0, replay.output
+
+
+def test_a_launch_without_rviz_says_so_and_runs_the_node(
+    workspace: Path, environment: dict[str, str], tiny_student: Path
+) -> None:
+    with launched(workspace, environment, "perception.launch.py", f"model:={tiny_student}", "rviz:=true") as node:
+        node.wait_for("expected rviz2 to be installed for rviz:=true, found none")
+        node.wait_for(r"perception\]: active")
+        assert node.interrupt() == 0, node.output
+
+
 @pytest.mark.parametrize(
     ("launch_file", "argument", "why"),
     [
         ("perception.launch.py", "params_file:={folder}/broken.yaml", "perception_node-1 failed with status 2"),
         ("perception.launch.py", "camera_topics:=front", "expected camera_topics like"),
+        ("perception.launch.py", "rviz:=maybe", "rviz"),
         ("perception.launch.py", "fastdds_profile:={folder}/missing.xml", "expected fastdds_profile to name a file"),
         ("replay.launch.py", "bag:={folder}/missing.mcap", "missing.mcap"),
     ],
