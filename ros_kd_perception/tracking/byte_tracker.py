@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ros_kd_perception.model.boxes import iou_xyxy
-from ros_kd_perception.structures import Detections, Int64Array
+from ros_kd_perception.structures import Detections, Int32Array, Int64Array
 from ros_kd_perception.tracking.assignment import best_pairs
 from ros_kd_perception.tracking.motion import BoxMotion
 
@@ -69,6 +69,10 @@ class ByteTracker:
         self._settings = settings
         self._max_lost_ns = round(settings.max_lost_s * 1e9)
         self._stamp_ns: int | None = None
+        self._ids: Int64Array
+        self._labels: Int32Array
+        self._states: npt.NDArray[np.int8]
+        self._seen_ns: Int64Array
         self._forget_all()
 
     def __len__(self) -> int:

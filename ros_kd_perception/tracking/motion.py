@@ -38,27 +38,32 @@ class BoxMotion:
     @property
     def values(self) -> Float64Array:
         """Centre x, centre y, width and height, float64 `[n, 4]`, pixels."""
-        return self._states[0]
+        part: Float64Array = self._states[0]
+        return part
 
     @property
     def speeds(self) -> Float64Array:
         """The change of the values, float64 `[n, 4]`, pixels per second."""
-        return self._states[1]
+        part: Float64Array = self._states[1]
+        return part
 
     @property
     def value_variances(self) -> Float64Array:
         """Variances of the values, float64 `[n, 4]`."""
-        return self._states[2]
+        part: Float64Array = self._states[2]
+        return part
 
     @property
     def covariances(self) -> Float64Array:
         """Covariances of each value with its speed, float64 `[n, 4]`."""
-        return self._states[3]
+        part: Float64Array = self._states[3]
+        return part
 
     @property
     def speed_variances(self) -> Float64Array:
         """Variances of the speeds, float64 `[n, 4]`."""
-        return self._states[4]
+        part: Float64Array = self._states[4]
+        return part
 
     @property
     def boxes_xyxy(self) -> Float32Array:
