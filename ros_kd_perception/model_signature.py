@@ -88,7 +88,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     keys.add_argument(
         "key", type=Path, metavar="KEY", help=f"private key to write; KEY{PUBLIC_SUFFIX} is the public one"
     )
-    signing = commands.add_parser("sign", help="write the signature of each model beside it, as MODEL.onnx.sig")
+    signing = commands.add_parser(sign.__name__, help="write the signature of each model beside it, as MODEL.onnx.sig")
     signing.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="exported or adopted model")
     signing.add_argument("--key", type=Path, required=True, metavar="KEY", help="private key that signs")
     signing.add_argument("--force", action="store_true", help="replace existing signatures")
