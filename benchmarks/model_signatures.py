@@ -46,6 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), options)
+    print(f"network: {OnnxModel.open(options.model, device=options.device).provider.what_runs}")
     for name, milliseconds in result.items():
         print(f"{name:<46}{milliseconds:8.2f} ms")
     if options.json:

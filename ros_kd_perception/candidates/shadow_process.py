@@ -99,7 +99,11 @@ class ShadowProcess:
             header["class_map"] = class_map.shape
             arrays.append(class_map)
         if (found := perception.detections) is not None and DETECTION in self._tasks:
-            header["detections"] = {name: rows.tolist() for name, rows in vars(found).items()}
+            header["detections"] = {
+                "boxes_xyxy": found.boxes_xyxy.tolist(),
+                "scores": found.scores.tolist(),
+                "labels": found.labels.tolist(),
+            }
         if len(header) == 2:
             raise ShadowFailed(
                 f"expected the shadow model {self.path} to share a task with the active model, it does "

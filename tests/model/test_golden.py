@@ -68,8 +68,8 @@ def one_box(score: float, label: int = 0, shift: float = 0) -> Detections:
 
 
 def both(first: Detections, second: Detections) -> Detections:
-    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
-    return Detections(*(np.concatenate(pair) for pair in pairs))
+    names = ("boxes_xyxy", "scores", "labels")
+    return Detections(*(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names))
 
 
 def judged(expected: Detections, found: Detections, limits: GoldenLimits = USUAL) -> tuple[GoldenResult, bool]:

@@ -22,7 +22,7 @@ ROWS = {"1": 6, "2": 2, "3": 5, "4": 4, "5": 3, "6": 1}
 
 def listed(name: str) -> list[str]:
     """Return the names of a list, which a comment precedes and an empty line ends."""
-    (block,) = re.findall(rf"^<!-- {name} -->\n(.*?)(?:\n\n|\n?\Z)", TEXT, re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(rf"^\[//\]: # \({name}\)\n(.*?)(?:\n\n|\n?\Z)", TEXT, re.DOTALL | re.MULTILINE)
     return re.findall(r"`([^`]+)`", block)
 
 

@@ -24,7 +24,10 @@ PARTS = (  # of several benchmarks
     "throughput_node.py",
     "throughput_report.py",
 )
-BENCHMARKS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name not in PARTS)
+WITHOUT_NETWORK = ("tracking.py",)
+BENCHMARKS = sorted(
+    path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name not in PARTS + WITHOUT_NETWORK
+)
 
 
 def run_on_gpu_that_is_not_there(script: str, *more: str | Path) -> str:

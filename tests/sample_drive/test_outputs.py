@@ -62,7 +62,7 @@ def test_an_interrupt_leaves_no_samples(tmp_path, monkeypatch):
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_samples, "_run", interrupted)
+    monkeypatch.setattr(training_samples, "render_pool", interrupted)
     assert render_drive.main(["--samples", str(tmp_path / "s"), "--count", "2"]) == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -74,7 +74,7 @@ def neighbours_of(images: Tensor, change: ViewChange) -> NeighbourView:
         images: uint8 [N, 3, H, W], BGR.
         change: The largest changes.
     """
-    seeds: list[int] = images.sum(dim=(1, 2, 3), dtype=torch.int64).tolist()
+    seeds = [int(total) for total in images.sum(dim=(1, 2, 3), dtype=torch.int64).cpu()]
     aspect = images.shape[3] / images.shape[2]
     drawn = [torch.rand(9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
     homographies = torch.stack([_homography((2 * each - 1).tolist(), change, aspect) for each in drawn])
@@ -119,7 +119,9 @@ def _homography(drawn: Sequence[float], change: ViewChange, aspect: float) -> Te
 
 
 def _noisy(images: Tensor, seeds: Sequence[int], sigmas: Sequence[float]) -> Tensor:
-    noise = torch.empty_like(images)
-    for place, (seed, sigma) in enumerate(zip(seeds, sigmas, strict=True)):
-        noise[place].normal_(0, 1, generator=torch.Generator(images.device).manual_seed(seed + 1)).mul_(sigma)
-    return images + noise
+    # Drawn on the CPU, so that every device sees the same noise.
+    noise = [
+        sigma * torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed + 1))
+        for seed, sigma in zip(seeds, sigmas, strict=True)
+    ]
+    return images + torch.stack(noise).to(images.device)

@@ -80,8 +80,10 @@ def train(
     clock, lock = DataClock(), FolderLock(folder)
     with refused_devices(accelerator, devices, num_nodes):
         trainer = _make_trainer(
-            recipe, folder, data.best_by, accelerator, devices, num_nodes, (clock, lock, *callbacks), mlflow
+            recipe, folder, data.best_by, accelerator, devices, num_nodes, (clock, lock, *callbacks)
         )
+        if mlflow:
+            trainer.loggers = [*trainer.loggers, mlflow]
     if mlflow and trainer.is_global_zero:
         mlflow.connect()
     steps = data.steps_per_epoch(trainer.world_size)
@@ -158,7 +160,6 @@ def _make_trainer(
     devices: str | int,
     num_nodes: int,
     callbacks: tuple[lightning.Callback, ...],
-    mlflow: MlflowLog | None,
 ) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     checkpoints = folder / "checkpoints"
@@ -190,7 +191,7 @@ def _make_trainer(
         sync_batchnorm=several_gpus,  # SyncBatchNorm refuses the CPU
         use_distributed_sampler=False,  # EpochSampler knows its part
         log_every_n_steps=LOGGED_EVERY_STEPS,
-        logger=[*loggers, *([mlflow] if mlflow else [])],
+        logger=loggers,
         callbacks=[_progress(), LearningRateMonitor("step"), LastValidation(), Curves(folder), *savers, *callbacks],
         enable_progress_bar=_in_terminal(),
         enable_model_summary=False,

@@ -38,7 +38,7 @@ def test_each_kind_has_its_own_keys() -> None:
     keys = {kind: set(source.model_fields) for kind, source in BY_KIND.items()}
     assert keys["rendered"] == keys["camvid"] == FOLDERS | {"box_weight", "labels", "map", "check_shares"}
     assert keys["unlabeled"] == FOLDERS
-    assert keys["bag"] == EVERY_SOURCE | {"topics", "stride", "change_min"}
+    assert keys["bag"] == EVERY_SOURCE | {"topics", "stride", "change_min", "teachers"}
     assert all(keys[kind] >= EVERY_SOURCE for kind in BY_KIND)
 
 
