@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from training.config.licence import Licence
 from training.config.loading import load_settings, parse_settings
-from training.config.names import FOLDER_NAME_RULE, is_folder_name
 from training.config.network_input import check_input_size
 from training.config.sections import (
     AugmentationRecipe,
@@ -25,7 +24,7 @@ from training.config.sections import (
     OptimizerRecipe,
     QuantizationAwareRecipe,
 )
-from training.config.settings import PathText, Settings
+from training.config.settings import FolderName, PathText, Settings
 from training.config.yaml_text import read_yaml
 from training.data.readers.registry import BY_KIND, AnySource
 from training.data.readers.source import LabeledSource, Source
@@ -128,7 +127,7 @@ class ValidationRecipe(Settings):
 class Recipe(Settings):
     """A training run."""
 
-    name: str
+    name: FolderName
     """Name of the run, and of its folder under `output`."""
     data: DataRecipe
     """Training frames."""
@@ -169,13 +168,6 @@ class Recipe(Settings):
     """The teacher and what is learnt from it; null = the run learns from labels only."""
     quantization_aware: QuantizationAwareRecipe | None = None
     """Round weights and activations like an 8-bit file; null = train the plain network. Needs `initial_weights`."""
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not is_folder_name(name):
-            raise RecipeError(f"name becomes a folder: expected {FOLDER_NAME_RULE}, got {name!r}")
-        return name
 
     @model_validator(mode="after")
     def _check_start(self) -> Recipe:

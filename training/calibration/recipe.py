@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from training.compare.recipe import ScoreRecipe
-from training.config.names import FOLDER_NAME_RULE, is_folder_name
-from training.config.settings import PathText, Settings
+from training.config.settings import FolderName, PathText, Settings
 from training.errors import RecipeError
 
 Size = Literal["small", "medium", "large"]
@@ -34,7 +33,7 @@ class PromiseRecipe(Settings):
 class CalibrationRecipe(Settings):
     """A calibration of the scores of one student."""
 
-    name: str
+    name: FolderName
     """Name of the calibration, and of its folder under `folder`."""
     model: PathText
     """The student: a checkpoint, kept weights, or an exported fp32 file."""
@@ -48,13 +47,6 @@ class CalibrationRecipe(Settings):
     """Threads of inference."""
     folder: PathText = Path("out/calibration")
     """Folder of calibrations: the weights, the figures and the plots."""
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not is_folder_name(name):
-            raise RecipeError(f"name becomes a folder: expected {FOLDER_NAME_RULE}, got {name!r}")
-        return name
 
     @model_validator(mode="after")
     def _check_sets(self) -> CalibrationRecipe:

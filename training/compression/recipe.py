@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from training.compare.recipe import ScoreRecipe
-from training.config.names import FOLDER_NAME_RULE, is_folder_name
-from training.config.settings import PathText, Settings
+from training.config.settings import FolderName, PathText, Settings
 from training.errors import RecipeError
 from training.pruning.settings import PruneSettings
 from training.quantization.settings import QuantiseSettings
@@ -47,7 +46,7 @@ class BudgetRecipe(Settings):
 class CompressionRecipe(Settings):
     """A chain: prune, distil, quantise. Each step is optional."""
 
-    name: str
+    name: FolderName
     """Name of the chain, and of its folder under `folder`."""
     parent: PathText
     """Network to start from: a checkpoint, weights of `keep-weights`, or an exported file. A chain that prunes or
@@ -68,13 +67,6 @@ class CompressionRecipe(Settings):
     """Threads of the runs that are timed."""
     folder: PathText = Path("out/compression")
     """Folder of chains: the steps with their files, and the report."""
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not is_folder_name(name):
-            raise RecipeError(f"name becomes a folder: expected {FOLDER_NAME_RULE}, got {name!r}")
-        return name
 
     @model_validator(mode="after")
     def _check_steps(self) -> CompressionRecipe:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import pydantic
 
+from training.config.names import FOLDER_NAME_RULE, is_folder_name
 from training.config.sentences import sentence_about
 from training.errors import RecipeError
 
@@ -19,6 +20,16 @@ def _path_of_text(value: Any) -> Any:
 
 # A path as a recipe writes it: text that is not empty.
 PathText = Annotated[Path, pydantic.BeforeValidator(_path_of_text, json_schema_input_type=str)]
+
+
+def _checked_folder_name(name: str) -> str:
+    if not is_folder_name(name):
+        raise RecipeError(f"name becomes a folder: expected {FOLDER_NAME_RULE}, got {name!r}")
+    return name
+
+
+# A name that becomes a folder, see `training.config.names`.
+FolderName = Annotated[str, pydantic.AfterValidator(_checked_folder_name)]
 
 
 class Settings(pydantic.BaseModel):

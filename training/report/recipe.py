@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from training.compare.recipe import ScoreRecipe
-from training.config.names import FOLDER_NAME_RULE, is_folder_name
-from training.config.settings import PathText, Settings
+from training.config.settings import FolderName, PathText, Settings
 from training.data.readers.bag import BagSource
 from training.errors import RecipeError
 
@@ -69,7 +68,7 @@ class StabilityRecipe(Settings):
 class ReportRecipe(Settings):
     """A report about one model."""
 
-    name: str
+    name: FolderName
     """Name of the report, and of its folder under `folder`."""
     model: PathText
     """The model: an exported file, a checkpoint or kept weights."""
@@ -94,13 +93,6 @@ class ReportRecipe(Settings):
     """Threads of inference."""
     folder: PathText = Path("out/reports")
     """Folder of reports."""
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not is_folder_name(name):
-            raise RecipeError(f"name becomes a folder: expected {FOLDER_NAME_RULE}, got {name!r}")
-        return name
 
     @model_validator(mode="after")
     def _check_frames(self) -> ReportRecipe:
