@@ -171,7 +171,7 @@ def test_free_space_and_scans(peer: Peer, both: Both) -> None:
             def send_and_look(camera: str = camera, info: Any = info, publisher: Any = publisher) -> bool:
                 publisher.publish(info)
                 peer.spin_for(0.1)
-                return peer.status(f"{camera} scan").level == b"\x00"
+                return bool(peer.value(f"{camera} scan", "nearest_m"))  # a sink that has not started is OK, too
 
             peer.until(send_and_look, f"{camera} is calibrated")
             peer.node.destroy_publisher(publisher)
