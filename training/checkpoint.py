@@ -62,7 +62,8 @@ class CheckpointInfo:
         licences: Licences of all data and networks that the weights learnt from, by name, those of earlier runs
             included; None in checkpoints of early versions. See `training.config.licence`.
         pretrained_share: Share of its pretrained weights that `keep-weights` has mixed into the backbone.
-        confidence: The section `confidence` of the contract, for weights of `calibrate`; None for all others.
+        confidence: The section `confidence` of the contract, for weights of `calibrate`; None for all others. The
+            weights contain its temperature. Its scales of scores are applied when the student is deployed.
     """
 
     size: str

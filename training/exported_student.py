@@ -112,6 +112,7 @@ def _notes(contract: ModelContract) -> dict[str, Any]:
         "metrics": {},
         "earlier_teacher_sha256": "" if teachers == "none" else teachers,
         "licences": _licences(origin),
+        "confidence": dict(contract.confidence) or None,
     }
 
 

@@ -77,7 +77,7 @@ class Calibration:
 
     Attributes:
         recipe: Its recipe.
-        student: The student, with everything that holds in its weights.
+        student: The student, with the temperature in its weights if it holds.
         temperature: The temperature of the class map; None without segmentation.
         scales: The scales of the scores of boxes, by class.
         promises: The thresholds, by class.
@@ -98,12 +98,7 @@ class Calibration:
         found: dict[str, object] = {}
         if self.temperature is not None and not self.temperature.refused:
             found["temperature"] = round(1 / self.temperature.scale.scale, 4)
-        scales = {
-            name: {"scale": round(fitted.scale.scale, 4), "shift": round(fitted.scale.shift, 4)}
-            for name, fitted in self.scales.items()
-            if not fitted.refused
-        }
-        if scales:
+        if scales := _box_scores(self.scales):
             found["box_scores"] = scales
         thresholds = {name: promise.threshold for name, promise in self.promises.items() if promise.holds}
         if thresholds:
@@ -162,19 +157,15 @@ def _applied(
     keep: Path,
 ) -> tuple[Student, dict[str, FrameRecords]]:
     """Return the student with what is used of a calibration, and what it perceives then."""
-    result = folded(
-        student,
-        1 / temperature.used.scale if temperature else 1.0,
-        {label: fitted.used for label, fitted in enumerate(scales.values())},
-    )
-    calibrated = evaluated_student(result, info)
+    result = folded(student, 1 / temperature.used.scale if temperature else 1.0)
+    calibrated = evaluated_student(result, replace(info, confidence={"box_scores": _box_scores(scales)}))
     return result, {name: _records(calibrated, frames, keep, f"{name}, after") for name, frames in sources.items()}
 
 
 def cost_of(before: Mapping[str, FrameRecords], after: Mapping[str, FrameRecords], check: Sequence[str]) -> str:
     """Return which class loses AP50 on a set of the check, in words; empty if none does.
 
-    A cell reports its best class only, so a class whose scores rise takes cells of the others.
+    All classes share the rows of the output, so a class whose scores rise can take rows of the others.
     """
     for name in check:
         each = np.ones((1, before[name].frames), np.int64)
@@ -183,7 +174,7 @@ def cost_of(before: Mapping[str, FrameRecords], after: Mapping[str, FrameRecords
             if old[label] - new[label] > AP50_LOSS_MAX:
                 return (
                     f"AP50 of {title} on {name} would fall from {100 * old[label]:.1f} to {100 * new[label]:.1f} %, "
-                    "because a class whose scores rise takes boxes of the others"
+                    "because a class whose scores rise takes rows of the others"
                 )
     return ""
 
@@ -211,6 +202,15 @@ def promises_of(
         checks = {each.name: found_objects(each.after, label, settings.sizes) for each in check}
         found[name] = promise_of(drives, checks, settings.coverage, settings.tolerance, settings.least_objects)
     return found
+
+
+def _box_scores(scales: Mapping[str, Fitted]) -> dict[str, dict[str, float]]:
+    """Return the scales that are used, as the contract has them."""
+    return {
+        name: {"scale": round(fitted.scale.scale, 4), "shift": round(fitted.scale.shift, 4)}
+        for name, fitted in scales.items()
+        if not fitted.refused
+    }
 
 
 def _box_names(classes: LabelSet) -> list[str]:

@@ -36,6 +36,7 @@ def export_weights(weights: Path, output: Path, name: str, version: str) -> None
         width=width,
         provenance=provenance(info),
         metrics=info.metrics,
+        confidence=info.confidence or {},
     )
     folder = validation_images(info)
     real = read_network_inputs(folder, height, width) if folder else []

@@ -133,9 +133,11 @@ def evaluated_student(
     """
     height, width = choose_input_size(info, height, width)
     check_input_size(height, width, "--height and --width")
-    digest = f"{digest_of_weights(student)} {height}x{width} {device}"
+    settings = ExportSettings(info.classes, height=height, width=width, confidence=info.confidence or {})
+    settings.contract()
+    digest = " ".join(map(str, (digest_of_weights(student), *settings.score_scales, f"{height}x{width}", device)))
     size = size_of_student(student.fused(), height, width)
-    model = TorchModel(student.to(device), ExportSettings(info.classes, height=height, width=width))
+    model = TorchModel(student.to(device), settings)
     perceiver = Perceiver(cast(OnnxModel, model), SCORE_FLOOR)
     return EvaluatedModel(perceiver, model.contract, size, f"torch, {_name(device)}, {words}", digest)
 

@@ -21,7 +21,7 @@ class TorchModel:
     def __init__(self, student: Student, settings: ExportSettings) -> None:
         self.contract = settings.contract()
         self.device = next(student.parameters()).device
-        deployed = DeployedStudent(student, settings.height, settings.width, settings.rows)
+        deployed = DeployedStudent(student, settings.height, settings.width, settings.rows, settings.score_scales)
         self.deployed = deployed.eval().to(self.device)  # its constants are created on the CPU
 
     @torch.inference_mode()

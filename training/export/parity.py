@@ -74,11 +74,22 @@ class ParityReport:
 
 
 @torch.no_grad()
-def measure_parity(student: Student, model: OnnxModel, images_bgr: Sequence[UInt8Array]) -> ParityReport:
+def measure_parity(
+    student: Student,
+    model: OnnxModel,
+    images_bgr: Sequence[UInt8Array],
+    score_scales: Sequence[tuple[float, float]] = (),
+) -> ParityReport:
     """Run both on network inputs, uint8 [H, W, 3], and compare the outputs.
 
     The reference is the student as it was trained: with unfused branches and separate scale, and with every cell
     decoded.
+
+    Args:
+        student: The student.
+        model: The file.
+        images_bgr: The network inputs.
+        score_scales: Scale and shift of the logit of each class's scores; empty = none.
 
     Raises:
         ValueError: There are no images.
@@ -93,7 +104,7 @@ def measure_parity(student: Student, model: OnnxModel, images_bgr: Sequence[UInt
         inputs = torch.from_numpy(np.ascontiguousarray(image[None])).to(device).permute(0, 3, 1, 2).float() / 255.0
         outputs = student(inputs)
         _check_finite(outputs)
-        total += _compare(outputs, model.run(np.ascontiguousarray(image[None])), *image.shape[:2])
+        total += _compare(outputs, model.run(np.ascontiguousarray(image[None])), image, score_scales)
     return total
 
 
@@ -108,7 +119,9 @@ def _check_finite(outputs: StudentOutputs) -> None:
         )
 
 
-def _compare(outputs: StudentOutputs, found: NetworkOutputs, height: int, width: int) -> ParityReport:
+def _compare(
+    outputs: StudentOutputs, found: NetworkOutputs, image: UInt8Array, score_scales: Sequence[tuple[float, float]]
+) -> ParityReport:
     """Compare one frame, in the tasks that the network has."""
     report = ParityReport(1)
     class_map, rows, uncertainty = found.cells(0), found.rows(0), found.uncertainty
@@ -126,7 +139,8 @@ def _compare(outputs: StudentOutputs, found: NetworkOutputs, height: int, width:
             tied_cells=int(reference.tied_cells(class_map).sum()),
         )
     if outputs.detection is not None and rows is not None:
-        foreign, missing = _compare_rows(DetectionReference.of(outputs.detection, height, width), rows)
+        expected = DetectionReference.of(outputs.detection, image.shape[0], image.shape[1], score_scales)
+        foreign, missing = _compare_rows(expected, rows)
         unordered = int((np.diff(rows.scores) > SCORE_ROUNDING).sum())
         report += ParityReport(frames=0, foreign_rows=foreign, missing_rows=missing, unordered_rows=unordered)
     return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,7 @@ class DetectionReference:
         class_tolerance: Tolerance in logits.
         boxes_xyxy: [A, 4], input pixels.
         box_tolerance_px: Tolerance of each cell's box, [A]; it is larger for coarse cells.
+        scales, shifts: What becomes of the logit of each class after the best one is chosen, [classes].
     """
 
     lowest: Float64Array
@@ -86,15 +88,20 @@ class DetectionReference:
     class_tolerance: float
     boxes_xyxy: Float64Array
     box_tolerance_px: Float64Array
+    scales: Float64Array
+    shifts: Float64Array
 
     @classmethod
-    def of(cls, detection: DetectionOutputs, height: int, width: int) -> DetectionReference:
+    def of(
+        cls, detection: DetectionOutputs, height: int, width: int, score_scales: Sequence[tuple[float, float]] = ()
+    ) -> DetectionReference:
         """Decode the outputs for the first frame, of a network input of `height` x `width` pixels."""
         class_tolerance = _tolerance(*detection.class_logits)
         lowest, highest = detection.peak_bounds(class_tolerance)
         distance_logits, cells = detection.flat_distance_logits()[0], detection.cells()
         limit = cells.new_tensor([width, height])
         strides = _numpy(cells[:, 2])
+        scales, shifts = np.array(score_scales or [(1.0, 0.0)] * lowest.shape[2], np.float64).T
         return cls(
             lowest=_numpy(lowest[0]),
             highest=_numpy(highest[0]),
@@ -102,6 +109,8 @@ class DetectionReference:
             boxes_xyxy=_numpy(decode_clipped_boxes(distance_logits, cells, limit)),
             # The distance is at most one stride times its logit. The corner adds the rounding of its coordinate.
             box_tolerance_px=strides * _tolerance(distance_logits) + 1e-6 * max(height, width),
+            scales=scales,
+            shifts=shifts,
         )
 
     def cells_of(self, box_xyxy: NDArray[Any], score: float, label: int) -> BoolArray:
@@ -111,20 +120,25 @@ class DetectionReference:
         low, high, least = self.lowest[:, label], self.highest[:, label], self._least()
         fits = np.zeros(len(low), np.bool_)
         for value in (low, high):
-            fits |= self._scores_like(value, score) & (value + self.class_tolerance >= least)
+            fits |= self._scores_like(value, score, label) & (value + self.class_tolerance >= least)
         off_px = np.abs(self.boxes_xyxy - box_xyxy).max(axis=1)
         return np.asarray(fits & (off_px <= self.box_tolerance_px))
 
     def cells_above(self, score: float) -> BoolArray:
-        """Return the cells, [A], whose best score is above `score` for any rounding."""
-        return np.asarray(expit(self._least() - self.class_tolerance) - SCORE_ROUNDING > score)
+        """Return the cells, [A], whose best score is above `score` for any rounding, and any class that it lets win."""
+        least = self._least()[:, None]
+        scaled = self.scales * (least - self.class_tolerance) + self.shifts
+        can_be_best = self.highest + 2 * self.class_tolerance >= least
+        lowest_score = expit(np.where(can_be_best, scaled, np.inf).min(axis=1))
+        return np.asarray(lowest_score - SCORE_ROUNDING > score)
 
     def _least(self) -> Float64Array:
         """Return the lowest logit that the best class of each cell can have, [A]."""
         return np.asarray(self.lowest.max(axis=1))
 
-    def _scores_like(self, logits: Float64Array, score: float) -> BoolArray:
-        below, above = expit(logits - self.class_tolerance), expit(logits + self.class_tolerance)
+    def _scores_like(self, logits: Float64Array, score: float, label: int) -> BoolArray:
+        scale, shift = self.scales[label], self.shifts[label]
+        below, above = (expit(scale * (logits + off) + shift) for off in (-self.class_tolerance, self.class_tolerance))
         return np.asarray((score >= below - SCORE_ROUNDING) & (score <= above + SCORE_ROUNDING))
 
 

@@ -23,6 +23,8 @@ from training.networks.strides import SEGMENTATION_STRIDE
 # because classes can be a tie.
 GOLDEN_TIED_CELLS = 4
 
+NO_SCALE = {"scale": 1.0, "shift": 0.0}
+
 INT8_LIMITS = GoldenLimits(class_map_agreement_min=0.99, box_iou_min=0.9, score_difference_max=0.1)
 """Limits of a quantised file. A GPU computes it in floats and rounds some cells to another class; arithmetic that
 overflows on a CPU is off by more. docs/model_contract.md has the measurements."""
@@ -37,7 +39,8 @@ class ExportSettings:
         height, width: Size of the network input in pixels, multiples of 32.
         max_detections: Number of rows of `boxes`; None = 100, or the number of cells of a smaller input.
         score_threshold: Rows with at least this score count by default, 0..1.
-        provenance, metrics, confidence: Copied into the contract unchanged.
+        provenance, metrics: Copied into the contract unchanged.
+        confidence: Copied into the contract, too. The scales of scores in it are applied by the file.
     """
 
     label_set: LabelSet
@@ -55,6 +58,15 @@ class ExportSettings:
     def rows(self) -> int:
         """Number of rows of `boxes`."""
         return usual_detections(self.height, self.width) if self.max_detections is None else self.max_detections
+
+    @property
+    def score_scales(self) -> tuple[tuple[float, float], ...]:
+        """Scale and shift of the logit of each class's scores; empty if no class has any."""
+        by_name = self.confidence.get("box_scores", {})
+        if not by_name:
+            return ()
+        each = (by_name.get(info.name, NO_SCALE) for info in self.label_set.detection_classes)
+        return tuple((float(scale["scale"]), float(scale["shift"])) for scale in each)
 
     def contract(self) -> ModelContract:
         """Return the contract of an fp32 export.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +31,17 @@ class DeployedStudent(nn.Module):
     Outputs of a task that the student does not have are left out.
 
     Cells are ranked by their best class, so that no object appears twice with two classes. Only the boxes of the best
-    cells are decoded.
+    cells are decoded. Scales of scores apply to the best class alone, so that no class takes cells of another.
     """
 
-    def __init__(self, student: Student, height: int, width: int, max_detections: int) -> None:
+    def __init__(
+        self,
+        student: Student,
+        height: int,
+        width: int,
+        max_detections: int,
+        score_scales: Sequence[tuple[float, float]] = (),
+    ) -> None:
         """Fuse a copy of a student.
 
         Args:
@@ -41,6 +49,7 @@ class DeployedStudent(nn.Module):
             height: Height of the input in pixels.
             width: Width of the input in pixels.
             max_detections: Number of detections in the output.
+            score_scales: Scale and shift of the logit of each class's scores; empty = none.
 
         Raises:
             ValueError: The input has fewer cells than `max_detections`.
@@ -60,6 +69,9 @@ class DeployedStudent(nn.Module):
         self.cells: Tensor
         self.register_buffer("limit", torch.tensor([width, height], dtype=torch.float32))
         self.limit: Tensor
+        scales = torch.tensor(score_scales, dtype=torch.float32)
+        self.register_buffer("score_scales", scales if len(scales) and student.detection is not None else None)
+        self.score_scales: Tensor | None
         self.student.backbone.prepare_export(PIXEL_VALUES)
         self.eval()
 
@@ -89,6 +101,9 @@ class DeployedStudent(nn.Module):
 
     def _best_cells(self, outputs: DetectionOutputs) -> dict[str, Tensor]:
         best_logits, best_labels = outputs.flat_peak_logits().max(dim=2)
+        if self.score_scales is not None:
+            scales = functional.embedding(best_labels, self.score_scales)
+            best_logits = best_logits * scales[..., 0] + scales[..., 1]
         top_logits, top_cells = best_logits.topk(self.max_detections, dim=1)
         labels = best_labels.gather(1, top_cells)
         distance_logits = outputs.flat_distance_logits().gather(1, top_cells.unsqueeze(-1).expand(-1, -1, 4))

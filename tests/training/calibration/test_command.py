@@ -7,17 +7,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+import torch
 from checkout import ROOT
+from scipy.special import expit, logit
 
 from ros_kd_perception.model.contract import CONTRACT_KEY, ModelContract
 from ros_kd_perception.model.contract_file import ContractFile
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.render_drive import main as render
 from training.__main__ import main
-from training.calibration.boxes import ScoreScale
 from training.calibration.fold import folded
 from training.checkpoint import digest_of_weights, load_student
+from training.networks.student import Student
 from training.weights_file import write_weights
 
 KEPT = ROOT / "models" / "weights" / "student_n_rendered_short.safetensors"
@@ -32,9 +36,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("fit", 500), ("check", 700)):
         assert render(["--samples", str(folder / name), "--count", str(FRAMES), "--seed", str(seed)]) == 0
     student, info = load_student(KEPT)
-    distorted = folded(student, 1 / TEMPERATURE, {label: ScoreScale(1.0, SHIFT) for label in range(4)})
+    distorted = with_lower_scores(folded(student, 1 / TEMPERATURE))
     write_weights(folder / "distorted.safetensors", distorted.state_dict(), asdict(info), digest_of_weights(distorted))
     return folder
+
+
+@torch.no_grad()
+def with_lower_scores(student: Student) -> Student:
+    for layers in student.detection.class_layers:  # type: ignore[union-attr]
+        layers[-1].bias += SHIFT  # type: ignore[index,operator]
+    return student
 
 
 def recipe_file(place: Path, model: str = "distorted.safetensors", more: str = "") -> Path:
@@ -88,6 +99,32 @@ def test_weights_and_contract_say_what_was_done(calibrated: Path, exported: Path
     assert contract.confidence == said
     assert contract.confidence["checked_on"] == "second"
     assert ModelContract.from_json(contract.to_json()) == contract
+
+
+def test_a_file_scales_the_scores_and_nothing_else(place: Path, exported: Path) -> None:
+    plain, again = place / "plain.onnx", place / "again.onnx"
+    size = ["--height", "384", "--width", "640"]
+    assert main(["export", str(place / "distorted.safetensors"), "-o", str(plain), *size]) == 0
+    assert main(["export", str(exported), "-o", str(again), *size]) == 0  # the scales outlive the reading
+    frames = np.stack([frame.image for frame in ContractFile.read(exported).golden_frames()])
+
+    before, after, kept = (
+        OnnxModel.open(path, device="cpu").run(frames[:1]).rows(0) for path in (plain, exported, again)
+    )
+
+    assert before is not None
+    assert after is not None
+    assert kept is not None
+    np.testing.assert_allclose(after.scores, kept.scores, atol=1e-4)
+    scales = ContractFile.read(exported).contract.confidence["box_scores"]
+    names = [info.name for info in ContractFile.read(exported).contract.detection_classes]
+    assert 0 < len(scales) <= len(names)
+    for label, name in enumerate(names):
+        scale = scales.get(name, {"scale": 1.0, "shift": 0.0})
+        old, new = (np.sort(rows.scores[rows.labels == label])[::-1].astype(np.float64) for rows in (before, after))
+        count = min(len(old), len(new))  # classes share the 100 rows
+        expected = expit(scale["scale"] * logit(old[:count]) + scale["shift"])
+        np.testing.assert_allclose(new[:count], expected, atol=1e-4)
 
 
 def test_the_same_calibration_again_writes_the_same_weights(place: Path, calibrated: Path) -> None:

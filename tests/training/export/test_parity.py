@@ -46,8 +46,9 @@ def compare(
     deployed: DeployedStudent,
     images: Sequence[UInt8Array],
     change: Callable[[Outputs], Sequence[Tensor]] = lambda outputs: outputs,
+    score_scales: Sequence[tuple[float, float]] = (),
 ) -> ParityReport:
-    return measure_parity(student, cast(OnnxModel, DeployedInTorch(deployed, change)), images)
+    return measure_parity(student, cast(OnnxModel, DeployedInTorch(deployed, change)), images, score_scales)
 
 
 def pictures(height: int, width: int, seed: int) -> list[UInt8Array]:
@@ -80,13 +81,29 @@ def random_student(seed: int, size: str, spread: float, distance_bias: float) ->
     distance_bias=st.sampled_from((-8.0, 0.0, 4.0)),  # boxes of zero width, of three cells, of the whole input
     size_px=st.sampled_from(SIZES_PX),
     rows=st.integers(1, 100),
+    score_scales=st.one_of(
+        st.just(()), st.lists(st.tuples(st.floats(0.2, 4), st.floats(-4, 4)), min_size=4, max_size=4)
+    ),
 )
 def test_the_fused_network_of_any_student_passes(
-    seed: int, size: str, spread: float, distance_bias: float, size_px: tuple[int, int], rows: int
+    seed: int,
+    size: str,
+    spread: float,
+    distance_bias: float,
+    size_px: tuple[int, int],
+    rows: int,
+    score_scales: Sequence[tuple[float, float]],
 ) -> None:
     student = random_student(seed, size, spread, distance_bias)
-    deployed = DeployedStudent(student, *size_px, max_detections=rows)
-    assert compare(student, deployed, pictures(*size_px, seed)).failures() == []
+    deployed = DeployedStudent(student, *size_px, rows, score_scales)
+    assert compare(student, deployed, pictures(*size_px, seed), score_scales=score_scales).failures() == []
+
+
+def test_other_scales_of_scores_are_refused(student: Student) -> None:
+    scales, images = [(1.2, 0.1)] * 4, pictures(64, 96, 2)
+    deployed = DeployedStudent(student, 64, 96, 20, scales)
+    assert compare(student, deployed, images).foreign_rows > 0
+    assert compare(student, deployed, images, score_scales=[(1.2, 0.1)] * 3 + [(1.2, 0.3)]).failures()
 
 
 @pytest.fixture(scope="module")

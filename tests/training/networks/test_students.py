@@ -201,6 +201,30 @@ def test_deployed_outputs_follow_from_the_logits(student: Student) -> None:
     assert uncertainty.shape == (2, HEIGHT // 32, WIDTH // 32)
 
 
+@torch.no_grad()
+def test_scales_of_scores_change_neither_classes_nor_boxes(student: Student) -> None:
+    torch.manual_seed(5)
+    images = torch.randint(0, 256, (2, HEIGHT, WIDTH, 3), dtype=torch.uint8)
+    detection = student(images.permute(0, 3, 1, 2).float() / 255).detection
+    cells, classes = detection.flat_class_logits().shape[1:]
+    scales = [(0.5 + 0.4 * label, 2.0 - label) for label in range(classes)]
+
+    _, plain_boxes, plain_scores, plain_labels, _ = DeployedStudent(student, HEIGHT, WIDTH, cells)(images)
+    _, boxes, scores, labels, _ = DeployedStudent(student, HEIGHT, WIDTH, cells, scales)(images)
+
+    factors = torch.tensor(scales)[plain_labels.long()]
+    expected = (plain_scores.logit() * factors[..., 0] + factors[..., 1]).sigmoid()
+    order = expected.argsort(dim=1, descending=True)
+    assert (scores.diff(dim=1) <= 0).all()
+    torch.testing.assert_close(scores, expected.gather(1, order), atol=1e-4, rtol=1e-4)
+    for frame in range(2):  # rows of nearly equal scores may change places
+        old, new = (
+            sorted(zip(kinds.tolist(), each.round().tolist(), strict=True))
+            for kinds, each in ((plain_labels[frame], plain_boxes[frame]), (labels[frame], boxes[frame]))
+        )
+        assert old == new
+
+
 def test_deployed_batch_equals_frames_alone(student: Student) -> None:
     torch.manual_seed(4)
     images = torch.randint(0, 256, (2, HEIGHT, WIDTH, 3), dtype=torch.uint8)
