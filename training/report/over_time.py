@@ -6,7 +6,7 @@ from html import escape
 
 from training.evaluation.page import html_list, html_table
 from training.stability.figures import Stability
-from training.stability.wording import said_of, table_of
+from training.stability.wording import said_of, table_of, verdicts
 
 
 def over_time(stability: Stability) -> str:
@@ -16,4 +16,5 @@ def over_time(stability: Stability) -> str:
         heads, _, *rows = table_of(stability, source)
         cells = [[escape(cell) for cell in row] for row in (heads, *rows)]
         parts.append(f"<p>{escape(' '.join(said_of(facts)))}</p>{html_table(cells)}")
+        parts.append(html_list(verdicts(stability, source)))
     return "".join(parts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from training.evaluation.score_figures import Difference
 
 # Names of figures, in tables, JSON and limits.
 FLICKER, BEYOND_EDGES = "flicker", "flicker_beyond_edges"
@@ -17,6 +19,8 @@ NAMES = (
     *(FLICKER, BEYOND_EDGES, ALONE, LOST, FLIPS_PER_S, MOVES_PX, MOVES_PX_P90, MOVES_SHARE, GROWTHS, GROWTHS_P90),
     *(FIRST_MS, FIRST_MS_P90, NEVER),
 )
+SHARES = (FLICKER, BEYOND_EDGES, ALONE, LOST)
+"""Figures that are counted pair by pair, so that they have intervals."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,16 @@ class SourceFigures:
         by_class: Share of the pixels of a class that flip, by name of the class; None where there are none.
         course: Share of the pixels that flip in each pair of frames, in order.
         counts: On how much the figures rest, by what is counted.
+        intervals: Ends of the 95 % interval of the figures in SHARES that have one.
+        differences: Figures in SHARES minus those of the first network; empty for the first one.
     """
 
     values: dict[str, float | None]
     by_class: dict[str, float | None]
     course: tuple[float, ...]
     counts: dict[str, int]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

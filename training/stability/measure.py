@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,11 @@ from training.label_sets.mapping import match_classes
 from training.stability import figures as named
 from training.stability.figures import SourceFacts, SourceFigures, Stability
 from training.stability.flicker import FlickerCounts, FlickerMap, flicker_map
-from training.stability.objects import FirstFound, FrameObjects, ObjectChanges, seen_objects
+from training.stability.objects import FirstFound, FrameObjects, ObjectChanges, lost_by_pair, seen_objects
 from training.stability.real_frames import RealFrames
 from training.stability.rendered_drive import RenderedDrive
 from training.stability.sequence import FrameSequence, FrameTruth, SequenceFrame
+from training.stability.spread import PairCounts, Spread, stretches
 from training.stability.warped_boxes import PartnerCounts, partners
 
 RENDERED = "rendered drives"
@@ -54,6 +56,7 @@ class NetworkRun:
         model: The network.
         flicker: Counts of all pairs so far.
         course: Share of flips of each pair so far.
+        pair_rows: Part and whole of each pair so far, by the names of SHARES.
         partner_counts: Boxes with and without partners so far.
         drives: Objects of each frame of each drive so far.
         worst: The worst pair so far.
@@ -64,6 +67,7 @@ class NetworkRun:
     flicker: FlickerCounts = field(init=False)
     course: list[float] = field(init=False, default_factory=list)
     partner_counts: PartnerCounts = field(init=False, default_factory=PartnerCounts)
+    pair_rows: dict[str, list[tuple[float, float]]] = field(init=False, default_factory=lambda: defaultdict(list))
     drives: list[list[FrameObjects]] = field(init=False, default_factory=list)
     worst: Worst = field(init=False, default_factory=Worst)
 
@@ -90,7 +94,7 @@ class NetworkRun:
             if before.class_map is not None and perception.class_map is not None:
                 self._add_flips(frame, flicker_map(before.class_map, perception.class_map, flow))
             if before.detections is not None and perception.detections is not None:
-                self.partner_counts += partners(self._reported(before), self._reported(perception), flow)
+                self._add_partners(partners(self._reported(before), self._reported(perception), flow))
         if frame.truth is not None and perception.detections is not None:
             self.drives[-1].append(self._objects(self._reported(perception), frame.truth))
 
@@ -98,8 +102,20 @@ class NetworkRun:
         counts = found.counts(len(self.flicker.pixels))
         self.flicker += counts
         self.course.append(counts.share or 0.0)
+        pixels = float(counts.pixels.sum())
+        self.pair_rows[named.FLICKER].append((float(counts.flips.sum()), pixels))
+        self.pair_rows[named.BEYOND_EDGES].append((float(counts.beyond_edges.sum()), pixels))
         if (counts.share_beyond_edges or 0.0) > self.worst.share:
             self.worst = Worst(frame, found, counts.share_beyond_edges or 0.0)
+
+    def _add_partners(self, found: PartnerCounts) -> None:
+        self.partner_counts += found
+        self.pair_rows[named.ALONE].append((float(found.alone), float(found.boxes)))
+
+    def spread(self, pairs: Sequence[int], height_min_px: float, rate_hz: float | None) -> Spread:
+        """Return the shares on resampled stretches of the sequences, which have so many pairs each."""
+        rows = self.pair_rows | {named.LOST: lost_by_pair(self.drives, height_min_px)}
+        return Spread.of({name: PairCounts.of(each) for name, each in rows.items() if each}, stretches(pairs, rate_hz))
 
     def _reported(self, perception: Perception) -> Detections:
         assert perception.detections is not None
@@ -191,9 +207,11 @@ def measure(
         matched = {row: box_ids(model.label_set) for row, model in models.items()}
         runs = {row: NetworkRun(model, matched[row][0]) for row, model in models.items()}
         height = height_min_px if name == RENDERED else None
-        facts[name] = _run(name, sequences, list(runs.values()), height)
+        facts[name], pairs = _run(name, sequences, list(runs.values()), height)
+        spreads = {row: run.spread(pairs, height_min_px, facts[name].rate_hz) for row, run in runs.items()}
         for row, run in runs.items():
-            found[row][name] = run.figures(height_min_px, facts[name].rate_hz)
+            figures = run.figures(height_min_px, facts[name].rate_hz)
+            found[row][name] = with_spread(figures, spreads[row], next(iter(spreads.values())))
             if name == RENDERED and matched[row][1]:
                 lost.add(f"{row} has no boxes of {', '.join(matched[row][1])}: these objects of drives do not count")
         worst[name] = {row: run.worst for row, run in runs.items()}
@@ -202,8 +220,9 @@ def measure(
 
 def _run(
     name: str, sequences: Sequence[FrameSequence], runs: Sequence[NetworkRun], height_min_px: float | None
-) -> SourceFacts:
-    frames = pairs = 0
+) -> tuple[SourceFacts, list[int]]:
+    """Run the networks, and return the facts of the source with the number of pairs of each sequence."""
+    frames, pairs = 0, []
     seen: list[float] = []
     truth = FlickerCounts.none(UNLABELED_ID)
     bar = tqdm(total=sum(map(len, sequences)), desc=name, unit="frame", disable=None)
@@ -211,19 +230,20 @@ def _run(
         for run in runs:
             run.begin()
         before: NDArray[np.uint8] | None = None
+        pairs.append(0)
         for frame in sequence:
             for run in runs:
                 run.add(frame)
             frames += 1
             if frame.flow is not None:
-                pairs += 1
+                pairs[-1] += 1
                 seen.append(float(frame.flow.visible.mean()))
                 if frame.truth is not None and before is not None:
                     truth += flicker_map(before, frame.truth.class_map, frame.flow).counts(UNLABELED_ID)
             before = frame.truth.class_map if frame.truth else None
             bar.update()
     bar.close()
-    if not pairs:
+    if not sum(pairs):
         raise DataError(
             f"{name}: expected frames that follow each other, found no two neighbours that show the same scene; name "
             "the frames of a video in their order, such as those of extract-frames with a stride of 1"
@@ -231,7 +251,18 @@ def _run(
     rate = sequences[0].rate_hz
     known = height_min_px is not None
     own = {named.FLICKER: truth.share, named.BEYOND_EDGES: truth.share_beyond_edges} if known else {}
-    return SourceFacts(frames, pairs, rate, EXACT if known else ESTIMATED, float(np.mean(seen)), own, height_min_px)
+    motion = EXACT if known else ESTIMATED
+    return SourceFacts(frames, sum(pairs), rate, motion, float(np.mean(seen)), own, height_min_px), pairs
+
+
+def with_spread(figures: SourceFigures, spread: Spread, first: Spread) -> SourceFigures:
+    """Return figures with intervals and, for all networks but the first, with differences to it."""
+    intervals = {name: each for name in named.SHARES if (each := spread.interval(name)) is not None}
+    if spread is first:
+        return replace(figures, intervals=intervals)
+    apart = {name: spread.difference(first, name) for name in named.SHARES}
+    differences = {name: each for name, each in apart.items() if each is not None}
+    return replace(figures, intervals=intervals, differences=differences)
 
 
 def box_ids(classes: LabelSet) -> tuple[dict[int, int], list[str]]:

@@ -123,6 +123,16 @@ def _error(seen: SeenObject) -> NDArray[np.float64]:
     return np.array([*centre, 0.5 * np.log(max(float(np.prod(sides)), 1e-9))])
 
 
+def lost_by_pair(drives: Sequence[Sequence[FrameObjects]], height_min_px: float) -> list[tuple[float, float]]:
+    """Return for each pair of frames how many objects were lost, and how many were found in the earlier frame."""
+    rows = []
+    for frames in drives:
+        for pair in pairwise(frames):
+            found = [after for before, after in _pairs(pair, height_min_px) if before.found_xyxy is not None]
+            rows.append((float(sum(after.found_xyxy is None for after in found)), float(len(found))))
+    return rows
+
+
 @dataclass(frozen=True)
 class FirstFound:
     """How many frames pass until an object is found at first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from training.evaluation.score_figures import BETTER, NOISE, TOO_FEW, UNITS_MIN, WORSE, Difference
 from training.evaluation.wording import MISSING, percent, table_line
 from training.stability import figures as named
 from training.stability.figures import SourceFacts, SourceFigures, Stability
@@ -33,7 +34,7 @@ def text_of(stability: Stability) -> str:
     parts = list(stability.left_out)
     for name, facts in stability.sources.items():
         parts += ["", f"# {name}", "", *said_of(facts), "", *map(table_line, table_of(stability, name)), ""]
-        parts += list(_classes(stability, name))
+        parts += [*verdicts(stability, name), *_classes(stability, name)]
     return "\n".join(parts).strip()
 
 
@@ -44,6 +45,10 @@ def said_of(facts: SourceFacts) -> list[str]:
         f"{facts.frames} frames{rate}, {facts.pairs} pairs that follow each other; motion {facts.motion}; both "
         f"frames of a pair show {percent(facts.seen_in_both)} % of the pixels."
     ]
+    said.append(
+        "In brackets: 95 % of resamples of stretches of a second, or of 10 pairs if the rate is not known; none for "
+        f"fewer than {UNITS_MIN} stretches."
+    )
     if facts.height_min_px is not None:
         said.append(f"Objects of at least {facts.height_min_px:g} px in height count.")
     return said
@@ -58,7 +63,7 @@ def table_of(stability: Stability, source: str) -> list[list[str]]:
     for name, (words, form) in WORDS.items():
         if any(each.values.get(name) is not None for each in found):
             truth = [_cell(facts.truth.get(name), form)] if facts.truth else []
-            rows.append([words, *truth, *(_cell(each.values.get(name), form) for each in found)])
+            rows.append([words, *truth, *(_with_interval(each, name, form) for each in found)])
     rows += [[what, *([""] if facts.truth else []), *_counted(found, what)] for what in _counts(found)]
     return rows
 
@@ -67,6 +72,32 @@ def _cell(value: float | None, form: str) -> str:
     if value is None:
         return MISSING
     return percent(value) if form == SHARE else f"{value:.2f}"
+
+
+def _with_interval(figures: SourceFigures, name: str, form: str) -> str:
+    cell, interval = _cell(figures.values.get(name), form), figures.intervals.get(name)
+    return cell if interval is None else f"{cell} ({' .. '.join(_cell(end, form) for end in interval)})"
+
+
+def verdicts(stability: Stability, source: str) -> Iterator[str]:
+    """Yield a sentence for each network but the first: where it is better, worse or within the noise of the first."""
+    first, *others = stability.networks
+    for network in others:
+        said: dict[str, list[str]] = {}
+        for name, apart in stability.networks[network][source].differences.items():
+            words = WORDS[name][0].removesuffix(", %")
+            said.setdefault(apart.verdict, []).append(f"{words} ({points_of(apart)} points)")
+        parts = [f"{word} in {', '.join(said[word])}" for word in (WORSE, BETTER, NOISE, TOO_FEW) if word in said]
+        found = "; ".join(parts).replace(f"{NOISE} in", f"{NOISE} of").replace(f"{TOO_FEW} in", f"{TOO_FEW} of")
+        yield f"{network} against {first}: {found or 'nothing to compare'}."
+
+
+def points_of(apart: Difference) -> str:
+    """Return a difference of shares in points, with its interval if there is one."""
+    value = f"{100 * apart.value:+.2f}"
+    if apart.low is None or apart.high is None:
+        return value
+    return f"{value}, {100 * apart.low:+.2f} .. {100 * apart.high:+.2f}"
 
 
 def _counts(found: Sequence[SourceFigures]) -> list[str]:

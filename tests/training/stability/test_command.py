@@ -138,3 +138,21 @@ def test_a_bag_gives_the_frames_of_its_topic(tmp_path: Path) -> None:
     assert [frame.name for frame in frames] == ["left 0", "left 1"]
     with pytest.raises(DataError, match="nowhere"):
         RealFrames(bag, "/nowhere/image_raw").check()
+
+
+def test_two_networks_get_intervals_and_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [str(STUDENT), str(STUDENT.with_name("student_int8.onnx"))]
+    drive = ["--drives", "1", "--seconds", "6", "--rate", "1", "--threads", "1"]
+    assert main(["stability", *models, *drive, "-o", str(tmp_path)]) == 0
+
+    content = json.loads((tmp_path / "stability.json").read_text())["networks"]
+    first, second = (content[name]["rendered drives"] for name in ("student.onnx", "student_int8.onnx"))
+    low, high = first["intervals"]["flicker"]
+    assert low < first["values"]["flicker"] < high
+    assert first["differences"] == {}
+    apart = second["differences"]["flicker"]
+    assert apart["value"] == pytest.approx(second["values"]["flicker"] - first["values"]["flicker"])
+    assert apart["low"] <= apart["value"] <= apart["high"]
+    said = capsys.readouterr().out
+    assert "student_int8.onnx against student.onnx: " in said
+    assert apart["verdict"] in said
