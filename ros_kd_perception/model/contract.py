@@ -68,7 +68,7 @@ class ModelContract:
         golden: How far golden frames may differ.
         provenance, metrics: What the model was made from, and its scores. Free form.
         derived: What a pruned, quantised or adopted file was made from, and how. Empty for other files.
-        confidence: Calibration of the scores, which its outputs contain already. Empty for a file that is not calibrated.
+        confidence: Calibration of the scores, which its outputs contain. Empty for a file that is not calibrated.
     """
 
     name: str

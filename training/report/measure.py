@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_kd_perception.structures import UInt8Array
 from training.compare.recipe import ScoreRecipe
 from training.conditions.choice import chosen_conditions
 from training.conditions.figures import Robustness
@@ -26,6 +27,7 @@ from training.evaluation.confidence import Confidence, confidence_of
 from training.evaluation.coverage import not_scored, not_scored_lines
 from training.evaluation.frame_recorder import keep_records
 from training.evaluation.frame_records import FrameRecords
+from training.evaluation.memory import Memory, MemoryRequest, memory_of
 from training.evaluation.models import EvaluatedModel, open_model
 from training.evaluation.score_figures import ScoreFigures, score_figures
 from training.report.recipe import ReportRecipe, StabilityRecipe, has_labels
@@ -95,6 +97,7 @@ class Measured:
         robustness: Model and baseline in harder conditions; None if they were not asked for.
         agreed: All models on each set of frames without labels.
         stability: All models over time; None if it was not asked for.
+        memory: Memory of each model, by the name of the row; empty if it was not asked for.
     """
 
     recipe: ReportRecipe
@@ -103,6 +106,7 @@ class Measured:
     robustness: Robustness | None = None
     agreed: tuple[AgreedFrames, ...] = ()
     stability: Stability | None = None
+    memory: Mapping[str, Memory] = field(default_factory=dict)
 
     @property
     def model(self) -> EvaluatedModel:
@@ -142,7 +146,15 @@ def measure(recipe: ReportRecipe, models: Mapping[str, EvaluatedModel], keep: Pa
     sets = tuple(_measured(recipe, models, score, sources[score.name], keep) for score in labeled)
     agreed = tuple(_agreed(models, score) for score in recipe.frames if not has_labels(score))
     robustness, stability = _robustness(recipe, models, settings, keep), _stability(recipe.stability, models)
-    return Measured(recipe, dict(models), sets, robustness, agreed, stability)
+    memory = _memory(recipe, next(iter(sources.values()))[0].image_bgr) if recipe.memory else {}
+    return Measured(recipe, dict(models), sets, robustness, agreed, stability, memory)
+
+
+def _memory(recipe: ReportRecipe, image_bgr: UInt8Array) -> dict[str, Memory]:
+    return {
+        name: memory_of(MemoryRequest(str(path), "ema", None, None, recipe.threads, "cpu"), image_bgr)
+        for name, path in recipe.models.items()
+    }
 
 
 def _stability(asked: StabilityRecipe | None, models: Mapping[str, EvaluatedModel]) -> Stability | None:

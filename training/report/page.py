@@ -10,6 +10,7 @@ from string import Template
 from training.evaluation.agreement import Agreement
 from training.evaluation.agreement_report import agreement_rows
 from training.evaluation.bootstrap import RESAMPLES
+from training.evaluation.memory import Memory
 from training.evaluation.page import html_list, html_table, page_style
 from training.evaluation.score_figures import AP50, BETTER, BOUNDARY_IOU, MIOU, NO_INTERVAL, WORSE, Figure, ScoreFigures
 from training.evaluation.wording import EVERY_NAME_OF, MISSING, interval, percent, points
@@ -81,7 +82,7 @@ def _tiles(measured: Measured) -> str:
 
 
 def _models(measured: Measured) -> str:
-    rows = [["", "file", "runs on", "input", "parameters, M", "GMAC"]]
+    rows = [["", "file", "runs on", "input", "parameters, M", "GMAC", "memory, MB"]]
     for name in rows_of(measured):
         model = measured.models[name]
         spec, size = model.contract.input, model.size
@@ -94,9 +95,14 @@ def _models(measured: Measured) -> str:
                 f"{spec.width}x{spec.height}" if size else "as the frame is",
                 f"{size.parameters / 1e6:.2f}" if size else MISSING,
                 f"{work / 1e9:.2f}" if work else MISSING,
+                _megabytes(measured.memory.get(name)),
             ]
         )
-    return html_table(rows)
+    return html_table(rows) + "<p>Memory is what a model adds to a process that has its libraries loaded.</p>"
+
+
+def _megabytes(memory: Memory | None) -> str:
+    return MISSING if memory is None or memory.added_bytes is None else f"{memory.added_bytes / 1e6:.0f}"
 
 
 def _side_by_side(measured: Measured) -> str:

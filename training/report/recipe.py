@@ -85,6 +85,8 @@ class ReportRecipe(Settings):
     """Harder conditions to measure; null = none."""
     stability: StabilityRecipe | None = None
     """Rendered drives on which flicker, lost objects and waits are measured; null = none."""
+    memory: bool = True
+    """Measure the memory that each model adds to a process, in a process of its own, which takes a few seconds."""
     shown_frames: Annotated[int, Field(ge=0, le=50)] = 4
     """How many of the worst, and how many of the best frames of each set have pictures."""
     never_seen: tuple[str, ...] = ()

@@ -53,6 +53,7 @@ def _model(measured: Measured, name: str) -> dict[str, Any]:
         "runtime": model.runtime,
         "digest": model.digest,
         "size": model.size and asdict(model.size),
+        "memory": asdict(measured.memory[name]) if name in measured.memory else None,
     }
 
 

@@ -28,7 +28,9 @@ addEventListener("load", () => { document.title = "seen " + JSON.stringify({
 </script>"""
 
 
-def recipe_text(place: Path, model: str, baseline: str | None = "right.onnx", more: str = "") -> str:
+def recipe_text(
+    place: Path, model: str, baseline: str | None = "right.onnx", more: str = "", *, memory: bool = False
+) -> str:
     """Return a recipe whose model and baseline are files of the folder."""
     before = f"baseline: {place / baseline}\n" if baseline else ""
     return f"""
@@ -38,6 +40,7 @@ model: {place / model}
   - {{name: first, frames: {{kind: rendered, folder: {place / "frames"}, check_shares: false}}}}
 shown_frames: 2
 threads: 1
+memory: {"true" if memory else "false"}
 folder: {place / "out"}
 {more}
 """
@@ -279,6 +282,18 @@ def test_drives_show_the_model_over_time(place: Path) -> None:
     page = (place / "out" / "tried" / "report.html").read_text()
     assert "<h2>Over time</h2>" in page
     assert f"<td>{100 * values['flicker']:.2f}</td>" in page
+    assert "model against baseline: too few" in page
+
+
+def test_the_page_tells_the_memory_of_each_model(place: Path) -> None:
+    found = reported(place, "right.onnx", status=0, memory=True)
+
+    page = (place / "out" / "tried" / "report.html").read_text()
+    for model in found["models"].values():
+        added_bytes = model["memory"]["added_bytes"]
+        assert 1e6 < added_bytes < model["memory"]["process_bytes"]
+        assert f"<td>{added_bytes / 1e6:.0f}</td>" in page
+    assert reported(place, "right.onnx", status=0)["models"]["model"]["memory"] is None
 
 
 def test_the_weathers_of_a_recipe_are_those_of_the_renderer() -> None:
