@@ -15,7 +15,7 @@ from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
 from training.config.loading import load_settings
 from training.data.readers.bag import BagSource
-from training.data.readers.registry import BAG_KIND, LABELED_KINDS, open_source
+from training.data.readers.registry import KINDS, open_source
 from training.data.readers.source import Source
 from training.errors import CheckpointError, RecipeError
 from training.evaluation.bag_frames import check_bag, frames_of_bag
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .ckpt of train, kept weights, an exported, adopted or quantised .onnx, or a .yaml that names teachers; "
         "the others are compared with the first",
     )
-    add_source_arguments(parser, (*LABELED_KINDS, BAG_KIND))
+    add_source_arguments(parser, KINDS)
     parser.add_argument(
         "--teachers",
         type=Path,
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ros_kd_perception.model.onnx_model import ModelError
 
     try:
-        if isinstance(settings, BagSource) and settings.teachers is None:
+        if not _has_labels(settings):
             return _agree(arguments, paths, settings)
         scored, conditions = _score(arguments, paths, settings)
     except (ModelError, ModelFileError) as error:
@@ -133,22 +133,33 @@ def _checked_source(arguments: argparse.Namespace, models: int) -> Source:
         if arguments.teachers or arguments.topics:
             raise RecipeError(f"--teachers and --topics are for bags, got {arguments.data}; leave them out")
         settings.image_files()
-        return settings
-    chosen = {"teachers": arguments.teachers, "topics": tuple(arguments.topics)}
-    settings = settings.model_copy(update={key: value for key, value in chosen.items() if value})
-    check_bag(settings)
-    if settings.teachers is None:
-        if models < 2:
-            raise RecipeError(
-                f"{arguments.data}: a bag has no labels to score a model on; name teachers (--teachers FILE.yaml), or "
-                "a second model to compare with the first"
-            )
-        if arguments.at_least or arguments.not_worse_than or arguments.pictures:
-            raise RecipeError(
-                f"{arguments.data}: --at-least, --not-worse-than and --pictures need labels; name teachers "
-                "(--teachers), or draw what differs with compare_replay"
-            )
+    else:
+        chosen = {"teachers": arguments.teachers, "topics": tuple(arguments.topics)}
+        settings = settings.model_copy(update={key: value for key, value in chosen.items() if value})
+        check_bag(settings)
+    if not _has_labels(settings):
+        _check_agreement(arguments, models, isinstance(settings, BagSource))
     return settings
+
+
+def _has_labels(settings: Source) -> bool:
+    return settings.teachers is not None if isinstance(settings, BagSource) else settings.labeled
+
+
+def _check_agreement(arguments: argparse.Namespace, models: int, is_bag: bool) -> None:
+    """Refuse what needs labels, on frames that have none."""
+    teachers = " teachers (--teachers FILE.yaml), or" if is_bag else ""
+    if models < 2:
+        raise RecipeError(
+            f"{arguments.data}: these frames have no labels to score a model on; name{teachers} a second model to "
+            "compare with the first"
+        )
+    if arguments.at_least or arguments.not_worse_than or arguments.pictures:
+        named = "name teachers (--teachers), or " if is_bag else ""
+        raise RecipeError(
+            f"{arguments.data}: --at-least, --not-worse-than and --pictures need labels; {named}draw what differs with "
+            "compare_replay"
+        )
 
 
 def check_model_file(path: Path) -> None:
@@ -198,14 +209,14 @@ def _open(arguments: argparse.Namespace, paths: Sequence[Path]) -> dict[str, Eva
     }
 
 
-def _agree(arguments: argparse.Namespace, paths: Sequence[Path], bag: BagSource) -> int:
-    """Compare models on the frames of a bag without labels; print and write what is found."""
+def _agree(arguments: argparse.Namespace, paths: Sequence[Path], settings: Source) -> int:
+    """Compare models on frames without labels; print and write what is found."""
     from training.evaluation.agreement import agree_side_by_side
     from training.evaluation.agreement_report import agreement_json, agreement_table
     from training.evaluation.model_facts import ModelFacts
 
     models, named = _open(arguments, paths), names_of_files(paths)
-    settings = frames_of_bag(bag)
+    settings = frames_of_bag(settings) if isinstance(settings, BagSource) else settings
     frames = settings.open(settings.mapping_to(None))
     seen = agree_side_by_side(models, frames)
     memory = {} if arguments.no_memory else _memory(arguments, named, frames[0].image_bgr)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -70,6 +71,28 @@ def test_without_labels_models_are_compared_with_the_first(
     printed = capsys.readouterr().out
     assert "not which one is right" in printed
     assert "pixels of the same class" in printed
+
+
+def test_a_folder_of_images_is_compared_like_a_bag(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), cv2.resize(coarse, (320, 180)))
+    folder = (str(tmp_path), "--kind", "unlabeled")
+
+    found = evaluated(place, "right.onnx", "dim.onnx", *folder)
+
+    assert (found["frames"], found["labels"]) == (3, None)
+    assert 0 < found["models"][1]["agreement"]["same_pixels"]["value"] < 1
+    for words, said in (
+        (("right.onnx", *folder), "no labels to score a model on; name a second model"),
+        (("right.onnx", "dim.onnx", *folder, "--at-least", "miou=0.5"), "need labels; draw what differs with compare"),
+        (("right.onnx", "dim.onnx", *folder, "--teachers", "t.yaml"), "--teachers and --topics are for bags"),
+    ):
+        evaluated(place, *words, status=2)
+        assert said in capsys.readouterr().err
 
 
 def test_teachers_label_the_frames_once(

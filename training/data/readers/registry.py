@@ -47,6 +47,7 @@ BY_KIND: dict[str, type[Source]] = {reader.model_fields["kind"].default: reader 
 RENDERED_KIND: str = RenderedSource.model_fields["kind"].default
 OWN_FOLDER_KIND: str = OwnFolderSource.model_fields["kind"].default
 BAG_KIND: str = BagSource.model_fields["kind"].default
+KINDS = tuple(BY_KIND)
 LABELED_KINDS = tuple(kind for kind, reader in BY_KIND.items() if reader.labeled)
 
 if TYPE_CHECKING:
