@@ -76,10 +76,11 @@ def test_without_labels_models_are_compared_with_the_first(
 def test_a_folder_of_images_is_compared_like_a_bag(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "images").mkdir()
     rng = np.random.default_rng(0)
     for number in range(3):
         coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
-        cv2.imwrite(str(tmp_path / f"{number}.png"), cv2.resize(coarse, (320, 180)))
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), cv2.resize(coarse, (320, 180)))
     folder = (str(tmp_path), "--kind", "unlabeled")
 
     found = evaluated(place, "right.onnx", "dim.onnx", *folder)
