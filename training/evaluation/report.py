@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from training.evaluation.at_threshold import reported_boxes
 from training.evaluation.confidence import confidence_of
 from training.evaluation.coverage import not_scored_lines
 from training.evaluation.evaluate import Evaluation
@@ -58,6 +59,11 @@ class Scored:
     memory: Memory | None = None
 
     @property
+    def threshold(self) -> float:
+        """The score from which on the file reports boxes."""
+        return self.evaluation.model.contract.score_threshold
+
+    @property
     def facts(self) -> ModelFacts:
         """What is known of the model besides its scores."""
         times_ms = self.evaluation.scorer.times_ms
@@ -83,6 +89,7 @@ def _of_model(scored: Scored, first: Scored, conditions: Conditions) -> dict[str
         "time_ratio": scored.facts.time_ratio(first.facts),
         "figures": asdict(scored.figures),
         "confidence": asdict(confidence_of(records)),
+        "at_threshold": {name: each.to_json() for name, each in reported_boxes(records, scored.threshold).items()},
         "confusion": {
             "classes": records.mask_classes.tolist(),
             "pixels": records.confusion.sum(axis=0, dtype=np.int64).tolist(),
@@ -113,6 +120,7 @@ def table(scored: Sequence[Scored], conditions: Conditions) -> str:
     lines += _rows(scored)
     for model in scored:
         lines += ["", *_confidence_lines(model, len(scored) > 1), *_duplicates(model, len(scored) > 1)]
+        lines += _at_threshold(model, len(scored) > 1)
     for model in scored:
         lines += not_scored_lines(model.evaluation.results()["not_scored"])
     lines += ["", _interval_words(first, conditions)]
@@ -182,6 +190,19 @@ def _duplicates(scored: Scored, named: bool) -> list[str]:
         f"{percent(detection['duplicate_pair_share'])} overlap by IoU 0.7; "
         f"{percent(detection['duplicate_detection_share'])} of the detections repeat a better one",
     ]
+
+
+def _at_threshold(scored: Scored, named: bool) -> list[str]:
+    found = reported_boxes(scored.evaluation.recorder.records(), scored.threshold)
+    if not found:
+        return []
+    start = f"{scored.name}: " if named else ""
+    each = (
+        f"{name} {percent(boxes.precision)} % of {boxes.boxes} boxes are right, {percent(boxes.recall)} % of "
+        f"{boxes.objects} objects are found"
+        for name, boxes in found.items()
+    )
+    return [f"{start}at the score threshold of {scored.threshold:g}: {'; '.join(each)}"]
 
 
 def _interval_words(first: Scored, conditions: Conditions) -> str:
