@@ -65,13 +65,16 @@ def test_the_shipped_student_computes_what_its_file_computes() -> None:
     images = np.stack(render_network_inputs(height, width)[:1])
     expected = model.run(images)
     with torch.no_grad():
-        found = dict(zip(*_outputs(student, images, height, width), strict=True))
+        found = dict(zip(*_outputs(student, info, images, height, width), strict=True))
     assert (found["class_map"].numpy() == expected.class_map).mean() > 0.9999
     assert np.allclose(found["scores"].numpy(), expected.scores, atol=1e-3)
 
 
-def _outputs(student: Student, images: np.ndarray, height: int, width: int) -> tuple[tuple[str, ...], tuple]:
-    deployed = DeployedStudent(student, height, width, 100)
+def _outputs(
+    student: Student, info: CheckpointInfo, images: np.ndarray, height: int, width: int
+) -> tuple[tuple[str, ...], tuple]:
+    scales = ExportSettings(info.classes, confidence=info.confidence or {}).score_scales
+    deployed = DeployedStudent(student, height, width, 100, scales)
     return deployed.output_names, deployed(torch.from_numpy(images))
 
 
