@@ -10,13 +10,15 @@ from training.evaluation.score_figures import Difference
 
 # Names of figures, in tables, JSON and limits.
 FLICKER, BEYOND_EDGES = "flicker", "flicker_beyond_edges"
+CELLS_FLICKER, CELLS_BEYOND = "flicker_of_labels_in_cells", "flicker_of_labels_in_cells_beyond_edges"
 LOST, FLIPS_PER_S = "lost_objects", "found_flips_per_object_s"
 MOVES_PX, MOVES_PX_P90, MOVES_SHARE = "jitter_px", "jitter_px_p90", "jitter_share"
 GROWTHS, GROWTHS_P90 = "size_jitter_share", "size_jitter_share_p90"
 ALONE = "boxes_without_partner"
 FIRST_MS, FIRST_MS_P90, NEVER = "first_found_ms", "first_found_ms_p90", "never_found"
 NAMES = (
-    *(FLICKER, BEYOND_EDGES, ALONE, LOST, FLIPS_PER_S, MOVES_PX, MOVES_PX_P90, MOVES_SHARE, GROWTHS, GROWTHS_P90),
+    *(FLICKER, CELLS_FLICKER, BEYOND_EDGES, CELLS_BEYOND),
+    *(ALONE, LOST, FLIPS_PER_S, MOVES_PX, MOVES_PX_P90, MOVES_SHARE, GROWTHS, GROWTHS_P90),
     *(FIRST_MS, FIRST_MS_P90, NEVER),
 )
 SHARES = (FLICKER, BEYOND_EDGES, ALONE, LOST)

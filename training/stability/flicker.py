@@ -97,6 +97,28 @@ def flicker_map(earlier: ClassMap, later: ClassMap, flow: Flow) -> FlickerMap:
     return FlickerMap(counted, flips, flips & ~near, before)
 
 
+def in_cells(class_map: ClassMap, cell_px: float) -> ClassMap:
+    """Return a class map of a network without error, whose cells are larger than pixels: the commonest class of each.
+
+    Args:
+        class_map: Class ids, uint8 (h, w).
+        cell_px: Width and height of a cell in pixels; cells of a pixel and less change nothing.
+
+    Returns:
+        uint8 (h, w).
+    """
+    height, width = class_map.shape
+    cells = max(1, round(width / cell_px)), max(1, round(height / cell_px))
+    if cell_px <= 1:
+        return class_map
+    most, found = np.zeros(cells[::-1], np.float32), np.zeros(cells[::-1], np.uint8)
+    for label in np.unique(class_map):
+        share: Any = cv2.resize((class_map == label).astype(np.float32), cells, interpolation=cv2.INTER_AREA)
+        found[share > most] = label
+        most = np.maximum(most, share)
+    return np.asarray(cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
 def _found_near(class_map: ClassMap, wanted: ClassMap, where: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Return whether a map has the wanted class of a pixel within `radius` pixels of it, bool (h, w)."""
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)

@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from training.stability.figures import Stability
-from training.stability.measure import Worst
+from training.stability.network_run import Worst
 
 _NOT_SEEN, _EDGE, _BEYOND = 0.35, (0, 200, 255), (255, 0, 255)  # BGR
 JPEG_QUALITY = 90

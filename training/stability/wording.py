@@ -13,7 +13,9 @@ SHARE, PLAIN = "share", "plain"
 # What each figure is called, and whether it is a share 0..1.
 WORDS: dict[str, tuple[str, str]] = {
     named.FLICKER: ("pixels that flip, %", SHARE),
+    named.CELLS_FLICKER: ("exact labels in cells of the same size, %", SHARE),
     named.BEYOND_EDGES: ("pixels that flip beyond edges, %", SHARE),
+    named.CELLS_BEYOND: ("exact labels in these cells, beyond edges, %", SHARE),
     named.ALONE: ("boxes without a partner in the next frame, %", SHARE),
     named.LOST: ("objects lost in the next frame, %", SHARE),
     named.FLIPS_PER_S: ("found or lost, per object and second", PLAIN),

@@ -15,7 +15,8 @@ from ros_kd_perception.tracking.byte_tracker import NO_TRACK, ByteTracker, Track
 from training.evaluation.class_places import ClassPlaces
 from training.evaluation.models import EvaluatedModel
 from training.evaluation.scoring import perceive_sample
-from training.stability.measure import box_ids, sample_of
+from training.stability.measure import box_ids
+from training.stability.network_run import sample_of
 from training.stability.rendered_drive import RenderedDrive
 from training.stability.sequence import FrameTruth, SequenceFrame
 from training.tracking.greedy_tracker import GreedyTracker

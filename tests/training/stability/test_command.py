@@ -54,7 +54,8 @@ def test_figures_of_drives_and_of_real_frames(measured: Path, folder: Path) -> N
         assert 0 < source["values"]["flicker_beyond_edges"] < source["values"]["flicker"] < 0.5
         assert len(source["course"]) == 2
     values = network["rendered drives"]["values"]
-    assert values["flicker"] > drives["truth"]["flicker"]
+    assert values["flicker"] > values["flicker_of_labels_in_cells"] > drives["truth"]["flicker"]
+    assert values["flicker_beyond_edges"] > values["flicker_of_labels_in_cells_beyond_edges"]
     assert 0 <= values["lost_objects"] <= 1
     assert "lost_objects" not in network[str(folder)]["values"]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ros_kd_perception.sample_drive.flow import Flow
-from training.stability.flicker import FlickerCounts, flicker_map
+from training.stability.flicker import FlickerCounts, flicker_map, in_cells
 
 SHAPE = (60, 160)  # an edge may move by one pixel
 
@@ -72,3 +72,28 @@ def test_hidden_and_unlabelled_pixels_do_not_count() -> None:
     assert counts.flips.tolist() == [0, 50 * 20]
     assert FlickerCounts.none(2).share is None
     assert (counts + counts).share == counts.share
+
+
+@given(cell_px=st.floats(1, 12), seed=st.integers(0, 99))
+def test_cells_hold_the_commonest_class(cell_px: float, seed: int) -> None:
+    plain = np.full(SHAPE, 5, np.uint8)
+    assert (in_cells(plain, cell_px) == 5).all()
+    labels = np.random.default_rng(seed).integers(0, 4, SHAPE).astype(np.uint8)
+    found = in_cells(labels, cell_px)
+    assert found.shape == SHAPE
+    assert {*np.unique(found)} <= {0, 1, 2, 3}
+
+
+def test_a_thin_object_vanishes_in_large_cells_and_stays_in_pixels() -> None:
+    labels = halves()
+    labels[:, 41] = 2
+    assert (in_cells(labels, 1) == labels).all()
+    assert 2 not in in_cells(labels, 4)
+    assert (in_cells(halves(82), 4)[:, [79, 84]] == [0, 1]).all()
+
+
+def test_perfect_cells_flip_where_pixels_do_not() -> None:
+    earlier, later = halves(81), halves(83)
+    moved = still(dx=-2)
+    assert not flicker_map(earlier, later, moved).flips.any()
+    assert flicker_map(in_cells(earlier, 4), in_cells(later, 4), moved).flips.any()
