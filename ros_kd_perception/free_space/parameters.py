@@ -165,7 +165,7 @@ def read_free_space_parameters(value_of: Callable[[str], Any], cameras: Sequence
                     of_camera(c, "scan.max_blind_m"),
                 ),
                 rectified=of_camera(c, "scan.rectified"),
-                pose=_pose(value_of, c) if value_of("scan.mounting") == "parameters" else None,
+                pose=pose_in_parameters(value_of, c) if value_of("scan.mounting") == "parameters" else None,
             )
             for c in cameras
             if of_camera(c, "scan.enabled")
@@ -173,12 +173,25 @@ def read_free_space_parameters(value_of: Callable[[str], Any], cameras: Sequence
     )
 
 
-def _pose(value_of: Callable[[str], Any], camera: str) -> CameraPose:
+def pose_in_parameters(
+    value_of: Callable[[str], Any], camera: str, use: str = "a scan", switch: str = "scan.enabled"
+) -> CameraPose:
+    """Return the mounting of a camera that the parameters give.
+
+    Args:
+        value_of: Returns the value of a parameter by full name. None if it is not set for the camera.
+        camera: Name of the camera.
+        use: What needs the mounting, for the error.
+        switch: The camera's parameter that turns this off, for the error.
+
+    Raises:
+        ParameterError: They give no height.
+    """
     mounting = {name: value_of(f"{camera}.{name}") or 0.0 for name in _MOUNTING}
     if not mounting["mounting.height_m"] > 0:
         raise ParameterError(
-            f"expected {camera}.mounting.height_m, the camera's height above the ground, to be above 0 for a scan, got "
-            f"{mounting['mounting.height_m']:g}; measure it, or set scan.mounting: tf or {camera}.scan.enabled: false"
+            f"expected {camera}.mounting.height_m, the camera's height above the ground, to be above 0 for {use}, got "
+            f"{mounting['mounting.height_m']:g}; measure it, or set scan.mounting: tf or {camera}.{switch}: false"
         )
     return CameraPose.from_mounting(**{name.removeprefix("mounting."): value for name, value in mounting.items()})
 
