@@ -197,7 +197,11 @@ def pose_in_parameters(
 
 
 def free_space_parameters_of(
-    path: Path, cameras: Sequence[str], node: str | None = None, warn: Callable[[str], None] = lambda sentence: None
+    path: Path,
+    cameras: Sequence[str],
+    node: str | None = None,
+    warn: Callable[[str], None] = lambda sentence: None,
+    also_known: Sequence[str] = (),
 ) -> FreeSpaceParameters:
     """Read the free-space parameters from a parameter file and check them like the node does.
 
@@ -208,6 +212,7 @@ def free_space_parameters_of(
         cameras: Names of the cameras.
         node: Full name of the node. Without it, the file must have the settings of exactly one node.
         warn: Called with a sentence for each parameter of cameras, scans or free space that has no effect.
+        also_known: Full names of further parameters of the cameras, of which it does not warn.
 
     Raises:
         ParameterError: The file is unreadable, or the node would refuse a value. One sentence.
@@ -216,7 +221,8 @@ def free_space_parameters_of(
     declarations = FREE_SPACE_PARAMETERS | {"cameras": Declaration(["front"], "Names of the cameras.")}
     for camera in cameras:
         declarations |= camera_declarations(camera)
-    _warn_of_unknown(values, {*declarations, *(f"{c}.{n}" for c in cameras for n in CAMERA_PARAMETERS)}, cameras, warn)
+    of_cameras = (f"{c}.{n}" for c in cameras for n in CAMERA_PARAMETERS)
+    _warn_of_unknown(values, {*declarations, *of_cameras, *also_known}, cameras, warn)
     checked = {}
     for name, declaration in declarations.items():
         if name not in values and name not in FREE_SPACE_PARAMETERS:

@@ -119,6 +119,7 @@ class MessageBuilder:
     Attributes:
         masks: Creates class maps in the memory of messages.
         serialized: Writes masks and boxes as bytes, and creates class maps in their memory.
+        classes: Classes of the boxes by id.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class MessageBuilder:
         self.masks = MaskMessages(lambda height, width: self._image("mono8", np.zeros((height, width), np.uint8)))
         names = class_names(contract.detection_classes) if with_names else None
         self.serialized = SerializedResults(names)
+        self.classes = {info.id: info for info in contract.detection_classes}
         self._no_data = np.empty(0, np.uint8)
         self._no_ranges = np.empty(0, np.float32)
         self._class_ids = names or {c.id: str(c.id) for c in contract.detection_classes}
