@@ -36,11 +36,13 @@ class ErrorModel:
         edge_error_px: Standard error of an edge in pixels of the network's input.
         edge_error_share: Standard error of an edge as a share of the box's height or width.
         pitch_error_deg: Standard error of the camera's pitch over the ground: mounting, load, braking, slopes.
+        yaw_error_deg: Standard error of the camera's yaw: mounting.
     """
 
     edge_error_px: float = 1.0
     edge_error_share: float = 0.05
     pitch_error_deg: float = 0.5
+    yaw_error_deg: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ class GroundCamera:
         """Find where the boxes of a frame stand.
 
         The covariance is first order: `J S J^T`, with the derivatives J of the position by the foot's pixel and by the
-        camera's pitch, and the variances S of `ErrorModel`. The foot is the middle of two edges, so its variance across
-        is half that of an edge.
+        camera's pitch and yaw, and the variances S of `ErrorModel`. The foot is the middle of two edges, so its
+        variance across is half that of an edge.
 
         Args:
             found: Boxes in pixels of the image.
@@ -200,12 +202,14 @@ class GroundCamera:
         # The camera turns about its own axis to the left, nose down: the ray to the ground moves towards the optical
         # axis' down side.
         of_pitch = self._rotation[1] - rays[:, 1:] * self._rotation[2]
-        moves = np.concatenate([of_rays, of_pitch[:, :, None]], axis=2)
+        of_yaw = np.stack([-directions[:, 1], directions[:, 0], np.zeros(len(rays))], axis=-1)
+        moves = np.concatenate([of_rays, of_pitch[:, :, None], of_yaw[:, :, None]], axis=2)
         per_depth = directions[:, :2] / directions[:, 2:]
         scale = -self._position[2] / directions[:, 2]
         jacobians = scale[:, None, None] * (moves[:, :2] - per_depth[:, :, None] * moves[:, 2:])
-        pitch_rad = np.full(len(rays), math.radians(self._errors.pitch_error_deg))
-        weighted = jacobians * np.stack([error_x / math.sqrt(2), error_y, pitch_rad], axis=-1)[:, None]
+        errors, all_rows = self._errors, np.ones(len(rays))
+        turns = [all_rows * math.radians(degrees) for degrees in (errors.pitch_error_deg, errors.yaw_error_deg)]
+        weighted = jacobians * np.stack([error_x / math.sqrt(2), error_y, *turns], axis=-1)[:, None]
         return np.asarray(weighted @ weighted.transpose(0, 2, 1))
 
     def _heights(self, seen_m: Float64Array, top_rays: Float64Array) -> Float64Array:

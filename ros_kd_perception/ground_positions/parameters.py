@@ -39,7 +39,7 @@ GROUND_PARAMETERS: dict[str, Declaration] = {
     "ground_detections.edge_error_px": Declaration(
         _DEFAULTS.edge_error_px,
         "Standard error of the edges of boxes in pixels of the network's input. The covariance follows from it, from "
-        "ground_detections.edge_error_share and from ground_detections.pitch_error_deg.",
+        "ground_detections.edge_error_share, pitch_error_deg and yaw_error_deg.",
         minimum=0.0,
         maximum=100.0,
     ),
@@ -52,6 +52,12 @@ GROUND_PARAMETERS: dict[str, Declaration] = {
     "ground_detections.pitch_error_deg": Declaration(
         _DEFAULTS.pitch_error_deg,
         "Standard error of the camera's pitch over the ground, from mounting, load, braking and slopes.",
+        minimum=0.0,
+        maximum=20.0,
+    ),
+    "ground_detections.yaw_error_deg": Declaration(
+        _DEFAULTS.yaw_error_deg,
+        "Standard error of the camera's yaw, from its mounting.",
         minimum=0.0,
         maximum=20.0,
     ),
@@ -114,6 +120,7 @@ def read_ground_parameters(value_of: Callable[[str], Any], cameras: Sequence[str
         value_of("ground_detections.edge_error_px"),
         value_of("ground_detections.edge_error_share"),
         value_of("ground_detections.pitch_error_deg"),
+        value_of("ground_detections.yaw_error_deg"),
     )
     from_parameters = value_of("scan.mounting") == "parameters"
     return {

@@ -26,7 +26,7 @@ MOUNTINGS = {
     "roll_deg": st.floats(-5, 5), "pitch_deg": st.floats(0, 20), "yaw_deg": st.floats(-180, 180),
 }  # fmt: skip
 WIDTH, HEIGHT = 1280, 720
-EXACT = ErrorModel(0.0, 0.0, 0.0)
+EXACT = ErrorModel(0.0, 0.0, 0.0, 0.0)
 GEOMETRY = letterbox_geometry(HEIGHT, WIDTH, 384, 640)
 FRONT = CameraPose.from_mounting(1.6, 0.0, 1.45, 0.0, 1.7, 0.0)
 CAMERA = Calibration(WIDTH, HEIGHT, 880.0, 880.0, 639.5, 359.5)
@@ -94,11 +94,14 @@ def test_width_and_height_are_those_of_a_board_that_faces_the_camera() -> None:
     np.testing.assert_allclose(found.sizes_m, [[1.8, 1.2]], atol=1e-4)
 
 
-def turned(pose: CameraPose, pitch_rad: float) -> CameraPose:
-    """Return the pose after the camera has turned about its own axis to the left, nose down."""
+def turned(pose: CameraPose, pitch_rad: float = 0.0, yaw_rad: float = 0.0) -> CameraPose:
+    """Return the pose after the camera has turned about its own axis to the left, nose down, and then to the left."""
     cos, sin = math.cos(pitch_rad), math.sin(pitch_rad)
     nose_down = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    rotation = nose_down @ np.array(pose.optical_from_frame)
+    to_right = np.array(
+        [[math.cos(yaw_rad), math.sin(yaw_rad), 0], [-math.sin(yaw_rad), math.cos(yaw_rad), 0], [0, 0, 1]]
+    )
+    rotation = nose_down @ np.array(pose.optical_from_frame) @ to_right
     return CameraPose(pose.position, tuple(tuple(row) for row in rotation.tolist()))
 
 
@@ -106,14 +109,15 @@ def turned(pose: CameraPose, pitch_rad: float) -> CameraPose:
 @settings(max_examples=25, deadline=None)
 @given(
     middle=st.floats(100, 1180), bottom=st.floats(430, 680), width=st.floats(10, 150), height=st.floats(10, 150),
-    edge_px=st.floats(0, 5), share=st.floats(0, 0.2), pitch_deg_error=st.floats(0, 2), **MOUNTINGS,
+    edge_px=st.floats(0, 5), share=st.floats(0, 0.2), pitch_deg_error=st.floats(0, 2), yaw_deg_error=st.floats(0, 2),
+    **MOUNTINGS,
 )  # fmt: skip
 def test_covariances_are_those_of_numerical_derivatives(
     lens: str, middle: float, bottom: float, width: float, height: float, edge_px: float, share: float,
-    pitch_deg_error: float, **mounting: float,
+    pitch_deg_error: float, yaw_deg_error: float, **mounting: float,
 ) -> None:  # fmt: skip
     made, pose = calibration(lens), CameraPose.from_mounting(**mounting)
-    errors = ErrorModel(edge_px, share, pitch_deg_error)
+    errors = ErrorModel(edge_px, share, pitch_deg_error, yaw_deg_error)
     box = np.array([middle - width / 2, bottom - height, middle + width / 2, bottom])
     found = Detections(box[None].astype(np.float64), np.ones(1, np.float32), np.zeros(1, np.int32))
     positions = GroundCamera(made, pose, errors, 1e3).positions(found, GEOMETRY)
@@ -123,9 +127,11 @@ def test_covariances_are_those_of_numerical_derivatives(
     shifts = [np.array(shift) * step_px for shift in ((1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))]
     of_edges = [(point_of(made, pose, box + s) - point_of(made, pose, box - s)) / (2 * step_px) for s in shifts]
     more, less = (point_of(made, turned(pose, sign * step_rad), box) for sign in (1, -1))
-    jacobian = np.stack([*of_edges, (more - less) / (2 * step_rad)], axis=-1)
+    left, right = (point_of(made, turned(pose, yaw_rad=sign * step_rad), box) for sign in (1, -1))
+    jacobian = np.stack([*of_edges, (more - less) / (2 * step_rad), (left - right) / (2 * step_rad)], axis=-1)
     error_x, error_y = math.hypot(2 * edge_px, share * width), math.hypot(2 * edge_px, share * height)
-    variances = np.diag([error_x, error_x, error_y, math.radians(pitch_deg_error)]) ** 2
+    turns = math.radians(pitch_deg_error), math.radians(yaw_deg_error)
+    variances = np.diag([error_x, error_x, error_y, *turns]) ** 2
     expected = jacobian @ variances @ jacobian.T
     np.testing.assert_allclose(positions.covariances_m2[0], expected, rtol=1e-3, atol=1e-4 * np.trace(expected))
 
@@ -136,17 +142,18 @@ def test_random_errors_spread_positions_as_the_covariance_says(distance_m: float
     pose = CameraPose.from_mounting(0.0, 0.0, 1.5, 0.0, 2.0, 30.0)
     foot_v = 359.5 + 880 * math.tan(math.atan(1.5 / distance_m) - math.radians(2.0))
     box = np.array([700.0, foot_v - 90, 760.0, foot_v])
-    errors = ErrorModel(0.5, 0.01, 0.15)
+    errors = ErrorModel(0.5, 0.01, 0.15, 0.2)
     error_x, error_y = math.hypot(1.0, 0.01 * 60), math.hypot(1.0, 0.01 * 90)
     noisy = box + random.normal(0, 1, (count, 4)) * (error_x, 0, error_x, error_y)
     camera = GroundCamera(CAMERA, pose, errors)
     stated = camera.positions(boxes(tuple(box)), GEOMETRY).covariances_m2[0]
     points = []
-    for pitch_rad, rows in zip(random.normal(0, math.radians(0.15), 200), np.split(noisy, 200), strict=True):
-        leaning = GroundCamera(CAMERA, turned(pose, pitch_rad), EXACT, 1e3)
+    pitches, yaws = random.normal(0, math.radians(0.15), 200), random.normal(0, math.radians(0.2), 200)
+    for pitch_rad, yaw_rad, rows in zip(pitches, yaws, np.split(noisy, 200), strict=True):
+        leaning = GroundCamera(CAMERA, turned(pose, pitch_rad, yaw_rad), EXACT, 1e3)
         points.append(leaning.positions(boxes(*map(tuple, rows)), GEOMETRY).points_m)
     spread = np.cov(np.concatenate(points).T)
-    # The random pitches are 200, so their variance is known to 10 %.
+    # The random pitches and yaws are 200, so their variance is known to 10 %.
     np.testing.assert_allclose(spread, stated, rtol=0.25, atol=0.05 * np.trace(stated))
 
 
@@ -176,7 +183,7 @@ def test_boxes_that_the_region_or_the_bonnet_may_cut_are_left_out() -> None:
 
 
 def test_a_pixel_of_the_network_counts_with_its_size_in_the_image() -> None:
-    found, errors = boxes((600.0, 380.0, 640.0, 460.0)), ErrorModel(1.0, 0.0, 0.0)
+    found, errors = boxes((600.0, 380.0, 640.0, 460.0)), ErrorModel(1.0, 0.0, 0.0, 0.0)
     half = GroundCamera(CAMERA, FRONT, errors).positions(found, letterbox_geometry(HEIGHT, WIDTH, 384, 640))
     third = GroundCamera(CAMERA, FRONT, errors).positions(found, letterbox_geometry(HEIGHT, WIDTH, 240, 640 * 2 // 3))
     np.testing.assert_allclose(third.covariances_m2, 2.25 * half.covariances_m2, rtol=0.01)
