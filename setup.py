@@ -92,6 +92,7 @@ ros-std-srvs==5.5.1
 ros-tracetools==8.6.0
 ros-type-description-interfaces==2.3.0
 ros-unique-identifier-msgs==2.7.0
+ros-visualization-msgs==5.5.1
 ros-wheels-bootstrapper==0.1.2
 """.split()
 ROS_WHEEL_PLATFORM = (

@@ -22,7 +22,9 @@ from ros_kd_perception.model.letterbox import (
     boxes_to_source,
     class_map_to_source,
     letterbox,
+    letterbox_geometry,
     stretch,
+    stretch_geometry,
 )
 from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
@@ -152,8 +154,7 @@ class Perceiver:
         """
         started = time.perf_counter()
         spec = self.model.contract.input
-        wanted = self.regions.get(frame.camera, WHOLE_IMAGE) if region is None else region
-        region = wanted.within(frame.camera, *frame.image_bgr.shape[:2])
+        region = self._region_in(frame, region)
         if out is None or out.shape != (spec.height, spec.width, 3):
             out = np.empty((spec.height, spec.width, 3), np.uint8)
         if spec.resize == "stretch":
@@ -163,6 +164,20 @@ class Perceiver:
         if spec.channels == "rgb":
             out[:] = out[:, :, ::-1].copy()
         return PreparedFrame(frame, out, spec, geometry, (time.perf_counter() - started) * 1e3)
+
+    def geometry_of(self, frame: Frame) -> InputGeometry:
+        """Return how `prepare` fits a frame into the network input.
+
+        Raises:
+            BadFrame: The region of interest reaches beyond the frame.
+        """
+        spec = self.model.contract.input
+        fit = stretch_geometry if spec.resize == "stretch" else letterbox_geometry
+        return fit(frame.height, frame.width, spec.height, spec.width, self._region_in(frame))
+
+    def _region_in(self, frame: Frame, region: RegionOfInterest | None = None) -> RegionOfInterest:
+        wanted = self.regions.get(frame.camera, WHOLE_IMAGE) if region is None else region
+        return wanted.within(frame.camera, frame.height, frame.width)
 
     def perceive(self, frames: Sequence[Frame]) -> list[Perception]:
         """Perceive frames one after the other, because batches are slower on a CPU.

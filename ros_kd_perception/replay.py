@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, rosbags_message_types
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.video import VideoError
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
+from ros_kd_perception.free_space.ground_scan import CameraPose
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
+from ros_kd_perception.ground_positions.locator import GroundLocator
+from ros_kd_perception.ground_positions.parameters import ground_camera_declarations, ground_parameters_of
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.class_ids import uses_names_in
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
@@ -59,6 +64,7 @@ class BagReplay:
         video: Takes the overlays; None for no video.
         finder: Finds the free space; None for no free space.
         tracked: Gives the boxes the ids of their objects; None for no ids.
+        locator: Finds where objects stand on the ground; None for no positions.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class BagReplay:
         video: OverlayVideo | None = None,
         finder: FreeSpaceFinder | None = None,
         tracked: TrackedCameras | None = None,
+        locator: GroundLocator | None = None,
     ) -> None:
         self.summary = ReplaySummary(cameras, perceiver.model.provider.what_runs)
         self._perceiver = perceiver
@@ -78,6 +85,7 @@ class BagReplay:
         self._video = video
         self._finder = finder
         self._tracked = tracked
+        self._locator = locator
         self._builder = builder
         self._tasks = perceiver.model.contract.tasks
         self._labels_written = False
@@ -96,7 +104,8 @@ class BagReplay:
             return
         if self._tracked is not None:
             perception = self._tracked.track(perception)
-        outputs = PerceivedFrame(perception, self._builder, self._finder)
+        geometry = None if self._locator is None else self._perceiver.geometry_of(frame)
+        outputs = PerceivedFrame(perception, self._builder, self._finder, self._locator, geometry)
         self._write_results(replayed.log_time_ns, outputs)
         self.summary.count_perceived(replayed.camera, perception.timing.total_ms)
         if self._video:
@@ -104,13 +113,17 @@ class BagReplay:
             self._video.add(replayed.log_time_ns, frame, perception, contract, outputs.boundary)
 
     def calibrate(self, camera: str, camera_info: Any) -> None:
-        """Use a CameraInfo. Scans of the camera are written from then on; an unusable CameraInfo ends them."""
-        if self._finder is None or camera not in self._finder.parameters.scans:
-            return
-        try:
-            self._finder.calibrate(camera, camera_info)
-        except ValueError as error:
-            self._warn_once(camera, f"no scan: {error}")
+        """Use a CameraInfo. Scans and positions are written from then on; an unusable CameraInfo ends them."""
+        uses: list[tuple[str, Callable[[str, Any], None]]] = []
+        if self._finder is not None and camera in self._finder.parameters.scans:
+            uses.append(("scan", self._finder.calibrate))
+        if self._locator is not None and camera in self._locator.parameters:
+            uses.append(("positions on the ground", self._locator.calibrate))
+        for what, calibrate in uses:
+            try:
+                calibrate(camera, camera_info)
+            except ValueError as error:
+                self._warn_once(camera, f"no {what}: {error}")
 
     def _write_results(self, log_time_ns: int, frame: PerceivedFrame) -> None:
         camera = frame.perception.camera
@@ -122,8 +135,11 @@ class BagReplay:
             except NoMessage as error:
                 self._warn_once(camera, f"no {topic.name}: {error}")
                 continue
-            if message is not None:
-                self._writer.write(f"{NODE_NAME}/{camera}/{topic.name}", log_time_ns, message)
+            name = f"{NODE_NAME}/{camera}/{topic.name}"
+            if isinstance(message, np.ndarray):
+                self._writer.write_serialized(name, topic.type_name, log_time_ns, message)
+            elif message is not None:
+                self._writer.write(name, log_time_ns, message)
 
     def _warn_once(self, camera: str, sentence: str) -> None:
         if (camera, sentence) not in self._warned:
@@ -166,6 +182,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         builder = builders[-1]  # of the models that were opened, the last one is used
         apply_camera_settings(options, list(bag.cameras), perceiver)
         finder = _free_space_finder(options, list(bag.cameras), perceiver.model)
+        locator = _ground_locator(options, list(bag.cameras), perceiver.model)
         tracking = tracking_settings_of(options.params_file, options.node, wanted=options.track)
         tracked = None
         if tracking is not None:
@@ -175,11 +192,12 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         if options.overlay:
             rate = frames_per_second(bag)
             video = stack.enter_context(OverlayVideo(options.overlay, bag.cameras, rate, overwrite=options.force))
-        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder, tracked)
+        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder, tracked, locator)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
         progress = stack.enter_context(tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet))
-        with ReplayPipeline(bag, perceiver, runs, with_camera_infos=finder is not None) as results:
+        with_camera_infos = finder is not None or locator is not None
+        with ReplayPipeline(bag, perceiver, runs, with_camera_infos=with_camera_infos) as results:
             for result in results:
                 if isinstance(result, ReplayedInfo):
                     replay.calibrate(result.camera, result.message)
@@ -201,7 +219,8 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
 
 def _perceiver_of(model: OnnxModel, options: argparse.Namespace, builders: list[MessageBuilder]) -> Perceiver:
     """Return a perceiver whose class maps lie in the memory of messages. Add the builder of the messages."""
-    builders.append(MessageBuilder(rosbags_message_types(), model.contract, reuse_parts=True))
+    with_names = uses_names_in(options.params_file, options.node)
+    builders.append(MessageBuilder(rosbags_message_types(), model.contract, reuse_parts=True, with_names=with_names))
     return Perceiver(model, options.score_threshold, builders[-1].masks.new_class_map)
 
 
@@ -213,14 +232,25 @@ def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], mode
     def warn(sentence: str) -> None:
         print(f"replay_bag: {path}: {sentence}", file=sys.stderr)
 
-    parameters = free_space_parameters_of(path, cameras, options.node, warn)
-    for camera, scan in parameters.scans.items():
-        if scan.pose is None:
+    also_known = [name for camera in cameras for name in ground_camera_declarations(camera)]
+    parameters = free_space_parameters_of(path, cameras, options.node, warn, also_known)
+    _check_mountings(path, {camera: scan.pose for camera, scan in parameters.scans.items()})
+    return FreeSpaceFinder.if_possible(parameters, model.contract, warn)
+
+
+def _ground_locator(options: argparse.Namespace, cameras: Sequence[str], model: OnnxModel) -> GroundLocator | None:
+    parameters = ground_parameters_of(options.params_file, cameras, options.node)
+    _check_mountings(options.params_file, {camera: own.pose for camera, own in parameters.items()})
+    return GroundLocator(parameters, model.contract) if parameters else None
+
+
+def _check_mountings(path: Path, poses: Mapping[str, CameraPose | None]) -> None:
+    for camera, pose in poses.items():
+        if pose is None:
             raise ValueError(
                 f"expected {path} to have the mounting of {camera}, got scan.mounting: tf, which a replay cannot read; "
                 f"set scan.mounting: parameters and {camera}.mounting.height_m and so on"
             )
-    return FreeSpaceFinder.if_possible(parameters, model.contract, warn)
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

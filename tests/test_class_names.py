@@ -13,8 +13,13 @@ FOLDERS = ("ros_kd_perception", "training")
 # Those of streets: ADE20K and COCO also have classes like box, path or person.
 STREETS = ("camvid11", "camvid32", "cityscapes", "bdd100k19", "coco_driving", "kitti", "mapillary66", "rendered")
 LABEL_SETS = [ROOT / "training" / "label_sets" / f"{name}.yaml" for name in STREETS]
-# The renderer makes objects of these classes. A parameter of the node has a default that users can change.
-ALLOWED = {"ros_kd_perception/sample_drive", "ros_kd_perception/free_space/parameters.py", "ros_kd_perception/demo"}
+# The renderer makes objects of these classes. Parameters of the node have defaults that users can change.
+ALLOWED = {
+    "ros_kd_perception/sample_drive",
+    "ros_kd_perception/free_space/parameters.py",
+    "ros_kd_perception/ground_positions/parameters.py",
+    "ros_kd_perception/demo",
+}
 # Names of classes that are also words for something else.
 OTHER_MEANINGS = {"background", "other", "static", "dynamic", "ground", "person", "train", "object", "wall"}
 # These name a reader of one data set, or the label set that a parameter has as its default.

@@ -50,6 +50,7 @@ FLOORS = {
         {"structures", "playback_timeline", "system", "interfaces"},
         {"images", "model", "health", "parameters"},
         {"perceiver", "free_space", "drawing", "tracking"},
+        {"ground_positions"},
         {"messages", "candidates"},
         {"scheduling", "bags"},
         {"sample_drive", "replay_summary", "replay_pipeline", "differences"},

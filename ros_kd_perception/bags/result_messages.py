@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,12 +32,17 @@ def class_map_of(camera: str, mask: Any) -> UInt8Array:
     return rows[:, : mask.width]
 
 
-def detections_of(camera: str, array: Any) -> Detections:
+def detections_of(camera: str, array: Any, id_of_name: Mapping[str, int] = MappingProxyType({})) -> Detections:
     """Return the boxes of a vision_msgs/Detection2DArray, with the best hypothesis of each.
 
+    Args:
+        camera: Name of the camera, for errors.
+        array: The message, of rclpy or rosbags.
+        id_of_name: Ids of the classes by name, for class ids that are names.
+
     Raises:
-        BagError: A number is not finite, a class id is not an integer of 0..255, or there are more than
-            `MAX_DETECTIONS` boxes.
+        BagError: A number is not finite, a class id is neither an integer of 0..255 nor one of the names, or there are
+            more than `MAX_DETECTIONS` boxes.
     """
     found = [detection for detection in array.detections if detection.results]
     if len(found) > MAX_DETECTIONS:
@@ -48,7 +55,8 @@ def detections_of(camera: str, array: Any) -> Detections:
     scores = np.array([hypothesis.score for hypothesis in best], np.float32)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise BagError(f"expected finite boxes and scores of {camera}, got NaN or infinity")
-    return Detections(boxes, scores, np.array([_class_id(camera, one.class_id) for one in best], np.int32))
+    labels = np.array([_class_id(camera, one.class_id, id_of_name) for one in best], np.int32)
+    return Detections(boxes, scores, labels)
 
 
 def class_names_of(topic: str, label_info: Any) -> dict[int, str]:
@@ -64,7 +72,9 @@ def class_names_of(topic: str, label_info: Any) -> dict[int, str]:
     return names
 
 
-def _class_id(camera: str, text: str) -> int:
+def _class_id(camera: str, text: str, id_of_name: Mapping[str, int]) -> int:
+    if text in id_of_name:
+        return id_of_name[text]
     if not (text.isdecimal() and text.isascii() and len(text) <= 3 and int(text) < MAX_CLASSES):
         raise BagError(f"expected class ids of 0 to 255 in the boxes of {camera}, got {text[:40]!r}")
     return int(text)

@@ -16,6 +16,7 @@ from ros_kd_perception.bags.disk_reserve import DiskReserve
 from ros_kd_perception.bags.errors import BagError
 from ros_kd_perception.bags.mcap_storage import McapBagWriter
 from ros_kd_perception.bags.message_types import typestore
+from ros_kd_perception.structures import UInt8Array
 from ros_kd_perception.system.output_paths import OutputPathError, check_folder, make_folder, remove_if_empty
 
 
@@ -96,6 +97,12 @@ class BagWriter:
         if topic not in self._connections:
             self.add_topic(topic, message_type, latched=latched)
         self.write_raw(topic, log_time_ns, typestore().serialize_cdr(message, message_type))
+
+    def write_serialized(self, topic: str, message_type: str, log_time_ns: int, data: UInt8Array) -> None:
+        """Write the bytes of a message, uint8 `[n]`, C-contiguous. The first message declares its topic."""
+        if topic not in self._connections:
+            self.add_topic(topic, message_type)
+        self.write_raw(topic, log_time_ns, data.data)
 
     def write_raw(self, topic: str, log_time_ns: int, data: bytes | memoryview) -> None:
         """Write a serialised message to a declared topic.

@@ -34,6 +34,7 @@ class Comparison:
     """Compares the frames of two sides. Memory grows by some numbers for each frame, not by its pixels.
 
     Attributes:
+        classes: What the sides have in common.
         figures: All figures so far.
         worst: The worst moments so far.
         timeline: Places the frames in time, and skips long gaps.
@@ -48,13 +49,13 @@ class Comparison:
         self.figures = Figures(classes)
         self.worst = WorstMoments(worst, classes)
         self.timeline = PlaybackTimeline()
-        self._classes = classes
+        self.classes = classes
         self._video = video
 
     def add(self, pair: FramePair) -> None:
         """Compare the results of a frame. Call it in the order of the recording."""
         pair = pair.of_one_size()
-        found = FrameDifference.of(pair, self._classes)
+        found = FrameDifference.of(pair, self.classes)
         position_ns = self.timeline.place(pair.log_time_ns)
         row = FrameRow.of(pair.camera, pair.stamp_ns, position_ns, found)
         self.figures.add(row, found)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ros_kd_perception.bags.reader import BagError, BagReader, RawMessage, decode_message
 from ros_kd_perception.bags.result_messages import class_map_of, detections_of
-from ros_kd_perception.differences.classes import ComparedClasses
+from ros_kd_perception.differences.classes import ComparedClasses, SideClasses
 from ros_kd_perception.differences.comparison import Comparison
 from ros_kd_perception.differences.figures import NEW, OLD
 from ros_kd_perception.differences.frames import FramePair
@@ -34,8 +34,13 @@ class RecordedSide:
     bag: BagReader
     topics: RecordedTopics
 
-    def perception_of(self, key: FrameKey, messages: dict[str, RawMessage]) -> Perception:
+    def perception_of(self, key: FrameKey, messages: dict[str, RawMessage], classes: SideClasses) -> Perception:
         """Decode the results of a frame.
+
+        Args:
+            key: Camera and stamp of the frame.
+            messages: Its messages by task.
+            classes: Classes of this side. Class ids of boxes may be their names.
 
         Raises:
             BagError: A message is damaged.
@@ -45,7 +50,8 @@ class RecordedSide:
             decoded = {task: decode_message(raw) for task, raw in messages.items()}
             masks, boxes = decoded.get(SEGMENTATION), decoded.get(DETECTION)
             class_map = None if masks is None else class_map_of(camera, masks)
-            found = None if boxes is None else detections_of(camera, boxes)
+            id_of_name = {info.name: info.id for info in classes.boxes or ()}
+            found = None if boxes is None else detections_of(camera, boxes, id_of_name)
         except (BadFrame, BagError) as error:
             raise BagError(f"{self.bag.path}: frame {stamp_ns} ns: {error}; record or replay the bag again") from None
         frame_id = next(iter(decoded.values())).header.frame_id
@@ -132,10 +138,12 @@ class SharedFrames:
         self, old: RecordedSide, new: RecordedSide, images: RecordedImages, comparison: Comparison, quiet: bool
     ) -> None:
         """Read and compare every frame."""
+        classes = comparison.classes
         cursors = [FrameCursor(side.bag, side.topics.of_tasks(self.tasks), self.shared) for side in (old, new)]
         for key in tqdm(self.shared, unit="frame", desc="compare", disable=quiet):
             messages = [cursor.take(key) for cursor in cursors]
-            seen = [side.perception_of(key, own) for side, own in zip((old, new), messages, strict=True)]
+            sides = zip((old, new), messages, (classes.old, classes.new), strict=True)
+            seen = [side.perception_of(key, own, of_side) for side, own, of_side in sides]
             log_time_ns = min(raw.log_time_ns for raw in messages[0].values())
             comparison.add(FramePair(key[0], key[1], log_time_ns, seen[0], seen[1], images.image_of(key)))
         for side_name, keys in self.alone.items():

@@ -165,7 +165,7 @@ def read_free_space_parameters(value_of: Callable[[str], Any], cameras: Sequence
                     of_camera(c, "scan.max_blind_m"),
                 ),
                 rectified=of_camera(c, "scan.rectified"),
-                pose=_pose(value_of, c) if value_of("scan.mounting") == "parameters" else None,
+                pose=pose_in_parameters(value_of, c) if value_of("scan.mounting") == "parameters" else None,
             )
             for c in cameras
             if of_camera(c, "scan.enabled")
@@ -173,18 +173,35 @@ def read_free_space_parameters(value_of: Callable[[str], Any], cameras: Sequence
     )
 
 
-def _pose(value_of: Callable[[str], Any], camera: str) -> CameraPose:
+def pose_in_parameters(
+    value_of: Callable[[str], Any], camera: str, use: str = "a scan", switch: str = "scan.enabled"
+) -> CameraPose:
+    """Return the mounting of a camera that the parameters give.
+
+    Args:
+        value_of: Returns the value of a parameter by full name. None if it is not set for the camera.
+        camera: Name of the camera.
+        use: What needs the mounting, for the error.
+        switch: The camera's parameter that turns this off, for the error.
+
+    Raises:
+        ParameterError: They give no height.
+    """
     mounting = {name: value_of(f"{camera}.{name}") or 0.0 for name in _MOUNTING}
     if not mounting["mounting.height_m"] > 0:
         raise ParameterError(
-            f"expected {camera}.mounting.height_m, the camera's height above the ground, to be above 0 for a scan, got "
-            f"{mounting['mounting.height_m']:g}; measure it, or set scan.mounting: tf or {camera}.scan.enabled: false"
+            f"expected {camera}.mounting.height_m, the camera's height above the ground, to be above 0 for {use}, got "
+            f"{mounting['mounting.height_m']:g}; measure it, or set scan.mounting: tf or {camera}.{switch}: false"
         )
     return CameraPose.from_mounting(**{name.removeprefix("mounting."): value for name, value in mounting.items()})
 
 
 def free_space_parameters_of(
-    path: Path, cameras: Sequence[str], node: str | None = None, warn: Callable[[str], None] = lambda sentence: None
+    path: Path,
+    cameras: Sequence[str],
+    node: str | None = None,
+    warn: Callable[[str], None] = lambda sentence: None,
+    also_known: Sequence[str] = (),
 ) -> FreeSpaceParameters:
     """Read the free-space parameters from a parameter file and check them like the node does.
 
@@ -195,6 +212,7 @@ def free_space_parameters_of(
         cameras: Names of the cameras.
         node: Full name of the node. Without it, the file must have the settings of exactly one node.
         warn: Called with a sentence for each parameter of cameras, scans or free space that has no effect.
+        also_known: Full names of further parameters of the cameras, of which it does not warn.
 
     Raises:
         ParameterError: The file is unreadable, or the node would refuse a value. One sentence.
@@ -203,7 +221,8 @@ def free_space_parameters_of(
     declarations = FREE_SPACE_PARAMETERS | {"cameras": Declaration(["front"], "Names of the cameras.")}
     for camera in cameras:
         declarations |= camera_declarations(camera)
-    _warn_of_unknown(values, {*declarations, *(f"{c}.{n}" for c in cameras for n in CAMERA_PARAMETERS)}, cameras, warn)
+    of_cameras = (f"{c}.{n}" for c in cameras for n in CAMERA_PARAMETERS)
+    _warn_of_unknown(values, {*declarations, *of_cameras, *also_known}, cameras, warn)
     checked = {}
     for name, declaration in declarations.items():
         if name not in values and name not in FREE_SPACE_PARAMETERS:

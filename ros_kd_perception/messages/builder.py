@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.free_space.ground_scan import GroundScan
+from ros_kd_perception.messages.class_ids import class_names
 from ros_kd_perception.messages.mask_memory import MaskMessages
 from ros_kd_perception.messages.serialized_results import SerializedResults, ids_as_text
 from ros_kd_perception.model.boxes import centers_and_sizes
@@ -113,21 +114,27 @@ class MessageBuilder:
             are then valid only until the next call. A hundred boxes take 0.1 ms instead of 1.7 ms, because rclpy's
             constructors create all default values first. If the class map was created by `masks.new_class_map`,
             `segmentation` returns the message that contains it, else it copies the class map.
+        with_names: Class ids of boxes are names instead of numbers.
 
     Attributes:
         masks: Creates class maps in the memory of messages.
         serialized: Writes masks and boxes as bytes, and creates class maps in their memory.
+        classes: Classes of the boxes by id.
     """
 
-    def __init__(self, types: MessageTypes, contract: ModelContract, *, reuse_parts: bool = False) -> None:
+    def __init__(
+        self, types: MessageTypes, contract: ModelContract, *, reuse_parts: bool = False, with_names: bool = False
+    ) -> None:
         self._types = types
         self._contract = contract
         self._reuse_parts = reuse_parts
         self.masks = MaskMessages(lambda height, width: self._image("mono8", np.zeros((height, width), np.uint8)))
-        self.serialized = SerializedResults()
+        names = class_names(contract.detection_classes) if with_names else None
+        self.serialized = SerializedResults(names)
+        self.classes = {info.id: info for info in contract.detection_classes}
         self._no_data = np.empty(0, np.uint8)
         self._no_ranges = np.empty(0, np.float32)
-        self._class_ids = {c.id: str(c.id) for c in contract.detection_classes}
+        self._class_ids = names or {c.id: str(c.id) for c in contract.detection_classes}
         origin = types.point(x=0.0, y=0.0, z=0.0)
         no_turn = types.quaternion(x=0.0, y=0.0, z=0.0, w=1.0)
         self._no_pose = types.pose_with_covariance(

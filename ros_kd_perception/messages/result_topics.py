@@ -8,9 +8,13 @@ from functools import cached_property
 from typing import Any
 
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
+from ros_kd_perception.ground_positions.ground_camera import GroundPositions
+from ros_kd_perception.ground_positions.locator import GroundLocator
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.ground_objects import markers_as_bytes
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
-from ros_kd_perception.structures import Int32Array, Perception
+from ros_kd_perception.model.letterbox import InputGeometry
+from ros_kd_perception.structures import Int32Array, Perception, UInt8Array
 
 IMAGE = "sensor_msgs/msg/Image"
 
@@ -27,11 +31,29 @@ class PerceivedFrame:
         perception: The model's results for the frame.
         builder: Builds messages with the classes of the model.
         finder: Finds the free space. None without parameters for it.
+        locator: Finds where objects stand on the ground. None without parameters for it.
+        geometry: How the frame was fitted into the network's input. Needed with a locator.
     """
 
     perception: Perception
     builder: MessageBuilder
     finder: FreeSpaceFinder | None = None
+    locator: GroundLocator | None = None
+    geometry: InputGeometry | None = None
+
+    @cached_property
+    def positions(self) -> GroundPositions | None:
+        """Where its objects stand on the ground. None without a locator or before its camera is calibrated.
+
+        Raises:
+            NoMessage: The frame does not fit the calibration.
+        """
+        if self.locator is None or self.geometry is None:
+            return None
+        try:
+            return self.locator.positions(self.perception, self.geometry)
+        except ValueError as error:
+            raise NoMessage(str(error)) from None
 
     @cached_property
     def boundary(self) -> Int32Array | None:
@@ -47,8 +69,8 @@ class FrameTopic:
         name: Name of the topic below `~/<camera>/`.
         task: The task that it belongs to. A model that does not do it has no such topic.
         type_name: Full name of its message type.
-        build: Builds the message of a frame. Returns None if the topic has no message for it, raises `NoMessage` if
-            something is wrong that the user can fix.
+        build: Builds the message of a frame, or writes it as bytes, uint8 `[n]`. Returns None if the topic has no
+            message for it, raises `NoMessage` if something is wrong that the user can fix.
         recorded: Whether `record_perception` records it.
     """
 
@@ -93,6 +115,22 @@ def _scan(frame: PerceivedFrame) -> Any | None:
     return frame.builder.scan(frame.perception, finder.parameters.scans[camera].frame_id, scan, ranges)
 
 
+def _ground_detections(frame: PerceivedFrame) -> UInt8Array | None:
+    perception, positions = frame.perception, frame.positions
+    if positions is None or frame.locator is None:
+        return None
+    frame_id = frame.locator.parameters[perception.camera].frame_id
+    return frame.builder.serialized.ground_detections(perception, frame_id, positions)
+
+
+def _markers(frame: PerceivedFrame) -> UInt8Array | None:
+    perception, positions = frame.perception, frame.positions
+    if positions is None or frame.locator is None:
+        return None
+    frame_id = frame.locator.parameters[perception.camera].frame_id
+    return markers_as_bytes(perception.stamp_ns, frame_id, positions, frame.builder.classes)
+
+
 FRAME_TOPICS = (
     FrameTopic(
         "segmentation",
@@ -110,6 +148,8 @@ FRAME_TOPICS = (
     ),
     FrameTopic("free_space", SEGMENTATION, IMAGE, _free_space),
     FrameTopic("scan", SEGMENTATION, "sensor_msgs/msg/LaserScan", _scan),
+    FrameTopic("ground_detections", DETECTION, "vision_msgs/msg/Detection3DArray", _ground_detections),
+    FrameTopic("markers", DETECTION, "visualization_msgs/msg/MarkerArray", _markers),
 )
 LABEL_TOPICS = (
     LabelTopic("segmentation/label_info", SEGMENTATION, lambda builder, _: builder.segmentation_labels()),

@@ -1,26 +1,23 @@
 """SerializedResults: writes mask and boxes as serialised messages, without message objects between.
 
-The messages are those of `MessageBuilder`, in little-endian CDR (OMG DDS-RTPS 2.5, section 10.2): four bytes that name
-the representation, then the fields in order. A number is aligned to its own size, counted from the byte after those
-four. A text has its length first and ends with a zero byte. rclpy leaves undefined what lies between two aligned
-fields. Here these bytes are zero. Neither writes bytes after the last field.
+The messages are those of `MessageBuilder`, in the representation that `cdr.py` explains.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ros_kd_perception.ground_positions.ground_camera import GroundPositions
+from ros_kd_perception.messages.cdr import ENCAPSULATION, UInt64Array, boxes_as_bytes, header_bytes, text_bytes
+from ros_kd_perception.messages.ground_objects import numbers_of
 from ros_kd_perception.messages.mask_memory import MaskMessages
 from ros_kd_perception.model.boxes import centers_and_sizes
 from ros_kd_perception.structures import Detections, Perception, UInt8Array
 
-_UInt64Array = npt.NDArray[np.uint64]
-
-_ENCAPSULATION = b"\x00\x01\x00\x00"  # CDR_LE
 # After the header of an Image: height, width, encoding with its length, is_bigendian, step, length of the data.
 _IMAGE_FIELDS = struct.Struct("<III6sBxII")
 _MONO8 = b"mono8\0"
@@ -31,8 +28,6 @@ _HEAD_BYTES = 1088
 _BOX_NUMBERS = np.zeros(49, "<f8")
 _ORIENTATION_W, _SCORE, _CENTER, _SIZE = 7, 0, slice(44, 46), slice(47, 49)
 _BOX_NUMBERS[_ORIENTATION_W] = 1.0
-_EMPTY_ID = struct.pack("<Ix", 1)
-_ONE_RESULT = struct.pack("<I", 1)
 # A class id as text has one to three digits: with its length, zero byte and padding, each takes eight bytes.
 _CLASS_IDS = np.frombuffer(b"".join(struct.pack("<I4s", len(str(i)) + 1, str(i).encode()) for i in range(256)), "<u8")
 
@@ -42,10 +37,16 @@ class SerializedResults:
 
     Has the methods of `MessageBuilder` for these two messages. The bytes equal those that rclpy makes of the builder's
     messages, apart from padding. Safe in several threads.
+
+    Args:
+        class_names: Names by id, for class ids that are names. None for class ids that are numbers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, class_names: Mapping[int, str] | None = None) -> None:
         self._masks = MaskMessages(_MaskMessage.make)
+        self._class_names = None
+        if class_names is not None:
+            self._class_names = {class_id: text_bytes(name) for class_id, name in class_names.items()}
 
     def new_class_map(self, height: int, width: int) -> UInt8Array:
         """Return the pixels of a serialised mask, uint8 `[height, width]`, with undefined content.
@@ -69,7 +70,7 @@ class SerializedResults:
         class_map = perception.require_class_map()
         height, width = class_map.shape
         fields = _IMAGE_FIELDS.pack(height, width, len(_MONO8), _MONO8, 0, width, class_map.size)
-        head = np.frombuffer(_ENCAPSULATION + _header(perception) + fields, np.uint8)
+        head = np.frombuffer(ENCAPSULATION + _header(perception) + fields, np.uint8)
         data = self._masks.data_of(class_map)
         if data is None or head.size > _HEAD_BYTES:
             return np.concatenate((head, class_map.reshape(-1)))
@@ -86,15 +87,35 @@ class SerializedResults:
         Raises:
             ValueError: The model does not do detection, or a class id is not in 0..255.
         """
-        found, header = perception.require_detections(), _header(perception)
-        opening = _ENCAPSULATION + header + struct.pack("<I", len(found))
-        if not len(found):
-            return np.frombuffer(opening, np.uint8)
-        class_ids = _class_ids_as_text(found)
-        opening += header + _ONE_RESULT + class_ids[0].tobytes()
-        if found.track_ids is not None:
-            return _with_tracked_boxes(opening, header + _ONE_RESULT, class_ids, found)
-        return _with_boxes(opening, header + _ONE_RESULT, class_ids, found)
+        found = perception.require_detections()
+        numbers = np.tile(_BOX_NUMBERS, (len(found), 1))
+        numbers[:, _SCORE] = found.scores
+        numbers[:, _CENTER], numbers[:, _SIZE] = centers_and_sizes(found.boxes_xyxy)
+        return boxes_as_bytes(_header(perception), self._class_ids(found), numbers, _ids(found))
+
+    def ground_detections(self, perception: Perception, frame_id: str, positions: GroundPositions) -> UInt8Array:
+        """Return positions on the ground as a serialised vision_msgs/Detection3DArray, in the order of their boxes.
+
+        Args:
+            perception: The results for the frame.
+            frame_id: Frame of the positions.
+            positions: The positions of its objects.
+
+        Returns:
+            uint8 `[n]`, C-contiguous.
+
+        Raises:
+            ValueError: A class id is not in 0..255.
+        """
+        header, found = header_bytes(perception.stamp_ns, frame_id), positions.found
+        return boxes_as_bytes(header, self._class_ids(found), numbers_of(positions), _ids(found))
+
+    def _class_ids(self, found: Detections) -> UInt64Array | Sequence[bytes]:
+        numbers = _class_ids_as_text(found)
+        if self._class_names is None:
+            return numbers
+        rows = zip(found.labels.tolist(), numbers, strict=True)
+        return [self._class_names.get(label) or number.tobytes() for label, number in rows]
 
 
 class _MaskMessage(NamedTuple):
@@ -120,58 +141,16 @@ def ids_as_text(found: Detections) -> list[str]:
     return [str(number) if number else "" for number in found.track_ids.tolist()]
 
 
+def _ids(found: Detections) -> list[str] | None:
+    return None if found.track_ids is None else ids_as_text(found)
+
+
 def _header(perception: Perception) -> bytes:
-    """Return the std_msgs/Header, padded for the number of four bytes that follows in each message."""
-    seconds, nanoseconds = divmod(perception.stamp_ns, 1_000_000_000)
-    text = perception.frame_id.partition("\0")[0].encode()  # rclpy too ends a text at its first zero character
-    return struct.pack("<iII", seconds, nanoseconds, len(text) + 1) + text + bytes(4 - len(text) % 4)
+    return header_bytes(perception.stamp_ns, perception.frame_id)
 
 
-def _class_ids_as_text(found: Detections) -> _UInt64Array:
+def _class_ids_as_text(found: Detections) -> UInt64Array:
     try:
         return _CLASS_IDS[found.labels.astype(np.uint32)]  # unsigned, because -1 would be the last one
     except IndexError:
         raise ValueError(f"expected class ids 0..255, as a contract has, got {found.labels.tolist()}") from None
-
-
-def _with_boxes(opening: bytes, start: bytes, class_ids: _UInt64Array, found: Detections) -> UInt8Array:
-    """Write the boxes as rows of one length, so that whole columns can be filled in.
-
-    The opening ends before the first number of the first box, at a multiple of eight bytes: it has the header twice. A
-    row has the numbers of a box, its empty id, and the start of the next box up to its numbers, padded to a multiple of
-    eight. The start after the last box is cut off.
-
-    Args:
-        opening: The message up to the numbers of the first box.
-        start: A box from its header up to the class id, which follows with eight bytes.
-        class_ids: The eight bytes of each box's class id.
-        found: The boxes.
-    """
-    numbers_and_id = _BOX_NUMBERS.tobytes() + _EMPTY_ID
-    before_class_id = len(numbers_and_id) + 3 + len(start)
-    row_bytes = -(-(before_class_id + 8) // 8) * 8
-    # Four bytes more in front, so that numbers aligned in the message are aligned in memory.
-    message = np.empty(4 + len(opening) + len(found) * row_bytes, np.uint8)[4:]
-    message[: len(opening)] = np.frombuffer(opening, np.uint8)
-    rows = message[len(opening) :].reshape(len(found), row_bytes)
-    rows[:] = np.frombuffer((numbers_and_id + bytes(3) + start).ljust(row_bytes, b"\0"), np.uint8)
-    numbers = rows.view("<f8")
-    numbers[:, _SCORE] = found.scores
-    numbers[:, _CENTER], numbers[:, _SIZE] = centers_and_sizes(found.boxes_xyxy)
-    rows[:-1, before_class_id : before_class_id + 8] = class_ids[1:, None].view(np.uint8)
-    return message[: message.size - row_bytes + len(numbers_and_id)]
-
-
-def _with_tracked_boxes(opening: bytes, start: bytes, class_ids: _UInt64Array, found: Detections) -> UInt8Array:
-    """Write the boxes one after the other, because their ids differ in length. Arguments: those of `_with_boxes`."""
-    numbers = np.tile(_BOX_NUMBERS, (len(found), 1))
-    numbers[:, _SCORE] = found.scores
-    numbers[:, _CENTER], numbers[:, _SIZE] = centers_and_sizes(found.boxes_xyxy)
-    parts = [opening]
-    for row, text in enumerate(ids_as_text(found)):
-        if row:
-            parts += [start, class_ids[row].tobytes()]
-            parts.append(bytes(-sum(map(len, parts[-3:])) % 8))  # the numbers before are a multiple of eight long
-        parts += [numbers[row].tobytes(), struct.pack("<I", len(text) + 1) + text.encode() + bytes(4 - len(text) % 4)]
-    parts[-1] = parts[-1][: 4 + len(text) + 1]
-    return np.frombuffer(b"".join(parts), np.uint8)

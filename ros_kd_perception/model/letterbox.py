@@ -90,6 +90,14 @@ def letterbox(
     return geometry
 
 
+def stretch_geometry(
+    source_height: int, source_width: int, height: int, width: int, region: RegionOfInterest | None = None
+) -> InputGeometry:
+    """Fit a region of a source image into the whole network input. Arguments: those of `letterbox_geometry`."""
+    region = region or RegionOfInterest(0, 0, source_width, source_height)
+    return InputGeometry(source_height, source_width, height, width, region)
+
+
 def stretch(image_bgr: UInt8Array, out: UInt8Array, region: RegionOfInterest | None = None) -> InputGeometry:
     """Resize a region of an image to the whole network input, each axis by its own ratio.
 
@@ -100,10 +108,9 @@ def stretch(image_bgr: UInt8Array, out: UInt8Array, region: RegionOfInterest | N
         out: uint8 `[H, W, 3]`, C-contiguous. It is overwritten.
         region: Region with an extent, within the image. None for the whole image.
     """
-    source_height, source_width = image_bgr.shape[:2]
-    region = region or RegionOfInterest(0, 0, source_width, source_height)
-    _resize_into(image_bgr[region.rows, region.columns], out)
-    return InputGeometry(source_height, source_width, out.shape[0], out.shape[1], region)
+    geometry = stretch_geometry(image_bgr.shape[0], image_bgr.shape[1], out.shape[0], out.shape[1], region)
+    _resize_into(image_bgr[geometry.region.rows, geometry.region.columns], out)
+    return geometry
 
 
 def _resize_into(image_bgr: UInt8Array, out: UInt8Array) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from ros_kd_perception.candidates.check import CandidatePassed
 from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.class_ids import uses_names
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.model.model_choice import choose_model
 from ros_kd_perception.model.onnx_model import OnnxModel, ProviderReport
@@ -70,7 +71,8 @@ class RunningModel:
         choice = choose_model(wanted, parameters.device, parameters.precision)
         trial = try_model(choice.path, options, cancelled, low_priority=low_priority)
         model = OnnxModel.open(choice.path, **options, low_priority=low_priority, sha256=trial.sha256, tell=tell)
-        builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True)
+        with_names = uses_names(parameters.values)
+        builder = MessageBuilder(rclpy_message_types(), model.contract, reuse_parts=True, with_names=with_names)
         perceiver = Perceiver(model, new_class_map=builder.serialized.new_class_map)
         warm_up = perceiver.warm_up
         warm_up_ms = run_at_low_priority(warm_up) if low_priority and not model.provider.on_gpu else warm_up()

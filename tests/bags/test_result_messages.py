@@ -51,6 +51,11 @@ def test_boxes_have_corners_and_the_best_hypothesis() -> None:
     assert (found.labels.tolist(), found.scores.tolist()) == ([7], [0.5])
 
 
+def test_class_ids_may_be_names() -> None:
+    boxes = SimpleNamespace(detections=[box("car"), box("2"), box("tram")])
+    assert detections_of("front", boxes, {"car": 0, "tram": 9}).labels.tolist() == [0, 2, 9]
+
+
 @pytest.mark.parametrize(
     ("detections", "said"),
     [

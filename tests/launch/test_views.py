@@ -22,13 +22,18 @@ TEMPLATE = (ROOT / "config" / "perception.rviz").read_text(encoding="utf-8")
 LAYOUT = json.loads((ROOT / "config" / "foxglove_layout.json").read_text(encoding="utf-8"))
 SINKS = ROOT / "ros_kd_perception" / "ros" / "topics"
 NODE = "/perception"
-# The types that RViz's own display can show, and that a panel can.
-RVIZ_TYPES = {"rviz_default_plugins/Image": IMAGE}
+# The types that RViz's own displays can show, and that a panel can.
+RVIZ_TYPES = {
+    "rviz_default_plugins/Image": IMAGE,
+    "rviz_default_plugins/MarkerArray": "visualization_msgs/msg/MarkerArray",
+}
+# Off by default. RViz waits for markers, which have no other use.
+OFF = {"scan", "ground_detections"}
 
 
 def published() -> dict[str, str]:
     """Return the types of the node's topics for the default cameras, from the code that publishes them."""
-    types = {topic.name: topic.type_name for topic in FRAME_TOPICS if topic.name != "scan"}  # scans are off by default
+    types = {topic.name: topic.type_name for topic in FRAME_TOPICS if topic.name not in OFF}
     [overlay] = re.findall(r'self\.publisher\((\w+), f"~/\{c\}/(overlay)"', (SINKS / "pictures.py").read_text())
     assert overlay[0] == "Image"
     types["overlay"] = IMAGE
@@ -68,13 +73,14 @@ def test_the_default_cameras_are_those_of_the_parameters() -> None:
 
 
 def test_rviz_shows_topics_of_the_node_with_displays_for_their_types() -> None:
-    assert len(displays(TEMPLATE)) == 2
+    assert len(displays(TEMPLATE)) == 3
     for display in displays(TEMPLATE):
         assert PUBLISHED[display["Topic"]["Value"]] == RVIZ_TYPES[display["Class"]]
         assert display["Topic"]["Reliability Policy"] == "Reliable"
         assert display["Enabled"] == display["Value"]
     assert [display["Topic"]["Value"] for display in displays(TEMPLATE) if display["Enabled"]] == [
-        f"{NODE}/front/overlay"
+        f"{NODE}/front/overlay",
+        f"{NODE}/front/markers",
     ]
 
 
@@ -115,11 +121,13 @@ def test_the_view_repeats_the_displays_for_every_camera_of_the_node() -> None:
     view = rviz_view(TEMPLATE, "/robot/perception", ["left", "right"])
 
     assert topics(view) == [
-        "/robot/perception/left/overlay", "/robot/perception/left/segmentation",
-        "/robot/perception/right/overlay", "/robot/perception/right/segmentation",
+        "/robot/perception/left/overlay", "/robot/perception/left/segmentation", "/robot/perception/left/markers",
+        "/robot/perception/right/overlay", "/robot/perception/right/segmentation", "/robot/perception/right/markers",
     ]  # fmt: skip
     names = [display["Name"] for display in displays(view)]
-    assert names == ["left overlay", "left segmentation", "right overlay", "right segmentation"]
+    assert names == [
+        f"{camera} {shown}" for camera in ("left", "right") for shown in ("overlay", "segmentation", "objects")
+    ]
 
 
 def test_displays_of_other_topics_stay_as_they_are() -> None:

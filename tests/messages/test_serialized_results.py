@@ -86,6 +86,29 @@ def test_tracked_boxes_are_the_bytes_of_the_libraries(ids: list[int], frame_id: 
     assert [detection.id for detection in from_rclpy.detections] == [str(number) if number else "" for number in ids]
 
 
+@given(st.lists(TRACK_IDS, max_size=20), st.booleans(), FRAME_IDS, st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_boxes_with_names_are_the_bytes_of_the_libraries(
+    ids: list[int], is_tracked: bool, frame_id: str, seed: int
+) -> None:
+    perception = make_perception(len(ids), frame_id.replace("\0", "0"), seed)
+    found = perception.require_detections()
+    labels = found.labels % 6  # two of them have no name
+    track_ids = np.array(ids, np.int64) if is_tracked else None
+    perception = replace(perception, detections=replace(found, labels=labels, track_ids=track_ids))
+    names = {info.id: info.name for info in CONTRACT.detection_classes}
+
+    serialized = SerializedResults(names).detections(perception)
+
+    from_rclpy, from_rosbags = (
+        MessageBuilder(types, CONTRACT, with_names=True).detections(perception)
+        for types in (rclpy_message_types(), rosbags_message_types())
+    )
+    check_bytes(serialized, BOXES, from_rclpy, from_rosbags)
+    written = [box.results[0].hypothesis.class_id for box in from_rclpy.detections]
+    assert written == [names.get(label, str(label)) for label in labels.tolist()]
+
+
 def test_ids_of_earlier_boxes_are_not_left_in_messages_that_are_filled_again() -> None:
     builder = MessageBuilder(rclpy_message_types(), CONTRACT, reuse_parts=True)
     plain = make_perception(2)

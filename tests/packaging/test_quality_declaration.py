@@ -12,6 +12,7 @@ from checkout import ROOT
 
 import ros_kd_perception
 from ros_kd_perception.free_space.parameters import camera_declarations
+from ros_kd_perception.ground_positions.parameters import ground_camera_declarations
 from ros_kd_perception.parameters.rules import CAMERA_PARAMETERS
 
 TEXT = (ROOT / "QUALITY_DECLARATION.md").read_text(encoding="utf-8")
@@ -49,7 +50,8 @@ def parameters() -> Iterable[str]:
 
 
 def camera_parameters() -> Iterable[str]:
-    return [*CAMERA_PARAMETERS, *(name.removeprefix("front.") for name in camera_declarations("front"))]
+    of_sinks = [*camera_declarations("front"), *ground_camera_declarations("front")]
+    return [*CAMERA_PARAMETERS, *(name.removeprefix("front.") for name in of_sinks)]
 
 
 @pytest.mark.parametrize(

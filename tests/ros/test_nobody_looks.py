@@ -1,4 +1,4 @@
-"""Topics without a subscriber cost nothing: no overlay, no PNG, no free space and no scan is computed for them."""
+"""Topics without a subscriber cost nothing: no picture, free space, scan or position is computed for them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from rclpy.parameter import Parameter
 from ros_graph import Peer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
 from std_msgs.msg import Float64
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import MarkerArray
 
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.ros.perception_node import PerceptionNode
-from ros_kd_perception.ros.topics import frame_times
+from ros_kd_perception.ros.topics import frame_times, ground_positions
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
+from ros_kd_perception.ros.topics.ground_positions import GroundTopics
 from ros_kd_perception.ros.topics.pictures import PictureTopics
 from ros_kd_perception.scheduling.mailbox import QueuedMessage
 from ros_kd_perception.scheduling.preparation import ReadyFrame
@@ -29,6 +32,8 @@ TOPICS = {
     "front/segmentation/compressed": CompressedImage,
     "front/free_space": Image,
     "front/scan": LaserScan,
+    "front/ground_detections": Detection3DArray,
+    "front/markers": MarkerArray,
     "debug/processing_time_ms": Float64,
 }
 
@@ -43,6 +48,7 @@ def test_each_topic_is_computed_only_for_its_subscribers(
 
     overrides = {
         "model": str(tiny_student), "device": "cpu", "intra_op_threads": 1, "scan.enabled": True,
+        "ground_detections.enabled": True,
         "front.mounting.height_m": 1.4, "front.mounting.pitch_deg": 5.0,
     }  # fmt: skip
     parameters = [Parameter(name, value=value) for name, value in overrides.items()]
@@ -63,8 +69,15 @@ def test_each_topic_is_computed_only_for_its_subscribers(
     count(pictures._packing, "offer", "front/segmentation/compressed")
     count(free_space._finder, "boundary", "front/free_space")
     count(free_space._finder, "ranges", "front/scan")
+    [ground] = [sink for sink in sinks if isinstance(sink, GroundTopics)]
+    ground._locator.calibrate("front", info)
+    count(ground_positions, "publish_serialized", "front/ground_detections")
+    count(ground._showing, "offer", "front/markers")
     count(frame_times, "Float64", "debug/processing_time_ms", Float64())
     monkeypatch.setattr(MessageBuilder, "free_space", lambda *_: Image())
+    found = ground._locator.positions
+    searches: list[Any] = []
+    monkeypatch.setattr(ground._locator, "positions", lambda *args: (searches.append(args), found(*args))[1])
     frame = Frame("front", 1, "optical", np.zeros((96, 160, 3), np.uint8))
     prepared = pipeline._running.perceiver.prepare(frame)
     [perception] = pipeline._running.perceiver.perceive_prepared([prepared])
@@ -78,6 +91,7 @@ def test_each_topic_is_computed_only_for_its_subscribers(
         return set(made)
 
     assert publish() == set()
+    assert not searches
     for topic, message_type in TOPICS.items():
         subscription = peer.listen(message_type, f"/perception/{topic}")
         peer.until(lambda topic=topic: publish() == {topic}, f"{topic} is made, and nothing else")

@@ -16,7 +16,7 @@ TOPIC_ROW = re.compile(r"^\| `~/<camera>/([^`]+)` \| (\w+)/(\w+) \|", re.MULTILI
 
 
 def test_the_topics_of_a_camera_are_those_of_the_tables(peer: Peer, start_node: Any) -> None:
-    start_node(**{"scan.enabled": True, "front.mounting.height_m": 1.5})
+    start_node(**{"scan.enabled": True, "ground_detections.enabled": True, "front.mounting.height_m": 1.5})
     peer.until_active()
 
     def published() -> dict[str, str]:

@@ -15,7 +15,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
 from shipped_classes import SEGMENTATION_CLASSES
 from std_srvs.srv import Trigger
 from tiny_student import CONTRACT, contract_with, write_tiny_model
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+from visualization_msgs.msg import MarkerArray
 
 from ros_kd_perception.model.contract import ClassMapSpec, InputSpec
 
@@ -66,7 +67,7 @@ class Cameras:
         publisher = peer.matched_publisher(Image, f"/{camera}/image_raw")
 
         def newer(kind: str) -> list[Any]:
-            return [m for m in peer.results(camera, kind) if stamp_ns(m) >= first_ns]
+            return [m for m in peer.results(camera, kind) if stamp_ns(with_header(m)) >= first_ns]
 
         def send_and_look() -> bool:
             publisher.publish(image_message(PICTURES[camera], T0 + next(self._numbers) * STEP_NS, f"{camera}_optical"))
@@ -79,10 +80,15 @@ class Cameras:
         return found
 
 
+def with_header(message: Any) -> Any:
+    """Return the message, or its first part if only its parts have a header."""
+    return message.markers[0] if isinstance(message, MarkerArray) else message
+
+
 def without_stamps(message: Any) -> Any:
-    message.header.stamp = Image().header.stamp
-    for box in getattr(message, "detections", ()):
-        box.header.stamp = Image().header.stamp
+    parts = message.markers if isinstance(message, MarkerArray) else (message, *getattr(message, "detections", ()))
+    for part in parts:
+        part.header.stamp = Image().header.stamp
     return message
 
 
@@ -158,23 +164,47 @@ def fields_of(value: Any) -> Any:
     return repr(value)
 
 
+def calibrate(peer: Peer, status: str, value: str) -> None:
+    """Send the CameraInfo of each camera until its status has a value: a sink that has not started is OK, too."""
+    for camera, picture in PICTURES.items():
+        height, width = picture.shape[:2]
+        info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
+        info.k = [120.0, 0.0, width / 2, 0.0, 120.0, height / 2, 0.0, 0.0, 1.0]
+        publisher = peer.matched_publisher(CameraInfo, f"/{camera}/camera_info")
+
+        def send_and_look(camera: str = camera, info: Any = info, publisher: Any = publisher) -> bool:
+            publisher.publish(info)
+            peer.spin_for(0.1)
+            return bool(peer.value(f"{camera} {status}", value))
+
+        peer.until(send_and_look, f"{camera} is calibrated")
+        peer.node.destroy_publisher(publisher)
+
+
+def test_positions_and_markers_with_names_and_ids(peer: Peer, both: Both) -> None:
+    cameras = Cameras(peer, {**KINDS, "ground_detections": Detection3DArray, "markers": MarkerArray})
+
+    def calibrated_results() -> Any:
+        calibrate(peer, "ground", "camera_info_age_s")
+        return cameras.results()
+
+    parameters = [f"{camera}.mounting.{name}" for camera in PICTURES for name in ("height_m:=1.45", "pitch_deg:=20.0")]
+    parameters += ["ground_detections.enabled:=true", "detection_class_id:=name", "track_objects:=true"]
+    without, with_workers = both(calibrated_results, *(word for one in parameters for word in ("-p", one)))
+    assert without == with_workers
+    assert all(without[camera, "ground_detections"].header.frame_id == "base_link" for camera in PICTURES)
+    found = [box for camera in PICTURES for box in without[camera, "ground_detections"].detections]
+    assert len(found) >= 2
+    assert {box.results[0].hypothesis.class_id for box in found} <= {c.name for c in CONTRACT.detection_classes}
+    assert all(box.id for box in found)
+    assert sum(len(without[camera, "markers"].markers) for camera in PICTURES) == len(PICTURES) + 3 * len(found)
+
+
 def test_free_space_and_scans(peer: Peer, both: Both) -> None:
     cameras = Cameras(peer, {**KINDS, "free_space": Image, "scan": LaserScan})
 
     def calibrated_results() -> Any:
-        for camera, picture in PICTURES.items():
-            height, width = picture.shape[:2]
-            info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
-            info.k = [120.0, 0.0, width / 2, 0.0, 120.0, height / 2, 0.0, 0.0, 1.0]
-            publisher = peer.matched_publisher(CameraInfo, f"/{camera}/camera_info")
-
-            def send_and_look(camera: str = camera, info: Any = info, publisher: Any = publisher) -> bool:
-                publisher.publish(info)
-                peer.spin_for(0.1)
-                return bool(peer.value(f"{camera} scan", "nearest_m"))  # a sink that has not started is OK, too
-
-            peer.until(send_and_look, f"{camera} is calibrated")
-            peer.node.destroy_publisher(publisher)
+        calibrate(peer, "scan", "nearest_m")
         return cameras.results()
 
     mountings = [f"{camera}.mounting.{name}" for camera in PICTURES for name in ("height_m:=1.45", "pitch_deg:=5.0")]

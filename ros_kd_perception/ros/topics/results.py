@@ -12,6 +12,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.class_ids import CLASS_ID_PARAMETERS
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION, ModelContract
 from ros_kd_perception.ros.topics.serialized_publish import publish_serialized
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
@@ -20,6 +21,7 @@ from ros_kd_perception.tracking.parameters import TRACKING_PARAMETERS, tracking_
 from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
 
 _THRESHOLD = "score_threshold"
+_PARAMETERS = TRACKING_PARAMETERS | CLASS_ID_PARAMETERS
 
 
 class ResultTopics(TopicSink):
@@ -36,7 +38,7 @@ class ResultTopics(TopicSink):
     """
 
     name = "segmentation and detections"
-    parameters = TRACKING_PARAMETERS
+    parameters = _PARAMETERS
 
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from ros_kd_perception.ros.topics.frame_times import FrameTimesTopics
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
+from ros_kd_perception.ros.topics.ground_positions import GroundTopics
 from ros_kd_perception.ros.topics.pictures import PictureTopics
 from ros_kd_perception.ros.topics.results import ResultTopics
 from ros_kd_perception.ros.topics.shadow import ShadowTopic
@@ -15,6 +16,7 @@ from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 SINKS: tuple[type[TopicSink], ...] = (
     ResultTopics,
     FreeSpaceTopics,
+    GroundTopics,
     FrameTimesTopics,
     PictureTopics,
     ShadowTopic,

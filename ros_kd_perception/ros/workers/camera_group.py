@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 from rclpy.lifecycle import LifecycleNode
 
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.class_ids import uses_names
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.network_outputs import FIELD_OF_OUTPUT, NetworkOutputs
 from ros_kd_perception.model.onnx_model import OnnxModel
@@ -264,8 +265,8 @@ class CameraGroup:
         return NetworkOutputs(**outputs)
 
     def _new_perceiver(self) -> tuple[MessageBuilder, Perceiver]:
-        contract = self._setup.contract
-        builder = MessageBuilder(rclpy_message_types(), contract, reuse_parts=True)
+        contract, with_names = self._setup.contract, uses_names(self._setup.values)
+        builder = MessageBuilder(rclpy_message_types(), contract, reuse_parts=True, with_names=with_names)
         perceiver = Perceiver(
             cast(OnnxModel, _ElsewhereModel(contract)), new_class_map=builder.serialized.new_class_map
         )

@@ -1,0 +1,1 @@
+"""Finds where detected objects stand on the ground, from their boxes and the calibration of the camera."""
