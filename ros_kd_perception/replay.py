@@ -19,9 +19,11 @@ from tqdm import tqdm
 from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, rosbags_message_types
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.video import VideoError
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.optional_outputs import NO_OPTIONAL_OUTPUTS, OptionalOutputs, optional_outputs_of
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
@@ -59,6 +61,7 @@ class BagReplay:
         video: Takes the overlays; None for no video.
         finder: Finds the free space; None for no free space.
         tracked: Gives the boxes the ids of their objects; None for no ids.
+        optional: Which of the optional outputs to write.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class BagReplay:
         video: OverlayVideo | None = None,
         finder: FreeSpaceFinder | None = None,
         tracked: TrackedCameras | None = None,
+        optional: OptionalOutputs = NO_OPTIONAL_OUTPUTS,
     ) -> None:
         self.summary = ReplaySummary(cameras, perceiver.model.provider.what_runs)
         self._perceiver = perceiver
@@ -78,6 +82,8 @@ class BagReplay:
         self._video = video
         self._finder = finder
         self._tracked = tracked
+        self._optional = optional
+        self._camera_infos: dict[str, CameraInfoFields] = {}
         self._builder = builder
         self._tasks = perceiver.model.contract.tasks
         self._labels_written = False
@@ -96,7 +102,8 @@ class BagReplay:
             return
         if self._tracked is not None:
             perception = self._tracked.track(perception)
-        outputs = PerceivedFrame(perception, self._builder, self._finder)
+        info = self._camera_infos.get(replayed.camera)
+        outputs = PerceivedFrame(perception, self._builder, self._finder, self._optional, info)
         self._write_results(replayed.log_time_ns, outputs)
         self.summary.count_perceived(replayed.camera, perception.timing.total_ms)
         if self._video:
@@ -104,13 +111,18 @@ class BagReplay:
             self._video.add(replayed.log_time_ns, frame, perception, contract, outputs.boundary)
 
     def calibrate(self, camera: str, camera_info: Any) -> None:
-        """Use a CameraInfo. Scans of the camera are written from then on; an unusable CameraInfo ends them."""
-        if self._finder is None or camera not in self._finder.parameters.scans:
-            return
-        try:
-            self._finder.calibrate(camera, camera_info)
-        except ValueError as error:
-            self._warn_once(camera, f"no scan: {error}")
+        """Use a CameraInfo. What needs it is written from then on; an unusable CameraInfo ends that."""
+        if self._finder is not None and camera in self._finder.parameters.mounted:
+            try:
+                self._finder.calibrate(camera, camera_info)
+            except ValueError as error:
+                self._warn_once(camera, f"no {self._finder.parameters.needs_mounting(camera)}: {error}")
+        if self._optional.camera_info:
+            try:
+                self._camera_infos[camera] = CameraInfoFields.from_message(camera_info)
+            except ValueError as error:
+                self._camera_infos.pop(camera, None)
+                self._warn_once(camera, f"no camera_info: {error}")
 
     def _write_results(self, log_time_ns: int, frame: PerceivedFrame) -> None:
         camera = frame.perception.camera
@@ -170,16 +182,18 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         tracked = None
         if tracking is not None:
             tracked = TrackedCameras(tracking, list(bag.cameras), perceiver.model.contract.detection_classes)
+        optional = optional_outputs_of(options.params_file, options.node)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video = None
         if options.overlay:
             rate = frames_per_second(bag)
             video = stack.enter_context(OverlayVideo(options.overlay, bag.cameras, rate, overwrite=options.force))
-        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder, tracked)
+        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder, tracked, optional)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
         progress = stack.enter_context(tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet))
-        with ReplayPipeline(bag, perceiver, runs, with_camera_infos=finder is not None) as results:
+        with_infos = finder is not None or optional.camera_info
+        with ReplayPipeline(bag, perceiver, runs, with_camera_infos=with_infos) as results:
             for result in results:
                 if isinstance(result, ReplayedInfo):
                     replay.calibrate(result.camera, result.message)
@@ -214,8 +228,8 @@ def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], mode
         print(f"replay_bag: {path}: {sentence}", file=sys.stderr)
 
     parameters = free_space_parameters_of(path, cameras, options.node, warn)
-    for camera, scan in parameters.scans.items():
-        if scan.pose is None:
+    for camera, mounted in parameters.mounted.items():
+        if mounted.pose is None:
             raise ValueError(
                 f"expected {path} to have the mounting of {camera}, got scan.mounting: tf, which a replay cannot read; "
                 f"set scan.mounting: parameters and {camera}.mounting.height_m and so on"
@@ -258,7 +272,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="store_true",
         help="give boxes the ids of their objects, as the node does with track_objects (--params-file sets that, too)",
     )
-    add_network_options(parser, "; also writes free space and scans, and tracks objects")
+    add_network_options(
+        parser, "; also writes free space, scans and the other outputs that it enables, and tracks objects"
+    )
     options = parser.parse_args(arguments)
     check_network_options(parser, options)
     return options

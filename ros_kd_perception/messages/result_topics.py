@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
+from ros_kd_perception.free_space.ground_grid import GroundCut
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.optional_outputs import NO_OPTIONAL_OUTPUTS, OptionalOutputs
+from ros_kd_perception.model.confidence import confidence_mask
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.structures import Int32Array, Perception
 
 IMAGE = "sensor_msgs/msg/Image"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 
 class NoMessage(ValueError):
@@ -27,11 +32,29 @@ class PerceivedFrame:
         perception: The model's results for the frame.
         builder: Builds messages with the classes of the model.
         finder: Finds the free space. None without parameters for it.
+        optional: Which of the optional outputs there are.
+        camera_info: The newest CameraInfo of the camera. None before the first, or without an output that needs it.
     """
 
     perception: Perception
     builder: MessageBuilder
     finder: FreeSpaceFinder | None = None
+    optional: OptionalOutputs = NO_OPTIONAL_OUTPUTS
+    camera_info: CameraInfoFields | None = None
+
+    @cached_property
+    def ground(self) -> GroundCut | None:
+        """The ground that the frame shows. None without a finder, or before the camera is calibrated.
+
+        Raises:
+            NoMessage: The image has another size than the CameraInfo.
+        """
+        if self.finder is None or self.boundary is None:
+            return None
+        try:
+            return self.finder.ground_cut(self.perception, self.boundary)
+        except ValueError as error:
+            raise NoMessage(str(error)) from None
 
     @cached_property
     def boundary(self) -> Int32Array | None:
@@ -93,6 +116,44 @@ def _scan(frame: PerceivedFrame) -> Any | None:
     return frame.builder.scan(frame.perception, finder.parameters.scans[camera].frame_id, scan, ranges)
 
 
+def _confidence(frame: PerceivedFrame) -> Any | None:
+    if not frame.optional.confidence:
+        return None
+    mask = confidence_mask(frame.perception)
+    return None if mask is None else frame.builder.gray_image(frame.perception, mask)
+
+
+def _camera_info(frame: PerceivedFrame) -> Any | None:
+    fields, class_map = frame.camera_info, frame.perception.class_map
+    if not frame.optional.camera_info or fields is None or class_map is None:
+        return None
+    if misfit := fields.misfit(*class_map.shape):
+        raise NoMessage(misfit)
+    return frame.builder.camera_info(frame.perception, fields)
+
+
+def _ground_points(frame: PerceivedFrame) -> Any | None:
+    return None if frame.ground is None else frame.builder.ground_points(frame.perception, frame.ground.points)
+
+
+def _ground_segmentation(frame: PerceivedFrame) -> Any | None:
+    return None if frame.ground is None else frame.builder.gray_image(frame.perception, frame.ground.class_map)
+
+
+def _ground_confidence(frame: PerceivedFrame) -> Any | None:
+    if frame.ground is None or frame.finder is None:
+        return None
+    mask = frame.finder.ground_confidence(frame.perception)
+    return None if mask is None else frame.builder.gray_image(frame.perception, mask)
+
+
+def _ground_camera_info(frame: PerceivedFrame) -> Any | None:
+    if frame.ground is None or frame.finder is None:
+        return None
+    fields = frame.finder.cell_info(frame.perception.camera)
+    return None if fields is None else frame.builder.camera_info(frame.perception, fields)
+
+
 FRAME_TOPICS = (
     FrameTopic(
         "segmentation",
@@ -110,6 +171,12 @@ FRAME_TOPICS = (
     ),
     FrameTopic("free_space", SEGMENTATION, IMAGE, _free_space),
     FrameTopic("scan", SEGMENTATION, "sensor_msgs/msg/LaserScan", _scan),
+    FrameTopic("confidence", SEGMENTATION, IMAGE, _confidence),
+    FrameTopic("camera_info", SEGMENTATION, CAMERA_INFO, _camera_info),
+    FrameTopic("ground/points", SEGMENTATION, "sensor_msgs/msg/PointCloud2", _ground_points),
+    FrameTopic("ground/segmentation", SEGMENTATION, IMAGE, _ground_segmentation),
+    FrameTopic("ground/confidence", SEGMENTATION, IMAGE, _ground_confidence),
+    FrameTopic("ground/camera_info", SEGMENTATION, CAMERA_INFO, _ground_camera_info),
 )
 LABEL_TOPICS = (
     LabelTopic("segmentation/label_info", SEGMENTATION, lambda builder, _: builder.segmentation_labels()),
