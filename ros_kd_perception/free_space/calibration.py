@@ -156,15 +156,20 @@ class Calibration:
         points = (border - (self.center_x, self.center_y)) / (self.focal_x, self.focal_y)
         margin = 0.0
         if self.coefficients:
-            limit = self.ray_limit
-            radii = _RADII[limit >= _RADII]
-            radius = np.maximum(np.hypot(points[:, 0], points[:, 1]), 1e-9)
-            straight = np.interp(radius, radii * self._stretch(radii), radii)
-            points *= (straight / radius)[:, None]
+            points = self.straightened(points)
             # A margin for the tangential distortion, which is ignored here. The projection cuts off the excess later.
             margin = 0.05 * float(np.ptp(points))
         low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
         return float(low[0]), float(high[0]), float(low[1]), float(high[1])
+
+    def straightened(self, points: Float64Array) -> Float64Array:
+        """Undo the radial distortion of points `[..., 2]`, in units of the focal length, nearly exactly."""
+        if not self.coefficients:
+            return points
+        radii = _RADII[self.ray_limit >= _RADII]
+        radius = np.maximum(np.hypot(points[..., 0], points[..., 1]), 1e-9)
+        straight = np.interp(radius, radii * self._stretch(radii), radii)
+        return np.asarray(points * (straight / radius)[..., None])
 
     def _stretch(self, radius: Float64Array) -> Float64Array:
         """Return the factor by which the radial distortion moves a point away from the image's centre."""

@@ -10,7 +10,6 @@ MAX_CELLS = 1 << 20
 _ROUNDS = 30
 _DONE_PX = 1e-4
 _LARGEST_ERROR_PX = 0.05
-_RADII = np.linspace(0.0, 12.0, 12_001)  # tangents of ray angles, up to 85 degrees off the axis
 
 
 class CellRays:
@@ -59,17 +58,13 @@ def rays_of_pixels(calibration: Calibration, pixels: Float64Array) -> Float64Arr
     Returns:
         float64 `[..., 2]`, x / z and y / z in the optical frame. NaN for pixels that the lens model does not reach.
     """
-    focal, center = (
-        np.array((calibration.focal_x, calibration.focal_y)),
-        np.array((calibration.center_x, calibration.center_y)),
-    )
+    focal = np.array((calibration.focal_x, calibration.focal_y))
+    center = np.array((calibration.center_x, calibration.center_y))
     bent = (pixels - center) / focal
     if not calibration.coefficients:
         return np.asarray(bent)
-    # The radial distortion is inverted by a table, the rest by steps. Where the lens bends least, a step is exact.
-    radii = _RADII[calibration.ray_limit >= _RADII]
-    table = calibration.project(np.stack([radii, np.zeros_like(radii)], axis=-1))[:, 0]
-    rays = bent * _straightened(np.hypot(bent[..., 0], bent[..., 1]), radii, (table - center[0]) / focal[0])
+    # A table undoes the radial distortion. What is left, above all the tangential distortion, takes a few steps.
+    rays = calibration.straightened(np.asarray(bent))
     with np.errstate(all="ignore"):
         for _ in range(_ROUNDS):
             error_px = calibration.project(rays) - pixels
@@ -78,10 +73,3 @@ def rays_of_pixels(calibration: Calibration, pixels: Float64Array) -> Float64Arr
             rays = rays - error_px / focal
         error_px = np.abs(calibration.project(rays) - pixels).max(axis=-1, keepdims=True)
     return np.where(error_px <= _LARGEST_ERROR_PX, rays, np.nan)
-
-
-def _straightened(bent_radius: Float64Array, radii: Float64Array, bent_radii: Float64Array) -> Float64Array:
-    """Return the factors that undo the radial distortion of points at these radii."""
-    order = np.isfinite(bent_radii)
-    safe = np.maximum(bent_radius, 1e-9)
-    return np.asarray(np.interp(safe, bent_radii[order], radii[order]) / safe)[..., None]

@@ -22,13 +22,17 @@ TEMPLATE = (ROOT / "config" / "perception.rviz").read_text(encoding="utf-8")
 LAYOUT = json.loads((ROOT / "config" / "foxglove_layout.json").read_text(encoding="utf-8"))
 SINKS = ROOT / "ros_kd_perception" / "ros" / "topics"
 NODE = "/perception"
+OFF_BY_DEFAULT = {
+    "scan", "confidence", "camera_info", "ground/points", "ground/segmentation", "ground/confidence",
+    "ground/camera_info",
+}  # fmt: skip
 # The types that RViz's own display can show, and that a panel can.
 RVIZ_TYPES = {"rviz_default_plugins/Image": IMAGE}
 
 
 def published() -> dict[str, str]:
     """Return the types of the node's topics for the default cameras, from the code that publishes them."""
-    types = {topic.name: topic.type_name for topic in FRAME_TOPICS if topic.name != "scan"}  # scans are off by default
+    types = {topic.name: topic.type_name for topic in FRAME_TOPICS if topic.name not in OFF_BY_DEFAULT}
     [overlay] = re.findall(r'self\.publisher\((\w+), f"~/\{c\}/(overlay)"', (SINKS / "pictures.py").read_text())
     assert overlay[0] == "Image"
     types["overlay"] = IMAGE

@@ -1,4 +1,4 @@
-"""Topics without a subscriber cost nothing: no overlay, no PNG, no free space and no scan is computed for them."""
+"""Topics without a subscriber cost nothing: no picture, no free space, no scan and no points are computed for them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 from ros_graph import Peer
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 from std_msgs.msg import Float64
 
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.serialized_results import SerializedResults
 from ros_kd_perception.ros.perception_node import PerceptionNode
-from ros_kd_perception.ros.topics import frame_times
+from ros_kd_perception.ros.topics import confidence, frame_times, ground
+from ros_kd_perception.ros.topics.camera_info import CameraInfoTopics
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.pictures import PictureTopics
 from ros_kd_perception.scheduling.mailbox import QueuedMessage
@@ -29,8 +31,16 @@ TOPICS = {
     "front/segmentation/compressed": CompressedImage,
     "front/free_space": Image,
     "front/scan": LaserScan,
+    "front/confidence": Image,
+    "front/camera_info": CameraInfo,
+    "front/ground/points": PointCloud2,
+    "front/ground/segmentation": Image,
+    "front/ground/confidence": Image,
+    "front/ground/camera_info": CameraInfo,
     "debug/processing_time_ms": Float64,
 }
+BOUNDARY = "the boundary of the free space"
+NEEDS = {topic: {BOUNDARY} for topic in ("front/free_space", "front/ground/points", "front/ground/segmentation")}
 
 
 def test_each_topic_is_computed_only_for_its_subscribers(
@@ -43,7 +53,8 @@ def test_each_topic_is_computed_only_for_its_subscribers(
 
     overrides = {
         "model": str(tiny_student), "device": "cpu", "intra_op_threads": 1, "scan.enabled": True,
-        "front.mounting.height_m": 1.4, "front.mounting.pitch_deg": 5.0,
+        "front.mounting.height_m": 1.4, "front.mounting.pitch_deg": 5.0, "ground.enabled": True,
+        "publish_confidence": True, "publish_camera_info": True,
     }  # fmt: skip
     parameters = [Parameter(name, value=value) for name, value in overrides.items()]
     node = PerceptionNode(context=context, parameter_overrides=parameters)
@@ -56,15 +67,25 @@ def test_each_topic_is_computed_only_for_its_subscribers(
     assert of_camera <= TOPICS.keys(), f"add {of_camera - TOPICS.keys()} to TOPICS"
     [free_space] = [sink for sink in sinks if isinstance(sink, FreeSpaceTopics)]
     [pictures] = [sink for sink in sinks if isinstance(sink, PictureTopics)]
+    [infos] = [sink for sink in sinks if isinstance(sink, CameraInfoTopics)]
     info = CameraInfo(width=160, height=96, distortion_model="plumb_bob")
     info.k = [120.0, 0.0, 80.0, 0.0, 120.0, 48.0, 0.0, 0.0, 1.0]
+    info.p = [120.0, 0.0, 80.0, 0.0, 0.0, 120.0, 48.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     free_space._finder.calibrate("front", info)
+    infos._newest["front"] = info
     count(pictures._drawing, "offer", "front/overlay")
     count(pictures._packing, "offer", "front/segmentation/compressed")
-    count(free_space._finder, "boundary", "front/free_space")
+    count(free_space._finder, "boundary", BOUNDARY, np.full(160, -1, np.int32))
     count(free_space._finder, "ranges", "front/scan")
     count(frame_times, "Float64", "debug/processing_time_ms", Float64())
-    monkeypatch.setattr(MessageBuilder, "free_space", lambda *_: Image())
+    count(MessageBuilder, "free_space", "front/free_space", Image())
+    count(confidence, "confidence_mask", "front/confidence")
+    count(free_space._finder, "ground_confidence", "front/ground/confidence")
+    count(free_space._finder, "cell_info", "front/ground/camera_info")
+    count(SerializedResults, "ground_points", "front/ground/points", np.zeros(64, np.uint8))
+    count(SerializedResults, "gray_image", "front/ground/segmentation", np.zeros(64, np.uint8))
+    count(infos, "_fields_of", "front/camera_info")
+    monkeypatch.setattr(ground, "publish_serialized", lambda *_: None)
     frame = Frame("front", 1, "optical", np.zeros((96, 160, 3), np.uint8))
     prepared = pipeline._running.perceiver.prepare(frame)
     [perception] = pipeline._running.perceiver.perceive_prepared([prepared])
@@ -80,7 +101,9 @@ def test_each_topic_is_computed_only_for_its_subscribers(
     assert publish() == set()
     for topic, message_type in TOPICS.items():
         subscription = peer.listen(message_type, f"/perception/{topic}")
-        peer.until(lambda topic=topic: publish() == {topic}, f"{topic} is made, and nothing else")
+        peer.until(
+            lambda topic=topic: publish() == {topic} | NEEDS.get(topic, set()), f"{topic} is made, and nothing else"
+        )
         peer.node.destroy_subscription(subscription)
         peer.until(lambda: publish() == set(), "nothing is made")
     node.finalize()
