@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,16 @@ import pytest
 from rclpy.serialization import deserialize_message
 from ros_graph import TIMEOUT_S, NodeProcess, Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from tiny_student import CONTRACT
 
 from ros_kd_perception.bags.reader import BagReader, decode_message
+from ros_kd_perception.free_space.ground_scan import CameraPose
+from ros_kd_perception.free_space.parameters import FREE_SPACE_PARAMETERS
+from ros_kd_perception.health.status import Level
 from ros_kd_perception.replay import main as replay
+from ros_kd_perception.ros.topics import free_space
+from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
+from ros_kd_perception.ros.topics.topic_sink import SinkContext
 from ros_kd_perception.sample_drive import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 
@@ -239,3 +247,63 @@ def test_refusals_to_configure(peer: Peer, start_node: Any, parameters: dict[str
     peer.until(lambda: peer.status("model").message.startswith("not configured"), "it refuses")
     assert sentence in peer.status("model").message
     assert node.alive
+
+
+def test_a_mounting_from_tf_may_come_late_and_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for TF: there are no points until it knows the camera, and other ones when the camera moves."""
+    poses: list[CameraPose] = []
+
+    def newest(frame_id: str, optical_frame_id: str) -> CameraPose:
+        if not poses:
+            raise ValueError(f"expected a transform from {optical_frame_id!r} to {frame_id}, got: nothing; publish it")
+        return poses[-1]
+
+    monkeypatch.setattr(free_space, "TfMounting", lambda node: SimpleNamespace(pose=newest, close=lambda: None))
+    monkeypatch.setattr(free_space, "_TF_PERIOD_S", 0.0)
+    node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
+    warnings: list[str] = []
+    values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
+        "scan.mounting": "tf", "front.ground.enabled": True, "front.enabled": True,
+    }  # fmt: skip
+    topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), warnings.append))
+    info = camera_info()
+    info.header.frame_id = "front_optical"
+
+    topics._calibrate("front", info)
+
+    assert topics.statuses()[0].message == (
+        "expected a transform from 'front_optical' to base_link, got: nothing; publish it"
+    )
+    assert warnings == [f"no points on the ground of front: {topics.statuses()[0].message}"]
+    assert topics._finder.ground("front") is None
+    poses.append(CameraPose.from_mounting(0.0, 0.0, 1.0, 0.0, 10.0, 0.0))
+    topics._calibrate("front", info)
+    assert "points can see the ground" in topics.statuses()[0].message
+    first = topics._finder.ground("front")
+    topics._calibrate("front", info)
+    assert topics._finder.ground("front") is first
+    poses.append(CameraPose.from_mounting(0.0, 0.0, 2.0, 0.0, 10.0, 0.0))
+    topics._calibrate("front", info)
+    second = topics._finder.ground("front")
+    assert second.cells is first.cells  # the rays are those of the calibration
+    np.testing.assert_allclose(second.points[-1], 2 * first.points[-1], rtol=1e-5)
+    poses.clear()
+    topics._calibrate("front", info)
+    assert topics._finder.ground("front") is None
+    topics.change({"front.enabled": False})
+    assert topics.statuses()[0].message == "disabled with front"
+
+
+def test_a_camera_that_looks_up_shows_no_ground() -> None:
+    node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
+    values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
+        "front.ground.enabled": True, "front.enabled": True, "front.mounting.height_m": 1.4,
+        "front.mounting.pitch_deg": -60.0,
+    }  # fmt: skip
+    topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), print))
+    topics._calibrate("front", camera_info())
+    [status] = topics.statuses()
+    assert (status.level, status.message) == (
+        Level.ERROR,
+        "no pixel shows the ground; check the mounting of the camera",
+    )
