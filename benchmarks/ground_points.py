@@ -43,7 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=2, help="seed of the street (2)")
     parser.add_argument("--frames", type=int, default=6, help="frames of each camera, two seconds apart (6)")
-    parser.add_argument("--stride-px", type=int, default=4, help="value of the parameter ground.stride_px (4)")
+    parser.add_argument("--stride-px", type=int, default=4, help="value of the parameter ground_points.stride_px (4)")
     options = parser.parse_args()
     if not 1 <= options.frames <= 100 or not 1 <= options.stride_px <= 64:
         parser.error(f"expected 1 to 100 frames and 1 to 64 px, got {options.frames} and {options.stride_px}")

@@ -40,7 +40,7 @@ class CellRays:
         if self.rows * self.columns > MAX_CELLS:
             raise ValueError(
                 f"expected at most {MAX_CELLS} points on the ground for an image of {calibration.width}x"
-                f"{calibration.height}, got {self.columns}x{self.rows}; raise ground.stride_px, which is {cell_px}"
+                f"{calibration.height}, got {self.columns}x{self.rows}; raise ground_points.stride_px, now {cell_px}"
             )
         middle = (cell_px - 1) / 2
         across = np.arange(self.columns) * cell_px + middle

@@ -12,7 +12,7 @@ from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.cell_rays import CellRays
 from ros_kd_perception.free_space.ground_grid import GroundCut, GroundGrid
 from ros_kd_perception.free_space.ground_scan import CameraPose, GroundScan
-from ros_kd_perception.free_space.parameters import FreeSpaceParameters, GroundParameters
+from ros_kd_perception.free_space.parameters import FreeSpaceParameters, GroundPointParameters
 from ros_kd_perception.model.confidence import confidence_at
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.structures import Float32Array, Int32Array, Perception, UInt8Array
@@ -115,7 +115,9 @@ class FreeSpaceFinder:
             beams, ignored = self.parameters.scans[camera].beams, self.parameters.ignore_bottom_px.get(camera, 0)
             self._scans[camera] = GroundScan(calibration, pose, beams, self.parameters.max_gap_px, ignored)
 
-    def _make_ground(self, camera: str, ground: GroundParameters, calibration: Calibration, pose: CameraPose) -> None:
+    def _make_ground(
+        self, camera: str, ground: GroundPointParameters, calibration: Calibration, pose: CameraPose
+    ) -> None:
         # The rays depend on the calibration alone and take the most time. A mounting from TF may change often.
         old = self._grounds.get(camera)
         if old is not None and old.cells.calibration == calibration:

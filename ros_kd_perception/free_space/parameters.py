@@ -71,20 +71,20 @@ FREE_SPACE_PARAMETERS: dict[str, Declaration] = {
         minimum=0.1,
         maximum=100.0,
     ),
-    "ground.enabled": Declaration(
+    "ground_points.enabled": Declaration(
         False,
         "Publish the free ground as organised PointCloud2, with the mask and the confidence of its points and their "
         "CameraInfo. This needs what the scan needs, whether there is a scan or not; frame, mounting, rectified and "
-        "range_max_m are those of the scan. NAME.ground.enabled sets it for one camera.",
+        "range_max_m are those of the scan. NAME.ground_points.enabled sets it for one camera.",
     ),
-    "ground.stride_px": Declaration(
+    "ground_points.stride_px": Declaration(
         4, "Each point on the ground stands for a square of so many pixels a side.", minimum=1, maximum=64
     ),
 }
 
 _ONE_CAMERA = (
     "free_space.ignore_bottom_px", "scan.enabled", "scan.rectified", "scan.range_max_m", "scan.max_blind_m",
-    "ground.enabled",
+    "ground_points.enabled",
 )  # fmt: skip
 _MOUNTING: dict[str, Declaration] = {
     "mounting.x_m": Declaration(0.0, "Distance forward of the scan's frame.", minimum=-100.0, maximum=100.0),
@@ -114,7 +114,7 @@ class ScanParameters:
 
 
 @dataclass(frozen=True)
-class GroundParameters:
+class GroundPointParameters:
     """The settings of one camera's points on the ground.
 
     Attributes:
@@ -148,7 +148,7 @@ class FreeSpaceParameters:
     max_gap_px: int = 0
     ignore_bottom_px: Mapping[str, int] = field(default_factory=dict)
     scans: Mapping[str, ScanParameters] = field(default_factory=dict)
-    grounds: Mapping[str, GroundParameters] = field(default_factory=dict)
+    grounds: Mapping[str, GroundPointParameters] = field(default_factory=dict)
 
     @property
     def asked_for(self) -> bool:
@@ -156,7 +156,7 @@ class FreeSpaceParameters:
         return list(self.drivable_classes) != AUTO or bool(self.mounted)
 
     @property
-    def mounted(self) -> dict[str, ScanParameters | GroundParameters]:
+    def mounted(self) -> dict[str, ScanParameters | GroundPointParameters]:
         """The cameras whose mounting is needed, with the settings that say where it comes from."""
         return {**self.grounds, **self.scans}
 
@@ -212,17 +212,17 @@ def read_free_space_parameters(value_of: Callable[[str], Any], cameras: Sequence
             if of_camera(c, "scan.enabled")
         },
         grounds={
-            c: GroundParameters(
+            c: GroundPointParameters(
                 frame_id=value_of("scan.frame_id"),
                 rectified=of_camera(c, "scan.rectified"),
-                pose=pose_in_parameters(value_of, c, "points on the ground", "ground.enabled")
+                pose=pose_in_parameters(value_of, c, "points on the ground", "ground_points.enabled")
                 if value_of("scan.mounting") == "parameters"
                 else None,
-                stride_px=value_of("ground.stride_px"),
+                stride_px=value_of("ground_points.stride_px"),
                 range_max_m=of_camera(c, "scan.range_max_m"),
             )
             for c in cameras
-            if of_camera(c, "ground.enabled")
+            if of_camera(c, "ground_points.enabled")
         },
     )
 
@@ -287,7 +287,7 @@ def _warn_of_unknown(
     values: Collection[str], known: Collection[str], cameras: Collection[str], warn: Callable[[str], None]
 ) -> None:
     """Warn only about names that resemble these parameters, because the file also has other parameters and cameras."""
-    groups = {"free_space", "scan", "ground", "mounting", *cameras}
+    groups = {"free_space", "scan", "ground_points", "mounting", *cameras}
     for name in values:
         if name not in known and (
             name.partition(".")[0] in groups or difflib.get_close_matches(name, FREE_SPACE_PARAMETERS, cutoff=0.85)

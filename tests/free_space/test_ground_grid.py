@@ -162,7 +162,9 @@ def test_class_maps_of_another_size_are_refused() -> None:
 
 
 def test_too_many_points_are_refused_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match=r"at most 1048576 points.*got 4096x4096; raise ground.stride_px, which is 4"):
+    with pytest.raises(
+        ValueError, match=r"at most 1048576 points.*got 4096x4096; raise ground_points.stride_px, now 4"
+    ):
         CellRays(Calibration(16384, 16384, 9e3, 9e3, 8e3, 8e3), 4)
 
 

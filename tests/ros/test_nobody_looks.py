@@ -17,7 +17,7 @@ from std_msgs.msg import Float64
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.serialized_results import SerializedResults
 from ros_kd_perception.ros.perception_node import PerceptionNode
-from ros_kd_perception.ros.topics import confidence, frame_times, ground
+from ros_kd_perception.ros.topics import confidence, frame_times, ground_points
 from ros_kd_perception.ros.topics.camera_info import CameraInfoTopics
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.pictures import PictureTopics
@@ -53,7 +53,7 @@ def test_each_topic_is_computed_only_for_its_subscribers(
 
     overrides = {
         "model": str(tiny_student), "device": "cpu", "intra_op_threads": 1, "scan.enabled": True,
-        "front.mounting.height_m": 1.4, "front.mounting.pitch_deg": 5.0, "ground.enabled": True,
+        "front.mounting.height_m": 1.4, "front.mounting.pitch_deg": 5.0, "ground_points.enabled": True,
         "publish_confidence": True, "publish_camera_info": True,
     }  # fmt: skip
     parameters = [Parameter(name, value=value) for name, value in overrides.items()]
@@ -85,7 +85,7 @@ def test_each_topic_is_computed_only_for_its_subscribers(
     count(SerializedResults, "ground_points", "front/ground/points", np.zeros(64, np.uint8))
     count(SerializedResults, "gray_image", "front/ground/segmentation", np.zeros(64, np.uint8))
     count(infos, "_fields_of", "front/camera_info")
-    monkeypatch.setattr(ground, "publish_serialized", lambda *_: None)
+    monkeypatch.setattr(ground_points, "publish_serialized", lambda *_: None)
     frame = Frame("front", 1, "optical", np.zeros((96, 160, 3), np.uint8))
     prepared = pipeline._running.perceiver.prepare(frame)
     [perception] = pipeline._running.perceiver.perceive_prepared([prepared])

@@ -39,14 +39,14 @@ PARAMETERS = """
     drivable_classes: [road]
     publish_confidence: true
     publish_camera_info: true
-    ground.enabled: true
+    ground_points.enabled: true
     scan.range_max_m: 40
     front:
       mounting: {x_m: 1.6, height_m: 1.45, pitch_deg: 1.72}
 """
 EVERYTHING = {
-    "ground.enabled": True, "publish_confidence": True, "publish_camera_info": True, "front.mounting.height_m": 1.45,
-    "front.mounting.pitch_deg": 5.0,
+    "ground_points.enabled": True, "publish_confidence": True, "publish_camera_info": True,
+    "front.mounting.height_m": 1.45, "front.mounting.pitch_deg": 5.0,
 }  # fmt: skip
 
 
@@ -237,8 +237,8 @@ def test_bad_calibrations_are_told_once_and_stop_nothing_else(peer: Peer, start_
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"ground.enabled": True}, "the camera's height above the ground, to be above 0 for points on the ground"),
-        ({**EVERYTHING, "ground.stride_px": 0}, "from 1 to 64"),
+        ({"ground_points.enabled": True}, "height above the ground, to be above 0 for points on the ground"),
+        ({**EVERYTHING, "ground_points.stride_px": 0}, "from 1 to 64"),
         ({"publish_confidence": "yes please"}, "publish_confidence to be true or false"),
     ],
 )  # fmt: skip
@@ -263,7 +263,7 @@ def test_a_mounting_from_tf_may_come_late_and_change(monkeypatch: pytest.MonkeyP
     node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
     warnings: list[str] = []
     values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
-        "scan.mounting": "tf", "front.ground.enabled": True, "front.enabled": True,
+        "scan.mounting": "tf", "front.ground_points.enabled": True, "front.enabled": True,
     }  # fmt: skip
     topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), warnings.append))
     info = camera_info()
@@ -297,7 +297,7 @@ def test_a_mounting_from_tf_may_come_late_and_change(monkeypatch: pytest.MonkeyP
 def test_a_camera_that_looks_up_shows_no_ground() -> None:
     node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
     values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
-        "front.ground.enabled": True, "front.enabled": True, "front.mounting.height_m": 1.4,
+        "front.ground_points.enabled": True, "front.enabled": True, "front.mounting.height_m": 1.4,
         "front.mounting.pitch_deg": -60.0,
     }  # fmt: skip
     topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), print))

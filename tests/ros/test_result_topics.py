@@ -14,7 +14,7 @@ from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS
 NODE_ONLY = {"overlay", "segmentation/compressed"}
 # The parameters that add topics.
 EVERY_OUTPUT = {
-    "scan.enabled": True, "ground.enabled": True, "front.mounting.height_m": 1.5, "publish_confidence": True,
+    "scan.enabled": True, "ground_points.enabled": True, "front.mounting.height_m": 1.5, "publish_confidence": True,
     "publish_camera_info": True,
 }  # fmt: skip
 TOPIC_ROW = re.compile(r"^\| `~/<camera>/([^`]+)` \| (\w+)/(\w+) \|", re.MULTILINE)

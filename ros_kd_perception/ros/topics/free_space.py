@@ -23,7 +23,7 @@ from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.parameters.rules import Declaration
 from ros_kd_perception.ros.topics.camera_info import INFO_QOS
-from ros_kd_perception.ros.topics.ground import GroundTopics
+from ros_kd_perception.ros.topics.ground_points import GroundPointTopics
 from ros_kd_perception.ros.topics.tf_mounting import TfMounting
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
@@ -60,7 +60,7 @@ class FreeSpaceTopics(TopicSink):
         self._boundaries: dict[str, LifecyclePublisher[Image]] = {}
         self._make_boundary_topics()
         self._scans = {c: self.publisher(LaserScan, f"~/{c}/scan") for c in self._parameters.scans}
-        self._ground = GroundTopics(self._parameters.grounds, self.publisher, self._throttle)
+        self._ground = GroundPointTopics(self._parameters.grounds, self.publisher, self._throttle)
         # Computing the lines of a scan takes longer than a frame.
         self._calibration: SideThread[CameraInfo] = SideThread(
             "scan geometry", list(mounted), self._calibrate, context.warn

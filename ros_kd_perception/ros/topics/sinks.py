@@ -16,9 +16,9 @@ from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 # The order in which the sinks get a frame. The first decides whether it counts as published.
 SINKS: tuple[type[TopicSink], ...] = (
     ResultTopics,
+    ConfidenceTopics,
     CameraInfoTopics,
     FreeSpaceTopics,
-    ConfidenceTopics,
     FrameTimesTopics,
     PictureTopics,
     ShadowTopic,

@@ -1,4 +1,4 @@
-"""GroundTopics: the free ground of every camera as points, with the mask, the confidence and the CameraInfo of them."""
+"""GroundPointTopics: the free ground of every camera as points, with mask, confidence and CameraInfo of their size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Publishers(NamedTuple):
     camera_info: LifecyclePublisher[CameraInfo]
 
 
-class GroundTopics:
+class GroundPointTopics:
     """Publishes `~/<camera>/ground/points`, `segmentation`, `confidence` and `camera_info` beside it.
 
     All four have the header of the mask and one size, pixel by pixel. Each is made only while it has a subscriber.
