@@ -10,18 +10,21 @@ from ros_kd_perception.free_space.boundary import blocked_classes, free_space_bo
 from ros_kd_perception.free_space.calibration import Calibration
 from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.cell_rays import CellRays
-from ros_kd_perception.free_space.ground_grid import GroundCut, GroundGrid
+from ros_kd_perception.free_space.ground_grid import GroundGrid
 from ros_kd_perception.free_space.ground_scan import CameraPose, GroundScan
 from ros_kd_perception.free_space.parameters import FreeSpaceParameters, GroundPointParameters
-from ros_kd_perception.model.confidence import confidence_at
 from ros_kd_perception.model.contract import ModelContract
-from ros_kd_perception.structures import Float32Array, Int32Array, Perception, UInt8Array
+from ros_kd_perception.structures import Float32Array, Int32Array, Perception
 
 
 class FreeSpaceFinder:
     """Holds the drivable classes of a model, and the scan and the ground of each camera.
 
     One thread may perceive while another calibrates, because a new scan replaces the old one in one step.
+
+    Attributes:
+        parameters: Settings of free space, scans and points on the ground.
+        unlabeled_id: Value of unlabelled pixels in the class maps of the model.
 
     Args:
         parameters: Settings of free space, scans and points on the ground.
@@ -34,10 +37,9 @@ class FreeSpaceFinder:
     def __init__(self, parameters: FreeSpaceParameters, contract: ModelContract) -> None:
         self.parameters = parameters
         self._blocked = blocked_classes(contract, parameters.drivable_classes)
-        self._unlabeled_id = contract.unlabeled_id
+        self.unlabeled_id = contract.unlabeled_id
         self._scans: dict[str, GroundScan] = {}
         self._grounds: dict[str, GroundGrid] = {}
-        self._cell_infos: dict[str, CameraInfoFields] = {}
         self._made_of: dict[str, tuple[Calibration, CameraPose, CameraInfoFields | None]] = {}
         self._lock = threading.Lock()
 
@@ -70,7 +72,7 @@ class FreeSpaceFinder:
             ValueError: The model has no free space. The previous model's classes stay in use.
         """
         self._blocked = blocked_classes(contract, self.parameters.drivable_classes)
-        self._unlabeled_id = contract.unlabeled_id
+        self.unlabeled_id = contract.unlabeled_id
 
     def calibrate(self, camera: str, camera_info: Any, pose: CameraPose | None = None) -> None:
         """Compute the scan and the ground of a camera from its CameraInfo. A changed one takes up to 0.2 s.
@@ -96,8 +98,7 @@ class FreeSpaceFinder:
                     return
                 self._make_scan(camera, calibration, pose)
                 if ground is not None and info is not None:
-                    self._make_ground(camera, ground, calibration, pose)
-                    self._cell_infos[camera] = info.of_cells(ground.stride_px)
+                    self._make_ground(camera, ground, calibration, pose, info)
                 self._made_of[camera] = (calibration, pose, info)
         except Exception as error:
             # Forget the old calibration: it no longer applies, and its ranges would be wrong without a warning.
@@ -116,7 +117,12 @@ class FreeSpaceFinder:
             self._scans[camera] = GroundScan(calibration, pose, beams, self.parameters.max_gap_px, ignored)
 
     def _make_ground(
-        self, camera: str, ground: GroundPointParameters, calibration: Calibration, pose: CameraPose
+        self,
+        camera: str,
+        ground: GroundPointParameters,
+        calibration: Calibration,
+        pose: CameraPose,
+        info: CameraInfoFields,
     ) -> None:
         # The rays depend on the calibration alone and take the most time. A mounting from TF may change often.
         old = self._grounds.get(camera)
@@ -125,12 +131,13 @@ class FreeSpaceFinder:
         else:
             cells = CellRays(calibration, ground.stride_px)
         ignored = self.parameters.ignore_bottom_px.get(camera, 0)
-        self._grounds[camera] = GroundGrid(cells, pose, ground.range_max_m, ignored)
+        of_cells = info.of_cells(ground.stride_px)
+        self._grounds[camera] = GroundGrid(cells, pose, ground.range_max_m, ignored, of_cells)
 
     def forget(self, camera: str) -> None:
         """Drop the scan and the ground of a camera. It has none until it is calibrated again."""
         with self._lock:
-            for of_camera in (self._scans, self._grounds, self._cell_infos, self._made_of):
+            for of_camera in (self._scans, self._grounds, self._made_of):
                 of_camera.pop(camera, None)
 
     def scan(self, camera: str) -> GroundScan | None:
@@ -158,30 +165,3 @@ class FreeSpaceFinder:
     def ground(self, camera: str) -> GroundGrid | None:
         """Return the points on the ground of a camera, or None before it is calibrated."""
         return self._grounds.get(camera)
-
-    def cell_info(self, camera: str) -> CameraInfoFields | None:
-        """Return the CameraInfo of the points on the ground of a camera, or None before it is calibrated."""
-        return self._cell_infos.get(camera)
-
-    def ground_cut(self, perception: Perception, boundary: Int32Array) -> GroundCut | None:
-        """Return the ground that a frame shows, see `GroundGrid.cut`. Return None before the camera is calibrated.
-
-        Args:
-            perception: The perception of the frame.
-            boundary: Return value of `boundary` for it.
-
-        Raises:
-            ValueError: The class map has another size than the CameraInfo.
-        """
-        ground = self._grounds.get(perception.camera)
-        if ground is None:
-            return None
-        return ground.cut(perception.require_class_map(), boundary, self._unlabeled_id)
-
-    def ground_confidence(self, perception: Perception) -> UInt8Array | None:
-        """Return the confidence of each point on the ground, uint8 `[rows, columns]`, see `confidence_at`.
-
-        Return None before the camera is calibrated, or if the model has no uncertainty.
-        """
-        ground = self._grounds.get(perception.camera)
-        return None if ground is None else confidence_at(perception, ground.rows_px, ground.columns_px)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.free_space.calibration import Float64Array
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.cell_rays import CellRays
 from ros_kd_perception.free_space.ground_scan import CameraPose
 from ros_kd_perception.structures import Float32Array, Int32Array, UInt8Array
@@ -42,16 +43,26 @@ class GroundGrid:
         rows_px: Rows of the image from which the classes of cells are taken.
         columns_px: Columns of the image from which the classes of cells are taken.
         count: Number of cells that show the ground.
+        camera_info: The CameraInfo of images that have one pixel for each cell. None if nobody gave it.
 
     Args:
         cells: The cells and their rays.
         pose: Pose of the camera in a frame whose z = 0 is the ground.
         range_max_m: Points that are farther from the origin of the frame are NaN.
         ignore_bottom_px: Cells with one of these rows at the bottom of the image are NaN.
+        camera_info: The CameraInfo of images that have one pixel for each cell.
     """
 
-    def __init__(self, cells: CellRays, pose: CameraPose, range_max_m: float, ignore_bottom_px: int = 0) -> None:
+    def __init__(
+        self,
+        cells: CellRays,
+        pose: CameraPose,
+        range_max_m: float,
+        ignore_bottom_px: int = 0,
+        camera_info: CameraInfoFields | None = None,
+    ) -> None:
         self.cells = cells
+        self.camera_info = camera_info
         self.points = _points_on_ground(cells.rays, pose, range_max_m).astype(np.float32)
         first_ignored = (cells.calibration.height - max(ignore_bottom_px, 0)) // cells.cell_px
         self.points[max(first_ignored, 0) :] = np.nan
@@ -101,9 +112,9 @@ class GroundGrid:
         classes[end_rows[ended], ended] = class_map[ends_px[ended], ended * side + nearest[ended]]
         hidden = self._row_numbers < end_rows
         hidden |= classes == unlabeled_id
-        points = self.points.copy()
-        cv2.copyTo(self._nothing, hidden.view(np.uint8), points)  # ten times as fast as NumPy's indices
-        return GroundCut(points, classes)
+        # Seven times as fast as NumPy's indices.
+        points = cv2.copyTo(self._nothing, hidden.view(np.uint8), self.points.copy())
+        return GroundCut(np.asarray(points, np.float32), classes)
 
 
 def _points_on_ground(rays: Float64Array, pose: CameraPose, range_max_m: float) -> Float64Array:

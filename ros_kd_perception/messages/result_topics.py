@@ -9,10 +9,10 @@ from typing import Any
 
 from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
-from ros_kd_perception.free_space.ground_grid import GroundCut
+from ros_kd_perception.free_space.ground_grid import GroundCut, GroundGrid
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.optional_outputs import NO_OPTIONAL_OUTPUTS, OptionalOutputs
-from ros_kd_perception.model.confidence import confidence_mask
+from ros_kd_perception.model.confidence import confidence_at, confidence_mask
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.structures import Int32Array, Perception
 
@@ -43,18 +43,27 @@ class PerceivedFrame:
     camera_info: CameraInfoFields | None = None
 
     @cached_property
-    def ground(self) -> GroundCut | None:
+    def ground_cut(self) -> GroundCut | None:
         """The ground that the frame shows. None without a finder, or before the camera is calibrated.
 
         Raises:
             NoMessage: The image has another size than the CameraInfo.
         """
-        if self.finder is None or self.boundary is None:
+        if self.finder is None or self.boundary is None or self.ground is None:
             return None
-        try:
-            return self.finder.ground_cut(self.perception, self.boundary)
-        except ValueError as error:
-            raise NoMessage(str(error)) from None
+        return self.ground.cut(self.perception.require_class_map(), self.boundary, self.finder.unlabeled_id)
+
+    @cached_property
+    def ground(self) -> GroundGrid | None:
+        """The points of the camera. None without a finder, or before the camera is calibrated.
+
+        Raises:
+            NoMessage: The image has another size than the CameraInfo.
+        """
+        ground = None if self.finder is None else self.finder.ground(self.perception.camera)
+        if ground is not None and (misfit := ground.misfit(self.perception.require_class_map())):
+            raise NoMessage(misfit)
+        return ground
 
     @cached_property
     def boundary(self) -> Int32Array | None:
@@ -133,25 +142,26 @@ def _camera_info(frame: PerceivedFrame) -> Any | None:
 
 
 def _ground_points(frame: PerceivedFrame) -> Any | None:
-    return None if frame.ground is None else frame.builder.ground_points(frame.perception, frame.ground.points)
+    cut = frame.ground_cut
+    return None if cut is None else frame.builder.ground_points(frame.perception, cut.points)
 
 
 def _ground_segmentation(frame: PerceivedFrame) -> Any | None:
-    return None if frame.ground is None else frame.builder.gray_image(frame.perception, frame.ground.class_map)
+    cut = frame.ground_cut
+    return None if cut is None else frame.builder.gray_image(frame.perception, cut.class_map)
 
 
 def _ground_confidence(frame: PerceivedFrame) -> Any | None:
-    if frame.ground is None or frame.finder is None:
+    if frame.ground is None:
         return None
-    mask = frame.finder.ground_confidence(frame.perception)
+    mask = confidence_at(frame.perception, frame.ground.rows_px, frame.ground.columns_px)
     return None if mask is None else frame.builder.gray_image(frame.perception, mask)
 
 
 def _ground_camera_info(frame: PerceivedFrame) -> Any | None:
-    if frame.ground is None or frame.finder is None:
+    if frame.ground is None or frame.ground.camera_info is None:
         return None
-    fields = frame.finder.cell_info(frame.perception.camera)
-    return None if fields is None else frame.builder.camera_info(frame.perception, fields)
+    return frame.builder.camera_info(frame.perception, frame.ground.camera_info)
 
 
 FRAME_TOPICS = (

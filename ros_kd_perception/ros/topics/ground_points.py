@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.model.confidence import confidence_at
 from ros_kd_perception.ros.topics.serialized_publish import publish_serialized
 from ros_kd_perception.structures import Int32Array, Perception
 from ros_kd_perception.system.warning_throttle import WarningThrottle
@@ -81,15 +82,17 @@ class GroundPointTopics:
             return
         written = builder.serialized
         if (wants_points := _is_wanted(publishers.points)) | (wants_mask := _is_wanted(publishers.class_map)):
-            cut = finder.ground_cut(perception, boundary_of())
-            if cut is not None and wants_points:
+            cut = ground.cut(perception.require_class_map(), boundary_of(), finder.unlabeled_id)
+            if wants_points:
                 publish_serialized(publishers.points, written.ground_points(perception, cut.points))
-            if cut is not None and wants_mask:
+            if wants_mask:
                 publish_serialized(publishers.class_map, written.gray_image(perception, cut.class_map))
-        if _is_wanted(publishers.confidence) and (mask := finder.ground_confidence(perception)) is not None:
-            publish_serialized(publishers.confidence, written.gray_image(perception, mask))
-        if _is_wanted(publishers.camera_info) and (info := finder.cell_info(camera)) is not None:
-            publishers.camera_info.publish(builder.camera_info(perception, info))
+        if _is_wanted(publishers.confidence):
+            mask = confidence_at(perception, ground.rows_px, ground.columns_px)
+            if mask is not None:
+                publish_serialized(publishers.confidence, written.gray_image(perception, mask))
+        if _is_wanted(publishers.camera_info) and ground.camera_info is not None:
+            publishers.camera_info.publish(builder.camera_info(perception, ground.camera_info))
 
     def status(self, camera: str, finder: FreeSpaceFinder | None, problem: str, *, is_started: bool) -> Status:
         """Return the status of a camera's ground.
