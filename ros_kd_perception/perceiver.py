@@ -37,6 +37,7 @@ from ros_kd_perception.structures import (
     RegionOfInterest,
     Timing,
     UInt8Array,
+    UncertaintyCells,
 )
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
 
@@ -251,6 +252,7 @@ class Perceiver:
             detections=detections,
             uncertainty=uncertainty,
             timing=Timing(prepared.preprocess_ms, (inferred - started) * 1e3, (finished - restored) * 1e3),
+            uncertainty_cells=None if uncertainty is None else _uncertainty_cells(geometry),
         )
 
     def _class_map(self, cells: UInt8Array | None, geometry: InputGeometry) -> UInt8Array | None:
@@ -299,3 +301,12 @@ def _crop_uncertainty(outputs: NetworkOutputs, row: int, geometry: InputGeometry
     rows = -(-geometry.placed_height // UNCERTAINTY_BLOCK_PX)
     columns = -(-geometry.placed_width // UNCERTAINTY_BLOCK_PX)
     return outputs.uncertainty[row, :rows, :columns]
+
+
+def _uncertainty_cells(geometry: InputGeometry) -> UncertaintyCells:
+    region = geometry.region
+    return UncertaintyCells(
+        region,
+        UNCERTAINTY_BLOCK_PX * region.height / geometry.placed_height,
+        UNCERTAINTY_BLOCK_PX * region.width / geometry.placed_width,
+    )

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, rosbags_message_types
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.video import VideoError
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.ground_scan import CameraPose
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
@@ -27,6 +28,7 @@ from ros_kd_perception.ground_positions.locator import GroundLocator
 from ros_kd_perception.ground_positions.parameters import ground_camera_declarations, ground_parameters_of
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.class_ids import uses_names_in
+from ros_kd_perception.messages.optional_outputs import NO_OPTIONAL_OUTPUTS, OptionalOutputs, optional_outputs_of
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
@@ -65,6 +67,7 @@ class BagReplay:
         finder: Finds the free space; None for no free space.
         tracked: Gives the boxes the ids of their objects; None for no ids.
         locator: Finds where objects stand on the ground; None for no positions.
+        optional: Which of the optional outputs to write.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class BagReplay:
         finder: FreeSpaceFinder | None = None,
         tracked: TrackedCameras | None = None,
         locator: GroundLocator | None = None,
+        optional: OptionalOutputs = NO_OPTIONAL_OUTPUTS,
     ) -> None:
         self.summary = ReplaySummary(cameras, perceiver.model.provider.what_runs)
         self._perceiver = perceiver
@@ -86,6 +90,8 @@ class BagReplay:
         self._finder = finder
         self._tracked = tracked
         self._locator = locator
+        self._optional = optional
+        self._camera_infos: dict[str, CameraInfoFields] = {}
         self._builder = builder
         self._tasks = perceiver.model.contract.tasks
         self._labels_written = False
@@ -105,7 +111,8 @@ class BagReplay:
         if self._tracked is not None:
             perception = self._tracked.track(perception)
         geometry = None if self._locator is None else self._perceiver.geometry_of(frame)
-        outputs = PerceivedFrame(perception, self._builder, self._finder, self._locator, geometry)
+        info = self._camera_infos.get(replayed.camera)
+        outputs = PerceivedFrame(perception, self._builder, self._finder, self._locator, geometry, self._optional, info)
         self._write_results(replayed.log_time_ns, outputs)
         self.summary.count_perceived(replayed.camera, perception.timing.total_ms)
         if self._video:
@@ -113,17 +120,23 @@ class BagReplay:
             self._video.add(replayed.log_time_ns, frame, perception, contract, outputs.boundary)
 
     def calibrate(self, camera: str, camera_info: Any) -> None:
-        """Use a CameraInfo. Scans and positions are written from then on; an unusable CameraInfo ends them."""
+        """Use a CameraInfo. What needs it is written from then on; an unusable CameraInfo ends that."""
         uses: list[tuple[str, Callable[[str, Any], None]]] = []
-        if self._finder is not None and camera in self._finder.parameters.scans:
-            uses.append(("scan", self._finder.calibrate))
+        if self._finder is not None and camera in self._finder.parameters.mounted:
+            uses.append((self._finder.parameters.needs_mounting(camera), self._finder.calibrate))
         if self._locator is not None and camera in self._locator.parameters:
             uses.append(("positions on the ground", self._locator.calibrate))
-        for what, calibrate in uses:
+        if self._optional.camera_info:
+            uses.append(("camera_info", self._keep_camera_info))
+        for what, use in uses:
             try:
-                calibrate(camera, camera_info)
+                use(camera, camera_info)
             except ValueError as error:
                 self._warn_once(camera, f"no {what}: {error}")
+
+    def _keep_camera_info(self, camera: str, camera_info: Any) -> None:
+        self._camera_infos.pop(camera, None)
+        self._camera_infos[camera] = CameraInfoFields.from_message(camera_info)
 
     def _write_results(self, log_time_ns: int, frame: PerceivedFrame) -> None:
         camera = frame.perception.camera
@@ -187,17 +200,18 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         tracked = None
         if tracking is not None:
             tracked = TrackedCameras(tracking, list(bag.cameras), perceiver.model.contract.detection_classes)
+        optional = optional_outputs_of(options.params_file, options.node)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video = None
         if options.overlay:
             rate = frames_per_second(bag)
             video = stack.enter_context(OverlayVideo(options.overlay, bag.cameras, rate, overwrite=options.force))
-        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder, tracked, locator)
+        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder, tracked, locator, optional)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
         progress = stack.enter_context(tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet))
-        with_camera_infos = finder is not None or locator is not None
-        with ReplayPipeline(bag, perceiver, runs, with_camera_infos=with_camera_infos) as results:
+        with_infos = finder is not None or locator is not None or optional.camera_info
+        with ReplayPipeline(bag, perceiver, runs, with_camera_infos=with_infos) as results:
             for result in results:
                 if isinstance(result, ReplayedInfo):
                     replay.calibrate(result.camera, result.message)
@@ -234,7 +248,7 @@ def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], mode
 
     also_known = [name for camera in cameras for name in ground_camera_declarations(camera)]
     parameters = free_space_parameters_of(path, cameras, options.node, warn, also_known)
-    _check_mountings(path, {camera: scan.pose for camera, scan in parameters.scans.items()})
+    _check_mountings(path, {camera: mounted.pose for camera, mounted in parameters.mounted.items()})
     return FreeSpaceFinder.if_possible(parameters, model.contract, warn)
 
 
@@ -288,7 +302,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="store_true",
         help="give boxes the ids of their objects, as the node does with track_objects (--params-file sets that, too)",
     )
-    add_network_options(parser, "; also writes free space and scans, and tracks objects")
+    add_network_options(
+        parser, "; also writes free space, scans and the other outputs that it enables, and tracks objects"
+    )
     options = parser.parse_args(arguments)
     check_network_options(parser, options)
     return options

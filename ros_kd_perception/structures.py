@@ -238,6 +238,21 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class UncertaintyCells:
+    """Where the cells of an uncertainty lie in the source image. The first one begins at the corner of the region.
+
+    Attributes:
+        region: The part of the image that the network saw, with its extent.
+        height_px: Height of a cell in pixels of the source image. The lowest cells may reach beyond the region.
+        width_px: Width of a cell in pixels of the source image.
+    """
+
+    region: RegionOfInterest
+    height_px: float
+    width_px: float
+
+
+@dataclass(frozen=True)
 class Perception:
     """The model's results for one frame, in pixels of the source image.
 
@@ -253,6 +268,7 @@ class Perception:
         uncertainty: float32 `[rows, columns]`, one cell for each 32x32 block of the network input with a part of the
             image or of its region of interest, from 0 (certain) to 1. None without segmentation.
         timing: Times of the stages.
+        uncertainty_cells: Where the cells of the uncertainty lie in the source image. None if nobody said.
     """
 
     camera: str
@@ -262,6 +278,7 @@ class Perception:
     detections: Detections | None
     uncertainty: Float32Array | None
     timing: Timing
+    uncertainty_cells: UncertaintyCells | None = None
 
     def __post_init__(self) -> None:
         if self.class_map is not None and (self.class_map.dtype != np.uint8 or self.class_map.ndim != 2):
@@ -274,13 +291,15 @@ class Perception:
 
         The pixels of the class map are shared.
         """
-        class_map, found = self.class_map, self.detections
+        class_map, found, cells = self.class_map, self.detections, self.uncertainty_cells
         if class_map is not None:
             class_map = class_map[region.rows, region.columns]
+        if cells is not None:
+            cells = replace(cells, region=replace(region, x=0, y=0))
         if found is not None:
             origin = np.array([region.x, region.y] * 2, np.float32)
             found = replace(found, boxes_xyxy=found.boxes_xyxy - origin)
-        return replace(self, class_map=class_map, detections=found)
+        return replace(self, class_map=class_map, detections=found, uncertainty_cells=cells)
 
     def require_class_map(self) -> UInt8Array:
         """Return the class map.

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ros_kd_perception.structures import UInt8Array
+
 Float64Array = npt.NDArray[np.float64]
 
 # Allowed numbers of coefficients for each distortion model.
 _COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), "equidistant": (0, 4)}
-_MAX_SIDE_PX = 16384
+MAX_SIDE_PX = 16384
 _MAX_SIDE_OVER_FOCAL = 2 * math.tan(math.radians(170 / 2))
 # Largest plausible offset of the principal point, as a share of the width. A calibration at half the size gives 0.25.
 _LARGEST_OFFSET = 0.2
@@ -67,8 +69,8 @@ class Calibration:
         row = 4 if rectified else 3
         focal_x, center_x, focal_y, center_y = matrix[0], matrix[2], matrix[row + 1], matrix[row + 2]
         sides = (int(message.width), int(message.height))
-        if not all(0 < side <= _MAX_SIDE_PX for side in sides):
-            raise ValueError(f"expected a CameraInfo of 1 to {_MAX_SIDE_PX} px a side, got {sides[0]}x{sides[1]}")
+        if not all(0 < side <= MAX_SIDE_PX for side in sides):
+            raise ValueError(f"expected a CameraInfo of 1 to {MAX_SIDE_PX} px a side, got {sides[0]}x{sides[1]}")
         if not all(map(math.isfinite, matrix)) or focal_x <= 0 or focal_y <= 0:
             raise ValueError(
                 f"expected a CameraInfo with focal lengths above 0 px, got {focal_x:g} and {focal_y:g}; calibrate the "
@@ -120,6 +122,15 @@ class Calibration:
                 )
         return np.stack([x * self.focal_x + self.center_x, y * self.focal_y + self.center_y], axis=-1)
 
+    def misfit(self, class_map: UInt8Array) -> str:
+        """Return one sentence if the size of a class map differs from the calibration's, else an empty string."""
+        if class_map.shape == (self.height, self.width):
+            return ""
+        return (
+            f"expected class maps of {self.width}x{self.height}, the size in the CameraInfo, got "
+            f"{class_map.shape[1]}x{class_map.shape[0]}; calibrate the camera at the size of its images"
+        )
+
     @cached_property
     def ray_limit(self) -> float:
         """Largest valid angle off the axis, as its tangent. Beyond it the lens model folds back on itself."""
@@ -145,15 +156,20 @@ class Calibration:
         points = (border - (self.center_x, self.center_y)) / (self.focal_x, self.focal_y)
         margin = 0.0
         if self.coefficients:
-            limit = self.ray_limit
-            radii = _RADII[limit >= _RADII]
-            radius = np.maximum(np.hypot(points[:, 0], points[:, 1]), 1e-9)
-            straight = np.interp(radius, radii * self._stretch(radii), radii)
-            points *= (straight / radius)[:, None]
+            points = self.straightened(points)
             # A margin for the tangential distortion, which is ignored here. The projection cuts off the excess later.
             margin = 0.05 * float(np.ptp(points))
         low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
         return float(low[0]), float(high[0]), float(low[1]), float(high[1])
+
+    def straightened(self, points: Float64Array) -> Float64Array:
+        """Undo the radial distortion of points `[..., 2]`, in units of the focal length, nearly exactly."""
+        if not self.coefficients:
+            return points
+        radii = _RADII[self.ray_limit >= _RADII]
+        radius = np.maximum(np.hypot(points[..., 0], points[..., 1]), 1e-9)
+        straight = np.interp(radius, radii * self._stretch(radii), radii)
+        return np.asarray(points * (straight / radius)[..., None])
 
     def _stretch(self, radius: Float64Array) -> Float64Array:
         """Return the factor by which the radial distortion moves a point away from the image's centre."""

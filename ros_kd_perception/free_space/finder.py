@@ -8,19 +8,26 @@ from typing import Any
 
 from ros_kd_perception.free_space.boundary import blocked_classes, free_space_boundary
 from ros_kd_perception.free_space.calibration import Calibration
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
+from ros_kd_perception.free_space.cell_rays import CellRays
+from ros_kd_perception.free_space.ground_grid import GroundGrid
 from ros_kd_perception.free_space.ground_scan import CameraPose, GroundScan
-from ros_kd_perception.free_space.parameters import FreeSpaceParameters
+from ros_kd_perception.free_space.parameters import FreeSpaceParameters, GroundPointParameters
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.structures import Float32Array, Int32Array, Perception
 
 
 class FreeSpaceFinder:
-    """Holds the drivable classes of a model and the scan of each camera.
+    """Holds the drivable classes of a model, and the scan and the ground of each camera.
 
     One thread may perceive while another calibrates, because a new scan replaces the old one in one step.
 
+    Attributes:
+        parameters: Settings of free space, scans and points on the ground.
+        unlabeled_id: Value of unlabelled pixels in the class maps of the model.
+
     Args:
-        parameters: Settings of free space and scans.
+        parameters: Settings of free space, scans and points on the ground.
         contract: Contract of the model.
 
     Raises:
@@ -30,8 +37,10 @@ class FreeSpaceFinder:
     def __init__(self, parameters: FreeSpaceParameters, contract: ModelContract) -> None:
         self.parameters = parameters
         self._blocked = blocked_classes(contract, parameters.drivable_classes)
+        self.unlabeled_id = contract.unlabeled_id
         self._scans: dict[str, GroundScan] = {}
-        self._made_of: dict[str, tuple[Calibration, CameraPose]] = {}
+        self._grounds: dict[str, GroundGrid] = {}
+        self._made_of: dict[str, tuple[Calibration, CameraPose, CameraInfoFields | None]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -63,31 +72,34 @@ class FreeSpaceFinder:
             ValueError: The model has no free space. The previous model's classes stay in use.
         """
         self._blocked = blocked_classes(contract, self.parameters.drivable_classes)
+        self.unlabeled_id = contract.unlabeled_id
 
     def calibrate(self, camera: str, camera_info: Any, pose: CameraPose | None = None) -> None:
-        """Compute the scan of a camera from its CameraInfo. A changed CameraInfo takes some milliseconds.
+        """Compute the scan and the ground of a camera from its CameraInfo. A changed one takes up to 0.2 s.
 
         Args:
-            camera: A camera with a scan.
+            camera: A camera with a scan or with points on the ground.
             camera_info: The sensor_msgs/CameraInfo.
             pose: Pose of the camera in the scan's frame. None uses the pose from the parameters.
 
         Raises:
-            ValueError: The CameraInfo or the pose is invalid. The camera then has no ranges.
+            ValueError: The CameraInfo or the pose is invalid. The camera then has neither ranges nor points.
         """
-        scan = self.parameters.scans[camera]
-        pose = pose or scan.pose
+        mounted = self.parameters.mounted[camera]
+        ground = self.parameters.grounds.get(camera)
+        pose = pose or mounted.pose
         try:
             if pose is None:
                 raise ValueError(f"expected a mounting of {camera}, there is none")
-            made_of = (Calibration.from_message(camera_info, scan.rectified), pose)
+            calibration = Calibration.from_message(camera_info, mounted.rectified)
+            info = None if ground is None else CameraInfoFields.from_message(camera_info)
             with self._lock:
-                if self._made_of.get(camera) == made_of:
+                if self._made_of.get(camera) == (calibration, pose, info):
                     return
-                self._scans[camera] = GroundScan(
-                    *made_of, scan.beams, self.parameters.max_gap_px, self.parameters.ignore_bottom_px.get(camera, 0)
-                )
-                self._made_of[camera] = made_of
+                self._make_scan(camera, calibration, pose)
+                if ground is not None and info is not None:
+                    self._make_ground(camera, ground, calibration, pose, info)
+                self._made_of[camera] = (calibration, pose, info)
         except Exception as error:
             # Forget the old calibration: it no longer applies, and its ranges would be wrong without a warning.
             self.forget(camera)
@@ -95,15 +107,38 @@ class FreeSpaceFinder:
                 raise
             # Unusual numbers can raise other errors in the arithmetic.
             raise ValueError(
-                f"expected a CameraInfo that gives a scan, got {type(error).__name__}: {error}; calibrate the camera "
+                f"expected a CameraInfo of a usable camera, got {type(error).__name__}: {error}; calibrate the camera "
                 "again"
             ) from error
 
+    def _make_scan(self, camera: str, calibration: Calibration, pose: CameraPose) -> None:
+        if camera in self.parameters.scans:
+            beams, ignored = self.parameters.scans[camera].beams, self.parameters.ignore_bottom_px.get(camera, 0)
+            self._scans[camera] = GroundScan(calibration, pose, beams, self.parameters.max_gap_px, ignored)
+
+    def _make_ground(
+        self,
+        camera: str,
+        ground: GroundPointParameters,
+        calibration: Calibration,
+        pose: CameraPose,
+        info: CameraInfoFields,
+    ) -> None:
+        # The rays depend on the calibration alone and take the most time. A mounting from TF may change often.
+        old = self._grounds.get(camera)
+        if old is not None and old.cells.calibration == calibration:
+            cells = old.cells
+        else:
+            cells = CellRays(calibration, ground.stride_px)
+        ignored = self.parameters.ignore_bottom_px.get(camera, 0)
+        of_cells = info.of_cells(ground.stride_px)
+        self._grounds[camera] = GroundGrid(cells, pose, ground.range_max_m, ignored, of_cells)
+
     def forget(self, camera: str) -> None:
-        """Drop the scan of a camera. It has no ranges until it is calibrated again."""
+        """Drop the scan and the ground of a camera. It has none until it is calibrated again."""
         with self._lock:
-            self._scans.pop(camera, None)
-            self._made_of.pop(camera, None)
+            for of_camera in (self._scans, self._grounds, self._made_of):
+                of_camera.pop(camera, None)
 
     def scan(self, camera: str) -> GroundScan | None:
         """Return the scan of a camera, or None before it is calibrated."""
@@ -126,3 +161,7 @@ class FreeSpaceFinder:
         """
         scan = self._scans.get(perception.camera)
         return None if scan is None else scan.ranges(perception.require_class_map(), self._blocked)
+
+    def ground(self, camera: str) -> GroundGrid | None:
+        """Return the points on the ground of a camera, or None before it is calibrated."""
+        return self._grounds.get(camera)

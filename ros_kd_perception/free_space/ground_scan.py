@@ -165,13 +165,7 @@ class GroundScan:
 
     def misfit(self, class_map: UInt8Array) -> str:
         """Return one sentence if the size of a class map differs from the calibration's, else an empty string."""
-        calibration = self.calibration
-        if class_map.shape == (calibration.height, calibration.width):
-            return ""
-        return (
-            f"expected class maps of {calibration.width}x{calibration.height}, the size in the CameraInfo, got "
-            f"{class_map.shape[1]}x{class_map.shape[0]}"
-        )
+        return self.calibration.misfit(class_map)
 
     def ranges(self, class_map: UInt8Array, blocked: UInt8Array) -> Float32Array:
         """Return the distance to the end of the free space for each beam.

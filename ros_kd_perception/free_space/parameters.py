@@ -1,4 +1,4 @@
-"""The parameters of free space and scan. The node and the offline commands share this table."""
+"""The parameters of free space, scans and points on the ground. The node and the offline commands share this table."""
 
 from __future__ import annotations
 
@@ -71,10 +71,20 @@ FREE_SPACE_PARAMETERS: dict[str, Declaration] = {
         minimum=0.1,
         maximum=100.0,
     ),
+    "ground_points.enabled": Declaration(
+        False,
+        "Publish the free ground as organised PointCloud2, with the mask and the confidence of its points and their "
+        "CameraInfo. This needs what the scan needs, whether there is a scan or not; frame, mounting, rectified and "
+        "range_max_m are those of the scan. NAME.ground_points.enabled sets it for one camera.",
+    ),
+    "ground_points.stride_px": Declaration(
+        4, "Each point on the ground stands for a square of so many pixels a side.", minimum=1, maximum=64
+    ),
 }
 
 _ONE_CAMERA = (
     "free_space.ignore_bottom_px", "scan.enabled", "scan.rectified", "scan.range_max_m", "scan.max_blind_m",
+    "ground_points.enabled",
 )  # fmt: skip
 _MOUNTING: dict[str, Declaration] = {
     "mounting.x_m": Declaration(0.0, "Distance forward of the scan's frame.", minimum=-100.0, maximum=100.0),
@@ -104,25 +114,56 @@ class ScanParameters:
 
 
 @dataclass(frozen=True)
+class GroundPointParameters:
+    """The settings of one camera's points on the ground.
+
+    Attributes:
+        frame_id: Frame of the pose, whose z = 0 is the ground.
+        rectified: Whether the images are already rectified.
+        pose: Pose of the camera in that frame. None if it comes from TF.
+        stride_px: Side of the square of pixels that a point stands for.
+        range_max_m: Greatest distance of points from the origin of the frame.
+    """
+
+    frame_id: str
+    rectified: bool
+    pose: CameraPose | None
+    stride_px: int
+    range_max_m: float
+
+
+@dataclass(frozen=True)
 class FreeSpaceParameters:
-    """The settings of free space and scans.
+    """The settings of free space, scans and points on the ground.
 
     Attributes:
         drivable_classes: Names of the classes that count as free space, or AUTO.
         max_gap_px: Largest gap in the free space that is bridged, in pixels.
         ignore_bottom_px: Camera -> rows at the bottom of its image that are ignored.
         scans: Camera -> settings of its scan. Cameras without a scan are missing.
+        grounds: Camera -> settings of its points on the ground. Cameras without them are missing.
     """
 
     drivable_classes: tuple[str, ...] = tuple(AUTO)
     max_gap_px: int = 0
     ignore_bottom_px: Mapping[str, int] = field(default_factory=dict)
     scans: Mapping[str, ScanParameters] = field(default_factory=dict)
+    grounds: Mapping[str, GroundPointParameters] = field(default_factory=dict)
 
     @property
     def asked_for(self) -> bool:
-        """Whether somebody set what free space is made for: drivable classes, or a scan."""
-        return list(self.drivable_classes) != AUTO or bool(self.scans)
+        """Whether somebody set what free space is made for: drivable classes, a scan or points on the ground."""
+        return list(self.drivable_classes) != AUTO or bool(self.mounted)
+
+    @property
+    def mounted(self) -> dict[str, ScanParameters | GroundPointParameters]:
+        """The cameras whose mounting is needed, with the settings that say where it comes from."""
+        return {**self.grounds, **self.scans}
+
+    def needs_mounting(self, camera: str) -> str:
+        """Return in words which outputs of a camera need its mounting."""
+        kinds = (("scan", self.scans), ("points on the ground", self.grounds))
+        return " and no ".join(words for words, cameras in kinds if camera in cameras)
 
 
 def camera_declarations(camera: str) -> dict[str, Declaration]:
@@ -145,7 +186,7 @@ def read_free_space_parameters(value_of: Callable[[str], Any], cameras: Sequence
         cameras: Names of the cameras.
 
     Raises:
-        ParameterError: A scan has no mounting.
+        ParameterError: A scan or the ground has no mounting.
     """
 
     def of_camera(camera: str, name: str) -> Any:
@@ -169,6 +210,19 @@ def read_free_space_parameters(value_of: Callable[[str], Any], cameras: Sequence
             )
             for c in cameras
             if of_camera(c, "scan.enabled")
+        },
+        grounds={
+            c: GroundPointParameters(
+                frame_id=value_of("scan.frame_id"),
+                rectified=of_camera(c, "scan.rectified"),
+                pose=pose_in_parameters(value_of, c, "points on the ground", "ground_points.enabled")
+                if value_of("scan.mounting") == "parameters"
+                else None,
+                stride_px=value_of("ground_points.stride_px"),
+                range_max_m=of_camera(c, "scan.range_max_m"),
+            )
+            for c in cameras
+            if of_camera(c, "ground_points.enabled")
         },
     )
 
@@ -239,7 +293,7 @@ def _warn_of_unknown(
     values: Collection[str], known: Collection[str], cameras: Collection[str], warn: Callable[[str], None]
 ) -> None:
     """Warn only about names that resemble these parameters, because the file also has other parameters and cameras."""
-    groups = {"free_space", "scan", "mounting", *cameras}
+    groups = {"free_space", "scan", "ground_points", "mounting", *cameras}
     for name in values:
         if name not in known and (
             name.partition(".")[0] in groups or difflib.get_close_matches(name, FREE_SPACE_PARAMETERS, cutoff=0.85)

@@ -13,10 +13,18 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from ros_kd_perception.free_space.calibration import Float64Array
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.ground_scan import GroundScan
 from ros_kd_perception.messages.class_ids import class_names
 from ros_kd_perception.messages.mask_memory import MaskMessages
-from ros_kd_perception.messages.serialized_results import SerializedResults, ids_as_text
+from ros_kd_perception.messages.serialized_results import (
+    FLOAT32,
+    FLOAT32_BYTES,
+    POINT_BYTES,
+    SerializedResults,
+    ids_as_text,
+)
 from ros_kd_perception.model.boxes import centers_and_sizes
 from ros_kd_perception.model.contract import ClassInfo, ModelContract
 from ros_kd_perception.structures import Float32Array, Int32Array, Perception, UInt8Array
@@ -37,6 +45,7 @@ class MessageTypes:
     Attributes:
         image_data: Turns a C-contiguous uint8 array into the type of `Image.data`.
         range_data: Turns a float32 array into the type of `LaserScan.ranges`.
+        number_data: Turns a float64 array into the type of `CameraInfo.d`.
     """
 
     time: Callable[..., Any]
@@ -57,8 +66,13 @@ class MessageTypes:
     vision_class: Callable[..., Any]
     label_info: Callable[..., Any]
     laser_scan: Callable[..., Any]
+    point_cloud: Callable[..., Any]
+    point_field: Callable[..., Any]
+    camera_info: Callable[..., Any]
+    region_of_interest: Callable[..., Any]
     image_data: Callable[[UInt8Array], Any]
     range_data: Callable[[Float32Array], Any]
+    number_data: Callable[[Float64Array], Any]
 
     @classmethod
     def from_lookup(
@@ -66,6 +80,7 @@ class MessageTypes:
         lookup: Callable[[str], Any],
         image_data: Callable[[UInt8Array], Any],
         range_data: Callable[[Float32Array], Any],
+        number_data: Callable[[Float64Array], Any] = lambda numbers: numbers,
     ) -> MessageTypes:
         """Collect the classes from a lookup by full name, such as `sensor_msgs/msg/Image`."""
         return cls(
@@ -87,8 +102,13 @@ class MessageTypes:
             vision_class=lookup("vision_msgs/msg/VisionClass"),
             label_info=lookup("vision_msgs/msg/LabelInfo"),
             laser_scan=lookup("sensor_msgs/msg/LaserScan"),
+            point_cloud=lookup("sensor_msgs/msg/PointCloud2"),
+            point_field=lookup("sensor_msgs/msg/PointField"),
+            camera_info=lookup("sensor_msgs/msg/CameraInfo"),
+            region_of_interest=lookup("sensor_msgs/msg/RegionOfInterest"),
             image_data=image_data,
             range_data=range_data,
+            number_data=number_data,
         )
 
 
@@ -220,6 +240,54 @@ class MessageBuilder:
         )
         message.ranges = self._types.range_data(ranges)
         return message
+
+    def gray_image(self, perception: Perception, pixels: UInt8Array) -> Any:
+        """Return pixels, uint8 `[h, w]`, as sensor_msgs/Image mono8 with the perception's header."""
+        message = self._image("mono8", pixels)
+        message.header = self._header(perception.stamp_ns, perception.frame_id)
+        return message
+
+    def ground_points(self, perception: Perception, points: Float32Array) -> Any:
+        """Return points, float32 `[h, w, 3]`, as organised sensor_msgs/PointCloud2 in the frame of the perception."""
+        types, (height, width, _) = self._types, points.shape
+        pixels = np.ascontiguousarray(points, "<f4").view(np.uint8).reshape(-1)
+        message = types.point_cloud(
+            header=self._header(perception.stamp_ns, perception.frame_id),
+            height=height,
+            width=width,
+            fields=[
+                types.point_field(name=name, offset=FLOAT32_BYTES * index, datatype=FLOAT32, count=1)
+                for index, name in enumerate("xyz")
+            ],
+            is_bigendian=False,
+            point_step=POINT_BYTES,
+            row_step=POINT_BYTES * width,
+            data=types.image_data(self._no_data),
+            is_dense=False,  # there may be NaN
+        )
+        # Set the data afterwards, as in `_image`.
+        message.data = types.image_data(pixels)
+        return message
+
+    def camera_info(self, perception: Perception, fields: CameraInfoFields) -> Any:
+        """Return the fields as sensor_msgs/CameraInfo with the perception's header."""
+        types = self._types
+        x_offset, y_offset, height, width = fields.region
+        return types.camera_info(
+            header=self._header(perception.stamp_ns, perception.frame_id),
+            height=fields.height,
+            width=fields.width,
+            distortion_model=fields.distortion_model,
+            d=types.number_data(np.array(fields.d, np.float64)),
+            k=np.array(fields.k, np.float64),
+            r=np.array(fields.r, np.float64),
+            p=np.array(fields.p, np.float64),
+            binning_x=fields.binning_x,
+            binning_y=fields.binning_y,
+            roi=types.region_of_interest(
+                x_offset=x_offset, y_offset=y_offset, height=height, width=width, do_rectify=fields.do_rectify
+            ),
+        )
 
     def segmentation_labels(self) -> Any:
         """Return the vision_msgs/LabelInfo of the class map, with all classes and the id of unlabeled pixels.

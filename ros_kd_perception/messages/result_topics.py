@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
+from ros_kd_perception.free_space.ground_grid import GroundCut, GroundGrid
 from ros_kd_perception.ground_positions.ground_camera import GroundPositions
 from ros_kd_perception.ground_positions.locator import GroundLocator
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.ground_objects import markers_as_bytes
+from ros_kd_perception.messages.optional_outputs import NO_OPTIONAL_OUTPUTS, OptionalOutputs
+from ros_kd_perception.model.confidence import confidence_at, confidence_mask
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION
 from ros_kd_perception.model.letterbox import InputGeometry
 from ros_kd_perception.structures import Int32Array, Perception, UInt8Array
 
 IMAGE = "sensor_msgs/msg/Image"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 
 class NoMessage(ValueError):
@@ -33,6 +38,8 @@ class PerceivedFrame:
         finder: Finds the free space. None without parameters for it.
         locator: Finds where objects stand on the ground. None without parameters for it.
         geometry: How the frame was fitted into the network's input. Needed with a locator.
+        optional: Which of the optional outputs there are.
+        camera_info: The newest CameraInfo of the camera. None before the first, or without an output that needs it.
     """
 
     perception: Perception
@@ -40,6 +47,8 @@ class PerceivedFrame:
     finder: FreeSpaceFinder | None = None
     locator: GroundLocator | None = None
     geometry: InputGeometry | None = None
+    optional: OptionalOutputs = NO_OPTIONAL_OUTPUTS
+    camera_info: CameraInfoFields | None = None
 
     @cached_property
     def positions(self) -> GroundPositions | None:
@@ -54,6 +63,29 @@ class PerceivedFrame:
             return self.locator.positions(self.perception, self.geometry)
         except ValueError as error:
             raise NoMessage(str(error)) from None
+
+    @cached_property
+    def ground_cut(self) -> GroundCut | None:
+        """The ground that the frame shows. None without a finder, or before the camera is calibrated.
+
+        Raises:
+            NoMessage: The image has another size than the CameraInfo.
+        """
+        if self.finder is None or self.boundary is None or self.ground is None:
+            return None
+        return self.ground.cut(self.perception.require_class_map(), self.boundary, self.finder.unlabeled_id)
+
+    @cached_property
+    def ground(self) -> GroundGrid | None:
+        """The points of the camera. None without a finder, or before the camera is calibrated.
+
+        Raises:
+            NoMessage: The image has another size than the CameraInfo.
+        """
+        ground = None if self.finder is None else self.finder.ground(self.perception.camera)
+        if ground is not None and (misfit := ground.misfit(self.perception.require_class_map())):
+            raise NoMessage(misfit)
+        return ground
 
     @cached_property
     def boundary(self) -> Int32Array | None:
@@ -131,6 +163,45 @@ def _markers(frame: PerceivedFrame) -> UInt8Array | None:
     return markers_as_bytes(perception.stamp_ns, frame_id, positions, frame.builder.classes)
 
 
+def _confidence(frame: PerceivedFrame) -> Any | None:
+    if not frame.optional.confidence:
+        return None
+    mask = confidence_mask(frame.perception)
+    return None if mask is None else frame.builder.gray_image(frame.perception, mask)
+
+
+def _camera_info(frame: PerceivedFrame) -> Any | None:
+    fields, class_map = frame.camera_info, frame.perception.class_map
+    if not frame.optional.camera_info or fields is None or class_map is None:
+        return None
+    if misfit := fields.misfit(*class_map.shape):
+        raise NoMessage(misfit)
+    return frame.builder.camera_info(frame.perception, fields)
+
+
+def _ground_points(frame: PerceivedFrame) -> Any | None:
+    cut = frame.ground_cut
+    return None if cut is None else frame.builder.ground_points(frame.perception, cut.points)
+
+
+def _ground_segmentation(frame: PerceivedFrame) -> Any | None:
+    cut = frame.ground_cut
+    return None if cut is None else frame.builder.gray_image(frame.perception, cut.class_map)
+
+
+def _ground_confidence(frame: PerceivedFrame) -> Any | None:
+    if frame.ground is None:
+        return None
+    mask = confidence_at(frame.perception, frame.ground.rows_px, frame.ground.columns_px)
+    return None if mask is None else frame.builder.gray_image(frame.perception, mask)
+
+
+def _ground_camera_info(frame: PerceivedFrame) -> Any | None:
+    if frame.ground is None or frame.ground.camera_info is None:
+        return None
+    return frame.builder.camera_info(frame.perception, frame.ground.camera_info)
+
+
 FRAME_TOPICS = (
     FrameTopic(
         "segmentation",
@@ -150,6 +221,12 @@ FRAME_TOPICS = (
     FrameTopic("scan", SEGMENTATION, "sensor_msgs/msg/LaserScan", _scan),
     FrameTopic("ground_detections", DETECTION, "vision_msgs/msg/Detection3DArray", _ground_detections),
     FrameTopic("markers", DETECTION, "visualization_msgs/msg/MarkerArray", _markers),
+    FrameTopic("confidence", SEGMENTATION, IMAGE, _confidence),
+    FrameTopic("camera_info", SEGMENTATION, CAMERA_INFO, _camera_info),
+    FrameTopic("ground/points", SEGMENTATION, "sensor_msgs/msg/PointCloud2", _ground_points),
+    FrameTopic("ground/segmentation", SEGMENTATION, IMAGE, _ground_segmentation),
+    FrameTopic("ground/confidence", SEGMENTATION, IMAGE, _ground_confidence),
+    FrameTopic("ground/camera_info", SEGMENTATION, CAMERA_INFO, _ground_camera_info),
 )
 LABEL_TOPICS = (
     LabelTopic("segmentation/label_info", SEGMENTATION, lambda builder, _: builder.segmentation_labels()),

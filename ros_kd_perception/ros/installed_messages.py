@@ -6,6 +6,7 @@ import array
 import importlib
 from typing import Any
 
+from ros_kd_perception.free_space.calibration import Float64Array
 from ros_kd_perception.messages.builder import MessageTypes
 from ros_kd_perception.structures import Float32Array, UInt8Array
 
@@ -16,7 +17,7 @@ def rclpy_message_types() -> MessageTypes:
     Raises:
         ImportError: A message package is not installed. The text says how to get it.
     """
-    return MessageTypes.from_lookup(message_class, _image_data, _range_data)
+    return MessageTypes.from_lookup(message_class, _image_data, _range_data, _number_data)
 
 
 def message_class(name: str) -> Any:
@@ -48,4 +49,10 @@ def _image_data(pixels: UInt8Array) -> array.array[int]:
 def _range_data(ranges: Float32Array) -> array.array[float]:
     data = array.array("f")
     data.frombytes(ranges.data.cast("B"))
+    return data
+
+
+def _number_data(numbers: Float64Array) -> array.array[float]:
+    data = array.array("d")
+    data.frombytes(numbers.data.cast("B"))
     return data

@@ -28,12 +28,15 @@ RVIZ_TYPES = {
     "rviz_default_plugins/MarkerArray": "visualization_msgs/msg/MarkerArray",
 }
 # Off by default. RViz waits for markers, which have no other use.
-OFF = {"scan", "ground_detections"}
+OFF_BY_DEFAULT = {
+    "scan", "confidence", "camera_info", "ground/points", "ground/segmentation", "ground/confidence",
+    "ground/camera_info", "ground_detections",
+}  # fmt: skip
 
 
 def published() -> dict[str, str]:
     """Return the types of the node's topics for the default cameras, from the code that publishes them."""
-    types = {topic.name: topic.type_name for topic in FRAME_TOPICS if topic.name not in OFF}
+    types = {topic.name: topic.type_name for topic in FRAME_TOPICS if topic.name not in OFF_BY_DEFAULT}
     [overlay] = re.findall(r'self\.publisher\((\w+), f"~/\{c\}/(overlay)"', (SINKS / "pictures.py").read_text())
     assert overlay[0] == "Image"
     types["overlay"] = IMAGE

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from tiny_student import CONTRACT, write_tiny_student
 from vision_msgs.msg import Detection2DArray
 
 from ros_kd_perception.bags.message_types import rosbags_message_types, typestore
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.serialized_results import SerializedResults
 from ros_kd_perception.model.onnx_model import OnnxModel
@@ -25,6 +26,7 @@ from ros_kd_perception.structures import Detections, Frame, Perception, Timing
 RCLPY = MessageBuilder(rclpy_message_types(), CONTRACT)
 ROSBAGS = MessageBuilder(rosbags_message_types(), CONTRACT)
 IMAGE, BOXES = "sensor_msgs/msg/Image", "vision_msgs/msg/Detection2DArray"
+POINTS, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CameraInfo"
 FRAME_IDS = st.text(st.characters(codec="utf-8"), max_size=12) | st.text("aé猫🚗", min_size=250, max_size=255)
 STAMPS = st.integers(-(2**31) * 10**9, 2**31 * 10**9 - 1)
 
@@ -230,3 +232,52 @@ def test_a_hundred_boxes_take_less_than_a_third_of_a_millisecond() -> None:
         results.detections(perception)
         times_ms.append((time.perf_counter() - started) * 1e3)
     assert min(times_ms) < 0.3
+
+
+@given(st.integers(1, 9), st.integers(1, 9), FRAME_IDS, STAMPS)
+@settings(max_examples=60, deadline=None)
+def test_points_are_the_bytes_of_the_libraries(height: int, width: int, frame_id: str, stamp_ns: int) -> None:
+    perception = make_perception(0, frame_id.replace("\0", "0"), stamp_ns=stamp_ns)
+    points = np.random.default_rng(height).normal(size=(height, width, 3)).astype(np.float32)
+    points[0, 0] = np.nan
+
+    serialized = SerializedResults().ground_points(perception, points)
+
+    check_bytes(serialized, POINTS, RCLPY.ground_points(perception, points), ROSBAGS.ground_points(perception, points))
+    message = deserialize_message(bytes(serialized), PointCloud2)
+    assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [
+        ("x", 0, PointField.FLOAT32, 1), ("y", 4, PointField.FLOAT32, 1), ("z", 8, PointField.FLOAT32, 1)
+    ]  # fmt: skip
+    assert (message.height, message.width, message.point_step, message.row_step) == (height, width, 12, 12 * width)
+    assert not message.is_dense
+    assert not message.is_bigendian
+    np.testing.assert_array_equal(np.frombuffer(message.data, "<f4").reshape(points.shape), points)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), FRAME_IDS, STAMPS)
+@settings(max_examples=60, deadline=None)
+def test_grey_images_are_the_bytes_of_the_libraries(height: int, width: int, frame_id: str, stamp_ns: int) -> None:
+    perception = make_perception(0, frame_id.replace("\0", "0"), stamp_ns=stamp_ns)
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width), np.uint8)
+
+    serialized = SerializedResults().gray_image(perception, pixels)
+
+    check_bytes(serialized, IMAGE, RCLPY.gray_image(perception, pixels), ROSBAGS.gray_image(perception, pixels))
+    assert deserialize_message(bytes(serialized), Image).encoding == "mono8"
+
+
+def test_a_camera_info_has_the_same_bytes_in_both_libraries() -> None:
+    perception = make_perception(0)
+    numbers = {"k": tuple(range(1, 10)), "r": tuple(range(9)), "p": tuple(range(12))}
+    numbers = {name: tuple(map(float, values)) for name, values in numbers.items()}
+    fields = CameraInfoFields(
+        360, 640, "plumb_bob", (0.5, -0.25, 0.0, 0.125, 1.0), **numbers, binning_x=2, binning_y=3, region=(1, 2, 3, 4),
+        do_rectify=True,
+    )  # fmt: skip
+    message = RCLPY.camera_info(perception, fields)
+    content = serialize_message(message)
+    other = bytes(typestore().serialize_cdr(ROSBAGS.camera_info(perception, fields), INFO))
+    assert bytes(typestore().serialize_cdr(typestore().deserialize_cdr(content, INFO), INFO)) == other
+    assert deserialize_message(other, CameraInfo) == message
+    assert CameraInfoFields.from_message(message) == fields
+    assert (message.header.frame_id, message.header.stamp.sec) == ("front_optical", 3)

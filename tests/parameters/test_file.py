@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ros_kd_perception.free_space.ground_scan import CameraPose
-from ros_kd_perception.free_space.parameters import free_space_parameters_of
+from ros_kd_perception.free_space.parameters import GroundPointParameters, free_space_parameters_of
 from ros_kd_perception.parameters.file import read_parameter_file
 from ros_kd_perception.parameters.rules import ParameterError
 
@@ -51,9 +51,32 @@ def test_sections_and_nested_names_are_merged(tmp_path: Path) -> None:
     assert (front.frame_id, front.beams.range_max_m, left.beams.range_max_m) == ("base_link", 30.0, 12.5)
 
 
-def test_the_shipped_file_enables_no_scans() -> None:
+def test_points_on_the_ground_have_the_mounting_and_the_range_of_the_scan(tmp_path: Path) -> None:
+    more = "    ground_points: {enabled: true, stride_px: 8}\n    left.ground_points.enabled: false\n"
+    text = VEHICLE.replace("    scan.enabled: true\n", more)
+    found = free_space_parameters_of(written(tmp_path, text), ["front", "left"])
+    pose = CameraPose.from_mounting(2.0, 0.0, 1.4, 0.0, 3.0, 0.0)
+    assert found.grounds == {"front": GroundPointParameters("base_link", False, pose, 8, 30.0)}
+    assert (dict(found.scans), set(found.mounted), found.asked_for) == ({}, {"front"}, True)
+    assert found.needs_mounting("front") == "points on the ground"
+    text = VEHICLE.replace("scan.enabled", "ground_points.enabled: true\n    scan.enabled")
+    both = free_space_parameters_of(written(tmp_path, text), ["front", "left"])
+    assert both.needs_mounting("left") == "scan and no points on the ground"
+
+
+def test_a_misspelt_parameter_of_the_ground_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    text = VEHICLE.replace("    scan.enabled: true\n", "    front.ground_points.enable: true\n")
+    found = free_space_parameters_of(written(tmp_path, text), ["front", "left"], warn=told.append)
+    assert not found.grounds
+    [sentence] = told
+    assert "did you mean front.ground_points.enabled?" in sentence
+
+
+def test_the_shipped_file_enables_no_scans_and_no_points() -> None:
     found = free_space_parameters_of(ROOT / "config" / "perception.yaml", ["front"])
     assert (found.drivable_classes, found.max_gap_px, dict(found.scans)) == (("auto",), 0, {})
+    assert dict(found.grounds) == {}
 
 
 @pytest.mark.parametrize(

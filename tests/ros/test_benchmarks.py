@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +26,7 @@ PARTS = (  # of several benchmarks
     "throughput_node.py",
     "throughput_report.py",
 )
-WITHOUT_NETWORK = ("tracking.py",)
+WITHOUT_NETWORK = ("tracking.py", "ground_points.py")
 BENCHMARKS = sorted(
     path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name not in PARTS + WITHOUT_NETWORK
 )
@@ -62,6 +64,19 @@ def test_every_benchmark_lets_the_device_be_chosen(script: str) -> None:
 def test_pool_and_free_space_run_the_network_on_the_requested_device(tiny_student: Path) -> None:
     run_on_gpu_that_is_not_there("preparation.py", "--model", tiny_student, "--images", "2")
     run_on_gpu_that_is_not_there("free_space.py", "--model", tiny_student, "--frames", "1")
+
+
+def test_points_on_the_ground_are_timed_and_compared_with_the_true_ground() -> None:
+    command = [sys.executable, "benchmarks/ground_points.py", "--frames", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    outcome = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "cost of one 1280x720 frame with 320x180 points" in outcome.stdout
+    assert re.search(r"all of them +p50 \d+\.\d{3}  p95 \d+\.\d{3}", outcome.stdout)
+    [near] = re.findall(r"free ground +0-5 m +\d+ +(-?[\d.]+) +(-?[\d.]+) +(-?[\d.]+)", outcome.stdout)
+    assert all(abs(float(error_m)) < 0.2 for error_m in near)
 
 
 def test_signatures_are_timed(tiny_student: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Topics without a subscriber cost nothing: no picture, free space, scan or position is computed for them."""
+"""Topics without a subscriber cost nothing: no picture, free space, scan, point or position is computed for them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import pytest
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 from ros_graph import Peer
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 from std_msgs.msg import Float64
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from ros_kd_perception.messages.builder import MessageBuilder
+from ros_kd_perception.messages.serialized_results import SerializedResults
 from ros_kd_perception.ros.perception_node import PerceptionNode
-from ros_kd_perception.ros.topics import frame_times, ground_positions
+from ros_kd_perception.ros.topics import confidence, frame_times, ground_points, ground_positions
+from ros_kd_perception.ros.topics.camera_info import CameraInfoTopics
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.ground_positions import GroundTopics
 from ros_kd_perception.ros.topics.pictures import PictureTopics
@@ -34,8 +36,16 @@ TOPICS = {
     "front/scan": LaserScan,
     "front/ground_detections": Detection3DArray,
     "front/markers": MarkerArray,
+    "front/confidence": Image,
+    "front/camera_info": CameraInfo,
+    "front/ground/points": PointCloud2,
+    "front/ground/segmentation": Image,
+    "front/ground/confidence": Image,
+    "front/ground/camera_info": CameraInfo,
     "debug/processing_time_ms": Float64,
 }
+BOUNDARY = "the boundary of the free space"
+NEEDS = {topic: {BOUNDARY} for topic in ("front/free_space", "front/ground/points", "front/ground/segmentation")}
 
 
 def test_each_topic_is_computed_only_for_its_subscribers(
@@ -48,8 +58,9 @@ def test_each_topic_is_computed_only_for_its_subscribers(
 
     overrides = {
         "model": str(tiny_student), "device": "cpu", "intra_op_threads": 1, "scan.enabled": True,
-        "ground_detections.enabled": True,
+        "ground_detections.enabled": True, "ground_points.enabled": True,
         "front.mounting.height_m": 1.4, "front.mounting.pitch_deg": 5.0,
+        "publish_confidence": True, "publish_camera_info": True,
     }  # fmt: skip
     parameters = [Parameter(name, value=value) for name, value in overrides.items()]
     node = PerceptionNode(context=context, parameter_overrides=parameters)
@@ -62,19 +73,29 @@ def test_each_topic_is_computed_only_for_its_subscribers(
     assert of_camera <= TOPICS.keys(), f"add {of_camera - TOPICS.keys()} to TOPICS"
     [free_space] = [sink for sink in sinks if isinstance(sink, FreeSpaceTopics)]
     [pictures] = [sink for sink in sinks if isinstance(sink, PictureTopics)]
+    [infos] = [sink for sink in sinks if isinstance(sink, CameraInfoTopics)]
     info = CameraInfo(width=160, height=96, distortion_model="plumb_bob")
     info.k = [120.0, 0.0, 80.0, 0.0, 120.0, 48.0, 0.0, 0.0, 1.0]
+    info.p = [120.0, 0.0, 80.0, 0.0, 0.0, 120.0, 48.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     free_space._finder.calibrate("front", info)
+    infos._newest["front"] = info
     count(pictures._drawing, "offer", "front/overlay")
     count(pictures._packing, "offer", "front/segmentation/compressed")
-    count(free_space._finder, "boundary", "front/free_space")
+    count(free_space._finder, "boundary", BOUNDARY, np.full(160, -1, np.int32))
     count(free_space._finder, "ranges", "front/scan")
     [ground] = [sink for sink in sinks if isinstance(sink, GroundTopics)]
     ground._locator.calibrate("front", info)
     count(ground_positions, "publish_serialized", "front/ground_detections")
     count(ground._showing, "offer", "front/markers")
     count(frame_times, "Float64", "debug/processing_time_ms", Float64())
-    monkeypatch.setattr(MessageBuilder, "free_space", lambda *_: Image())
+    count(MessageBuilder, "free_space", "front/free_space", Image())
+    count(confidence, "confidence_mask", "front/confidence")
+    count(ground_points, "confidence_at", "front/ground/confidence")
+    count(MessageBuilder, "camera_info", "front/ground/camera_info", CameraInfo())
+    count(SerializedResults, "ground_points", "front/ground/points", np.zeros(64, np.uint8))
+    count(SerializedResults, "gray_image", "front/ground/segmentation", np.zeros(64, np.uint8))
+    count(infos, "_fields_of", "front/camera_info")
+    monkeypatch.setattr(ground_points, "publish_serialized", lambda *_: None)
     found = ground._locator.positions
     searches: list[Any] = []
     monkeypatch.setattr(ground._locator, "positions", lambda *args: (searches.append(args), found(*args))[1])
@@ -94,7 +115,9 @@ def test_each_topic_is_computed_only_for_its_subscribers(
     assert not searches
     for topic, message_type in TOPICS.items():
         subscription = peer.listen(message_type, f"/perception/{topic}")
-        peer.until(lambda topic=topic: publish() == {topic}, f"{topic} is made, and nothing else")
+        peer.until(
+            lambda topic=topic: publish() == {topic} | NEEDS.get(topic, set()), f"{topic} is made, and nothing else"
+        )
         peer.node.destroy_subscription(subscription)
         peer.until(lambda: publish() == set(), "nothing is made")
     node.finalize()

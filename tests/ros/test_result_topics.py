@@ -12,11 +12,17 @@ from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS
 
 # Pictures for people and the mask for image_transport: a replay draws a video instead and writes the mask itself.
 NODE_ONLY = {"overlay", "segmentation/compressed"}
+# The parameters that add topics.
+EVERY_OUTPUT = {
+    "scan.enabled": True, "ground_points.enabled": True, "ground_detections.enabled": True,
+    "front.mounting.height_m": 1.5, "publish_confidence": True,
+    "publish_camera_info": True,
+}  # fmt: skip
 TOPIC_ROW = re.compile(r"^\| `~/<camera>/([^`]+)` \| (\w+)/(\w+) \|", re.MULTILINE)
 
 
 def test_the_topics_of_a_camera_are_those_of_the_tables(peer: Peer, start_node: Any) -> None:
-    start_node(**{"scan.enabled": True, "ground_detections.enabled": True, "front.mounting.height_m": 1.5})
+    start_node(**EVERY_OUTPUT)
     peer.until_active()
 
     def published() -> dict[str, str]:

@@ -38,8 +38,9 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(
     environment.update(with_bond)
     # Every option that adds a topic or a service.
     options = {
-        "left.image_transport": "compressed", "front.scan.enabled": True, "front.ground_detections.enabled": True,
-        "front.mounting.height_m": 1.5,
+        "left.image_transport": "compressed", "front.scan.enabled": True, "front.ground_points.enabled": True,
+        "front.ground_detections.enabled": True, "front.mounting.height_m": 1.5, "publish_confidence": True,
+        "publish_camera_info": True,
     }  # fmt: skip
     start_node(cameras=["front", "left"], use_sim_time=True, **options)
     peer.until_active()

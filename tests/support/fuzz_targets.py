@@ -21,6 +21,8 @@ from tiny_student import CONTRACT
 
 from ros_kd_perception.bags.reader import BagError, BagReader, decode_message
 from ros_kd_perception.free_space.calibration import Calibration
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
+from ros_kd_perception.free_space.cell_rays import rays_of_pixels
 from ros_kd_perception.images.message import decode_compressed_image, frame_from_message
 from ros_kd_perception.images.serialized_message import read_compressed_image, read_image
 from ros_kd_perception.model.contract import ContractError, ModelContract
@@ -70,7 +72,7 @@ def picture_file(data: bytes) -> None:
 
 
 def camera_info(data: bytes) -> None:
-    """Make a calibration of a CameraInfo with any numbers, and project a few rays with it."""
+    """Make a calibration of a CameraInfo with any numbers, project a few rays with it, and pass the CameraInfo on."""
     size = struct.calcsize(CAMERA_INFO_LAYOUT)
     values = struct.unpack(CAMERA_INFO_LAYOUT, data[:size].ljust(size, b"\0"))
     width, height, binning, x, y, region_width, region_height, lens, coefficients, rectified = values[:10]
@@ -78,9 +80,12 @@ def camera_info(data: bytes) -> None:
     message = SimpleNamespace(
         width=width, height=height, distortion_model=LENSES[lens % len(LENSES)],
         k=numbers[:9], p=(*numbers[:3], 0.0, *numbers[3:6], 0.0, *numbers[6:9], 0.0),
-        d=numbers[9 : 9 + coefficients % 17], binning_x=binning, binning_y=binning,
+        r=numbers[:9], d=numbers[9 : 9 + coefficients % 17], binning_x=binning, binning_y=binning,
         roi=SimpleNamespace(x_offset=x, y_offset=y, width=region_width, height=region_height, do_rectify=False),
     )  # fmt: skip
+    with contextlib.suppress(ValueError):
+        fields = CameraInfoFields.from_message(message)
+        assert min(fields.of_cells(4).image_size) >= 1
     try:
         calibration = Calibration.from_message(message, rectified=bool(rectified & 1))
     except ValueError:
@@ -89,6 +94,7 @@ def camera_info(data: bytes) -> None:
     assert math.isfinite(calibration.ray_limit)
     calibration.ray_bounds(calibration.height)
     calibration.project(np.array([[0.0, 0.0], [0.3, 0.1]]))
+    rays_of_pixels(calibration, np.array([[0.0, 0.0], [calibration.width - 1.0, calibration.height - 1.0]]))
 
 
 def mcap_bag(data: bytes) -> None:

@@ -1,15 +1,15 @@
-"""FreeSpaceTopics: the free space of every camera, as a boundary in the image and as a scan on the ground."""
+"""FreeSpaceTopics: the free space of every camera: as a boundary in the image, as a scan, as points on the ground."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecyclePublisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
@@ -22,25 +22,26 @@ from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.parameters.rules import Declaration
+from ros_kd_perception.ros.topics.camera_info import INFO_QOS
+from ros_kd_perception.ros.topics.ground_points import GroundPointTopics
 from ros_kd_perception.ros.topics.tf_mounting import TfMounting
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
 from ros_kd_perception.scheduling.side_thread import SideThread
-from ros_kd_perception.structures import Perception
+from ros_kd_perception.structures import Int32Array, Perception
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
-_INFO_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _TF_PERIOD_S = 1.0
 
 
 class FreeSpaceTopics(TopicSink):
-    """Publishes `~/<camera>/free_space`, and `~/<camera>/scan` of cameras whose scan is enabled.
+    """Publishes `~/<camera>/free_space`, and `~/<camera>/scan` and `~/<camera>/ground/...` where they are enabled.
 
-    Cameras with a scan are calibrated from `<camera>/camera_info` while the node is active. A model without
-    segmentation or without the default drivable class has no free space, which is logged.
+    Cameras with a scan or with points on the ground are calibrated from `<camera>/camera_info` while the node is
+    active. A model without segmentation or without the default drivable class has no free space, which is logged.
 
     Raises:
-        ValueError: Free space was asked for and the model has none, or a scan has no mounting.
+        ValueError: Free space was asked for and the model has none, or a camera has no mounting.
         ImportError: Mountings come from TF, which is not installed.
     """
 
@@ -54,22 +55,23 @@ class FreeSpaceTopics(TopicSink):
         self._warn = context.warn
         self._throttle = WarningThrottle(context.warn)
         self._cameras = context.cameras
-        scans = self._parameters.scans
-        self._tf = TfMounting(context.node) if any(scan.pose is None for scan in scans.values()) else None
+        mounted = self._parameters.mounted
+        self._tf = TfMounting(context.node) if any(one.pose is None for one in mounted.values()) else None
         self._boundaries: dict[str, LifecyclePublisher[Image]] = {}
         self._make_boundary_topics()
-        self._scans = {c: self.publisher(LaserScan, f"~/{c}/scan") for c in scans}
+        self._scans = {c: self.publisher(LaserScan, f"~/{c}/scan") for c in self._parameters.scans}
+        self._ground = GroundPointTopics(self._parameters.grounds, self.publisher, self._throttle)
         # Computing the lines of a scan takes longer than a frame.
         self._calibration: SideThread[CameraInfo] = SideThread(
-            "scan geometry", list(scans), self._calibrate, context.warn
+            "scan geometry", list(mounted), self._calibrate, context.warn
         )
         self._subscriptions: list[Any] = []
         self._problems = {
-            c: f"no message on {self.node.resolve_topic_name(self._resolve(f'{c}/camera_info'))} yet" for c in scans
+            c: f"no message on {self.node.resolve_topic_name(self._resolve(f'{c}/camera_info'))} yet" for c in mounted
         }
-        self._misfits = dict.fromkeys(scans, "")  # why the newest frame does not fit the calibration
+        self._misfits = dict.fromkeys(self._scans, "")  # why the newest frame does not fit the calibration
         self._next_lookup_s: dict[str, float] = {}
-        self._enabled: dict[str, bool] = {c: context.values[f"{c}.enabled"] for c in scans}
+        self._enabled: dict[str, bool] = {c: context.values[f"{c}.enabled"] for c in mounted}
         self._received_s: dict[str, float] = {}  # when the newest CameraInfo was read
 
     @classmethod
@@ -79,13 +81,13 @@ class FreeSpaceTopics(TopicSink):
 
     @classmethod
     def check_parameters(cls, values: Mapping[str, Any], cameras: Sequence[str]) -> None:
-        """Check that every scan has a mounting."""
+        """Check that every camera whose mounting is needed has one."""
         read_free_space_parameters(values.get, cameras)
 
     def start(self) -> None:
         """Subscribe to camera_info."""
         self._calibration.start()
-        for camera in self._scans:
+        for camera in self._problems:
             self._subscriptions.append(self._subscribe(camera))
 
     def stop(self, timeout_s: float) -> None:
@@ -126,21 +128,27 @@ class FreeSpaceTopics(TopicSink):
             self._boundaries = {c: self.publisher(Image, f"~/{c}/free_space") for c in self._cameras}
 
     def publish(self, result: FrameResult) -> None:
-        """Publish the scan and the boundary of a frame, each only if it has a subscriber."""
+        """Publish scan, boundary and ground of a frame, each only if it has a subscriber."""
         perception, finder = result.perception, self._finder
         if finder is None:
             return
+
+        @cache
+        def boundary() -> Int32Array:
+            return finder.boundary(perception)
+
         scan_publisher = self._scans.get(perception.camera)
         if scan_publisher is not None:
             self._publish_scan(finder, scan_publisher, perception)
         boundary_publisher = self._boundaries[perception.camera]
         if boundary_publisher.get_subscription_count():
-            boundary = finder.boundary(perception)
-            boundary_publisher.publish(self.builder.free_space(perception, boundary))
+            boundary_publisher.publish(self.builder.free_space(perception, boundary()))
+        self._ground.publish(finder, self.builder, perception, boundary)
 
     def statuses(self) -> list[Status]:
-        """Return a status for each scan: whether it can be made, and how near it sees the ground."""
-        return [self._status(camera) for camera in self._scans]
+        """Return a status for each scan and each ground: whether it can be made, and what it sees."""
+        grounds = [self._ground_status(camera) for camera in self._parameters.grounds]
+        return [*map(self._status, self._scans), *grounds]
 
     def _publish_scan(
         self, finder: FreeSpaceFinder, publisher: LifecyclePublisher[LaserScan], perception: Perception
@@ -162,30 +170,36 @@ class FreeSpaceTopics(TopicSink):
             CameraInfo,
             self._resolve(f"{camera}/camera_info"),
             lambda message: self._calibration.offer(camera, message),
-            _INFO_QOS,
+            INFO_QOS,
         )
 
     def _calibrate(self, camera: str, message: CameraInfo) -> None:
-        scan, finder = self._parameters.scans[camera], self._finder
+        mounted, finder = self._parameters.mounted[camera], self._finder
         if finder is None:
             return
         self._received_s[camera] = time.monotonic()
         try:
             pose = None
-            if self._tf is not None and scan.pose is None:
+            if self._tf is not None and mounted.pose is None:
                 now_s = time.monotonic()
                 if now_s < self._next_lookup_s.get(camera, 0.0):
                     return
                 self._next_lookup_s[camera] = now_s + _TF_PERIOD_S
-                pose = self._tf.pose(scan.frame_id, message.header.frame_id)
+                pose = self._tf.pose(mounted.frame_id, message.header.frame_id)
             finder.calibrate(camera, message, pose)
         except Exception as error:
             # No scan is better than one with an old calibration or an old mounting from TF.
             finder.forget(camera)
             self._problems[camera] = sentence = str(error) or type(error).__name__
-            self._throttle.warn(camera, f"no scan of {camera}: {sentence}")
+            self._throttle.warn(camera, f"no {self._parameters.needs_mounting(camera)} of {camera}: {sentence}")
         else:
             self._problems[camera] = ""
+
+    def _ground_status(self, camera: str) -> Status:
+        if not self._enabled[camera]:
+            return Status(Level.OK, f"{camera} ground", f"disabled with {camera}")
+        is_started = bool(self._subscriptions)
+        return self._ground.status(camera, self._finder, self._problems[camera], is_started=is_started)
 
     def _status(self, camera: str) -> Status:
         scan = None if self._finder is None else self._finder.scan(camera)

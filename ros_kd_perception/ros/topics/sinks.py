@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from ros_kd_perception.ros.topics.camera_info import CameraInfoTopics
+from ros_kd_perception.ros.topics.confidence import ConfidenceTopics
 from ros_kd_perception.ros.topics.frame_times import FrameTimesTopics
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.ground_positions import GroundTopics
@@ -15,6 +17,8 @@ from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 # The order in which the sinks get a frame. The first decides whether it counts as published.
 SINKS: tuple[type[TopicSink], ...] = (
     ResultTopics,
+    ConfidenceTopics,
+    CameraInfoTopics,
     FreeSpaceTopics,
     GroundTopics,
     FrameTimesTopics,
