@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, IMAGE
+from ros_kd_perception.parameters.camera_names import COMPRESSED_IMAGE
 from ros_kd_perception.parameters.rviz_view import DEFAULT_CAMERAS, cameras_to_show, rviz_view
 from ros_kd_perception.ros.node_parameters import PARAMETERS
 
@@ -23,15 +24,19 @@ LAYOUT = json.loads((ROOT / "config" / "foxglove_layout.json").read_text(encodin
 SINKS = ROOT / "ros_kd_perception" / "ros" / "topics"
 NODE = "/perception"
 # The types that RViz's own display can show, and that a panel can.
-RVIZ_TYPES = {"rviz_default_plugins/Image": IMAGE}
+RVIZ_TYPES = {"rviz_default_plugins/Image": (IMAGE, COMPRESSED_IMAGE)}
 
 
 def published() -> dict[str, str]:
     """Return the types of the node's topics for the default cameras, from the code that publishes them."""
     types = {topic.name: topic.type_name for topic in FRAME_TOPICS if topic.name != "scan"}  # scans are off by default
-    [overlay] = re.findall(r'self\.publisher\((\w+), f"~/\{c\}/(overlay)"', (SINKS / "pictures.py").read_text())
-    assert overlay[0] == "Image"
-    types["overlay"] = IMAGE
+    pictures = re.findall(r'self\._topics\((\w+), "([\w/]+)"\)', (SINKS / "pictures.py").read_text())
+    assert {name for _, name in pictures} >= {"overlay", "overlay/compressed", "segmentation/color"}
+    types |= {name: f"sensor_msgs/msg/{kind}" for kind, name in pictures}
+    annotations = (SINKS / "annotations.py").read_text()
+    assert 'f"~/{c}/annotations"' in annotations
+    assert 'lookup(f"{PACKAGE}/msg/ImageAnnotations")' in annotations
+    types["annotations"] = "foxglove_msgs/msg/ImageAnnotations"
     topics = {f"{NODE}/{camera}/{name}": kind for camera in DEFAULT_CAMERAS for name, kind in types.items()}
     times = ast.parse((SINKS / "frame_times.py").read_text())
     names = {ast.unparse(node.targets[0]): node.value.value for node in times.body
@@ -68,9 +73,9 @@ def test_the_default_cameras_are_those_of_the_parameters() -> None:
 
 
 def test_rviz_shows_topics_of_the_node_with_displays_for_their_types() -> None:
-    assert len(displays(TEMPLATE)) == 2
+    assert len(displays(TEMPLATE)) == 3
     for display in displays(TEMPLATE):
-        assert PUBLISHED[display["Topic"]["Value"]] == RVIZ_TYPES[display["Class"]]
+        assert PUBLISHED[display["Topic"]["Value"]] in RVIZ_TYPES[display["Class"]]
         assert display["Topic"]["Reliability Policy"] == "Reliable"
         assert display["Enabled"] == display["Value"]
     assert [display["Topic"]["Value"] for display in displays(TEMPLATE) if display["Enabled"]] == [
@@ -80,11 +85,14 @@ def test_rviz_shows_topics_of_the_node_with_displays_for_their_types() -> None:
 
 def test_foxglove_shows_topics_of_the_node_with_panels_for_their_types() -> None:
     panels = LAYOUT["configById"]
-    [image], [diagnostics], [plot], [raw] = [
+    [image, mask], [diagnostics], [plot], [raw] = [
         [panel for name, panel in panels.items() if name.startswith(f"{kind}!")]
         for kind in ("Image", "DiagnosticSummary", "Plot", "RawMessages")
     ]
-    assert PUBLISHED[image["imageMode"]["imageTopic"]] == IMAGE
+    assert PUBLISHED[image["imageMode"]["imageTopic"]] == COMPRESSED_IMAGE
+    assert PUBLISHED[mask["imageMode"]["imageTopic"]] == IMAGE
+    [boxes] = mask["imageMode"]["annotations"]
+    assert PUBLISHED[boxes] == "foxglove_msgs/msg/ImageAnnotations"
     assert PUBLISHED[diagnostics["topicToRender"]] == "diagnostic_msgs/msg/DiagnosticArray"
     assert PUBLISHED[raw["topicPath"]] == "vision_msgs/msg/Detection2DArray"
     for path in plot["paths"]:
@@ -115,11 +123,16 @@ def test_the_view_repeats_the_displays_for_every_camera_of_the_node() -> None:
     view = rviz_view(TEMPLATE, "/robot/perception", ["left", "right"])
 
     assert topics(view) == [
-        "/robot/perception/left/overlay", "/robot/perception/left/segmentation",
-        "/robot/perception/right/overlay", "/robot/perception/right/segmentation",
+        "/robot/perception/left/overlay", "/robot/perception/left/overlay/compressed",
+        "/robot/perception/left/segmentation/color",
+        "/robot/perception/right/overlay", "/robot/perception/right/overlay/compressed",
+        "/robot/perception/right/segmentation/color",
     ]  # fmt: skip
     names = [display["Name"] for display in displays(view)]
-    assert names == ["left overlay", "left segmentation", "right overlay", "right segmentation"]
+    assert names == [
+        "left overlay", "left overlay, compressed", "left mask",
+        "right overlay", "right overlay, compressed", "right mask",
+    ]  # fmt: skip
 
 
 def test_displays_of_other_topics_stay_as_they_are() -> None:

@@ -14,9 +14,11 @@ from ros_graph import Peer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
 from std_msgs.msg import Float64
 
+from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.ros.perception_node import PerceptionNode
 from ros_kd_perception.ros.topics import frame_times
+from ros_kd_perception.ros.topics import pictures as pictures_module
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.pictures import PictureTopics
 from ros_kd_perception.scheduling.mailbox import QueuedMessage
@@ -26,11 +28,14 @@ from ros_kd_perception.structures import Frame
 
 TOPICS = {
     "front/overlay": Image,
+    "front/overlay/compressed": CompressedImage,
     "front/segmentation/compressed": CompressedImage,
+    "front/segmentation/color": Image,
     "front/free_space": Image,
     "front/scan": LaserScan,
     "debug/processing_time_ms": Float64,
 }
+OVERLAYS = {"front/overlay", "front/overlay/compressed"}
 
 
 def test_each_topic_is_computed_only_for_its_subscribers(
@@ -59,7 +64,12 @@ def test_each_topic_is_computed_only_for_its_subscribers(
     info = CameraInfo(width=160, height=96, distortion_model="plumb_bob")
     info.k = [120.0, 0.0, 80.0, 0.0, 120.0, 48.0, 0.0, 0.0, 1.0]
     free_space._finder.calibrate("front", info)
-    count(pictures._drawing, "offer", "front/overlay")
+    drawn: list[np.ndarray] = []
+    monkeypatch.setattr(pictures_module, "draw_overlay", lambda *of: (drawn.append(of[0]), draw_overlay(*of))[1])
+    monkeypatch.setattr(pictures._drawing, "offer", pictures._draw)
+    count(MessageBuilder, "picture", "front/overlay", Image())
+    count(MessageBuilder, "picture_jpeg", "front/overlay/compressed", CompressedImage())
+    count(pictures._painting, "offer", "front/segmentation/color")
     count(pictures._packing, "offer", "front/segmentation/compressed")
     count(free_space._finder, "boundary", "front/free_space")
     count(free_space._finder, "ranges", "front/scan")
@@ -71,10 +81,12 @@ def test_each_topic_is_computed_only_for_its_subscribers(
 
     def publish() -> set[str]:
         made.clear()
+        drawn.clear()
         result = FrameResult(ReadyFrame(QueuedMessage("front", None, 0), prepared, b"", 1.0, 0), perception, None, 0)
         result.hand_over()
         for sink in sinks:
             sink.publish(result)
+        assert len(drawn) == bool(made.keys() & OVERLAYS), "one drawing is for both overlays"
         return set(made)
 
     assert publish() == set()
@@ -83,5 +95,8 @@ def test_each_topic_is_computed_only_for_its_subscribers(
         peer.until(lambda topic=topic: publish() == {topic}, f"{topic} is made, and nothing else")
         peer.node.destroy_subscription(subscription)
         peer.until(lambda: publish() == set(), "nothing is made")
+    for topic in OVERLAYS:
+        peer.listen(TOPICS[topic], f"/perception/{topic}")
+    peer.until(lambda: publish() == OVERLAYS, "both overlays are made")
     node.finalize()
     node.destroy_node()

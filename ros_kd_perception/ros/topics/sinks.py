@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from ros_kd_perception.ros.topics.annotations import AnnotationTopics
 from ros_kd_perception.ros.topics.frame_times import FrameTimesTopics
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.pictures import PictureTopics
@@ -17,6 +18,7 @@ SINKS: tuple[type[TopicSink], ...] = (
     FreeSpaceTopics,
     FrameTimesTopics,
     PictureTopics,
+    AnnotationTopics,
     ShadowTopic,
 )
 
