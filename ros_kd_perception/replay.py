@@ -12,18 +12,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, rosbags_message_types
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
-from ros_kd_perception.drawing.video import VideoError
+from ros_kd_perception.drawing.rerun_file import RerunFile
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
-from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import jump_sentences
@@ -31,15 +30,15 @@ from ros_kd_perception.replay_network import (
     add_network_options,
     apply_camera_settings,
     check_network_options,
-    frames_per_second,
     open_models,
     try_models,
 )
+from ros_kd_perception.replay_outputs import SourceMessages, add_output_options, check_outputs, open_pictures
 from ros_kd_perception.replay_pipeline import ReplayedFrame, ReplayedInfo, ReplayPipeline
 from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.system.interruption import one_interrupt
-from ros_kd_perception.system.output_paths import check_folder, check_free
+from ros_kd_perception.system.missing_package import MissingPackage
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
 from ros_kd_perception.tracking.parameters import tracking_settings_of
 from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
@@ -57,6 +56,8 @@ class BagReplay:
         writer: Takes the results.
         cameras: Names of the bag's cameras.
         video: Takes the overlays; None for no video.
+        recording: Takes images, masks and boxes for the Rerun viewer; None for none.
+        sources: Takes the messages of the bag that belong to the results; None to leave them out.
         finder: Finds the free space; None for no free space.
         tracked: Gives the boxes the ids of their objects; None for no ids.
     """
@@ -68,6 +69,8 @@ class BagReplay:
         writer: BagWriter,
         cameras: Sequence[str],
         video: OverlayVideo | None = None,
+        recording: RerunFile | None = None,
+        sources: SourceMessages | None = None,
         finder: FreeSpaceFinder | None = None,
         tracked: TrackedCameras | None = None,
     ) -> None:
@@ -76,6 +79,8 @@ class BagReplay:
         self._writer = writer
         self._cameras = cameras
         self._video = video
+        self._recording = recording
+        self._sources = sources
         self._finder = finder
         self._tracked = tracked
         self._builder = builder
@@ -96,19 +101,26 @@ class BagReplay:
             return
         if self._tracked is not None:
             perception = self._tracked.track(perception)
+        if self._sources is not None and replayed.source is not None:
+            self._sources.write_image(replayed.source)
         outputs = PerceivedFrame(perception, self._builder, self._finder)
         self._write_results(replayed.log_time_ns, outputs)
         self.summary.count_perceived(replayed.camera, perception.timing.total_ms)
         if self._video:
             contract = self._perceiver.model.contract
             self._video.add(replayed.log_time_ns, frame, perception, contract, outputs.boundary)
+        if self._recording:
+            self._recording.add(frame, perception)
 
-    def calibrate(self, camera: str, camera_info: Any) -> None:
+    def take_camera_info(self, info: ReplayedInfo) -> None:
         """Use a CameraInfo. Scans of the camera are written from then on; an unusable CameraInfo ends them."""
+        if self._sources is not None:
+            self._sources.write_camera_info(info.source)
+        camera = info.camera
         if self._finder is None or camera not in self._finder.parameters.scans:
             return
         try:
-            self._finder.calibrate(camera, camera_info)
+            self._finder.calibrate(camera, info.message)
         except ValueError as error:
             self._warn_once(camera, f"no scan: {error}")
 
@@ -149,10 +161,10 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
     """Run a replay with the options of `parse_arguments`.
 
     Raises:
-        BagError, CandidateRefused, ModelError, VideoError, ValueError: The text is one sentence. Nothing is written
-            then.
+        BagError, CandidateRefused, MissingPackage, ModelError, RerunError, VideoError, ValueError: The text is one
+            sentence. Nothing is written then.
     """
-    _check_outputs(options)
+    check_outputs(options)
     with ExitStack() as stack:
         bag = stack.enter_context(BagReader(options.bag, parse_camera_topics(options.camera)))
         for note in bag.notes:
@@ -171,18 +183,23 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         if tracking is not None:
             tracked = TrackedCameras(tracking, list(bag.cameras), perceiver.model.contract.detection_classes)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
-        video = None
-        if options.overlay:
-            rate = frames_per_second(bag)
-            video = stack.enter_context(OverlayVideo(options.overlay, bag.cameras, rate, overwrite=options.force))
-        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder, tracked)
+        video, recording = open_pictures(options, bag, perceiver.model.contract, stack)
+        sources = SourceMessages(writer) if options.with_images else None
+        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, recording, sources, finder, tracked)
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
         progress = stack.enter_context(tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet))
-        with ReplayPipeline(bag, perceiver, runs, with_camera_infos=finder is not None) as results:
+        pipeline = ReplayPipeline(
+            bag,
+            perceiver,
+            runs,
+            with_camera_infos=finder is not None or options.with_images,
+            keep_messages=options.with_images,
+        )
+        with pipeline as results:
             for result in results:
                 if isinstance(result, ReplayedInfo):
-                    replay.calibrate(result.camera, result.message)
+                    replay.take_camera_info(result)
                     continue
                 replay.process(result)
                 progress.update()
@@ -223,18 +240,6 @@ def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], mode
     return FreeSpaceFinder.if_possible(parameters, model.contract, warn)
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    bag, output = options.bag.resolve(), options.output.resolve()
-    if bag == output or bag in output.parents:
-        raise ValueError(f"expected an output that differs from the input {options.bag}, got {options.output}")
-    check_free(options.output, replace=options.force and options.output.suffix == ".mcap")
-    check_folder(options.output.parent if options.output.suffix else options.output)
-    if options.overlay:
-        check_free(options.overlay, replace=options.force)
-    if options.overlay and not options.overlay.resolve().parent.is_dir():
-        raise ValueError(f"expected the folder of {options.overlay} to exist, it does not; create it first")
-
-
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -243,16 +248,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("bag", type=Path, metavar="IN", help=".mcap or .db3 file, or rosbag2 folder")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="bag to write: a .mcap file, or a folder"
-    )
-    parser.add_argument(
         "--model",
         default=AUTO_MODEL,
         metavar="ONNX",
         help="student to run; auto (the default): the shipped one that is fastest here",
     )
-    parser.add_argument("--overlay", type=Path, metavar="MP4", help="write a video of the frames with their results")
-    parser.add_argument("--force", action="store_true", help="replace existing output files")
+    add_output_options(parser)
     parser.add_argument(
         "--track",
         action="store_true",
@@ -273,11 +274,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("replay_bag: interrupted, nothing written", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (BagError, ModelError, VideoError, ValueError, OSError) as error:
+    except (MissingPackage, ValueError, OSError) as error:  # those of bags, videos and Rerun, too
         print(f"replay_bag: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
     print(summary.table())
-    print(f"wrote {options.output}" + (f" and {options.overlay}" if options.overlay else ""))
+    print("wrote " + " and ".join(str(path) for path in (options.output, options.overlay, options.rerun) if path))
     return 0
 
 
