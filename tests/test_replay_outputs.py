@@ -13,11 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from rerun.chunk import RrdReader
 from small_bag import START_NS, camera_info, image_message, moving_picture, write_small_bag, write_timed_bag
+from telemetry_watch import TelemetryWatch
 from tiny_student import CONTRACT, contract_with, write_tiny_model, write_tiny_student
 
 from ros_kd_perception.bags import mcap_storage
-from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage
+from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage, decode_message
 from ros_kd_perception.drawing import rerun_file
 from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.replay import main
@@ -89,13 +91,12 @@ def test_images_that_were_not_perceived_are_left_out(
         broken.encoding = "none"
         writer.write("/front/image_raw", START_NS + 10**9, broken)
     decoded: list[str] = []
-    reader = sys.modules["ros_kd_perception.bags.reader"]
 
     def counted(camera: str, message: Any) -> Frame:
         decoded.append(camera)
         return frame_from_message(camera, message)
 
-    monkeypatch.setattr(reader, "frame_from_message", counted)
+    monkeypatch.setattr("ros_kd_perception.bags.reader.frame_from_message", counted)
     assert replay(bag, tmp_path / "out.mcap", model, "--with-images") == 0
     before = of_the_cameras(bag)
     assert of_the_cameras(tmp_path / "out.mcap") == [before[0], before[1], before[3]]
@@ -127,8 +128,6 @@ def test_a_full_disk_leaves_nothing_and_says_one_sentence(
 
 
 def chunks_of(path: Path) -> list[Any]:
-    from rerun.chunk import RrdReader
-
     return list(RrdReader(path).stream())
 
 
@@ -159,8 +158,6 @@ def test_the_recording_has_every_frame_with_its_mask_and_boxes(model: Path, tmp_
         for entity in ("image", "mask", "boxes"):
             assert stamps(path, f"/{camera}/{entity}") == times
     with BagReader(tmp_path / "out.mcap", without_cameras=True) as results:
-        from ros_kd_perception.bags.reader import decode_message
-
         names = {str(info.id): info.name for info in CONTRACT.detections.classes}
         expected = [
             [
@@ -192,10 +189,10 @@ def test_the_recording_names_and_colours_the_classes(model: Path, tmp_path: Path
     assert tables.keys() == {"/front/mask", "/front/boxes"}
     for entity, classes in (("mask", CONTRACT.class_map.classes), ("boxes", CONTRACT.detections.classes)):
         infos = [row["class_description"]["info"] for row in tables[f"/front/{entity}"]]
-        found = {info["id"]: (info["label"], tuple(info["color"].to_bytes(4, "big")[:3])) for info in infos}
+        found = {info["id"]: (info["label"], tuple(info["color"].to_bytes(4, "big"))) for info in infos}
         if entity == "mask":
-            assert found.pop(CONTRACT.class_map.unlabeled_id)[0] == "unlabeled"
-        assert found == {info.id: (info.name, info.color_rgb) for info in classes}
+            assert found.pop(CONTRACT.class_map.unlabeled_id) == ("unlabeled", (0, 0, 0, 0))
+        assert found == {info.id: (info.name, (*info.color_rgb, 255)) for info in classes}
 
 
 @pytest.mark.parametrize(("absent", "entities"), [("class_map", {"image", "boxes"}), ("detections", {"image", "mask"})])
@@ -236,10 +233,8 @@ except RerunError as error:
 
 
 def test_a_full_disk_ends_a_recording_with_one_sentence_wherever_it_ends(tmp_path: Path) -> None:
-    paths = [str(Path(__file__).parent), *(str(Path(name)) for name in sys.path if "tests" in name)]
-
     def write_within(limit_bytes: int) -> tuple[str, int]:
-        command = [sys.executable, "-c", LIMITED, str(limit_bytes), *paths, *sys.path]
+        command = [sys.executable, "-c", LIMITED, str(limit_bytes), str(Path(__file__).parent), *sys.path]
         outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert outcome.stderr == ""
         files = list(tmp_path.iterdir())
@@ -295,7 +290,31 @@ def test_force_replaces_a_recording_when_the_new_one_is_complete(model: Path, tm
     assert path.stat().st_mode & 0o777 == (tmp_path / "out.mcap").stat().st_mode & 0o777
 
 
+def test_a_picture_that_cannot_be_a_jpeg_ends_the_recording_and_says_so(tmp_path: Path) -> None:
+    class_map = np.zeros((1, 70_000), np.uint8)
+    frame = Frame("front", START_NS, "optical", np.zeros((1, 70_000, 3), np.uint8))
+    wide = Perception("front", START_NS, "optical", class_map, None, None, Timing(1, 1, 1))
+
+    def record() -> None:
+        with rerun_file.RerunFile(tmp_path / "out.rrd", ["front"], CONTRACT) as recording:
+            recording.add(*perceived(1))
+            recording.add(frame, wide)
+
+    with pytest.raises(rerun_file.RerunError, match="replay without this recording"):
+        record()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_frames_there_is_no_recording(tmp_path: Path) -> None:
     with rerun_file.RerunFile(tmp_path / "out.rrd", ["front"], CONTRACT):
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_sends_nothing(model: Path, tmp_path: Path) -> None:
+    bag, watch = write_small_bag(tmp_path / "in.mcap", frames=2), TelemetryWatch(tmp_path / "watch")
+    command = [sys.executable, "-m", "ros_kd_perception.replay", bag, "-o", tmp_path / "out.mcap", "--model", model]
+    subprocess.run([*command, "--quiet", "--rerun", tmp_path / "out.rrd"], env=watch.environment, check=True)
+    assert len(stamps(tmp_path / "out.rrd", "/front/image")) == 2
+    assert watch.lookups() == []
+    assert not [path for path in (tmp_path / "watch" / "home").rglob("*") if "rerun" in path.name]

@@ -20,7 +20,7 @@ def jpeg_of(image_bgr: UInt8Array) -> UInt8Array:
     Raises:
         OSError: OpenCV cannot encode it.
     """
-    done, jpeg = cv2.imencode(".jpg", image_bgr, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    done, jpeg = cv2.imencode(".jpg", np.ascontiguousarray(image_bgr), (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
     if not done:
         raise OSError(f"expected OpenCV to encode a picture of {image_bgr.shape} as JPEG, it failed")
     return np.asarray(jpeg, np.uint8).reshape(-1)

@@ -25,7 +25,6 @@ from ros_kd_perception.system.output_paths import new_file_mode
 TIMELINE = "stamp"
 """The header stamps of the frames."""
 
-
 _PIPE_BYTES = 1 << 16
 
 
@@ -152,9 +151,9 @@ class RerunFile:
         tables = {"mask": contract.segmentation_classes, "boxes": contract.detection_classes}
         for entity, classes in tables.items():
             if classes:
-                rows = [(info.id, info.name, info.color_rgb) for info in classes]
+                rows = [(info.id, info.name, (*info.color_rgb, 255)) for info in classes]
                 if entity == "mask":
-                    rows.append((contract.unlabeled_id, "unlabeled", (0, 0, 0)))
+                    rows.append((contract.unlabeled_id, "unlabeled", (0, 0, 0, 0)))
                 context = self._rerun.AnnotationContext(rows)
                 self._stream.log(f"{camera}/{entity}", context, static=True)
 
@@ -172,8 +171,10 @@ class RerunFile:
     def _failed(self, error: Exception) -> RerunError:
         if isinstance(error, RerunError):
             return error
-        text = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-        return RerunError(f"expected to write {self.path}, got: {text[:200]}; make room and try again")
+        if isinstance(error, OSError) and error.strerror:
+            return RerunError(f"expected to write {self.path}, got: {error.strerror}; make room and try again")
+        text = " ".join(str(error).split())[:200]
+        return RerunError(f"expected to write {self.path}, got: {text}; replay without this recording")
 
 
 class _PipeToFile:
