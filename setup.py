@@ -113,6 +113,8 @@ EXTRAS = {
     # 34 other packages in version 1.1.1, and does not start without one more (pyOpenSSL), which it does not name.
     "signature": ["cryptography>=3.4.8"],
     "ros": [f"{wheel}; {ROS_WHEEL_PLATFORM}" for wheel in ROS_WHEELS],
+    # Writes recordings for the Rerun viewer, which reads those of its own and of earlier versions.
+    "rerun": ['rerun-sdk==0.41.0; python_version >= "3.11"'],
     # The plots of the demo's report and of the benchmarks.
     "report": ["matplotlib>=3.5"],
     "training": [
@@ -179,6 +181,7 @@ EXTRAS = {
         "pytest==9.2.0",
         "pytest-cov==7.1.0",
         "pytest-xdist==3.8.0",
+        "rerun-sdk==0.41.0",
         "ruff==0.17.5",
         "setuptools==79.0.1",
     ],

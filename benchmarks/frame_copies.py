@@ -175,7 +175,7 @@ def measure(model: Any, repeats: int) -> list[Step]:
             _step("draw overlay", subscribed, not np.shares_memory(drawn, source), 1, drawn.nbytes, repeats,
                   lambda: draw_overlay(frame.image_bgr, perception, model.contract)),
             _step("overlay message", subscribed, True, 1, drawn.nbytes, repeats,
-                  lambda: builder.overlay(perception, drawn)),
+                  lambda: builder.picture(perception, drawn)),
             _step("mask as PNG", subscribed, True, 1, len(builder.segmentation_png(perception).data), repeats,
                   lambda: builder.segmentation_png(perception)),
         ]  # fmt: skip

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ros_kd_perception.bags.reader import BagError, BagReader, BagWriter, rosbags_message_types
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
-from ros_kd_perception.drawing.video import VideoError
+from ros_kd_perception.drawing.rerun_file import RerunFile
 from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
 from ros_kd_perception.free_space.ground_scan import CameraPose
@@ -30,7 +30,7 @@ from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.class_ids import uses_names_in
 from ros_kd_perception.messages.optional_outputs import NO_OPTIONAL_OUTPUTS, OptionalOutputs, optional_outputs_of
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
-from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
+from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import jump_sentences
@@ -38,15 +38,15 @@ from ros_kd_perception.replay_network import (
     add_network_options,
     apply_camera_settings,
     check_network_options,
-    frames_per_second,
     open_models,
     try_models,
 )
+from ros_kd_perception.replay_outputs import SourceMessages, add_output_options, check_outputs, open_pictures
 from ros_kd_perception.replay_pipeline import ReplayedFrame, ReplayedInfo, ReplayPipeline
 from ros_kd_perception.replay_summary import ReplaySummary
 from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.system.interruption import one_interrupt
-from ros_kd_perception.system.output_paths import check_folder, check_free
+from ros_kd_perception.system.missing_package import MissingPackage
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
 from ros_kd_perception.tracking.parameters import tracking_settings_of
 from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
@@ -64,6 +64,8 @@ class BagReplay:
         writer: Takes the results.
         cameras: Names of the bag's cameras.
         video: Takes the overlays; None for no video.
+        recording: Takes images, masks and boxes for the Rerun viewer; None for none.
+        sources: Takes the messages of the bag that belong to the results; None to leave them out.
         finder: Finds the free space; None for no free space.
         tracked: Gives the boxes the ids of their objects; None for no ids.
         locator: Finds where objects stand on the ground; None for no positions.
@@ -77,6 +79,8 @@ class BagReplay:
         writer: BagWriter,
         cameras: Sequence[str],
         video: OverlayVideo | None = None,
+        recording: RerunFile | None = None,
+        sources: SourceMessages | None = None,
         finder: FreeSpaceFinder | None = None,
         tracked: TrackedCameras | None = None,
         locator: GroundLocator | None = None,
@@ -87,6 +91,8 @@ class BagReplay:
         self._writer = writer
         self._cameras = cameras
         self._video = video
+        self._recording = recording
+        self._sources = sources
         self._finder = finder
         self._tracked = tracked
         self._locator = locator
@@ -110,6 +116,8 @@ class BagReplay:
             return
         if self._tracked is not None:
             perception = self._tracked.track(perception)
+        if self._sources is not None and replayed.source is not None:
+            self._sources.write_image(replayed.source)
         geometry = None if self._locator is None else self._perceiver.geometry_of(frame)
         info = self._camera_infos.get(replayed.camera)
         outputs = PerceivedFrame(perception, self._builder, self._finder, self._locator, geometry, self._optional, info)
@@ -118,9 +126,14 @@ class BagReplay:
         if self._video:
             contract = self._perceiver.model.contract
             self._video.add(replayed.log_time_ns, frame, perception, contract, outputs.boundary)
+        if self._recording:
+            self._recording.add(frame, perception)
 
-    def calibrate(self, camera: str, camera_info: Any) -> None:
+    def take_camera_info(self, info: ReplayedInfo) -> None:
         """Use a CameraInfo. What needs it is written from then on; an unusable CameraInfo ends that."""
+        if self._sources is not None:
+            self._sources.write_camera_info(info.source)
+        camera = info.camera
         uses: list[tuple[str, Callable[[str, Any], None]]] = []
         if self._finder is not None and camera in self._finder.parameters.mounted:
             uses.append((self._finder.parameters.needs_mounting(camera), self._finder.calibrate))
@@ -130,7 +143,7 @@ class BagReplay:
             uses.append(("camera_info", self._keep_camera_info))
         for what, use in uses:
             try:
-                use(camera, camera_info)
+                use(camera, info.message)
             except ValueError as error:
                 self._warn_once(camera, f"no {what}: {error}")
 
@@ -178,10 +191,10 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
     """Run a replay with the options of `parse_arguments`.
 
     Raises:
-        BagError, CandidateRefused, ModelError, VideoError, ValueError: The text is one sentence. Nothing is written
-            then.
+        BagError, CandidateRefused, MissingPackage, ModelError, RerunError, VideoError, ValueError: The text is one
+            sentence. Nothing is written then.
     """
-    _check_outputs(options)
+    check_outputs(options)
     with ExitStack() as stack:
         bag = stack.enter_context(BagReader(options.bag, parse_camera_topics(options.camera)))
         for note in bag.notes:
@@ -202,19 +215,26 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
             tracked = TrackedCameras(tracking, list(bag.cameras), perceiver.model.contract.detection_classes)
         optional = optional_outputs_of(options.params_file, options.node)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
-        video = None
-        if options.overlay:
-            rate = frames_per_second(bag)
-            video = stack.enter_context(OverlayVideo(options.overlay, bag.cameras, rate, overwrite=options.force))
-        replay = BagReplay(perceiver, builder, writer, list(bag.cameras), video, finder, tracked, locator, optional)
+        video, recording = open_pictures(options, bag, perceiver.model.contract, stack)
+        sources = SourceMessages(writer) if options.with_images else None
+        replay = BagReplay(
+            perceiver, builder, writer, list(bag.cameras), video, recording, sources, finder, tracked, locator, optional
+        )
         total = bag.count(bag.cameras.values())
         limit = min(total, options.limit) if options.limit else total
         progress = stack.enter_context(tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet))
-        with_infos = finder is not None or locator is not None or optional.camera_info
-        with ReplayPipeline(bag, perceiver, runs, with_camera_infos=with_infos) as results:
+        need_infos = finder is not None or locator is not None or optional.camera_info
+        pipeline = ReplayPipeline(
+            bag,
+            perceiver,
+            runs,
+            with_camera_infos=need_infos or options.with_images,
+            keep_messages=options.with_images,
+        )
+        with pipeline as results:
             for result in results:
                 if isinstance(result, ReplayedInfo):
-                    replay.calibrate(result.camera, result.message)
+                    replay.take_camera_info(result)
                     continue
                 replay.process(result)
                 progress.update()
@@ -267,18 +287,6 @@ def _check_mountings(path: Path, poses: Mapping[str, CameraPose | None]) -> None
             )
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    bag, output = options.bag.resolve(), options.output.resolve()
-    if bag == output or bag in output.parents:
-        raise ValueError(f"expected an output that differs from the input {options.bag}, got {options.output}")
-    check_free(options.output, replace=options.force and options.output.suffix == ".mcap")
-    check_folder(options.output.parent if options.output.suffix else options.output)
-    if options.overlay:
-        check_free(options.overlay, replace=options.force)
-    if options.overlay and not options.overlay.resolve().parent.is_dir():
-        raise ValueError(f"expected the folder of {options.overlay} to exist, it does not; create it first")
-
-
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -287,16 +295,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("bag", type=Path, metavar="IN", help=".mcap or .db3 file, or rosbag2 folder")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="bag to write: a .mcap file, or a folder"
-    )
-    parser.add_argument(
         "--model",
         default=AUTO_MODEL,
         metavar="ONNX",
         help="student to run; auto (the default): the shipped one that is fastest here",
     )
-    parser.add_argument("--overlay", type=Path, metavar="MP4", help="write a video of the frames with their results")
-    parser.add_argument("--force", action="store_true", help="replace existing output files")
+    add_output_options(parser)
     parser.add_argument(
         "--track",
         action="store_true",
@@ -319,11 +323,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("replay_bag: interrupted, nothing written", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (BagError, ModelError, VideoError, ValueError, OSError) as error:
+    except (MissingPackage, ValueError, OSError) as error:  # those of bags, videos and Rerun, too
         print(f"replay_bag: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
     print(summary.table())
-    print(f"wrote {options.output}" + (f" and {options.overlay}" if options.overlay else ""))
+    print("wrote " + " and ".join(str(path) for path in (options.output, options.overlay, options.rerun) if path))
     return 0
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ros_kd_perception.bags.reader import BagReader, read_camera_frames
+from ros_kd_perception.bags.reader import BagReader, RawMessage, read_camera_frames
 from ros_kd_perception.health.watch import CameraWatch, picture_sample
 from ros_kd_perception.model.contract import InputSpec
 from ros_kd_perception.perceiver import Perceiver, PreparedFrame
@@ -58,10 +58,12 @@ class ReplayedInfo:
     Attributes:
         camera: Name of the camera.
         message: The decoded message.
+        source: The message as it is in the bag.
     """
 
     camera: str
     message: Any
+    source: RawMessage
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class ReplayedFrame:
         frame: The decoded image. None if it cannot be decoded.
         outcome: What the model saw, or the error that costs the frame.
         others: The outcomes of the further models, in their order.
+        source: The message as it is in the bag. None unless the pipeline keeps the messages.
     """
 
     camera: str
@@ -81,6 +84,7 @@ class ReplayedFrame:
     frame: Frame | None
     outcome: Perception | Exception
     others: tuple[Perception | Exception, ...] = ()
+    source: RawMessage | None = None
 
 
 class ReplayPipeline:
@@ -93,6 +97,7 @@ class ReplayPipeline:
         with_camera_infos: Also yield the CameraInfo messages.
         also: Run further models on each frame, after the first one and in the same thread. Models whose input is equal
             share the prepared frame, so their regions of interest must be equal.
+        keep_messages: Yield each frame with its message. The messages that wait count for `MAX_WAITING_BYTES`, too.
     """
 
     def __init__(
@@ -103,10 +108,12 @@ class ReplayPipeline:
         *,
         with_camera_infos: bool = False,
         also: Sequence[Perceiver] = (),
+        keep_messages: bool = False,
     ) -> None:
         self._bag = bag
         self._perceivers = (perceiver, *also)
         self._with_camera_infos = with_camera_infos
+        self._keep_messages = keep_messages
         self._watches: dict[str, CameraWatch] = {}
         self._started = _StartedItems(runs + _WAITING)
         # One for each item that waits, one for the frame of the caller's thread, one for the frame in preparation.
@@ -151,16 +158,18 @@ class ReplayPipeline:
         take_info = self._put_info if self._with_camera_infos else None
         try:
             for camera, message, frame in read_camera_frames(self._bag, take_info):
-                started = _Started(camera, message.log_time_ns, frame, self._start(camera, message.log_time_ns, frame))
-                self._started.put(started, 0 if isinstance(frame, BadFrame) else frame.image_bgr.nbytes)
+                run = self._start(camera, message.log_time_ns, frame)
+                source = message if self._keep_messages else None
+                started = _Started(camera, message.log_time_ns, frame, run, source)
+                self._started.put(started, started.waiting_bytes)
         except _Closed:
             raise
         except BaseException as error:
             return error  # it is raised in the caller's thread, after the frames before it
         return None
 
-    def _put_info(self, camera: str, message: Any) -> None:
-        self._started.put(ReplayedInfo(camera, message))
+    def _put_info(self, camera: str, source: RawMessage, message: Any) -> None:
+        self._started.put(ReplayedInfo(camera, message, source))
 
     def _start(self, camera: str, log_time_ns: int, frame: Frame | BadFrame) -> Future[list[Perception | Exception]]:
         try:
@@ -198,12 +207,19 @@ class _Started:
     log_time_ns: int
     frame: Frame | BadFrame
     run: Future[list[Perception | Exception]]
+    source: RawMessage | None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory of the picture, and of its message if it is kept."""
+        picture = 0 if isinstance(self.frame, BadFrame) else self.frame.image_bgr.nbytes
+        return picture + (0 if self.source is None else len(self.source.data))
 
     def finished(self) -> ReplayedFrame:
         """Wait for the result."""
         frame = None if isinstance(self.frame, BadFrame) else self.frame
         outcome, *others = self.run.result()
-        return ReplayedFrame(self.camera, self.log_time_ns, frame, outcome, tuple(others))
+        return ReplayedFrame(self.camera, self.log_time_ns, frame, outcome, tuple(others), self.source)
 
 
 @dataclass(frozen=True)

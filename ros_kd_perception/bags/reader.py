@@ -298,14 +298,14 @@ class BagReader:
 
 
 def read_camera_frames(
-    bag: BagReader, take_camera_info: Callable[[str, Any], None] | None = None
+    bag: BagReader, take_camera_info: Callable[[str, RawMessage, Any], None] | None = None
 ) -> Iterator[tuple[str, RawMessage, Frame | BadFrame]]:
     """Decode every image of the bag's cameras.
 
     Args:
         bag: An open bag.
-        take_camera_info: Called with camera name and message for each CameraInfo. The first CameraInfo of each camera
-            comes before all frames.
+        take_camera_info: Called with camera name, message and decoded message for each CameraInfo. The first CameraInfo
+            of each camera comes before all frames, and again in its place.
 
     Yields:
         Camera name, message, and the frame or the reason why it cannot be decoded.
@@ -313,7 +313,7 @@ def read_camera_frames(
     for camera, message in bag.frames_and_camera_infos() if take_camera_info else bag.frames():
         if take_camera_info and message.message_type == CAMERA_INFO:
             with suppress(BadFrame):  # the middleware drops undecodable messages, so a node never sees them either
-                take_camera_info(camera, decode_message(message))
+                take_camera_info(camera, message, decode_message(message))
             continue
         try:
             frame: Frame | BadFrame = frame_from_message(camera, decode_message(message))

@@ -74,6 +74,23 @@ def draw_overlay(
     return picture
 
 
+def color_mask(class_map: UInt8Array, contract: DrawnClasses) -> UInt8Array:
+    """Paint each pixel in the colour of its class.
+
+    Args:
+        class_map: uint8 `[height, width]`, class ids.
+        contract: Colours of the classes.
+
+    Returns:
+        uint8 `[height, width, 3]`, BGR, C-contiguous. Unlabelled pixels are black.
+    """
+    colors_bgr = np.zeros((256, 3), np.uint8)
+    for info in contract.segmentation_classes:
+        colors_bgr[info.id] = info.color_rgb[::-1]
+    # One lookup per channel is equally fast in OpenCV 4 and 5; applyColorMap is not.
+    return np.asarray(cv2.merge([cv2.LUT(class_map, colors_bgr[:, channel]) for channel in range(3)]), np.uint8)
+
+
 def _draw_boxes(picture: UInt8Array, found: Detections, contract: DrawnClasses, line: int, show_scores: bool) -> None:
     classes = {c.id: c for c in contract.detection_classes}
     infos = [classes.get(label, _UNKNOWN) for label in found.labels.tolist()]
@@ -100,14 +117,9 @@ def _draw_boundary(picture: UInt8Array, boundary: Int32Array, line: int) -> None
 
 
 def _tint(image_bgr: UInt8Array, class_map: UInt8Array, contract: DrawnClasses) -> UInt8Array:
-    colors_bgr = np.zeros((256, 3), np.uint8)
     labelled = np.zeros(256, np.uint8)
-    for info in contract.segmentation_classes:
-        colors_bgr[info.id] = info.color_rgb[::-1]
-        labelled[info.id] = 255
-    # One lookup per channel is equally fast in OpenCV 4 and 5; applyColorMap is not.
-    tints = cv2.merge([cv2.LUT(class_map, colors_bgr[:, channel]) for channel in range(3)])
-    blended = cv2.addWeighted(image_bgr, 1.0 - TINT, tints, TINT, 0.0)
+    labelled[[info.id for info in contract.segmentation_classes]] = 255
+    blended = cv2.addWeighted(image_bgr, 1.0 - TINT, color_mask(class_map, contract), TINT, 0.0)
     cv2.copyTo(image_bgr, cv2.LUT(class_map, 255 - labelled), blended)
     return np.asarray(blended, np.uint8)
 

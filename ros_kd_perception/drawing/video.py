@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.structures import UInt8Array
+from ros_kd_perception.system.output_paths import new_file_mode
 
 CODECS = ("libx264", "libopenh264")
 _X264_OPTIONS = {"preset": "veryfast", "crf": "24"}
@@ -95,7 +96,7 @@ class VideoWriter:
             return
         try:
             self._sink.close()
-            self._partial.chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
+            self._partial.chmod(new_file_mode())  # mkstemp lets only the owner read
             self._partial.replace(self.path)
         except OSError as error:
             raise VideoError(f"expected to write {self.path}, got: {error}; make room and try again") from None
@@ -164,9 +165,3 @@ def _h264_codec() -> str | None:
     except ImportError:
         return None
     return next((codec for codec in CODECS if codec in av.codecs_available), None)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

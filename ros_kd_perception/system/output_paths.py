@@ -88,3 +88,10 @@ def remove_if_empty(folders: Sequence[Path]) -> None:
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
+
+
+def new_file_mode() -> int:
+    """Return the permissions that this process gives to new files. Those of `mkstemp` let only the owner read."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return 0o666 & ~mask

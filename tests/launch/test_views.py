@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, IMAGE
+from ros_kd_perception.parameters.camera_names import COMPRESSED_IMAGE
 from ros_kd_perception.parameters.rviz_view import DEFAULT_CAMERAS, cameras_to_show, rviz_view
 from ros_kd_perception.ros.node_parameters import PARAMETERS
 
@@ -24,8 +25,8 @@ SINKS = ROOT / "ros_kd_perception" / "ros" / "topics"
 NODE = "/perception"
 # The types that RViz's own displays can show, and that a panel can.
 RVIZ_TYPES = {
-    "rviz_default_plugins/Image": IMAGE,
-    "rviz_default_plugins/MarkerArray": "visualization_msgs/msg/MarkerArray",
+    "rviz_default_plugins/Image": (IMAGE, COMPRESSED_IMAGE),
+    "rviz_default_plugins/MarkerArray": ("visualization_msgs/msg/MarkerArray",),
 }
 # Off by default. RViz waits for markers, which have no other use.
 OFF_BY_DEFAULT = {
@@ -37,9 +38,13 @@ OFF_BY_DEFAULT = {
 def published() -> dict[str, str]:
     """Return the types of the node's topics for the default cameras, from the code that publishes them."""
     types = {topic.name: topic.type_name for topic in FRAME_TOPICS if topic.name not in OFF_BY_DEFAULT}
-    [overlay] = re.findall(r'self\.publisher\((\w+), f"~/\{c\}/(overlay)"', (SINKS / "pictures.py").read_text())
-    assert overlay[0] == "Image"
-    types["overlay"] = IMAGE
+    pictures = re.findall(r'self\._topics\((\w+), "([\w/]+)"\)', (SINKS / "pictures.py").read_text())
+    assert {name for _, name in pictures} >= {"overlay", "overlay/compressed", "segmentation/color"}
+    types |= {name: f"sensor_msgs/msg/{kind}" for kind, name in pictures}
+    annotations = (SINKS / "annotations.py").read_text()
+    assert 'f"~/{c}/annotations"' in annotations
+    assert 'lookup(f"{PACKAGE}/msg/ImageAnnotations")' in annotations
+    types["annotations"] = "foxglove_msgs/msg/ImageAnnotations"
     topics = {f"{NODE}/{camera}/{name}": kind for camera in DEFAULT_CAMERAS for name, kind in types.items()}
     times = ast.parse((SINKS / "frame_times.py").read_text())
     names = {ast.unparse(node.targets[0]): node.value.value for node in times.body
@@ -76,9 +81,9 @@ def test_the_default_cameras_are_those_of_the_parameters() -> None:
 
 
 def test_rviz_shows_topics_of_the_node_with_displays_for_their_types() -> None:
-    assert len(displays(TEMPLATE)) == 3
+    assert len(displays(TEMPLATE)) == 4
     for display in displays(TEMPLATE):
-        assert PUBLISHED[display["Topic"]["Value"]] == RVIZ_TYPES[display["Class"]]
+        assert PUBLISHED[display["Topic"]["Value"]] in RVIZ_TYPES[display["Class"]]
         assert display["Topic"]["Reliability Policy"] == "Reliable"
         assert display["Enabled"] == display["Value"]
     assert [display["Topic"]["Value"] for display in displays(TEMPLATE) if display["Enabled"]] == [
@@ -89,11 +94,14 @@ def test_rviz_shows_topics_of_the_node_with_displays_for_their_types() -> None:
 
 def test_foxglove_shows_topics_of_the_node_with_panels_for_their_types() -> None:
     panels = LAYOUT["configById"]
-    [image], [diagnostics], [plot], [raw] = [
+    [image, mask], [diagnostics], [plot], [raw] = [
         [panel for name, panel in panels.items() if name.startswith(f"{kind}!")]
         for kind in ("Image", "DiagnosticSummary", "Plot", "RawMessages")
     ]
-    assert PUBLISHED[image["imageMode"]["imageTopic"]] == IMAGE
+    assert PUBLISHED[image["imageMode"]["imageTopic"]] == COMPRESSED_IMAGE
+    assert PUBLISHED[mask["imageMode"]["imageTopic"]] == IMAGE
+    [boxes] = mask["imageMode"]["annotations"]
+    assert PUBLISHED[boxes] == "foxglove_msgs/msg/ImageAnnotations"
     assert PUBLISHED[diagnostics["topicToRender"]] == "diagnostic_msgs/msg/DiagnosticArray"
     assert PUBLISHED[raw["topicPath"]] == "vision_msgs/msg/Detection2DArray"
     for path in plot["paths"]:
@@ -124,12 +132,15 @@ def test_the_view_repeats_the_displays_for_every_camera_of_the_node() -> None:
     view = rviz_view(TEMPLATE, "/robot/perception", ["left", "right"])
 
     assert topics(view) == [
-        "/robot/perception/left/overlay", "/robot/perception/left/segmentation", "/robot/perception/left/markers",
-        "/robot/perception/right/overlay", "/robot/perception/right/segmentation", "/robot/perception/right/markers",
-    ]  # fmt: skip
+        f"/robot/perception/{camera}/{name}"
+        for camera in ("left", "right")
+        for name in ("overlay", "overlay/compressed", "segmentation/color", "markers")
+    ]
     names = [display["Name"] for display in displays(view)]
     assert names == [
-        f"{camera} {shown}" for camera in ("left", "right") for shown in ("overlay", "segmentation", "objects")
+        f"{camera} {shown}"
+        for camera in ("left", "right")
+        for shown in ("overlay", "overlay, compressed", "mask", "objects")
     ]
 
 

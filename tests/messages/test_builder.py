@@ -123,7 +123,7 @@ def test_label_infos_name_every_class(builder: MessageBuilder) -> None:
 
 def test_the_overlay_is_a_bgr8_image_even_of_a_strided_picture(builder: MessageBuilder) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
-    message = builder.overlay(make_perception(), picture[:, ::2])
+    message = builder.picture(make_perception(), picture[:, ::2])
     assert_header(message.header)
     assert (message.height, message.width, message.step, message.encoding) == (10, 10, 30, "bgr8")
     np.testing.assert_array_equal(np.frombuffer(message.data, np.uint8).reshape(10, 10, 3), picture[:, ::2])

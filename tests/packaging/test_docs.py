@@ -30,6 +30,7 @@ FOREIGN = {
     "git",
     "mkdir",
     "pre-commit",
+    "rerun",
     "rosdep",
     "source",
     "sudo",

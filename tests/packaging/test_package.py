@@ -115,6 +115,7 @@ def test_extras(metadata: email.message.Message) -> None:
         "bag",
         "ros",
         "report",
+        "rerun",
         "signature",
         "training",
         "mlflow",
@@ -126,7 +127,7 @@ def test_extras(metadata: email.message.Message) -> None:
     }
     assert "onnxruntime" in {requirement.name for requirement in requirements_of(metadata, "cpu")}
     assert "onnxruntime-gpu" in {requirement.name for requirement in requirements_of(metadata, "gpu")}
-    for extra in ("ros", "training", "mlflow", "pretrained", "test", "docs", "release", "fuzz"):
+    for extra in ("ros", "rerun", "training", "mlflow", "pretrained", "test", "docs", "release", "fuzz"):
         loose = [str(r) for r in requirements_of(metadata, extra) if not re.fullmatch(r"==[\w.]+", str(r.specifier))]
         assert not loose, f"not pinned in [{extra}]"
 

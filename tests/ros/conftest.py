@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bond_messages import build_bond_messages, with_bond_messages
+from built_messages import HERE, build_messages, with_messages
 from checkout import ROOT
 from rclpy.context import Context
 from ros_graph import NodeProcess, Peer
@@ -45,13 +45,24 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
 
 @pytest.fixture(scope="session")
 def bond_messages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_bond_messages(tmp_path_factory.mktemp("bond"))
+    return build_messages(HERE / "bond", tmp_path_factory.mktemp("bond"))
 
 
 @pytest.fixture
 def with_bond(environment: dict[str, str], bond_messages: Path) -> dict[str, str]:
     """Environment of a machine with the package bond installed."""
-    return with_bond_messages(environment, bond_messages)
+    return with_messages(environment, bond_messages)
+
+
+@pytest.fixture(scope="session")
+def foxglove_messages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_messages(HERE / "foxglove_msgs", tmp_path_factory.mktemp("foxglove"))
+
+
+@pytest.fixture
+def with_foxglove(environment: dict[str, str], foxglove_messages: Path) -> dict[str, str]:
+    """Environment of a machine with the package foxglove_msgs installed."""
+    return with_messages(environment, foxglove_messages)
 
 
 @pytest.fixture

@@ -16,10 +16,12 @@ from std_msgs.msg import Float64
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
+from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.serialized_results import SerializedResults
 from ros_kd_perception.ros.perception_node import PerceptionNode
 from ros_kd_perception.ros.topics import confidence, frame_times, ground_points, ground_positions
+from ros_kd_perception.ros.topics import pictures as pictures_module
 from ros_kd_perception.ros.topics.camera_info import CameraInfoTopics
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.ground_positions import GroundTopics
@@ -31,7 +33,9 @@ from ros_kd_perception.structures import Frame
 
 TOPICS = {
     "front/overlay": Image,
+    "front/overlay/compressed": CompressedImage,
     "front/segmentation/compressed": CompressedImage,
+    "front/segmentation/color": Image,
     "front/free_space": Image,
     "front/scan": LaserScan,
     "front/ground_detections": Detection3DArray,
@@ -46,6 +50,7 @@ TOPICS = {
 }
 BOUNDARY = "the boundary of the free space"
 NEEDS = {topic: {BOUNDARY} for topic in ("front/free_space", "front/ground/points", "front/ground/segmentation")}
+OVERLAYS = {"front/overlay", "front/overlay/compressed"}
 
 
 def test_each_topic_is_computed_only_for_its_subscribers(
@@ -79,7 +84,12 @@ def test_each_topic_is_computed_only_for_its_subscribers(
     info.p = [120.0, 0.0, 80.0, 0.0, 0.0, 120.0, 48.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     free_space._finder.calibrate("front", info)
     infos._newest["front"] = info
-    count(pictures._drawing, "offer", "front/overlay")
+    drawn: list[np.ndarray] = []
+    monkeypatch.setattr(pictures_module, "draw_overlay", lambda *of: (drawn.append(of[0]), draw_overlay(*of))[1])
+    monkeypatch.setattr(pictures._drawing, "offer", pictures._draw)
+    count(MessageBuilder, "picture", "front/overlay", Image())
+    count(MessageBuilder, "picture_jpeg", "front/overlay/compressed", CompressedImage())
+    count(pictures._painting, "offer", "front/segmentation/color")
     count(pictures._packing, "offer", "front/segmentation/compressed")
     count(free_space._finder, "boundary", BOUNDARY, np.full(160, -1, np.int32))
     count(free_space._finder, "ranges", "front/scan")
@@ -105,10 +115,12 @@ def test_each_topic_is_computed_only_for_its_subscribers(
 
     def publish() -> set[str]:
         made.clear()
+        drawn.clear()
         result = FrameResult(ReadyFrame(QueuedMessage("front", None, 0), prepared, b"", 1.0, 0), perception, None, 0)
         result.hand_over()
         for sink in sinks:
             sink.publish(result)
+        assert len(drawn) == bool(made.keys() & OVERLAYS), "one drawing is for both overlays"
         return set(made)
 
     assert publish() == set()
@@ -120,5 +132,8 @@ def test_each_topic_is_computed_only_for_its_subscribers(
         )
         peer.node.destroy_subscription(subscription)
         peer.until(lambda: publish() == set(), "nothing is made")
+    for topic in OVERLAYS:
+        peer.listen(TOPICS[topic], f"/perception/{topic}")
+    peer.until(lambda: publish() == OVERLAYS, "both overlays are made")
     node.finalize()
     node.destroy_node()

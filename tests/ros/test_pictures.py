@@ -69,7 +69,10 @@ def overlay_of(result: FrameResult, contract: ModelContract) -> np.ndarray:
 
 def test_a_picture_that_waits_while_the_model_changes_is_drawn_with_the_old_model() -> None:
     publisher, warnings = Subscribed(), list[str]()
-    node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: publisher)
+    others: Any = SimpleNamespace(get_subscription_count=lambda: 0)
+    node: Any = SimpleNamespace(
+        create_lifecycle_publisher=lambda kind, topic, qos: publisher if topic == "~/front/overlay" else others
+    )
     builder = MessageBuilder(rclpy_message_types(), CONTRACT)
     values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()}
     pictures = PictureTopics(SinkContext(node, ["front"], values, CONTRACT, builder, warnings.append))

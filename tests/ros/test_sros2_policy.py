@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
+from built_messages import with_messages
 from checkout import ROOT
 from ros_graph import Peer
 
@@ -33,9 +35,9 @@ def expressions() -> dict[str, list[str]]:
 
 
 def test_the_policy_allows_what_the_node_does_and_nothing_else(
-    peer: Peer, start_node: Any, environment: dict[str, str], with_bond: dict[str, str]
+    peer: Peer, start_node: Any, environment: dict[str, str], with_bond: dict[str, str], foxglove_messages: Path
 ) -> None:
-    environment.update(with_bond)
+    environment.update(with_messages(with_bond, foxglove_messages))
     # Every option that adds a topic or a service.
     options = {
         "left.image_transport": "compressed", "front.scan.enabled": True, "front.ground_points.enabled": True,

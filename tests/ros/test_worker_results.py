@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from ros_graph import NodeProcess, Peer, camera_picture, image_message, stamp_ns
@@ -18,6 +19,7 @@ from tiny_student import CONTRACT, contract_with, write_tiny_model
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
+from ros_kd_perception.drawing.jpeg import jpeg_of
 from ros_kd_perception.model.contract import ClassMapSpec, InputSpec
 
 T0 = 1_700_000_000_000_000_000
@@ -145,13 +147,26 @@ def test_a_region_of_interest_set_at_the_start_and_at_run_time(peer: Peer, both:
 
 
 def test_overlays_and_packed_masks(peer: Peer, both: Both) -> None:
-    cameras = Cameras(peer, {**KINDS, "overlay": Image, "segmentation/compressed": CompressedImage})
+    pictures = {"overlay": Image, "overlay/compressed": CompressedImage}
+    masks = {"segmentation/compressed": CompressedImage, "segmentation/color": Image}
+    cameras = Cameras(peer, {**KINDS, **pictures, **masks})
     without, with_workers = both(cameras.results)
     assert without == with_workers
     for camera, picture in PICTURES.items():
         overlay = without[camera, "overlay"]
         assert (overlay.height, overlay.width) == picture.shape[:2]
         assert bytes(overlay.data) != picture.tobytes()
+        compressed = without[camera, "overlay/compressed"]
+        assert compressed.format == "bgr8; jpeg compressed bgr8"
+        drawn = np.frombuffer(overlay.data, np.uint8).reshape(picture.shape)
+        assert bytes(compressed.data) == jpeg_of(drawn).tobytes()
+        ids, colors = without[camera, "segmentation"], without[camera, "segmentation/color"]
+        assert (colors.height, colors.width, colors.encoding) == (ids.height, ids.width, "bgr8")
+        painted = zip(bytes(ids.data), np.frombuffer(colors.data, np.uint8).reshape(-1, 3).tolist(), strict=True)
+        assert {(number, *bgr[::-1]) for number, bgr in painted} <= {
+            *((info.id, *info.color_rgb) for info in CONTRACT.class_map.classes),
+            (CONTRACT.class_map.unlabeled_id, 0, 0, 0),
+        }
 
 
 def fields_of(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from ros_kd_perception.ros.topics.annotations import AnnotationTopics
 from ros_kd_perception.ros.topics.camera_info import CameraInfoTopics
 from ros_kd_perception.ros.topics.confidence import ConfidenceTopics
 from ros_kd_perception.ros.topics.frame_times import FrameTimesTopics
@@ -23,6 +24,7 @@ SINKS: tuple[type[TopicSink], ...] = (
     GroundTopics,
     FrameTimesTopics,
     PictureTopics,
+    AnnotationTopics,
     ShadowTopic,
 )
 
