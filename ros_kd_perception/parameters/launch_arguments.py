@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -126,7 +127,7 @@ def check_names(given: Iterable[str], known: Collection[str], launch_file: Path,
 def _is_started(launch_file: Path, command_line: Sequence[str]) -> bool:
     """Return whether a command line starts this launch file, by its package or by its path."""
     words = [word for word in command_line if not word.startswith("-") and ":=" not in word]
-    if (PACKAGE, launch_file.name) in [(words[n], words[n + 1]) for n in range(len(words) - 1)]:
+    if (PACKAGE, launch_file.name) in itertools.pairwise(words):
         return True
     return any(Path(word).exists() and Path(word).samefile(launch_file) for word in words)
 
