@@ -14,6 +14,7 @@ COMMANDS = (
     "perception_node",
     "play_bag",
     "record_perception",
+    "check_vehicle",
     "replay_bag",
     "compare_replay",
     "compare_bags",

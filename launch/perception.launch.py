@@ -9,6 +9,7 @@ no service call while the graph of a vehicle is still forming. With `autostart:=
 `ros2 launch` ends with status 1 if the node failed, unless `respawn` restarted it. Other processes keep running.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,22 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 
 from ros_kd_perception.parameters.launch_arguments import (
+    PACKAGE,
     LaunchArgumentError,
+    base_name,
     camera_topics,
+    check_names,
+    check_section,
     is_true,
     node_name,
     node_parameters,
     remappings,
 )
 from ros_kd_perception.parameters.rviz_view import cameras_to_show, rviz_view
+from ros_kd_perception.parameters.sections import DEFAULT_NODE
 from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.system.launch_exit_status import report_failure, report_failure_at_shutdown
 
-PACKAGE = "ros_kd_perception"
 DEVICES = ("auto", "tensorrt", "cuda", "cpu")
 # Also in the spelling of Python, as `use_sim_time:=True` is common.
 FLAG = ("true", "false", "True", "False")
@@ -43,7 +48,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 def generate_launch_description() -> LaunchDescription:
     """Describe the arguments. `start_node` makes the node from them."""
     share = FindPackageShare(PACKAGE)
-    return LaunchDescription(
+    description = LaunchDescription(
         [
             _argument(
                 "params_file", "parameters of the node", PathJoinSubstitution([share, "config", "perception.yaml"])
@@ -54,6 +59,7 @@ def generate_launch_description() -> LaunchDescription:
             _argument("image_transport", "raw or compressed, or for some cameras, e.g. '{left: compressed}'"),
             _argument("device", "where the network runs", choices=("", *DEVICES)),
             _argument("use_sim_time", "take the time from /clock", choices=("", *FLAG)),
+            _argument("name", "name of the node, and of its topics below ~", DEFAULT_NODE),
             _argument("namespace", "namespace of the node, its camera topics included"),
             _argument("autostart", "let the node configure and activate itself", "true", choices=FLAG),
             _argument("respawn", "start the node again when it dies", "false", choices=FLAG),
@@ -72,18 +78,34 @@ def generate_launch_description() -> LaunchDescription:
             OpaqueFunction(function=start_rviz),
         ]
     )
+    # The first action, because later ones add to the arguments.
+    description.entities.insert(0, OpaqueFunction(function=refuse_unknown_arguments, args=[description]))
+    return description
+
+
+def refuse_unknown_arguments(context: LaunchContext, description: LaunchDescription) -> None:
+    """Refuse arguments that the description does not declare, if this is the launch file that was started.
+
+    Raises:
+        LaunchArgumentError: There are such arguments.
+    """
+    known = [argument.name for argument in description.get_launch_arguments()]
+    check_names(context.launch_configurations, known, Path(__file__), sys.argv)
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Make the node from the arguments, and report how it ends.
 
     Raises:
-        LaunchArgumentError: An argument cannot be used, or the parameter file does not exist.
+        LaunchArgumentError: An argument cannot be used, or the parameter file does not exist or has no section for the
+            node.
     """
     given = context.launch_configurations
     params_file = Path(given["params_file"]).expanduser()
     if not params_file.is_file():
         raise LaunchArgumentError(f"expected params_file to name a file, there is no {params_file}")
+    name = base_name(given["name"])
+    check_section(params_file, node_name(given["namespace"], name))
     if given["fastdds_profile"]:
         profile = Path(given["fastdds_profile"]).expanduser()
         if not profile.is_file():
@@ -93,7 +115,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     node = LifecycleNode(
         package=PACKAGE,
         executable="perception_node",
-        name="perception",
+        name=name,
         namespace=given["namespace"],
         parameters=[str(params_file), node_parameters(given)],
         remappings=remappings(camera_topics(given["camera_topics"])),
@@ -126,12 +148,13 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     params_file = Path(given["params_file"]).expanduser().read_text(encoding="utf-8")
     cameras = cameras_to_show(parameters, params_file)
     # Beside the log of this launch, where it can be looked at later and is removed with the logs.
-    view = Path(launch.logging.launch_config.log_dir, "perception.rviz")
-    view.write_text(rviz_view(template.read_text(encoding="utf-8"), node_name(given["namespace"]), cameras))
+    node = node_name(given["namespace"], base_name(given["name"]))
+    view = Path(launch.logging.launch_config.log_dir, f"{node.strip('/').replace('/', '.')}.rviz")
+    view.write_text(rviz_view(template.read_text(encoding="utf-8"), node, cameras))
     rviz = Node(
         package="rviz2",
         executable="rviz2",
-        name="perception_view",
+        name=f"{base_name(given['name'])}_view",
         arguments=["--display-config", str(view)],
         parameters=[{"use_sim_time": parameters.get("use_sim_time", False)}],
         output="screen",

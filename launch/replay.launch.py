@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +36,14 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from ros_kd_perception.parameters.launch_arguments import camera_topics, is_true, node_name, seconds
+from ros_kd_perception.parameters.launch_arguments import (
+    base_name,
+    camera_topics,
+    check_names,
+    is_true,
+    node_name,
+    seconds,
+)
 from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.system.launch_exit_status import report_early_end, report_failure
 
@@ -48,7 +56,7 @@ RECORDER_IS_READY = b"recording: every topic has a publisher"
 def generate_launch_description() -> LaunchDescription:
     """Describe the arguments, the node, and the player, which starts when the cameras are known."""
     perception = Path(__file__).with_name("perception.launch.py")
-    return LaunchDescription(
+    description = LaunchDescription(
         [
             DeclareLaunchArgument("bag", description="a .mcap or .db3 file, or a rosbag2 folder"),
             DeclareLaunchArgument("rate", default_value="1.0", description="speed, 1 is that of the recording"),
@@ -73,6 +81,19 @@ def generate_launch_description() -> LaunchDescription:
             OpaqueFunction(function=start_recorder_and_player),
         ]
     )
+    # The first action, because later ones add to the arguments.
+    description.entities.insert(0, OpaqueFunction(function=refuse_unknown_arguments, args=[description]))
+    return description
+
+
+def refuse_unknown_arguments(context: LaunchContext, description: LaunchDescription) -> None:
+    """Refuse arguments that neither this file nor perception.launch.py declares, if this is the one that was started.
+
+    Raises:
+        LaunchArgumentError: There are such arguments.
+    """
+    known = [argument.name for argument in description.get_launch_arguments()]
+    check_names(context.launch_configurations, known, Path(__file__), sys.argv)
 
 
 def find_cameras(context: LaunchContext) -> None:
@@ -210,7 +231,7 @@ def _recorder(context: LaunchContext) -> Node:
             "--output",
             str(Path(given["record"]).expanduser()),
             "--perception",
-            node_name(given["namespace"]),
+            node_name(given["namespace"], base_name(given["name"])),
             "--cameras",
             *camera_topics(given["camera_topics"]),
         ],

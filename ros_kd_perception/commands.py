@@ -31,6 +31,11 @@ def record_perception() -> int:
     return _run("record_perception", "ros_kd_perception.ros.record_perception", _INSTALL_ROS)
 
 
+def check_vehicle() -> int:
+    """Check what the node needs on this machine and graph; return the exit status."""
+    return _run("check_vehicle", "ros_kd_perception.ros.check_vehicle", _INSTALL_ROS)
+
+
 def replay_bag() -> int:
     """Run a student on every frame of a bag, without ROS; return the exit status."""
     return _run("replay_bag", "ros_kd_perception.replay", _INSTALL_EXTRAS)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ros_kd_perception.parameters.rules import ParameterError
+from ros_kd_perception.parameters.errors import ParameterError
 from ros_kd_perception.parameters.sections import belongs_to, check_node, full_name, only_node
 
 _MAX_BYTES = 1 << 20
@@ -48,6 +48,15 @@ def read_parameter_file(path: Path, node: str | None = None) -> dict[str, Any]:
                 if len(values) > _MAX_VALUES:
                     raise ParameterError(f"expected at most {_MAX_VALUES} parameters in {path}, it has more")
     return values
+
+
+def section_names(path: Path) -> list[str]:
+    """Return the names of the sections of a parameter file, with their namespaces.
+
+    Raises:
+        ParameterError: The file is unreadable. One sentence.
+    """
+    return [name for name, _ in _sections("", _yaml_of(path), 0)]
 
 
 def _yaml_of(path: Path) -> Any:

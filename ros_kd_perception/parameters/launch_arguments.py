@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ros_kd_perception.parameters.camera_names import CAMERA_NAME, camera_info_topic
+from ros_kd_perception.parameters.errors import ParameterError
+from ros_kd_perception.parameters.file import section_names
+from ros_kd_perception.parameters.sections import DEFAULT_NODE, check_node
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
 
 _INPUTS = ("image_raw", "image_raw/compressed")
 """Topics below a camera's name. The node subscribes to one of them."""
 
+_OF_THE_LAUNCH_SYSTEM = ("emulate_tty", "launch-prefix", "launch-prefix-filter", "sigkill_timeout", "sigterm_timeout")
+"""Arguments that the launch system itself reads. No launch file declares them."""
+
+_BASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+PACKAGE = "ros_kd_perception"
 MAX_SECONDS = 86400.0
+MAX_NAMED = 5
 
 
 class LaunchArgumentError(ValueError):
@@ -46,9 +59,77 @@ def seconds(argument: str, text: str) -> float:
     return duration_s
 
 
-def node_name(namespace: str) -> str:
+def base_name(text: str) -> str:
+    """Return the name of the node without its namespace: the argument `name`, or `perception` if it is empty.
+
+    Raises:
+        LaunchArgumentError: ROS does not accept the name.
+    """
+    name = text.strip() or DEFAULT_NODE
+    if not _BASE_NAME.fullmatch(name):
+        raise LaunchArgumentError(
+            f"expected name to be a letter or _, then letters, digits and _, got {name[:80]!r}; slashes belong into "
+            "namespace"
+        )
+    return name
+
+
+def node_name(namespace: str, name: str = DEFAULT_NODE) -> str:
     """Return the fully qualified name of the node in a namespace. Slashes around the namespace are optional."""
-    return "/".join(["", *(part for part in namespace.split("/") if part), "perception"])
+    return "/".join(["", *(part for part in namespace.split("/") if part), name])
+
+
+def check_section(params_file: Path, node: str) -> None:
+    """Refuse a parameter file without a section for the node. ROS itself would silently run with the defaults.
+
+    Args:
+        params_file: The parameter file.
+        node: Full name of the node.
+
+    Raises:
+        LaunchArgumentError: No section applies. One sentence.
+    """
+    try:
+        names = section_names(params_file)
+    except ParameterError:
+        return  # the node reports what is wrong with the file, by the rules of ROS
+    try:
+        check_node(node, names, params_file)
+    except ParameterError as error:
+        raise LaunchArgumentError(f"{error}; change name, namespace or the section") from None
+
+
+def check_names(given: Iterable[str], known: Collection[str], launch_file: Path, command_line: Sequence[str]) -> None:
+    """Refuse arguments that a launch file does not have. The launch system itself ignores them silently.
+
+    A launch file that another one includes is not checked: the arguments of both are in one table of the launch system.
+
+    Args:
+        given: Names of all launch configurations, before the launch file has set any.
+        known: Names of the arguments that the launch file and those that it includes declare.
+        launch_file: Path of the launch file.
+        command_line: The command line of the process, `sys.argv`. It shows which launch file was started.
+
+    Raises:
+        LaunchArgumentError: The launch file was started with unknown arguments. One sentence.
+    """
+    unknown = [name for name in given if name not in known and name not in _OF_THE_LAUNCH_SYSTEM]
+    if not unknown or not _is_started(launch_file, command_line):
+        return
+    nearest = dict.fromkeys(near for name in unknown for near in difflib.get_close_matches(name, known, n=2))
+    meant = f"did you mean {' or '.join(list(nearest)[:MAX_NAMED])}? " if nearest else ""
+    raise LaunchArgumentError(
+        f"expected only arguments of {launch_file.name}, got {', '.join(unknown[:MAX_NAMED])[:200]}, which would have "
+        f"no effect; {meant}--show-args lists all"
+    )
+
+
+def _is_started(launch_file: Path, command_line: Sequence[str]) -> bool:
+    """Return whether a command line starts this launch file, by its package or by its path."""
+    words = [word for word in command_line if not word.startswith("-") and ":=" not in word]
+    if (PACKAGE, launch_file.name) in itertools.pairwise(words):
+        return True
+    return any(Path(word).exists() and Path(word).samefile(launch_file) for word in words)
 
 
 def camera_topics(text: str) -> dict[str, str]:

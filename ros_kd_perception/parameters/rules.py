@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ros_kd_perception.parameters.camera_names import CAMERA_NAME
+from ros_kd_perception.parameters.errors import ParameterError as ParameterError
 from ros_kd_perception.structures import RegionOfInterest
 
 MAX_CAMERAS = 64
@@ -28,10 +29,6 @@ CAMERA_PARAMETERS = (
     "region_of_interest",
 )
 """Parameters that can be set for one camera, such as NAME.image_transport. Free space and scans have their own."""
-
-
-class ParameterError(ValueError):
-    """The node cannot run with a parameter. The text is one sentence."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ros_kd_perception.parameters.rules import ParameterError
+from ros_kd_perception.parameters.errors import ParameterError
 
 DEFAULT_NODE = "perception"
 """Name of the node, in any namespace, unless a launch file changes it."""

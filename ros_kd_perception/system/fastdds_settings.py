@@ -75,7 +75,7 @@ def _why_unusable(profile: str) -> str:
     if not profile:
         return f"{PROFILE_VARIABLE} is empty"
     try:
-        needed_bytes = room_bytes(_segment_bytes(Path(profile)))
+        needed_bytes = room_bytes(segment_bytes(Path(profile)))
     except (OSError, ValueError) as error:
         return f"expected the XML of its settings in {profile}, got: {error}"
     try:
@@ -90,7 +90,7 @@ def _why_unusable(profile: str) -> str:
     )
 
 
-def _segment_bytes(profile: Path) -> int:
+def segment_bytes(profile: Path) -> int:
     """Return the total size of a profile's shared memory segments.
 
     Raises:

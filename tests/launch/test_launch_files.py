@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from ros_kd_perception.model.onnx_model import DEVICES
 from ros_kd_perception.parameters.launch_arguments import (
     LaunchArgumentError,
+    base_name,
     camera_topics,
+    check_names,
+    check_section,
     node_name,
     node_parameters,
     remappings,
@@ -186,6 +189,80 @@ def test_a_duration_that_is_none_is_refused_in_one_sentence(text: str) -> None:
 )
 def test_the_node_is_named_by_its_namespace(namespace: str, name: str) -> None:
     assert node_name(namespace) == name
+
+
+def test_the_name_of_the_node_can_be_chosen() -> None:
+    assert node_name("/car1/", base_name(" front_perception ")) == "/car1/front_perception"
+    assert base_name("") == "perception"
+
+
+@pytest.mark.parametrize("text", ["front-perception", "1st", "car1/perception", "/perception", "a b"])
+def test_a_name_that_ros_refuses_is_refused_in_one_sentence(text: str) -> None:
+    with pytest.raises(LaunchArgumentError, match=r"^expected name to be [^\n]*, got [^\n]*$"):
+        base_name(text)
+
+
+LAUNCH_FILE = ROOT / "launch" / "perception.launch.py"
+KNOWN = ("camera_topics", "cameras", "model", "params_file", "name", "namespace")
+
+
+@pytest.mark.parametrize(
+    "command_line",
+    [
+        ["/opt/ros/jazzy/bin/ros2", "launch", "ros_kd_perception", "perception.launch.py", "camera_topic:={front: /a}"],
+        ["ros2", "launch", "-n", "ros_kd_perception", "--debug", "perception.launch.py", "camera_topic:={front: /a}"],
+        ["ros2", "launch", str(LAUNCH_FILE), "camera_topic:={front: /a}"],
+    ],
+    ids=["package", "options", "path"],
+)
+def test_a_mistyped_argument_is_refused_with_the_nearest_ones(command_line: list[str]) -> None:
+    with pytest.raises(LaunchArgumentError) as refusal:
+        check_names(["model", "camera_topic"], KNOWN, LAUNCH_FILE, command_line)
+
+    assert str(refusal.value) == (
+        "expected only arguments of perception.launch.py, got camera_topic, which would have no effect; did you mean "
+        "camera_topics or cameras? --show-args lists all"
+    )
+
+
+@pytest.mark.parametrize(
+    "command_line",
+    [
+        ["ros2", "launch", "my_vehicle", "bringup.launch.py", "camera_topic:=1"],
+        ["ros2", "launch", "my_vehicle", "perception.launch.py", "camera_topic:=1"],
+        ["ros2", "launch", "bringup.launch.py", f"camera_topic:={LAUNCH_FILE}"],
+        [],
+    ],
+)
+def test_arguments_of_a_launch_file_that_includes_ours_are_left_alone(command_line: list[str]) -> None:
+    check_names(["camera_topic"], KNOWN, LAUNCH_FILE, command_line)
+
+
+def test_arguments_of_the_launch_system_and_known_ones_pass() -> None:
+    check_names([*KNOWN, "launch-prefix", "sigterm_timeout"], KNOWN, LAUNCH_FILE, [str(LAUNCH_FILE)])
+
+
+@given(st.lists(st.text(max_size=30), max_size=8))
+def test_any_unknown_argument_is_refused_in_one_short_sentence(names: list[str]) -> None:
+    unknown = [name for name in names if name not in KNOWN]
+    if not unknown:
+        check_names(names, KNOWN, LAUNCH_FILE, [str(LAUNCH_FILE)])
+        return
+    with pytest.raises(LaunchArgumentError) as refusal:
+        check_names(names, KNOWN, LAUNCH_FILE, [str(LAUNCH_FILE)])
+    assert len(str(refusal.value)) < 500
+
+
+def test_a_parameter_file_without_a_section_for_the_node_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vehicle.yaml"
+    path.write_text("/car1/perception: {ros__parameters: {cameras: [front]}}")
+
+    check_section(path, "/car1/perception")
+    with pytest.raises(LaunchArgumentError, match=r"^expected a section of [^\n]* for the node /car1/rear[^\n]*$"):
+        check_section(path, "/car1/rear")
+    check_section(ROOT / "config" / "perception.yaml", "/car1/rear")
+    path.write_text("perception: {ros__parameters: [}")
+    check_section(path, "/rear")  # the node reports it
 
 
 def test_rviz_is_off_and_takes_no_other_value_than_a_flag() -> None:

@@ -74,6 +74,7 @@ def test_share_files(workspace: Path, sourced: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "check_vehicle",
         "compare_bags",
         "compare_replay",
         "demo",

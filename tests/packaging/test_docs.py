@@ -39,7 +39,7 @@ FOREIGN = {
 # Subcommands of ros2 whose arguments are not checked: topics and nodes.
 ROS2 = {"bag", "lifecycle", "node", "param", "pkg", "security", "service", "topic"}
 # Packages of others that the docs launch or run.
-FOREIGN_PACKAGES = {"foxglove_bridge", "rviz2"}
+FOREIGN_PACKAGES = {"foxglove_bridge", "perception_examples", "rviz2"}
 EXECUTABLES = dict(
     re.findall(r'_run\("(\w+)", "([\w.]+)"', (ROOT / "ros_kd_perception" / "commands.py").read_text(encoding="utf-8"))
 )

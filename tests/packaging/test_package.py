@@ -165,8 +165,8 @@ def test_executables_lead_to_functions(wheel: zipfile.ZipFile) -> None:
     scripts = dict(entry_points["console_scripts"])
 
     assert set(scripts) == {
-        "compare_bags", "compare_replay", "demo", "describe_model", "model_signature", "perception_node", "play_bag",
-        "record_perception", "render_drive", "replay_bag",
+        "check_vehicle", "compare_bags", "compare_replay", "demo", "describe_model", "model_signature",
+        "perception_node", "play_bag", "record_perception", "render_drive", "replay_bag",
     }  # fmt: skip
     functions = functions_of(ROOT / "ros_kd_perception" / "commands.py")
     for name, target in scripts.items():

@@ -306,6 +306,49 @@ def test_rviz_shows_the_cameras_of_the_launch(
         assert replay.until_end() == 0, replay.output
 
 
+def test_a_launch_file_of_the_guide_starts_two_nodes_of_one_vehicle(
+    workspace: Path, environment: dict[str, str], peer: Peer, tmp_path: Path, tiny_student: Path
+) -> None:
+    guide = (ROOT / "docs" / "several_nodes.md").read_text(encoding="utf-8")
+    [launch_file] = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    parameters = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)[0]
+    (tmp_path / "bringup.launch.py").write_text(launch_file)
+    (tmp_path / "vehicle.yaml").write_text(parameters.replace("/opt/models/rear.onnx", str(tiny_student)))
+    masks: dict[str, list[Image]] = {"front": [], "rear": []}
+    images = {}
+    for camera, received in masks.items():
+        topic = f"/car1/{camera}_perception/{camera}/segmentation"
+        peer.node.create_subscription(Image, topic, received.append, 10)
+        images[camera] = peer.publisher(Image, f"/{camera}_camera/image_raw")
+    arguments = (f"params_file:={tmp_path}/vehicle.yaml", "camera_topic:=is_an_argument_of_the_outer_file")
+
+    def publish_until_both_see() -> bool:
+        for camera, publisher in images.items():
+            publisher.publish(image_message(camera_picture(), time.time_ns(), camera))
+        peer.spin_for(0.05)
+        return all(masks.values())
+
+    with launched(workspace, environment, str(tmp_path / "bringup.launch.py"), *arguments) as nodes:
+        nodes.wait_for(r"_perception\]: active", times=2)
+        peer.until(publish_until_both_see, "both nodes give results", TIMEOUT_S)
+        assert {mask.header.frame_id for mask in masks["rear"]} == {"rear"}
+        assert nodes.interrupt() == 0, nodes.output
+
+
+def test_a_replay_records_a_node_of_another_name(
+    workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
+) -> None:
+    bag = write_small_bag(tmp_path / "drive.mcap", cameras=["front"], frames=8, rate_hz=4)
+    output = tmp_path / "results.mcap"
+    arguments = (f"bag:={bag}", f"model:={tiny_student}", f"record:={output}", "name:=rear_perception", "namespace:=a")
+
+    with launched(workspace, environment, "replay.launch.py", *arguments) as replay:
+        assert replay.until_end() == 0, replay.output
+
+    with BagReader(output, {"front": "/a/rear_perception/front/segmentation"}) as results:
+        assert results.last_image_ns >= results.first_image_ns
+
+
 def test_a_launch_without_rviz_says_so_and_runs_the_node(
     workspace: Path, environment: dict[str, str], tiny_student: Path
 ) -> None:
@@ -321,16 +364,21 @@ def test_a_launch_without_rviz_says_so_and_runs_the_node(
         ("perception.launch.py", "params_file:={folder}/broken.yaml", "perception_node-1 failed with status 2"),
         ("perception.launch.py", "camera_topics:=front", "expected camera_topics like"),
         ("perception.launch.py", "rviz:=maybe", "rviz"),
+        ("perception.launch.py", "camera_topic:={{}}", "did you mean camera_topics or cameras?"),
+        ("perception.launch.py", "name:=front-perception", "expected name to be a letter or _"),
+        ("perception.launch.py", "params_file:={folder}/other.yaml", "expected a section of"),
         ("perception.launch.py", "fastdds_profile:={folder}/missing.xml", "expected fastdds_profile to name a file"),
         ("replay.launch.py", "bag:={folder}/missing.mcap", "missing.mcap"),
+        ("replay.launch.py", "bag:={folder}/missing.mcap devise:=cpu", "did you mean device?"),
     ],
 )
 def test_a_launch_that_cannot_start_fails(
     launch_file: str, argument: str, why: str, workspace: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.yaml").write_text("perception: {ros__parameters: [}")
+    (tmp_path / "other.yaml").write_text("rear_perception: {ros__parameters: {cameras: [rear]}}")
 
-    with launched(workspace, environment, launch_file, argument.format(folder=tmp_path)) as start:
+    with launched(workspace, environment, launch_file, *argument.format(folder=tmp_path).split()) as start:
         assert start.until_end() == 1
 
     assert why in start.output
