@@ -288,7 +288,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="store_true",
         help="give boxes the ids of their objects, as the node does with track_objects (--params-file sets that, too)",
     )
-    add_network_options(parser, "; also writes free space and scans, and tracks objects")
+    add_network_options(parser, "; also writes free space, scans and positions, and tracks objects")
     options = parser.parse_args(arguments)
     check_network_options(parser, options)
     return options
