@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,7 @@ from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.rerun_file import RerunFile
 from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
-from ros_kd_perception.free_space.ground_scan import CameraPose
-from ros_kd_perception.free_space.parameters import free_space_parameters_of
 from ros_kd_perception.ground_positions.locator import GroundLocator
-from ros_kd_perception.ground_positions.parameters import ground_camera_declarations, ground_parameters_of
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.class_ids import uses_names_in
 from ros_kd_perception.messages.optional_outputs import NO_OPTIONAL_OUTPUTS, OptionalOutputs, optional_outputs_of
@@ -34,6 +31,7 @@ from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import jump_sentences
+from ros_kd_perception.replay_ground import free_space_finder, ground_locator
 from ros_kd_perception.replay_network import (
     add_network_options,
     apply_camera_settings,
@@ -207,8 +205,8 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         [perceiver], runs = open_models([tried], options, lambda model: _perceiver_of(model, options, builders))
         builder = builders[-1]  # of the models that were opened, the last one is used
         apply_camera_settings(options, list(bag.cameras), perceiver)
-        finder = _free_space_finder(options, list(bag.cameras), perceiver.model)
-        locator = _ground_locator(options, list(bag.cameras), perceiver.model)
+        finder = free_space_finder(options, list(bag.cameras), perceiver.model)
+        locator = ground_locator(options, list(bag.cameras), perceiver.model)
         tracking = tracking_settings_of(options.params_file, options.node, wanted=options.track)
         tracked = None
         if tracking is not None:
@@ -256,35 +254,6 @@ def _perceiver_of(model: OnnxModel, options: argparse.Namespace, builders: list[
     with_names = uses_names_in(options.params_file, options.node)
     builders.append(MessageBuilder(rosbags_message_types(), model.contract, reuse_parts=True, with_names=with_names))
     return Perceiver(model, options.score_threshold, builders[-1].masks.new_class_map)
-
-
-def _free_space_finder(options: argparse.Namespace, cameras: Sequence[str], model: OnnxModel) -> FreeSpaceFinder | None:
-    path = options.params_file
-    if path is None:
-        return None
-
-    def warn(sentence: str) -> None:
-        print(f"replay_bag: {path}: {sentence}", file=sys.stderr)
-
-    also_known = [name for camera in cameras for name in ground_camera_declarations(camera)]
-    parameters = free_space_parameters_of(path, cameras, options.node, warn, also_known)
-    _check_mountings(path, {camera: mounted.pose for camera, mounted in parameters.mounted.items()})
-    return FreeSpaceFinder.if_possible(parameters, model.contract, warn)
-
-
-def _ground_locator(options: argparse.Namespace, cameras: Sequence[str], model: OnnxModel) -> GroundLocator | None:
-    parameters = ground_parameters_of(options.params_file, cameras, options.node)
-    _check_mountings(options.params_file, {camera: own.pose for camera, own in parameters.items()})
-    return GroundLocator(parameters, model.contract) if parameters else None
-
-
-def _check_mountings(path: Path, poses: Mapping[str, CameraPose | None]) -> None:
-    for camera, pose in poses.items():
-        if pose is None:
-            raise ValueError(
-                f"expected {path} to have the mounting of {camera}, got scan.mounting: tf, which a replay cannot read; "
-                f"set scan.mounting: parameters and {camera}.mounting.height_m and so on"
-            )
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

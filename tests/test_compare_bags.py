@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from broken_students import rename, write_changed_student
 from small_bag import write_small_bag
-from tiny_student import contract_with, write_tiny_model, write_tiny_student
+from tiny_student import CONTRACT, contract_with, write_tiny_model, write_tiny_student
 
 from ros_kd_perception import compare_replay
 from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage, decode_message, message_class, typestore
@@ -222,6 +222,20 @@ def test_a_node_is_chosen_where_there_are_several(
     assert compare(sound, tmp_path / "two.mcap", tmp_path / "other", "--node-b", "/car2/perception") == 1
     assert compare(sound, tmp_path / "two.mcap", tmp_path / "none", "--node-b", "/car3/perception") == 2
     assert "expected results of /car3/perception in" in capsys.readouterr().err
+
+
+def with_names(raw: RawMessage, message: Any) -> Iterator[tuple[str, int, Any]]:
+    if raw.topic.endswith("/detections"):
+        names = {str(info.id): info.name for info in CONTRACT.detection_classes}
+        for box in message.detections:
+            box.results[0].hypothesis.class_id = names[box.results[0].hypothesis.class_id]
+    yield raw.topic, raw.log_time_ns, message
+
+
+def test_class_ids_may_be_names(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = rewritten(sound, tmp_path / "named.mcap", with_names)
+    assert compare(sound, named, tmp_path / "out") == 0
+    assert "No difference in 16 frames" in capsys.readouterr().out
 
 
 def without_labels(raw: RawMessage, message: Any) -> Iterator[tuple[str, int, Any]]:

@@ -55,7 +55,7 @@ FLOORS = {
         {"scheduling", "bags"},
         {"sample_drive", "replay_summary", "replay_pipeline", "differences"},
         {"replay_network"},
-        {"replay_outputs"},
+        {"replay_outputs", "replay_ground"},
         {"render_drive", "describe_model", "model_signature", "replay", "compare_replay", "compare_bags", "ros"},
         {"demo"},
         {"commands"},

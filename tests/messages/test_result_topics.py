@@ -18,6 +18,7 @@ from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.optional_outputs import OptionalOutputs
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, NoMessage, PerceivedFrame
 from ros_kd_perception.replay import BagReplay
+from ros_kd_perception.replay_pipeline import ReplayedInfo
 from ros_kd_perception.structures import Perception, RegionOfInterest, Timing, UncertaintyCells
 
 BUILDER = MessageBuilder(rosbags_message_types(), CONTRACT)
@@ -57,13 +58,15 @@ def test_nothing_is_made_without_parameters() -> None:
 def test_each_output_is_made_of_what_it_needs() -> None:
     finder = FreeSpaceFinder(GROUND, CONTRACT)
     wanted, fields = OptionalOutputs(confidence=True, camera_info=True), CameraInfoFields.from_message(camera_info())
-    assert set(built(PerceivedFrame(perception(), BUILDER, finder, wanted))) == {"confidence"}
+    assert set(built(PerceivedFrame(perception(), BUILDER, finder, optional=wanted))) == {"confidence"}
     finder.calibrate("front", camera_info())
-    everything = built(PerceivedFrame(perception(), BUILDER, finder, wanted, fields))
+    everything = built(PerceivedFrame(perception(), BUILDER, finder, optional=wanted, camera_info=fields))
     assert set(everything) == {"confidence", "camera_info"} | ON_GROUND
     assert {(m.header.stamp.nanosec, m.header.frame_id) for m in everything.values()} == {(7, "optical")}
     assert {(everything[name].height, everything[name].width) for name in ON_GROUND} == {(12, 16)}
-    without = built(PerceivedFrame(perception(with_uncertainty=False), BUILDER, finder, wanted, fields))
+    without = built(
+        PerceivedFrame(perception(with_uncertainty=False), BUILDER, finder, optional=wanted, camera_info=fields)
+    )
     assert set(without) == {"camera_info"} | ON_GROUND - {"ground/confidence"}
 
 
@@ -72,7 +75,9 @@ def test_a_calibration_of_another_size_is_told(name: str) -> None:
     finder = FreeSpaceFinder(GROUND, CONTRACT)
     finder.calibrate("front", camera_info(32, 24))
     fields = CameraInfoFields.from_message(camera_info(32, 24))
-    frame = PerceivedFrame(perception(), BUILDER, finder, OptionalOutputs(camera_info=True), fields)
+    frame = PerceivedFrame(
+        perception(), BUILDER, finder, optional=OptionalOutputs(camera_info=True), camera_info=fields
+    )
     with pytest.raises(NoMessage, match="of 32x24, the size in the CameraInfo, got 64x48; calibrate the camera"):
         ROWS[name].build(frame)
 
@@ -81,13 +86,13 @@ def test_a_replay_tells_once_why_a_calibration_cannot_be_used(capsys: pytest.Cap
     model = SimpleNamespace(contract=CONTRACT, provider=SimpleNamespace(what_runs="nothing"))
     finder = FreeSpaceFinder(GROUND, CONTRACT)
     replay = BagReplay(
-        SimpleNamespace(model=model), BUILDER, SimpleNamespace(), ["front"], None, finder, None,
-        OptionalOutputs(camera_info=True),
+        SimpleNamespace(model=model), BUILDER, SimpleNamespace(), ["front"], finder=finder,
+        optional=OptionalOutputs(camera_info=True),
     )  # fmt: skip
-    replay.calibrate("front", camera_info())
+    replay.take_camera_info(ReplayedInfo("front", camera_info(), None))
     assert finder.ground("front") is not None
     for _ in range(2):
-        replay.calibrate("front", camera_info(focal_px=0.0))
+        replay.take_camera_info(ReplayedInfo("front", camera_info(focal_px=0.0), None))
     assert finder.ground("front") is None
     told = capsys.readouterr().err.splitlines()
     assert [line.partition(": expected")[0] for line in told] == [

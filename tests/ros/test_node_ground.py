@@ -20,14 +20,19 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from ros_kd_perception.bags.message_types import typestore
 from ros_kd_perception.bags.reader import BagReader
+from ros_kd_perception.free_space.ground_scan import CameraPose
 from ros_kd_perception.free_space.parameters import FREE_SPACE_PARAMETERS
+from ros_kd_perception.ground_positions.ground_camera import GroundPositions
 from ros_kd_perception.ground_positions.parameters import GROUND_PARAMETERS
 from ros_kd_perception.health.status import Level, Status
+from ros_kd_perception.model.letterbox import letterbox_geometry
 from ros_kd_perception.replay import main as replay
+from ros_kd_perception.ros.topics import camera_calibrations
 from ros_kd_perception.ros.topics.ground_positions import GroundTopics
 from ros_kd_perception.ros.topics.topic_sink import SinkContext
 from ros_kd_perception.sample_drive import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
+from ros_kd_perception.structures import Detections, Perception, Timing
 
 T0 = 1_700_000_000_000_000_000
 PARAMETERS = """
@@ -231,6 +236,50 @@ def test_every_fault_of_a_calibration_is_reported_and_ends_the_positions() -> No
     assert locator.camera("front") is not None
     topics.change({"front.enabled": False})
     assert topics.statuses() == [Status(Level.OK, "front ground", "disabled with front")]
+
+
+def test_a_mounting_from_tf_that_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tf2_ros is not on PyPI: a stand-in for the listener, whose own errors test_node_free_space.py tests."""
+    known: list[CameraPose] = []
+
+    class Mounting:
+        def __init__(self, node: Any) -> None:
+            pass
+
+        def pose(self, frame_id: str, optical_frame_id: str) -> CameraPose:
+            if not known:
+                raise ValueError(f"expected a transform from {optical_frame_id!r} to {frame_id}, got: none")
+            return known[-1]
+
+    monkeypatch.setattr(camera_calibrations, "TfMounting", Mounting)
+    monkeypatch.setattr(camera_calibrations, "_TF_PERIOD_S", 0.0)
+    node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
+    values = {name: row.default for name, row in (FREE_SPACE_PARAMETERS | GROUND_PARAMETERS).items()} | {
+        "ground_detections.enabled": True, "front.enabled": True, "scan.mounting": "tf", "scan.frame_id": "ground"
+    }  # fmt: skip
+    topics = GroundTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), lambda sentence: None))
+    found = Detections(np.array([[70.0, 20.0, 90.0, 70.0]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32))
+    seen = Perception("front", 1, "optical", None, found, None, Timing(1.0, 2.0, 3.0))
+    geometry = letterbox_geometry(96, 160, 96, 160)
+    info = camera_info()
+    info.header.frame_id = "front_optical"
+
+    def take() -> GroundPositions | None:
+        topics._calibrations.take("front", info)
+        return topics._locator.positions(seen, geometry)
+
+    assert take() is None
+    assert topics.statuses()[0].message.startswith("expected a transform from 'front_optical' to ground")
+    known.append(CameraPose.from_mounting(0.0, 0.0, 1.5, 0.0, 0.0, 0.0))
+    low = take()
+    known.append(CameraPose.from_mounting(0.0, 0.0, 3.0, 0.0, 0.0, 0.0))
+    high = take()
+    assert topics.statuses()[0].level == Level.OK
+    assert low is not None
+    assert high is not None
+    np.testing.assert_allclose(high.points_m, 2 * low.points_m)
+    known.clear()
+    assert take() is None, "an old mounting is worse than none"
 
 
 @pytest.mark.parametrize(

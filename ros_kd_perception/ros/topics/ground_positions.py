@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rclpy.lifecycle import LifecyclePublisher
 from vision_msgs.msg import Detection3DArray
 
 from ros_kd_perception.ground_positions.ground_camera import GroundPositions, LeftOut
@@ -63,13 +62,9 @@ class GroundTopics(TopicSink):
         self._misfits = dict.fromkeys(parameters, "")  # why the newest frame does not fit the calibration
         self._left_out: dict[str, LeftOut] = {}
         self._enabled: dict[str, bool] = {c: context.values[f"{c}.enabled"] for c in parameters}
-        self._objects: dict[str, LifecyclePublisher[Detection3DArray]] = {}
-        self._markers: dict[str, LifecyclePublisher[Any]] = {}
-        for camera in parameters:
-            self._objects[camera] = self.publisher(Detection3DArray, f"~/{camera}/ground_detections")
-            # Not imported above: a vehicle without positions needs no visualization_msgs.
-            marker_type = message_class("visualization_msgs/msg/MarkerArray")
-            self._markers[camera] = self.publisher(marker_type, f"~/{camera}/markers")
+        # Not imported above: a vehicle without positions needs no visualization_msgs. What can be missing comes first,
+        # so that no topic stays if it is.
+        marker_types = {camera: message_class("visualization_msgs/msg/MarkerArray") for camera in parameters}
         self._calibrations = CameraCalibrations(
             context.node,
             {camera: own.frame_id if own.pose is None else None for camera, own in parameters.items()},
@@ -79,6 +74,8 @@ class GroundTopics(TopicSink):
             resolve=context.resolve,
             what=_WHAT,
         )
+        self._objects = {c: self.publisher(Detection3DArray, f"~/{c}/ground_detections") for c in parameters}
+        self._markers = {c: self.publisher(kind, f"~/{c}/markers") for c, kind in marker_types.items()}
         self._showing: SideThread[_MarkerRequest] = SideThread("markers", list(parameters), self._show, context.warn)
 
     @classmethod
