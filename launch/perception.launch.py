@@ -30,7 +30,7 @@ from ros_kd_perception.parameters.launch_arguments import (
     check_names,
     check_section,
     is_true,
-    node_name,
+    node_of,
     node_parameters,
     remappings,
 )
@@ -104,8 +104,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     params_file = Path(given["params_file"]).expanduser()
     if not params_file.is_file():
         raise LaunchArgumentError(f"expected params_file to name a file, there is no {params_file}")
-    name = base_name(given["name"])
-    check_section(params_file, node_name(given["namespace"], name))
+    check_section(params_file, node_of(given))
     if given["fastdds_profile"]:
         profile = Path(given["fastdds_profile"]).expanduser()
         if not profile.is_file():
@@ -115,7 +114,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     node = LifecycleNode(
         package=PACKAGE,
         executable="perception_node",
-        name=name,
+        name=base_name(given["name"]),
         namespace=given["namespace"],
         parameters=[str(params_file), node_parameters(given)],
         remappings=remappings(camera_topics(given["camera_topics"])),
@@ -148,7 +147,7 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     params_file = Path(given["params_file"]).expanduser().read_text(encoding="utf-8")
     cameras = cameras_to_show(parameters, params_file)
     # Beside the log of this launch, where it can be looked at later and is removed with the logs.
-    node = node_name(given["namespace"], base_name(given["name"]))
+    node = node_of(given)
     view = Path(launch.logging.launch_config.log_dir, f"{node.strip('/').replace('/', '.')}.rviz")
     view.write_text(rviz_view(template.read_text(encoding="utf-8"), node, cameras))
     rviz = Node(

@@ -36,14 +36,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from ros_kd_perception.parameters.launch_arguments import (
-    base_name,
-    camera_topics,
-    check_names,
-    is_true,
-    node_name,
-    seconds,
-)
+from ros_kd_perception.parameters.launch_arguments import camera_topics, check_names, is_true, node_of, seconds
 from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.system.launch_exit_status import report_early_end, report_failure
 
@@ -231,7 +224,7 @@ def _recorder(context: LaunchContext) -> Node:
             "--output",
             str(Path(given["record"]).expanduser()),
             "--perception",
-            node_name(given["namespace"], base_name(given["name"])),
+            node_of(given),
             "--cameras",
             *camera_topics(given["camera_topics"]),
         ],

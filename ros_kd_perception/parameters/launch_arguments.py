@@ -79,6 +79,22 @@ def node_name(namespace: str, name: str = DEFAULT_NODE) -> str:
     return "/".join(["", *(part for part in namespace.split("/") if part), name])
 
 
+def node_of(arguments: Mapping[str, str]) -> str:
+    """Return the full name that the launch system gives the node.
+
+    Args:
+        arguments: Texts of `name` and `namespace`, and of `ros_namespace` if a launch file has pushed a namespace. An
+            absolute `namespace` is independent of that.
+
+    Raises:
+        LaunchArgumentError: ROS does not accept the name.
+    """
+    namespace = arguments["namespace"]
+    if not namespace.startswith("/"):
+        namespace = f"{arguments.get('ros_namespace', '')}/{namespace}"
+    return node_name(namespace, base_name(arguments["name"]))
+
+
 def check_section(params_file: Path, node: str) -> None:
     """Refuse a parameter file without a section for the node. ROS itself would silently run with the defaults.
 

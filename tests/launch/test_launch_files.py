@@ -21,6 +21,7 @@ from ros_kd_perception.parameters.launch_arguments import (
     check_names,
     check_section,
     node_name,
+    node_of,
     node_parameters,
     remappings,
     seconds,
@@ -194,6 +195,21 @@ def test_the_node_is_named_by_its_namespace(namespace: str, name: str) -> None:
 def test_the_name_of_the_node_can_be_chosen() -> None:
     assert node_name("/car1/", base_name(" front_perception ")) == "/car1/front_perception"
     assert base_name("") == "perception"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "pushed", "node"),
+    [
+        ("", "", "/rear"),
+        ("", "/car1", "/car1/rear"),
+        ("sub", "/car1", "/car1/sub/rear"),
+        ("/sub", "/car1", "/sub/rear"),
+        ("sub", "", "/sub/rear"),
+    ],
+)
+def test_the_node_has_the_name_that_the_launch_system_gives_it(namespace: str, pushed: str, node: str) -> None:
+    arguments = {"name": "rear", "namespace": namespace} | ({"ros_namespace": pushed} if pushed else {})
+    assert node_of(arguments) == node
 
 
 @pytest.mark.parametrize("text", ["front-perception", "1st", "car1/perception", "/perception", "a b"])

@@ -242,6 +242,20 @@ def test_lines_for_people(environment: dict[str, str], tiny_student: Path) -> No
     assert lines[-1].startswith("1 problem and ")
 
 
+def test_ros_own_arguments_count_as_for_the_node(
+    environment: dict[str, str], tiny_student: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "vehicle.yaml"
+    path.write_text("/perception: {ros__parameters: {cameras: [roof], model: /no/such.onnx}}")
+
+    done = run_plain(
+        environment, "--seconds", "0.3", "--ros-args", "--params-file", str(path), "-p", f"model:={tiny_student}"
+    )
+
+    assert "ok       parameters: can be used, cameras: roof" in done.stdout, done.stderr
+    assert f"ok       model: {tiny_student}" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

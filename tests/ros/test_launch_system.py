@@ -335,6 +335,35 @@ def test_a_launch_file_of_the_guide_starts_two_nodes_of_one_vehicle(
         assert nodes.interrupt() == 0, nodes.output
 
 
+INCLUDED_IN_A_NAMESPACE = """
+from launch import LaunchDescription
+from launch.actions import GroupAction, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import PushRosNamespace
+
+def generate_launch_description():
+    include = IncludeLaunchDescription(PythonLaunchDescriptionSource("{launch_file}"))
+    return LaunchDescription([GroupAction([PushRosNamespace("car1"), include])])
+"""
+
+
+@pytest.mark.parametrize(("section", "is_its_own"), [("/car1/perception", True), ("/perception", False)])
+def test_a_pushed_namespace_is_part_of_the_name_that_sections_are_for(
+    section: str, is_its_own: bool, workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
+) -> None:
+    (tmp_path / "vehicle.yaml").write_text(f"{section}: {{ros__parameters: {{model: {tiny_student}}}}}")
+    launch_file = tmp_path / "bringup.launch.py"
+    launch_file.write_text(INCLUDED_IN_A_NAMESPACE.format(launch_file=ROOT / "launch" / "perception.launch.py"))
+
+    with launched(workspace, environment, str(launch_file), f"params_file:={tmp_path}/vehicle.yaml") as node:
+        if is_its_own:
+            node.wait_for(r"car1\.perception\]: active")
+            assert node.interrupt() == 0, node.output
+        else:
+            assert node.until_end() == 1
+            assert "for the node /car1/perception" in node.output
+
+
 def test_a_replay_records_a_node_of_another_name(
     workspace: Path, environment: dict[str, str], tmp_path: Path, tiny_student: Path
 ) -> None:
