@@ -18,6 +18,8 @@ from std_srvs.srv import Trigger
 from tiny_student import CONTRACT, SCORES, contract_with, expected_class_map, give_duplicates, write_tiny_model
 
 NUMBERS = itertools.count(1)
+OVERLAYS = ("overlay", "overlay/compressed")
+MASKS = ("segmentation/compressed", "segmentation/color")
 T0 = 1_700_000_000_000_000_000
 SEGMENTATION = contract_with(name="masks", detections=None)
 DETECTION = contract_with(
@@ -69,7 +71,10 @@ def label_names(peer: Peer, kind: str) -> list[str]:
     return [c.class_name for c in peer.latest("front", f"{kind}/label_info").class_map]
 
 
-def test_a_node_that_segments_only_has_no_topics_of_boxes(peer: Peer, start_node: Any, segmentation: Path) -> None:
+def test_a_node_that_segments_only_has_no_topics_of_boxes(
+    peer: Peer, start_node: Any, segmentation: Path, environment: dict[str, str], with_foxglove: dict[str, str]
+) -> None:
+    environment.update(with_foxglove)
     peer.listen_to_results("front")
     start_node("-p", "drivable_classes:=[pavement]", model=segmentation)
     publisher = peer.matched_publisher(Image, "/front/image_raw")
@@ -79,7 +84,7 @@ def test_a_node_that_segments_only_has_no_topics_of_boxes(peer: Peer, start_node
     pixels = np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width)
     blocks = expected_class_map(camera_picture(64, 96)).repeat(4, axis=0).repeat(4, axis=1)
     assert (pixels == blocks).mean() > 0.99
-    found = {"segmentation", "segmentation/label_info", "segmentation/compressed", "free_space", "overlay"}
+    found = {"segmentation", "segmentation/label_info", *MASKS, "free_space", *OVERLAYS}
     peer.until(lambda: topics(peer) == found, "the topics of segmentation are there, and no others")
     peer.until(lambda: peer.value("model", "tasks") == "segmentation", "diagnostics name the task")
     assert peer.value("model", "golden_box_iou") == peer.value("model", "score_threshold") == ""
@@ -98,15 +103,21 @@ def test_a_model_without_the_free_space_that_was_asked_for_is_refused(
 
 
 def test_a_reload_ends_one_task_and_begins_another(
-    peer: Peer, start_node: Any, segmentation: Path, detection: Path
+    peer: Peer,
+    start_node: Any,
+    segmentation: Path,
+    detection: Path,
+    environment: dict[str, str],
+    with_foxglove: dict[str, str],
 ) -> None:
+    environment.update(with_foxglove)
     peer.listen_to_results("front")
     node = start_node(model=detection)
     publisher = peer.matched_publisher(Image, "/front/image_raw")
 
     boxes = send_until(peer, publisher, "detections")
 
-    found = {"detections", "detections/label_info", "overlay"}
+    found = {"detections", "detections/label_info", "annotations", *OVERLAYS}
     peer.until(lambda: topics(peer) == found, "the topics of detection are there, and no others")
     assert [d.results[0].hypothesis.class_id for d in boxes.detections] == ["0", "1", "2"]  # without the duplicate
     assert np.allclose([d.results[0].hypothesis.score for d in boxes.detections], SCORES[[0, 2, 3]])
@@ -123,7 +134,7 @@ def test_a_reload_ends_one_task_and_begins_another(
     assert len(peer.results("front", "detections")) == ended
     assert label_names(peer, "detections") == []
     assert label_names(peer, "segmentation") == [*(c.name for c in CONTRACT.class_map.classes), "unlabeled"]
-    new = {"segmentation", "segmentation/label_info", "segmentation/compressed", "free_space"}
+    new = {"segmentation", "segmentation/label_info", *MASKS, "free_space"}
     peer.until(lambda: topics(peer) == found | new, "the topics of segmentation have come")
 
     answer = reload(peer, detection)
