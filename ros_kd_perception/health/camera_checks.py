@@ -79,7 +79,7 @@ class CalibrationFacts:
 
     Attributes:
         topic: Topic of the CameraInfo.
-        is_needed: Whether the camera has a scan, which needs it.
+        is_needed: Whether the camera has an output that needs it: one on the ground, or the CameraInfo itself.
         publishers: Number of publishers on it.
         received: Whether a CameraInfo came.
         problem: Why it cannot be used, one sentence. Empty if it can.
@@ -195,7 +195,7 @@ def check_clock(facts: ClockFacts) -> Finding:
 
 
 def check_calibration(camera: str, facts: CalibrationFacts, image_sizes: tuple[str, ...] = ()) -> Finding:
-    """Check the CameraInfo of a camera. Only its scan needs one.
+    """Check the CameraInfo of a camera. Only outputs on the ground need one, and `publish_camera_info`.
 
     Args:
         camera: Name of the camera.
@@ -204,7 +204,7 @@ def check_calibration(camera: str, facts: CalibrationFacts, image_sizes: tuple[s
     """
     check = f"camera {camera}: camera_info"
     bad = Level.ERROR if facts.is_needed else Level.OK
-    use = "" if facts.is_needed else ", and only scans need it"
+    use = "" if facts.is_needed else ", and only outputs on the ground need it"
     if not facts.received:
         why = "it has no publisher" if not facts.publishers else "nothing came on it"
         remedy = "publish the calibration beside the images" if facts.is_needed else ""

@@ -15,7 +15,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_kd_perception.free_space.calibration import Calibration
-from ros_kd_perception.free_space.parameters import ScanParameters, read_free_space_parameters
+from ros_kd_perception.free_space.parameters import GroundPointParameters, ScanParameters, read_free_space_parameters
+from ros_kd_perception.ground_positions.parameters import GroundParameters, read_ground_parameters
 from ros_kd_perception.health.camera_checks import CalibrationFacts, CameraSample, ClockFacts
 from ros_kd_perception.health.watch import StampOrder
 from ros_kd_perception.images.message import frame_from_message
@@ -28,6 +29,7 @@ from ros_kd_perception.structures import BadFrame
 _SPIN_S = 0.1
 _BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 _MAX_FORMATS = 8
+_Mounted = ScanParameters | GroundPointParameters | GroundParameters
 
 
 @dataclass
@@ -55,7 +57,7 @@ class VehicleWatch:
         parameters: The parameters of the perception node.
 
     Raises:
-        ParameterError: A scan has no mounting.
+        ParameterError: An output on the ground has no mounting.
     """
 
     def __init__(self, node: Node, parameters: NodeParameters) -> None:
@@ -64,9 +66,11 @@ class VehicleWatch:
         self._stamps = StampOrder()
         self._ticks = 0
         self._listened_s = 0.0
-        self._scans: Mapping[str, ScanParameters] = read_free_space_parameters(
-            parameters.values.get, parameters.cameras
-        ).scans
+        of_node = parameters.values.get, parameters.cameras
+        self._mounted: Mapping[str, _Mounted] = {
+            **read_ground_parameters(*of_node),
+            **read_free_space_parameters(*of_node).mounted,
+        }
         self._heard = {camera: _Heard() for camera in parameters.cameras}
         self._tf, self._tf_problem = self._make_tf()
         # Only to ask who publishes; it never subscribes.
@@ -120,17 +124,18 @@ class VehicleWatch:
     def calibration(self, camera: str) -> CalibrationFacts:
         """Return the calibration and the mounting of a camera."""
         topic = self._node.resolve_topic_name(f"{camera}/camera_info")
-        scan, info = self._scans.get(camera), self._heard[camera].info
+        mounted, info = self._mounted.get(camera), self._heard[camera].info
         problem, doubt, size = "", "", ""
         if info is not None:
             try:
-                calibration = Calibration.from_message(info, rectified=scan.rectified if scan else False)
+                calibration = Calibration.from_message(info, rectified=mounted.rectified if mounted else False)
                 doubt, size = calibration.doubt, f"{calibration.width}x{calibration.height}"
             except ValueError as error:
                 problem = str(error)
         publishers = self._node.count_publishers(topic)
-        mounting = self._mounting(camera, scan)
-        return CalibrationFacts(topic, scan is not None, publishers, info is not None, problem, doubt, size, mounting)
+        is_needed = mounted is not None or bool(self._parameters.values.get("publish_camera_info"))
+        mounting = self._mounting(camera, mounted)
+        return CalibrationFacts(topic, is_needed, publishers, info is not None, problem, doubt, size, mounting)
 
     def nodes_called(self, name: str) -> int:
         """Return the number of nodes on the graph that have a full name."""
@@ -138,15 +143,15 @@ class VehicleWatch:
         return [f"{namespace.rstrip('/')}/{base}" for base, namespace in names].count(name)
 
     def _make_tf(self) -> tuple[TfMounting | None, str]:
-        if all(scan.pose is not None for scan in self._scans.values()):
+        if all(mounted.pose is not None for mounted in self._mounted.values()):
             return None, ""
         try:
             return TfMounting(self._node), ""
         except ImportError as error:
             return None, str(error)
 
-    def _mounting(self, camera: str, scan: ScanParameters | None) -> str | None:
-        if scan is None or scan.pose is not None:
+    def _mounting(self, camera: str, mounted: _Mounted | None) -> str | None:
+        if mounted is None or mounted.pose is not None:
             return None
         if self._tf is None:
             return self._tf_problem
@@ -154,7 +159,7 @@ class VehicleWatch:
         if not frame_ids:
             return "expected an image, whose frame_id TF is asked for, none came"
         try:
-            self._tf.pose(scan.frame_id, frame_ids[-1])
+            self._tf.pose(mounted.frame_id, frame_ids[-1])
         except ValueError as error:
             return str(error)
         return ""

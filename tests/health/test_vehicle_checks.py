@@ -38,6 +38,7 @@ GOOD = CameraSample("front", LINK, 5.0, 151, 5.0, ("bgr8 1280x720",), 2764800, 0
 SILENT = CameraSample("front", LINK, 5.0)
 SYSTEM_CLOCK = ClockFacts(use_sim_time=False)
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+ON_GROUND = "only outputs on the ground need it"
 CALIBRATED = CalibrationFacts("/front/camera_info", True, 1, True, size="1280x720")
 
 
@@ -136,9 +137,13 @@ def test_use_sim_time_must_fit_the_clock(facts: ClockFacts, level: Level) -> Non
         (CALIBRATED, Level.OK, "1280x720 px"),
         (replace(CALIBRATED, received=False, publishers=0), Level.ERROR, "it has no publisher"),
         (replace(CALIBRATED, received=False), Level.ERROR, "nothing came on it"),
-        (replace(CALIBRATED, received=False, is_needed=False), Level.OK, "only scans need it"),
+        (replace(CALIBRATED, received=False, is_needed=False), Level.OK, ON_GROUND),
         (replace(CALIBRATED, problem="expected K, got zeros"), Level.ERROR, "expected K"),
-        (replace(CALIBRATED, problem="expected K, got zeros", is_needed=False), Level.OK, "only scans need it"),
+        (
+            replace(CALIBRATED, problem="expected K, got zeros", is_needed=False),
+            Level.OK,
+            "only outputs on the ground need it",
+        ),
         (replace(CALIBRATED, size="640x360"), Level.ERROR, "the images have 1280x720"),
         (replace(CALIBRATED, doubt="the principal point is far off"), Level.WARN, "far off"),
     ],

@@ -178,6 +178,24 @@ def test_simulated_time_scans_and_tf(check: Check, peer: Peer, tiny_student: Pat
     assert report.status == 1
 
 
+@pytest.mark.parametrize(
+    "output", ["scan.enabled", "ground_points.enabled", "ground_detections.enabled", "publish_camera_info"]
+)
+def test_each_output_that_needs_the_calibration_of_a_camera(
+    check: Check, tiny_student: Path, tmp_path: Path, output: str
+) -> None:
+    parameters = tmp_path / "vehicle.yaml"
+    parameters.write_text(
+        "/**:\n  ros__parameters:\n"
+        f"    {{model: {tiny_student}, cameras: [front], front.mounting.height_m: 1.5, {output}: true}}\n"
+    )
+
+    report = check("--params-file", str(parameters))
+
+    assert report.level("camera front: camera_info") == "problem"
+    assert "publish the calibration" in report.finding("camera front: camera_info")["remedy"]
+
+
 def test_simulated_time_that_does_not_come(check: Check, peer: Peer, tiny_student: Path) -> None:
     front = peer.publisher(Image, "/front/image_raw", BEST_EFFORT)
     report = check(
