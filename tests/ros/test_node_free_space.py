@@ -79,8 +79,9 @@ def test_live_and_replayed_free_space_are_equal_to_the_bit(
         recorded = [(raw.topic, deserialize_message(bytes(raw.data), types[raw.message_type]))
                     for raw in bag.raw_messages(bag.camera_topics)]  # fmt: skip
     infos, images = ([m for topic, m in recorded if topic.endswith(end)] for end in ("camera_info", "image_raw"))
-    publishers["/front/camera_info"].publish(infos[0])
-    peer.until(lambda: peer.status("front scan").level == b"\x00", "the camera is calibrated")
+    peer.send_until(
+        publishers["/front/camera_info"], infos[0], lambda: peer.value("front scan", "nearest_m"), "it is calibrated"
+    )
     for image in images:
         before = len(peer.results("front", "scan"))
         publishers["/front/image_raw"].publish(image)

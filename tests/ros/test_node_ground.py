@@ -90,8 +90,8 @@ def test_live_and_replayed_positions_are_equal_to_the_bit(
         recorded = [(raw.topic, deserialize_message(bytes(raw.data), types[raw.message_type]))
                     for raw in bag.raw_messages(bag.camera_topics)]  # fmt: skip
     infos, images = ([m for topic, m in recorded if topic.endswith(end)] for end in ("camera_info", "image_raw"))
-    publishers["/front/camera_info"].publish(infos[0])
-    peer.until(lambda: peer.value("front ground", "camera_info_age_s"), "the camera is calibrated")
+    infos_of, age = publishers["/front/camera_info"], "camera_info_age_s"
+    peer.send_until(infos_of, infos[0], lambda: peer.value("front ground", age), "the camera is calibrated")
     for image in images:
         counts = {name: len(peer.results("front", name)) for name in KINDS}
         publishers["/front/image_raw"].publish(image)

@@ -163,6 +163,16 @@ class Peer:
         self.until(send_and_look, f"{camera} gives a result")
         return self.results(camera)[before]
 
+    def send_until(self, publisher: Any, message: Any, condition: Callable[[], Any], what: str) -> None:
+        """Publish a message again and again until a condition holds. A matched pair may still lose its first messages."""
+
+        def send_and_look() -> Any:
+            publisher.publish(message)
+            self.spin_for(0.1)
+            return condition()
+
+        self.until(send_and_look, what)
+
     def status(self, about: str) -> DiagnosticStatus:
         return self.statuses.get(f"perception: {about}", DiagnosticStatus(level=b"\x03"))
 
