@@ -164,7 +164,7 @@ class Peer:
         return self.results(camera)[before]
 
     def send_until(self, publisher: Any, message: Any, condition: Callable[[], Any], what: str) -> None:
-        """Publish a message again and again until a condition holds. A matched pair may still lose its first messages."""
+        """Publish a message until a condition holds, because a matched pair may still lose its first messages."""
 
         def send_and_look() -> Any:
             publisher.publish(message)
