@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ros_kd_perception.free_space.calibration import Calibration, Float64Array
+from ros_kd_perception.free_space.calibration import Calibration
+from ros_kd_perception.free_space.inverse_lens import InverseLens
 
 MAX_CELLS = 1 << 20
-_ROUNDS = 30
-_DONE_PX = 1e-4
-_LARGEST_ERROR_PX = 0.05
 
 
 class CellRays:
@@ -45,31 +43,5 @@ class CellRays:
         middle = (cell_px - 1) / 2
         across = np.arange(self.columns) * cell_px + middle
         down = np.arange(self.rows) * cell_px + middle
-        self.rays = rays_of_pixels(calibration, np.stack(np.meshgrid(across, down), axis=-1))
-
-
-def rays_of_pixels(calibration: Calibration, pixels: Float64Array) -> Float64Array:
-    """Return the rays of pixels: the inverse of `Calibration.project`.
-
-    Args:
-        calibration: Calibration of the camera.
-        pixels: float64 `[..., 2]`, column and row. The centre of a pixel is at an integer.
-
-    Returns:
-        float64 `[..., 2]`, x / z and y / z in the optical frame. NaN for pixels that the lens model does not reach.
-    """
-    focal = np.array((calibration.focal_x, calibration.focal_y))
-    center = np.array((calibration.center_x, calibration.center_y))
-    bent = (pixels - center) / focal
-    if not calibration.coefficients:
-        return np.asarray(bent)
-    # A table undoes the radial distortion. What is left, above all the tangential distortion, takes a few steps.
-    rays = calibration.straightened(np.asarray(bent))
-    with np.errstate(all="ignore"):
-        for _ in range(_ROUNDS):
-            error_px = calibration.project(rays) - pixels
-            if not (np.abs(error_px) > _DONE_PX).any():
-                break
-            rays = rays - error_px / focal
-        error_px = np.abs(calibration.project(rays) - pixels).max(axis=-1, keepdims=True)
-    return np.where(error_px <= _LARGEST_ERROR_PX, rays, np.nan)
+        middles = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
+        self.rays = InverseLens(calibration).rays(middles)[0].reshape(self.rows, self.columns, 2)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ros_kd_perception.free_space.calibration import Calibration, Float64Array
 from ros_kd_perception.free_space.ground_scan import CameraPose
-from ros_kd_perception.ground_positions.inverse_lens import InverseLens
+from ros_kd_perception.free_space.inverse_lens import InverseLens
 from ros_kd_perception.model.letterbox import InputGeometry
 from ros_kd_perception.structures import Detections
 

@@ -13,9 +13,10 @@ from tiny_student import CONTRACT
 
 from ros_kd_perception.free_space.boundary import blocked_classes, free_space_boundary
 from ros_kd_perception.free_space.calibration import Calibration
-from ros_kd_perception.free_space.cell_rays import CellRays, rays_of_pixels
+from ros_kd_perception.free_space.cell_rays import CellRays
 from ros_kd_perception.free_space.ground_grid import GroundGrid
 from ros_kd_perception.free_space.ground_scan import CameraPose
+from ros_kd_perception.free_space.inverse_lens import InverseLens
 from ros_kd_perception.sample_drive import SampleDrive, default_cameras
 from ros_kd_perception.sample_drive.free_ground import pose_in_vehicle
 
@@ -47,7 +48,8 @@ def test_rays_are_those_of_opencv(lens: str) -> None:
     pixels = np.stack(np.meshgrid(np.arange(0.0, 640, 7), np.arange(0.0, 360, 5)), axis=-1)
     matrix = np.array([[500.0, 0, 321.5], [0, 510.0, 178.25], [0, 0, 1]])
     expected = opencv_rays.rays_of_pixels(pixels.reshape(-1, 1, 2), matrix, model, coefficients)
-    np.testing.assert_allclose(rays_of_pixels(calibration, pixels), expected.reshape(pixels.shape), atol=1e-6)
+    found = InverseLens(calibration).rays(pixels.reshape(-1, 2))[0].reshape(pixels.shape)
+    np.testing.assert_allclose(found, expected.reshape(pixels.shape), atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

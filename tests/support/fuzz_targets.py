@@ -22,7 +22,7 @@ from tiny_student import CONTRACT
 from ros_kd_perception.bags.reader import BagError, BagReader, decode_message
 from ros_kd_perception.free_space.calibration import Calibration
 from ros_kd_perception.free_space.camera_info import CameraInfoFields
-from ros_kd_perception.free_space.cell_rays import rays_of_pixels
+from ros_kd_perception.free_space.inverse_lens import InverseLens
 from ros_kd_perception.images.message import decode_compressed_image, frame_from_message
 from ros_kd_perception.images.serialized_message import read_compressed_image, read_image
 from ros_kd_perception.model.contract import ContractError, ModelContract
@@ -94,7 +94,7 @@ def camera_info(data: bytes) -> None:
     assert math.isfinite(calibration.ray_limit)
     calibration.ray_bounds(calibration.height)
     calibration.project(np.array([[0.0, 0.0], [0.3, 0.1]]))
-    rays_of_pixels(calibration, np.array([[0.0, 0.0], [calibration.width - 1.0, calibration.height - 1.0]]))
+    InverseLens(calibration).rays(np.array([[0.0, 0.0], [calibration.width - 1.0, calibration.height - 1.0]]))
 
 
 def mcap_bag(data: bytes) -> None:

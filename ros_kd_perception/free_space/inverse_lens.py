@@ -6,7 +6,6 @@ import numpy as np
 
 from ros_kd_perception.free_space.calibration import Calibration, Float64Array
 
-_TABLE_STEPS = 2048
 _STEP = 1e-6  # of a ray, for the slope of the projection
 _BESIDE = np.array([[[0.0, 0.0]], [[_STEP, 0.0]], [[0.0, _STEP]]])
 _ITERATIONS = 10
@@ -25,11 +24,6 @@ class InverseLens:
         self._calibration = calibration
         self._center = np.array([calibration.center_x, calibration.center_y])
         self._focal = np.array([calibration.focal_x, calibration.focal_y])
-        # Radii of rays, and how far off the centre the lens shows them. This is where the search begins.
-        limit = calibration.ray_limit if calibration.coefficients else 1.0
-        self._radii = np.linspace(0.0, limit, _TABLE_STEPS)
-        shown = calibration.project(np.stack([self._radii, np.zeros(_TABLE_STEPS)], axis=-1))
-        self._shown = np.maximum.accumulate(np.nan_to_num((shown[:, 0] - self._center[0]) / self._focal[0]))
 
     def rays(self, pixels: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Return the rays of pixels, and their slopes.
@@ -44,8 +38,7 @@ class InverseLens:
         straight = (pixels - self._center) / self._focal
         if not self._calibration.coefficients:
             return straight, np.broadcast_to(np.diag(1 / self._focal), (len(pixels), 2, 2))
-        radius = np.maximum(np.hypot(straight[:, 0], straight[:, 1]), 1e-12)
-        rays = straight * (np.interp(radius, self._shown, self._radii) / radius)[:, None]
+        rays = self._calibration.straightened(straight)
         missed_px, slopes = self._missed(rays, pixels)
         for _ in range(_ITERATIONS):
             if not (np.abs(missed_px) > _CLOSE_PX).any():  # NaN stays NaN

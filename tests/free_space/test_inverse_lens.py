@@ -8,7 +8,7 @@ import pytest
 from opencv_rays import rays_of_pixels
 
 from ros_kd_perception.free_space.calibration import Calibration
-from ros_kd_perception.ground_positions.inverse_lens import InverseLens
+from ros_kd_perception.free_space.inverse_lens import InverseLens
 
 K = np.array([[500.0, 0.0, 321.5], [0.0, 510.0, 178.25], [0.0, 0.0, 1.0]])
 LENSES = {
