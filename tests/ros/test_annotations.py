@@ -181,6 +181,17 @@ def test_a_broken_package_costs_one_warning(
         assert "Traceback" not in node.log
 
 
+def test_a_folder_of_the_same_name_is_no_package(
+    peer: Peer, start_node: Callable[..., NodeProcess], environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "foxglove_msgs" / "msg").mkdir(parents=True)
+    environment["PYTHONPATH"] += f":{tmp_path}"
+    with start_node() as node:
+        peer.until_active()
+        assert "foxglove_msgs" not in node.log
+        assert node.end() == 0
+
+
 def test_libraries_that_do_not_load_cost_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise RuntimeError("libfoxglove_msgs.so: cannot open")

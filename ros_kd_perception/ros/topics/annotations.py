@@ -163,7 +163,8 @@ class AnnotationTopics(TopicSink):
 
 def _installed_builder(warn: Callable[[str], object]) -> AnnotationBuilder | None:
     """Return a builder, or None without the package. A broken package costs a warning, not the node."""
-    if importlib.util.find_spec(PACKAGE) is None:
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or found.origin is None:  # a folder of this name without __init__.py is no installed package
         return None
     try:
         return AnnotationBuilder()
