@@ -268,7 +268,7 @@ class Perception:
         uncertainty: float32 `[rows, columns]`, one cell for each 32x32 block of the network input with a part of the
             image or of its region of interest, from 0 (certain) to 1. None without segmentation.
         timing: Times of the stages.
-        uncertainty_cells: Where the cells of the uncertainty lie in the source image. None if nobody said.
+        uncertainty_cells: Where the cells of the uncertainty lie in the source image. None if it is not known.
     """
 
     camera: str

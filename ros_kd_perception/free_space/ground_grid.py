@@ -43,7 +43,7 @@ class GroundGrid:
         rows_px: Rows of the image from which the classes of cells are taken.
         columns_px: Columns of the image from which the classes of cells are taken.
         count: Number of cells that show the ground.
-        camera_info: The CameraInfo of images that have one pixel for each cell. None if nobody gave it.
+        camera_info: The CameraInfo of images that have one pixel for each cell. None without one.
 
     Args:
         cells: The cells and their rays.
@@ -84,7 +84,7 @@ class GroundGrid:
 
         A cell is free if all of its pixels are below the boundary. The nearest cell that is not free keeps its point,
         and has the class that ends the free space, so that a costmap can mark the place. Cells above it are NaN, and
-        so are unlabelled ones: nobody has seen what is there.
+        so are unlabelled ones: the network has not seen them.
 
         Args:
             class_map: uint8 `[height, width]`.

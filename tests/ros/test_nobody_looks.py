@@ -123,6 +123,8 @@ def test_each_topic_is_computed_only_for_its_subscribers(
         assert len(drawn) == bool(made.keys() & OVERLAYS), "one drawing is for both overlays"
         return set(made)
 
+    statuses = [status.name for sink in sinks for status in sink.statuses()]
+    assert len(statuses) == len({*statuses}) > 2, "one of two statuses of one name would be lost"
     assert publish() == set()
     assert not searches
     for topic, message_type in TOPICS.items():

@@ -165,15 +165,15 @@ def test_every_fault_of_a_calibration_is_reported_and_ends_the_scan() -> None:
         "scan.enabled": True, "front.enabled": True, "front.mounting.height_m": 1.45, "front.mounting.pitch_deg": 5.0
     }  # fmt: skip
     topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), warnings.append))
-    topics._calibrate("front", camera_info())
+    topics._calibrations.take("front", camera_info())
     assert topics.statuses()[0].message.startswith("sees from")
-    topics._calibrate("front", SimpleNamespace())  # AttributeError
+    topics._calibrations.take("front", SimpleNamespace())  # AttributeError
     assert "no attribute" in topics.statuses()[0].message
     assert topics._finder.scan("front") is None
     assert len(warnings) == 1
-    topics._calibrate("front", camera_info())
+    topics._calibrations.take("front", camera_info())
     assert topics.statuses()[0].message.startswith("sees from")
-    topics._calibrate("front", SimpleNamespace())
+    topics._calibrations.take("front", SimpleNamespace())
     topics.change({"front.enabled": False})
     assert topics.statuses() == [Status(Level.OK, "front scan", "disabled with front")]  # nothing sends, and need not
     topics.change({"front.enabled": True})

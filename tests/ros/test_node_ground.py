@@ -34,6 +34,7 @@ from ros_kd_perception.sample_drive import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 from ros_kd_perception.structures import Detections, Perception, Timing
 
+STATUS = "front ground positions"
 T0 = 1_700_000_000_000_000_000
 PARAMETERS = """
 /**:
@@ -91,7 +92,7 @@ def test_live_and_replayed_positions_are_equal_to_the_bit(
                     for raw in bag.raw_messages(bag.camera_topics)]  # fmt: skip
     infos, images = ([m for topic, m in recorded if topic.endswith(end)] for end in ("camera_info", "image_raw"))
     infos_of, age = publishers["/front/camera_info"], "camera_info_age_s"
-    peer.send_until(infos_of, infos[0], lambda: peer.value("front ground", age), "the camera is calibrated")
+    peer.send_until(infos_of, infos[0], lambda: peer.value(STATUS, age), "the camera is calibrated")
     for image in images:
         counts = {name: len(peer.results("front", name)) for name in KINDS}
         publishers["/front/image_raw"].publish(image)
@@ -99,7 +100,7 @@ def test_live_and_replayed_positions_are_equal_to_the_bit(
             lambda counts=counts: all(len(peer.results("front", name)) > count for name, count in counts.items()),
             "positions and markers come",
         )
-    peer.until(lambda: peer.status("front ground").message == "gives positions", "the status says so")
+    peer.until(lambda: peer.status(STATUS).message == "gives positions", "the status says so")
 
     assert replay([str(drive), "-o", str(replayed), "--model", str(student), "--threads", "1", "--device", "cpu",
                    "--params-file", str(parameters), "--quiet"]) == 0  # fmt: skip
@@ -189,23 +190,21 @@ def test_diagnostics_say_why_there_are_no_positions_and_they_recover(peer: Peer,
                 infos.publish(make_info())
             images.publish(image_message(camera_picture(*size), T0 + next(numbers)))
             peer.spin_for(0.1)
-            return text in peer.status("front ground").message
+            return text in peer.status(STATUS).message
 
         peer.until(send_and_look, f"the status is {text!r}", timeout_s=2 * TIMEOUT_S)
 
     until_status("no message on /front/camera_info yet")
     until_status("calibrate the camera", lambda: camera_info(focal_px=0.0))
-    assert peer.status("front ground").level == b"\x02"
+    assert peer.status(STATUS).level == b"\x02"
     until_status("calibrate the camera", lambda: camera_info(focal_px=float("nan")))
     until_status("expected images of 80x48", lambda: camera_info(80, 48))
-    assert peer.status("front ground").level == b"\x02"
+    assert peer.status(STATUS).level == b"\x02"
     until_status("without a subscriber", camera_info)
-    assert 0 <= float(peer.value("front ground", "camera_info_age_s")) < TIMEOUT_S
+    assert 0 <= float(peer.value(STATUS, "camera_info_age_s")) < TIMEOUT_S
     subscription = peer.listen(Detection3DArray, "/perception/front/ground_detections")
     until_status("gives positions")
-    counts = [
-        int(peer.value("front ground", f"boxes_{why}")) for why in ("cut", "above_horizon", "too_far", "off_ground")
-    ]
+    counts = [int(peer.value(STATUS, f"boxes_{why}")) for why in ("cut", "above_horizon", "too_far", "off_ground")]
     latest = peer.results("front", "ground_detections")[-1]
     assert sum(counts) + len(latest.detections) == len(peer.results("front", "detections")[-1].detections)
     until_status("expected images of 160x96", size=(48, 80))
@@ -235,7 +234,7 @@ def test_every_fault_of_a_calibration_is_reported_and_ends_the_positions() -> No
     calibrations.take("front", camera_info())
     assert locator.camera("front") is not None
     topics.change({"front.enabled": False})
-    assert topics.statuses() == [Status(Level.OK, "front ground", "disabled with front")]
+    assert topics.statuses() == [Status(Level.OK, STATUS, "disabled with front")]
 
 
 def test_a_mounting_from_tf_that_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:

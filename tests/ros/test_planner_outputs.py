@@ -22,12 +22,13 @@ from ros_kd_perception.free_space.ground_scan import CameraPose
 from ros_kd_perception.free_space.parameters import FREE_SPACE_PARAMETERS
 from ros_kd_perception.health.status import Level
 from ros_kd_perception.replay import main as replay
-from ros_kd_perception.ros.topics import free_space
+from ros_kd_perception.ros.topics import camera_calibrations
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.topic_sink import SinkContext
 from ros_kd_perception.sample_drive import default_cameras
 from ros_kd_perception.sample_drive.drive_bag import DrivePlan, write_drive
 
+POINTS = "front ground points"
 T0 = 1_700_000_000_000_000_000
 KINDS = {
     "segmentation": Image, "confidence": Image, "camera_info": CameraInfo, "ground/points": PointCloud2,
@@ -55,7 +56,7 @@ def camera_info(width: int = 160, height: int = 96, **changes: Any) -> CameraInf
     message.k = [120.0, 0.0, width / 2, 0.0, 120.0, height / 2, 0.0, 0.0, 1.0]
     message.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
     message.p = [120.0, 0.0, width / 2, 0.0, 0.0, 120.0, height / 2, 0.0, 0.0, 0.0, 1.0, 0.0]
-    message.header.frame_id = "nobody asked"
+    message.header.frame_id = "another"
     for name, value in changes.items():
         setattr(message, name, value)
     return message
@@ -97,7 +98,7 @@ def test_live_and_replayed_outputs_are_equal_to_the_bit(
     info_publisher = peer.matched_publisher(CameraInfo, "/front/camera_info")
     peer.until(lambda: info_publisher.get_subscription_count() == 2, "both outputs that need it listen")
     publisher = peer.matched_publisher(Image, "/front/image_raw")
-    peer.send_until(info_publisher, infos[0], lambda: peer.value("front ground", "points"), "the camera is calibrated")
+    peer.send_until(info_publisher, infos[0], lambda: peer.value(POINTS, "points"), "the camera is calibrated")
     for count, image in enumerate(images, start=1):
         publisher.publish(image)
         peer.until(lambda count=count: all(len(peer.results("front", k)) == count for k in KINDS), "every output comes")
@@ -214,9 +215,10 @@ def test_bad_calibrations_are_told_once_and_stop_nothing_else(peer: Peer, start_
     def not_a_number() -> CameraInfo:
         return camera_info(k=[math.nan, 0.0, 80.0, 0.0, 120.0, 48.0, 0.0, 0.0, 1.0])
 
-    until("no message on /front/camera_info yet", "front ground", None)
+    until("no message on /front/camera_info yet", POINTS, None)
     peer.until(
-        lambda: (until("no message", "front ground", None), peer.results("front", "confidence"))[1], "confidence comes"
+        lambda: (until("no message", POINTS, None), peer.results("front", "confidence"))[1],
+        "confidence comes",
     )
     assert counts() == [0, 0, 0]
     for make, sentences in (
@@ -224,13 +226,13 @@ def test_bad_calibrations_are_told_once_and_stop_nothing_else(peer: Peer, start_
         (not_a_number, ("calibrate the camera", "K with NaN or infinity")),
         (lambda: camera_info(80, 48), ("expected class maps of 80x48", "expected images of 80x48")),
     ):
-        until(sentences[0], "front ground", make)
-        assert peer.status("front ground").level == b"\x02"
+        until(sentences[0], POINTS, make)
+        assert peer.status(POINTS).level == b"\x02"
         until(sentences[1], "front camera_info", make)
         assert peer.status("front camera_info").level == b"\x01"
-        until("can see the ground", "front ground", camera_info)
+        until("can see the ground", POINTS, camera_info)
         before = counts()
-        peer.until(lambda before=before: (until("can see", "front ground", camera_info), counts() > before)[1], "more")
+        peer.until(lambda before=before: (until("can see", POINTS, camera_info), counts() > before)[1], "more")
     assert not {reason for reason in peer.drops("front") if reason not in ("replaced", "lost", "too_old")}
     assert "Traceback" not in node.log
 
@@ -259,8 +261,10 @@ def test_a_mounting_from_tf_may_come_late_and_change(monkeypatch: pytest.MonkeyP
             raise ValueError(f"expected a transform from {optical_frame_id!r} to {frame_id}, got: nothing; publish it")
         return poses[-1]
 
-    monkeypatch.setattr(free_space, "TfMounting", lambda node: SimpleNamespace(pose=newest, close=lambda: None))
-    monkeypatch.setattr(free_space, "_TF_PERIOD_S", 0.0)
+    monkeypatch.setattr(
+        camera_calibrations, "TfMounting", lambda node: SimpleNamespace(pose=newest, close=lambda: None)
+    )
+    monkeypatch.setattr(camera_calibrations, "_TF_PERIOD_S", 0.0)
     node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
     warnings: list[str] = []
     values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
@@ -270,7 +274,7 @@ def test_a_mounting_from_tf_may_come_late_and_change(monkeypatch: pytest.MonkeyP
     info = camera_info()
     info.header.frame_id = "front_optical"
 
-    topics._calibrate("front", info)
+    topics._calibrations.take("front", info)
 
     assert topics.statuses()[0].message == (
         "expected a transform from 'front_optical' to base_link, got: nothing; publish it"
@@ -278,18 +282,18 @@ def test_a_mounting_from_tf_may_come_late_and_change(monkeypatch: pytest.MonkeyP
     assert warnings == [f"no points on the ground of front: {topics.statuses()[0].message}"]
     assert topics._finder.ground("front") is None
     poses.append(CameraPose.from_mounting(0.0, 0.0, 1.0, 0.0, 10.0, 0.0))
-    topics._calibrate("front", info)
+    topics._calibrations.take("front", info)
     assert "points can see the ground" in topics.statuses()[0].message
     first = topics._finder.ground("front")
-    topics._calibrate("front", info)
+    topics._calibrations.take("front", info)
     assert topics._finder.ground("front") is first
     poses.append(CameraPose.from_mounting(0.0, 0.0, 2.0, 0.0, 10.0, 0.0))
-    topics._calibrate("front", info)
+    topics._calibrations.take("front", info)
     second = topics._finder.ground("front")
     assert second.cells is first.cells  # the rays are those of the calibration
     np.testing.assert_allclose(second.points[-1], 2 * first.points[-1], rtol=1e-5)
     poses.clear()
-    topics._calibrate("front", info)
+    topics._calibrations.take("front", info)
     assert topics._finder.ground("front") is None
     topics.change({"front.enabled": False})
     assert topics.statuses()[0].message == "disabled with front"
@@ -302,7 +306,7 @@ def test_a_camera_that_looks_up_shows_no_ground() -> None:
         "front.mounting.pitch_deg": -60.0,
     }  # fmt: skip
     topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), print))
-    topics._calibrate("front", camera_info())
+    topics._calibrations.take("front", camera_info())
     [status] = topics.statuses()
     assert (status.level, status.message) == (
         Level.ERROR,

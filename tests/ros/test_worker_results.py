@@ -200,7 +200,7 @@ def test_positions_and_markers_with_names_and_ids(peer: Peer, both: Both) -> Non
     cameras = Cameras(peer, {**KINDS, "ground_detections": Detection3DArray, "markers": MarkerArray})
 
     def calibrated_results() -> Any:
-        calibrate(peer, "ground", "camera_info_age_s")
+        calibrate(peer, "ground positions", "camera_info_age_s")
         return cameras.results()
 
     parameters = [f"{camera}.mounting.{name}" for camera in PICTURES for name in ("height_m:=1.45", "pitch_deg:=20.0")]

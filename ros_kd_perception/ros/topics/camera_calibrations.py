@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
 from ros_kd_perception.free_space.ground_scan import CameraPose
+from ros_kd_perception.ros.topics.camera_info import INFO_QOS
 from ros_kd_perception.ros.topics.tf_mounting import TfMounting
 from ros_kd_perception.scheduling.side_thread import SideThread
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
-_INFO_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _TF_PERIOD_S = 1.0
 
 
@@ -33,7 +32,7 @@ class CameraCalibrations:
         forget: Called with a camera whose calibration has ended.
         warn: Logs one sentence as a warning.
         resolve: Returns the full name of a topic.
-        what: What is made with the calibrations, for warnings.
+        what: What is made with the calibration of each camera, for warnings.
 
     Raises:
         ImportError: Mountings come from TF, which is not installed.
@@ -48,13 +47,14 @@ class CameraCalibrations:
         forget: Callable[[str], None],
         warn: Callable[[str], object],
         resolve: Callable[[str], str],
-        what: str,
+        what: Mapping[str, str],
     ) -> None:
         self._node, self._tf_frames = node, tf_frames
         self._use, self._forget, self._resolve, self._what = use, forget, resolve, what
         self._throttle = WarningThrottle(warn)
         self._tf = TfMounting(node) if any(tf_frames.values()) else None
-        self._thread: SideThread[CameraInfo] = SideThread(what, list(tf_frames), self.take, warn)
+        # Computing the lines of a scan takes longer than a frame.
+        self._thread: SideThread[CameraInfo] = SideThread("calibrations", list(tf_frames), self.take, warn)
         self._subscriptions: list[Any] = []
         self._next_lookup_s: dict[str, float] = {}
         self._received_s: dict[str, float] = {}
@@ -102,13 +102,13 @@ class CameraCalibrations:
             # No result is better than one with an old calibration or an old mounting from TF.
             self._forget(camera)
             self.problems[camera] = sentence = str(error) or type(error).__name__
-            self._throttle.warn(camera, f"no {self._what} of {camera}: {sentence}")
+            self._throttle.warn(camera, f"no {self._what[camera]} of {camera}: {sentence}")
         else:
             self.problems[camera] = ""
 
     def _subscribe(self, camera: str) -> Any:
         return self._node.create_subscription(
-            CameraInfo, self._topic(camera), lambda message: self._thread.offer(camera, message), _INFO_QOS
+            CameraInfo, self._topic(camera), lambda message: self._thread.offer(camera, message), INFO_QOS
         )
 
     def _topic(self, camera: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -13,6 +11,7 @@ from rclpy.lifecycle import LifecyclePublisher
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
+from ros_kd_perception.free_space.ground_scan import CameraPose
 from ros_kd_perception.free_space.parameters import (
     FREE_SPACE_PARAMETERS,
     camera_declarations,
@@ -22,16 +21,12 @@ from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.parameters.rules import Declaration
-from ros_kd_perception.ros.topics.camera_info import INFO_QOS
+from ros_kd_perception.ros.topics.camera_calibrations import CameraCalibrations
 from ros_kd_perception.ros.topics.ground_points import GroundPointTopics
-from ros_kd_perception.ros.topics.tf_mounting import TfMounting
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
-from ros_kd_perception.scheduling.side_thread import SideThread
 from ros_kd_perception.structures import Int32Array, Perception
 from ros_kd_perception.system.warning_throttle import WarningThrottle
-
-_TF_PERIOD_S = 1.0
 
 
 class FreeSpaceTopics(TopicSink):
@@ -56,23 +51,21 @@ class FreeSpaceTopics(TopicSink):
         self._throttle = WarningThrottle(context.warn)
         self._cameras = context.cameras
         mounted = self._parameters.mounted
-        self._tf = TfMounting(context.node) if any(one.pose is None for one in mounted.values()) else None
+        self._calibrations = CameraCalibrations(
+            context.node,
+            {camera: one.frame_id if one.pose is None else None for camera, one in mounted.items()},
+            use=self._use,
+            forget=self._forget,
+            warn=context.warn,
+            resolve=self._resolve,
+            what={camera: self._parameters.needs_mounting(camera) for camera in mounted},
+        )
         self._boundaries: dict[str, LifecyclePublisher[Image]] = {}
         self._make_boundary_topics()
         self._scans = {c: self.publisher(LaserScan, f"~/{c}/scan") for c in self._parameters.scans}
         self._ground = GroundPointTopics(self._parameters.grounds, self.publisher, self._throttle)
-        # Computing the lines of a scan takes longer than a frame.
-        self._calibration: SideThread[CameraInfo] = SideThread(
-            "scan geometry", list(mounted), self._calibrate, context.warn
-        )
-        self._subscriptions: list[Any] = []
-        self._problems = {
-            c: f"no message on {self.node.resolve_topic_name(self._resolve(f'{c}/camera_info'))} yet" for c in mounted
-        }
         self._misfits = dict.fromkeys(self._scans, "")  # why the newest frame does not fit the calibration
-        self._next_lookup_s: dict[str, float] = {}
         self._enabled: dict[str, bool] = {c: context.values[f"{c}.enabled"] for c in mounted}
-        self._received_s: dict[str, float] = {}  # when the newest CameraInfo was read
 
     @classmethod
     def camera_parameters(cls, camera: str) -> Mapping[str, Declaration]:
@@ -86,22 +79,16 @@ class FreeSpaceTopics(TopicSink):
 
     def start(self) -> None:
         """Subscribe to camera_info."""
-        self._calibration.start()
-        for camera in self._problems:
-            self._subscriptions.append(self._subscribe(camera))
+        self._calibrations.start()
 
     def stop(self, timeout_s: float) -> None:
         """Unsubscribe from camera_info. The calibrations stay."""
-        for subscription in self._subscriptions:
-            self.node.destroy_subscription(subscription)
-        self._subscriptions.clear()
-        self._calibration.stop(timeout_s)
+        self._calibrations.stop(timeout_s)
 
     def destroy(self) -> None:
         """Remove the publishers and the TF listener."""
         super().destroy()
-        if self._tf is not None:
-            self._tf.close()
+        self._calibrations.close()
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Note which cameras are disabled: their scans are no error. Their calibrations go on, for when they return."""
@@ -165,50 +152,29 @@ class FreeSpaceTopics(TopicSink):
             frame_id = self._parameters.scans[camera].frame_id
             publisher.publish(self.builder.scan(perception, frame_id, scan, ranges))
 
-    def _subscribe(self, camera: str) -> Any:
-        return self.node.create_subscription(
-            CameraInfo,
-            self._resolve(f"{camera}/camera_info"),
-            lambda message: self._calibration.offer(camera, message),
-            INFO_QOS,
-        )
+    def _use(self, camera: str, message: CameraInfo, pose: CameraPose | None) -> None:
+        if self._finder is not None:
+            self._finder.calibrate(camera, message, pose)
 
-    def _calibrate(self, camera: str, message: CameraInfo) -> None:
-        mounted, finder = self._parameters.mounted[camera], self._finder
-        if finder is None:
-            return
-        self._received_s[camera] = time.monotonic()
-        try:
-            pose = None
-            if self._tf is not None and mounted.pose is None:
-                now_s = time.monotonic()
-                if now_s < self._next_lookup_s.get(camera, 0.0):
-                    return
-                self._next_lookup_s[camera] = now_s + _TF_PERIOD_S
-                pose = self._tf.pose(mounted.frame_id, message.header.frame_id)
-            finder.calibrate(camera, message, pose)
-        except Exception as error:
-            # No scan is better than one with an old calibration or an old mounting from TF.
-            finder.forget(camera)
-            self._problems[camera] = sentence = str(error) or type(error).__name__
-            self._throttle.warn(camera, f"no {self._parameters.needs_mounting(camera)} of {camera}: {sentence}")
-        else:
-            self._problems[camera] = ""
+    def _forget(self, camera: str) -> None:
+        if self._finder is not None:
+            self._finder.forget(camera)
 
     def _ground_status(self, camera: str) -> Status:
         if not self._enabled[camera]:
-            return Status(Level.OK, f"{camera} ground", f"disabled with {camera}")
-        is_started = bool(self._subscriptions)
-        return self._ground.status(camera, self._finder, self._problems[camera], is_started=is_started)
+            return Status(Level.OK, f"{camera} ground points", f"disabled with {camera}")
+        problem, is_started = self._calibrations.problems[camera], self._calibrations.is_subscribed
+        return self._ground.status(camera, self._finder, problem, is_started=is_started)
 
     def _status(self, camera: str) -> Status:
         scan = None if self._finder is None else self._finder.scan(camera)
-        problem = self._problems[camera] or self._misfits[camera]
+        problem = self._calibrations.problems[camera] or self._misfits[camera]
         name = f"{camera} scan"
         if not self._enabled[camera]:
             return Status(Level.OK, name, f"disabled with {camera}")
         if problem or scan is None:
-            return Status(Level.ERROR if self._subscriptions else Level.OK, name, problem or "not calibrated yet")
+            level = Level.ERROR if self._calibrations.is_subscribed else Level.OK
+            return Status(level, name, problem or "not calibrated yet")
         shown = np.flatnonzero(scan.nearest_m < np.inf)
         if not len(shown):
             return Status(Level.ERROR, name, "no beam falls into the image; check the mounting of the camera")
@@ -219,7 +185,7 @@ class FreeSpaceTopics(TopicSink):
             ("last_angle_deg", f"{angles[-1]:.1f}"),
             ("nearest_m", f"{scan.nearest_m.min():.2f}"),
             ("reaching_range_max", str(np.count_nonzero(scan.reaches))),
-            ("camera_info_age_s", f"{time.monotonic() - self._received_s.get(camera, math.nan):.1f}"),
+            ("camera_info_age_s", f"{self._calibrations.age_s(camera):.1f}"),
         )
         if scan.calibration.doubt:
             return Status(Level.WARN, name, scan.calibration.doubt, values=values)

@@ -103,7 +103,7 @@ class GroundPointTopics:
             problem: Why the camera is not calibrated, empty if it is.
             is_started: Whether the node is active.
         """
-        name = f"{camera} ground"
+        name = f"{camera} ground points"
         ground = None if finder is None else finder.ground(camera)
         problem = problem or self._misfits[camera]
         if problem or ground is None:

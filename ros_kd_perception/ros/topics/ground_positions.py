@@ -72,7 +72,7 @@ class GroundTopics(TopicSink):
             forget=self._locator.forget,
             warn=context.warn,
             resolve=context.resolve,
-            what=_WHAT,
+            what=dict.fromkeys(parameters, _WHAT),
         )
         self._objects = {c: self.publisher(Detection3DArray, f"~/{c}/ground_detections") for c in parameters}
         self._markers = {c: self.publisher(kind, f"~/{c}/markers") for c, kind in marker_types.items()}
@@ -155,7 +155,7 @@ class GroundTopics(TopicSink):
         publish_serialized(self._markers[camera], written)
 
     def _status(self, camera: str) -> Status:
-        name, found = f"{camera} ground", self._locator.camera(camera)
+        name, found = f"{camera} ground positions", self._locator.camera(camera)
         problem = self._calibrations.problems[camera] or self._misfits[camera]
         if not self._enabled[camera]:
             return Status(Level.OK, name, f"disabled with {camera}")
