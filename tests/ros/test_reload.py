@@ -49,9 +49,7 @@ class Reload:
     """A service call whose answer arrives later."""
 
     def __init__(self, peer: Peer) -> None:
-        self._client = peer.node.create_client(Trigger, "/perception/reload_model")
-        peer.until(self._client.service_is_ready, "~/reload_model is offered")
-        self.future = self._client.call_async(Trigger.Request())
+        self._client, self.future = peer.ask(Trigger, "/perception/reload_model", Trigger.Request())
 
     @property
     def done(self) -> bool:

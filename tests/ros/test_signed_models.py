@@ -54,11 +54,7 @@ def set_text(peer: Peer, name: str, text: Path) -> None:
 
 
 def reload(peer: Peer) -> Trigger.Response:
-    client = peer.node.create_client(Trigger, "/perception/reload_model")
-    peer.until(client.service_is_ready, "~/reload_model is offered")
-    future = client.call_async(Trigger.Request())
-    peer.until(future.done, "~/reload_model answers", 120)
-    response = future.result()
+    response = peer.call(Trigger, "/perception/reload_model", Trigger.Request(), 120)
     assert response is not None
     return response
 

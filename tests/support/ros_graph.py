@@ -21,7 +21,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -31,6 +31,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 TIMEOUT_S = 30.0  # on a busy machine
+REPEAT_S = 2.0  # after which a question without an answer is asked again
 _NUMBERS = itertools.count()
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -193,13 +194,41 @@ class Peer:
     def summary(self) -> dict[str, str]:
         return {name: f"{s.level[0]} {s.message}" for name, s in self.statuses.items()}
 
-    def call(self, kind: Any, name: str, request: Any) -> Any:
-        client = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, f"{name} is offered")
-        future = client.call_async(request)
-        self.until(future.done, f"{name} answers")
+    def call(self, kind: Any, name: str, request: Any, timeout_s: float = TIMEOUT_S) -> Any:
+        """Call a service of a node and return its answer."""
+        client, future = self.ask(kind, name, request)
+        self.until(future.done, f"{name} answers", timeout_s)
         self.node.destroy_client(client)
         return future.result()
+
+    def ask(self, kind: Any, name: str, request: Any) -> tuple[Any, Any]:
+        """Send a request to a service of a node, and return the client and the future of the answer."""
+        client = self.node.create_client(kind, name)
+        self.until(client.service_is_ready, f"{name} is offered")
+        self._until_clients_are_known(name.rpartition("/")[0])
+        return client, client.call_async(request)
+
+    def _until_clients_are_known(self, node: str) -> None:
+        """Read nothing from a node until it answers: then it knows the clients that were made before.
+
+        A client sees a service before the service sees the client. On a busy machine the answer is lost then, because
+        the server waits 100 ms for the client and gives up. Discovery keeps the order in which clients are made, so an
+        answer to a later client shows that the earlier one is known. Reading nothing may be repeated, a transition not.
+        """
+        client = self.node.create_client(GetParameters, f"{node}/get_parameters")
+        self.until(client.service_is_ready, f"{node}/get_parameters is offered")
+        futures: list[Any] = []
+        next_s = 0.0
+
+        def answered() -> bool:
+            nonlocal next_s
+            if time.monotonic() >= next_s:
+                futures.append(client.call_async(GetParameters.Request()))
+                next_s = time.monotonic() + REPEAT_S
+            return any(future.done() for future in futures)
+
+        self.until(answered, f"{node} answers")
+        self.node.destroy_client(client)
 
     def set_parameter(self, name: str, value: Any) -> Any:
         """Set a parameter of the node and return its answer."""
