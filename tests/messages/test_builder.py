@@ -150,6 +150,7 @@ def test_rclpy_and_rosbags_messages_serialize_to_the_same_bytes() -> None:
         assert bytes(STORE.serialize_cdr(read, name)) == bytes(STORE.serialize_cdr(build(bag), name)), name
 
 
+@pytest.mark.alone
 def test_a_hundred_boxes_take_less_than_a_millisecond() -> None:
     builder = MessageBuilder(rclpy_message_types(), CONTRACT, reuse_parts=True)
     perception = make_perception(detections=100)

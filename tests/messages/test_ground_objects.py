@@ -147,6 +147,7 @@ def test_a_class_id_outside_of_the_contract_is_refused() -> None:
         SerializedResults().ground_detections(perception(positions), "map", positions)
 
 
+@pytest.mark.alone
 def test_fifty_objects_take_less_than_a_millisecond() -> None:
     positions, results, times_ms = make_positions(50, 0, [*range(1, 61)]), SerializedResults(NAMES), []
     seen = perception(positions)

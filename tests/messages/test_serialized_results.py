@@ -225,6 +225,7 @@ def test_the_perceiver_computes_class_maps_in_serialised_messages(tmp_path) -> N
         assert deserialize_message(bytes(boxes), Detection2DArray) == RCLPY.detections(expected)
 
 
+@pytest.mark.alone
 def test_a_hundred_boxes_take_less_than_a_third_of_a_millisecond() -> None:
     results, perception, times_ms = SerializedResults(), make_perception(100), []
     for _ in range(50):

@@ -1,6 +1,9 @@
 """Test which variables make keeps away from its recipes, and its errors if something is missing."""
 
+import itertools
 import os
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -85,16 +88,28 @@ def test_compiled_modules_are_kept_whatever_the_shell_says(checkout: Path) -> No
     assert "PYTHONDONTWRITEBYTECODE" not in outcome.stdout
 
 
+def pytest_command(checkout: Path, target: str) -> str:
+    (command,) = [line for line in make(checkout, "-n", target).stdout.splitlines() if " -m pytest" in line]
+    return command
+
+
 def test_each_target_runs_the_tests_that_it_names(checkout: Path) -> None:
-    def pytest_command(target: str) -> str:
-        (command,) = [line for line in make(checkout, "-n", target).stdout.splitlines() if " -m pytest" in line]
-        return command
-
-    assert pytest_command("check").endswith("-m 'not graph and not training and not slow' ")
-    assert pytest_command("test").endswith("-m 'not slow' ")
-    assert "not " not in pytest_command("test-all")
+    assert pytest_command(checkout, "check").endswith("-m 'not graph and not training and not slow' ")
+    assert pytest_command(checkout, "test").endswith("-m 'not slow' ")
+    assert "not " not in pytest_command(checkout, "test-all")
+    assert "--cov" in pytest_command(checkout, "coverage")
+    assert "--fail-under 90" in make(checkout, "-n", "coverage").stdout
 
 
-def test_ci_leaves_out_no_test() -> None:
+def test_ci_runs_each_test_once(checkout: Path) -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert [line for line in script.splitlines() if line.startswith("make test")] == ["make test-all"]
+    targets = [line.removeprefix("make ") for line in script.splitlines() if re.match("make (test|coverage)", line)]
+    assert targets == ["coverage", "test-uncounted"]
+    parts = [shlex.split(pytest_command(checkout, target)) for target in targets]
+    # Of pytest's expressions, those of `not`, `and` and `or` are expressions of Python, too.
+    counted, uncounted = (
+        compile(part[part.index("-m", part.index("pytest")) + 1], "markers", "eval") for part in parts
+    )
+    for slow, training, alone in itertools.product([False, True], repeat=3):
+        markers = {"slow": slow, "training": training, "alone": alone}
+        assert eval(counted, markers) != eval(uncounted, markers)
