@@ -142,14 +142,19 @@ class RemoteCameras:
         Raises:
             ValueError: An output that was asked for cannot be made from its results, or there is no memory for them.
         """
-        answers = self._ask(self._pool.serving()[:1], "check_model", contract=contract.to_json())
-        if not answers:
-            raise ValueError("expected a worker process that says what the model can do, it has ended; call again")
+        # All of them: cameras have outputs of their own, and each process knows those of its cameras only.
+        answers = self._ask(self._pool.serving(), "check_model", contract=contract.to_json())
         for answer in answers:
             if answer["error"]:
                 raise ValueError(answer["error"])
+        asked = {camera for answer in answers for camera in answer["cameras"]}
+        if missing := [camera for camera in self._parameters.cameras if camera not in asked]:
+            raise ValueError(
+                f"expected worker processes that say what the model can do for each camera, none does for "
+                f"{', '.join(missing)}; call again"
+            )
         self._next_memory = self._new_memory(contract)
-        return "; ".join(text for answer in answers for text in answer["found"])
+        return "; ".join(dict.fromkeys(text for answer in answers for text in answer["found"]))
 
     def change_model(self, contract: ModelContract) -> None:
         """Have all processes switch to another model, and wait until they have prepared their frames for it."""
