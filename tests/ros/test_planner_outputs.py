@@ -15,7 +15,7 @@ import pytest
 from rclpy.serialization import deserialize_message
 from ros_graph import TIMEOUT_S, NodeProcess, Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from tiny_student import CONTRACT
+from tiny_student import CONTRACT, contract_with
 
 from ros_kd_perception.bags.reader import BagReader, decode_message
 from ros_kd_perception.free_space.ground_scan import CameraPose
@@ -23,6 +23,7 @@ from ros_kd_perception.free_space.parameters import FREE_SPACE_PARAMETERS
 from ros_kd_perception.health.status import Level
 from ros_kd_perception.replay import main as replay
 from ros_kd_perception.ros.topics import camera_calibrations
+from ros_kd_perception.ros.topics.camera_info import CameraInfoTopics
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.topic_sink import SinkContext
 from ros_kd_perception.sample_drive import default_cameras
@@ -235,6 +236,58 @@ def test_bad_calibrations_are_told_once_and_stop_nothing_else(peer: Peer, start_
         peer.until(lambda before=before: (until("can see", POINTS, camera_info), counts() > before)[1], "more")
     assert not {reason for reason in peer.drops("front") if reason not in ("replaced", "lost", "too_old")}
     assert "Traceback" not in node.log
+
+
+def test_the_status_of_the_camera_info_is_there_and_true_while_subscribers_and_messages_come_and_go() -> None:
+    subscribers, published = [0], []
+    publisher = SimpleNamespace(get_subscription_count=lambda: subscribers[0], publish=published.append)
+    callbacks: list[Any] = []
+    node: Any = SimpleNamespace(
+        create_lifecycle_publisher=lambda *_: publisher,
+        create_subscription=lambda kind, topic, callback, qos: callbacks.append(callback),
+        destroy_subscription=lambda subscription: None,
+        resolve_topic_name=lambda topic: f"/{topic}",
+    )
+    builder: Any = SimpleNamespace(camera_info=lambda perception, fields: fields)
+    values = {"publish_camera_info": True, "front.enabled": True}
+    topics = CameraInfoTopics(SinkContext(node, ["front"], values, CONTRACT, builder, print))
+    perception = SimpleNamespace(camera="front", class_map=np.zeros((96, 160), np.uint8))
+    frame: Any = SimpleNamespace(perception=perception)
+
+    def status() -> tuple[Level, str]:
+        [found] = topics.statuses()
+        assert found.name == "front camera_info"
+        return found.level, found.message
+
+    assert status()[0] == Level.OK
+    topics.start()
+    topics.publish(frame)
+    assert status() == (Level.OK, "without a subscriber")
+    subscribers[0] = 1
+    topics.publish(frame)
+    assert status() == (Level.WARN, "no message on /front/camera_info yet")
+    callbacks[0](camera_info(80, 48))
+    topics.publish(frame)
+    assert status()[0] == Level.WARN
+    assert "expected images of 80x48" in status()[1]
+    subscribers[0] = 0  # nobody learns what the next message says
+    assert status() == (Level.OK, "without a subscriber")
+    subscribers[0] = 1
+    callbacks[0](camera_info())
+    topics.publish(frame)
+    assert status() == (Level.OK, "passed on")
+    assert len(published) == 1
+    callbacks[0](camera_info(k=[0.0] * 9))
+    topics.publish(frame)
+    assert status()[0] == Level.WARN
+    topics.change({"front.enabled": False})
+    assert status() == (Level.OK, "disabled with front")
+    topics.change({"front.enabled": True})
+    topics.stop(1.0)
+    assert status()[0] == Level.OK
+    topics.start()
+    topics.change_model(contract_with(class_map=None), builder)
+    assert status() == (Level.OK, "the model makes no masks")
 
 
 @pytest.mark.parametrize(
