@@ -352,6 +352,20 @@ def test_a_mounting_from_tf_may_come_late_and_change(monkeypatch: pytest.MonkeyP
     assert topics.statuses()[0].message == "disabled with front"
 
 
+def test_a_doubtful_calibration_of_points_on_the_ground_is_a_warning() -> None:
+    node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
+    values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
+        "front.ground_points.enabled": True, "front.enabled": True, "front.mounting.height_m": 1.4,
+        "front.mounting.pitch_deg": 20.0,
+    }  # fmt: skip
+    topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), print))
+    topics._calibrations.take("front", camera_info(k=[120.0, 0.0, 40.0, 0.0, 120.0, 48.0, 0.0, 0.0, 1.0]))
+    [status] = topics.statuses()
+    assert status.level == Level.WARN
+    assert "the principal point of the CameraInfo is at x = 40 px of 160" in status.message
+    assert dict(status.values)["points"] != "0"
+
+
 def test_a_camera_that_looks_up_shows_no_ground() -> None:
     node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
     values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {

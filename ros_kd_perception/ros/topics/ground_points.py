@@ -114,6 +114,8 @@ class GroundPointTopics:
             return Status(
                 Level.ERROR, name, "no pixel shows the ground; check the mounting of the camera", values=values
             )
+        if cells.calibration.doubt:
+            return Status(Level.WARN, name, cells.calibration.doubt, values=values)
         return Status(
             Level.OK, name, f"{count} of {cells.columns * cells.rows} points can see the ground", values=values
         )
