@@ -158,6 +158,12 @@ def node_finding(name: str, count: int) -> Finding:
     return Finding("node", Level.OK, f"{name} {state}")
 
 
+def message_finding(failure: str) -> Finding:
+    """Say that a message that came could not be handled, and why."""
+    remedy = "look for a broken publisher on /clock, TF or the topics of the cameras; the node drops what it sends"
+    return Finding("messages", Level.WARN, f"one could not be handled, {failure}", remedy)
+
+
 def parameter_findings(table: ParameterTable) -> tuple[list[Finding], NodeParameters | None]:
     """Check the parameters by the rules of the node. Returns None in place of them if it would refuse to configure."""
     findings = [Finding("parameters", Level.WARN, sentence) for sentence in table.unknown_overrides()]
@@ -192,6 +198,7 @@ def check(options: argparse.Namespace, arguments: Sequence[str], is_stopped: Any
         clock = watch.clock()
         findings = [node_finding(target, count), *findings, *machine_findings(parameters, before, count > 0)]
         findings.append(check_clock(clock))
+        findings += [message_finding(failure) for failure in watch.failures]
         for camera in parameters.cameras:
             findings += camera_findings(watch, camera, clock, before.large_segments)
         return target, findings

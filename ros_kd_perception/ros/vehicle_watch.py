@@ -54,6 +54,9 @@ class _Heard:
 class VehicleWatch:
     """Subscribes to what the node would subscribe to.
 
+    Attributes:
+        failures: Why messages could not be handled, one sentence each.
+
     Args:
         node: The node that listens. Its namespace and its remappings are those of the perception node.
         parameters: The parameters of the perception node.
@@ -65,6 +68,7 @@ class VehicleWatch:
     def __init__(self, node: Node, parameters: NodeParameters) -> None:
         self._node = node
         self._parameters = parameters
+        self.failures: list[str] = []
         self._stamps = StampOrder()
         self._ticks = 0
         self._listened_s = 0.0
@@ -92,7 +96,11 @@ class VehicleWatch:
         begun_s = time.monotonic()
         try:
             while (left_s := begun_s + seconds - time.monotonic()) > 0 and not is_stopped():
-                executor.spin_once(timeout_sec=min(left_s, _SPIN_S))
+                try:
+                    executor.spin_once(timeout_sec=min(left_s, _SPIN_S))
+                except Exception as error:
+                    # For example a /clock before 1970. One callback is lost, and what else came is still told.
+                    _note(self.failures, " ".join(f"{type(error).__name__}: {error}".split()))
         finally:
             executor.remove_node(self._node)
             executor.shutdown()

@@ -267,6 +267,23 @@ def test_tf_is_asked_for_the_frame_that_the_node_asks_for(
     assert watch.calibration("front").mounting == ""
 
 
+def test_a_message_that_cannot_be_handled_does_not_end_the_check(check: Check, peer: Peer, tiny_student: Path) -> None:
+    front = peer.publisher(Image, "/front/image_raw", BEST_EFFORT)
+    clock = peer.publisher(Clock, "/clock")
+    before_1970 = Clock()
+    before_1970.clock.sec = -5
+
+    def send() -> None:
+        clock.publish(before_1970)
+        front.publish(image_message(camera_picture(), time.time_ns()))
+
+    report = check("--ros-args", "-p", f"model:={tiny_student}", "-p", "use_sim_time:=true", meanwhile=send)
+
+    assert report.level("messages") == "warning"
+    assert "Seconds value must not be negative" in report.finding("messages")["sentence"]
+    assert report.level("camera front") == "ok"
+
+
 def test_simulated_time_that_does_not_come(check: Check, peer: Peer, tiny_student: Path) -> None:
     front = peer.publisher(Image, "/front/image_raw", BEST_EFFORT)
     report = check(
