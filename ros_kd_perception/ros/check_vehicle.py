@@ -54,7 +54,7 @@ from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.vehicle_watch import VehicleWatch, image_sizes
-from ros_kd_perception.scheduling.process_count import process_count
+from ros_kd_perception.scheduling.process_count import process_count, processes_of_node
 from ros_kd_perception.system.fastdds_settings import (
     MiddlewareSettings,
     fastdds_profile_variable,
@@ -106,7 +106,8 @@ def machine_findings(parameters: NodeParameters, before: Before, node_runs: bool
         node_runs: Whether the node runs already.
     """
     rates_hz = [settings.max_rate_hz for settings in parameters.camera_settings.values()]
-    processes = 1 + process_count(parameters.preparation_processes, rates_hz, _FAST_NETWORK_MS)
+    workers = process_count(parameters.preparation_processes, rates_hz, _FAST_NETWORK_MS)
+    processes = processes_of_node(workers, len(parameters.cameras))
     available = available_providers()
     wanted = wanted_provider(parameters.device, available)
     model = model_facts(parameters)

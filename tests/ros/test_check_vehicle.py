@@ -267,6 +267,19 @@ def test_tf_is_asked_for_the_frame_that_the_node_asks_for(
     assert watch.calibration("front").mounting == ""
 
 
+def test_shared_memory_is_counted_for_all_processes_that_the_node_has(
+    check: Check, peer: Peer, tiny_student: Path, start_node: StartNode
+) -> None:
+    words = (f"model:={tiny_student}", "cameras:=[front, left]", "preparation_processes:=8")
+    report = check("--ros-args", *(word for value in words for word in ("-p", value)))
+    start_node(cameras=["front", "left"], preparation_processes=8)
+    peer.until(lambda: peer.value("workers", "standing_by") == "1", "all processes are there")
+
+    workers = peer.value("workers", "process_ids").split()
+
+    assert f"are needed for the node's {1 + len(workers)} processes" in report.finding("shared memory")["sentence"]
+
+
 def test_a_message_that_cannot_be_handled_does_not_end_the_check(check: Check, peer: Peer, tiny_student: Path) -> None:
     front = peer.publisher(Image, "/front/image_raw", BEST_EFFORT)
     clock = peer.publisher(Clock, "/clock")
