@@ -17,6 +17,7 @@ from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.topics.camera_images import CameraImages
 from ros_kd_perception.ros.workers.model_memory import frame_memory
+from ros_kd_perception.ros.workers.worker_statuses import worker_statuses
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.remote_frames import SLOTS_OF_A_CAMERA, RemoteFrames
 from ros_kd_perception.scheduling.takeover_watch import DEAF_S, TakeoverWatch
@@ -79,6 +80,7 @@ class RemoteCameras:
         self._served: Counter[int] = Counter()  # by number of the group, how many processes were told to serve it
         memory = self._new_memory(contract)
         groups = _groups(parameters.cameras, processes)
+        self._group_count = len(groups)
         self.frames = RemoteFrames(mailbox, memory, lambda camera: self._pool.link_of(camera))
         self._takeovers = TakeoverWatch(lambda camera: mailbox.latest_arrival_ns(camera) / 1e9)
         self._pool = WorkerPool(
@@ -167,10 +169,8 @@ class RemoteCameras:
 
     def statuses(self) -> list[Status]:
         """Return the statuses of the sinks in all processes, and one of the processes."""
-        links = self._pool.links()
-        found = [(link, status) for link in links for status in link.statuses]
-        names = [status["name"] for _, status in found]
-        return [*(_status(status, names) for _, status in found), self._processes_status()]
+        found = worker_statuses(self._pool.links(), self._pool.link_of, self._group_count)
+        return [*found, self._processes_status()]
 
     def _processes_status(self) -> Status:
         facts = self._pool.facts()
@@ -319,10 +319,3 @@ def _remappings(node: LifecycleNode) -> list[str]:
     found = [(topic, node.resolve_topic_name(topic)) for topic in _REMAPPED]
     rules = [word for topic, resolved in found if topic != resolved for word in ("-r", f"{topic}:={resolved}")]
     return ["--ros-args", *rules] if rules else []
-
-
-def _status(status: dict[str, Any], names: Sequence[str]) -> Status:
-    # Two processes may have a status of one name, such as that of the shadow. The cameras tell them apart.
-    name = status["name"] if names.count(status["name"]) == 1 else f"{status['name']} of {', '.join(status['cameras'])}"
-    values = tuple((key, value) for key, value in status["values"])
-    return Status(Level(status["level"]), name, status["message"], status["hardware_id"], values)
