@@ -366,6 +366,39 @@ def test_a_doubtful_calibration_of_points_on_the_ground_is_a_warning() -> None:
     assert dict(status.values)["points"] != "0"
 
 
+@pytest.mark.parametrize(
+    ("more", "changes", "sentence"),
+    [
+        ({}, {"p": [math.nan] * 12}, "P with NaN"),
+        ({"ground_points.stride_px": 1}, {"width": 1600, "height": 960}, "raise ground_points.stride_px"),
+    ],
+)
+def test_points_that_cannot_be_made_end_no_scan(more: dict[str, Any], changes: dict[str, Any], sentence: str) -> None:
+    node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
+    warnings: list[str] = []
+    values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
+        "front.ground_points.enabled": True, "front.scan.enabled": True, "front.enabled": True,
+        "front.mounting.height_m": 1.4, "front.mounting.pitch_deg": 20.0, **more,
+    }  # fmt: skip
+    topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), warnings.append))
+    center = {
+        "k": [1000.0, 0.0, changes.get("width", 160) / 2, 0.0, 1000.0, changes.get("height", 96) / 2, 0.0, 0.0, 1.0]
+    }
+
+    for _ in range(2):  # the second one is the same, and is not computed again
+        topics._calibrations.take("front", camera_info(**center, **changes))
+
+    scan, ground = topics.statuses()
+    assert topics._finder.scan("front") is not None
+    assert scan.level < Level.ERROR
+    assert topics._finder.ground("front") is None
+    assert ground.level == Level.OK  # the node is not active here
+    assert sentence in ground.message
+    assert [sentence in warning for warning in warnings] == [True]
+    topics._calibrations.take("front", camera_info())
+    assert "can see the ground" in topics.statuses()[1].message
+
+
 def test_a_camera_that_looks_up_shows_no_ground() -> None:
     node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
     values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {

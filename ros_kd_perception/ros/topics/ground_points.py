@@ -105,7 +105,7 @@ class GroundPointTopics:
         """
         name = f"{camera} ground points"
         ground = None if finder is None else finder.ground(camera)
-        problem = problem or self._misfits[camera]
+        problem = problem or ("" if finder is None else finder.ground_problem(camera)) or self._misfits[camera]
         if problem or ground is None:
             return Status(Level.ERROR if is_started else Level.OK, name, problem or "not calibrated yet")
         count, cells = ground.count, ground.cells
