@@ -15,8 +15,9 @@ from ros_kd_perception.structures import UInt8Array
 
 Float64Array = npt.NDArray[np.float64]
 
+_FISHEYE = "equidistant"
 # Allowed numbers of coefficients for each distortion model.
-_COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), "equidistant": (0, 4)}
+_COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), _FISHEYE: (0, 4)}
 MAX_SIDE_PX = 16384
 _MAX_SIDE_OVER_FOCAL = 2 * math.tan(math.radians(170 / 2))
 # Largest plausible offset of the principal point, as a share of the width. A calibration at half the size gives 0.25.
@@ -36,7 +37,7 @@ class Calibration:
         center_x: Principal point in x, in pixels. The centre of a pixel is at an integer.
         center_y: Principal point in y, in pixels.
         model: Distortion model: `plumb_bob`, `rational_polynomial` or `equidistant`.
-        coefficients: Coefficients of the model in the order of the message. Empty without distortion.
+        coefficients: Coefficients of the model in the order of the message. Empty for a pinhole without a lens.
         doubt: One sentence if the values are possible but unlikely, else empty.
     """
 
@@ -96,8 +97,9 @@ class Calibration:
             center_x=(center_x - int(region.x_offset) + 0.5) / binning_x - 0.5,
             center_y=(center_y - int(region.y_offset) + 0.5) / binning_y - 0.5,
             model=model,
-            coefficients=coefficients if any(coefficients) else (),
-            doubt=_doubt(sides[0], center_x),
+            # An equidistant lens without further distortion is a fisheye still, and no pinhole.
+            coefficients=coefficients if any(coefficients) or model == _FISHEYE else (),
+            doubt=_doubt(sides[0], center_x) or _doubt_of_lens(coefficients, model),
         )
 
     def project(self, rays: Float64Array) -> Float64Array:
@@ -111,7 +113,7 @@ class Calibration:
             radius = np.hypot(x, y)
             stretch = self._stretch(radius)
             stretch = np.where(radius <= self.ray_limit, stretch, np.nan)
-            if self.model == "equidistant":
+            if self.model == _FISHEYE:
                 x, y = x * stretch, y * stretch
             else:
                 p1, p2 = self.coefficients[2:4]
@@ -175,7 +177,7 @@ class Calibration:
         """Return the factor by which the radial distortion moves a point away from the image's centre."""
         if not self.coefficients:
             return np.ones_like(radius)
-        if self.model == "equidistant":
+        if self.model == _FISHEYE:
             angle = np.arctan(radius)
             k1, k2, k3, k4 = self.coefficients
             square = angle * angle
@@ -209,6 +211,15 @@ def _doubt(width: int, center_x: float) -> str:
     return (
         f"the principal point of the CameraInfo is at x = {center_x:.0f} px of {width}: unless the image is cropped on "
         "one side, the camera was calibrated at another size"
+    )
+
+
+def _doubt_of_lens(coefficients: tuple[float, ...], model: str) -> str:
+    if model != _FISHEYE or not coefficients or any(coefficients):
+        return ""
+    return (
+        f"all coefficients of the lens model {_FISHEYE} are 0, so the image is taken for that of an ideal fisheye: if "
+        "it is rectified, set scan.rectified or the distortion model plumb_bob"
     )
 
 

@@ -40,7 +40,8 @@ class FreeSpaceFinder:
         self.unlabeled_id = contract.unlabeled_id
         self._scans: dict[str, GroundScan] = {}
         self._grounds: dict[str, GroundGrid] = {}
-        self._made_of: dict[str, tuple[Calibration, CameraPose, CameraInfoFields | None]] = {}
+        self._ground_problems: dict[str, str] = {}
+        self._made_of: dict[str, tuple[Calibration, CameraPose, CameraInfoFields | str]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -83,22 +84,21 @@ class FreeSpaceFinder:
             pose: Pose of the camera in the scan's frame. None uses the pose from the parameters.
 
         Raises:
-            ValueError: The CameraInfo or the pose is invalid. The camera then has neither ranges nor points.
+            ValueError: The CameraInfo or the pose is invalid. The camera then has neither ranges nor points. What is
+                wrong for the points alone is a `ground_problem` of a camera that has a scan, too.
         """
         mounted = self.parameters.mounted[camera]
-        ground = self.parameters.grounds.get(camera)
         pose = pose or mounted.pose
         try:
             if pose is None:
                 raise ValueError(f"expected a mounting of {camera}, there is none")
             calibration = Calibration.from_message(camera_info, mounted.rectified)
-            info = None if ground is None else CameraInfoFields.from_message(camera_info)
+            info = self._ground_info(camera, camera_info)
             with self._lock:
                 if self._made_of.get(camera) == (calibration, pose, info):
                     return
                 self._make_scan(camera, calibration, pose)
-                if ground is not None and info is not None:
-                    self._make_ground(camera, ground, calibration, pose, info)
+                self._make_ground(camera, calibration, pose, info)
                 self._made_of[camera] = (calibration, pose, info)
         except Exception as error:
             # Forget the old calibration: it no longer applies, and its ranges would be wrong without a warning.
@@ -116,14 +116,40 @@ class FreeSpaceFinder:
             beams, ignored = self.parameters.scans[camera].beams, self.parameters.ignore_bottom_px.get(camera, 0)
             self._scans[camera] = GroundScan(calibration, pose, beams, self.parameters.max_gap_px, ignored)
 
+    def _ground_info(self, camera: str, camera_info: Any) -> CameraInfoFields | str:
+        """Return what the ground needs of a CameraInfo, or why it cannot be used. Empty without a ground."""
+        if camera not in self.parameters.grounds:
+            return ""
+        try:
+            return CameraInfoFields.from_message(camera_info)
+        except ValueError as error:
+            return str(error)
+
     def _make_ground(
+        self, camera: str, calibration: Calibration, pose: CameraPose, info: CameraInfoFields | str
+    ) -> None:
+        self._ground_problems.pop(camera, None)
+        if (ground := self.parameters.grounds.get(camera)) is None:
+            return
+        try:
+            if isinstance(info, str):
+                raise ValueError(info)
+            self._grounds[camera] = self._new_ground(camera, ground, calibration, pose, info)
+        except Exception as error:
+            # A vehicle may brake by the scan, which needs none of this.
+            if camera not in self.parameters.scans:
+                raise
+            self._grounds.pop(camera, None)
+            self._ground_problems[camera] = str(error) or type(error).__name__
+
+    def _new_ground(
         self,
         camera: str,
         ground: GroundPointParameters,
         calibration: Calibration,
         pose: CameraPose,
         info: CameraInfoFields,
-    ) -> None:
+    ) -> GroundGrid:
         # The rays depend on the calibration alone and take the most time. A mounting from TF may change often.
         old = self._grounds.get(camera)
         if old is not None and old.cells.calibration == calibration:
@@ -131,13 +157,12 @@ class FreeSpaceFinder:
         else:
             cells = CellRays(calibration, ground.stride_px)
         ignored = self.parameters.ignore_bottom_px.get(camera, 0)
-        of_cells = info.of_cells(ground.stride_px)
-        self._grounds[camera] = GroundGrid(cells, pose, ground.range_max_m, ignored, of_cells)
+        return GroundGrid(cells, pose, ground.range_max_m, ignored, info.of_cells(ground.stride_px))
 
     def forget(self, camera: str) -> None:
         """Drop the scan and the ground of a camera. It has none until it is calibrated again."""
         with self._lock:
-            for of_camera in (self._scans, self._grounds, self._made_of):
+            for of_camera in (self._scans, self._grounds, self._ground_problems, self._made_of):
                 of_camera.pop(camera, None)
 
     def scan(self, camera: str) -> GroundScan | None:
@@ -165,3 +190,7 @@ class FreeSpaceFinder:
     def ground(self, camera: str) -> GroundGrid | None:
         """Return the points on the ground of a camera, or None before it is calibrated."""
         return self._grounds.get(camera)
+
+    def ground_problem(self, camera: str) -> str:
+        """Return why a calibrated camera has no points on the ground, one sentence. Empty if it has them."""
+        return self._ground_problems.get(camera, "")

@@ -54,7 +54,7 @@ FREE_SPACE_PARAMETERS: dict[str, Declaration] = {
     "scan.mounting": Declaration(
         "parameters",
         "Source of the cameras' mounting: parameters uses NAME.mounting.height_m and so on, tf uses the transform from "
-        "the image's frame to scan.frame_id.",
+        "the CameraInfo's frame to scan.frame_id.",
         choices=MOUNTINGS,
     ),
     "scan.rectified": Declaration(

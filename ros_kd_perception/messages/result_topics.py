@@ -80,9 +80,11 @@ class PerceivedFrame:
         """The points of the camera. None without a finder, or before the camera is calibrated.
 
         Raises:
-            NoMessage: The image has another size than the CameraInfo.
+            NoMessage: The points cannot be made of the CameraInfo, or the image has another size.
         """
         ground = None if self.finder is None else self.finder.ground(self.perception.camera)
+        if self.finder is not None and (problem := self.finder.ground_problem(self.perception.camera)):
+            raise NoMessage(problem)
         if ground is not None and (misfit := ground.misfit(self.perception.require_class_map())):
             raise NoMessage(misfit)
         return ground

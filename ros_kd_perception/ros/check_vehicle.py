@@ -54,7 +54,7 @@ from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.vehicle_watch import VehicleWatch, image_sizes
-from ros_kd_perception.scheduling.process_count import process_count
+from ros_kd_perception.scheduling.process_count import process_count, processes_of_node
 from ros_kd_perception.system.fastdds_settings import (
     MiddlewareSettings,
     fastdds_profile_variable,
@@ -106,7 +106,8 @@ def machine_findings(parameters: NodeParameters, before: Before, node_runs: bool
         node_runs: Whether the node runs already.
     """
     rates_hz = [settings.max_rate_hz for settings in parameters.camera_settings.values()]
-    processes = 1 + process_count(parameters.preparation_processes, rates_hz, _FAST_NETWORK_MS)
+    workers = process_count(parameters.preparation_processes, rates_hz, _FAST_NETWORK_MS)
+    processes = processes_of_node(workers, len(parameters.cameras))
     available = available_providers()
     wanted = wanted_provider(parameters.device, available)
     model = model_facts(parameters)
@@ -158,6 +159,12 @@ def node_finding(name: str, count: int) -> Finding:
     return Finding("node", Level.OK, f"{name} {state}")
 
 
+def message_finding(failure: str) -> Finding:
+    """Say that a message that came could not be handled, and why."""
+    remedy = "look for a broken publisher on /clock, TF or the topics of the cameras; the node drops what it sends"
+    return Finding("messages", Level.WARN, f"one could not be handled, {failure}", remedy)
+
+
 def parameter_findings(table: ParameterTable) -> tuple[list[Finding], NodeParameters | None]:
     """Check the parameters by the rules of the node. Returns None in place of them if it would refuse to configure."""
     findings = [Finding("parameters", Level.WARN, sentence) for sentence in table.unknown_overrides()]
@@ -192,6 +199,7 @@ def check(options: argparse.Namespace, arguments: Sequence[str], is_stopped: Any
         clock = watch.clock()
         findings = [node_finding(target, count), *findings, *machine_findings(parameters, before, count > 0)]
         findings.append(check_clock(clock))
+        findings += [message_finding(failure) for failure in watch.failures]
         for camera in parameters.cameras:
             findings += camera_findings(watch, camera, clock, before.large_segments)
         return target, findings

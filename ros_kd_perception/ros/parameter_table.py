@@ -51,14 +51,7 @@ class ParameterTable:
         for name, declaration in PARAMETERS.items():
             self._declare(name, declaration)
         for camera in self._get("cameras"):
-            transport = Declaration("raw", f"image_transport of {camera} alone.", choices=TRANSPORTS)
-            for name, declaration in {f"{camera}.image_transport": transport, **_sink_parameters(camera)}.items():
-                if name in self._overrides:
-                    self._declarations[name] = declaration
-                    self._declare(name, declaration)
-            for name, declaration in CAMERA_DECLARATIONS.items():
-                self._declarations[f"{camera}.{name}"] = declaration
-                self._declare(f"{camera}.{name}", declaration)
+            self._declare_camera(camera)
         node.add_on_set_parameters_callback(self._judge_changes)
 
     @property
@@ -140,6 +133,22 @@ class ParameterTable:
             else:
                 self._problems[name] = problem
         self._node.declare_parameter(name, value, _descriptor(declaration), ignore_override=True)
+
+    def _declare_camera(self, camera: str) -> None:
+        transport = Declaration("raw", f"image_transport of {camera} alone.", choices=TRANSPORTS)
+        if_set = {f"{camera}.image_transport": transport, **_sink_parameters(camera)}
+        always = {f"{camera}.{name}": declaration for name, declaration in CAMERA_DECLARATIONS.items()}
+        for name in (*if_set, *always):
+            if name in PARAMETERS:
+                self._problems["cameras"] = (
+                    f"expected other names in parameter cameras, got {camera!r}, whose {name} is a parameter of the "
+                    "node; choose another name and remap its topic"
+                )
+                return
+        for name, declaration in {**if_set, **always}.items():
+            if name in always or name in self._overrides:
+                self._declarations[name] = declaration
+                self._declare(name, declaration)
 
     def _judge_changes(self, changes: Sequence[Parameter[Any]]) -> SetParametersResult:
         for change in changes:

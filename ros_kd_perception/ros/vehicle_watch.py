@@ -15,12 +15,14 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_kd_perception.free_space.calibration import Calibration
+from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.parameters import GroundPointParameters, ScanParameters, read_free_space_parameters
 from ros_kd_perception.ground_positions.parameters import GroundParameters, read_ground_parameters
 from ros_kd_perception.health.camera_checks import CalibrationFacts, CameraSample, ClockFacts
 from ros_kd_perception.health.watch import StampOrder
 from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.images.serialized_message import read_compressed_image, read_image
+from ros_kd_perception.messages.optional_outputs import CAMERA_INFO
 from ros_kd_perception.ros.node_parameters import NodeParameters
 from ros_kd_perception.ros.topics.camera_images import CameraImages, relative_topic
 from ros_kd_perception.ros.topics.tf_mounting import TfMounting
@@ -52,6 +54,9 @@ class _Heard:
 class VehicleWatch:
     """Subscribes to what the node would subscribe to.
 
+    Attributes:
+        failures: Why messages could not be handled, one sentence each.
+
     Args:
         node: The node that listens. Its namespace and its remappings are those of the perception node.
         parameters: The parameters of the perception node.
@@ -63,14 +68,16 @@ class VehicleWatch:
     def __init__(self, node: Node, parameters: NodeParameters) -> None:
         self._node = node
         self._parameters = parameters
+        self.failures: list[str] = []
         self._stamps = StampOrder()
         self._ticks = 0
         self._listened_s = 0.0
         of_node = parameters.values.get, parameters.cameras
-        self._mounted: Mapping[str, _Mounted] = {
-            **read_ground_parameters(*of_node),
-            **read_free_space_parameters(*of_node).mounted,
-        }
+        free_space = read_free_space_parameters(*of_node)
+        self._mounted: Mapping[str, _Mounted] = {**read_ground_parameters(*of_node), **free_space.mounted}
+        self._passes_info_on = bool(parameters.values.get(CAMERA_INFO))
+        # These outputs send a CameraInfo of their own.
+        self._sends_info = {*free_space.grounds, *(parameters.cameras if self._passes_info_on else ())}
         self._heard = {camera: _Heard() for camera in parameters.cameras}
         self._tf, self._tf_problem = self._make_tf()
         # Only to ask who publishes; it never subscribes.
@@ -89,7 +96,11 @@ class VehicleWatch:
         begun_s = time.monotonic()
         try:
             while (left_s := begun_s + seconds - time.monotonic()) > 0 and not is_stopped():
-                executor.spin_once(timeout_sec=min(left_s, _SPIN_S))
+                try:
+                    executor.spin_once(timeout_sec=min(left_s, _SPIN_S))
+                except Exception as error:
+                    # For example a /clock before 1970. One callback is lost, and what else came is still told.
+                    _note(self.failures, " ".join(f"{type(error).__name__}: {error}".split()))
         finally:
             executor.remove_node(self._node)
             executor.shutdown()
@@ -128,12 +139,11 @@ class VehicleWatch:
         problem, doubt, size = "", "", ""
         if info is not None:
             try:
-                calibration = Calibration.from_message(info, rectified=mounted.rectified if mounted else False)
-                doubt, size = calibration.doubt, f"{calibration.width}x{calibration.height}"
+                doubt, size = self._read_info(camera, info)
             except ValueError as error:
                 problem = str(error)
         publishers = self._node.count_publishers(topic)
-        is_needed = mounted is not None or bool(self._parameters.values.get("publish_camera_info"))
+        is_needed = mounted is not None or self._passes_info_on
         mounting = self._mounting(camera, mounted)
         return CalibrationFacts(topic, is_needed, publishers, info is not None, problem, doubt, size, mounting)
 
@@ -150,16 +160,30 @@ class VehicleWatch:
         except ImportError as error:
             return None, str(error)
 
+    def _read_info(self, camera: str, info: CameraInfo) -> tuple[str, str]:
+        """Read a CameraInfo as the outputs of its camera do. Return what is doubtful in it, and its image size.
+
+        Raises:
+            ValueError: One of the outputs cannot use it. One sentence.
+        """
+        mounted, doubt, height, width = self._mounted.get(camera), "", 0, 0
+        if camera in self._sends_info:
+            height, width = CameraInfoFields.from_message(info).image_size
+        if mounted is not None or not self._passes_info_on:
+            calibration = Calibration.from_message(info, rectified=mounted.rectified if mounted else False)
+            doubt, height, width = calibration.doubt, calibration.height, calibration.width
+        return doubt, f"{width}x{height}"
+
     def _mounting(self, camera: str, mounted: _Mounted | None) -> str | None:
         if mounted is None or mounted.pose is not None:
             return None
         if self._tf is None:
             return self._tf_problem
-        frame_ids = self._heard[camera].frame_ids
-        if not frame_ids:
-            return "expected an image, whose frame_id TF is asked for, none came"
+        info = self._heard[camera].info
+        if info is None:
+            return "expected a CameraInfo, whose frame_id TF is asked for, none came"
         try:
-            self._tf.pose(mounted.frame_id, frame_ids[-1])
+            self._tf.pose(mounted.frame_id, info.header.frame_id)
         except ValueError as error:
             return str(error)
         return ""

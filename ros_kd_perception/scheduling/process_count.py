@@ -37,3 +37,13 @@ def process_count(wanted: str, max_rates_hz: Sequence[float], network_ms: float,
         return 0
     spare = (len(os.sched_getaffinity(0)) if cores is None else cores) - 2
     return max(0, min(math.ceil(load / _BUSY), spare, len(max_rates_hz), MAX_PROCESSES))
+
+
+def processes_of_node(workers: int, cameras: int) -> int:
+    """Return how many processes a node has: its own, those that serve cameras, and the one that stands by for them.
+
+    Args:
+        workers: Return value of `process_count`.
+        cameras: Number of cameras. More processes than cameras are not started.
+    """
+    return 2 + min(workers, cameras) if workers else 1

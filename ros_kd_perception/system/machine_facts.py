@@ -77,9 +77,12 @@ def available_memory_bytes(root: Path = ROOT) -> int | None:
     """
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", _text(root / "proc/meminfo"), re.MULTILINE)
     rooms = [int(found[1]) * 1024] if found else []
-    limit, used = (_text(root / "sys/fs/cgroup" / name).strip() for name in ("memory.max", "memory.current"))
+    group = root / "sys/fs/cgroup"
+    limit, used = (_text(group / name).strip() for name in ("memory.max", "memory.current"))
     if limit.isdecimal() and used.isdecimal():
-        rooms.append(max(0, int(limit) - int(used)))
+        # The kernel gives up the cache of files that were read a while ago. /proc/meminfo counts it as available, too.
+        cached = re.search(r"^inactive_file (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
+        rooms.append(max(0, int(limit) - int(used) + (int(cached[1]) if cached else 0)))
     return min(rooms, default=None)
 
 

@@ -49,6 +49,7 @@ def calibration(model: str, coefficients: tuple[float, ...]) -> Calibration:
         ("plumb_bob", PLUMB_BOB),
         ("rational_polynomial", RATIONAL),
         ("equidistant", EQUIDISTANT),
+        ("equidistant", (0.0,) * 4),
     ],
 )
 def test_rays_are_projected_like_opencv_does(model: str, coefficients: tuple[float, ...]) -> None:
@@ -60,6 +61,16 @@ def test_rays_are_projected_like_opencv_does(model: str, coefficients: tuple[flo
     else:
         expected, _ = cv2.projectPoints(points, none, none, K, np.array(coefficients) if coefficients else None)
     np.testing.assert_allclose(calibration(model, coefficients).project(rays), expected[:, 0], atol=1e-6)
+
+
+def test_an_ideal_fisheye_is_not_taken_for_a_pinhole_and_is_pointed_out() -> None:
+    ideal = calibration("equidistant", (0.0,) * 4)
+    at_60_deg = np.array([[np.tan(np.pi / 3), 0.0]])
+    np.testing.assert_allclose(ideal.project(at_60_deg)[0, 0], K[0, 2] + K[0, 0] * np.pi / 3)
+    assert "ideal fisheye" in ideal.doubt
+    assert calibration("equidistant", EQUIDISTANT).doubt == calibration("plumb_bob", (0.0,) * 5).doubt == ""
+    rectified = camera_info(distortion_model="equidistant", d=[0.0] * 4)
+    assert Calibration.from_message(rectified, rectified=True).doubt == ""
 
 
 def test_rays_beyond_the_fold_of_a_lens_are_nan() -> None:

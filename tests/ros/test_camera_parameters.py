@@ -205,3 +205,13 @@ def test_an_invalid_region_is_refused(peer: Peer, start_node: Any, value: str) -
         "the refusal names the parameter",
     )
     assert peer.state() == "unconfigured"
+
+
+@pytest.mark.parametrize("name", ["scan", "ground_points", "ground_detections"])
+def test_a_camera_with_the_name_of_a_group_of_parameters_is_refused_with_a_sentence(
+    peer: Peer, start_node: Any, name: str
+) -> None:
+    node = start_node(cameras=["front", name])
+    peer.until(lambda: peer.status("model").message.startswith("not configured"), "it refuses")
+    assert f"got {name!r}, whose {name}.enabled is a parameter of the node" in peer.status("model").message
+    assert "Traceback" not in node.log

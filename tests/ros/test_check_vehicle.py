@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 from ros_graph import BEST_EFFORT, NodeProcess, Peer, camera_picture, compressed_message, image_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from ros_kd_perception.ros import vehicle_watch
+from ros_kd_perception.ros.parameter_table import ParameterTable
+from ros_kd_perception.ros.vehicle_watch import VehicleWatch
 
 SECONDS = "1.5"
 LIMIT_S = 40.0
@@ -194,6 +203,98 @@ def test_each_output_that_needs_the_calibration_of_a_camera(
 
     assert report.level("camera front: camera_info") == "problem"
     assert "publish the calibration" in report.finding("camera front: camera_info")["remedy"]
+
+
+@pytest.fixture
+def watch_of(context: Context) -> Iterator[Callable[..., VehicleWatch]]:
+    """Return what listens for a node with these parameters. Nothing spins it."""
+    nodes: list[Node] = []
+
+    def make(**parameters: Any) -> VehicleWatch:
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        nodes.append(node := Node("check_vehicle", context=context, parameter_overrides=overrides))
+        return VehicleWatch(node, ParameterTable(node, lambda changes: None).read())
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+def test_a_camera_info_is_read_as_the_outputs_of_the_node_read_it(watch_of: Callable[..., VehicleWatch]) -> None:
+    other_lens, bad_projection = (
+        CameraInfo(width=160, height=96, k=[100.0, 0.0, 80.0, 0.0, 100.0, 48.0, 0.0, 0.0, 1.0]) for _ in range(2)
+    )
+    other_lens.distortion_model = "thin_prism"
+    bad_projection.p = [math.nan] * 12
+    mounting = {"front.mounting.height_m": 1.5}
+    passes_on = watch_of(publish_camera_info=True)
+    scan, ground, detections = (
+        watch_of(**mounting, **{f"front.{output}.enabled": True})
+        for output in ("scan", "ground_points", "ground_detections")
+    )
+
+    def problem(watch: VehicleWatch, info: CameraInfo) -> str:
+        watch._heard["front"].info = info
+        return watch.calibration("front").problem
+
+    assert problem(passes_on, other_lens) == ""
+    assert passes_on.calibration("front").size == "160x96"
+    for output in (scan, ground, detections):
+        assert "distortion model" in problem(output, other_lens)
+    for output in (passes_on, ground):
+        assert "P with NaN" in problem(output, bad_projection)
+    for output in (scan, detections):
+        assert problem(output, bad_projection) == ""
+
+
+def test_tf_is_asked_for_the_frame_that_the_node_asks_for(
+    watch_of: Callable[..., VehicleWatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pose(frame_id: str, optical_frame_id: str) -> None:
+        if optical_frame_id != "front_optical":
+            raise ValueError(f"no transform from {optical_frame_id!r} to {frame_id}")
+
+    monkeypatch.setattr(vehicle_watch, "TfMounting", lambda node: SimpleNamespace(pose=pose))
+    watch = watch_of(**{"front.scan.enabled": True, "scan.mounting": "tf"})
+    heard = watch._heard["front"]
+    heard.frame_ids.append("front_optical")
+
+    assert "expected a CameraInfo" in watch.calibration("front").mounting
+
+    heard.info = CameraInfo()
+    assert watch.calibration("front").mounting == "no transform from '' to base_link"
+    heard.info.header.frame_id = "front_optical"
+    assert watch.calibration("front").mounting == ""
+
+
+def test_shared_memory_is_counted_for_all_processes_that_the_node_has(
+    check: Check, peer: Peer, tiny_student: Path, start_node: StartNode
+) -> None:
+    words = (f"model:={tiny_student}", "cameras:=[front, left]", "preparation_processes:=8")
+    report = check("--ros-args", *(word for value in words for word in ("-p", value)))
+    start_node(cameras=["front", "left"], preparation_processes=8)
+    peer.until(lambda: peer.value("workers", "standing_by") == "1", "all processes are there")
+
+    workers = peer.value("workers", "process_ids").split()
+
+    assert f"are needed for the node's {1 + len(workers)} processes" in report.finding("shared memory")["sentence"]
+
+
+def test_a_message_that_cannot_be_handled_does_not_end_the_check(check: Check, peer: Peer, tiny_student: Path) -> None:
+    front = peer.publisher(Image, "/front/image_raw", BEST_EFFORT)
+    clock = peer.publisher(Clock, "/clock")
+    before_1970 = Clock()
+    before_1970.clock.sec = -5
+
+    def send() -> None:
+        clock.publish(before_1970)
+        front.publish(image_message(camera_picture(), time.time_ns()))
+
+    report = check("--ros-args", "-p", f"model:={tiny_student}", "-p", "use_sim_time:=true", meanwhile=send)
+
+    assert report.level("messages") == "warning"
+    assert "Seconds value must not be negative" in report.finding("messages")["sentence"]
+    assert report.level("camera front") == "ok"
 
 
 def test_simulated_time_that_does_not_come(check: Check, peer: Peer, tiny_student: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from rclpy.serialization import deserialize_message
 from ros_graph import TIMEOUT_S, NodeProcess, Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from tiny_student import CONTRACT
+from tiny_student import CONTRACT, contract_with
 
 from ros_kd_perception.bags.reader import BagReader, decode_message
 from ros_kd_perception.free_space.ground_scan import CameraPose
@@ -23,6 +23,7 @@ from ros_kd_perception.free_space.parameters import FREE_SPACE_PARAMETERS
 from ros_kd_perception.health.status import Level
 from ros_kd_perception.replay import main as replay
 from ros_kd_perception.ros.topics import camera_calibrations
+from ros_kd_perception.ros.topics.camera_info import CameraInfoTopics
 from ros_kd_perception.ros.topics.free_space import FreeSpaceTopics
 from ros_kd_perception.ros.topics.topic_sink import SinkContext
 from ros_kd_perception.sample_drive import default_cameras
@@ -237,6 +238,58 @@ def test_bad_calibrations_are_told_once_and_stop_nothing_else(peer: Peer, start_
     assert "Traceback" not in node.log
 
 
+def test_the_status_of_the_camera_info_is_there_and_true_while_subscribers_and_messages_come_and_go() -> None:
+    subscribers, published = [0], []
+    publisher = SimpleNamespace(get_subscription_count=lambda: subscribers[0], publish=published.append)
+    callbacks: list[Any] = []
+    node: Any = SimpleNamespace(
+        create_lifecycle_publisher=lambda *_: publisher,
+        create_subscription=lambda kind, topic, callback, qos: callbacks.append(callback),
+        destroy_subscription=lambda subscription: None,
+        resolve_topic_name=lambda topic: f"/{topic}",
+    )
+    builder: Any = SimpleNamespace(camera_info=lambda perception, fields: fields)
+    values = {"publish_camera_info": True, "front.enabled": True}
+    topics = CameraInfoTopics(SinkContext(node, ["front"], values, CONTRACT, builder, print))
+    perception = SimpleNamespace(camera="front", class_map=np.zeros((96, 160), np.uint8))
+    frame: Any = SimpleNamespace(perception=perception)
+
+    def status() -> tuple[Level, str]:
+        [found] = topics.statuses()
+        assert found.name == "front camera_info"
+        return found.level, found.message
+
+    assert status()[0] == Level.OK
+    topics.start()
+    topics.publish(frame)
+    assert status() == (Level.OK, "without a subscriber")
+    subscribers[0] = 1
+    topics.publish(frame)
+    assert status() == (Level.WARN, "no message on /front/camera_info yet")
+    callbacks[0](camera_info(80, 48))
+    topics.publish(frame)
+    assert status()[0] == Level.WARN
+    assert "expected images of 80x48" in status()[1]
+    subscribers[0] = 0  # nobody learns what the next message says
+    assert status() == (Level.OK, "without a subscriber")
+    subscribers[0] = 1
+    callbacks[0](camera_info())
+    topics.publish(frame)
+    assert status() == (Level.OK, "passed on")
+    assert len(published) == 1
+    callbacks[0](camera_info(k=[0.0] * 9))
+    topics.publish(frame)
+    assert status()[0] == Level.WARN
+    topics.change({"front.enabled": False})
+    assert status() == (Level.OK, "disabled with front")
+    topics.change({"front.enabled": True})
+    topics.stop(1.0)
+    assert status()[0] == Level.OK
+    topics.start()
+    topics.change_model(contract_with(class_map=None), builder)
+    assert status() == (Level.OK, "the model makes no masks")
+
+
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
@@ -297,6 +350,53 @@ def test_a_mounting_from_tf_may_come_late_and_change(monkeypatch: pytest.MonkeyP
     assert topics._finder.ground("front") is None
     topics.change({"front.enabled": False})
     assert topics.statuses()[0].message == "disabled with front"
+
+
+def test_a_doubtful_calibration_of_points_on_the_ground_is_a_warning() -> None:
+    node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
+    values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
+        "front.ground_points.enabled": True, "front.enabled": True, "front.mounting.height_m": 1.4,
+        "front.mounting.pitch_deg": 20.0,
+    }  # fmt: skip
+    topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), print))
+    topics._calibrations.take("front", camera_info(k=[120.0, 0.0, 40.0, 0.0, 120.0, 48.0, 0.0, 0.0, 1.0]))
+    [status] = topics.statuses()
+    assert status.level == Level.WARN
+    assert "the principal point of the CameraInfo is at x = 40 px of 160" in status.message
+    assert dict(status.values)["points"] != "0"
+
+
+@pytest.mark.parametrize(
+    ("more", "changes", "sentence"),
+    [
+        ({}, {"p": [math.nan] * 12}, "P with NaN"),
+        ({"ground_points.stride_px": 1}, {"width": 1600, "height": 960}, "raise ground_points.stride_px"),
+    ],
+)
+def test_points_that_cannot_be_made_end_no_scan(more: dict[str, Any], changes: dict[str, Any], sentence: str) -> None:
+    node: Any = SimpleNamespace(create_lifecycle_publisher=lambda *_: None, resolve_topic_name=str)
+    warnings: list[str] = []
+    values = {name: row.default for name, row in FREE_SPACE_PARAMETERS.items()} | {
+        "front.ground_points.enabled": True, "front.scan.enabled": True, "front.enabled": True,
+        "front.mounting.height_m": 1.4, "front.mounting.pitch_deg": 20.0, **more,
+    }  # fmt: skip
+    topics = FreeSpaceTopics(SinkContext(node, ["front"], values, CONTRACT, SimpleNamespace(), warnings.append))
+    center = {
+        "k": [1000.0, 0.0, changes.get("width", 160) / 2, 0.0, 1000.0, changes.get("height", 96) / 2, 0.0, 0.0, 1.0]
+    }
+
+    for _ in range(2):  # the second one is the same, and is not computed again
+        topics._calibrations.take("front", camera_info(**center, **changes))
+
+    scan, ground = topics.statuses()
+    assert topics._finder.scan("front") is not None
+    assert scan.level < Level.ERROR
+    assert topics._finder.ground("front") is None
+    assert ground.level == Level.OK  # the node is not active here
+    assert sentence in ground.message
+    assert [sentence in warning for warning in warnings] == [True]
+    topics._calibrations.take("front", camera_info())
+    assert "can see the ground" in topics.statuses()[1].message
 
 
 def test_a_camera_that_looks_up_shows_no_ground() -> None:

@@ -12,6 +12,8 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from ros_graph import LATCHED, NodeProcess, Peer, camera_picture, image_message, stamp_ns
 from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+from tiny_student import contract_with, write_tiny_model
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 T0 = 1_700_000_000_123_456_789
@@ -136,6 +138,25 @@ def test_parameters_and_transitions_reach_the_processes(peer: Peer, start_node: 
     assert peer.change_state(Transition.TRANSITION_ACTIVATE)
     boxes_of_next_result()
     assert "Traceback" not in node.log
+
+
+def test_a_model_that_one_process_cannot_use_is_refused_for_all(
+    peer: Peer, start_node: StartNode, tmp_path: Path
+) -> None:
+    masks_alone = write_tiny_model(tmp_path / "masks.onnx", contract_with(name="masks", detections=None))
+    cameras = ["front", "left"]
+    positions = ("-p", "left.ground_detections.enabled:=true", "-p", "left.mounting.height_m:=1.5")
+    start_node(*positions, cameras=cameras, preparation_processes=len(cameras))
+    peer.until_active()
+    assert peer.set_parameter("model", str(masks_alone)).successful
+
+    answer = peer.call(Trigger, "/perception/reload_model", Trigger.Request())
+
+    assert not answer.success
+    assert "expected a model that does detection for ground_detections.enabled" in answer.message
+    peer.until(lambda: "the last reload: refused" in peer.status("model").message, "the old model runs on")
+    assert peer.value("workers", "ended") == "0"
+    assert peer.value("workers", "unserved_cameras") == ""
 
 
 def test_images_of_changing_size_at_a_high_rate_are_counted(peer: Peer, start_node: StartNode) -> None:

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_kd_perception.scheduling.process_count import AUTO, MAX_PROCESSES, PROCESS_CHOICES, process_count
+from ros_kd_perception.scheduling.process_count import (
+    AUTO,
+    MAX_PROCESSES,
+    PROCESS_CHOICES,
+    process_count,
+    processes_of_node,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +33,13 @@ def test_auto_counts_cameras_rates_cores_and_the_network(
     rates_hz: list[float], network_ms: float, cores: int, expected: int
 ) -> None:
     assert process_count(AUTO, rates_hz, network_ms, cores) == expected
+
+
+@pytest.mark.parametrize(("workers", "cameras", "expected"), [(0, 4, 1), (1, 1, 3), (2, 4, 4), (8, 2, 4)])
+def test_a_node_has_a_process_of_its_own_its_workers_and_one_that_stands_by(
+    workers: int, cameras: int, expected: int
+) -> None:
+    assert processes_of_node(workers, cameras) == expected
 
 
 @given(

@@ -52,6 +52,10 @@ def test_memory_is_limited_by_the_control_group(tmp_path: Path) -> None:
     write(tmp_path, "sys/fs/cgroup/memory.max", "2000000000\n")
     write(tmp_path, "sys/fs/cgroup/memory.current", "500000000\n")
     assert available_memory_bytes(tmp_path) == 1_500_000_000
+    # Files that were read, such as a bag, stay in memory until something else needs it.
+    write(tmp_path, "sys/fs/cgroup/memory.current", "1900000000\n")
+    write(tmp_path, "sys/fs/cgroup/memory.stat", "anon 300000000\nfile 1600000000\ninactive_file 1500000000\n")
+    assert available_memory_bytes(tmp_path) == 1_600_000_000
     write(tmp_path, "sys/fs/cgroup/memory.max", "max\n")
     assert available_memory_bytes(tmp_path) == 8_192_000_000
 

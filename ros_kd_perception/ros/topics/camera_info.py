@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rclpy.lifecycle import LifecyclePublisher
@@ -39,7 +40,10 @@ class CameraInfoTopics(TopicSink):
         self._subscriptions: list[Any] = []
         self._newest: dict[str, CameraInfo] = {}
         self._read: dict[str, tuple[CameraInfo, CameraInfoFields | None]] = {}
-        self._problems = dict.fromkeys(self._cameras, "")
+        self._problems = dict.fromkeys(self._cameras, "")  # why the newest message or frame does not fit
+        topics = {camera: self._resolve(_topic(camera)) for camera in self._cameras}
+        self._silences = {c: f"no message on {self.node.resolve_topic_name(t)} yet" for c, t in topics.items()}
+        self._enabled: dict[str, bool] = {c: context.values[f"{c}.enabled"] for c in self._cameras}
 
     def start(self) -> None:
         """Subscribe to camera_info."""
@@ -72,13 +76,26 @@ class CameraInfoTopics(TopicSink):
         else:
             publisher.publish(self.builder.camera_info(perception, fields))
 
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Note which cameras are disabled: their missing CameraInfo is no fault."""
+        self._enabled = {c: values.get(f"{c}.enabled", enabled) for c, enabled in self._enabled.items()}
+
     def statuses(self) -> list[Status]:
-        """Return a warning for each camera whose CameraInfo cannot be passed on."""
-        return [
-            Status(Level.WARN, f"{camera} camera_info", problem)
-            for camera, problem in self._problems.items()
-            if problem and self._subscriptions
-        ]
+        """Return a status for each camera: whether its CameraInfo is passed on, or why it cannot be."""
+        return [self._status(camera) for camera in self._topics]
+
+    def _status(self, camera: str) -> Status:
+        name, problem = f"{camera} camera_info", self._problems[camera]
+        if not self._enabled[camera]:
+            return Status(Level.OK, name, f"disabled with {camera}")
+        if SEGMENTATION not in self.contract.tasks:
+            return Status(Level.OK, name, "the model makes no masks")
+        if not self._topics[camera].get_subscription_count():
+            # The messages are not read then, so nothing is known of them.
+            return Status(Level.OK, name, "without a subscriber")
+        if problem := problem or ("" if camera in self._newest else self._silences[camera]):
+            return Status(Level.WARN if self._subscriptions else Level.OK, name, problem)
+        return Status(Level.OK, name, "passed on")
 
     def _fields_of(self, camera: str) -> CameraInfoFields | None:
         """Return the fields of the newest message, read once, or None without a usable one."""
@@ -101,8 +118,12 @@ class CameraInfoTopics(TopicSink):
         def keep(message: CameraInfo) -> None:
             self._newest[camera] = message
 
-        return self.node.create_subscription(CameraInfo, self._resolve(f"{camera}/camera_info"), keep, INFO_QOS)
+        return self.node.create_subscription(CameraInfo, self._resolve(_topic(camera)), keep, INFO_QOS)
 
     def _make_topics(self) -> None:
         if SEGMENTATION in self.contract.tasks and not self._topics:
             self._topics = {c: self.publisher(CameraInfo, f"~/{c}/camera_info") for c in self._cameras}
+
+
+def _topic(camera: str) -> str:
+    return f"{camera}/camera_info"

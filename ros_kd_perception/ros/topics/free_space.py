@@ -155,6 +155,8 @@ class FreeSpaceTopics(TopicSink):
     def _use(self, camera: str, message: CameraInfo, pose: CameraPose | None) -> None:
         if self._finder is not None:
             self._finder.calibrate(camera, message, pose)
+            if problem := self._finder.ground_problem(camera):
+                self._throttle.warn((camera, "ground"), f"no points on the ground of {camera}: {problem}")
 
     def _forget(self, camera: str) -> None:
         if self._finder is not None:

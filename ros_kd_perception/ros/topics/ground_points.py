@@ -105,7 +105,7 @@ class GroundPointTopics:
         """
         name = f"{camera} ground points"
         ground = None if finder is None else finder.ground(camera)
-        problem = problem or self._misfits[camera]
+        problem = problem or ("" if finder is None else finder.ground_problem(camera)) or self._misfits[camera]
         if problem or ground is None:
             return Status(Level.ERROR if is_started else Level.OK, name, problem or "not calibrated yet")
         count, cells = ground.count, ground.cells
@@ -114,6 +114,8 @@ class GroundPointTopics:
             return Status(
                 Level.ERROR, name, "no pixel shows the ground; check the mounting of the camera", values=values
             )
+        if cells.calibration.doubt:
+            return Status(Level.WARN, name, cells.calibration.doubt, values=values)
         return Status(
             Level.OK, name, f"{count} of {cells.columns * cells.rows} points can see the ground", values=values
         )

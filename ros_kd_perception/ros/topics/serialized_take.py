@@ -54,7 +54,9 @@ class SerializedTake:
         self._subscription = subscription
         self._library = rcl_library()
         self._spare: list[SerializedBytes] = []
-        self._lock = threading.Lock()
+        self._closed = False
+        # Reentrant: the garbage collector may give memory back at any moment, in the thread that holds the lock, too.
+        self._lock = threading.RLock()
 
     def take(self) -> TakenMessage | None:
         """Return the newest message, or None if there is none.
@@ -95,15 +97,16 @@ class SerializedTake:
 
     def _give_back(self, memory: SerializedBytes) -> None:
         with self._lock:
-            if len(self._spare) < _SPARE:
+            if not self._closed and len(self._spare) < _SPARE:
                 self._spare.append(memory)
                 return
         if self._library is not None:
             self._library.free(memory)
 
     def close(self) -> None:
-        """Free the memory that is not lent."""
+        """Free the memory that is not lent. What is lent is freed when it comes back."""
         with self._lock:
+            self._closed = True
             spare, self._spare = self._spare, []
         for memory in spare:
             if self._library is not None:

@@ -17,6 +17,7 @@ from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.topics.camera_images import CameraImages
 from ros_kd_perception.ros.workers.model_memory import frame_memory
+from ros_kd_perception.ros.workers.worker_statuses import worker_statuses
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.remote_frames import SLOTS_OF_A_CAMERA, RemoteFrames
 from ros_kd_perception.scheduling.takeover_watch import DEAF_S, TakeoverWatch
@@ -79,6 +80,7 @@ class RemoteCameras:
         self._served: Counter[int] = Counter()  # by number of the group, how many processes were told to serve it
         memory = self._new_memory(contract)
         groups = _groups(parameters.cameras, processes)
+        self._group_count = len(groups)
         self.frames = RemoteFrames(mailbox, memory, lambda camera: self._pool.link_of(camera))
         self._takeovers = TakeoverWatch(lambda camera: mailbox.latest_arrival_ns(camera) / 1e9)
         self._pool = WorkerPool(
@@ -142,14 +144,19 @@ class RemoteCameras:
         Raises:
             ValueError: An output that was asked for cannot be made from its results, or there is no memory for them.
         """
-        answers = self._ask(self._pool.serving()[:1], "check_model", contract=contract.to_json())
-        if not answers:
-            raise ValueError("expected a worker process that says what the model can do, it has ended; call again")
+        # All of them: cameras have outputs of their own, and each process knows those of its cameras only.
+        answers = self._ask(self._pool.serving(), "check_model", contract=contract.to_json())
         for answer in answers:
             if answer["error"]:
                 raise ValueError(answer["error"])
+        asked = {camera for answer in answers for camera in answer["cameras"]}
+        if missing := [camera for camera in self._parameters.cameras if camera not in asked]:
+            raise ValueError(
+                f"expected worker processes that say what the model can do for each camera, none does for "
+                f"{', '.join(missing)}; call again"
+            )
         self._next_memory = self._new_memory(contract)
-        return "; ".join(text for answer in answers for text in answer["found"])
+        return "; ".join(dict.fromkeys(text for answer in answers for text in answer["found"]))
 
     def change_model(self, contract: ModelContract) -> None:
         """Have all processes switch to another model, and wait until they have prepared their frames for it."""
@@ -162,10 +169,8 @@ class RemoteCameras:
 
     def statuses(self) -> list[Status]:
         """Return the statuses of the sinks in all processes, and one of the processes."""
-        links = self._pool.links()
-        found = [(link, status) for link in links for status in link.statuses]
-        names = [status["name"] for _, status in found]
-        return [*(_status(status, names) for _, status in found), self._processes_status()]
+        found = worker_statuses(self._pool.links(), self._pool.link_of, self._group_count)
+        return [*found, self._processes_status()]
 
     def _processes_status(self) -> Status:
         facts = self._pool.facts()
@@ -314,10 +319,3 @@ def _remappings(node: LifecycleNode) -> list[str]:
     found = [(topic, node.resolve_topic_name(topic)) for topic in _REMAPPED]
     rules = [word for topic, resolved in found if topic != resolved for word in ("-r", f"{topic}:={resolved}")]
     return ["--ros-args", *rules] if rules else []
-
-
-def _status(status: dict[str, Any], names: Sequence[str]) -> Status:
-    # Two processes may have a status of one name, such as that of the shadow. The cameras tell them apart.
-    name = status["name"] if names.count(status["name"]) == 1 else f"{status['name']} of {', '.join(status['cameras'])}"
-    values = tuple((key, value) for key, value in status["values"])
-    return Status(Level(status["level"]), name, status["message"], status["hardware_id"], values)

@@ -214,7 +214,8 @@ class WorkerProcess:
             found = [text for group in self._groups.values() for text in group.check_model(contract)]
         except ValueError as refusal:
             error = str(refusal)
-        self._channel.send("answer", number=message["number"], error=error, found=found)
+        cameras = [camera for group in self._groups.values() for camera in group.cameras]
+        self._channel.send("answer", number=message["number"], error=error, found=found, cameras=cameras)
 
     def _ping(self, message: dict[str, Any], descriptor: int | None) -> None:
         statuses = [status for group in self._groups.values() for status in group.statuses()]
