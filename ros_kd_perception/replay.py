@@ -130,7 +130,7 @@ class BagReplay:
     def take_camera_info(self, info: ReplayedInfo) -> None:
         """Use a CameraInfo. What needs it is written from then on; an unusable CameraInfo ends that."""
         if self._sources is not None:
-            self._sources.write_camera_info(info.source)
+            self._sources.write_camera_info(info.camera, info.source)
         camera = info.camera
         uses: list[tuple[str, Callable[[str, Any], None]]] = []
         if self._finder is not None and camera in self._finder.parameters.mounted:
@@ -218,7 +218,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         replay = BagReplay(
             perceiver, builder, writer, list(bag.cameras), video, recording, sources, finder, tracked, locator, optional
         )
-        total = bag.count(bag.cameras.values())
+        total = bag.count_frames()
         limit = min(total, options.limit) if options.limit else total
         progress = stack.enter_context(tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet))
         need_infos = finder is not None or locator is not None or optional.camera_info

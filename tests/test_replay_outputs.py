@@ -78,6 +78,26 @@ def test_each_camera_info_is_written_once_and_in_its_place(model: Path, tmp_path
     assert of_the_cameras(tmp_path / "out.mcap") == of_the_cameras(bag)
 
 
+def test_what_cameras_share_is_written_once(model: Path, tmp_path: Path) -> None:
+    bag = tmp_path / "in.mcap"
+    with BagWriter(bag) as writer:
+        for number in range(4):
+            time_ns = START_NS + number * 10**8
+            writer.write("/front/camera_info", time_ns, camera_info("front", (96, 160)))
+            for topic in ("/front/image_raw", "/front/image_rect"):
+                writer.write(topic, time_ns + 1, image_message("front", time_ns, moving_picture((96, 160), number)))
+    cameras = ("--camera", "near=/front/image_raw", "--camera", "far=/front/image_raw")
+    for more in ((), ("--limit", "7")):
+        output = tmp_path / f"out{len(more)}.mcap"
+        chosen = (*cameras, "--camera", "rect=/front/image_rect")
+        assert replay(bag, output, model, "--with-images", *chosen, *more) == 0
+        assert of_the_cameras(output) == of_the_cameras(bag)[: len(of_the_cameras(output))]
+        found = Counter(m.topic for m in messages_of(output))
+        assert [found[f"/perception/{camera}/segmentation"] for camera in ("near", "far", "rect")] == (
+            [3, 2, 2] if more else [4, 4, 4]
+        )
+
+
 def test_images_that_were_not_perceived_are_left_out(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
