@@ -46,6 +46,7 @@ from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.missing_package import MissingPackage
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
+from ros_kd_perception.system.standard_output import escape_unknown_characters
 from ros_kd_perception.tracking.parameters import tracking_settings_of
 from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
 
@@ -286,6 +287,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replay a bag. Return 0; 2 with one sentence if an input cannot be used; 130 when interrupted."""
     options = parse_arguments(arguments)
+    escape_unknown_characters()
     try:
         with one_interrupt():
             summary = replay_bag(options)
