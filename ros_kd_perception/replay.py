@@ -247,6 +247,10 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
                 f"expected frames in {options.bag} that can be perceived, got {replay.summary.frames}, all dropped: "
                 f"{replay.summary.reasons()}"
             )
+        # A disk that is full, or an interrupt, leaves none of the outputs: all are complete before one has its name.
+        for output in (writer, video, recording):
+            if output is not None:
+                output.complete()
         return replay.summary
 
 

@@ -20,7 +20,7 @@ from tiny_student import CONTRACT, contract_with, write_tiny_model, write_tiny_s
 
 from ros_kd_perception.bags import mcap_storage
 from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage, decode_message
-from ros_kd_perception.drawing import rerun_file
+from ros_kd_perception.drawing import rerun_file, video
 from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.replay import main
 from ros_kd_perception.structures import Detections, Frame, Perception, Timing
@@ -142,6 +142,38 @@ def test_a_full_disk_leaves_nothing_and_says_one_sentence(
     [line] = capsys.readouterr().err.splitlines()
     assert "No space left on device; make room and try again" in line
     assert list((tmp_path / "made").iterdir()) == []
+
+
+@pytest.mark.parametrize("stops", ["a full disk", "an interrupt"])
+@pytest.mark.parametrize("last", ["bag", "video", "recording"])
+def test_no_output_has_its_name_before_all_are_complete(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, stops: str
+) -> None:
+    bag, made = write_small_bag(tmp_path / "in.mcap", frames=2), tmp_path / "made"
+    made.mkdir()
+    (made / "out.mp4").write_bytes(b"of yesterday")
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt if stops == "an interrupt" else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    part, method = {
+        "bag": (mcap_storage.McapBagWriter, "close"),
+        "video": (video._H264Sink, "close"),
+        "recording": (rerun_file._PipeToFile, "check"),
+    }[last]
+    calls: list[int] = []
+
+    def stopped(own: Any, *arguments: Any) -> Any:
+        calls.append(0)
+        later = len(calls) - (4 if last == "recording" else 0)  # it is checked after each of its four frames
+        return stop() if later == 1 or (later > 1 and stops == "a full disk") else original(own, *arguments)
+
+    original = getattr(part, method)
+    monkeypatch.setattr(part, method, stopped)
+    outputs = ("--overlay", made / "out.mp4", "--rerun", made / "out.rrd", "--force")
+    assert replay(bag, made / "out.mcap", model, *outputs) == (130 if stops == "an interrupt" else 2)
+    assert [path.name for path in made.iterdir()] == ["out.mp4"]
+    assert (made / "out.mp4").read_bytes() == b"of yesterday"
 
 
 # Recordings for Rerun

@@ -70,6 +70,10 @@ class OverlayVideo:
         picture_bgr = draw_overlay(shrink(frame.image_bgr, *size), resized, contract, boundary)
         self._mosaic.put(frame.camera, picture_bgr, f"{frame.camera}  {position_ns / 1e9:.1f} s")
 
+    def complete(self) -> None:
+        """Write the rest of the video, still under its temporary name, see `ClockedVideo.complete`."""
+        self._video.complete()
+
     def __enter__(self) -> OverlayVideo:
         return self
 
