@@ -27,6 +27,7 @@ from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.class_ids import uses_names_in
 from ros_kd_perception.messages.optional_outputs import NO_OPTIONAL_OUTPUTS, OptionalOutputs, optional_outputs_of
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
+from ros_kd_perception.model.contract import DETECTION
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
@@ -97,6 +98,7 @@ class BagReplay:
         self._locator = locator
         self._optional = optional
         self._camera_infos: dict[str, CameraInfoFields] = {}
+        self._infos_known: set[str] = set()
         self._builder = builder
         self._tasks = perceiver.model.contract.tasks
         self._labels_written = False
@@ -105,6 +107,7 @@ class BagReplay:
     def process(self, replayed: ReplayedFrame) -> None:
         """Write the results of one frame with the time of its recording, or count why it has none."""
         self._write_labels_once(replayed.log_time_ns)
+        self._tell_of_missing_info(replayed.camera)
         perception, frame = replayed.outcome, replayed.frame
         if isinstance(perception, BadFrame):
             self._drop(replayed.camera, perception.reason, str(perception))
@@ -133,6 +136,15 @@ class BagReplay:
         if self._sources is not None:
             self._sources.write_camera_info(info.camera, info.source)
         camera = info.camera
+        self._infos_known.add(camera)
+        for what, use in self._uses_of_info(camera):
+            try:
+                use(camera, info.message)
+            except ValueError as error:
+                self._warn_once(camera, f"no {what}: {error}")
+
+    def _uses_of_info(self, camera: str) -> list[tuple[str, Callable[[str, Any], None]]]:
+        """Return which outputs need the CameraInfo of a camera, in words, and what takes it."""
         uses: list[tuple[str, Callable[[str, Any], None]]] = []
         if self._finder is not None and camera in self._finder.parameters.mounted:
             uses.append((self._finder.parameters.needs_mounting(camera), self._finder.calibrate))
@@ -140,11 +152,18 @@ class BagReplay:
             uses.append(("positions on the ground", self._locator.calibrate))
         if self._optional.camera_info:
             uses.append(("camera_info", self._keep_camera_info))
-        for what, use in uses:
-            try:
-                use(camera, info.message)
-            except ValueError as error:
-                self._warn_once(camera, f"no {what}: {error}")
+        return uses
+
+    def _tell_of_missing_info(self, camera: str) -> None:
+        """Say once what a camera lacks without a CameraInfo. The reader gives the first one before all frames."""
+        if camera not in self._infos_known:
+            self._infos_known.add(camera)
+            for what, _ in self._uses_of_info(camera):
+                self._warn_once(
+                    camera,
+                    f"no {what}: expected a CameraInfo that can be read on the topic camera_info beside the images, "
+                    "the bag has none; record it, too",
+                )
 
     def _keep_camera_info(self, camera: str, camera_info: Any) -> None:
         self._camera_infos.pop(camera, None)
@@ -210,6 +229,11 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         locator = ground_locator(options, list(bag.cameras), perceiver.model)
         tracking = tracking_settings_of(options.params_file, options.node, wanted=options.track)
         tracked = None
+        if options.track and DETECTION not in perceiver.model.contract.tasks:
+            raise ValueError(
+                f"expected a model that does detection for --track, got {perceiver.model.contract.name}, which does "
+                f"{' and '.join(perceiver.model.contract.tasks)}; use another model, or leave out --track"
+            )
         if tracking is not None:
             tracked = TrackedCameras(tracking, list(bag.cameras), perceiver.model.contract.detection_classes)
         optional = optional_outputs_of(options.params_file, options.node)

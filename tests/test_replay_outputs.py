@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from rerun.chunk import RrdReader
 from small_bag import START_NS, camera_info, image_message, moving_picture, write_small_bag, write_timed_bag
 from telemetry_watch import TelemetryWatch
@@ -174,6 +175,40 @@ def test_no_output_has_its_name_before_all_are_complete(
     assert replay(bag, made / "out.mcap", model, *outputs) == (130 if stops == "an interrupt" else 2)
     assert [path.name for path in made.iterdir()] == ["out.mp4"]
     assert (made / "out.mp4").read_bytes() == b"of yesterday"
+
+
+def test_a_bag_without_camera_info_says_what_it_costs(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_timed_bag(tmp_path / "in.mcap", [("front", 0), ("left", 0.1), ("front", 0.2)])
+    parameters = {
+        "drivable_classes": ["road"], "scan.enabled": True, "left.scan.enabled": False,
+        "ground_points.enabled": True, "left.ground_points.enabled": False, "front.mounting.height_m": 1.5,
+        "front.ground_detections.enabled": True, "publish_camera_info": True,
+    }  # fmt: skip
+    file = tmp_path / "perception.yaml"
+    file.write_text(yaml.safe_dump({"/perception": {"ros__parameters": parameters}}), encoding="utf-8")
+    assert replay(bag, tmp_path / "out.mcap", model, "--params-file", file) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(": expected")[0] for line in told] == [
+        "front: no scan and no points on the ground",
+        "front: no positions on the ground",
+        "front: no camera_info",
+        "left: no camera_info",
+    ]
+    assert all(line.endswith("camera_info beside the images, the bag has none; record it, too") for line in told)
+    # One CameraInfo at the end of the bag is enough, because the first one counts from the start.
+    bag = write_timed_bag(tmp_path / "late.mcap", [("front", 0), ("left", 0.1)], camera_info_s=1)
+    assert replay(bag, tmp_path / "late_out.mcap", model, "--params-file", file) == 0
+    assert "the bag has none" not in capsys.readouterr().err
+
+
+def test_tracking_needs_a_model_with_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bag = write_small_bag(tmp_path / "in.mcap", frames=1)
+    masks = write_tiny_model(tmp_path / "masks.onnx", contract_with(detections=None))
+    assert replay(bag, tmp_path / "out.mcap", masks, "--track") == 2
+    assert "expected a model that does detection for --track, got tiny" in capsys.readouterr().err
+    assert not (tmp_path / "out.mcap").exists()
 
 
 # Recordings for Rerun
