@@ -79,6 +79,20 @@ def test_each_camera_info_is_written_once_and_in_its_place(model: Path, tmp_path
     assert of_the_cameras(tmp_path / "out.mcap") == of_the_cameras(bag)
 
 
+def test_a_damaged_camera_info_costs_only_itself(model: Path, tmp_path: Path) -> None:
+    bag = tmp_path / "in.mcap"
+    with BagWriter(bag) as writer:
+        writer.add_topic("/front/camera_info", "sensor_msgs/msg/CameraInfo")
+        writer.write_raw("/front/camera_info", START_NS, b"\0\1\0\0cut off")
+        for number in range(3):
+            time_ns = START_NS + number * 10**8 + 1
+            picture = moving_picture((96, 160), number)
+            writer.write("/front/image_raw", time_ns, image_message("front", time_ns, picture))
+            writer.write("/front/camera_info", time_ns + 1, camera_info("front", (96, 160)))
+    assert replay(bag, tmp_path / "out.mcap", model, "--with-images") == 0
+    assert of_the_cameras(tmp_path / "out.mcap") == of_the_cameras(bag)[1:]
+
+
 def test_what_cameras_share_is_written_once(model: Path, tmp_path: Path) -> None:
     bag = tmp_path / "in.mcap"
     with BagWriter(bag) as writer:

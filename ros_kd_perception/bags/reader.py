@@ -280,16 +280,16 @@ class BagReader:
     def frames_and_camera_infos(self) -> Iterator[tuple[str, RawMessage]]:
         """Yield like `frames`, with the CameraInfo messages between the images.
 
-        The first CameraInfo of each camera is also yielded before all frames. Cameras may share a CameraInfo, as
-        `/front/image_raw` and `/front/image_rect` do. It is then yielded for each.
+        The first CameraInfo of each camera that can be read is also yielded before all frames. Cameras may share a
+        CameraInfo, as `/front/image_raw` and `/front/image_rect` do. It is then yielded for each.
         """
         of_cameras = {camera: camera_info_topic(topic) for camera, topic in self.cameras.items()}
         infos = _keys_by_value({camera: topic for camera, topic in of_cameras.items() if topic in self.camera_topics})
         for topic, cameras in infos.items():
-            for first in self.raw_messages([topic]):
+            first = next(filter(_is_readable, self.raw_messages([topic])), None)
+            if first is not None:
                 for camera in cameras:
                     yield camera, first
-                break
         cameras_of = _keys_by_value(self.cameras) | infos
         for message in self.raw_messages(cameras_of):
             for camera in cameras_of[message.topic]:
@@ -308,6 +308,14 @@ class BagReader:
         self.close()
 
 
+def _is_readable(message: RawMessage) -> bool:
+    try:
+        decode_message(message)
+    except BadFrame:
+        return False
+    return True
+
+
 def _keys_by_value(values: Mapping[str, str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, value in values.items():
@@ -322,8 +330,8 @@ def read_camera_frames(
 
     Args:
         bag: An open bag.
-        take_camera_info: Called with camera name, message and decoded message for each CameraInfo. The first CameraInfo
-            of each camera comes before all frames, and again in its place.
+        take_camera_info: Called with camera name, message and decoded message for each CameraInfo that can be read. The
+            first one of each camera comes before all frames, and again in its place.
 
     Yields:
         Camera name, message, and the frame or the reason why it cannot be decoded.
