@@ -199,6 +199,28 @@ def test_masks_of_another_size_are_compared_at_the_larger_one(sound: Path, tmp_p
         assert (found["boxes"]["lost_share"], found["boxes"]["mean_iou"]) == (0, pytest.approx(1))
 
 
+def test_a_camera_that_one_side_lacks_is_counted_whatever_it_recorded(sound: Path, tmp_path: Path) -> None:
+    def without(text: str) -> Path:
+        def kept(raw: RawMessage, message: Any) -> Iterator[tuple[str, int, Any]]:
+            if text not in raw.topic:
+                yield raw.topic, raw.log_time_ns, message
+
+        return rewritten(sound, tmp_path / f"{text.replace('/', '_')}.mcap", kept)
+
+    masks, boxes, nothing = without("/left/detections"), without("/left/segmentation"), without("/left/")
+    for name, (old, new), alone in (
+        ("gone", (masks, nothing), (8, 0)),
+        ("came", (nothing, boxes), (0, 8)),
+        ("other task", (masks, boxes), (8, 8)),
+    ):
+        assert compare(old, new, tmp_path / name) == 1
+        found = figures(tmp_path / name)
+        assert (found["total"]["frames_only_old"], found["total"]["frames_only_new"]) == alone, name
+        assert found["cameras"]["front"]["frames"] == 8
+    assert compare(sound, masks, tmp_path / "common") == 0  # masks are on both sides
+    assert figures(tmp_path / "common")["cameras"]["left"]["frames"] == 8
+
+
 def test_masks_of_the_ground_are_not_those_of_a_camera(drive: Path, model: Path, sound: Path, tmp_path: Path) -> None:
     def calibrated(raw: RawMessage, message: Any) -> Iterator[tuple[str, int, Any]]:
         if raw.topic.endswith("/camera_info"):
