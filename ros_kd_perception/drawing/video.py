@@ -161,6 +161,8 @@ class _Mpeg4Sink:
     def __init__(self, path: Path, frames_per_second: int, height: int, width: int) -> None:
         self.size = (height, width)
         code = cv2.VideoWriter.fourcc(*"mp4v")
+        self._path = path
+        self._pictures = 0
         self._writer = cv2.VideoWriter(str(path), code, float(frames_per_second), (width, height))
         if not self._writer.isOpened():
             raise VideoError(
@@ -169,9 +171,16 @@ class _Mpeg4Sink:
 
     def write(self, picture_bgr: UInt8Array) -> None:
         self._writer.write(picture_bgr)
+        self._pictures += 1
 
     def close(self) -> None:
         self._writer.release()
+        # OpenCV does not say when it cannot write, so ask the file.
+        reader = cv2.VideoCapture(str(self._path))
+        found = round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        reader.release()
+        if found < self._pictures:
+            raise OSError(f"a file with {found} of {self._pictures} pictures")
 
 
 def _h264_codec() -> str | None:
