@@ -87,8 +87,9 @@ class OutputFolder:
         self.path.rename(before)
         try:
             self.partial.rename(self.path)
-        except OSError:
-            before.rename(self.path)
+        except BaseException:  # for example Ctrl-C between the two renames
+            if not self.path.exists():
+                before.rename(self.path)
             raise
         shutil.rmtree(before, ignore_errors=True)
 
