@@ -85,7 +85,7 @@ def _replay(
     bag: BagReader, perceivers: Sequence[Perceiver], runs: int, comparison: Comparison, options: argparse.Namespace
 ) -> None:
     old, new = perceivers
-    total = bag.count(bag.cameras.values())
+    total = bag.count_frames()
     limit = min(total, options.limit) if options.limit else total
     with (
         tqdm(total=limit, unit="frame", desc="compare", disable=options.quiet) as progress,

@@ -17,6 +17,7 @@ from ros_kd_perception.model.signature import SHOWN_DIGITS, signature_of, signat
 from ros_kd_perception.system.missing_package import MissingPackage
 from ros_kd_perception.system.output_paths import check_free, make_folder
 from ros_kd_perception.system.small_file import read_small_file
+from ros_kd_perception.system.standard_output import escape_unknown_characters
 
 if TYPE_CHECKING:
     from ros_kd_perception.model.signature_key import PrivateKey
@@ -107,6 +108,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the three. Return 0; 2 with one sentence if a model, key or signature cannot be used."""
     options = parse_arguments(arguments)
+    escape_unknown_characters()
     try:
         _run(options)
     except KeyboardInterrupt:

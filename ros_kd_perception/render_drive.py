@@ -6,11 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ros_kd_perception.sample_drive.camera import camera_named, default_cameras
 from ros_kd_perception.sample_drive.street.weather import WEATHERS
 from ros_kd_perception.sample_drive.training_samples import write_samples
+from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.output_paths import check_free
+
+# Defaults of the options that apply to one of the two outputs. The parser leaves None for those that are not given.
+_OF_BAGS: dict[str, Any] = {
+    "weather": "day", "duration_s": 20.0, "rate_hz": 5.0, "cameras": None, "compressed": False, "force": False
+}  # fmt: skip
+_OF_SAMPLES: dict[str, Any] = {"count": 100}
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -25,19 +33,26 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="render_drive", description=__doc__)
     made.add_argument("-o", "--output", type=Path, help="bag to write: a .mcap file or a folder")
     made.add_argument("--samples", type=Path, metavar="DIR", help="write training samples into this new folder instead")
-    made.add_argument("--count", type=int, default=100, help="number of training samples")
+    made.add_argument("--count", type=int, help="number of training samples; default: 100")
     made.add_argument("--seed", type=int, default=0, help="seed of the street; base seed of training samples")
-    made.add_argument("--weather", choices=WEATHERS, default="day")
-    made.add_argument("--duration-s", type=float, default=20.0)
-    made.add_argument("--rate-hz", type=float, default=5.0, help="frames per second of each camera")
+    made.add_argument("--weather", choices=WEATHERS, help="weather of a bag, default: day; samples have all of them")
+    made.add_argument("--duration-s", type=float, help="length of a bag; default: 20")
+    made.add_argument("--rate-hz", type=float, help="frames per second of each camera of a bag; default: 5")
     made.add_argument("--size", type=_size, help="WIDTHxHEIGHT in pixels; 1280x720, 640x360 for samples")
     made.add_argument(
         "--cameras", nargs="+", choices=("front", "left", "right"), help="cameras to render; default: all"
     )
-    made.add_argument("--compressed", action="store_true", help="JPEG CompressedImage instead of Image")
-    made.add_argument("--force", action="store_true", help="replace an existing .mcap file")
+    made.add_argument("--compressed", action="store_true", default=None, help="JPEG CompressedImage instead of Image")
+    made.add_argument("--force", action="store_true", default=None, help="replace an existing .mcap file")
     made.add_argument("--processes", type=int, default=2, help="number of worker processes; does not change the result")
     return made
+
+
+def _write(options: argparse.Namespace) -> None:
+    if options.samples is not None:
+        write_samples(options.samples, options.count, options.size or (640, 360), options.seed, options.processes)
+    else:
+        _write_bag(options)
 
 
 def _write_bag(options: argparse.Namespace) -> None:
@@ -60,11 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "render_drive: expected either -o with a bag or --samples with a folder; name one of them", file=sys.stderr
         )
         return 2
+    foreign, output = (_OF_SAMPLES, "-o") if options.samples is None else (_OF_BAGS, "--samples")
+    if given := [name for name in foreign if getattr(options, name) is not None]:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        print(f"render_drive: expected no {named} together with {output}, which it does not change", file=sys.stderr)
+        return 2
+    for name, default in {**_OF_BAGS, **_OF_SAMPLES}.items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
     try:
-        if options.samples is not None:
-            write_samples(options.samples, options.count, options.size or (640, 360), options.seed, options.processes)
-        else:
-            _write_bag(options)
+        with one_interrupt():
+            _write(options)
     except (ValueError, OSError, ImportError) as error:
         print(f"render_drive: {error}", file=sys.stderr)
         return 2

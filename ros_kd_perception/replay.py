@@ -27,6 +27,7 @@ from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.class_ids import uses_names_in
 from ros_kd_perception.messages.optional_outputs import NO_OPTIONAL_OUTPUTS, OptionalOutputs, optional_outputs_of
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, LABEL_TOPICS, NoMessage, PerceivedFrame
+from ros_kd_perception.model.contract import DETECTION
 from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.perceiver import Perceiver
@@ -46,6 +47,7 @@ from ros_kd_perception.structures import BadFrame
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.missing_package import MissingPackage
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
+from ros_kd_perception.system.standard_output import escape_unknown_characters
 from ros_kd_perception.tracking.parameters import tracking_settings_of
 from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
 
@@ -96,6 +98,7 @@ class BagReplay:
         self._locator = locator
         self._optional = optional
         self._camera_infos: dict[str, CameraInfoFields] = {}
+        self._infos_known: set[str] = set()
         self._builder = builder
         self._tasks = perceiver.model.contract.tasks
         self._labels_written = False
@@ -104,6 +107,7 @@ class BagReplay:
     def process(self, replayed: ReplayedFrame) -> None:
         """Write the results of one frame with the time of its recording, or count why it has none."""
         self._write_labels_once(replayed.log_time_ns)
+        self._tell_of_missing_info(replayed.camera)
         perception, frame = replayed.outcome, replayed.frame
         if isinstance(perception, BadFrame):
             self._drop(replayed.camera, perception.reason, str(perception))
@@ -130,8 +134,17 @@ class BagReplay:
     def take_camera_info(self, info: ReplayedInfo) -> None:
         """Use a CameraInfo. What needs it is written from then on; an unusable CameraInfo ends that."""
         if self._sources is not None:
-            self._sources.write_camera_info(info.source)
+            self._sources.write_camera_info(info.camera, info.source)
         camera = info.camera
+        self._infos_known.add(camera)
+        for what, use in self._uses_of_info(camera):
+            try:
+                use(camera, info.message)
+            except ValueError as error:
+                self._warn_once(camera, f"no {what}: {error}")
+
+    def _uses_of_info(self, camera: str) -> list[tuple[str, Callable[[str, Any], None]]]:
+        """Return which outputs need the CameraInfo of a camera, in words, and what takes it."""
         uses: list[tuple[str, Callable[[str, Any], None]]] = []
         if self._finder is not None and camera in self._finder.parameters.mounted:
             uses.append((self._finder.parameters.needs_mounting(camera), self._finder.calibrate))
@@ -139,11 +152,18 @@ class BagReplay:
             uses.append(("positions on the ground", self._locator.calibrate))
         if self._optional.camera_info:
             uses.append(("camera_info", self._keep_camera_info))
-        for what, use in uses:
-            try:
-                use(camera, info.message)
-            except ValueError as error:
-                self._warn_once(camera, f"no {what}: {error}")
+        return uses
+
+    def _tell_of_missing_info(self, camera: str) -> None:
+        """Say once what a camera lacks without a CameraInfo. The reader gives the first one before all frames."""
+        if camera not in self._infos_known:
+            self._infos_known.add(camera)
+            for what, _ in self._uses_of_info(camera):
+                self._warn_once(
+                    camera,
+                    f"no {what}: expected a CameraInfo that can be read on the topic camera_info beside the images, "
+                    "the bag has none; record it, too",
+                )
 
     def _keep_camera_info(self, camera: str, camera_info: Any) -> None:
         self._camera_infos.pop(camera, None)
@@ -209,6 +229,11 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         locator = ground_locator(options, list(bag.cameras), perceiver.model)
         tracking = tracking_settings_of(options.params_file, options.node, wanted=options.track)
         tracked = None
+        if options.track and DETECTION not in perceiver.model.contract.tasks:
+            raise ValueError(
+                f"expected a model that does detection for --track, got {perceiver.model.contract.name}, which does "
+                f"{' and '.join(perceiver.model.contract.tasks)}; use another model, or leave out --track"
+            )
         if tracking is not None:
             tracked = TrackedCameras(tracking, list(bag.cameras), perceiver.model.contract.detection_classes)
         optional = optional_outputs_of(options.params_file, options.node)
@@ -218,7 +243,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         replay = BagReplay(
             perceiver, builder, writer, list(bag.cameras), video, recording, sources, finder, tracked, locator, optional
         )
-        total = bag.count(bag.cameras.values())
+        total = bag.count_frames()
         limit = min(total, options.limit) if options.limit else total
         progress = stack.enter_context(tqdm(total=limit, unit="frame", desc="replay", disable=options.quiet))
         need_infos = finder is not None or locator is not None or optional.camera_info
@@ -246,6 +271,10 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
                 f"expected frames in {options.bag} that can be perceived, got {replay.summary.frames}, all dropped: "
                 f"{replay.summary.reasons()}"
             )
+        # A disk that is full, or an interrupt, leaves none of the outputs: all are complete before one has its name.
+        for output in (writer, video, recording):
+            if output is not None:
+                output.complete()
         return replay.summary
 
 
@@ -286,6 +315,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replay a bag. Return 0; 2 with one sentence if an input cannot be used; 130 when interrupted."""
     options = parse_arguments(arguments)
+    escape_unknown_characters()
     try:
         with one_interrupt():
             summary = replay_bag(options)

@@ -77,24 +77,31 @@ def open_pictures(
 class SourceMessages:
     """Writes messages of the input, unchanged, at the times of their recording.
 
+    Cameras that share a topic have the same messages, which are written once.
+
     Args:
         writer: Takes the messages.
     """
 
     def __init__(self, writer: BagWriter) -> None:
         self._writer = writer
+        self._images: dict[str, RawMessage] = {}  # the last one of each topic
+        self._calibrated: dict[str, str] = {}  # topic -> the camera whose CameraInfo is written
         self._topics: set[str] = set()
-        self._calibrated: set[str] = set()
 
     def write_image(self, message: RawMessage) -> None:
         """Write the image of a frame that was perceived."""
-        self._write(message)
-
-    def write_camera_info(self, message: RawMessage) -> None:
-        """Write a CameraInfo in its place. The reader gives the first one of each camera before that, too."""
-        if message.topic in self._calibrated:
+        if self._images.get(message.topic) is not message:
+            self._images[message.topic] = message
             self._write(message)
-        self._calibrated.add(message.topic)
+
+    def write_camera_info(self, camera: str, message: RawMessage) -> None:
+        """Write a CameraInfo in its place. The reader gives the first one of each camera before that, too."""
+        owner = self._calibrated.get(message.topic)
+        if owner == camera:
+            self._write(message)
+        elif owner is None:
+            self._calibrated[message.topic] = camera
 
     def _write(self, message: RawMessage) -> None:
         if message.topic not in self._topics:

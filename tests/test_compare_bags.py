@@ -11,12 +11,21 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from broken_students import rename, write_changed_student
 from small_bag import write_small_bag
 from tiny_student import CONTRACT, contract_with, write_tiny_model, write_tiny_student
 
 from ros_kd_perception import compare_replay
-from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage, decode_message, message_class, typestore
+from ros_kd_perception.bags.reader import (
+    BagError,
+    BagReader,
+    BagWriter,
+    RawMessage,
+    decode_message,
+    message_class,
+    typestore,
+)
 from ros_kd_perception.compare_bags import main
 from ros_kd_perception.differences import recorded_frames
 from ros_kd_perception.replay import main as replay
@@ -188,6 +197,57 @@ def test_masks_of_another_size_are_compared_at_the_larger_one(sound: Path, tmp_p
         assert found["masks"]["compared_px"] == 16 * 192 * 320
         assert found["masks"]["changed_pixels"] == 0
         assert (found["boxes"]["lost_share"], found["boxes"]["mean_iou"]) == (0, pytest.approx(1))
+
+
+def test_a_camera_that_one_side_lacks_is_counted_whatever_it_recorded(sound: Path, tmp_path: Path) -> None:
+    def without(text: str) -> Path:
+        def kept(raw: RawMessage, message: Any) -> Iterator[tuple[str, int, Any]]:
+            if text not in raw.topic:
+                yield raw.topic, raw.log_time_ns, message
+
+        return rewritten(sound, tmp_path / f"{text.replace('/', '_')}.mcap", kept)
+
+    masks, boxes, nothing = without("/left/detections"), without("/left/segmentation"), without("/left/")
+    for name, (old, new), alone in (
+        ("gone", (masks, nothing), (8, 0)),
+        ("came", (nothing, boxes), (0, 8)),
+        ("other task", (masks, boxes), (8, 8)),
+    ):
+        assert compare(old, new, tmp_path / name) == 1
+        found = figures(tmp_path / name)
+        assert (found["total"]["frames_only_old"], found["total"]["frames_only_new"]) == alone, name
+        assert found["cameras"]["front"]["frames"] == 8
+    assert compare(sound, masks, tmp_path / "common") == 0  # masks are on both sides
+    assert figures(tmp_path / "common")["cameras"]["left"]["frames"] == 8
+
+
+def test_masks_of_the_ground_are_not_those_of_a_camera(drive: Path, model: Path, sound: Path, tmp_path: Path) -> None:
+    def calibrated(raw: RawMessage, message: Any) -> Iterator[tuple[str, int, Any]]:
+        if raw.topic.endswith("/camera_info"):
+            message.k = np.array([100.0, 0, 80, 0, 100, 48, 0, 0, 1])
+        yield raw.topic, raw.log_time_ns, message
+
+    parameters = {
+        "drivable_classes": ["road"], "ground_points.enabled": True, "publish_confidence": True,
+        "front.mounting.height_m": 1.5, "front.mounting.pitch_deg": 15.0, "left.ground_points.enabled": False,
+    }  # fmt: skip
+    file = tmp_path / "perception.yaml"
+    file.write_text(yaml.safe_dump({"/perception": {"ros__parameters": parameters}}), encoding="utf-8")
+    bag = rewritten(drive, tmp_path / "calibrated.mcap", calibrated)
+    results = perceived(bag, model, tmp_path / "ground.mcap", "--params-file", str(file))
+    with BagReader(results, without_cameras=True) as written:
+        topics = {topic.name for topic in written.topics}
+        assert {"/perception/front/ground/segmentation", "/perception/front/confidence"} <= topics
+    assert compare(results, sound, tmp_path / "out") == 0
+    assert figures(tmp_path / "out")["cameras"].keys() == {"front", "left"}
+    with pytest.raises(BagError, match=r"expected a topic of Image .*, found: /perception"):
+        BagReader(results)  # results are not cameras
+    # A camera may be called ground.
+    ground = rewritten(sound, tmp_path / "named.mcap", lambda raw, message: iter(
+        [(raw.topic.replace("/front/", "/ground/"), raw.log_time_ns, message)]
+    ))  # fmt: skip
+    assert compare(ground, ground, tmp_path / "named") == 0
+    assert figures(tmp_path / "named")["cameras"].keys() == {"ground", "left"}
 
 
 def test_one_task_and_one_camera_are_enough(sound: Path, drive: Path, tmp_path: Path) -> None:

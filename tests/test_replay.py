@@ -527,6 +527,28 @@ def test_a_video_shows_its_pictures_in_order(
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
+@pytest.mark.parametrize("codec", ["libx264", None])
+def test_a_video_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path, codec: str | None) -> None:
+    # A limit on the size of files, because a full disk is hard to come by. It stays in the child process.
+    code = f"""
+import resource, sys
+import numpy as np
+{"" if codec else "sys.modules['av'] = None"}
+from ros_kd_perception.drawing.video import VideoError, VideoWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+try:
+    with VideoWriter("out.mp4", 10) as video:
+        for number in range(30):
+            video.write(np.random.default_rng(number).integers(0, 255, (120, 160, 3), np.uint8))
+except VideoError as error:
+    sys.exit(f"expected: {{error}}")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("expected: expected to write out.mp4, got: ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_video_that_fails_or_stays_empty_leaves_nothing(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "empty.mp4", 5):
         pass

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from rerun.chunk import RrdReader
 from small_bag import START_NS, camera_info, image_message, moving_picture, write_small_bag, write_timed_bag
 from telemetry_watch import TelemetryWatch
@@ -20,7 +21,7 @@ from tiny_student import CONTRACT, contract_with, write_tiny_model, write_tiny_s
 
 from ros_kd_perception.bags import mcap_storage
 from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage, decode_message
-from ros_kd_perception.drawing import rerun_file
+from ros_kd_perception.drawing import rerun_file, video
 from ros_kd_perception.images.message import frame_from_message
 from ros_kd_perception.replay import main
 from ros_kd_perception.structures import Detections, Frame, Perception, Timing
@@ -78,6 +79,40 @@ def test_each_camera_info_is_written_once_and_in_its_place(model: Path, tmp_path
     assert of_the_cameras(tmp_path / "out.mcap") == of_the_cameras(bag)
 
 
+def test_a_damaged_camera_info_costs_only_itself(model: Path, tmp_path: Path) -> None:
+    bag = tmp_path / "in.mcap"
+    with BagWriter(bag) as writer:
+        writer.add_topic("/front/camera_info", "sensor_msgs/msg/CameraInfo")
+        writer.write_raw("/front/camera_info", START_NS, b"\0\1\0\0cut off")
+        for number in range(3):
+            time_ns = START_NS + number * 10**8 + 1
+            picture = moving_picture((96, 160), number)
+            writer.write("/front/image_raw", time_ns, image_message("front", time_ns, picture))
+            writer.write("/front/camera_info", time_ns + 1, camera_info("front", (96, 160)))
+    assert replay(bag, tmp_path / "out.mcap", model, "--with-images") == 0
+    assert of_the_cameras(tmp_path / "out.mcap") == of_the_cameras(bag)[1:]
+
+
+def test_what_cameras_share_is_written_once(model: Path, tmp_path: Path) -> None:
+    bag = tmp_path / "in.mcap"
+    with BagWriter(bag) as writer:
+        for number in range(4):
+            time_ns = START_NS + number * 10**8
+            writer.write("/front/camera_info", time_ns, camera_info("front", (96, 160)))
+            for topic in ("/front/image_raw", "/front/image_rect"):
+                writer.write(topic, time_ns + 1, image_message("front", time_ns, moving_picture((96, 160), number)))
+    cameras = ("--camera", "near=/front/image_raw", "--camera", "far=/front/image_raw")
+    for more in ((), ("--limit", "7")):
+        output = tmp_path / f"out{len(more)}.mcap"
+        chosen = (*cameras, "--camera", "rect=/front/image_rect")
+        assert replay(bag, output, model, "--with-images", *chosen, *more) == 0
+        assert of_the_cameras(output) == of_the_cameras(bag)[: len(of_the_cameras(output))]
+        found = Counter(m.topic for m in messages_of(output))
+        assert [found[f"/perception/{camera}/segmentation"] for camera in ("near", "far", "rect")] == (
+            [3, 2, 2] if more else [4, 4, 4]
+        )
+
+
 def test_images_that_were_not_perceived_are_left_out(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +157,72 @@ def test_a_full_disk_leaves_nothing_and_says_one_sentence(
     [line] = capsys.readouterr().err.splitlines()
     assert "No space left on device; make room and try again" in line
     assert list((tmp_path / "made").iterdir()) == []
+
+
+@pytest.mark.parametrize("stops", ["a full disk", "an interrupt"])
+@pytest.mark.parametrize("last", ["bag", "video", "recording"])
+def test_no_output_has_its_name_before_all_are_complete(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, stops: str
+) -> None:
+    bag, made = write_small_bag(tmp_path / "in.mcap", frames=2), tmp_path / "made"
+    made.mkdir()
+    (made / "out.mp4").write_bytes(b"of yesterday")
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt if stops == "an interrupt" else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    part, method = {
+        "bag": (mcap_storage.McapBagWriter, "close"),
+        "video": (video._H264Sink, "close"),
+        "recording": (rerun_file._PipeToFile, "check"),
+    }[last]
+    calls: list[int] = []
+
+    def stopped(own: Any, *arguments: Any) -> Any:
+        calls.append(0)
+        later = len(calls) - (4 if last == "recording" else 0)  # it is checked after each of its four frames
+        return stop() if later == 1 or (later > 1 and stops == "a full disk") else original(own, *arguments)
+
+    original = getattr(part, method)
+    monkeypatch.setattr(part, method, stopped)
+    outputs = ("--overlay", made / "out.mp4", "--rerun", made / "out.rrd", "--force")
+    assert replay(bag, made / "out.mcap", model, *outputs) == (130 if stops == "an interrupt" else 2)
+    assert [path.name for path in made.iterdir()] == ["out.mp4"]
+    assert (made / "out.mp4").read_bytes() == b"of yesterday"
+
+
+def test_a_bag_without_camera_info_says_what_it_costs(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_timed_bag(tmp_path / "in.mcap", [("front", 0), ("left", 0.1), ("front", 0.2)])
+    parameters = {
+        "drivable_classes": ["road"], "scan.enabled": True, "left.scan.enabled": False,
+        "ground_points.enabled": True, "left.ground_points.enabled": False, "front.mounting.height_m": 1.5,
+        "front.ground_detections.enabled": True, "publish_camera_info": True,
+    }  # fmt: skip
+    file = tmp_path / "perception.yaml"
+    file.write_text(yaml.safe_dump({"/perception": {"ros__parameters": parameters}}), encoding="utf-8")
+    assert replay(bag, tmp_path / "out.mcap", model, "--params-file", file) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(": expected")[0] for line in told] == [
+        "front: no scan and no points on the ground",
+        "front: no positions on the ground",
+        "front: no camera_info",
+        "left: no camera_info",
+    ]
+    assert all(line.endswith("camera_info beside the images, the bag has none; record it, too") for line in told)
+    # One CameraInfo at the end of the bag is enough, because the first one counts from the start.
+    bag = write_timed_bag(tmp_path / "late.mcap", [("front", 0), ("left", 0.1)], camera_info_s=1)
+    assert replay(bag, tmp_path / "late_out.mcap", model, "--params-file", file) == 0
+    assert "the bag has none" not in capsys.readouterr().err
+
+
+def test_tracking_needs_a_model_with_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bag = write_small_bag(tmp_path / "in.mcap", frames=1)
+    masks = write_tiny_model(tmp_path / "masks.onnx", contract_with(detections=None))
+    assert replay(bag, tmp_path / "out.mcap", masks, "--track") == 2
+    assert "expected a model that does detection for --track, got tiny" in capsys.readouterr().err
+    assert not (tmp_path / "out.mcap").exists()
 
 
 # Recordings for Rerun

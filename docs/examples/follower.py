@@ -45,7 +45,7 @@ class Follower(Node):
             self.create_subscription(
                 LabelInfo,
                 f"{kind}/label_info",
-                lambda m, kind=kind: self.names.update({kind: {c.class_id: c.class_name for c in m.class_map}}),
+                lambda m, kind=kind: self.names.update({kind: {str(c.class_id): c.class_name for c in m.class_map}}),
                 LATCHED,
             )
         self.create_timer(0.1, self.stop_if_stale, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -69,7 +69,8 @@ class Follower(Node):
             detection.bbox
             for detection in detections.detections
             for guess in detection.results[:1]
-            if names.get(int(guess.hypothesis.class_id)) == self.settings["target"]
+            # With `detection_class_id: name`, the class id is the name.
+            if names.get(guess.hypothesis.class_id, guess.hypothesis.class_id) == self.settings["target"]
             and guess.hypothesis.score >= self.settings["min_score"]
         ]
         if not boxes:
@@ -85,7 +86,8 @@ class Follower(Node):
 
     def is_free_below(self, box: BoundingBox2D, mask: Image) -> bool:
         """Return whether the strip of the mask from the object's feet to the lower edge is drivable."""
-        drivable = [i for i, name in self.names.get("segmentation", {}).items() if name == self.settings["drivable"]]
+        names = self.names.get("segmentation", {})
+        drivable = [int(class_id) for class_id, name in names.items() if name == self.settings["drivable"]]
         classes = np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.step)[:, : mask.width]
         column, feet = int(box.center.position.x), int(box.center.position.y + box.size_y / 2)
         half = mask.width // 20

@@ -263,26 +263,37 @@ class BagReader:
                 repair = f"`ros2 bag reindex {self.path}`"
                 raise lost(self.path / METADATA_FILE, stated.name, stated.count, found, repair)
 
+    def count_frames(self) -> int:
+        """Return the number of frames: the images of all cameras, those of a shared topic once for each."""
+        return sum(self.count([topic]) for topic in self.cameras.values())
+
     def frames(self) -> Iterator[tuple[str, RawMessage]]:
-        """Yield camera name and undecoded message of each image, in the order of log times."""
-        camera_of = {topic: camera for camera, topic in self.cameras.items()}
-        for message in self.raw_messages(camera_of):
-            yield camera_of[message.topic], message
+        """Yield camera name and undecoded message of each image, in the order of log times.
+
+        Cameras may share a topic, for example with a region of interest each. Its images are then yielded for each.
+        """
+        cameras_of = _keys_by_value(self.cameras)
+        for message in self.raw_messages(cameras_of):
+            for camera in cameras_of[message.topic]:
+                yield camera, message
 
     def frames_and_camera_infos(self) -> Iterator[tuple[str, RawMessage]]:
         """Yield like `frames`, with the CameraInfo messages between the images.
 
-        The first CameraInfo of each camera is also yielded before all frames.
+        The first CameraInfo of each camera that can be read is also yielded before all frames. Cameras may share a
+        CameraInfo, as `/front/image_raw` and `/front/image_rect` do. It is then yielded for each.
         """
-        camera_of = {topic: camera for camera, topic in self.cameras.items()}
-        info_of = {camera_info_topic(topic): camera for camera, topic in self.cameras.items()}
-        infos = {topic: camera for topic, camera in info_of.items() if topic in self.camera_topics}
-        for topic, camera in infos.items():
-            for first in self.raw_messages([topic]):
-                yield camera, first
-                break
-        for message in self.raw_messages({**camera_of, **infos}):
-            yield camera_of.get(message.topic) or infos[message.topic], message
+        of_cameras = {camera: camera_info_topic(topic) for camera, topic in self.cameras.items()}
+        infos = _keys_by_value({camera: topic for camera, topic in of_cameras.items() if topic in self.camera_topics})
+        for topic, cameras in infos.items():
+            first = next(filter(_is_readable, self.raw_messages([topic])), None)
+            if first is not None:
+                for camera in cameras:
+                    yield camera, first
+        cameras_of = _keys_by_value(self.cameras) | infos
+        for message in self.raw_messages(cameras_of):
+            for camera in cameras_of[message.topic]:
+                yield camera, message
 
     def close(self) -> None:
         """Close the files."""
@@ -297,6 +308,21 @@ class BagReader:
         self.close()
 
 
+def _is_readable(message: RawMessage) -> bool:
+    try:
+        decode_message(message)
+    except BadFrame:
+        return False
+    return True
+
+
+def _keys_by_value(values: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key, value in values.items():
+        found.setdefault(value, []).append(key)
+    return found
+
+
 def read_camera_frames(
     bag: BagReader, take_camera_info: Callable[[str, RawMessage, Any], None] | None = None
 ) -> Iterator[tuple[str, RawMessage, Frame | BadFrame]]:
@@ -304,8 +330,8 @@ def read_camera_frames(
 
     Args:
         bag: An open bag.
-        take_camera_info: Called with camera name, message and decoded message for each CameraInfo. The first CameraInfo
-            of each camera comes before all frames, and again in its place.
+        take_camera_info: Called with camera name, message and decoded message for each CameraInfo that can be read. The
+            first one of each camera comes before all frames, and again in its place.
 
     Yields:
         Camera name, message, and the frame or the reason why it cannot be decoded.

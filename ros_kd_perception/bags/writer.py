@@ -57,6 +57,7 @@ class BagWriter:
         self._connections: dict[str, Connection] = {}
         self._reserve: DiskReserve | None = None
         self.messages = 0
+        self._is_finished = False
         self._file_bytes = 0  # size of the file after the last successful write
         self._written_bytes = self._largest_bytes = 0  # all messages together, and the largest one
         try:
@@ -125,6 +126,20 @@ class BagWriter:
         except OSError as error:
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; make room and try again") from None
 
+    def complete(self) -> None:
+        """Write everything that is missing, still under the temporary name. Write no message after that.
+
+        After it, `close` has only to give the bag its name. A command with several outputs completes all of them before
+        one gets its name.
+
+        Raises:
+            BagError: The bag cannot be completed.
+        """
+        try:
+            self._finish()
+        except OSError as error:
+            raise BagError(f"expected to write {self.path}, got: {error.strerror}; make room and try again") from None
+
     def close(self) -> None:
         """Complete the bag and give it its final name.
 
@@ -133,10 +148,7 @@ class BagWriter:
                 bag.
         """
         try:
-            if self._reserve:
-                self._reserve.give_up()
-                self._cut_torn_end()
-            self._writer.close()
+            self._finish()
             folder = self._writer.path
             (folder / "bag.mcap" if self._is_file else folder).replace(self.path)
         except OSError as error:
@@ -149,7 +161,20 @@ class BagWriter:
                 ) from None
             self.abort()
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; make room and try again") from None
+        except KeyboardInterrupt:
+            if not (self._reserve and self.messages):
+                self.abort()
+            raise
         shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _finish(self) -> None:
+        if self._is_finished:
+            return
+        if self._reserve:
+            self._reserve.give_up()
+            self._cut_torn_end()
+        self._writer.close()
+        self._is_finished = True
 
     def abort(self) -> None:
         """Stop writing and remove everything that was written."""

@@ -94,6 +94,7 @@ def check_in_child(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
+            errors="backslashreplace",  # the child may name a path that is not UTF-8
         )
     except OSError as error:
         raise CandidateRefused(f"expected to start a process that opens {path}, got: {error}") from None
@@ -162,10 +163,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     request = json.loads(parser.parse_args(arguments).request)
     from ros_kd_perception.system.priority import be_first_when_memory_runs_out, lower_this_thread
+    from ros_kd_perception.system.standard_output import escape_unknown_characters
 
     if request["low_priority"]:
         lower_this_thread()  # before the other imports, which need half a second of CPU time
     be_first_when_memory_runs_out()
+    escape_unknown_characters()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl+C the node ends this child itself
     from ros_kd_perception.model.int8_speed import time_share_of_fp32
     from ros_kd_perception.model.onnx_model import ModelError, OnnxModel

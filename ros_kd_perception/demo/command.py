@@ -37,6 +37,7 @@ from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.sample_drive.camera import default_cameras
 from ros_kd_perception.system.output_paths import check_folder, make_folder, remove_if_empty
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
+from ros_kd_perception.system.standard_output import escape_unknown_characters
 
 DEFAULT_PLAY_S = 60.0
 DEFAULT_RENDER_S = 20.0
@@ -260,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         memory; 3 if fewer than half of the frames were perceived (the results are written); 130 for Ctrl-C.
     """
     parsed = parse_arguments(arguments)
+    escape_unknown_characters()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up like Ctrl-C
     try:
         summary = run_demo(parsed)

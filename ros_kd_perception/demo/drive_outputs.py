@@ -72,7 +72,9 @@ def write_outputs(
     jpegs, hero_jpeg = _draw(plan, drive, mosaic, folder / "overlay.mp4")
     shown = {SEGMENTATION: "Tints show classes of the segmentation.", DETECTION: "Boxes show label and score."}
     hero_caption = " ".join(["All cameras at one moment.", *(shown[task] for task in tasks)])
-    (folder / "report.html").write_text(render_report(drive, jpegs, hero_jpeg, hero_caption), encoding="utf-8")
+    page = render_report(drive, jpegs, hero_jpeg, hero_caption)
+    # The name of a bag may hold bytes that are not UTF-8.
+    (folder / "report.html").write_text(page, encoding="utf-8", errors="backslashreplace")
     shutil.move(files.recording, folder / "perception.mcap")
     full_summary = {**summary, "drive": dict(drive.facts)}
     (folder / "summary.json").write_text(json.dumps(full_summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")

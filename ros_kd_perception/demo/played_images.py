@@ -40,7 +40,7 @@ def look_at_images(bag: BagReader, duration_s: float) -> PlayedImages:
     timeline = PlaybackTimeline()
     count = jumps = largest = 0
     topics: set[str] = set()
-    for _, message in played_part((message for _, message in bag.frames()), duration_s, timeline):
+    for _, message in played_part(bag.raw_messages(bag.cameras.values()), duration_s, timeline):
         count, jumps = count + 1, len(timeline.jumps)
         largest = max(largest, len(message.data))
         if message.topic not in topics:  # a small JPEG may have a large mask

@@ -13,6 +13,7 @@ import numpy as np
 from ros_kd_perception.bags.reader import BagReader, RawMessage, decode_message
 from ros_kd_perception.bags.result_messages import class_map_of, detections_of
 from ros_kd_perception.model.contract import DETECTION, SEGMENTATION, TASKS
+from ros_kd_perception.model.letterbox import resized_class_map
 from ros_kd_perception.structures import Detections, Float32Array, Int32Array, Perception, Timing, UInt8Array
 
 Size = tuple[int, int]
@@ -45,7 +46,7 @@ class RecordedMask:
     def class_map(self, size: Size) -> UInt8Array:
         """Return the class map at a size of at most `picture_size`."""
         class_map = cv2.imdecode(np.frombuffer(self.png, np.uint8), cv2.IMREAD_GRAYSCALE)
-        return _nearest(np.asarray(class_map, np.uint8), size)
+        return resized_class_map(np.asarray(class_map, np.uint8), *size)
 
 
 @dataclass(frozen=True)
@@ -149,18 +150,10 @@ def _shrink(camera: str, mask: Any, picture_size: Callable[[str, Size], Size]) -
     class_map = class_map_of(camera, mask)
     source_size = (mask.height, mask.width)
     size = picture_size(camera, source_size)
-    small = _nearest(class_map, size)
+    small = resized_class_map(class_map, *size)
     _, png = cv2.imencode(".png", small, (cv2.IMWRITE_PNG_COMPRESSION, 1))
     pixels_by_class = np.bincount(small.ravel(), minlength=256).astype(np.int32)
     return RecordedMask(source_size, size, png.tobytes(), pixels_by_class)
-
-
-def _nearest(class_map: UInt8Array, size: Size) -> UInt8Array:
-    """Resize a class map: each new pixel takes the old pixel nearest to its centre."""
-    rows, columns = (
-        (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, class_map.shape, strict=True)
-    )
-    return np.ascontiguousarray(class_map[rows][:, columns])
 
 
 def _scale(old: Size, new: Size) -> Float32Array:

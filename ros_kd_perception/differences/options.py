@@ -14,6 +14,7 @@ from ros_kd_perception.differences.limits import add_limit_options
 from ros_kd_perception.differences.output import VIDEO_FILE, OutputFolder
 from ros_kd_perception.differences.verdict import EXIT_INTERRUPTED, EXIT_UNUSABLE, Verdict, printed
 from ros_kd_perception.system.interruption import one_interrupt
+from ros_kd_perception.system.standard_output import escape_unknown_characters
 
 MAX_WORST = 50
 
@@ -84,6 +85,7 @@ def run_comparison(name: str, folder: Path, compare: Callable[[], Verdict]) -> i
     Returns:
         Exit status: 0 within the limits, 1 beyond, 2 for a wrong input, 130 if interrupted.
     """
+    escape_unknown_characters()
     try:
         with one_interrupt():
             verdict = compare()

@@ -87,8 +87,9 @@ class OutputFolder:
         self.path.rename(before)
         try:
             self.partial.rename(self.path)
-        except OSError:
-            before.rename(self.path)
+        except BaseException:  # for example Ctrl-C between the two renames
+            if not self.path.exists():
+                before.rename(self.path)
             raise
         shutil.rmtree(before, ignore_errors=True)
 
@@ -126,10 +127,11 @@ def write_result(folder: OutputFolder, result: Result) -> None:
         moments = {name: moment for name, (moment, _) in pictures.items()}
         document = document_of(figures, verdict, judged, result.sides, moments)
         document["conditions"] = dict(result.conditions)
-        with (folder.partial / JSON_FILE).open("w", encoding="utf-8") as file:
+        # Bytes of a path that are not UTF-8 are escaped. In JSON, the escape stands for the same path.
+        with (folder.partial / JSON_FILE).open("w", encoding="utf-8", errors="backslashreplace") as file:
             write_json(file, document, figures)
         page = page_of(figures, verdict, judged, result.sides, pictures, result.conditions)
-        (folder.partial / REPORT_FILE).write_text(page, encoding="utf-8")
+        (folder.partial / REPORT_FILE).write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputPathError(
             f"expected to write {folder.path}, got: {error.strerror}; make room and try again"

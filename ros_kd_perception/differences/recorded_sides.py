@@ -103,25 +103,27 @@ class SharedFrames:
                 f"and {', '.join(sorted(cameras[1]))}; compare recordings of the same cameras"
             )
         # A camera may lack a task on one side, for example if only its masks were recorded.
-        wanted = {
-            camera: frozenset(
-                task for task in tasks if all(task in side.topics.cameras.get(camera, {}) for side in (old, new))
-            )
-            or tasks
-            for camera in cameras[0] | cameras[1]
-        }
-        old_frames, new_frames = (index.complete(wanted) for index in indices)
-        in_old, in_new = set(old_frames), set(new_frames)
-        shared = {key: wanted[key[0]] for key in old_frames if key in in_new}
+        own_old, own_new = (
+            {camera: tasks.intersection(side.topics.cameras.get(camera, ())) for camera in cameras[0] | cameras[1]}
+            for side in (old, new)
+        )
+        common = {camera: own_old[camera] & own_new[camera] for camera in own_old}
+        # Without a common task, and so for a camera of one side alone, the frames of each side are its own.
+        old_frames, new_frames = (
+            index.complete({camera: common[camera] or own[camera] for camera in common})
+            for index, own in zip(indices, (own_old, own_new), strict=True)
+        )
+        in_new = set(new_frames)
+        shared = {key: common[key[0]] for key in old_frames if key in in_new and common[key[0]]}
         if not shared:
             raise BagError(
                 f"expected frames with the same camera and header stamp in {old.bag.path} and {new.bag.path}, got "
-                f"{len(in_old)} and {len(in_new)} complete frames, and none of them is in both; compare recordings of "
-                "the same drive"
+                f"{len(old_frames)} and {len(new_frames)} complete frames, and none of them is in both; compare "
+                "recordings of the same drive"
             )
         alone = {
-            OLD: [key for key in old_frames if key not in in_new],
-            NEW: [key for key in new_frames if key not in in_old],
+            OLD: [key for key in old_frames if key not in shared],
+            NEW: [key for key in new_frames if key not in shared],
         }
         return cls(shared, alone, tasks, sum(index.repeated for index in indices))
 

@@ -16,6 +16,8 @@ from ros_kd_perception.structures import BadFrame
 
 _RECORDED = {(topic.name, topic.type_name): topic.task for topic in FRAME_TOPICS if topic.recorded}
 _LABELS = {topic.task: topic.name for topic in LABEL_TOPICS}
+# Masks of a part of the image, such as `ground/segmentation`, are named like those of a camera one level below.
+_PARTS = {topic.name.rpartition("/")[0] for topic in FRAME_TOPICS if "/" in topic.name}
 _TOPIC = re.compile(r"(?P<node>/.+)/(?P<camera>[^/]+)/(?P<name>[^/]+)")
 _MAX_NAMES = 8
 
@@ -51,6 +53,7 @@ class RecordedTopics:
             task = None if match is None else _RECORDED.get((match["name"], topic.message_type))
             if match is not None and task is not None and topic.count:
                 nodes.setdefault(match["node"], {}).setdefault(match["camera"], {})[task] = topic.name
+        nodes = _without_parts(nodes)
         if not nodes:
             raise BagError(
                 f"expected results of a perception node in {bag.path}, found: {_some([t.name for t in bag.topics])}; "
@@ -86,6 +89,18 @@ class RecordedTopics:
             for task, topic in topics.items()
             if task in tasks
         }
+
+
+def _without_parts(nodes: Mapping[str, dict[str, dict[str, str]]]) -> dict[str, dict[str, dict[str, str]]]:
+    """Return topic by task, by camera, by node without what looks like a node and belongs to a camera of another."""
+    found = {}
+    for node, cameras in nodes.items():
+        parent, _, camera = node.rpartition("/")
+        is_camera = camera in nodes.get(parent, {})
+        own = {name: topics for name, topics in cameras.items() if not (is_camera and name in _PARTS)}
+        if own:
+            found[node] = own
+    return found
 
 
 def classes_in(bag: BagReader, topics: RecordedTopics, colors: dict[str, tuple[int, int, int]]) -> SideClasses:

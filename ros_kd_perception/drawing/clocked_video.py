@@ -39,6 +39,7 @@ class ClockedVideo:
         self._timeline = PlaybackTimeline()
         self._next_tick_ns = 0
         self._is_empty = True
+        self._is_complete = False
         self.jumps = self._timeline.jumps
         self._video = VideoWriter(path, rate, overwrite=overwrite)
 
@@ -61,16 +62,26 @@ class ClockedVideo:
         self._video.write(self._canvas_bgr)
         self._next_tick_ns += self._tick_ns
 
+    def complete(self) -> None:
+        """Show the last canvas for one tick and write the rest of the video, still under its temporary name.
+
+        Raises:
+            VideoError: The disk is full.
+        """
+        if not self._is_empty and not self._is_complete:
+            self._is_complete = True
+            self._write()
+        self._video.complete()
+
     def __enter__(self) -> ClockedVideo:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Show the last canvas for one tick and complete the video. After an error, discard the video."""
+        """Complete the video and give it its name. After an error, discard it."""
         if kind is not None:
             self._video.abort()
             return
         with self._video:
-            if not self._is_empty:
-                self._write()
+            self.complete()

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
 
 from ros_kd_perception.drawing.clocked_video import ClockedVideo
 from ros_kd_perception.drawing.mosaic import Mosaic, left_to_right, shrink
 from ros_kd_perception.drawing.overlay import draw_overlay
 from ros_kd_perception.model.contract import ModelContract
+from ros_kd_perception.model.letterbox import resized_class_map
 from ros_kd_perception.structures import Frame, Int32Array, Perception
 
 
@@ -70,6 +70,10 @@ class OverlayVideo:
         picture_bgr = draw_overlay(shrink(frame.image_bgr, *size), resized, contract, boundary)
         self._mosaic.put(frame.camera, picture_bgr, f"{frame.camera}  {position_ns / 1e9:.1f} s")
 
+    def complete(self) -> None:
+        """Write the rest of the video, still under its temporary name, see `ClockedVideo.complete`."""
+        self._video.complete()
+
     def __enter__(self) -> OverlayVideo:
         return self
 
@@ -89,7 +93,7 @@ def resized_perception(perception: Perception, source: tuple[int, int], size: tu
     """Return a perception of a frame, `source` (height, width) pixels large, for its picture in another size."""
     class_map, found = perception.class_map, perception.detections
     if class_map is not None:
-        class_map = np.asarray(cv2.resize(class_map, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+        class_map = resized_class_map(class_map, *size)
     if found is not None:
         scale_xyxy = np.array([size[1] / source[1], size[0] / source[0]] * 2, np.float32)
         found = replace(found, boxes_xyxy=found.boxes_xyxy * scale_xyxy)

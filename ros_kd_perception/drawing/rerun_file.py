@@ -70,6 +70,7 @@ class RerunFile:
         self._partial = Path(name)
         self._contract = contract
         self._frames = 0
+        self._is_complete = False
         self._stream = self._rerun.RecordingStream("ros_kd_perception", recording_id=str(uuid.uuid4()))
         self._copy = _PipeToFile(handle)
         try:
@@ -104,6 +105,22 @@ class RerunFile:
         except Exception as error:
             raise self._failed(error) from None
 
+    def complete(self) -> None:
+        """Write everything that is missing, still under the temporary name. `close` has only to rename the file then.
+
+        Raises:
+            RerunError: The disk is full.
+        """
+        if self._is_complete:
+            return
+        try:
+            self._stream.flush()
+            self._stream.disconnect()
+            self._copy.finish()
+        except Exception as error:
+            raise self._failed(error) from None
+        self._is_complete = True
+
     def close(self) -> None:
         """Complete the recording and give it its name. Without frames, no file is written.
 
@@ -114,9 +131,7 @@ class RerunFile:
             self.abort()
             return
         try:
-            self._stream.flush()
-            self._stream.disconnect()
-            self._copy.finish()
+            self.complete()
             self._partial.chmod(new_file_mode())
             self._partial.replace(self.path)
         except Exception as error:

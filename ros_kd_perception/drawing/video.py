@@ -60,6 +60,7 @@ class VideoWriter:
         self._partial = Path(name)
         self._frames_per_second = frames_per_second
         self._sink: _H264Sink | _Mpeg4Sink | None = None
+        self._is_complete = False
         self.is_h264 = _h264_codec() is not None
 
     def write(self, picture_bgr: UInt8Array) -> None:
@@ -89,13 +90,27 @@ class VideoWriter:
         except OSError as error:
             raise VideoError(f"expected to write {self.path}, got: {error}; make room and try again") from None
 
+    def complete(self) -> None:
+        """Write everything that is missing, still under the temporary name. `close` has only to rename the file then.
+
+        Raises:
+            VideoError: The disk is full.
+        """
+        if self._sink is None or self._is_complete:
+            return
+        try:
+            self._sink.close()
+        except OSError as error:
+            raise VideoError(f"expected to write {self.path}, got: {error}; make room and try again") from None
+        self._is_complete = True
+
     def close(self) -> None:
         """Complete the video and give it its name. Without pictures, no file is written."""
         if self._sink is None:
             self.abort()
             return
         try:
-            self._sink.close()
+            self.complete()
             self._partial.chmod(new_file_mode())  # mkstemp lets only the owner read
             self._partial.replace(self.path)
         except OSError as error:
@@ -146,6 +161,8 @@ class _Mpeg4Sink:
     def __init__(self, path: Path, frames_per_second: int, height: int, width: int) -> None:
         self.size = (height, width)
         code = cv2.VideoWriter.fourcc(*"mp4v")
+        self._path = path
+        self._pictures = 0
         self._writer = cv2.VideoWriter(str(path), code, float(frames_per_second), (width, height))
         if not self._writer.isOpened():
             raise VideoError(
@@ -154,9 +171,16 @@ class _Mpeg4Sink:
 
     def write(self, picture_bgr: UInt8Array) -> None:
         self._writer.write(picture_bgr)
+        self._pictures += 1
 
     def close(self) -> None:
         self._writer.release()
+        # OpenCV does not say when it cannot write, so ask the file.
+        reader = cv2.VideoCapture(str(self._path))
+        found = round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        reader.release()
+        if found < self._pictures:
+            raise OSError(f"a file with {found} of {self._pictures} pictures")
 
 
 def _h264_codec() -> str | None:

@@ -158,6 +158,27 @@ def class_map_to_source(
     return out
 
 
+def resized_class_map(class_map: UInt8Array, height: int, width: int) -> UInt8Array:
+    """Resize a class map: each new pixel takes the old pixel nearest to its centre.
+
+    Args:
+        class_map: uint8 `[h, w]`.
+        height: New number of rows.
+        width: New number of columns.
+
+    Returns:
+        uint8 `[height, width]`, C-contiguous.
+    """
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip((height, width), class_map.shape, strict=True)
+    )
+    if height < class_map.shape[0]:
+        return np.asarray(class_map.take(rows, axis=0).take(columns, axis=1), np.uint8)
+    # Widen the columns as in `class_map_to_source`, for the same reasons.
+    widened = np.asarray(cv2.transpose(cv2.transpose(class_map).take(columns, axis=0)), np.uint8)
+    return np.asarray(widened.take(rows, axis=0), np.uint8)
+
+
 def boxes_to_source(boxes_xyxy: Float32Array, geometry: InputGeometry) -> Float32Array:
     """Scale boxes `[n, 4]` from network-input to source pixels and clip them to the region of interest.
 

@@ -14,7 +14,7 @@ UNNAMED_CAMERA = "camera"
 """Name of the camera if the topic is just `/image_raw`."""
 
 # Topics with one of these words are not cameras, unless `--camera` names them.
-_NOT_A_CAMERA = ("depth", "disparity", "segmentation", "overlay", "mask")
+_NOT_A_CAMERA = ("depth", "disparity", "segmentation", "overlay", "mask", "confidence", "free_space")
 # The last part of a topic that begins with `image`. What an image transport appends is not part of it.
 _IMAGE_PART = re.compile(r"(.*)/image(?!s)([^/]*)(?:/.*)?")
 # Words in this part that describe the picture. The other words belong to the camera's name.
@@ -40,7 +40,7 @@ def choose_cameras(topics: Sequence[BagTopic], wanted: Mapping[str, str]) -> dic
     The name of a camera is the part of its topic before the last `/image*`, with underscores for slashes:
     `/left/image_raw` is `left`, and so is `/image_left`. If no topic has such a part, the whole topic is the name. If a
     camera has several topics, prefer one with messages over an empty one, then raw images over compressed ones, then
-    the shorter name. Depth images, class maps and overlays are not cameras.
+    the shorter name. Depth images, class maps, overlays and other results are not cameras.
 
     Args:
         topics: All topics of the bag.

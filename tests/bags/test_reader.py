@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
-from small_bag import write_small_bag
+from small_bag import camera_info, write_small_bag
 
 from ros_kd_perception.bags.reader import (
     BagError,
@@ -452,3 +452,23 @@ def test_ros2_bag_of_humble_can_read_our_qos(tmp_path: Path) -> None:
 
 def test_our_types_are_registered_from_the_restated_definitions() -> None:
     assert "vision_msgs/msg/Detection2DArray" in typestore().types
+
+
+def test_cameras_with_one_camera_info_are_all_calibrated(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "pair.mcap") as bag:
+        for index in range(3):
+            bag.write("/pair/camera_info", START_NS + 10 * index, camera_info("pair", (12, 16)))
+            for number, topic in enumerate(("/pair/image_left", "/pair/image_right")):
+                bag.write(topic, START_NS + 10 * index + number + 1, image(index))
+    calibrated: list[str] = []
+    with BagReader(tmp_path / "pair.mcap") as pair:
+        frames = [camera for camera, *_ in read_camera_frames(pair, lambda camera, *_: calibrated.append(camera))]
+        assert frames == ["pair_left", "pair_right"] * 3
+        assert calibrated == ["pair_left", "pair_right"] * 4  # the first one comes before all frames, too
+    calibrated.clear()
+    chosen = {"near": "/pair/image_left", "far": "/pair/image_left"}
+    with BagReader(tmp_path / "pair.mcap", chosen) as pair:
+        frames = [camera for camera, *_ in read_camera_frames(pair, lambda camera, *_: calibrated.append(camera))]
+        assert [camera for camera, _ in pair.frames()] == frames == ["near", "far"] * 3
+        assert calibrated == ["near", "far"] * 4
+        assert pair.count_frames() == 6

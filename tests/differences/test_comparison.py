@@ -19,6 +19,8 @@ from ros_kd_perception.differences.figures_json import document_of, write_json
 from ros_kd_perception.differences.limits import LIMITS, add_limit_options, beyond, judge, percent
 from ros_kd_perception.differences.moments import APART_NS
 from ros_kd_perception.differences.verdict import Verdict
+from ros_kd_perception.drawing.overlay_video import resized_perception
+from ros_kd_perception.structures import Perception, Timing
 
 PIXELS = HEIGHT * WIDTH
 ONE = boxes((1, 1, 9, 9, 0.9, 0))
@@ -135,3 +137,18 @@ def test_json_has_every_frame_and_is_json_without_a_frame_of_masks() -> None:
     assert found["total"]["masks"]["classes"]["sky"]["iou"] is None
     assert np.sum(found["total"]["masks"]["pixels_by_class"]) == 2 * PIXELS
     assert found["verdict"]["sentences"][-1] == "A note."
+
+
+@given(old=st.tuples(st.integers(1, 250), st.integers(1, 250)), new=st.tuples(st.integers(1, 400), st.integers(1, 400)))
+def test_a_mask_of_another_size_does_not_move(old: tuple[int, int], new: tuple[int, int]) -> None:
+    for axis in (0, 1):
+        numbers = np.arange(old[axis], dtype=np.uint8)
+        mask = np.ascontiguousarray(np.broadcast_to(numbers[:, None] if axis == 0 else numbers, old))
+        seen = Perception("front", 0, "", mask, None, None, Timing(0.0, 0.0, 0.0))
+        resized = resized_perception(seen, old, new).require_class_map()
+        assert resized.shape == new
+        taken = np.moveaxis(resized, axis, 0)
+        assert (taken == taken[:, :1]).all()
+        # The centre of each new pixel lies in the old pixel that it takes, or on its edge.
+        off = (taken[:, 0] + 0.5) / old[axis] - (np.arange(new[axis]) + 0.5) / new[axis]
+        assert np.abs(off).max() <= 0.5 / old[axis] + 1e-9

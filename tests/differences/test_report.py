@@ -133,3 +133,25 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputPathError, match=r"expected to write .*; choose another folder"):
         OutputFolder(tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_an_interrupt_while_an_earlier_comparison_is_replaced_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    before = tmp_path / "out"
+    before.mkdir()
+    (before / "differences.json").write_text("{}", encoding="utf-8")
+    rename, calls = Path.rename, []
+
+    def interrupted(own: Path, target: Path) -> Path:
+        calls.append(own)
+        if len(calls) == 2:
+            raise stop
+        return rename(own, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises((KeyboardInterrupt, OutputPathError)), OutputFolder(before, replace=True) as folder:
+        (folder.partial / "differences.json").write_text('{"new": 1}', encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (before / "differences.json").read_text(encoding="utf-8") == "{}"

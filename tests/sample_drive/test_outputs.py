@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -67,6 +70,23 @@ def test_an_interrupt_leaves_no_samples(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("output", ["-o drive.mcap --duration-s 600", "--samples samples --count 5000"])
+def test_a_signal_leaves_nothing(tmp_path, output):
+    command = "import sys; from ros_kd_perception.render_drive import main; sys.exit(main())"
+    arguments = [sys.executable, "-c", command, *output.split(), "--size", "128x96", "--processes", "1"]
+    with subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.iterdir()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.decode().splitlines()[-1] == "render_drive: interrupted, nothing was written"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bag_holds_the_rendered_frames_and_calibrations(tmp_path):
     bag = tmp_path / "drive.mcap"
     command = ["-o", str(bag), "--duration-s", "0.4", "--rate-hz", "5", "--size", "160x90", "--seed", "2"]
@@ -116,6 +136,9 @@ def test_bad_requests_end_with_one_sentence(tmp_path, capsys):
         ["-o", str(tmp_path / "x.mcap"), "--rate-hz", "inf"],
         ["-o", str(tmp_path / "x.mcap"), "--duration-s", "inf"],
         ["-o", str(tmp_path / "x.mcap"), "--duration-s", "nan"],
+        ["-o", str(tmp_path / "x.mcap"), "--count", "3"],
+        ["--samples", str(tmp_path / "none"), "--weather", "rain"],
+        ["--samples", str(tmp_path / "none"), "--compressed", "--force"],
     ):
         assert render_drive.main(command) == 2, command
         assert len(capsys.readouterr().err.strip().splitlines()) == 1, command

@@ -72,9 +72,8 @@ private:
     double largest = 0.0;
     for (const auto & box : boxes.detections) {
       if (box.results.empty() || box.results[0].hypothesis.score < min_score_) {continue;}
-      const auto name = box_names_.find(std::stoi(box.results[0].hypothesis.class_id));
       const double area = box.bbox.size_x * box.bbox.size_y;
-      if (name == box_names_.end() || name->second != target_ || area <= largest) {continue;}
+      if (name_of(box.results[0].hypothesis.class_id) != target_ || area <= largest) {continue;}
       largest = area;
       const double x = box.bbox.center.position.x, feet = box.bbox.center.position.y + box.bbox.size_y / 2;
       command.angular.z = -turn_gain_ * (2 * x / mask.width - 1);
@@ -82,6 +81,15 @@ private:
       command.linear.x = is_free_below(static_cast<int>(x), static_cast<int>(feet), mask) ? max_speed_mps_ * share : 0;
     }
     return command;
+  }
+
+  // A class id is a number as text or, with `detection_class_id: name`, the name itself.
+  std::string name_of(const std::string & class_id) const
+  {
+    for (const auto & one : box_names_) {
+      if (std::to_string(one.first) == class_id) {return one.second;}
+    }
+    return class_id;
   }
 
   // Returns whether the strip of the mask from the object's feet to the lower edge is drivable.
