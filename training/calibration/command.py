@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Calibrate or check. Return exit status 0; 1 if a threshold does not hold; 2 if the input is wrong."""
+    """Calibrate or check. Return exit status 0; 1 if a threshold is not proved; 2 if the input is wrong."""
     recipe = load_settings(arguments.recipe, CalibrationRecipe, arguments.override)
     if arguments.json and not arguments.check:
         raise RecipeError("--json belongs to --check; a calibration writes report.json into its folder")
@@ -80,4 +80,4 @@ def _check(recipe: CalibrationRecipe, path: Path, output: Path | None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(found.text)
-    return 1 if found.broken else 0
+    return 0 if found.holds else 1
