@@ -9,6 +9,7 @@ from pathlib import Path
 from ros_kd_perception.system.output_paths import check_writable
 from training.arguments import file_to_write
 from training.calibration.recipe import CalibrationRecipe
+from training.compare.recipe import ScoreRecipe
 from training.config.loading import load_settings
 from training.errors import CheckpointError, DataError, RecipeError
 from training.evaluation.command import check_model_file
@@ -44,7 +45,24 @@ def _check_frames(recipe: CalibrationRecipe) -> None:
             raise DataError(f"frames {each.name}: expected frames in {each.frames.folder}, there are none")
 
 
+def _check_proof(recipe: CalibrationRecipe) -> None:
+    """Refuse to prove on frames that were fitted on: there, anything holds."""
+    for check in recipe.check:
+        frames = _files(check)
+        for fit in recipe.fit:
+            if both := frames & _files(fit):
+                raise RecipeError(
+                    f"check {check.name}: expected other frames than those of fit, {len(both)} of {len(frames)} are in "
+                    f"{fit.name}, too, and would prove nothing; take them out of one (include_drives, exclude_drives)"
+                )
+
+
+def _files(score: ScoreRecipe) -> set[Path]:
+    return {path.resolve() for path in score.frames.image_files()}
+
+
 def _calibrate(recipe: CalibrationRecipe) -> int:
+    _check_proof(recipe)
     folder = recipe.folder / recipe.name
     check_writable(folder)
     CheckpointError.check_file(recipe.model)

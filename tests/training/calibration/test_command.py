@@ -215,3 +215,24 @@ def test_what_cannot_be_calibrated_is_refused(
         assert said in capsys.readouterr().err
     assert main(["calibrate", str(recipe_file(place)), "--json", str(place / "x.json")]) == 2
     assert "--json belongs to --check" in capsys.readouterr().err
+
+
+def test_frames_that_fit_prove_nothing(
+    rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "again").symlink_to(rendered_samples)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"""
+name: tried
+model: {KEPT}
+fit: [{{name: first, frames: {{kind: rendered, folder: {rendered_samples}, limit: 3}}}}]
+check: [{{name: second, frames: {{kind: rendered, folder: {tmp_path / "again"}}}}}]
+folder: {tmp_path / "out"}
+""")
+
+    assert main(["calibrate", str(path)]) == 2
+
+    said = capsys.readouterr().err
+    assert "check second: expected other frames than those of fit, 3 of 8 are in first, too" in said
+    assert main(["calibrate", str(path), "--check", str(tmp_path / "none.onnx")]) == 2
+    assert "other frames" not in capsys.readouterr().err, "a check fits nothing"
