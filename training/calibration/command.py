@@ -9,6 +9,7 @@ from pathlib import Path
 from ros_kd_perception.system.output_paths import check_writable
 from training.arguments import file_to_write
 from training.calibration.recipe import CalibrationRecipe
+from training.compare.recipe import ScoreRecipe
 from training.config.loading import load_settings
 from training.errors import CheckpointError, DataError, RecipeError
 from training.evaluation.command import check_model_file
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Calibrate or check. Return exit status 0; 1 if a threshold does not hold; 2 if the input is wrong."""
+    """Calibrate or check. Return exit status 0; 1 if a threshold is not proved; 2 if the input is wrong."""
     recipe = load_settings(arguments.recipe, CalibrationRecipe, arguments.override)
     if arguments.json and not arguments.check:
         raise RecipeError("--json belongs to --check; a calibration writes report.json into its folder")
@@ -44,7 +45,24 @@ def _check_frames(recipe: CalibrationRecipe) -> None:
             raise DataError(f"frames {each.name}: expected frames in {each.frames.folder}, there are none")
 
 
+def _check_proof(recipe: CalibrationRecipe) -> None:
+    """Refuse to prove on frames that were fitted on: there, anything holds."""
+    for check in recipe.check:
+        frames = _files(check)
+        for fit in recipe.fit:
+            if both := frames & _files(fit):
+                raise RecipeError(
+                    f"check {check.name}: expected other frames than those of fit, {len(both)} of {len(frames)} are in "
+                    f"{fit.name}, too, and would prove nothing; take them out of one (include_drives, exclude_drives)"
+                )
+
+
+def _files(score: ScoreRecipe) -> set[Path]:
+    return {path.resolve() for path in score.frames.image_files()}
+
+
 def _calibrate(recipe: CalibrationRecipe) -> int:
+    _check_proof(recipe)
     folder = recipe.folder / recipe.name
     check_writable(folder)
     CheckpointError.check_file(recipe.model)
@@ -80,4 +98,4 @@ def _check(recipe: CalibrationRecipe, path: Path, output: Path | None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(found.text)
-    return 1 if found.broken else 0
+    return 0 if found.holds else 1

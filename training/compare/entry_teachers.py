@@ -99,7 +99,7 @@ def teacher_figures(answers: TeacherAnswers, frames: FrameFolder) -> Figures:
     detection = DetectionMetrics([info.name for info in student.detection_classes])
     for sample, answer in answers:
         segmentation.update(answer.mask, sample.mask, sample.labeled_pixels)
-        detection.update(answer.boxes, sample, answers.box_sure)
+        detection.update(answer.boxes, sample, SCORE_FLOOR)
     boxes = detection.results()
     figures: Figures = {"miou": segmentation.mean_iou(), "ap50": boxes["ap50"]}
     return figures | {f"{name}_ap50": entry["ap50"] for name, entry in boxes["per_class"].items()}

@@ -82,19 +82,22 @@ def count_pixels(counts: ErrorCounts, sample: Sample, answer: Answer, class_map:
         table += np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def count_boxes(counts: ErrorCounts, sample: Sample, answer: Answer, box_sure: float, found: Detections) -> None:
+def count_boxes(
+    counts: ErrorCounts, sample: Sample, answer: Answer, box_sure: float | NDArray[np.float32], found: Detections
+) -> None:
     """Add the boxes of a frame.
 
     Args:
         counts: Gets them.
         sample: Frame with the labels of classes that the teachers know.
         answer: What the teachers say.
-        box_sure: Lowest score of a teacher's box that is an object to the student.
+        box_sure: Lowest score of a teacher's box that is an object to the student: of all classes, or of each.
         found: Boxes of the student that it would report.
     """
     if sample.labeled_boxes is None or not sample.has_boxes:
         return
-    said = answer.boxes.at_least(box_sure)
+    least = np.broadcast_to(np.asarray(box_sure, np.float32), sample.labeled_boxes.shape)
+    said = answer.boxes.rows(answer.boxes.scores >= least[answer.boxes.labels])
     counted = sample.labeled_boxes[said.labels] & ~_ignored(said, sample)
     said = said.rows(counted)
     counts.labelled += np.bincount(sample.labels, minlength=len(counts.names))

@@ -66,7 +66,7 @@ class TeacherAnswers:
 
     Attributes:
         key: Digest of frames, teachers and settings.
-        box_sure: Lowest score from which a box of a teacher is an object to the student.
+        box_sure: float32 (detection classes,), lowest score from which a box of a teacher is an object to the student.
     """
 
     def __init__(
@@ -86,18 +86,24 @@ class TeacherAnswers:
             folder: Folder of all kept answers.
             device: Device of teachers that run in PyTorch.
         """
-        self.box_sure = min(settings.box_sure for settings in teachers)
         self._pixel_sure = min(settings.pixel_confidence_min for settings in teachers)
         # Without thresholds, since a figure of a teacher does not depend on what it teaches.
         open_minded = [
-            settings.replace(pixel_confidence_min=0.0, box_sure=SCORE_FLOOR, box_unsure=SCORE_FLOOR)
+            settings.replace(
+                pixel_confidence_min=0.0, box_sure=SCORE_FLOOR, box_unsure=SCORE_FLOOR, box_sure_by_class={}
+            )
             for settings in teachers
         ]
-        self._labeler = FrameLabeler(Ensemble.open(open_minded, fusion, frames.mapping.student), device)
+        ensemble = Ensemble.open(open_minded, fusion, frames.mapping.student)
+        self._labeler = FrameLabeler(ensemble, device)
         self._frames = frames
-        said = f"{self._labeler.sha256} {self._pixel_sure} {self.box_sure} {frames.fingerprint()}"
-        self.key = hashlib.sha256(said.encode()).hexdigest()
-        self._folder = folder / self.key[:24]
+        lowest = min(settings.box_sure for settings in teachers)
+        self.box_sure = _least_sure(teachers, ensemble, lowest)
+        said = f"{self._labeler.sha256} {self._pixel_sure} {lowest} {frames.fingerprint()}"
+        self._folder = folder / hashlib.sha256(said.encode()).hexdigest()[:24]
+        # Limits of classes do not change the answers that are kept, but what follows from them.
+        by_class = "" if (self.box_sure == np.float32(lowest)).all() else f" {self.box_sure.tolist()}"
+        self.key = hashlib.sha256(f"{said}{by_class}".encode()).hexdigest()
 
     def __iter__(self) -> Iterator[tuple[Sample, Answer]]:
         """Yield every frame with the labels that the teachers could know, and their answer."""
@@ -132,3 +138,13 @@ class TeacherAnswers:
             known_boxes=said.labeled_boxes,
         )
         return buffer.getvalue()
+
+
+def _least_sure(teachers: Sequence[TeacherSettings], ensemble: Ensemble, lowest: float) -> NDArray[np.float32]:
+    """Return the lowest score of each class that some teacher of it takes for an object; `lowest` if none knows it."""
+    classes = ensemble.student.detection_classes
+    limits: list[list[float]] = [[] for _ in classes]
+    for settings, member in zip(teachers, ensemble.members, strict=True):
+        for label in np.flatnonzero(member.voice.known_boxes.numpy()).tolist():
+            limits[label].append(settings.box_sure_by_class.get(classes[label].name, settings.box_sure))
+    return np.array([min(each, default=lowest) for each in limits], np.float32)

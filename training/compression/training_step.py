@@ -10,7 +10,10 @@ from typing import Any
 from training.compression.recipe import AnyStep, CompressionRecipe, DistilSettings
 from training.config.loading import apply_override, read_settings_text
 from training.config.yaml_text import read_yaml
+from training.data.readers.source import Source
 from training.errors import RecipeError
+from training.label_sets.label_set import LabelSet
+from training.pruning.settings import PruneSettings
 from training.quantization.settings import AwareSettings, QuantiseSettings
 from training.recipe import Recipe, parse_recipe
 from training.run.present_sources import with_present_sources
@@ -69,15 +72,46 @@ def train_step(recipe: Recipe, accelerator: str, devices: str) -> Path:
 
 
 def step_in_words(step: AnyStep, recipe: CompressionRecipe) -> dict[str, Any]:
-    """Return the settings of a step with what they name: the recipe of a training, and the frames of a calibration."""
+    """Return the settings of a step with all that they name: a recipe with its frames and teachers, and other frames.
+
+    Files count by their content: one that was replaced may have the name and the size of the one before.
+
+    Raises:
+        CheckpointError, DataError, ModelFileError, RecipeError: Frames or a teacher cannot be read.
+    """
     words: dict[str, Any] = {"settings": step.model_dump(mode="json")}
     training = _training_of(step)
     if training is not None:
-        words["recipe"] = _planned(training, recipe).to_yaml()
+        planned = _planned(training, recipe)
+        words["recipe"] = planned.to_yaml()
+        words["data"] = [_content_of(source, planned.student_classes()) for source in planned.data.train]
+        teachers = planned.distillation.all_teachers if planned.distillation else ()
+        words["teachers"] = [teacher.open().sha256 for teacher in teachers]
     if isinstance(step, QuantiseSettings) and step.calibration is not None:
-        paths = step.calibration.frames.image_files()
-        words["frames"] = [(path.name, path.stat().st_size) for path in paths]
+        words["frames"] = _pictures_of(step.calibration.frames)
+    labelled = _labelled_frames_of(step)
+    if labelled is not None:
+        words["labelled"] = _content_of(labelled)
     return words
+
+
+def _content_of(source: Source, student: LabelSet | None = None) -> str:
+    """Return the digest of the pictures and the labels of a source."""
+    return source.open(source.mapping_to(student, str(source.folder))).fingerprint()
+
+
+def _pictures_of(source: Source) -> list[tuple[str, str]]:
+    """Return the names and digests of the pictures of a source, whose labels may be missing."""
+    from training.quantization.calibration import open_unchecked
+
+    frames = open_unchecked(source)
+    return [(name, frames.image_sha256(place)) for place, name in enumerate(frames.names)]
+
+
+def _labelled_frames_of(step: AnyStep) -> Source | None:
+    if isinstance(step, PruneSettings):
+        return step.frames
+    return step.mixed.frames if isinstance(step, QuantiseSettings) and step.mixed is not None else None
 
 
 def check_steps(recipe: CompressionRecipe) -> None:

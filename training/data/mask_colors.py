@@ -14,7 +14,11 @@ from training.label_sets.label_set import LabelSet
 
 
 class MaskColors:
-    """The colours of a label set's classes of masks."""
+    """The colours of a label set's classes of masks.
+
+    Attributes:
+        ids: Id of the class of each colour; a colour is red x 65536 + green x 256 + blue.
+    """
 
     def __init__(self, label_set: LabelSet) -> None:
         """Collect the colours.
@@ -38,6 +42,7 @@ class MaskColors:
                     f"{list(info.color)}; masks are read by their colours (mask_colors), change one or merge them"
                 )
             names[code], ids[code] = info.name, info.id
+        self.ids = dict(sorted(ids.items()))
         self._codes: NDArray[np.int64] = np.array(sorted(ids), np.int64)
         self._ids: NDArray[np.uint16] = np.array([ids[code] for code in sorted(ids)], np.uint16)
 

@@ -6,7 +6,7 @@ detections take true boxes of their class, best score first; what overlaps an ig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,18 @@ def of_labeled_classes(found: Detections, sample: Sample) -> Detections:
     return Detections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept])
 
 
+def labeled_truth(sample: Sample) -> Sample:
+    """Return a frame without true boxes of classes that its source does not label: `positives_only` has some.
+
+    What is found of such a class counts neither way, so that its objects cannot count as missed either.
+    """
+    labeled = sample.labeled_boxes
+    if labeled is None or labeled[sample.labels].all():
+        return sample
+    kept = labeled[sample.labels]
+    return replace(sample, boxes_xyxy=sample.boxes_xyxy[kept], labels=sample.labels[kept])
+
+
 def match_boxes(
     found: Detections, sample: Sample, classes: int, area_px: tuple[float, float] = EVERY_SIZE
 ) -> MatchedBoxes:
@@ -63,7 +75,7 @@ def match_boxes(
         area_px: Only true boxes with an area in this range count, both ends included. What is found of others counts
             neither way, and so does what is not found anywhere and has an area outside of the range.
     """
-    found = of_labeled_classes(found, sample)
+    found, sample = of_labeled_classes(found, sample), labeled_truth(sample)
     parts = [_match_class(found, sample, label, area_px) for label in range(classes)]
     inside = _inside(sample.boxes_xyxy, area_px)
     counts = np.array([int((inside & (sample.labels == label)).sum()) for label in range(classes)], np.int32)

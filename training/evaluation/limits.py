@@ -21,9 +21,13 @@ class Limit:
     of: str
     share: float
 
+    @property
+    def name(self) -> str:
+        """The figure as a command line names it."""
+        return f"{self.figure}.{self.of}" if self.of else self.figure
+
     def __str__(self) -> str:
-        name = f"{self.figure}.{self.of}" if self.of else self.figure
-        return f"{name} of at least {100 * self.share:.2f} %"
+        return f"{self.name} of at least {100 * self.share:.2f} %"
 
 
 def limit(text: str) -> Limit:
@@ -50,7 +54,7 @@ def unknown_limits(limits: Sequence[Limit], scored: Sequence[Scored]) -> str:
             known = _figures(model)
             if (each.figure, each.of) not in known:
                 names = ", ".join(sorted({f"{figure}.{of}" if of else figure for figure, of in known}))
-                return f"--at-least: {model.name} has no figure {str(each).split(' ')[0]}; it has {names}"
+                return f"--at-least: {model.name} has no figure {each.name}; it has {names}"
     return ""
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ros_kd_perception.model.boxes import iou_xyxy
 from ros_kd_perception.structures import Detections
 from training.data.sample import Sample
-from training.evaluation.box_matching import of_labeled_classes
+from training.evaluation.box_matching import labeled_truth, of_labeled_classes
 
 DUPLICATE_IOU = 0.7
 
@@ -38,7 +38,7 @@ class DetectionMetrics:
             sample: Frame with the true boxes.
             score_threshold: Duplicates are counted among detections with at least this score.
         """
-        found = of_labeled_classes(found, sample)
+        found, sample = of_labeled_classes(found, sample), labeled_truth(sample)
         image_id = len(self._images) + 1
         self._images.append({"id": image_id})
         for box, label in zip(sample.boxes_xyxy.tolist(), sample.labels.tolist(), strict=True):

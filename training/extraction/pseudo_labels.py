@@ -87,15 +87,27 @@ class PseudoLabelFiles:
 
 
 def boxes_entry(seen: PseudoLabels) -> dict[str, list[Any]]:
-    """Return the entry of a frame in boxes.json: sure boxes first, then ignored ones."""
+    """Return the entry of a frame in boxes.json: sure boxes first, then ignored ones.
+
+    Boxes that leave no area at the precision of the file are left out: readers refuse a folder with one of them.
+    """
     sure, ignored = len(seen.labels), len(seen.ignored_labels)
     corners = np.concatenate([seen.boxes_xyxy, seen.ignored_xyxy]).astype(float)
+    written = [[round(value, _DIGITS) for value in box] for box in corners.tolist()]
+    places = [place for place, box in enumerate(written) if _has_area(box)]
+    scores = [*(round(score, _DIGITS) for score in seen.scores.astype(float).tolist()), *[None] * ignored]
+    labels = [*seen.labels.tolist(), *seen.ignored_labels.tolist()]
     return {
-        "boxes_xyxy": [[round(value, _DIGITS) for value in box] for box in corners.tolist()],
-        "labels": [*seen.labels.tolist(), *seen.ignored_labels.tolist()],
-        "scores": [*(round(score, _DIGITS) for score in seen.scores.astype(float).tolist()), *[None] * ignored],
-        "ignored": [*[False] * sure, *[True] * ignored],
+        "boxes_xyxy": [written[place] for place in places],
+        "labels": [labels[place] for place in places],
+        "scores": [scores[place] for place in places],
+        "ignored": [place >= sure for place in places],
     }
+
+
+def _has_area(box_xyxy: Sequence[float]) -> bool:
+    left, top, right, bottom = np.asarray(box_xyxy, np.float32)
+    return bool(left < right and top < bottom)
 
 
 def known_classes(label_set: LabelSet, notes: dict[str, Any]) -> LabelSet:

@@ -34,8 +34,8 @@ def keep_weights(checkpoint: Path, output: Path, pretrained_share: float = 0.0) 
     student, info = load_student(checkpoint)
     if pretrained_share:
         mix_pretrained(student, info, pretrained_share)
-        # The figures are those of the weights as they were.
-        info = replace(info, pretrained_share=pretrained_share, metrics={})
+        # The figures are those of the weights as they were, and so is what a calibration promises.
+        info = replace(info, pretrained_share=pretrained_share, metrics={}, confidence=None)
     write_weights(output, student.state_dict(), asdict(info), digest_of_weights(student))
     return info
 

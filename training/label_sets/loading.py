@@ -18,6 +18,12 @@ def shipped_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def is_shipped(name_or_path: str | Path) -> bool:
+    """Return whether a text names a set that comes with the package, and not a file of the user."""
+    text = str(name_or_path)
+    return "/" not in text and (FOLDER / f"{text}.yaml").is_file()
+
+
 def load_label_set(name_or_path: str | Path) -> LabelSet:
     """Return a label set.
 
@@ -28,9 +34,8 @@ def load_label_set(name_or_path: str | Path) -> LabelSet:
         RecipeError: There is no such set, or the file is not a label set.
     """
     text = str(name_or_path)
-    shipped = FOLDER / f"{text}.yaml"
-    if "/" not in text and shipped.is_file():
-        return _read(shipped)
+    if is_shipped(text):
+        return _read(FOLDER / f"{text}.yaml")
     if not text.lower().endswith(SUFFIXES):
         raise RecipeError(
             f"there is no label set {text!r}; name one of {', '.join(shipped_names())}, or the path of a .yaml file"

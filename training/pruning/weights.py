@@ -61,8 +61,9 @@ def prune_weights(
 ) -> PruneReport:
     """Prune the network of a checkpoint or of weights alone, and write the result as weights alone.
 
-    The notes of the result are those of the parent, with the channels that are left and without its metrics. The
-    pruned network should be trained again, with the parent as its teacher: `initial_weights` takes the file.
+    The notes of the result are those of the parent, with the channels that are left, and without its metrics and what
+    `calibrate` promised of it. The pruned network should be trained again, with the parent as its teacher:
+    `initial_weights` takes the file.
 
     Args:
         weights: A `.ckpt` of `train`, or `.safetensors`; its averaged weights are pruned.
@@ -87,6 +88,7 @@ def prune_weights(
     noted = replace(
         info,
         metrics={},
+        confidence=None,
         earlier_teacher_sha256=info.taught_by,
         teacher_sha256="",
         initial_weights_sha256=digest_of_weights(parent),

@@ -66,8 +66,9 @@ def measured_ranges(
     highest = dict.fromkeys(tensors, -np.inf)
     for values in network.runs(images, "ranges of activations"):
         for name, array in values.items():
-            lowest[name] = min(lowest[name], float(array.min()))
-            highest[name] = max(highest[name], float(array.max()))
+            # Not `min` and `max`, which drop a NaN unless it comes first: one broken frame must be seen.
+            lowest[name] = float(np.minimum(lowest[name], array.min()))
+            highest[name] = float(np.maximum(highest[name], array.max()))
     _check_finite(lowest, highest)
     if calibration.method == "minmax":
         return {name: TensorRange(lowest[name], highest[name]) for name in tensors}

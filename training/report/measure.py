@@ -185,7 +185,9 @@ def _robustness(
     asked = recipe.conditions
     if asked is None:
         return None
-    frames = open_source(settings[asked.frames].model_copy(update={"limit": asked.limit}), models[MODEL].label_set)
+    source = settings[asked.frames]
+    limit = min(asked.limit, source.limit or asked.limit)  # they are frames of the set, which may be a part of a folder
+    frames = open_source(source.model_copy(update={"limit": limit}), models[MODEL].label_set)
     networks = [Network(name, recipe.models[name], models[name]) for name in (MODEL, BASELINE) if name in models]
     conditions = chosen_conditions(asked.only, asked.rendered, "conditions.only", "conditions.rendered: ")
     severities, rendered = sorted({*asked.severities}), RenderedFrames(asked.rendered, asked.seed)

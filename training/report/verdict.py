@@ -21,6 +21,7 @@ class Verdict:
     Attributes:
         failed: Sentences about what must not be; empty if the model passes.
         good, bad, open: Sentences about what is better, what is worse, and what cannot be told.
+        few: Those of `open` that too few frames keep from being told.
         compared: Whether there was a baseline.
     """
 
@@ -29,6 +30,7 @@ class Verdict:
     bad: tuple[str, ...]
     open: tuple[str, ...]
     compared: bool
+    few: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -42,7 +44,11 @@ class Verdict:
             return "Do not ship this model"
         if not self.compared:
             return "All limits hold; there is no baseline to compare with"
-        return "Better than the baseline" if self.good else "No worse than the baseline"
+        if self.good:
+            return "Better than the baseline"
+        if self.few:
+            return "Too few frames to say whether it is worse than the baseline"
+        return "No worse than the baseline"
 
 
 def verdict_of(measured: Measured) -> Verdict:
@@ -59,7 +65,8 @@ def verdict_of(measured: Measured) -> Verdict:
         for word, sentence in _differences(frames):
             said.get(word, said[NOISE]).append(sentence)
     failed = [*said[WORSE], *_broken(measured)]
-    return Verdict(tuple(failed), tuple(said[BETTER]), tuple(said[WORSE]), tuple(said[NOISE] + said[TOO_FEW]), compared)
+    few = tuple(said[TOO_FEW])
+    return Verdict(tuple(failed), tuple(said[BETTER]), tuple(said[WORSE]), (*said[NOISE], *few), compared, few)
 
 
 def _differences(frames: MeasuredFrames) -> Iterator[tuple[str, str]]:

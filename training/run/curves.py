@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import lightning
@@ -13,6 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from training.errors import DataError
+from training.run.environment import read_starts
 from training.whole_files import write_bytes
 
 FILE = "curves.png"
@@ -47,11 +50,13 @@ class Curves(lightning.Callback):
 def read_curves(folder: Path) -> dict[str, Points]:
     """Return the points (step, value) of each figure that a run logged, in the order of the steps.
 
-    A run that was resumed has a log for each start; where steps come twice, the later log counts.
+    A run that was resumed has a log for each start; where steps come twice, the later log counts. Logs of a run that
+    was there before, and that this one has overwritten, do not.
     """
     by_step: dict[str, dict[float, float]] = {}
-    logs = sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name.partition("_")[2]))
-    for path in logs:
+    first = _first_log_version(folder)
+    logs = {int(path.parent.name.partition("_")[2]): path for path in folder.glob("csv/version_*/metrics.csv")}
+    for path in (logs[version] for version in sorted(logs) if version >= first):
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 step = _number(row.pop("step", None))
@@ -61,6 +66,15 @@ def read_curves(folder: Path) -> dict[str, Points]:
                     if step is not None and value is not None:
                         by_step.setdefault(name, {})[step] = value
     return {name: sorted(points.items()) for name, points in by_step.items()}
+
+
+def _first_log_version(folder: Path) -> int:
+    """Return the number of the first log of a run; 0 if it is not noted, as by early versions."""
+    with suppress(DataError):
+        starts = read_starts(folder)
+        if starts and isinstance(found := starts[0].get("log_version"), int):
+            return found
+    return 0
 
 
 def picture_of(curves: Mapping[str, Points]) -> bytes:

@@ -33,7 +33,9 @@ PACKAGES = (
 )
 
 
-def note_start(folder: Path, recipe: Recipe, data_sha256: str, devices: Sequence[str], resumed: Path | None) -> None:
+def note_start(
+    folder: Path, recipe: Recipe, data_sha256: str, devices: Sequence[str], resumed: Path | None, log_version: int
+) -> None:
     """Add an entry to the file of a run.
 
     Args:
@@ -42,6 +44,7 @@ def note_start(folder: Path, recipe: Recipe, data_sha256: str, devices: Sequence
         data_sha256: Fingerprint of its sources.
         devices: Names of the devices that train.
         resumed: The checkpoint from which the run goes on; None for a new run.
+        log_version: Number of the log in csv/ that this start writes.
 
     Raises:
         OSError: The file cannot be written.
@@ -60,6 +63,7 @@ def note_start(folder: Path, recipe: Recipe, data_sha256: str, devices: Sequence
         "cpus": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "devices": list(devices),
+        "log_version": log_version,
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from training.checkpoint import read_notes
 from training.errors import writing_to
 from training.recipe import Recipe, is_noted_recipe
-from training.run.inputs import RunInputs
+from training.run.inputs import RunInputs, has_other_classes
 from training.run.run_files import folder_of, last_checkpoint_of
 from training.run.train import train
 
@@ -27,6 +27,7 @@ def finish_run(recipe: Recipe, inputs: RunInputs, accelerator: str, devices: str
         notes = read_notes(checkpoint)
         noted = (str(notes.get("recipe_sha256")), str(notes.get("recipe")))
         changed = inputs.differences(notes) if is_noted_recipe(recipe, *noted) else ["another recipe"]
+        changed += ["another label set"] if has_other_classes(notes, recipe.student_classes()) else []
         if changed:
             print(f"{checkpoint} was trained with {' and '.join(changed)} than now: the run starts again")
             anew = True

@@ -10,6 +10,7 @@ from training.checkpoint import CheckpointInfo, read_checkpoint, read_info
 from training.errors import CheckpointError, RecipeError
 from training.recipe import Recipe, is_noted_recipe, parse_noted_recipe
 from training.run.frames import RunFrames
+from training.run.inputs import has_other_classes
 from training.run.lightning_module import StudentTraining
 
 # The parts of a checkpoint that Lightning needs to resume, besides the weights.
@@ -62,8 +63,13 @@ class StoppedRun:
         """Refuse to resume if the training data has changed.
 
         Raises:
-            CheckpointError: Frames or labels were added, removed or changed.
+            CheckpointError: Frames or labels were added, removed or changed, or the classes have other numbers.
         """
+        if has_other_classes({"label_set": self.info.label_set}, frames.label_set):
+            raise CheckpointError(
+                f"{self.path}: expected the label set that the run began with, {frames.label_set.name} has other "
+                "classes or numbers of them now; restore its file, or start a new run with initial_weights"
+            )
         began_with = self.info.data_sha256 or frames.fingerprint
         if began_with != frames.fingerprint:
             pairs = zip(frames.sources, began_with.split("+"), frames.fingerprint.split("+"), strict=False)

@@ -114,7 +114,7 @@ def train(
     make_folder(folder)
     if trainer.is_global_zero:
         write_text(folder / "recipe.yaml", recipe.to_yaml())
-        note_start(folder, recipe, data.fingerprint, _names_of_devices(trainer), resume)
+        note_start(folder, recipe, data.fingerprint, _names_of_devices(trainer), resume, _log_version(trainer))
         if mlflow:
             mlflow.start(folder, recipe, resume is not None)
     with warnings.catch_warnings():
@@ -138,6 +138,11 @@ def _names_of_devices(trainer: lightning.Trainer) -> list[str]:
     if root.type != "cuda":
         return [root.type]
     return [torch.cuda.get_device_name(number) for number in trainer.device_ids]
+
+
+def _log_version(trainer: lightning.Trainer) -> int:
+    (log,) = (logger for logger in trainer.loggers if isinstance(logger, CSVLogger))
+    return int(log.version)
 
 
 def _look_at_frames(whole: WholeFrames, trainer: lightning.Trainer, name: str) -> None:

@@ -33,6 +33,11 @@ def choose_figure(settings: ValidationRecipe, opened: Sequence[FrameFolder | Non
         raise _cannot_yield("validation.segmentation", segmentation, "pixels that have a class", "miou", "leave it out")
     if detection is not None and not detection.counts.any_boxes:
         raise _cannot_yield("validation.detection", detection, "boxes", "average precision", "leave it out")
+    if detection is not None and not detection.all_boxes:
+        raise DataError(
+            f"validation.detection: expected a box of every object in {detection.folder}, by positives_only some have "
+            "none, so that nothing says which boxes are wrong; name other frames, or leave it out"
+        )
     class_name = best_by.removesuffix(AP50_ENDING)
     if detection is not None and best_by not in FIGURE_OF_TASK.values() and not detection.counts.boxes[class_name]:
         otherwise = "set validation.best_by to miou, with frames for validation.segmentation"

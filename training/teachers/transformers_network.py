@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from training.errors import RecipeError
 from training.label_sets.label_set import BoxClass, LabelClass, LabelSet
-from training.label_sets.loading import load_label_set, shipped_names
+from training.label_sets.loading import is_shipped, load_label_set, shipped_names
 from training.networks.selectable_backbone import IMAGENET_DEVIATION_RGB, IMAGENET_MEAN_RGB
 from training.teachers.memory import is_memory_error
 from training.teachers.seen import Boxes, Seen, of_tasks
@@ -106,14 +106,17 @@ class TransformersNetwork:
 
     Attributes:
         label_set: Its classes.
-        sha256: SHA-256 of its weights, its configuration and the preparation of images.
+        sha256: SHA-256 of its weights, its configuration, the preparation of images, and the numbers of its classes
+            where a file of the user says them.
     """
 
-    def __init__(self, model: PreTrainedModel, preparation: Preparation, label_set: LabelSet) -> None:
+    def __init__(
+        self, model: PreTrainedModel, preparation: Preparation, label_set: LabelSet, *, own_numbers: bool = False
+    ) -> None:
         self._model = model.train(False).requires_grad_(False)
         self.preparation = preparation
         self.label_set = label_set
-        self.sha256 = _digest(model, preparation)
+        self.sha256 = _digest(model, preparation, label_set if own_numbers else None)
 
     @classmethod
     def load(cls, settings: TransformersTeacher) -> TransformersNetwork:
@@ -128,7 +131,12 @@ class TransformersNetwork:
             preparation = Preparation(
                 preparation.factor, preparation.mean, preparation.deviation, (settings.height, settings.width)
             )
-        return cls(_read_model(settings.model, config), preparation, _label_set(settings, config))
+        return cls(
+            _read_model(settings.model, config),
+            preparation,
+            _label_set(settings, config),
+            own_numbers=bool(settings.label_set) and not is_shipped(settings.label_set),
+        )
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Seen:
@@ -309,12 +317,15 @@ def _of_names(model: str, task: str, names: dict[int, str]) -> LabelSet:
     return LabelSet.checked({"name": Path(model).name[:100] or "teacher", task: classes})
 
 
-def _digest(model: nn.Module, preparation: Preparation) -> str:
+def _digest(model: nn.Module, preparation: Preparation, numbered: LabelSet | None = None) -> str:
     digest = hashlib.sha256(repr(preparation).encode())
     digest.update(str(getattr(model, "config", "")).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    if numbered is not None:
+        named = [sorted((info.id, info.name) for info in classes) for classes in numbered.by_task.values()]
+        digest.update(repr(named).encode())
     return digest.hexdigest()
 
 

@@ -166,6 +166,32 @@ def test_check_tells_a_promise_that_holds_from_one_that_does_not(
     assert "breaks its promise of 90.00 %: car on second" in capsys.readouterr().out
 
 
+def test_a_promise_that_no_set_can_check_is_not_kept(
+    place: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = "promise: {coverage: 0.3, tolerance: 0.15, sizes: [medium, large], least_objects: 100000}"
+    recipe = str(recipe_file(place, more=few))
+
+    assert main(["calibrate", recipe, "--check", str(exported), "--json", str(place / "few.json")]) == 1
+
+    said = capsys.readouterr().out
+    assert "keeps its promise" not in said
+    assert "calibrated.onnx has no proof of its promise of 30.00 %" in said
+    assert "car" in json.loads((place / "few.json").read_text())["unproved"]
+
+
+def test_the_objects_are_those_of_the_file(place: Path, exported: Path) -> None:
+    found = []
+    for sizes in ("[medium, large]", "[large]"):
+        promise = f"promise: {{coverage: 0.3, tolerance: 0.15, sizes: {sizes}, least_objects: 30}}"
+        checked = place / "objects.json"
+        main(["calibrate", str(recipe_file(place, more=promise)), "--check", str(exported), "--json", str(checked)])
+        found.append(json.loads(checked.read_text())["found"])
+
+    assert found[0] == found[1]
+    assert found[0]["second"]["car"] > 0
+
+
 def test_a_file_without_thresholds_promises_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", str(recipe_file(place)), "--check", str(ROOT / "models" / "student.onnx")]) == 0
     assert "student.onnx promises nothing: it has no thresholds." in capsys.readouterr().out
@@ -189,3 +215,24 @@ def test_what_cannot_be_calibrated_is_refused(
         assert said in capsys.readouterr().err
     assert main(["calibrate", str(recipe_file(place)), "--json", str(place / "x.json")]) == 2
     assert "--json belongs to --check" in capsys.readouterr().err
+
+
+def test_frames_that_fit_prove_nothing(
+    rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "again").symlink_to(rendered_samples)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"""
+name: tried
+model: {KEPT}
+fit: [{{name: first, frames: {{kind: rendered, folder: {rendered_samples}, limit: 3}}}}]
+check: [{{name: second, frames: {{kind: rendered, folder: {tmp_path / "again"}}}}}]
+folder: {tmp_path / "out"}
+""")
+
+    assert main(["calibrate", str(path)]) == 2
+
+    said = capsys.readouterr().err
+    assert "check second: expected other frames than those of fit, 3 of 8 are in first, too" in said
+    assert main(["calibrate", str(path), "--check", str(tmp_path / "none.onnx")]) == 2
+    assert "other frames" not in capsys.readouterr().err, "a check fits nothing"

@@ -12,7 +12,7 @@ import torch
 from checkout import ROOT
 from label_sets import CAMVID
 
-from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo
+from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, CheckpointInfo, read_checkpoint, read_info
 from training.compare.inputs import check_inputs, find_overlaps
 from training.compare.recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
 from training.config.loading import load_settings
@@ -21,7 +21,10 @@ from training.errors import CheckpointError, RecipeError
 from training.networks.student import build_student
 from training.recipe import Recipe, load_recipe
 from training.run import finish
+from training.run.frames import RunFrames
 from training.run.inputs import RunInputs
+from training.run.run_files import last_checkpoint_of
+from training.run.stopped_run import StoppedRun
 
 TRAINING = ROOT / "training"
 RECIPE = TRAINING / "recipes" / "student_s_smoke.yaml"
@@ -80,6 +83,37 @@ def test_a_run_counts_as_finished_only_if_its_inputs_are_unchanged(
     finish.finish_run(planned.recipe, INPUTS, "cpu", "1")
     assert calls == ([trained] if trained else [])
     assert printed in capsys.readouterr().out
+
+
+def test_a_run_whose_label_set_was_renumbered_is_neither_finished_nor_resumed(
+    rendered_samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe names a file, and its text stays the same."""
+    own, text = tmp_path / "own.yaml", (TRAINING / "label_sets" / "camvid11.yaml").read_text(encoding="utf-8")
+    own.write_text(text, encoding="utf-8")
+    words = [f"label_set={own}", f"data.train.0.folder={rendered_samples}", "validation={}", f"output={tmp_path}"]
+    recipe = load_recipe(RECIPE, words)
+    frames = RunFrames(recipe)
+    noted = recipe.student_classes().model_dump(mode="json")
+    path = write_checkpoint(last_checkpoint_of(recipe), recipe, label_set=noted, data_sha256=frames.fingerprint)
+    stopped = StoppedRun(path, read_info(read_checkpoint(path), path), {})
+    stopped.check_data(frames)
+    finish.finish_run(recipe, RunInputs(frames.fingerprint), "cpu", "1")
+    assert "finished before" in capsys.readouterr().out
+
+    renumbered = text.replace("{id: 0, name: sky,", "{id: 1, name: sky,").replace(
+        "{id: 1, name: building,", "{id: 0, name: building,"
+    )
+    assert renumbered != text
+    own.write_text(renumbered, encoding="utf-8")
+
+    changed = RunFrames(load_recipe(RECIPE, words))
+    assert changed.fingerprint == frames.fingerprint
+    with pytest.raises(CheckpointError, match="the label set that the run began with"):
+        stopped.check_data(changed)
+    monkeypatch.setattr(finish, "train", lambda *_, **__: None)
+    finish.finish_run(load_recipe(RECIPE, words), RunInputs(changed.fingerprint), "cpu", "1")
+    assert "was trained with another label set than now" in capsys.readouterr().out
 
 
 def smoke_comparison(samples: Path, *overrides: str, teacher: str = "", second: tuple[str, ...] = ()) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,23 @@ from foreign_networks import HEIGHT, WIDTH, save_network
 from ros_kd_perception.structures import Detections
 from training.__main__ import main
 from training.checkpoint import AVERAGED_PREFIX, INFO_KEY, load_student
-from training.compare.entry_teachers import judge_teachers
+from training.compare.entry_teachers import judge_teachers, teacher_figures
 from training.compare.error_following import NOTHING, ErrorCounts, count_boxes, count_pixels
 from training.compare.following_rule import clear_pairs, followed_errors
 from training.compare.ranking import ranking
 from training.compare.recipe import ComparisonRecipe, plan
 from training.compare.report import write_report
 from training.compare.statistics import spread
-from training.compare.teacher_answers import Answer
+from training.compare.teacher_answers import Answer, TeacherAnswers
 from training.compare.teacher_report import following_warnings
 from training.config.loading import load_settings
 from training.data.readers.registry import open_source
+from training.data.readers.rendered import RenderedSource
 from training.data.sample import Sample
 from training.errors import RecipeError
+from training.label_sets.loading import load_label_set
+from training.teachers.checkpoint import CheckpointTeacher
+from training.teachers.settings import FusionSettings
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 WEIGHTS = ROOT / "models" / "weights" / "student_n_rendered_short.safetensors"
@@ -253,3 +257,47 @@ def test_entries_of_different_label_sets_are_refused(rendered_samples: Path, tmp
     content["entries"].append({"name": "other", "recipe": str(RECIPE), "overrides": ["label_set=cityscapes19"]})
     with pytest.raises(RecipeError, match="other: expected the label set of labels, camvid11, got cityscapes19"):
         plan(ComparisonRecipe.checked(content))
+
+
+def test_thresholds_of_single_classes_change_what_a_teacher_teaches_and_not_its_figures(
+    rendered_samples: Path, tmp_path: Path
+) -> None:
+    frames = open_source(RenderedSource(folder=rendered_samples, limit=4), load_label_set("camvid11"))
+    car = [info.name for info in frames.mapping.student.detection_classes].index("car")
+    teachers = {
+        limit: TeacherAnswers(
+            [CheckpointTeacher(kind="checkpoint", path=WEIGHTS, box_sure_by_class=by_class)],
+            FusionSettings(),
+            frames,
+            tmp_path,
+        )
+        for limit, by_class in ((0.5, {}), (0.9, {"car": 0.9}), (0.95, {"car": 0.95}))
+    }
+
+    plain, *strict = (teacher_figures(answers, frames) for answers in teachers.values())
+
+    assert plain["car_ap50"]
+    assert strict == [plain, plain]
+    assert len({answers.key for answers in teachers.values()}) == 3
+    said = {}
+    for limit, answers in teachers.items():
+        assert answers.box_sure[car] == np.float32(limit)
+        said[limit] = 0
+        for sample, answer in answers:
+            nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+            empty = replace(sample, boxes_xyxy=sample.boxes_xyxy[:0], labels=sample.labels[:0])
+            counts = ErrorCounts.none(("car", "pedestrian", "bicyclist", "sign", NOTHING))
+            count_boxes(counts, empty, answer, answers.box_sure, nothing)
+            said[limit] += counts.wrong[-1, car]
+    assert said[0.5] > said[0.9] >= said[0.95]
+
+
+def test_a_limit_of_a_teacher_counts_for_the_classes_that_it_teaches(rendered_samples: Path, tmp_path: Path) -> None:
+    frames = open_source(RenderedSource(folder=rendered_samples, limit=1), load_label_set("camvid11"))
+    eager = CheckpointTeacher(kind="checkpoint", path=WEIGHTS, classes=("sign",), box_sure=0.3)
+    strict = CheckpointTeacher(kind="checkpoint", path=WEIGHTS, classes=("car", "pedestrian"), box_sure=0.6)
+
+    answers = TeacherAnswers([eager, strict], FusionSettings(), frames, tmp_path)
+
+    # Nobody teaches bicyclists.
+    assert answers.box_sure.tolist() == pytest.approx([0.6, 0.6, 0.3, 0.3])

@@ -110,6 +110,8 @@ def test_a_limit_of_an_unknown_figure_and_a_model_named_twice_are_refused(
 ) -> None:
     evaluated(place, "dim.onnx", "frames", "--at-least", "iou.boat=0.5", status=2)
     assert "dim.onnx has no figure iou.boat; it has ap" in capsys.readouterr().err
+    evaluated(place, "dim.onnx", "frames", "--at-least", "ap50.traffic light=0.5", status=2)
+    assert "dim.onnx has no figure ap50.traffic light; it has ap" in capsys.readouterr().err
     evaluated(place, "dim.onnx", "dim.onnx", "frames", status=2)
     assert "name each once" in capsys.readouterr().err
 

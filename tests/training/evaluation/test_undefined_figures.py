@@ -13,13 +13,20 @@ import numpy as np
 import pytest
 from checkout import ROOT
 
+from ros_kd_perception.structures import Detections
 from training.__main__ import main
 from training.checkpoint import load_student
 from training.compare.report import write_report
+from training.data.readers.registry import open_source
+from training.data.readers.yolo import YoloSource
+from training.errors import DataError
+from training.evaluation.box_matching import match_boxes
 from training.evaluation.metrics import DetectionMetrics, SegmentationMetrics
 from training.export.command import read_metrics
-from training.recipe import load_recipe
+from training.label_sets.label_set import LabelSet
+from training.recipe import ValidationRecipe, load_recipe
 from training.run.train import train
+from training.run.validation_figures import choose_figure
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 SIZE = (128, 192)
@@ -247,3 +254,28 @@ def test_report_of_a_comparison_has_dashes_and_nulls(tmp_path: Path) -> None:
     assert text.count("| plain | miou | - |") == text.count("| plain | car_ap50 | - |") == 1
     assert "| plain | miou | 50.0 |" in text
     assert strict_json(tmp_path / "report.json")["entries"]["plain"]["boxes alone"]["1"]["miou"] is None
+
+
+def test_frames_whose_objects_may_lack_a_box_yield_no_figure_of_boxes(tmp_path: Path) -> None:
+    """A perfect model: what the frames do not label is not scored, neither as wrong nor as missed."""
+    (tmp_path / "data.yaml").write_text("names: [car]")
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.jpg"), np.full((*SIZE, 3), 90, np.uint8))
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+    found = {}
+    for positives_only in (False, True):
+        source = YoloSource(folder=tmp_path, positives_only=positives_only)
+        frames = open_source(source, LabelSet.checked({"name": "cars", "detection": [{"id": 0, "name": "car"}]}))
+        sample = frames[0]
+        boxes = Detections(sample.boxes_xyxy, np.ones(1, np.float32), sample.labels.astype(np.int32))
+        metrics = DetectionMetrics(["car"])
+        metrics.update(boxes, sample, 0.3)
+        matched = match_boxes(boxes, sample, 1)
+        found[positives_only] = metrics.results()["ap50"], matched.true_boxes.tolist(), len(matched.scores)
+        if positives_only:
+            settings = ValidationRecipe(detection=source, best_by="ap50")
+            with pytest.raises(DataError, match=r"validation.detection: expected a box of every object"):
+                choose_figure(settings, [None, frames])
+
+    assert found == {False: (1.0, [1], 1), True: (None, [0], 0)}

@@ -13,11 +13,12 @@ from small_bag import write_small_bag
 
 from ros_kd_perception.structures import UInt8Array
 from training.data.bag_frames import extract_frames
+from training.data.boxes_file import read_boxes_file
 from training.data.frame_choice import FrameChoice
 from training.data.image_files import read_image
 from training.data.readers.registry import BY_KIND, open_source, recognize
 from training.errors import DataError
-from training.extraction.pseudo_labels import PseudoLabelFiles, known_classes
+from training.extraction.pseudo_labels import PseudoLabelFiles, boxes_entry, known_classes
 from training.label_sets.label_set import LabelSet
 from training.label_sets.loading import load_label_set
 from training.label_sets.mapping import LabelMapping
@@ -197,3 +198,29 @@ def test_labels_of_other_teachers_are_not_mixed_in(bag: Path, tmp_path: Path) ->
     other.sha256 = "others"
     with pytest.raises(DataError, match="it is of others"):
         extract_frames(bag, CHOICE, tmp_path / "frames", PseudoLabelFiles(other))
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_box_that_leaves_no_area_when_it_is_written_is_left_out(tmp_path: Path, ignored: bool) -> None:
+    """A box that is clipped to the frame may be a sliver. One of them would make the whole folder unreadable."""
+    boxes = np.array([[0, 10, 1e-5, 40], [5, 10, 25, 40], [3, 39.99999, 20, 40]], np.float32)
+    none = np.zeros((0, 4), np.float32)
+    seen = PseudoLabels(
+        mask=None,
+        confidence=None,
+        boxes_xyxy=none if ignored else boxes,
+        labels=np.zeros(0 if ignored else 3, np.int64),
+        scores=np.full(0 if ignored else 3, 0.9, np.float32),
+        ignored_xyxy=boxes if ignored else none,
+        ignored_labels=np.zeros(3 if ignored else 0, np.int64),
+        labeled_pixels=np.zeros(0, np.bool_),
+        labeled_boxes=np.ones(1, np.bool_),
+    )
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps({"a": boxes_entry(seen)}))
+
+    classes = LabelSet.checked({"name": "cars", "detection": [{"id": 0, "name": "car"}]})
+    found = read_boxes_file(path, ["a"], classes)["a"]
+
+    assert found.boxes_xyxy.tolist() == [[5, 10, 25, 40]]
+    assert found.ignored.tolist() == [ignored]

@@ -71,11 +71,12 @@ def test_the_kept_file_notes_the_share_and_is_read_again(
     info = replace(notes(recipe), label_set=load_label_set("camvid11_masks").model_dump(mode="json"))
     student = tuned(recipe)
     info = replace(info, backbone=student.backbone.configuration, metrics={"miou": 0.5})
+    info = replace(info, confidence={"thresholds": {"car": 0.4}, "coverage": 0.9})
     monkeypatch.setattr(keep, "load_student", lambda path: (student, info))
     output = tmp_path / "mixed.safetensors"
     keep_weights(tmp_path / "run.ckpt", output, 0.25)
     found, read = load_student(output)
-    assert (read.pretrained_share, read.metrics) == (0.25, {})
+    assert (read.pretrained_share, read.metrics, read.confidence) == (0.25, {}, None)
     for name, value in student.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], value, rtol=2e-3, atol=2e-3)
 

@@ -194,3 +194,15 @@ def test_what_is_no_student_is_refused_before_anything_is_written(tmp_path: Path
     with pytest.raises(RecipeError, match="or more, or raise largest_cut"):
         prune_weights(PARENT, PruneSettings(share=0.05), output)  # at the size of the recipe's validation
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pruned_network_does_not_promise_what_its_parent_promised(tmp_path: Path) -> None:
+    kept = read_weights(PARENT)
+    promise = {"thresholds": {"car": 0.4}, "coverage": 0.9, "box_scores": {"car": {"scale": 1.2, "shift": 0.5}}}
+    parent = tmp_path / "calibrated.safetensors"
+    write_weights(parent, kept.state, kept.notes | {"confidence": promise}, kept.sha256)
+    assert load_student(parent)[1].confidence == promise
+
+    prune_weights(parent, PruneSettings(share=0.5), tmp_path / "pruned.safetensors", HEIGHT, WIDTH)
+
+    assert load_student(tmp_path / "pruned.safetensors")[1].confidence is None

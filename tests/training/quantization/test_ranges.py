@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.quantization.ranges import BINS, Histogram, TensorRange
+from ros_kd_perception.model.onnx_file import ModelFileError
+from training.quantization.ranges import BINS, Histogram, TensorRange, measured_ranges
+from training.quantization.settings import CalibrationSettings
 
 
 def histogram_of(values: np.ndarray) -> Histogram:
@@ -54,3 +57,31 @@ def test_a_range_lies_within_the_values(values: list[float], percent: float) -> 
 def test_a_range_that_is_none_is_refused(lowest: float, highest: float) -> None:
     with pytest.raises(ValueError, match="expected a finite range"):
         TensorRange(lowest, highest)
+
+
+def root_of_brightness() -> onnx.ModelProto:
+    """Return a network whose activation is NaN on dark pixels only."""
+    nodes = [
+        onnx.helper.make_node("Cast", ["images"], ["light"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Sub", ["light", "dark"], ["above"]),
+        onnx.helper.make_node("Sqrt", ["above"], ["root"]),
+    ]
+    values = [
+        onnx.helper.make_tensor_value_info(name, kind, [1, 2, 2, 3])
+        for name, kind in (("images", onnx.TensorProto.UINT8), ("root", onnx.TensorProto.FLOAT))
+    ]
+    dark = onnx.numpy_helper.from_array(np.float32(100), "dark")
+    graph = onnx.helper.make_graph(nodes, "root", values[:1], values[1:], [dark])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_nan_on_a_single_frame_is_refused(method: str, place: int) -> None:
+    images = [np.full((2, 2, 3), 110 + 10 * number, np.uint8) for number in range(3)]
+    calibration = CalibrationSettings.checked({"frames": {"kind": "unlabeled", "folder": "none"}, "method": method})
+    assert measured_ranges(root_of_brightness(), ["root"], images, calibration)["root"].highest > 5
+
+    images[place] = np.zeros((2, 2, 3), np.uint8)
+    with pytest.raises(ModelFileError, match="expected finite activations on the calibration frames, root"):
+        measured_ranges(root_of_brightness(), ["root"], images, calibration)

@@ -167,6 +167,30 @@ def test_harder_conditions_have_their_section(place: Path) -> None:
     assert all(name in words for name in names)
 
 
+def test_too_few_frames_do_not_say_that_a_model_is_no_worse(place: Path) -> None:
+    path = place / "few.yaml"
+    path.write_text(recipe_text(place, "dim.onnx").replace("check_shares: false", "check_shares: false, limit: 4"))
+    assert main(["report", str(path)]) == 0
+
+    found = json.loads((place / "out" / "tried" / "report.json").read_text())
+    means = found["frames"]["first"]["figures"]["model"]["means"]
+    assert means["miou"]["difference"]["value"] < -0.05
+    assert found["headline"] == "Too few frames to say whether it is worse than the baseline"
+    assert found["verdict"]["few"]
+
+
+def test_conditions_take_no_more_frames_than_their_set_has(place: Path) -> None:
+    asked = "conditions: {frames: first, limit: 4, only: [jpeg], severities: [5]}"
+    path = place / "short.yaml"
+    text = recipe_text(place, "right.onnx", more=asked)
+    path.write_text(text.replace("check_shares: false", "check_shares: false, limit: 2"))
+    assert main(["report", str(path)]) == 0
+
+    found = json.loads((place / "out" / "tried" / "report.json").read_text())
+    assert found["frames"]["first"]["frames"] == 2
+    assert found["conditions"]["frames"]["data"] == "2 frames of frames"
+
+
 def test_nothing_is_perceived_twice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from training.evaluation import frame_recorder
 

@@ -32,6 +32,7 @@ def test_every_start_of_a_run_is_noted_and_its_curves_are_drawn(rendered_samples
     starts = read_starts(folder)
     assert starts[0] == first
     assert [start["resumed_from"] for start in starts] == [None, "last.ckpt"]
+    assert [start["log_version"] for start in starts] == [0, 1]
     notes = read_checkpoint(last)["ros_kd_perception"]
     for start in starts:
         assert start["recipe_sha256"] == notes["recipe_sha256"]
@@ -64,6 +65,16 @@ def test_of_steps_that_come_twice_the_later_log_counts_and_what_is_no_number_is_
 
     assert read_curves(tmp_path) == {"loss": [(1.0, 9.0), (3.0, 7.0), (11.0, 6.0)]}
     assert read_curves(tmp_path / "nowhere") == {}
+
+
+def test_the_curves_of_a_run_that_was_overwritten_are_not_drawn_into_those_of_the_new_one(tmp_path: Path) -> None:
+    for version, rows in ((0, "0,1,9.0\n9,99,8.0\n"), (1, "0,1,7.0\n"), (2, "1,3,6.0\n")):
+        log = tmp_path / "csv" / f"version_{version}" / "metrics.csv"
+        log.parent.mkdir(parents=True)
+        log.write_text(f"epoch,step,loss\n{rows}")
+    (tmp_path / "environment.json").write_text(json.dumps({"starts": [{"log_version": 1}, {"log_version": 2}]}))
+
+    assert read_curves(tmp_path) == {"loss": [(1.0, 7.0), (3.0, 6.0)]}
 
 
 def test_a_loss_of_zero_and_names_of_classes_are_drawn() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tiny_transformers import DETECTORS, NAMES, SEGMENTERS, save_tiny
 from torch import Tensor
 from torch.nn import functional
@@ -17,7 +18,7 @@ from training.label_sets.loading import load_label_set
 from training.teachers.ensemble import Ensemble
 from training.teachers.settings import FusionSettings
 from training.teachers.transformers_model import TransformersTeacher
-from training.teachers.transformers_network import TransformersNetwork
+from training.teachers.transformers_network import TransformersNetwork, _digest
 
 HEIGHT, WIDTH = 64, 96
 
@@ -161,6 +162,21 @@ def test_two_models_have_two_digests(tmp_path: Path) -> None:
     save_tiny("segformer", tmp_path / "a")
     save_tiny("segformer", tmp_path / "b", ("other", *NAMES[1:]))
     assert opened(tmp_path / "a").sha256 == opened(tmp_path / "a").sha256 != opened(tmp_path / "b").sha256
+
+
+def test_the_digest_follows_the_numbers_of_ones_own_label_set(tmp_path: Path) -> None:
+    """Kept words of a teacher are of the old numbers. Those of a teacher without such a file are still found."""
+    save_tiny("segformer", tmp_path / "model")
+    own = tmp_path / "own.yaml"
+    found = []
+    for numbers in (range(5), (1, 0, 2, 3, 4)):
+        classes = [{"id": number, "name": name} for number, name in zip(numbers, NAMES, strict=True)]
+        own.write_text(yaml.safe_dump({"name": "own", "segmentation": classes}))
+        found.append(opened(tmp_path / "model", label_set=str(own)).sha256)
+    plain = opened(tmp_path / "model")
+
+    assert found[0] != found[1]
+    assert plain.sha256 == _digest(plain._model, plain.preparation)
 
 
 @pytest.mark.parametrize("name", ["no-such-owner/no-such-model", "no/such/folder"])

@@ -104,9 +104,10 @@ class OwnFolder(LabeledFolder):
         return self._boxes.get(name)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over all images and masks, and boxes.json."""
+        """Return a SHA-256 over all images and masks, boxes.json, and the colours by which masks are read."""
         boxes = self._boxes_file.read_bytes() if self._boxes_file.is_file() else b""
-        return hashlib.sha256(super().fingerprint().encode() + boxes).hexdigest()
+        colors = b"" if self._colors is None else repr(self._colors.ids).encode()
+        return hashlib.sha256(super().fingerprint().encode() + boxes + colors).hexdigest()
 
     def _listed_masks(self) -> dict[str, Path]:
         """Return the masks by the names of their images."""

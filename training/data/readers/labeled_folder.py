@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from training.data.readers.frame_folder import FolderSettings, FrameFolder
 from training.data.sample import Sample
 from training.errors import DataError
+from training.label_sets.label_set import LabelSet
 from training.label_sets.mapping import LabelMapping
 
 if TYPE_CHECKING:
@@ -34,6 +37,10 @@ class LabeledFolderSettings(FolderSettings, Protocol):
     @property
     def layout_tells_labels(self) -> bool:
         """Whether only one data set has these folders and names of files."""
+
+    @property
+    def has_own_label_set(self) -> bool:
+        """Whether a file of the user says what the labels mean."""
 
 
 class LabeledFolder(FrameFolder):
@@ -61,6 +68,7 @@ class LabeledFolder(FrameFolder):
         super().__init__(source, mapping)
         self.box_weight = source.box_weight
         self.check_shares = source.check_shares and not source.layout_tells_labels
+        self._own_label_set = source.has_own_label_set
         self._mask_files = sorted((source.folder / self.masks).iterdir()) if self.masks else []
         self._masks = _masks_by_name(self._mask_files)
 
@@ -101,6 +109,24 @@ class LabeledFolder(FrameFolder):
     def label_files(self, name: str) -> list[Path]:
         """Return the mask. Boxes either follow from it or lie in one file for all frames."""
         return [self._masks[name]] if name in self._masks else []
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over images, labels and mapping, and what a label set of the user says of numbers and names.
+
+        The mapping goes by names, so it stays the same when the user corrects the number of a class. Sets that come
+        with the package do not change.
+        """
+        own = super().fingerprint()
+        if not self._own_label_set:
+            return own
+        return hashlib.sha256(f"{own}{_meaning_of(self.mapping.source)}".encode()).hexdigest()
+
+
+def _meaning_of(label_set: LabelSet) -> str:
+    """Return as JSON what numbers in masks and names in files of labels mean."""
+    said = label_set.model_dump(mode="json", include={"void_ids", "aliases", "ignore_regions", "without_class"})
+    said |= {task: {info.name: info.id for info in classes} for task, classes in label_set.by_task.items()}
+    return json.dumps(said | {"regions": dict(label_set.regions)}, sort_keys=True, allow_nan=False)
 
 
 def _masks_by_name(files: Sequence[Path]) -> dict[str, Path]:

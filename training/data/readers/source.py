@@ -16,7 +16,7 @@ from training.data.data_set_root import check_folder
 from training.data.image_listing import list_images
 from training.errors import DataError
 from training.label_sets.label_set import LabelSet, NameTable
-from training.label_sets.loading import load_label_set
+from training.label_sets.loading import is_shipped, load_label_set
 from training.label_sets.mapping import LabelMapping
 
 if TYPE_CHECKING:
@@ -178,6 +178,11 @@ class LabeledSource(FolderSource):
     folders tell the data set do not ask."""
     box_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
     """How much the boxes of this source count in the loss; 0 ignores them."""
+
+    @property
+    def has_own_label_set(self) -> bool:
+        """Whether a file of the user says what the labels mean: label_set.yaml, or the one that `labels` names."""
+        return not is_shipped(self.labels) if self.labels else (self.folder / LABEL_SET_FILE).is_file()
 
     def label_set(self) -> LabelSet:
         """Return the label set that `labels` names; where it names none, that of label_set.yaml in the folder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -73,6 +74,59 @@ def test_boxes_stand_in_boxes_json(tmp_path: Path) -> None:
     entries["a"] = {"boxes_xyxy": [], "labels": []}
     (tmp_path / "boxes.json").write_text(json.dumps(entries))
     assert open_source(source).fingerprint() != before
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("old", "new", "is_other"),
+    [
+        ("{id: 1, name: floor, color: [128, 64, 128]}\n  - {id: 300,", "{id: 300, name: floor}\n  - {id: 1,", True),
+        ("id: 4", "id: 5", True),
+        ("void_ids: [0]", "void_ids: [0, 7]", True),
+        ("void_ids: [0]", "void_ids: [0]\n# a remark\nmappings: {other: {segmentation: {floor: road}}}", False),
+        ("color: [70, 70, 70]", "color: [70, 70, 71]", False),
+    ],
+)
+def test_the_fingerprint_follows_what_the_numbers_of_ones_own_label_set_mean(
+    tmp_path: Path, old: str, new: str, is_other: bool, named: bool
+) -> None:
+    """Numbers that are corrected in the file make other labels of the same masks: what is kept of them is wrong."""
+    folder = write_folder(tmp_path / "frames")
+    file = folder / "label_set.yaml"
+    if named:
+        file = file.rename(tmp_path / "own.yaml")
+    source = OwnFolderSource(folder=folder, labels=str(file) if named else "")
+    assert old in OWN
+    prints = []
+    for text in (OWN, OWN.replace(old, new)):
+        file.write_text(text)
+        prints.append(source.open(source.mapping_to(None)).fingerprint())
+
+    assert (prints[0] != prints[1]) is is_other
+
+
+def test_the_fingerprint_follows_the_way_in_which_masks_are_read(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    prints = set()
+    for colors, text in ((False, OWN), (True, OWN), (True, OWN.replace("[70, 70, 70]", "[70, 70, 71]"))):
+        (tmp_path / "label_set.yaml").write_text(text)
+        source = OwnFolderSource(folder=tmp_path, mask_colors=colors)
+        prints.add(source.open(source.mapping_to(None)).fingerprint())
+
+    assert len(prints) == 3
+
+
+def test_the_fingerprint_of_frames_with_a_shipped_label_set_is_that_of_their_files_and_names(tmp_path: Path) -> None:
+    """Runs that have begun, and what teachers said, are found by it."""
+    source = OwnFolderSource(folder=write_folder(tmp_path, label_set=""), labels="cityscapes19")
+    folder = source.open(source.mapping_to(None))
+    digest = hashlib.sha256()
+    for name in NAMES:
+        for path in (tmp_path / "images" / f"{name}.jpg", tmp_path / "masks" / f"{name}.png"):
+            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    digest.update(repr((folder.mapping.segmentation, folder.mapping.detection)).encode())
+
+    assert folder.fingerprint() == hashlib.sha256(digest.hexdigest().encode()).hexdigest()
 
 
 def test_boxes_may_be_marked_as_regions_that_teach_nothing(tmp_path: Path) -> None:
