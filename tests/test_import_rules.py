@@ -56,6 +56,7 @@ FLOORS = {
         {"sample_drive", "replay_summary", "replay_pipeline", "differences"},
         {"replay_network"},
         {"replay_outputs", "replay_ground"},
+        {"bag_replay"},
         {"render_drive", "describe_model", "model_signature", "replay", "compare_replay", "compare_bags", "ros"},
         {"demo"},
         {"commands"},

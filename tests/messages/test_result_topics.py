@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_student import CONTRACT
 
+from ros_kd_perception.bag_replay import BagReplay
 from ros_kd_perception.bags.message_types import rosbags_message_types
 from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.free_space.finder import FreeSpaceFinder
@@ -17,7 +18,6 @@ from ros_kd_perception.free_space.parameters import FreeSpaceParameters, GroundP
 from ros_kd_perception.messages.builder import MessageBuilder
 from ros_kd_perception.messages.optional_outputs import OptionalOutputs
 from ros_kd_perception.messages.result_topics import FRAME_TOPICS, NoMessage, PerceivedFrame
-from ros_kd_perception.replay import BagReplay
 from ros_kd_perception.replay_pipeline import ReplayedInfo
 from ros_kd_perception.structures import Perception, RegionOfInterest, Timing, UncertaintyCells
 
