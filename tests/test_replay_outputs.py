@@ -18,6 +18,7 @@ from rerun.chunk import RrdReader
 from small_bag import START_NS, camera_info, image_message, moving_picture, write_small_bag, write_timed_bag
 from telemetry_watch import TelemetryWatch
 from tiny_student import CONTRACT, contract_with, write_tiny_model, write_tiny_student
+from uncounted import without_counting
 
 from ros_kd_perception.bags import mcap_storage
 from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage, decode_message
@@ -334,12 +335,9 @@ except RerunError as error:
 
 
 def test_a_full_disk_ends_a_recording_with_one_sentence_wherever_it_ends(tmp_path: Path) -> None:
-    # Counts of lines are files, too, and would be the first that do not fit.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-
     def write_within(limit_bytes: int) -> tuple[str, int]:
         command = [sys.executable, "-c", LIMITED, str(limit_bytes), str(Path(__file__).parent), *sys.path]
-        outcome = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        outcome = subprocess.run(command, cwd=tmp_path, env=without_counting(os.environ), capture_output=True, text=True, check=True)
         assert outcome.stderr == ""
         files = list(tmp_path.iterdir())
         size = sum(file.stat().st_size for file in files)

@@ -21,6 +21,7 @@ from ros_graph import NodeProcess, Peer, camera_picture, compressed_message, ima
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 from tiny_student import contract_with, write_tiny_model
+from uncounted import without_counting
 
 from ros_kd_perception.model.contract import InputSpec
 
@@ -81,6 +82,11 @@ def memory_bytes(process: int) -> int:
 def reload(peer: Peer, model: Path) -> Any:
     assert peer.set_parameter("model", str(model)).successful
     return peer.call(Trigger, "/perception/reload_model", Trigger.Request())
+
+
+@pytest.fixture
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    return without_counting(environment)
 
 
 @pytest.fixture
