@@ -337,7 +337,9 @@ except RerunError as error:
 def test_a_full_disk_ends_a_recording_with_one_sentence_wherever_it_ends(tmp_path: Path) -> None:
     def write_within(limit_bytes: int) -> tuple[str, int]:
         command = [sys.executable, "-c", LIMITED, str(limit_bytes), str(Path(__file__).parent), *sys.path]
-        outcome = subprocess.run(command, cwd=tmp_path, env=without_counting(os.environ), capture_output=True, text=True, check=True)
+        outcome = subprocess.run(
+            command, cwd=tmp_path, env=without_counting(os.environ), capture_output=True, text=True, check=True
+        )
         assert outcome.stderr == ""
         files = list(tmp_path.iterdir())
         size = sum(file.stat().st_size for file in files)
