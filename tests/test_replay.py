@@ -533,6 +533,7 @@ def test_a_video_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path, codec
     # A limit on the size of files, because a full disk is hard to come by. It stays in the child process.
     code = f"""
 import resource, sys
+sys.dont_write_bytecode = True  # a compiled module would be cut without an error
 import numpy as np
 {"" if codec else "sys.modules['av'] = None"}
 from ros_kd_perception.drawing.video import VideoError, VideoWriter

@@ -318,6 +318,7 @@ def perceived(number: int) -> tuple[Frame, Perception]:
 
 LIMITED = """
 import resource, signal, sys
+sys.dont_write_bytecode = True  # a compiled module would be cut without an error
 sys.path[:0] = sys.argv[2:]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from test_replay_outputs import perceived

@@ -18,6 +18,7 @@ from training.run.checkpoint_files import WholeCheckpoints, check_room
 # A limit on the size of files replaces a full disk: the kernel refuses further writes in the same way.
 LIMITED = """
 import resource, sys
+sys.dont_write_bytecode = True  # a compiled module would be cut without an error
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
 from training.__main__ import main
 sys.exit(main(sys.argv[1:]))
@@ -46,6 +47,7 @@ def test_an_earlier_checkpoint_stays(tmp_path: Path) -> None:
     WholeCheckpoints().save_checkpoint({"epoch": 1}, path)
     script = (
         "import resource, sys, torch\n"
+        "sys.dont_write_bytecode = True\n"
         "from training.run.checkpoint_files import WholeCheckpoints\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "WholeCheckpoints().save_checkpoint({'values': torch.zeros(100_000)}, sys.argv[1])\n"
