@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,11 @@ def test_an_unknown_entry_point_is_refused() -> None:
     outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert outcome.returncode == 2
     assert "expected a --target among image, compressed_image" in outcome.stderr
+
+
+def test_an_input_that_needs_too_much_memory_is_told_from_an_engine_that_does(tmp_path: Path) -> None:
+    fits_alone = runpy.run_path(str(ROOT / "tests/fuzz/fuzz.py"))["fits_alone"]
+    path = tmp_path / "oom-input"
+    path.write_bytes(seeds_of("camera_info")[0])
+    assert fits_alone("camera_info", path)
+    assert not fits_alone("camera_info", path, memory_mb=64)

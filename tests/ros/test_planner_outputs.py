@@ -270,7 +270,7 @@ def test_the_status_of_the_camera_info_is_there_and_true_while_subscribers_and_m
     topics.publish(frame)
     assert status()[0] == Level.WARN
     assert "expected images of 80x48" in status()[1]
-    subscribers[0] = 0  # nobody learns what the next message says
+    subscribers[0] = 0  # the next message is not read
     assert status() == (Level.OK, "without a subscriber")
     subscribers[0] = 1
     callbacks[0](camera_info())

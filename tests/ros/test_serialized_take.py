@@ -1,4 +1,4 @@
-"""The memory of taken messages: every piece is freed, whoever still looks at it and whenever it comes back."""
+"""The memory of taken messages: each piece is freed, also when it comes back late."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMEOUT_S = 10.0
 
 
 class Camera:
-    """A topic whose messages are taken here, by nobody else."""
+    """A topic whose messages only the test takes."""
 
     def __init__(self, context: Context, peer: Peer) -> None:
         self._peer = peer

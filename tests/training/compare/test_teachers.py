@@ -299,5 +299,5 @@ def test_a_limit_of_a_teacher_counts_for_the_classes_that_it_teaches(rendered_sa
 
     answers = TeacherAnswers([eager, strict], FusionSettings(), frames, tmp_path)
 
-    # Nobody teaches bicyclists.
+    # No teacher says bicyclists.
     assert answers.box_sure.tolist() == pytest.approx([0.6, 0.6, 0.3, 0.3])
