@@ -6,11 +6,18 @@
 from __future__ import annotations
 
 from training.networks.efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
-from training.networks.espnetv2 import ESPNetV2
+from training.networks.espnetv2 import ESPNetV2, ESPNetV2Encoder
 from training.networks.selectable_backbone import SelectableBackbone
 from training.networks.squeezenet import SqueezeNet
 
 BACKBONES: dict[str, type[SelectableBackbone]] = {
     network.architecture: network
-    for network in (EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ESPNetV2, SqueezeNet)
+    for network in (
+        EfficientNetLite0,
+        EfficientNetLite1,
+        EfficientNetLite2,
+        ESPNetV2,
+        ESPNetV2Encoder,
+        SqueezeNet,
+    )
 }

@@ -35,3 +35,12 @@ class NormalizedPrelu(nn.Module):
         """Return features of the same shape."""
         activated: Tensor = self.activation(self.normalization(inputs))
         return activated
+
+
+def rectify(module: nn.Module) -> None:
+    """Replace every PReLU below `module` in place by a rectifier."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.PReLU):
+            setattr(module, name, nn.ReLU(inplace=True))
+        else:
+            rectify(child)
