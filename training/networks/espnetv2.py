@@ -1,4 +1,4 @@
-"""ESPNetv2 of twice the width (Mehta et al., 2019), a small network that knows other cities' streets: whole, or its encoder.
+"""ESPNetv2 of twice the width (Mehta et al., 2019), whole or its encoder: a small network that knows other cities.
 
 The encoder splits its channels into branches of different dilation. Weights of Cityscapes come from a file; they
 include decoder and classifier.

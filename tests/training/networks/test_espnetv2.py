@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from training.label_sets.label_set import LabelSet
 from training.label_sets.loading import load_label_set
 from training.label_sets.mapping import LabelMapping
 from training.networks.class_transfer import start_classifier, with_classes
-from training.networks.espnetv2 import ESPNetV2
+from training.networks.espnetv2 import ESPNetV2, ESPNetV2Encoder
 from training.networks.espnetv2_weights import CLASSIFIER, LARGEST_FILE_BYTES
 from training.networks.heads import PixelClassifier
 from training.networks.quantization_aware import quantization_aware
@@ -128,6 +129,23 @@ def test_area_means_are_exported_as_products(rows: int, columns: int, height: in
     torch.testing.assert_close(program.module()(features), expected)
 
 
+def test_the_encoder_alone_is_the_whole_network_with_rectifiers(network: ESPNetV2, weights: Path) -> None:
+    recipe = BackboneRecipe(architecture="espnetv2_encoder", pretrained=str(weights))
+    encoder, whole = build_backbone(recipe).eval(), copy.deepcopy(network)
+    assert isinstance(encoder, ESPNetV2Encoder)
+    assert not encoder.decodes
+    assert not [module for module in encoder.modules() if isinstance(module, nn.PReLU)]
+    for module in whole.modules():
+        if isinstance(module, nn.PReLU):
+            nn.init.zeros_(module.weight)
+    images = torch.rand(1, 3, HEIGHT, WIDTH)
+    with torch.no_grad():
+        pairs = zip(encoder(images), [whole.encoded(images)[1], *whole(images)[1:]], strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in encoder.state_dict().items())
+
+
 def changed(state: dict[str, Tensor], **values: Tensor | None) -> dict[str, Tensor]:
     renamed = {name.replace("__", "."): value for name, value in values.items()}
     return {name: value for name, value in (state | renamed).items() if value is not None}
@@ -149,8 +167,9 @@ def test_other_weights_are_refused(
 ) -> None:
     path = tmp_path / "other.pth"
     torch.save(content(published(network)), path)
-    with pytest.raises(RecipeError, match=rf"backbone\.pretrained .*other\.pth: expected .*{words}"):
-        student_on(path)
+    for architecture in ("espnetv2", "espnetv2_encoder"):
+        with pytest.raises(RecipeError, match=rf"backbone\.pretrained .*other\.pth: expected .*{words}"):
+            build_backbone(BackboneRecipe(architecture=architecture, pretrained=str(path)))
 
 
 def test_absent_damaged_and_huge_files_are_refused(tmp_path: Path) -> None:
