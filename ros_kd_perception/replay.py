@@ -78,6 +78,8 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
         if tracking is not None:
             tracked = TrackedCameras(tracking, list(bag.cameras), perceiver.model.contract.detection_classes)
         optional = optional_outputs_of(options.params_file, options.node)
+        for sentence in optional.without_masks(perceiver.model.contract):
+            print(f"replay_bag: {sentence}", file=sys.stderr)
         writer = stack.enter_context(BagWriter(options.output, overwrite=options.force))
         video, recording = open_pictures(options, bag, perceiver.model.contract, stack)
         sources = SourceMessages(writer) if options.with_images else None

@@ -226,6 +226,19 @@ def test_tracking_needs_a_model_with_boxes(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "out.mcap").exists()
 
 
+def test_a_model_of_boxes_alone_has_no_outputs_beside_the_mask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_small_bag(tmp_path / "in.mcap", frames=1)
+    boxes = write_tiny_model(tmp_path / "boxes.onnx", contract_with(class_map=None))
+    file = tmp_path / "perception.yaml"
+    file.write_text("/perception: {ros__parameters: {publish_confidence: true, publish_camera_info: false}}")
+    assert replay(bag, tmp_path / "out.mcap", boxes, "--params-file", file) == 0
+    told = capsys.readouterr().err
+    assert "publish_confidence has no effect: expected a model that does segmentation, got tiny" in told
+    assert "publish_camera_info" not in told
+
+
 # Recordings for Rerun
 
 

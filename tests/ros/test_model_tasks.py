@@ -112,7 +112,7 @@ def test_a_reload_ends_one_task_and_begins_another(
 ) -> None:
     environment.update(with_foxglove)
     peer.listen_to_results("front")
-    node = start_node(model=detection)
+    node = start_node("-p", "publish_confidence:=true", "-p", "publish_camera_info:=true", model=detection)
     publisher = peer.matched_publisher(Image, "/front/image_raw")
 
     boxes = send_until(peer, publisher, "detections")
@@ -122,6 +122,8 @@ def test_a_reload_ends_one_task_and_begins_another(
     assert [d.results[0].hypothesis.class_id for d in boxes.detections] == ["0", "1", "2"]  # without the duplicate
     assert np.allclose([d.results[0].hypothesis.score for d in boxes.detections], SCORES[[0, 2, 3]])
     assert "no free space: expected a model that does segmentation" in node.log
+    for name in ("publish_confidence", "publish_camera_info"):
+        assert f"{name} has no effect: expected a model that does segmentation, got boxes, which does det" in node.log
     assert label_names(peer, "detections") == [c.name for c in CONTRACT.detections.classes]
 
     answer = reload(peer, segmentation)
@@ -134,7 +136,7 @@ def test_a_reload_ends_one_task_and_begins_another(
     assert len(peer.results("front", "detections")) == ended
     assert label_names(peer, "detections") == []
     assert label_names(peer, "segmentation") == [*(c.name for c in CONTRACT.class_map.classes), "unlabeled"]
-    new = {"segmentation", "segmentation/label_info", *MASKS, "free_space"}
+    new = {"segmentation", "segmentation/label_info", *MASKS, "free_space", "confidence", "camera_info"}
     peer.until(lambda: topics(peer) == found | new, "the topics of segmentation have come")
 
     answer = reload(peer, detection)

@@ -25,7 +25,7 @@ from training.evaluation.metrics import SegmentationMetrics
 from training.evaluation.scoring import SCORE_FLOOR, Perceives, perceive_sample
 from training.whole_files import write_bytes
 
-KEPT_VERSION = 2  # of the rules of scoring and of the kept files
+KEPT_VERSION = 3  # of the rules of scoring and of the kept files
 # Two class maps are compared at every fourth pixel in each direction. A cell of a student's class map is larger.
 SAMPLE_PX = 4
 DOUBT_BINS = 64  # of the uncertainty, 0..1
