@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from training.networks.efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
-from training.networks.espnetv2 import ESPNetV2, ESPNetV2Encoder
+from training.networks.espnetv2 import ESPNetV2, ESPNetV2Quarter
 from training.networks.selectable_backbone import SelectableBackbone
 from training.networks.squeezenet import SqueezeNet
 
@@ -17,7 +17,7 @@ BACKBONES: dict[str, type[SelectableBackbone]] = {
         EfficientNetLite1,
         EfficientNetLite2,
         ESPNetV2,
-        ESPNetV2Encoder,
+        ESPNetV2Quarter,
         SqueezeNet,
     )
 }

@@ -1,4 +1,4 @@
-"""ESPNetv2 of twice the width (Mehta et al., 2019), whole or its encoder: a small network that knows other cities.
+"""ESPNetv2 of twice the width, with its decoder (Mehta et al., 2019): a small network that knows other cities' streets.
 
 The encoder splits its channels into branches of different dilation. Weights of Cityscapes come from a file; they
 include decoder and classifier.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,8 +18,8 @@ from training.networks.backbone import PretrainedClassifier
 from training.networks.blocks import NormalizedConvolution
 from training.networks.combination import Concatenation, Sum
 from training.networks.espnetv2_decoder import PyramidDecoder
-from training.networks.espnetv2_weights import LABEL_SET, PublishedWeights, other_weights, read_published_weights
-from training.networks.prelu_blocks import NormalizedPrelu, PreluConvolution, rectify
+from training.networks.espnetv2_weights import LABEL_SET, other_weights, read_published_weights
+from training.networks.prelu_blocks import NormalizedPrelu, PreluConvolution, replace_prelus
 from training.networks.selectable_backbone import SelectableBackbone
 
 BRANCHES = 4
@@ -99,13 +100,16 @@ def halved(features: Tensor) -> Tensor:
     return functional.avg_pool2d(features, kernel_size=3, stride=2, padding=1)
 
 
-class DilatedEncoder(SelectableBackbone):
-    """The encoder of ESPNetv2, as both backbones below have it.
+class ESPNetV2(SelectableBackbone):
+    """Computes features of strides 8 and 16 by the encoder, that of stride 4 by the decoder.
 
     The published network for segmentation ends at stride 16; one more halving gives the feature of stride 32.
     """
 
+    architecture = "espnetv2"
+    decodes = True
     plain = False
+    decoder_widths: ClassVar[tuple[int, ...]] = DECODER_WIDTHS
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,85 +120,52 @@ class DilatedEncoder(SelectableBackbone):
             dilations = NARROW if outputs == WIDTHS[-1] else WIDE
             self.halvings.append(HalvingUnit(inputs, outputs, WIDE))
             self.units.append(nn.Sequential(*(PyramidUnit(outputs, dilations) for _ in range(repeats))))
+        self.decoder = PyramidDecoder(WIDTHS, self.decoder_widths, POOLED_CHANNELS)
+        self.widths = (self.decoder.channels, WIDTHS[2], WIDTHS[3], WIDTHS[3])
 
-    def encoded(self, images_bgr: Tensor) -> list[Tensor]:
-        """Return features of strides 2, 4, 8 and 16 of images as `FeatureBackbone.forward` takes them."""
+    def forward(self, images_bgr: Tensor) -> list[Tensor]:
+        """See `FeatureBackbone.forward`."""
         image = self.normalized(images_bgr)
         features = [self.stem(image)]
         image = halved(image)
         for halving, units in zip(self.halvings, self.units, strict=True):
             image = halved(image)
             features.append(units(halving(features[-1], image)))
-        return features
+        return [self.decoder(features), *features[2:], halved(features[-1])]
 
     @classmethod
     def check_pretrained(cls, name: str) -> None:
         """See `SelectableBackbone.check_pretrained`: the name is the path of a file, which `load_pretrained` checks."""
 
-    def load_published(self, name: str) -> PublishedWeights:
-        """Load the published weights of Cityscapes from a file, and return its content.
+    def load_pretrained(self, name: str) -> None:
+        """Load the published weights of Cityscapes from a file; see `SelectableBackbone.load_pretrained`.
 
-        Layers and slopes that this backbone does not have are left out.
-
-        Raises:
-            RecipeError: The file is missing or damaged, or holds other weights.
+        Layers that the decoder of this class does not have are left out.
         """
-        published = read_published_weights(Path(name), len(load_label_set(LABEL_SET).segmentation))
+        classes = len(load_label_set(LABEL_SET).segmentation)
+        published = read_published_weights(Path(name), classes)
         own = self.state_dict()
         try:
             self.load_state_dict({layer: value for layer, value in published.backbone.items() if layer in own})
         except RuntimeError as error:
             raise other_weights(name, str(error).splitlines()[-1].strip()[:200]) from error
-        return published
-
-
-class ESPNetV2(DilatedEncoder):
-    """Computes features of strides 8 and 16 by the encoder, that of stride 4 by the decoder."""
-
-    architecture = "espnetv2"
-    decodes = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.decoder = PyramidDecoder(WIDTHS, DECODER_WIDTHS, POOLED_CHANNELS)
-        self.widths = (POOLED_CHANNELS, WIDTHS[2], WIDTHS[3], WIDTHS[3])
-
-    def forward(self, images_bgr: Tensor) -> list[Tensor]:
-        """See `FeatureBackbone.forward`."""
-        features = self.encoded(images_bgr)
-        return [self.decoder(features), *features[2:], halved(features[-1])]
-
-    def load_pretrained(self, name: str) -> None:
-        """Load the published weights of Cityscapes from a file; see `SelectableBackbone.load_pretrained`."""
-        published = self.load_published(name)
-        self.pretrained_classifier = PretrainedClassifier(
-            LABEL_SET, published.classifier_weight, published.classifier_bias
-        )
+        if self.decoder.pyramid is not None:  # what the published classifier reads
+            self.pretrained_classifier = PretrainedClassifier(
+                LABEL_SET, published.classifier_weight, published.classifier_bias
+            )
 
     def exclude_finest(self) -> None:
         """See `FeatureBackbone.exclude_finest`."""
         self.decoder.requires_grad_(False)
 
+    def prepare_export(self, input_divisor: float) -> None:
+        """See `FeatureBackbone.prepare_export`."""
+        super().prepare_export(input_divisor)
+        replace_prelus(self)
 
-class ESPNetV2Encoder(DilatedEncoder):
-    """The encoder alone, with rectifiers: a student's backbone that is fast and starts with what Cityscapes taught.
 
-    ONNX Runtime fuses a rectifier into the convolution before it; a PReLU with a slope for each channel is a slow pass
-    of its own. Its published slopes are dropped, so that training has to repair what follows.
-    """
+class ESPNetV2Quarter(ESPNetV2):
+    """The same without the last stage of the decoder, the slowest: it ends at a quarter of the height and width."""
 
-    architecture = "espnetv2_encoder"
-
-    def __init__(self) -> None:
-        super().__init__()
-        rectify(self)
-        self.widths = (*WIDTHS[1:], WIDTHS[3])
-
-    def forward(self, images_bgr: Tensor) -> list[Tensor]:
-        """See `FeatureBackbone.forward`."""
-        _, *features = self.encoded(images_bgr)
-        return [*features, halved(features[-1])]
-
-    def load_pretrained(self, name: str) -> None:
-        """Load the encoder's published weights of Cityscapes from a file; see `SelectableBackbone.load_pretrained`."""
-        self.load_published(name)
+    architecture = "espnetv2_quarter"
+    decoder_widths = DECODER_WIDTHS[:2]

@@ -91,10 +91,11 @@ class DecoderStage(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """Three stages and a last pooled pyramid, from features of strides 16, 8, 4 and 2 to one of stride 4.
+    """Stages from features of stride 16 to finer ones: one more for each width.
 
-    The published classifier reads the last pyramid at stride 2. Its logits are a linear function of these features, so
-    a classifier of their means at stride 4 gives the means of its logits.
+    With three stages, a last pooled pyramid follows at stride 2, as in the published network, whose classifier reads
+    it. The logits are a linear function of these features, so a classifier of their means at stride 4 gives the means
+    of the logits. With two stages, the decoder ends at stride 4.
     """
 
     def __init__(self, fine_to_coarse: Sequence[int], widths: Sequence[int], pooled_channels: int) -> None:
@@ -102,21 +103,22 @@ class PyramidDecoder(nn.Module):
 
         Args:
             fine_to_coarse: Channels of the encoder's features of strides 2, 4, 8 and 16.
-            widths: Channels of the stages, from the coarsest on.
-            pooled_channels: Channels inside of the pyramids, and of the result.
+            widths: Channels of the two or three stages, from the coarsest on.
+            pooled_channels: Channels inside of the pyramids.
         """
         super().__init__()
         *finer, channels = fine_to_coarse
         stages = []
-        for fine, width in zip(reversed(finer), widths, strict=True):
+        for fine, width in zip(reversed(finer), widths, strict=False):
             stages.append(DecoderStage(channels, pooled_channels, fine, width))
             channels = width
         self.stages = nn.ModuleList(stages)
-        self.pyramid = PooledPyramid(channels, pooled_channels)
+        self.pyramid = PooledPyramid(channels, pooled_channels) if len(widths) == len(finer) else None
+        self.channels = pooled_channels if self.pyramid else channels
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return features [N, pooled_channels, H / 4, W / 4] of features of strides 2, 4, 8 and 16."""
+        """Return features [N, channels, H / 4, W / 4] of features of strides 2, 4, 8 and 16."""
         *finer, outputs = features
-        for stage, fine in zip(self.stages, reversed(finer), strict=True):
+        for stage, fine in zip(self.stages, reversed(finer), strict=False):
             outputs = stage(outputs, fine)
-        return functional.avg_pool2d(self.pyramid(outputs), 2)
+        return functional.avg_pool2d(self.pyramid(outputs), 2) if self.pyramid else outputs
