@@ -24,7 +24,8 @@ def with_classes(
     """Return a copy of a network with the classes of `like`.
 
     A class of masks or of boxes that both have keeps the weights of its output. The others get those of `like`. Parts
-    of a task that `like` does not have are dropped; a task that only `like` has is not added.
+    of a task that `like` does not have are dropped; those of a task that only `like` has start with its weights. A
+    pruned network gets no task, because parts of `like` do not fit it.
 
     Args:
         weights: Trained network; it is not changed.
@@ -32,16 +33,20 @@ def with_classes(
         like: Network with the new classes and random weights.
         new_names: Its classes of masks and of boxes, in the order of their ids.
     """
-    changed = copy.deepcopy(weights)
+    changed, fresh_parts = copy.deepcopy(weights), copy.deepcopy(like)
     if like.neck is None:
         changed.neck = None
-    elif changed.neck is not None:
-        changed.neck.outputs = changed.neck.outputs[: len(like.neck.outputs)]
+    elif changed.neck is None:
+        changed.neck = fresh_parts.neck
+    else:
+        levels = len(like.neck.outputs)
+        more = () if changed.pruned else list(like.neck.outputs)[len(changed.neck.outputs) :]
+        changed.neck.outputs = nn.ModuleList([*changed.neck.outputs[:levels], *copy.deepcopy(more)])
     for part in ("segmentation", "detection", "detection_one_to_many"):
-        if getattr(like, part) is None:
-            setattr(changed, part, None)
+        if getattr(like, part) is None or (getattr(changed, part) is None and not changed.pruned):
+            setattr(changed, part, getattr(fresh_parts, part))
     for task, before, after in zip(("segmentation", "detection"), old_names, new_names, strict=True):
-        # Fewer pairs if `changed` has a task less. Its caller compares the shapes of both networks.
+        # Fewer pairs if a pruned network has a task less. The caller compares the shapes of both networks.
         pairs = zip(_classifiers(changed, task), _classifiers(like, task), strict=False)
         for (holder, name, trained), (_, _, fresh) in pairs:
             setattr(holder, name, _matched(trained, list(before), fresh, list(after)))
