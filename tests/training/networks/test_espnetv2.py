@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from checkout import ROOT
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from published_espnetv2 import published
 from torch import Tensor, nn
@@ -23,9 +22,10 @@ from training.label_sets.label_set import LabelSet
 from training.label_sets.loading import load_label_set
 from training.label_sets.mapping import LabelMapping
 from training.networks.class_transfer import start_classifier, with_classes
-from training.networks.espnetv2 import ESPNetV2, ESPNetV2Encoder
+from training.networks.espnetv2 import ESPNetV2, ESPNetV2Quarter
 from training.networks.espnetv2_weights import CLASSIFIER, LARGEST_FILE_BYTES
 from training.networks.heads import PixelClassifier
+from training.networks.prelu_blocks import replace_prelus
 from training.networks.quantization_aware import quantization_aware
 from training.networks.resampling import area_means
 from training.networks.selected_backbone import build_backbone
@@ -116,34 +116,55 @@ def test_classes_of_another_set_need_no_neck(weights: Path) -> None:
 
 
 @given(rows=st.integers(3, 40), columns=st.integers(3, 40), height=st.integers(1, 45), width=st.integers(1, 45))
+@example(rows=24, columns=36, height=12, width=12)
+@example(rows=24, columns=36, height=16, width=24)
+@example(rows=24, columns=36, height=16, width=18)
 @settings(max_examples=12, deadline=None)
-def test_area_means_are_exported_as_products(rows: int, columns: int, height: int, width: int) -> None:
+def test_area_means_are_exported_as_products_where_no_fast_form_fits(
+    rows: int, columns: int, height: int, width: int
+) -> None:
     class Shrinks(nn.Module):
         def forward(self, features: Tensor) -> Tensor:
             return area_means(features, height, width)
 
     features = torch.rand(2, 3, rows, columns)
     program = torch.export.export(Shrinks(), (features,))
-    assert "matmul" in str(program.graph)
+    divides = rows % height == 0 and columns % width == 0
+    two_of_three = 2 * rows == 3 * height and 2 * columns == 3 * width
+    assert ("matmul" in str(program.graph)) == (not divides and not two_of_three)
+    assert ("pixel_shuffle" in str(program.graph)) == two_of_three
     expected = functional.adaptive_avg_pool2d(features, (height, width))
     torch.testing.assert_close(program.module()(features), expected)
 
 
-def test_the_encoder_alone_is_the_whole_network_with_rectifiers(network: ESPNetV2, weights: Path) -> None:
-    recipe = BackboneRecipe(architecture="espnetv2_encoder", pretrained=str(weights))
-    encoder, whole = build_backbone(recipe).eval(), copy.deepcopy(network)
-    assert isinstance(encoder, ESPNetV2Encoder)
-    assert not encoder.decodes
-    assert not [module for module in encoder.modules() if isinstance(module, nn.PReLU)]
-    for module in whole.modules():
-        if isinstance(module, nn.PReLU):
-            nn.init.zeros_(module.weight)
+def test_the_short_decoder_is_that_of_the_whole_network_without_its_last_stage(
+    network: ESPNetV2, weights: Path
+) -> None:
+    recipe = BackboneRecipe(architecture="espnetv2_quarter", pretrained=str(weights))
+    short = build_backbone(recipe).eval()
+    assert isinstance(short, ESPNetV2Quarter)
+    assert short.pretrained_classifier is None  # the published one reads the last stage
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in short.state_dict().items())
+    fine = []
+    hook = network.decoder.stages[1].register_forward_hook(lambda module, inputs, outputs: fine.append(outputs))
     images = torch.rand(1, 3, HEIGHT, WIDTH)
     with torch.no_grad():
-        pairs = zip(encoder(images), [whole.encoded(images)[1], *whole(images)[1:]], strict=True)
-    for ours, theirs in pairs:
-        torch.testing.assert_close(ours, theirs)
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in encoder.state_dict().items())
+        whole = network(images)
+        hook.remove()
+        for ours, theirs in zip(short(images), [*fine, *whole[1:]], strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+@given(slopes=st.lists(st.floats(-2, 2, width=32), min_size=3, max_size=3))
+def test_the_form_for_export_computes_the_same_as_a_prelu(slopes: list[float]) -> None:
+    prelu = nn.PReLU(3)
+    prelu.weight.data.copy_(torch.tensor(slopes))
+    holder = nn.Sequential(nn.Sequential(prelu))
+    inputs = torch.randn(2, 3, 4, 5)
+    expected = prelu(inputs).detach()
+    replace_prelus(holder)
+    assert not [module for module in holder.modules() if isinstance(module, nn.PReLU)]
+    torch.testing.assert_close(holder(inputs), expected)
 
 
 def changed(state: dict[str, Tensor], **values: Tensor | None) -> dict[str, Tensor]:
@@ -167,7 +188,7 @@ def test_other_weights_are_refused(
 ) -> None:
     path = tmp_path / "other.pth"
     torch.save(content(published(network)), path)
-    for architecture in ("espnetv2", "espnetv2_encoder"):
+    for architecture in ("espnetv2", "espnetv2_quarter"):
         with pytest.raises(RecipeError, match=rf"backbone\.pretrained .*other\.pth: expected .*{words}"):
             build_backbone(BackboneRecipe(architecture=architecture, pretrained=str(path)))
 

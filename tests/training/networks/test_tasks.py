@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -189,6 +190,26 @@ def test_a_student_for_one_task_grows(task: str) -> None:
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match="for the same tasks"):
         grow(small, student_for(BOTH, "s"))
+
+
+@pytest.mark.parametrize(("given", "added"), [((5, 0), "detection"), ((0, 3), "segmentation")])
+def test_a_student_for_both_tasks_starts_from_weights_for_one(given: tuple[int, int], added: str) -> None:
+    torch.manual_seed(0)
+    weights, like = student_for(given).eval(), student_for((5, 3)).eval()
+    fresh = copy.deepcopy(like)
+    names = (["a", "b", "c", "d", "e"][: given[0]], ["f", "g", "h"][: given[1]])
+    like.load_state_dict(with_classes(weights, names, like, (["a", "b", "c", "d", "e"], ["f", "g", "h"])).state_dict())
+    images = torch.rand(1, 3, HEIGHT, WIDTH)
+    with torch.no_grad():
+        before, after = weights(images), like(images)
+    if added == "detection":
+        torch.testing.assert_close(after.segmentation_logits, before.segmentation_logits)
+    else:
+        for one, other in zip(after.detection.class_logits, before.detection.class_logits, strict=True):
+            torch.testing.assert_close(one, other)
+    part, untrained = getattr(like, added).state_dict(), getattr(fresh, added).state_dict()
+    for name, value in part.items():
+        assert torch.equal(value, untrained[name]) or "classifier" in name or "class_layers" in name, name
 
 
 def test_a_student_for_one_task_starts_from_weights_for_both() -> None:

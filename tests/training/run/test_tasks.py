@@ -19,7 +19,7 @@ from ros_kd_perception.structures import Frame
 from training.__main__ import main
 from training.checkpoint import load_student
 from training.errors import RecipeError
-from training.networks.espnetv2 import DilatedEncoder
+from training.networks.espnetv2 import ESPNetV2
 from training.recipe import load_recipe
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
@@ -37,7 +37,7 @@ STUDENTS = {
         ["backbone={architecture: squeezenet, learning_rate_share: 0.5}"],
     ),
     "espnetv2 for segmentation": (("segmentation",), ["backbone={architecture: espnetv2}"]),
-    "espnetv2_encoder for both": (BOTH, ["backbone={architecture: espnetv2_encoder}"]),
+    "espnetv2_quarter for both": (BOTH, ["backbone={architecture: espnetv2_quarter}"]),
 }
 
 
@@ -81,7 +81,7 @@ def test_a_student_is_trained_exported_and_run(
     assert main(["export", str(checkpoint), "-o", str(path), "--frames", str(rendered_samples / "images")]) == 0
     names = {output.name for output in onnx.load(path).graph.output}
     assert names == set().union(*(OUTPUTS[task] for task in tasks))
-    if not isinstance(student.backbone, DilatedEncoder):  # it normalises sums and concatenations of convolutions, too
+    if not isinstance(student.backbone, ESPNetV2):  # it normalises sums and concatenations of convolutions, too
         assert not [node for node in onnx.load(path).graph.node if node.op_type == "BatchNormalization"]
     model = OnnxModel.open(path, device="cpu")
     assert model.golden is not None
