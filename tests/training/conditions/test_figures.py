@@ -77,6 +77,15 @@ def test_a_class_that_leaves_the_picture_counts_in_neither() -> None:
     assert curve.classes["m1"] == (pytest.approx(0.2), None)
 
 
+def test_a_class_that_leaves_the_picture_counts_in_neither_though_a_pixel_is_taken_for_it() -> None:
+    changed = records([40, -1])
+    changed.confusion[:, 0, 1], changed.confusion[:, 0, -1] = 1, 59
+    found = figures_of(records([80, 20]), [changed])
+    curve = found.conditions[0].curves["miou"]
+    assert curve.kept[0].value == pytest.approx(0.5)
+    assert curve.scores[1].value == pytest.approx(0.2)  # the score itself is that of evaluate, and has the class
+
+
 def test_boxes_have_a_curve_of_their_own() -> None:
     found = figures_of(records([50], boxes=2, hits=2), [records([50], boxes=2, hits=1), records([50], boxes=2)])
     curve = found.conditions[0].curves["ap50"]
