@@ -5,22 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ros_kd_perception.model.contract import MAX_DETECTIONS as MOST_DETECTIONS
 from training.arguments import file_to_write, folder_name, number, whole_number
-from training.config.network_input import MAX_DETECTIONS, usual_detections
+from training.config.network_input import MAX_DETECTIONS
 from training.data.image_listing import list_images
 from training.errors import CheckpointError, DataError
-from training.export.input_size import add_input_size, choose_input_size, noted_validation
+from training.export.input_size import add_input_size, choose_input_size
 from training.export.network_inputs import read_network_inputs, render_network_inputs, validation_images
+from training.export.noted_figures import noted_figures, other_figures
 from training.export.provenance import provenance
 from training.export.settings import ExportSettings
-
-if TYPE_CHECKING:
-    from training.checkpoint import CheckpointInfo
 
 MAX_METRICS_BYTES = 1 << 20
 DETAILS = ("figures", "confidence", "confusion")  # of an evaluation; a contract has its summary
@@ -97,35 +94,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(f"{arguments.output}, for an input of {width}x{height}: {arguments.output.stat().st_size / 1e6:.1f} MB")
     return 0
-
-
-def noted_figures(
-    info: CheckpointInfo, weights: str, height: int, width: int, max_detections: int | None
-) -> dict[str, float | None]:
-    """Return the figures of a checkpoint if they are those of the file that is exported; else none.
-
-    Args:
-        info: Notes of the checkpoint.
-        weights: Which of its weights are exported: `ema` or `trained`.
-        height: Height of the file's input in pixels.
-        width: Width of the file's input in pixels.
-        max_detections: Number of its boxes; None = the usual one.
-    """
-    differ = info.quantization_aware is not None or any(other_figures(info, weights, height, width, max_detections))
-    return {} if differ else info.metrics
-
-
-def other_figures(
-    info: CheckpointInfo, weights: str, height: int, width: int, max_detections: int | None
-) -> Iterator[str]:
-    """Yield sentences about what the figures of a checkpoint are of, and the file is not; see `noted_figures`."""
-    validation = noted_validation(info)
-    if validation is None or (height, width) != (validation.input_height, validation.input_width):
-        yield "the figures of the checkpoint are those of the recipe's validation size, not of this input size"
-    if weights != "ema":
-        yield f"the figures of the checkpoint are those of the averaged weights, not of the {weights} ones"
-    if max_detections not in (None, usual_detections(height, width)):
-        yield f"the figures of the checkpoint are those of {usual_detections(height, width)} boxes a frame"
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from training.__main__ import main
 from training.checkpoint import CheckpointInfo
 from training.export import command
 from training.export.export import build_graph, export_student, golden_text
+from training.export.noted_figures import noted_figures
 from training.export.parity import ParityError, ParityReport, measure_parity
 from training.export.settings import ExportSettings, golden_limits
 from training.networks.student import Student, build_student
@@ -247,7 +248,7 @@ def test_command(
         ("ema", (384, 640), None, {"form": "cpu"}, {}),
     ):
         noted = replace(info, quantization_aware=aware)
-        assert command.noted_figures(noted, weights, *size, boxes) == figures_of, (weights, size, boxes, aware)
+        assert noted_figures(noted, weights, *size, boxes) == figures_of, (weights, size, boxes, aware)
     monkeypatch.setattr(training.checkpoint, "load_student", lambda path, weights: (student, info))
     checkpoint = tmp_path / "last.ckpt"
     checkpoint.touch()
