@@ -139,7 +139,8 @@ def network_figures(name: str, file: str, sha256: str, measured: Sequence[Measur
     found, families, overall = [], dict[str, _Means](), _Means()
     for each in measured:
         if each.frames not in clean:
-            clean[each.frames] = _Scores(each.clean)
+            # Means over conditions of several sets: equal draws would tie frames together that have nothing in common.
+            clean[each.frames] = _Scores(each.clean, seed=len(clean))
         curves = {}
         for mean, curve, robustness in _curves(each, clean[each.frames]):
             curves[mean] = curve
@@ -167,10 +168,11 @@ class _ClassScores:
 
 
 class _Scores:
-    """Scores of one set of frames by mean."""
+    """Scores of one set of frames by mean, on resamples of a seed."""
 
-    def __init__(self, records: FrameRecords) -> None:
-        weights = frame_weights(records.frames)
+    def __init__(self, records: FrameRecords, seed: int) -> None:
+        self.seed = seed
+        weights = frame_weights(records.frames, seed=seed)
         self.by_mean: dict[str, _ClassScores] = {}
         if len(records.mask_classes):
             values = iou_values(records, weights)
@@ -198,7 +200,7 @@ class _Means:
 
 def _curves(measured: MeasuredCondition, clean: _Scores) -> list[tuple[str, Curve, Values]]:
     """Return each mean that clean frames yield, with its curve and the values of its robustness."""
-    changed = [_Scores(records) for records in measured.changed.values()]
+    changed = [_Scores(records, clean.seed) for records in measured.changed.values()]
     frames, found = measured.clean.frames, []
     for mean, at_first in clean.by_mean.items():
         if not np.isfinite(at_first.values[0]).any():

@@ -111,6 +111,25 @@ def test_families_and_all_are_means_of_conditions() -> None:
     assert found.overall["miou"].value == 0.75
 
 
+def test_sets_of_frames_are_resampled_apart() -> None:
+    """What one set loses on a frame must not make up for what another set keeps on the frame of the same number."""
+    clean = records([100])
+    rising, falling = records([100]), records([100])
+    for frame in range(FRAMES):
+        for changed, right in ((rising, 10 * frame), (falling, 10 * (FRAMES - 1 - frame))):
+            changed.confusion[frame, 0] = right, 100 - right
+    measured = [
+        MeasuredCondition(FOG, "data", clean, {1: rising}),
+        MeasuredCondition(ROLL, "rendered", clean, {1: falling}),
+    ]
+    overall = network_figures("n", "n.onnx", "0", measured).overall["miou"]
+    assert overall.value == pytest.approx(0.35)
+    assert overall.low is not None
+    assert overall.high is not None
+    assert overall.low < 0.3
+    assert overall.high > 0.4
+
+
 def test_the_text_says_what_suffers_and_json_has_all_of_it() -> None:
     clean = records([100], boxes=1, hits=1)
     measured = [
