@@ -45,7 +45,8 @@ class CheckpointInfo:
         data_sha256: Fingerprints of the training sources, joined by `+`.
         epoch: Number of finished epochs.
         git_commit: Commit of the checkout that trained, with `-dirty` appended if files differed; empty outside one.
-        metrics: Metrics of the last validation; None for a metric that its labels do not yield.
+        metrics: Metrics of the averaged weights; None for a metric that the labels of the validation do not yield.
+            Empty after an epoch without validation.
         teacher_sha256: SHA-256 of the teacher's weights; empty without a teacher.
         earlier_teacher_sha256: SHA-256 of the teachers of the weights that the run started from, joined by `+`; empty
             without such teachers.

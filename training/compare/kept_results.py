@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.compare.recipe import ComparisonRecipe
+from training.evaluation.frame_recorder import KEPT_VERSION
 from training.whole_files import write_text
 
 
@@ -32,7 +33,7 @@ class KeptResults:
             compute: Returns the result, plain values for JSON.
         """
         key = hashlib.sha256(checkpoint.read_bytes())
-        key.update(f"{frames} {self._size}".encode())
+        key.update(f"{KEPT_VERSION} {frames} {self._size}".encode())
         path = self.folder / "scores" / f"{key.hexdigest()[:24]}.json"
         if not path.is_file():
             write_text(path, json.dumps(compute(), allow_nan=False) + "\n")

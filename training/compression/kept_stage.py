@@ -34,6 +34,8 @@ def kept_stage(folder: Path, key: str, make: Callable[[], Stage]) -> Stage:
     """
     stage = _read(folder / DONE, key)
     if stage is None:
+        # The note of other settings must not outlive their files, which an interrupted step leaves half replaced.
+        (folder / DONE).unlink(missing_ok=True)
         stage = make()
         text = json.dumps({"key": key, "stage": asdict(stage)}, indent=1, allow_nan=False, default=str)
         write_text(folder / DONE, text + "\n")

@@ -10,6 +10,7 @@ from training.errors import CheckpointError
 from training.export.export import export_student
 from training.export.input_size import choose_input_size
 from training.export.network_inputs import read_network_inputs, render_network_inputs, validation_images
+from training.export.noted_figures import noted_figures
 from training.export.provenance import provenance
 from training.export.settings import ExportSettings
 
@@ -35,7 +36,7 @@ def export_weights(weights: Path, output: Path, name: str, version: str) -> None
         height=height,
         width=width,
         provenance=provenance(info),
-        metrics=info.metrics,
+        metrics=noted_figures(info, "ema", height, width, None),
         confidence=info.confidence or {},
     )
     folder = validation_images(info)

@@ -139,7 +139,8 @@ def network_figures(name: str, file: str, sha256: str, measured: Sequence[Measur
     found, families, overall = [], dict[str, _Means](), _Means()
     for each in measured:
         if each.frames not in clean:
-            clean[each.frames] = _Scores(each.clean)
+            # Means over conditions of several sets: equal draws would tie frames together that have nothing in common.
+            clean[each.frames] = _Scores(each.clean, seed=len(clean))
         curves = {}
         for mean, curve, robustness in _curves(each, clean[each.frames]):
             curves[mean] = curve
@@ -150,17 +151,36 @@ def network_figures(name: str, file: str, sha256: str, measured: Sequence[Measur
     return NetworkFigures(name, file, sha256, tuple(found), by_family, overall.figures())
 
 
-class _Scores:
-    """Scores of one set of frames by mean, (1 + resamples, classes), and the names of the classes."""
+@dataclass(frozen=True)
+class _ClassScores:
+    """A score of each class on one set of frames.
 
-    def __init__(self, records: FrameRecords) -> None:
-        weights = frame_weights(records.frames)
-        self.by_mean: dict[str, tuple[list[str], NDArray[np.float64]]] = {}
+    Attributes:
+        classes: Names of the classes.
+        values: (1 + resamples, classes).
+        of_present: Values without those of classes that the labels of the frames do not have. A class that is not there
+            has an IoU of 0 as soon as a pixel is taken for it.
+    """
+
+    classes: list[str]
+    values: NDArray[np.float64]
+    of_present: NDArray[np.float64]
+
+
+class _Scores:
+    """Scores of one set of frames by mean, on resamples of a seed."""
+
+    def __init__(self, records: FrameRecords, seed: int) -> None:
+        self.seed = seed
+        weights = frame_weights(records.frames, seed=seed)
+        self.by_mean: dict[str, _ClassScores] = {}
         if len(records.mask_classes):
-            self.by_mean[MIOU] = records.mask_classes.tolist(), iou_values(records, weights)
+            values = iou_values(records, weights)
+            present = weights @ records.confusion.sum(axis=2, dtype=np.int64) > 0
+            self.by_mean[MIOU] = _ClassScores(records.mask_classes.tolist(), values, np.where(present, values, np.nan))
         if len(records.box_classes):
-            precisions = average_precisions(records, weights, thresholds=1)[:, 0]
-            self.by_mean[AP50] = records.box_classes.tolist(), precisions
+            precisions = average_precisions(records, weights, thresholds=1)[:, 0]  # NaN without true boxes
+            self.by_mean[AP50] = _ClassScores(records.box_classes.tolist(), precisions, precisions)
 
 
 class _Means:
@@ -180,20 +200,20 @@ class _Means:
 
 def _curves(measured: MeasuredCondition, clean: _Scores) -> list[tuple[str, Curve, Values]]:
     """Return each mean that clean frames yield, with its curve and the values of its robustness."""
-    changed = [_Scores(records) for records in measured.changed.values()]
+    changed = [_Scores(records, clean.seed) for records in measured.changed.values()]
     frames, found = measured.clean.frames, []
-    for mean, (classes, at_first) in clean.by_mean.items():
-        if not np.isfinite(at_first[0]).any():
+    for mean, at_first in clean.by_mean.items():
+        if not np.isfinite(at_first.values[0]).any():
             continue
-        at = [at_first, *(each.by_mean[mean][1] for each in changed)]
-        means = [mean_of(each) for each in at]
-        kept = [_kept(at_first, each) for each in at[1:]]
+        at = [at_first, *(each.by_mean[mean] for each in changed)]
+        means = [mean_of(each.values) for each in at]
+        kept = [_kept(at_first.of_present, each.of_present) for each in at[1:]]
         robustness = _mean(kept)
         curve = Curve(
             tuple(figure_of(each, means[0] if place else None, frames) for place, each in enumerate(means)),
             tuple(figure_of(each, None, frames) for each in kept),
             figure_of(robustness, None, frames),
-            {name: tuple(_number(each[0, place]) for each in at) for place, name in enumerate(classes)},
+            {name: tuple(_number(each.values[0, place]) for each in at) for place, name in enumerate(at_first.classes)},
         )
         found.append((mean, curve, robustness))
     return found

@@ -19,6 +19,7 @@ Licences = dict[str, dict[str, str]]
 
 NOT_STATED = "not stated"
 RESEARCH, ANY = "research", "any"
+_WIDTHS = {RESEARCH: 0, NOT_STATED: 1, ANY: 2}  # notes of another program may have other words, which state nothing
 
 
 class Licence(Settings):
@@ -67,8 +68,11 @@ def use_of(licences: Licences) -> str:
 
 
 def merged(parts: Iterable[Licences]) -> Licences:
-    """Return all licences of several notes, in the order of their names."""
+    """Return all licences of several notes, in the order of their names. Of two of one name, the narrower counts."""
     found: Licences = {}
     for part in parts:
-        found |= part
+        for name, entry in part.items():
+            known = found.setdefault(name, entry)
+            if _WIDTHS.get(entry["use"], 1) <= _WIDTHS.get(known["use"], 1):
+                found[name] = entry
     return dict(sorted(found.items()))

@@ -7,6 +7,7 @@ All random numbers come from the generator that is passed in. A generator in the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from training.config.sections import AugmentationRecipe
 from training.data.box_geometry import HIDDEN_SHARE_MAX, area, covered_shares, mirrored, placed, whole_enough
+from training.data.labels import EVERY_CLASS
 from training.data.photometry import vary_colors
 from training.data.sample import FULL_CONFIDENCE, Sample
 from training.label_sets.label_set import UNLABELED_ID, LabelSet
@@ -152,9 +154,13 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator, label_se
     """Copy the pixels of one to three rare classes of the donor into a sample of the same size.
 
     This is ClassMix (Olsson et al., 2021) with labelled frames and rare classes only. The donor's boxes of pasted
-    classes are added. Boxes of the sample that are mostly hidden afterwards are dropped.
+    classes are added, and so is what is pasted out of its ignored regions. Boxes of the sample that are mostly hidden
+    afterwards are dropped. Left out are classes that the sample does not label, and classes with boxes if only the
+    sample's objects are known: pasted objects would pass for background.
     """
-    rare = np.array(label_set.rare_ids, np.int64)
+    rare = np.array(
+        [label for label in label_set.rare_ids if _may_be_pasted(label, sample, donor, label_set)], np.int64
+    )
     present = rare[np.bincount(donor.mask.ravel(), minlength=256)[rare] > 0]
     if not len(present):
         return sample
@@ -170,13 +176,46 @@ def paste_rare(sample: Sample, donor: Sample, rng: np.random.Generator, label_se
     if taught is not None and donor.taught is not None:
         taught = taught.with_pasted(donor.taught, pasted, brought_classes)
     return replace(
-        sample,
+        _with_ignored(sample, donor, pasted, brought_classes),
         image_bgr=image,
         mask=mask,
         confidence=_pasted_confidence(sample, donor, pasted),
         boxes_xyxy=np.concatenate([sample.boxes_xyxy[kept], donor.boxes_xyxy[brought]]),
         labels=np.concatenate([sample.labels[kept], donor.labels[brought]]),
         taught=taught,
+    )
+
+
+def _may_be_pasted(label: int, sample: Sample, donor: Sample, label_set: LabelSet) -> bool:
+    """Return whether pixels of a class of masks may be pasted from a donor into a sample."""
+    if sample.labeled_pixels is not None and not sample.labeled_pixels[label]:
+        return False
+    teaches_background = sample.has_boxes and sample.box_weight > 0
+    return donor.has_boxes or not teaches_background or label not in label_set.region_ids.values()
+
+
+def _with_ignored(sample: Sample, donor: Sample, pasted: NDArray[np.bool_], classes: Sequence[int]) -> Sample:
+    """Return a sample with ignored regions of some classes around the pixels that come out of those of the donor."""
+    if donor.ignored_xyxy is None or donor.ignored_labels is None:
+        return sample
+    regions: list[tuple[int, ...]] = []
+    labels: list[int] = []
+    for region, label in zip(donor.ignored_xyxy, donor.ignored_labels.tolist(), strict=True):
+        concerned = classes if label == EVERY_CLASS else [label] if label in classes else []
+        (left, top), (right, bottom) = np.floor(region[:2]).astype(int), np.ceil(region[2:]).astype(int)
+        rows, columns = np.nonzero(pasted[top:bottom, left:right])
+        if len(rows):
+            extent = (left + columns.min(), top + rows.min(), left + columns.max() + 1, top + rows.max() + 1)
+            regions += [extent] * len(concerned)
+            labels += concerned
+    if not labels:
+        return sample
+    own_regions = np.zeros((0, 4), np.float32) if sample.ignored_xyxy is None else sample.ignored_xyxy
+    own_labels = np.zeros(0, np.int64) if sample.ignored_labels is None else sample.ignored_labels
+    return replace(
+        sample,
+        ignored_xyxy=np.concatenate([own_regions, np.array(regions, np.float32)]),
+        ignored_labels=np.concatenate([own_labels, np.array(labels, np.int64)]),
     )
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Sampler
 
+from training.data.shares import split_by_shares
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -47,7 +49,7 @@ def draw_epoch(
         seed: Seed of the run.
         epoch: Epoch, from 0.
     """
-    counts = _split(samples_per_epoch, shares)
+    counts = split_by_shares(samples_per_epoch, shares)
     drawn: list[tuple[int, int, int]] = []
     for source, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         drawn += [(source, index, turn) for index, turn in _walk(size, epoch * count, count, (seed, source))]
@@ -57,12 +59,6 @@ def draw_epoch(
         source, index, turn = drawn[item]
         draws.append(Draw(source, index, epoch, position, turn))
     return draws
-
-
-def _split(total: int, shares: Sequence[float]) -> list[int]:
-    """Split a number of samples by shares; the parts add up to it."""
-    edges = np.round(np.cumsum(shares) / np.sum(shares) * total).astype(int)
-    return [int(count) for count in np.diff(edges, prepend=0)]
 
 
 def _walk(size: int, start: int, count: int, seed: tuple[int, int]) -> Iterator[tuple[int, int]]:

@@ -55,12 +55,15 @@ class SeenFrames:
     boxes: float | None
 
 
-def agree_side_by_side(models: Mapping[str, EvaluatedModel], frames: FrameFolder) -> dict[str, SeenFrames]:
+def agree_side_by_side(
+    models: Mapping[str, EvaluatedModel], frames: FrameFolder, groups: Sequence[str] | None = None
+) -> dict[str, SeenFrames]:
     """Run all models on each frame in turn and compare each with the first.
 
     Args:
         models: The models by name.
         frames: Frames; their labels are not used.
+        groups: Group of each frame, for example its drive, see `frame_weights`. None = frames are drawn one by one.
 
     Raises:
         CheckpointError: The outputs of a network contain NaN or infinity.
@@ -82,7 +85,7 @@ def agree_side_by_side(models: Mapping[str, EvaluatedModel], frames: FrameFolder
             counts[name].add(seen[first], seen[name])
     return {
         name: SeenFrames(
-            counts[name].figures() if name in counts else None,
+            counts[name].figures(groups) if name in counts else None,
             tuple(times_ms[name]),
             float(np.mean(boxes[name])) if boxes[name] else None,
         )
@@ -127,25 +130,27 @@ class AgreementCounts:
             pairs = same_boxes(found[0], names[0], found[1], names[1])
             self._boxes.append((len(found[0].labels) + len(found[1].labels), 2 * pairs))
 
-    def figures(self) -> Agreement:
-        """Return the figures of all frames so far, with intervals over resamples of the frames."""
+    def figures(self, groups: Sequence[str] | None = None) -> Agreement:
+        """Return the figures of all frames so far, with intervals over resamples of the frames, or of their groups."""
         same_pixels = miou = None
         iou: dict[str, Figure] = {}
-        frames, shared = len(self._pixels), len(self._classes)
+        shared = len(self._classes)
         if self._pixels:
-            weights = frame_weights(frames)
+            units = len(self._pixels) if groups is None else len({*groups})
+            weights = frame_weights(len(self._pixels), groups=groups)
             pixels = np.tensordot(weights, np.stack(self._pixels), axes=1)  # (1 + resamples, side, side)
             hits = np.diagonal(pixels, axis1=1, axis2=2)[:, :shared]
             either = pixels.sum(axis=2)[:, :shared] + pixels.sum(axis=1)[:, :shared] - hits
             counted = pixels.sum(axis=(1, 2)) - pixels[:, -1, -1]
             shares = _ratio(hits, either)
-            same_pixels = figure_of(_ratio(hits.sum(axis=1), counted), None, frames)
-            miou = figure_of(mean_of(shares), None, frames)
-            iou = {name: figure_of(shares[:, place], None, frames) for place, name in enumerate(self._classes)}
+            same_pixels = figure_of(_ratio(hits.sum(axis=1), counted), None, units)
+            miou = figure_of(mean_of(shares), None, units)
+            iou = {name: figure_of(shares[:, place], None, units) for place, name in enumerate(self._classes)}
         same = None
         if self._boxes:
-            boxes = frame_weights(len(self._boxes)) @ np.array(self._boxes)
-            same = figure_of(_ratio(boxes[:, 1], boxes[:, 0]), None, len(self._boxes))
+            units = len(self._boxes) if groups is None else len({*groups})
+            boxes = frame_weights(len(self._boxes), groups=groups) @ np.array(self._boxes)
+            same = figure_of(_ratio(boxes[:, 1], boxes[:, 0]), None, units)
         return Agreement(same_pixels, miou, iou, same)
 
 

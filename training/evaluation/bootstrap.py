@@ -25,7 +25,9 @@ Values = NDArray[np.float64]
 """A figure: of all frames, then of each resample. NaN where the frames do not yield it."""
 
 
-def frame_weights(frames: int, resamples: int = RESAMPLES, groups: Sequence[str] | None = None) -> NDArray[np.int64]:
+def frame_weights(
+    frames: int, resamples: int = RESAMPLES, groups: Sequence[str] | None = None, seed: int = SEED
+) -> NDArray[np.int64]:
     """Return how often each frame counts, int64 (1 + resamples, frames). The first row counts every frame once.
 
     Args:
@@ -33,9 +35,10 @@ def frame_weights(frames: int, resamples: int = RESAMPLES, groups: Sequence[str]
         resamples: Number of draws.
         groups: Name of the group of each frame, for example its drive. Whole groups are drawn then, as many as there
             are, because frames of one drive are much alike. None = each frame is drawn by itself.
+        seed: Of the draws. Figures of two sets of frames that become one need draws of their own.
     """
     names, of_frame = (frames, np.arange(frames)) if groups is None else _numbered(groups)
-    drawn = np.random.default_rng(SEED).multinomial(names, np.full(names, 1 / names), size=resamples)
+    drawn = np.random.default_rng(seed).multinomial(names, np.full(names, 1 / names), size=resamples)
     return np.concatenate([np.ones((1, frames), np.int64), drawn[:, of_frame]])
 
 

@@ -218,7 +218,8 @@ def _agree(arguments: argparse.Namespace, paths: Sequence[Path], settings: Sourc
     models, named = _open(arguments, paths), names_of_files(paths)
     settings = frames_of_bag(settings) if isinstance(settings, BagSource) else settings
     frames = settings.open(settings.mapping_to(None))
-    seen = agree_side_by_side(models, frames)
+    drives = [drive_of(name) for name in frames.names] if arguments.drawn == "drives" else None
+    seen = agree_side_by_side(models, frames, drives)
     memory = {} if arguments.no_memory else _memory(arguments, named, frames[0].image_bgr)
     facts = [
         ModelFacts(name, named[name], model, seen[name].times_ms, memory.get(name)) for name, model in models.items()

@@ -13,8 +13,9 @@ from training.arguments import file_to_write, folder_name, number, whole_number
 from training.config.network_input import MAX_DETECTIONS
 from training.data.image_listing import list_images
 from training.errors import CheckpointError, DataError
-from training.export.input_size import add_input_size, choose_input_size, noted_validation
+from training.export.input_size import add_input_size, choose_input_size
 from training.export.network_inputs import read_network_inputs, render_network_inputs, validation_images
+from training.export.noted_figures import noted_figures, other_figures
 from training.export.provenance import provenance
 from training.export.settings import ExportSettings
 
@@ -69,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
             max_detections=arguments.max_detections,
             score_threshold=arguments.score_threshold,
             provenance=provenance(info),
-            metrics=info.metrics if metrics is None else metrics,
+            metrics=noted_figures(info, arguments.weights, height, width, arguments.max_detections)
+            if metrics is None
+            else metrics,
             confidence=info.confidence or {},
         )
         settings.contract()
@@ -82,9 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     where = f"{len(real)} frames of {folder}" if real else "no real frames, for none were given or found"
     print(f"parity with the trained network, on {len(golden)} rendered frames and {where}:\n{report.table()}")
-    validation = noted_validation(info)
-    if validation and (height, width) != (validation.input_height, validation.input_width):
-        print("the figures of the checkpoint are those of the recipe's validation size, not of this input size")
+    for sentence in other_figures(info, arguments.weights, height, width, arguments.max_detections):
+        print(f"{sentence}; the file has none of them" if info.metrics and metrics is None else sentence)
     if info.quantization_aware is not None:
         print(
             "the checkpoint is trained for 8 bits, and so are its figures; this file has its weights in fp32, without "

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from training.networks.blocks import ReparameterizedConvolution
 from training.networks.quantised_layers import QuantisedConvolution
@@ -95,7 +96,7 @@ class FeatureBackbone(nn.Module):
         super().train(mode and not self.frozen)
         if self.frozen_statistics:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, _BatchNorm):  # on several GPUs it is a SyncBatchNorm
                     module.eval()
         return self
 

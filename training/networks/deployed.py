@@ -122,4 +122,5 @@ def block_uncertainty(segmentation_logits: Tensor) -> Tensor:
     # log_softmax stays finite for logits that are far apart; softmax().log() does not.
     log_probability = functional.log_softmax(logits, dim=1)
     entropy = -(log_probability.exp() * log_probability).sum(dim=1)
-    return (entropy / math.log(segmentation_logits.shape[1])).clamp(0.0, 1.0)
+    # A single class is certain: its entropy is 0, and so is the logarithm of 1.
+    return (entropy / math.log(max(segmentation_logits.shape[1], 2))).clamp(0.0, 1.0)

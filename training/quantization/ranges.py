@@ -91,10 +91,12 @@ class Histogram:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count an array of any shape."""
+        self._counts += np.bincount(self._bins_of(values.ravel()), minlength=BINS)
+
+    def _bins_of(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
         span = self._highest - self._lowest
-        scaled = (values.ravel() - np.float32(self._lowest)) * np.float32(BINS / span if span else 0)
-        places = np.clip(scaled, 0, BINS - 1).astype(np.int64)
-        self._counts += np.bincount(places, minlength=BINS)
+        scaled = (values - np.float32(self._lowest)) * np.float32(BINS / span if span else 0)
+        return np.clip(scaled, 0, BINS - 1).astype(np.int64)
 
     def percentile(self, percent: float) -> TensorRange:
         """Return the range that holds so many percent of the values. Half of the rest is cut off at each end."""
@@ -111,7 +113,9 @@ class Histogram:
         8-bit Inference with TensorRT, 2017). Candidates shrink towards zero, from both ends by the same share.
         """
         zero = int(np.clip(np.searchsorted(self._edges(), 0.0), 0, BINS))
-        counts = _without_zeros(self._counts, zero)
+        counts = self._counts
+        if self._lowest <= 0 <= self._highest:
+            counts = _without_zeros(counts, int(self._bins_of(np.zeros(1, np.float32))[0]))
         best, best_loss = (0, BINS), np.inf
         for share in np.linspace(1, SMALLEST_SHARE, CANDIDATES):
             first, end = round(zero * (1 - share)), round(zero + (BINS - zero) * share)
@@ -131,13 +135,13 @@ class Histogram:
 
 
 def _without_zeros(counts: NDArray[np.int64], zero: int) -> NDArray[np.int64]:
-    """Give the bin of zero the count of its neighbour.
+    """Give the bin of zero, number `zero`, the count of its neighbour.
 
     A Relu makes half of all values zero. An integer holds zero exactly, and the peak would hide all other values.
     """
     counts = counts.copy()
-    place = min(zero, BINS - 2)
-    counts[place] = min(counts[place], counts[place + 1])
+    neighbour = zero + 1 if zero + 1 < BINS else zero - 1
+    counts[zero] = min(counts[zero], counts[neighbour])
     return counts
 
 

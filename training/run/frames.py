@@ -5,6 +5,7 @@ from __future__ import annotations
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
 from training.data.readers.source import Source
+from training.data.shares import split_by_shares
 from training.errors import DataError
 from training.label_sets.label_set import LabelSet
 from training.recipe import Recipe
@@ -49,6 +50,17 @@ class RunFrames:
                 f"an epoch of {self.samples_per_epoch} samples does not fill one batch of {recipe.batch_size}; "
                 "lower batch_size or raise data.samples_per_epoch"
             )
+        self._say_what_is_never_drawn(recipe)
+
+    def _say_what_is_never_drawn(self, recipe: Recipe) -> None:
+        shares = [source.share for source in recipe.data.train]
+        counts = split_by_shares(self.samples_per_epoch, shares)
+        for source, share, count in zip(recipe.data.train, shares, counts, strict=True):
+            if share > 0 and not count:
+                print(
+                    f"{source.folder}: no frame of it is drawn, for share {share:g} is less than a sample of the "
+                    f"{self.samples_per_epoch} in an epoch; raise its share or data.samples_per_epoch"
+                )
 
 
 def _open_validation(recipe: Source | None, required: bool, label_set: LabelSet) -> FrameFolder | None:

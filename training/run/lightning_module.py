@@ -95,6 +95,7 @@ class StudentTraining(lightning.LightningModule):
         self._scorers: list[FrameScorer] = []
         self._perceiver: Perceiver | None = None
         self.last_metrics: dict[str, float | None] = {}
+        self._validated_epoch = -1
 
     def calibrate(self, batches: Iterable[Batch]) -> int:
         """Find the ranges of a quantisation-aware student, and give them to its average, too.
@@ -207,7 +208,7 @@ class StudentTraining(lightning.LightningModule):
             metrics["duplicate_pair_share"] = found["duplicate_pair_share"]
             if "miou" in detection:
                 metrics["miou_detection_frames"] = detection["miou"]
-        self.last_metrics = metrics
+        self.last_metrics, self._validated_epoch = metrics, self.current_epoch
         self.log_dict({name: value for name, value in metrics.items() if value is not None}, prog_bar=False)
         shown = ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in metrics.items())
         self.print(f"\nepoch {self.current_epoch + 1}: {shown}")
@@ -221,7 +222,8 @@ class StudentTraining(lightning.LightningModule):
             recipe_sha256=self.recipe.sha256,
             epoch=self.current_epoch + 1,
             git_commit=self._git_commit,
-            metrics=dict(self.last_metrics),
+            # Those of an earlier epoch are of other weights.
+            metrics=dict(self.last_metrics) if self._validated_epoch == self.current_epoch else {},
             earlier_teacher_sha256=self._start.taught_by,
             backbone=self.student.backbone.configuration,
             label_set=self.label_set.model_dump(mode="json"),

@@ -14,12 +14,14 @@ from checkout import ROOT
 
 from training.__main__ import main
 from training.checkpoint import INFO_KEY, read_checkpoint
+from training.compare.kept_results import KeptResults
 from training.compare.recipe import ComparisonRecipe, EntryRecipe, PlannedRun, ScoreRecipe, plan
 from training.compare.report import write_report
 from training.compare.statistics import difference, spread
 from training.data.readers.rendered import RenderedSource
 from training.data.readers.source import Source
 from training.data.readers.unlabeled import UnlabeledSource
+from training.evaluation.frame_recorder import KEPT_VERSION
 
 RECIPE = ROOT / "training" / "recipes" / "student_s_smoke.yaml"
 
@@ -30,6 +32,19 @@ def entry(name: str, *overrides: str, recipe: Path = RECIPE) -> EntryRecipe:
 
 def score(name: str, reader: type[Source] = RenderedSource) -> ScoreRecipe:
     return ScoreRecipe(name=name, frames=reader(folder=Path("x")))
+
+
+def test_results_of_earlier_rules_of_scoring_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = ComparisonRecipe(
+        name="tried", entries=(entry("a"), entry("b")), seeds=(0,), scores=(score("x"),), output=tmp_path
+    )
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.write_bytes(b"weights")
+    kept = KeptResults(comparison)
+    assert kept.of_checkpoint(checkpoint, "frames", lambda: {"ap50": 0.0}) == {"ap50": 0.0}
+    assert kept.of_checkpoint(checkpoint, "frames", lambda: {"ap50": 1.0}) == {"ap50": 0.0}
+    monkeypatch.setattr("training.compare.kept_results.KEPT_VERSION", KEPT_VERSION + 1)
+    assert kept.of_checkpoint(checkpoint, "frames", lambda: {"ap50": 1.0}) == {"ap50": 1.0}
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:

@@ -44,6 +44,21 @@ def test_a_step_is_done_again_if_it_cannot_be_trusted(tmp_path: Path, damage: st
     assert step.count == 2
 
 
+def test_an_interrupted_step_of_other_settings_leaves_no_finished_one(tmp_path: Path) -> None:
+    step = Step(tmp_path / "1_prune")
+    kept_stage(step.folder, "key", step)
+
+    def interrupted() -> Stage:
+        (step.folder / "student.onnx").write_bytes(b"of other settings")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept_stage(step.folder, "other", interrupted)
+    made = kept_stage(step.folder, "key", step)
+    assert made.file.read_bytes() == b"file"
+    assert step.count == 2
+
+
 def test_the_key_follows_settings_and_content(tmp_path: Path) -> None:
     one, other = tmp_path / "a", tmp_path / "b"
     one.write_bytes(b"1")

@@ -77,6 +77,15 @@ def test_a_class_that_leaves_the_picture_counts_in_neither() -> None:
     assert curve.classes["m1"] == (pytest.approx(0.2), None)
 
 
+def test_a_class_that_leaves_the_picture_counts_in_neither_though_a_pixel_is_taken_for_it() -> None:
+    changed = records([40, -1])
+    changed.confusion[:, 0, 1], changed.confusion[:, 0, -1] = 1, 59
+    found = figures_of(records([80, 20]), [changed])
+    curve = found.conditions[0].curves["miou"]
+    assert curve.kept[0].value == pytest.approx(0.5)
+    assert curve.scores[1].value == pytest.approx(0.2)  # the score itself is that of evaluate, and has the class
+
+
 def test_boxes_have_a_curve_of_their_own() -> None:
     found = figures_of(records([50], boxes=2, hits=2), [records([50], boxes=2, hits=1), records([50], boxes=2)])
     curve = found.conditions[0].curves["ap50"]
@@ -100,6 +109,25 @@ def test_families_and_all_are_means_of_conditions() -> None:
     found = network_figures("n", "n.onnx", "0", measured)
     assert {family: means["miou"].value for family, means in found.families.items()} == {"weather": 0.5, "viewpoint": 1}
     assert found.overall["miou"].value == 0.75
+
+
+def test_sets_of_frames_are_resampled_apart() -> None:
+    """What one set loses on a frame must not make up for what another set keeps on the frame of the same number."""
+    clean = records([100])
+    rising, falling = records([100]), records([100])
+    for frame in range(FRAMES):
+        for changed, right in ((rising, 10 * frame), (falling, 10 * (FRAMES - 1 - frame))):
+            changed.confusion[frame, 0] = right, 100 - right
+    measured = [
+        MeasuredCondition(FOG, "data", clean, {1: rising}),
+        MeasuredCondition(ROLL, "rendered", clean, {1: falling}),
+    ]
+    overall = network_figures("n", "n.onnx", "0", measured).overall["miou"]
+    assert overall.value == pytest.approx(0.35)
+    assert overall.low is not None
+    assert overall.high is not None
+    assert overall.low < 0.3
+    assert overall.high > 0.4
 
 
 def test_the_text_says_what_suffers_and_json_has_all_of_it() -> None:

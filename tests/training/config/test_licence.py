@@ -25,6 +25,14 @@ MOTORWAY = {"of": "CarND", "terms": "MIT", "use": "any"}
 FREE = Licence.checked(MOTORWAY).noted
 
 
+@pytest.mark.parametrize("wide", [Licence(of="CamVid", terms="MIT", use="any").noted, not_stated("CamVid")])
+def test_of_two_licences_of_one_name_the_narrower_counts(wide: Licences) -> None:
+    for parts in ([CAMVID, wide], [wide, CAMVID]):
+        assert merged(parts) == CAMVID
+    free = Licence(of="CamVid", terms="MIT", use="any").noted
+    assert merged([not_stated("CamVid"), free]) == merged([free, not_stated("CamVid")]) == not_stated("CamVid")
+
+
 @pytest.mark.parametrize(
     ("licences", "use"),
     [

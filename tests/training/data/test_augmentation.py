@@ -144,6 +144,52 @@ def test_pasted_objects_have_pixels_and_boxes_and_hide_what_is_behind() -> None:
     assert (sample.mask == scene().mask).all()  # the frame itself is untouched
 
 
+def donor_with_a_pedestrian() -> Sample:
+    """Return the road with pixels of a pedestrian, class 9 of masks and 1 of boxes, and no box of it."""
+    donor = scene()
+    mask = donor.mask.copy()
+    mask[70:100, 60:70] = 9
+    return replace(donor, mask=mask)
+
+
+@pytest.mark.parametrize("label", [1, -1])
+def test_pixels_of_an_ignored_region_are_ignored_where_they_are_pasted(label: int) -> None:
+    """Of a crowd, boxes are not known: its pixels must not teach that no pedestrian is there."""
+    region = np.array([[40, 60, 80, 110]], np.float32)
+    donor = replace(donor_with_a_pedestrian(), ignored_xyxy=region, ignored_labels=np.array([label]))
+    pasted = paste_rare(scene(), donor, np.random.default_rng(0), CAMVID)
+    assert (pasted.mask == 9).any()
+    assert pasted.ignored_xyxy is not None
+    assert pasted.ignored_labels is not None
+    assert pasted.ignored_xyxy.tolist() == [[60, 70, 70, 100]]
+    assert pasted.ignored_labels.tolist() == [1]
+
+    own = replace(scene(), ignored_xyxy=np.array([[0, 0, 9, 9]], np.float32), ignored_labels=np.array([0]))
+    both = paste_rare(own, donor, np.random.default_rng(0), CAMVID)
+    assert both.ignored_labels is not None
+    assert both.ignored_labels.tolist() == [0, 1]
+    of_cars = replace(donor, ignored_labels=np.array([0]))
+    assert paste_rare(scene(), of_cars, np.random.default_rng(0), CAMVID).ignored_xyxy is None
+
+
+def test_objects_of_which_no_box_is_known_are_not_pasted_among_known_ones() -> None:
+    donor = replace(donor_with_a_pedestrian(), has_boxes=False)
+    assert not (paste_rare(scene(), donor, np.random.default_rng(0), CAMVID).mask == 9).any()
+    for unknown in (replace(scene(), has_boxes=False), replace(scene(), box_weight=0.0)):
+        assert (paste_rare(unknown, donor, np.random.default_rng(0), CAMVID).mask == 9).any()
+    pole = replace(donor, mask=np.where(donor.mask == 9, 2, donor.mask).astype(np.uint8))  # a class without boxes
+    assert (paste_rare(scene(), pole, np.random.default_rng(0), CAMVID).mask == 2).any()
+
+
+def test_a_class_that_a_frame_does_not_label_is_not_pasted_into_it() -> None:
+    for labels_pedestrians in (True, False):
+        labeled = np.ones(11, np.bool_)
+        labeled[9] = labels_pedestrians
+        sample = replace(scene(), labeled_pixels=labeled)
+        pasted = paste_rare(sample, donor_with_a_pedestrian(), np.random.default_rng(0), CAMVID)
+        assert (pasted.mask == 9).any() == labels_pedestrians
+
+
 def test_a_donor_without_rare_classes_changes_nothing() -> None:
     assert paste_rare(scene(), scene(5), np.random.default_rng(0), CAMVID) is not None
     np.testing.assert_array_equal(paste_rare(scene(), scene(5), np.random.default_rng(0), CAMVID).mask, scene().mask)

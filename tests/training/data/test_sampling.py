@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from smoke_runs import smoke
 
 from training.data.batch import collate
 from training.data.sample import Sample
 from training.data.sampling import EpochSampler, draw_epoch
+from training.run.frames import RunFrames
 
 
 @given(
@@ -33,6 +36,17 @@ def test_sources_give_their_share_and_their_frames_come_equally_often(sizes, sam
     for source, size in enumerate(sizes):
         counts = [seen[source, index] for index in range(size)]
         assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.01, True), (0.2, False), (0.0, False)])
+def test_a_source_of_which_no_frame_is_drawn_is_told(
+    rendered_samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], share: float, said: bool
+) -> None:
+    recipe = smoke(rendered_samples, tmp_path, "data.samples_per_epoch=12")
+    (first,) = recipe.data.train
+    RunFrames(recipe.replace(data=recipe.data.replace(train=(first, first.replace(share=share)))))
+    expected = f"{rendered_samples}: no frame of it is drawn, for share {share:g} is less than a sample of the 12"
+    assert (expected in capsys.readouterr().out) == said
 
 
 def test_an_epoch_depends_only_on_seed_and_number() -> None:

@@ -73,6 +73,16 @@ def test_without_labels_models_are_compared_with_the_first(
     assert "pixels of the same class" in printed
 
 
+def test_without_labels_whole_drives_are_drawn_if_they_are_asked_for(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = evaluated(place, "right.onnx", "dim.onnx", "one.mcap", "--drawn", "drives")["models"][1]["agreement"]
+    for name in ("same_pixels", "miou", "same_boxes"):
+        assert found[name]["value"] is not None
+        assert found[name]["low"] is None, "all frames are of one drive"
+
+
 def test_a_folder_of_images_is_compared_like_a_bag(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ from training.__main__ import main
 from training.checkpoint import CheckpointInfo
 from training.export import command
 from training.export.export import build_graph, export_student, golden_text
+from training.export.noted_figures import noted_figures
 from training.export.parity import ParityError, ParityReport, measure_parity
 from training.export.settings import ExportSettings, golden_limits
 from training.networks.student import Student, build_student
@@ -238,6 +239,16 @@ def test_command(
         {"miou": 0.25},
         label_set=CAMVID.model_dump(mode="json"),
     )
+    for weights, size, boxes, aware, figures_of in (
+        ("ema", (384, 640), None, None, {"miou": 0.25}),
+        ("ema", (384, 640), 100, None, {"miou": 0.25}),
+        ("ema", (96, 160), None, None, {}),
+        ("trained", (384, 640), None, None, {}),
+        ("ema", (384, 640), 20, None, {}),
+        ("ema", (384, 640), None, {"form": "cpu"}, {}),
+    ):
+        noted = replace(info, quantization_aware=aware)
+        assert noted_figures(noted, weights, *size, boxes) == figures_of, (weights, size, boxes, aware)
     monkeypatch.setattr(training.checkpoint, "load_student", lambda path, weights: (student, info))
     checkpoint = tmp_path / "last.ckpt"
     checkpoint.touch()
@@ -253,7 +264,8 @@ def test_command(
     assert "not of this input size" in printed
     contract = OnnxModel.open(tmp_path / "student.onnx", device="cpu").contract
     assert (contract.input.height, contract.input.width) == (96, 160)
-    assert contract.metrics == {"miou": 0.25}
+    assert contract.metrics == {}  # those of the checkpoint were measured at another size
+    assert "the file has none of them" in printed
     assert set(contract.provenance) == {
         "label_set",
         "recipe_sha256",

@@ -109,6 +109,14 @@ def test_frozen_statistics_stay_while_the_weights_learn(weights: Path) -> None:
     assert student.backbone.training
 
 
+def test_frozen_statistics_stay_on_several_gpus(weights: Path) -> None:
+    recipe = BackboneRecipe(architecture="espnetv2", pretrained=str(weights), frozen_statistics=True)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(build_backbone(recipe)).train()  # as Lightning does there
+    normalizations = [module for module in converted.modules() if isinstance(module, nn.SyncBatchNorm)]
+    assert normalizations
+    assert not [module for module in normalizations if module.training]
+
+
 def test_classes_of_another_set_need_no_neck(weights: Path) -> None:
     trained, like = student_on(weights, boxes=3), student_on()
     names = [info.name for info in MASKS.segmentation_classes]

@@ -266,6 +266,10 @@ def test_uncertainty_is_0_for_certain_and_1_for_equal_logits() -> None:
     assert float(block_uncertainty(half)) == pytest.approx(math.log(2) / math.log(11), abs=1e-5)
 
 
+def test_uncertainty_of_a_single_class_is_0() -> None:
+    assert float(block_uncertainty(torch.randn(1, 1, 8, 8))) == 0.0
+
+
 def test_of_neighbours_of_one_class_only_the_surer_is_kept() -> None:
     level = torch.full((1, 2, 6, 6), -5.0)
     level[0, 0, 2, 2] = 2.0

@@ -37,6 +37,18 @@ def test_entropy_gives_up_single_large_values() -> None:
     assert 2.5 < found.highest < 8
 
 
+@pytest.mark.parametrize("lowest", [-1.0, -0.375, -0.37])
+def test_entropy_does_not_see_the_peak_of_zeros_between_negative_and_positive_values(lowest: float) -> None:
+    """As behind a hard swish, or where rectified features lie beside others."""
+    values = np.random.default_rng(0).uniform(lowest, 10, 200_000)
+    without, beside = (
+        histogram_of(each).least_entropy_lost() for each in (values, np.concatenate([values, np.zeros(2_000_000)]))
+    )
+
+    assert beside.highest == pytest.approx(without.highest, rel=0.05)
+    assert beside.lowest == pytest.approx(without.lowest, abs=0.05)
+
+
 def test_entropy_keeps_values_that_are_spread_evenly() -> None:
     values = np.random.default_rng(0).uniform(0, 10, 200_000)
 

@@ -130,6 +130,24 @@ def test_the_last_epoch_is_validated_at_any_interval(rendered_samples: Path, tmp
     assert logged(folder, "epoch", beside="miou") == [1, 2]  # counted from 0
 
 
+class NotedMetrics(lightning.Callback):
+    """Records whether last.ckpt of the epoch before has metrics, at the start of each epoch."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint, self.noted = checkpoint, list[bool]()
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch:
+            self.noted.append(bool(read_checkpoint(self.checkpoint)[INFO_KEY]["metrics"]))
+
+
+def test_a_checkpoint_notes_no_metrics_of_earlier_weights(rendered_samples: Path, tmp_path: Path) -> None:
+    recipe = smoke(rendered_samples, tmp_path, "size=n", "epochs=4", "validation.every_epochs=2")
+    noted = NotedMetrics(tmp_path / recipe.name / "checkpoints" / "last.ckpt")
+    train(recipe, accelerator="cpu", callbacks=(noted,))
+    assert noted.noted == [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
