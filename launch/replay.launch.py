@@ -2,7 +2,8 @@
 
     ros2 launch ros_kd_perception replay.launch.py bag:=/data/drive.mcap
 
-The cameras are those of the bag. `camera_topics:='{front: /front_camera/image_raw}'` chooses and names them explicitly.
+The cameras are those of the bag. `cameras:='[front]'` chooses some of them, and
+`camera_topics:='{front: /front_camera/image_raw}'` names topics and cameras explicitly.
 With `record:=results.mcap` the node's results are recorded, with the times of the bag. The arguments of
 perception.launch.py are accepted, too; `rviz:=true` shows the results. Everything ends with the bag unless `loop` or
 `keep_running` is set.
@@ -36,7 +37,14 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from ros_kd_perception.parameters.launch_arguments import camera_topics, check_names, is_true, node_of, seconds
+from ros_kd_perception.parameters.launch_arguments import (
+    camera_topics,
+    cameras_of_bag,
+    check_names,
+    is_true,
+    node_of,
+    seconds,
+)
 from ros_kd_perception.system.fastdds_settings import PROFILE_VARIABLE
 from ros_kd_perception.system.launch_exit_status import report_early_end, report_failure
 
@@ -90,12 +98,13 @@ def refuse_unknown_arguments(context: LaunchContext, description: LaunchDescript
 
 
 def find_cameras(context: LaunchContext) -> None:
-    """Set camera_topics, and image_transport unless it is given, from the topics of the bag.
+    """Set camera_topics, and image_transport unless it is given, from the topics of the bag that `cameras` chooses.
 
     The player lists the topics. It runs in the environment that has rosbags, which the launch system's may not have.
 
     Raises:
-        RuntimeError: The bag does not exist, is damaged, or does not have the cameras.
+        RuntimeError: The bag does not exist, is damaged, or does not have the cameras of camera_topics.
+        LaunchArgumentError: The bag does not have one of `cameras`.
     """
     given = context.launch_configurations
     player = ExecutableInPackage(package="ros_kd_perception", executable="play_bag").perform(context)
@@ -110,9 +119,10 @@ def find_cameras(context: LaunchContext) -> None:
         raise RuntimeError(
             listing.stderr.strip().removeprefix("play_bag: ") or f"{player} ended with {listing.returncode}"
         )
-    cameras = json.loads(listing.stdout)
-    given["camera_topics"] = yaml.safe_dump({camera: found["topic"] for camera, found in cameras.items()})
-    transports = {camera: found["transport"] for camera, found in cameras.items()}
+    found = json.loads(listing.stdout)
+    cameras = {camera: found[camera] for camera in cameras_of_bag(given.get("cameras", ""), found)}
+    given["camera_topics"] = yaml.safe_dump({camera: one["topic"] for camera, one in cameras.items()})
+    transports = {camera: one["transport"] for camera, one in cameras.items()}
     given.setdefault("image_transport", yaml.safe_dump(transports))
 
 

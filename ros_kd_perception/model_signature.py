@@ -38,7 +38,7 @@ def make_keys(path: Path, password: bytes | None = None) -> str:
         The name of the key in signatures: the hex sha256 of the public key's file.
 
     Raises:
-        OutputPathError, OSError: One of the files exists, or cannot be written.
+        OutputPathError, OSError: One of the files exists, or cannot be written. Neither of them stays then.
     """
     from ros_kd_perception.model.signature_key import PrivateKey
 
@@ -48,7 +48,12 @@ def make_keys(path: Path, password: bytes | None = None) -> str:
     make_folder(path.parent)
     key = PrivateKey.new()
     key.write(path, password)
-    public.write_bytes(key.public.to_pem())
+    try:
+        public.write_bytes(key.public.to_pem())
+    except OSError:
+        for file in (path, public):  # a key without the other one is of no use, and would keep its name
+            file.unlink(missing_ok=True)
+        raise
     return key.public.hint
 
 

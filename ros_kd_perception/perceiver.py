@@ -192,21 +192,28 @@ class Perceiver:
         """
         return [self._perceive_one(self.prepare(frame, self._input[0])) for frame in frames]
 
+    def fitted(self, prepared: PreparedFrame) -> PreparedFrame:
+        """Return a prepared frame as this model needs it.
+
+        A frame that was prepared for a different model is prepared again, with the region that it had. Its old network
+        input stays as it is.
+        """
+        if prepared.input_spec == self.model.contract.input:
+            return prepared
+        return self.prepare(prepared.frame, region=prepared.geometry.region)
+
     def perceive_prepared(self, prepared: Sequence[PreparedFrame]) -> list[Perception]:
         """Perceive prepared frames, in batches of up to the model's `max_batch`, which is 1 on a CPU.
 
-        Frames that were prepared for a different model are prepared again, with the region that they had.
+        Frames that were prepared for a different model are prepared again (`fitted`).
 
         Raises:
             DivergedOutput: The network output for one of the frames contains NaN or infinity.
         """
-        spec, size = self.model.contract.input, self.model.max_batch
+        size = self.model.max_batch
         perceptions: list[Perception] = []
         for first in range(0, len(prepared), size):
-            batch = [
-                one if one.input_spec == spec else self.prepare(one.frame, region=one.geometry.region)
-                for one in prepared[first : first + size]
-            ]
+            batch = [self.fitted(one) for one in prepared[first : first + size]]
             perceptions += [self._perceive_one(batch[0])] if len(batch) == 1 else self._perceive_batch(batch)
         return perceptions
 

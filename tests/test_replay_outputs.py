@@ -224,6 +224,12 @@ def test_tracking_needs_a_model_with_boxes(tmp_path: Path, capsys: pytest.Captur
     assert replay(bag, tmp_path / "out.mcap", masks, "--track") == 2
     assert "expected a model that does detection for --track, got tiny" in capsys.readouterr().err
     assert not (tmp_path / "out.mcap").exists()
+    # The file may be one of a vehicle that runs another model otherwise.
+    file = tmp_path / "perception.yaml"
+    file.write_text("/perception: {ros__parameters: {track_objects: true}}")
+    assert replay(bag, tmp_path / "out.mcap", masks, "--params-file", file) == 0
+    told = capsys.readouterr().err
+    assert "track_objects has no effect: expected a model that does detection, got tiny, which does segmen" in told
 
 
 def test_a_model_of_boxes_alone_has_no_outputs_beside_the_mask(

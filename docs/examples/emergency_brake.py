@@ -26,7 +26,7 @@ DEFAULTS = {
     "half_width_m": 1.1,
     "max_age_s": 0.4,
 }
-STRAIGHT_AHEAD_RAD = 0.05  # beams that must not be unknown
+STRAIGHT_AHEAD_RAD = 0.05  # beams that must be there and not be unknown
 
 
 class EmergencyBrake(Node):
@@ -64,14 +64,21 @@ class EmergencyBrake(Node):
         stop_m += self.settings["bumper_x_m"] + self.settings["margin_m"]
         if not stop_m < scan.range_max:  # also for a speed that is NaN
             return f"cannot see far enough: {stop_m:.1f} m to stop, {scan.range_max:.1f} m in sight"
+        looks_ahead = False
+        # Of beams that are farther apart, the one or two that are nearest to straight ahead.
+        ahead_rad = max(STRAIGHT_AHEAD_RAD, 0.51 * abs(scan.angle_increment))
         for number, range_m in enumerate(scan.ranges):
             angle = scan.angle_min + number * scan.angle_increment
-            if math.isnan(range_m) and abs(angle) <= STRAIGHT_AHEAD_RAD:
-                return f"unknown ahead: at {math.degrees(angle):.1f} degrees"
+            if range_m == -math.inf:  # REP 117: something is nearer than range_min
+                range_m = scan.range_min
+            if abs(angle) <= ahead_rad:
+                looks_ahead = True
+                if not range_m > 0:  # NaN, or 0 from scanners that write it for no range
+                    return f"unknown ahead: at {math.degrees(angle):.1f} degrees"
             ahead_m, aside_m = range_m * math.cos(angle), range_m * math.sin(angle)
             if 0 < ahead_m < stop_m and abs(aside_m) < self.settings["half_width_m"]:
                 return f"blocked: {ahead_m:.1f} m ahead, {stop_m:.1f} m to stop"
-        return ""
+        return "" if looks_ahead else "unknown ahead: the scan has no beam there"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from ros_kd_perception.structures import BadFrame
 FEW_EXTRA_BYTES = 3
 """Webcams leave up to this many bytes between a scan and the next marker. They are not a sign of damage."""
 
-_STUFFED = re.compile(rb"\xff+\x00")
+_STUFFED = re.compile(rb"(?<!\xff)\xff+\x00")  # from the start of a run on, else each of its bytes is a start
 # Appended to each segment. The decoder reads up to eight bytes ahead and does not report bytes that it has already read
 # when it reaches the marker. With 16 more bytes it always reports how many it did not use.
 _PROBE = bytes(16)
@@ -105,8 +105,16 @@ def without_filler(content: bytes, count: int, marker: int) -> bytes | None:
     Returns:
         The file without the first such run. None if there is none.
     """
-    found = re.search(rb"(.)\1{%d}(?=%s)" % (count - 1, re.escape(bytes([0xFF, marker]))), content, re.DOTALL)
-    return None if found is None else content[: found.start()] + content[found.end() :]
+    wanted = bytes([0xFF, marker])
+    begin, end = 0, content.find(wanted)
+    while end >= 0:
+        first = end - count
+        # A run holds no marker, so it begins behind the marker before. Each byte is compared once: a regular expression
+        # takes the length of the run for every byte of any longer run in the file, up to minutes.
+        if first >= begin and content[first:end] == content[first : first + 1] * count:
+            return content[:first] + content[end:]
+        begin, end = end + 1, content.find(wanted, end + 1)
+    return None
 
 
 def _unused(scan: Scan) -> list[int] | None:

@@ -12,14 +12,17 @@ import numpy as np
 
 from ros_kd_perception.images.jpeg_header import BASELINE_FRAMES, END, SCAN, START, next_segment, write_segment
 
-_SEGMENT_END = re.compile(rb"\xff+([\xd0-\xd7])")
-_SCAN_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+# From the start of a run of 0xff on. Else each of its bytes is a start, and 100 kB of them take a minute.
+_SEGMENT_END = re.compile(rb"(?<!\xff)\xff+([\xd0-\xd7])")
+_SCAN_END = re.compile(rb"(?<!\xff)\xff+[^\x00\xff\xd0-\xd7]")
 _START, _END, _RESTART = bytes([0xFF, START]), bytes([0xFF, END]), b"\xff\xd0"
 _HUFFMAN_TABLES, _QUANTISATION_TABLES, _RESTART_INTERVAL = 0xC4, 0xDB, 0xDD
 _BLOCK_PX = 8
 # The decoder takes at least 40 microseconds for a segment. A picture of 1920x1080 px has 8160 MCUs.
 _MAX_SEGMENTS = 8192
 _MAX_SEGMENT_MCUS = 0xFFFF  # of a restart interval
+# All tables that a baseline scan can use have less than 3 kB. They are copied and read again for each segment.
+_MAX_TABLE_BYTES = 1 << 13
 
 TableKey = tuple[int, int]
 """Class (0 DC, 1 AC) and number of a Huffman table."""
@@ -94,6 +97,8 @@ def _read_scan(content: bytes) -> Scan:
         marker, body, position = next_segment(content, position)
         if marker in (_HUFFMAN_TABLES, _QUANTISATION_TABLES):
             frame_tables += write_segment(marker, body)
+            if len(frame_tables) > _MAX_TABLE_BYTES:
+                raise ValueError(f"tables of over {_MAX_TABLE_BYTES} bytes")
         if marker == _HUFFMAN_TABLES:
             tables.update(_split_tables(body))
         elif marker in BASELINE_FRAMES:
@@ -133,11 +138,12 @@ def _blocks(frame: bytes, scan: bytes) -> list[tuple[TableKey, TableKey]]:
 
 
 def _split_scan(content: bytes, start: int, mcus: int, interval: int) -> list[tuple[bytes, int]]:
-    found = _SCAN_END.search(content, start)
+    scan = content[start:]
+    found = _SCAN_END.search(scan)
     count = -(-mcus // interval)
     if found is None or count > _MAX_SEGMENTS or interval > _MAX_SEGMENT_MCUS:
         raise ValueError(f"a scan without end, of over {_MAX_SEGMENTS} segments, or {_MAX_SEGMENT_MCUS} MCUs in one")
-    parts = _SEGMENT_END.split(content[start : found.start()])
+    parts = _SEGMENT_END.split(scan[: found.start()])
     segments, numbers = parts[::2], parts[1::2]
     if len(segments) != count or any(n[0] & 7 != i % 8 for i, n in enumerate(numbers)):
         raise ValueError("a restart marker out of its place")

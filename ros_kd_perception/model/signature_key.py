@@ -111,12 +111,17 @@ class PrivateKey:
         """Write a new PEM file that only this user may read.
 
         Raises:
-            OSError: It exists, or cannot be written.
+            OSError: It exists, or cannot be written. No part of it stays.
         """
         lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
         pem = self._key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(pem)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(pem)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
     @property
     def public(self) -> PublicKey:

@@ -196,17 +196,40 @@ def node_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
     return parameters
 
 
-def _cameras(text: str, topics: Mapping[str, str]) -> list[str]:
-    """Return the camera names in order. Without names, return the cameras of `camera_topics`."""
+def cameras_of_bag(text: str, found: Collection[str]) -> list[str]:
+    """Return the cameras of a bag that a launch is about: those that are named, or all.
+
+    Args:
+        text: Text of the argument `cameras`.
+        found: The cameras of the bag.
+
+    Raises:
+        LaunchArgumentError: The text has another form, or names a camera that the bag does not have.
+    """
+    cameras = _named_cameras(text) or list(found)
+    if unknown := [camera for camera in cameras if camera not in found]:
+        raise LaunchArgumentError(
+            f"expected cameras to be cameras of the bag, which has {', '.join(found)}, got {', '.join(unknown)}; name "
+            "other topics in camera_topics"
+        )
+    return cameras
+
+
+def _named_cameras(text: str) -> list[str]:
+    """Return the names of the argument `cameras` in order. Empty if it is left empty."""
     names = _yaml("cameras", text)
     if names == []:
         raise LaunchArgumentError(f"expected cameras to name at least one camera like '[front, left]', got {text!r}")
-    names = names or list(topics)
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",")]
-    if not isinstance(names, list):
+    if names and not isinstance(names, list):
         raise LaunchArgumentError(f"expected cameras like '[front, left]', got {text!r}")
-    cameras = [_camera_name(name) for name in names]
+    return [_camera_name(name) for name in names or ()]
+
+
+def _cameras(text: str, topics: Mapping[str, str]) -> list[str]:
+    """Return the camera names in order. Without names, return the cameras of `camera_topics`."""
+    cameras = _named_cameras(text) or list(topics)
     unknown = sorted(set(topics) - set(cameras))
     if unknown:
         raise LaunchArgumentError(

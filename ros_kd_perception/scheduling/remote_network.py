@@ -50,6 +50,10 @@ class RemoteNetwork:
         self.model = model
         self._frames = frames
 
+    def fitted(self, prepared: RemoteFrame) -> RemoteFrame:
+        """Return the frame: the worker processes have prepared theirs again when the model changed."""
+        return prepared
+
     def perceive_prepared(self, prepared: Sequence[RemoteFrame]) -> list[RanFrame]:
         """Run the network on up to `max_batch` frames in one batch."""
         ran: list[RanFrame] = []

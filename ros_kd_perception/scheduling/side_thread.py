@@ -33,6 +33,7 @@ class SideThread(Generic[ItemT]):
         work: Callable[[str, ItemT], None],
         warn: Callable[[str], object],
     ) -> None:
+        self._cameras = cameras
         self._mailbox: Mailbox[ItemT] = Mailbox(cameras)
         self._name = name
         self._work = work
@@ -43,14 +44,16 @@ class SideThread(Generic[ItemT]):
     def start(self) -> None:
         """Start the thread."""
         self._closed = False
+        # A mailbox of its own for each start: a thread that was too slow for `stop` finds its own one closed and ends.
+        self._mailbox = Mailbox(self._cameras)
         self._mailbox.open()
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._mailbox,), name=self._name, daemon=True)
         self._thread.start()
 
     @property
     def closed(self) -> bool:
-        """Whether the thread must end."""
-        return self._closed
+        """Whether the thread that does the work must end. Only the work may ask."""
+        return self._closed or threading.current_thread() is not self._thread
 
     def close(self) -> None:
         """Drop the waiting items and accept no more. The thread ends after its current item."""
@@ -68,16 +71,16 @@ class SideThread(Generic[ItemT]):
         """Leave an item for the thread. Never waits."""
         self._mailbox.put(camera, item)
 
-    def _run(self) -> None:
+    def _run(self, mailbox: Mailbox[ItemT]) -> None:
         if hasattr(os, "setpriority"):
             # On Linux each thread has its own nice value: this work yields to perception.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        while (queued := self._mailbox.take()) is not None:
+        while (queued := mailbox.take()) is not None:
             try:
                 self._work(queued.camera, queued.message)
             except Exception:
-                self._mailbox.dropped(queued.camera, "failed")
+                mailbox.dropped(queued.camera, "failed")
                 text = f"failed to make the {self._name} of {queued.camera}: {traceback.format_exc()}"
                 self._throttle.warn(queued.camera, text)
             else:
-                self._mailbox.published(queued.camera)
+                mailbox.published(queued.camera)

@@ -51,7 +51,12 @@ class Turns:
         """
         if not weight > 0:
             raise ValueError(f"expected the weight of {camera} to be positive, got {weight}")
-        self._lines[camera].weight = weight
+        line = self._lines[camera]
+        if weight != line.weight and line.free_at > self._virtual_time:
+            # The rest of its last turn gets the new weight, too. Otherwise a camera of weight 0.01 that gets weight 1
+            # would still wait for a hundred turns of each other camera.
+            line.free_at = self._virtual_time + (line.free_at - self._virtual_time) * line.weight / weight
+        line.weight = weight
 
     def limit(self, camera: str) -> RateLimit:
         """Return the limit on the rate of a camera."""

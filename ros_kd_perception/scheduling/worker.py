@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ros_kd_perception.health.stamp_age import StampAge
@@ -31,6 +31,9 @@ class NetworkUser(Protocol):
     """Runs a model on prepared frames: a `Perceiver`, or a `RemoteNetwork`."""
 
     model: OnnxModel
+
+    def fitted(self, prepared: Any) -> Any:
+        """Return a prepared frame as the model needs it: prepared again if it was prepared for another model."""
 
     def perceive_prepared(self, prepared: Sequence[Any]) -> Sequence[Any]:
         """Return the result for each frame."""
@@ -208,6 +211,8 @@ class PerceptionWorker:
             self._stamp_age.check_future(camera, frame.stamp_ns)
             health.watch.check(started_ns, frame.stamp_ns, (frame.height, frame.width), ready.sample, frame.frame_id)
             stamp_age_ms = self._stamp_age.check(camera, frame.stamp_ns)
+            # Here and not with the network: the sinks need the geometry of the input that the network gets.
+            ready = replace(ready, prepared=self._perceiver.fitted(ready.prepared))
         except BadFrame as error:
             self.drop_log.drop(camera, error.reason, str(error))
         except Exception:

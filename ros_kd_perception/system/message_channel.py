@@ -7,6 +7,7 @@ messages whole and in order, and its other end is seen to be gone when that proc
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import socket
 import sys
@@ -57,7 +58,7 @@ class MessageChannel:
 
         Raises:
             ChannelClosed: The other process has ended, or has not read for two seconds.
-            ValueError: The message cannot be sent as JSON, or is too large.
+            ValueError: The message cannot be sent as JSON, or is too large, also for the system's limit on sockets.
         """
         content = _ENCODER.encode({"kind": kind, **fields}).encode()
         if len(content) > MAX_MESSAGE_BYTES:
@@ -69,6 +70,11 @@ class MessageChannel:
                 else:
                     socket.send_fds(self._socket, [content], [descriptor])
         except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                raise ValueError(
+                    f"expected a message that fits the system's limit on sockets, got {len(content)} bytes: {kind}; "
+                    "raise the sysctl net.core.wmem_max"
+                ) from None
             raise ChannelClosed(f"cannot send {kind}: {error}") from None
 
     def receive(self, *, wait: bool = True) -> tuple[dict[str, Any], int | None] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ros_kd_perception.model.contract import DETECTION, ModelContract
 from ros_kd_perception.parameters.file import read_parameter_file
 from ros_kd_perception.parameters.rules import Declaration, ParameterError, as_declared, problem_with
 from ros_kd_perception.tracking.byte_tracker import TrackingSettings
@@ -47,6 +48,16 @@ def tracking_settings(values: Mapping[str, Any]) -> TrackingSettings | None:
     if not values["track_objects"]:
         return None
     return TrackingSettings(values["tracking.high_score"], values["tracking.iou_min"], values["tracking.max_lost_s"])
+
+
+def without_boxes(contract: ModelContract) -> str:
+    """Return the sentence about `track_objects` if it is set for nothing, because the model makes no boxes."""
+    if DETECTION in contract.tasks:
+        return ""
+    return (
+        f"track_objects has no effect: expected a model that does detection, got {contract.name}, which does "
+        f"{' and '.join(contract.tasks)}; use another model, or set track_objects: false"
+    )
 
 
 def tracking_settings_of(

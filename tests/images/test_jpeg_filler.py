@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ros_kd_perception.images.jpeg_decoder import decode_jpeg, extra_bytes
-from ros_kd_perception.images.jpeg_filler import FEW_EXTRA_BYTES, extraneous_bytes_are_harmless
+from ros_kd_perception.images.jpeg_filler import FEW_EXTRA_BYTES, extraneous_bytes_are_harmless, without_filler
 from ros_kd_perception.images.jpeg_scan import UnreadableScan
 from ros_kd_perception.images.message import decode_compressed_image
 from ros_kd_perception.structures import BadFrame
@@ -199,6 +200,45 @@ def test_filler_in_every_frame_is_removed_fast_enough(where: str, count: int) ->
     changed = with_filler(content, filler, where)
     assert harmful_complaint(changed)
     assert decoding_ms(changed) < 9 * decoding_ms(content)
+
+
+def comment(content: bytes) -> bytes:
+    return b"\xff\xfe" + (len(content) + 2).to_bytes(2, "big") + content
+
+
+def with_long_runs_in_the_scan() -> bytes:
+    content = with_filler(jpeg(picture(5)), bytes(50), "end")
+    place = content.index(b"\xff\x00", scan_start(content))
+    return content[:place] + b"\xff" * 60_000 + content[place:]  # decoders read one byte of 0xff there
+
+
+def with_long_runs_beside_the_scan() -> bytes:
+    content = jpeg(picture(5), PROGRESSIVE, 1)
+    place = content.index(b"\xff\xc4", content.index(b"\xff\xda"))  # behind the first of its scans
+    return content[:2] + comment(bytes(65_000)) + content[2:place] + bytes(3000) + content[place:]
+
+
+def with_many_tables() -> bytes:
+    content = with_filler(jpeg(picture(8, 720, 1280), RESTART, 1), bytes(9), "restart")
+    tables = content[content.index(b"\xff\xdb") : content.index(b"\xff\xc0")]
+    return content[:2] + tables * 12_000 + content[2:]
+
+
+@pytest.mark.parametrize("make", [with_long_runs_in_the_scan, with_long_runs_beside_the_scan, with_many_tables])
+def test_a_made_up_file_does_not_hold_the_interpreter_for_long(make: Callable[[], bytes]) -> None:
+    content = make()
+    assert harmful_complaint(content)
+    started = time.thread_time()
+    is_refused(content)
+    assert time.thread_time() - started < 3
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 0xC4, 0xFF]), max_size=40).map(bytes), st.integers(1, 6))
+def test_the_first_run_of_one_value_before_a_marker_is_removed(content: bytes, count: int) -> None:
+    found = re.search(rb"(.)\1{%d}(?=\xff\xc4)" % (count - 1), content, re.DOTALL)
+    expected = None if found is None else content[: found.start()] + content[found.end() :]
+    assert without_filler(content, count, 0xC4) == expected
 
 
 @settings(max_examples=200, deadline=None)

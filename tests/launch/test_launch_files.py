@@ -18,6 +18,7 @@ from ros_kd_perception.parameters.launch_arguments import (
     LaunchArgumentError,
     base_name,
     camera_topics,
+    cameras_of_bag,
     check_names,
     check_section,
     node_name,
@@ -93,6 +94,16 @@ def test_arguments_that_make_no_sense_are_refused_in_one_sentence(name: str, tex
 def test_topic_of_a_camera_that_is_not_named_is_refused() -> None:
     with pytest.raises(LaunchArgumentError, match="left"):
         parameters(cameras="[front]", camera_topics="{front: /a, left: /b}")
+
+
+def test_cameras_choose_some_of_a_bag() -> None:
+    found = {"front": {}, "left": {}, "rear": {}}
+    assert cameras_of_bag("", found) == ["front", "left", "rear"]
+    assert cameras_of_bag("rear, front", found) == ["rear", "front"]
+    with pytest.raises(LaunchArgumentError, match=r"which has front, left, rear, got right, top; name"):
+        cameras_of_bag("[right, rear, top]", found)
+    text = (ROOT / "launch" / "replay.launch.py").read_text(encoding="utf-8")
+    assert 'cameras_of_bag(given.get("cameras", ""), found)' in text
 
 
 @given(st.text(max_size=40), st.sampled_from(["cameras", "camera_topics", "image_transport"]))

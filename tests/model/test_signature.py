@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 from tiny_student import CONTRACT, write_tiny_student
 
 from ros_kd_perception import model_signature
+from ros_kd_perception.model import signature_key
 from ros_kd_perception.model.contract import CONTRACT_KEY
 from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
 from ros_kd_perception.model.onnx_model import ModelError, OnnxModel
@@ -428,6 +431,28 @@ def test_keys_are_written_once_and_for_this_user_alone(tmp_path: Path, capsys: p
     assert f"wrote {key}, keep it off the vehicle, and {key}.pub" in capsys.readouterr().out
     assert model_signature.main(["keys", str(key)]) == 2
     assert "expected a free name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cut", ["fleet.key", "fleet.key.pub"])
+def test_a_full_disk_leaves_no_part_of_a_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    class FullDisk(io.FileIO):
+        def write(self, content: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def open_on_full_disk(file: Any, mode: str, *rest: Any) -> Any:
+        name = os.readlink(f"/proc/self/fd/{file}") if isinstance(file, int) else str(file)
+        return FullDisk(file, mode) if name.endswith(cut) else open(file, mode, *rest)
+
+    key = tmp_path / "fleet.key"
+    with monkeypatch.context() as full:
+        full.setattr(signature_key, "open", open_on_full_disk, raising=False)
+        full.setattr(Path, "open", lambda path, mode, *rest: open_on_full_disk(path, mode))
+        assert model_signature.main(["keys", str(key)]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+    assert model_signature.main(["keys", str(key)]) == 0
 
 
 def test_password_locks_the_private_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

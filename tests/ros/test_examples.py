@@ -169,6 +169,39 @@ def test_the_brake_takes_a_beam_without_a_range_for_danger(
         until_log("blocked", 3.0)
 
 
+def test_the_brake_takes_a_scan_that_says_nothing_about_the_way_ahead_for_danger(
+    peer: Peer, environment: dict[str, str], tmp_path: Path, command_of: Callable[[str], list[str]]
+) -> None:
+    scans, speeds = (peer.publisher(kind, name) for kind, name in ((LaserScan, "/scan"), (TwistStamped, "/speed")))
+    peer.listen(Bool, "/brake", RELIABLE)
+    far, near, none = float("inf"), float("-inf"), float("nan")
+
+    def until_brake_is(wanted: bool, angle_min: float, increment: float, ranges: list[float]) -> None:
+        def found() -> bool:
+            scan, speed = LaserScan(angle_min=angle_min, angle_increment=increment, ranges=ranges), TwistStamped()
+            scan.range_min, scan.range_max = 0.5, 50.0
+            for message in (scan, speed):
+                message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
+            scans.publish(scan)
+            speeds.publish(speed)
+            peer.spin_for(0.04)
+            return bool(peer.received["/brake"]) and peer.received["/brake"][-1].data == wanted
+
+        peer.until(found, f"brake is {wanted} for {ranges}: {example.log}")
+
+    with running(command_of("emergency_brake"), environment, tmp_path) as example:
+        for angle_min, increment, ranges in (
+            (-0.1, 0.1, []),
+            (0.1, 0.01, [far] * 20),  # a scanner that looks aside
+            (-0.21, 0.14, [far, none, far, far]),  # beams of 8 degrees, none of them straight ahead
+            (-0.21, 0.14, [far, far, none, far]),
+            (-0.2, 0.1, [far, near, far, far, far]),  # REP 117: nearer than range_min
+            (-0.2, 0.1, [far, far, 0.0, far, far]),  # what many scanners give for no range
+        ):
+            until_brake_is(False, -0.21, 0.14, [far, far, far, far])
+            until_brake_is(True, angle_min, increment, ranges)
+
+
 def commands(peer: Peer) -> list[Twist]:
     return peer.received["/cmd_vel"]
 
@@ -248,3 +281,36 @@ def test_the_follower_pairs_by_stamp_and_reads_ids_by_name(
             command = commands(peer)[-1]
             assert command.angular.z == pytest.approx(-0.8 * (2 * 75 / 100 - 1))
             assert command.linear.x == pytest.approx(1 - (24 / 80) / 0.6)
+
+
+def test_the_follower_pairs_again_after_stamps_have_gone_back(
+    peer: Peer, environment: dict[str, str], tmp_path: Path, command_of: Callable[[str], list[str]]
+) -> None:
+    boxes, masks = peer.publisher(Detection2DArray, "/detections"), peer.publisher(Image, "/segmentation")
+    peer.listen(Twist, "/cmd_vel", RELIABLE)
+    guess = ObjectHypothesisWithPose()
+    guess.hypothesis.class_id, guess.hypothesis.score = "pedestrian", 0.9
+    box = Detection2D(results=[guess])
+    box.bbox.size_x, box.bbox.size_y = 10.0, 24.0
+    array, mask = Detection2DArray(detections=[box]), Image(height=80, width=100, encoding="mono8", step=100)
+    mask.data.frombytes(bytes(8000))
+
+    def send(stamp_ns: int, *pairs: tuple[Any, Any]) -> None:
+        for message, publisher in pairs:
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+            publisher.publish(message)
+        peer.spin_for(0.05)
+
+    def it_turns() -> bool:
+        send(time.time_ns(), (mask, masks), (array, boxes))
+        return bool(commands(peer)) and commands(peer)[-1].angular.z != 0
+
+    with running(command_of("follower"), environment, tmp_path, "-p", "max_age_s:=2.0"):
+        peer.until(it_turns, "it follows")
+        for second in range(3600, 3620):  # from time to time the boxes of a mask are lost
+            stamp_ns = time.time_ns() + second * 10**9
+            send(stamp_ns, (mask, masks))
+            send(stamp_ns + 10**8, (mask, masks), (array, boxes))
+        send(stamp_ns + 2 * 10**8, (mask, masks))
+        peer.until(lambda: commands(peer)[-1].angular.z == 0, "it takes no command from stamps of the future")
+        peer.until(it_turns, "it follows again when the bag begins again")

@@ -76,7 +76,7 @@ def test_a_node_that_segments_only_has_no_topics_of_boxes(
 ) -> None:
     environment.update(with_foxglove)
     peer.listen_to_results("front")
-    start_node("-p", "drivable_classes:=[pavement]", model=segmentation)
+    node = start_node("-p", "drivable_classes:=[pavement]", "-p", "track_objects:=true", model=segmentation)
     publisher = peer.matched_publisher(Image, "/front/image_raw")
 
     mask = send_until(peer, publisher, "segmentation")
@@ -86,6 +86,7 @@ def test_a_node_that_segments_only_has_no_topics_of_boxes(
     assert (pixels == blocks).mean() > 0.99
     found = {"segmentation", "segmentation/label_info", *MASKS, "free_space", *OVERLAYS}
     peer.until(lambda: topics(peer) == found, "the topics of segmentation are there, and no others")
+    assert "track_objects has no effect: expected a model that does detection" in node.log
     peer.until(lambda: peer.value("model", "tasks") == "segmentation", "diagnostics name the task")
     assert peer.value("model", "golden_box_iou") == peer.value("model", "score_threshold") == ""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import socket
 import threading
 
 from ros_kd_perception.ros.workers.owner_channel import OwnerChannel
@@ -30,3 +32,15 @@ def test_published_frames_are_told_with_the_next_message_or_soon() -> None:
     assert found is not None
     assert len(found[0]["frames"]) == 8
     owner.close()
+
+
+def test_a_node_with_many_open_files_hands_on_a_connection_of_a_high_number() -> None:
+    owner, theirs = MessageChannel.pair()
+    high = socket.socket(fileno=fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 1024))  # more than select(2) can wait for
+    theirs.close()
+    channel = OwnerChannel(MessageChannel(high))
+    channel.send("published", ticket=1, handed_ns=10)
+    owner.send("stop")
+    assert channel.receive() == ({"kind": "stop"}, None)
+    owner.close()
+    high.close()

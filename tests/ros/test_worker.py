@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from ros_graph import camera_picture, image_message
 from sensor_msgs.msg import Image
+from tiny_student import HEIGHT, WIDTH, contract_with, write_tiny_model
 
 from ros_kd_perception.health.stamp_age import StampAge
 from ros_kd_perception.health.status import CameraHealth, CameraLink, FrameTimes, Level, worker_problem
+from ros_kd_perception.model.contract import InputSpec
 from ros_kd_perception.model.onnx_model import OnnxModel
-from ros_kd_perception.perceiver import Perceiver
+from ros_kd_perception.perceiver import Perceiver, PreparedFrame
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.result_sink import FrameResult, ResultSink
-from ros_kd_perception.scheduling.worker import PerceptionWorker
+from ros_kd_perception.scheduling.worker import ModelSwap, PerceptionWorker
 from ros_kd_perception.system.warning_throttle import WARNING_PERIOD_S
 
 T0 = 1_700_000_000_000_000_000
@@ -103,6 +105,27 @@ def test_a_message_is_published_counted_and_timed(rig: Rig) -> None:
     assert 0 < float(values["processing_ms.p50"]) <= float(values["latency_ms.p50"]) < 1000
     for output in rig.outputs:
         assert [f"{times.latency_ms:.2f}" for times in output.times] == [values["latency_ms.p50"]]
+
+
+def test_a_frame_that_waited_during_a_reload_reaches_the_sinks_with_the_geometry_of_the_new_model(
+    rig: Rig, tmp_path: Path
+) -> None:
+    larger = write_tiny_model(tmp_path / "larger.onnx", contract_with(input=InputSpec(HEIGHT * 2, WIDTH * 2)))
+    perceiver = Perceiver(OnnxModel.open(larger, device="cpu", intra_op_threads=1))
+    seen: list[PreparedFrame] = []
+    rig.results.publish = lambda result: seen.append(result.ready.prepared)  # type: ignore[method-assign]
+    rig.mailbox.open()
+    rig.mailbox.put("front", image_message(camera_picture(), T0))
+    queued = rig.mailbox.take(0)
+    assert queued is not None
+    ready = rig.worker.new_preparation().prepare(queued)
+    assert ready is not None
+    assert rig.worker.swap(ModelSwap(perceiver, lambda: None), threading.Event(), 1.0)
+    rig.worker.process(ready)
+    assert [one.geometry for one in seen] == [perceiver.geometry_of(ready.prepared.frame)]
+    assert seen[0].geometry != ready.prepared.geometry
+    # The buffer that is given back is the one of the old model; that of the new one belongs to the result.
+    assert seen[0].network_input is not ready.prepared.network_input
 
 
 def test_a_failed_run_loses_only_its_frame(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,16 @@ def test_a_camera_of_weight_three_has_three_times_the_turns() -> None:
         mailbox.set_weight("front", 0.0)
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.01, 1.0), (1.0, 0.1), (100.0, 1.0), (0.05, 0.5)])
+def test_a_weight_that_changes_counts_from_the_next_turn_on(before: float, after: float) -> None:
+    mailbox = open_mailbox("front", "left")
+    mailbox.set_weight("front", before)
+    serve(mailbox, 10, "front", "left")
+    mailbox.set_weight("front", after)
+    share = after / (1 + after)
+    assert abs(serve(mailbox, 44, "front", "left")["front"] - 44 * share) <= 1
+
+
 def test_a_camera_saves_no_turns_up_while_it_is_silent() -> None:
     mailbox = open_mailbox("front", "left")
     serve(mailbox, 1000, "front")

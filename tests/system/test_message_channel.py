@@ -124,6 +124,11 @@ def test_messages_that_cannot_be_sent_are_refused(ends: tuple[MessageChannel, Me
         ours.send("large", text="x" * MAX_MESSAGE_BYTES)
     with pytest.raises(ValueError, match="JSON"):
         ours.send("not a number", value=float("nan"))
+    # Linux grants buffers up to net.core.wmem_max only, a fifth of the limit above on most machines.
+    with socket.socket(fileno=os.dup(ours.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 15)
+    with pytest.raises(ValueError, match="wmem_max"):
+        ours.send("as large as a machine allows", text="x" * (1 << 17))
     ours.send("small")
     assert received(other) == {"kind": "small"}
 

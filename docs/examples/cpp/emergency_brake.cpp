@@ -1,4 +1,5 @@
 // The emergency brake of ../emergency_brake.py in C++: same topics, parameters and decisions.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -60,16 +61,23 @@ private:
     if (!(stop_m < scan_->range_max)) {  // also for a speed that is NaN
       return "cannot see far enough: " + std::to_string(stop_m) + " m to stop";
     }
+    bool looks_ahead = false;
+    // Of beams that are farther apart, the one or two that are nearest to straight ahead.
+    const double ahead_rad = std::max(straight_ahead_rad, 0.51 * std::abs(scan_->angle_increment));
     for (std::size_t number = 0; number < scan_->ranges.size(); ++number) {
-      const double range_m = scan_->ranges[number];
+      double range_m = scan_->ranges[number];
       const double angle = scan_->angle_min + static_cast<double>(number) * scan_->angle_increment;
-      if (std::isnan(range_m) && std::abs(angle) <= straight_ahead_rad) {return "unknown ahead";}
+      if (std::isinf(range_m) && range_m < 0) {range_m = scan_->range_min;}  // REP 117: nearer than range_min
+      if (std::abs(angle) <= ahead_rad) {
+        looks_ahead = true;
+        if (!(range_m > 0)) {return "unknown ahead";}  // NaN, or 0 from scanners that write it for no range
+      }
       const double ahead_m = range_m * std::cos(angle), aside_m = range_m * std::sin(angle);
       if (ahead_m > 0 && ahead_m < stop_m && std::abs(aside_m) < half_width_m_) {
         return "blocked: " + std::to_string(ahead_m) + " m ahead, " + std::to_string(stop_m) + " m to stop";
       }
     }
-    return "";
+    return looks_ahead ? "" : "unknown ahead";
   }
 
   bool is_fresh(const builtin_interfaces::msg::Time & stamp)
@@ -78,7 +86,7 @@ private:
     return age_s >= -0.1 && age_s <= max_age_s_;
   }
 
-  static constexpr double straight_ahead_rad = 0.05;  // beams that must not be unknown
+  static constexpr double straight_ahead_rad = 0.05;  // beams that must be there and not be unknown
   double deceleration_mps2_, reaction_s_, margin_m_, bumper_x_m_, half_width_m_, max_age_s_;
   LaserScan::ConstSharedPtr scan_;
   TwistStamped::ConstSharedPtr speed_;

@@ -17,7 +17,7 @@ from ros_kd_perception.model.contract import DETECTION, SEGMENTATION, ModelContr
 from ros_kd_perception.ros.topics.serialized_publish import publish_serialized
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
-from ros_kd_perception.tracking.parameters import TRACKING_PARAMETERS, tracking_settings
+from ros_kd_perception.tracking.parameters import TRACKING_PARAMETERS, tracking_settings, without_boxes
 from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
 
 _THRESHOLD = "score_threshold"
@@ -53,6 +53,8 @@ class ResultTopics(TopicSink):
         if tracking is not None:
             classes = context.contract.detection_classes
             self._tracked = TrackedCameras(tracking, self._cameras, classes, context.takeovers)
+        self._warn = context.warn
+        self._tell_of_tracking()
         names = [_THRESHOLD, *(f"{camera}.{_THRESHOLD}" for camera in self._cameras)]
         self._thresholds: dict[str, float] = {name: context.values[name] for name in names}
         self._label_lock = threading.Lock()  # parameters and models change in different threads
@@ -93,6 +95,11 @@ class ResultTopics(TopicSink):
             self._publish_labels()
         if self._tracked is not None:
             self._tracked.change_model(contract.detection_classes)
+        self._tell_of_tracking()
+
+    def _tell_of_tracking(self) -> None:
+        if self._tracked is not None and (sentence := without_boxes(self.contract)):
+            self._warn(sentence)
 
     def _make_topics(self) -> None:
         """Make the topics of the model's tasks that are not there yet.

@@ -13,7 +13,7 @@ from ros_kd_perception.system.message_channel import ChannelClosed, MessageChann
 Message = tuple[dict[str, Any], "int | None"]
 
 _PUBLISHED_AT_ONCE = 8
-_QUIET_S = 0.05
+_QUIET_MS = 50
 
 
 class OwnerChannel:
@@ -28,6 +28,9 @@ class OwnerChannel:
 
     def __init__(self, channel: MessageChannel) -> None:
         self._channel = channel
+        # Not `select.select`, which refuses file descriptors above 1023. Those of a large node may be higher.
+        self._incoming = select.poll()
+        self._incoming.register(channel, select.POLLIN)
         self._published: deque[tuple[int, int]] = deque()  # tickets, and when they were handed to the middleware
 
     def send(self, kind: str, **fields: Any) -> None:
@@ -44,7 +47,7 @@ class OwnerChannel:
         Raises:
             ChannelClosed: The node's process has ended.
         """
-        if self._published and not select.select([self._channel], [], [], _QUIET_S)[0]:
+        if self._published and not self._incoming.poll(_QUIET_MS):
             self._send_now("published", {})
         found = self._channel.receive()
         assert found is not None

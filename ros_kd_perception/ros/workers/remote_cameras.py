@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -145,7 +146,7 @@ class RemoteCameras:
             ValueError: An output that was asked for cannot be made from its results, or there is no memory for them.
         """
         # All of them: cameras have outputs of their own, and each process knows those of its cameras only.
-        answers = self._ask(self._pool.serving(), "check_model", contract=contract.to_json())
+        answers = self._ask(self._pool.serving(), "check_model", contract=_contract_text(contract))
         for answer in answers:
             if answer["error"]:
                 raise ValueError(answer["error"])
@@ -165,7 +166,7 @@ class RemoteCameras:
             self._contract = contract
             self.frames.memory = memory
             links = self._pool.links()
-        self._ask(links, "change_model", memory.descriptor, contract=contract.to_json(), slots=self._slots)
+        self._ask(links, "change_model", memory.descriptor, contract=_contract_text(contract), slots=self._slots)
 
     def statuses(self) -> list[Status]:
         """Return the statuses of the sinks in all processes, and one of the processes."""
@@ -213,7 +214,7 @@ class RemoteCameras:
             values=self._values,
             transports=dict(self._parameters.image_transports),
             reliability=self._parameters.image_reliability,
-            contract=self._contract.to_json(),
+            contract=_contract_text(self._contract),
             slots=self._slots,
             segments=segments_of_this_process(),
         )
@@ -280,14 +281,17 @@ class RemoteCameras:
         """Ask processes, and return the answers of those that do not end meanwhile.
 
         One that does not answer in time is ended. It would go on with what it knew before.
+
+        Raises:
+            ValueError: The question cannot be sent. No process is ended for it.
         """
-        for link in links:
-            number = next(self._questions)
-            if link.is_up:  # one that is starting has no frames yet, and reads it before its first one
-                with self._answered:
-                    self._asked[number] = link
-            if not link.try_send(kind, descriptor, number=number, **fields):
-                link.end_now()
+        try:
+            for link in links:
+                self._ask_one(link, kind, descriptor, fields)
+        except ValueError:
+            with self._answered:
+                self._asked.clear()
+            raise
         with self._answered:
             self._answered.wait_for(lambda: self._asked.keys() <= self._answers.keys(), _ANSWER_S)
             late = [link for number, link in self._asked.items() if number not in self._answers]
@@ -296,6 +300,22 @@ class RemoteCameras:
         for link in late:
             link.end_now()
         return answers
+
+    def _ask_one(self, link: WorkerLink, kind: str, descriptor: int | None, fields: Mapping[str, Any]) -> None:
+        number = next(self._questions)
+        if link.is_up:  # one that is starting has no frames yet, and reads it before its first one
+            with self._answered:
+                self._asked[number] = link
+        if not link.try_send(kind, descriptor, number=number, **fields):
+            link.end_now()
+            # Its end may have been seen before it was asked, and then nobody else takes the question back.
+            with self._answered:
+                self._asked.pop(number, None)
+
+
+def _contract_text(contract: ModelContract) -> str:
+    """Return a contract for worker processes, without the parts in free form, which may be too long for a message."""
+    return replace(contract, provenance={}, metrics={}, derived={}).to_json()
 
 
 def _groups(cameras: Sequence[str], processes: int) -> list[Sequence[str]]:
