@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import folder_to_write, number, some_text, whole_number
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ MAX_STAMP_NS = 1 << 63
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("bag", type=Path, help="a ROS 2 bag, a file or a folder")
+    parser.add_argument("bag", type=path_argument, help="a ROS 2 bag, a file or a folder")
     parser.add_argument(
         "-o", "--output", type=folder_to_write, required=True, metavar="FOLDER", help="a new folder, or the same again"
     )
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-frames", type=whole_number(0), default=0, metavar="N", help="stop after this many frames; 0 = all"
     )
     parser.add_argument(
-        "--teachers", type=Path, metavar="FILE.yaml", help="label the frames by the teachers in this file"
+        "--teachers", type=path_argument, metavar="FILE.yaml", help="label the frames by the teachers in this file"
     )
     parser.add_argument(
         "--device", default="cpu", type=some_text, help="of teachers that run in PyTorch: cpu, cuda ..."
