@@ -66,7 +66,7 @@ def _calibrate(recipe: CalibrationRecipe) -> int:
     _check_proof(recipe)
     folder = recipe.folder / recipe.name
     check_writable(folder)
-    CheckpointError.check_file(recipe.model)
+    CheckpointError.check_beginning(recipe.model)
 
     import torch
 

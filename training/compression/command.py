@@ -45,7 +45,7 @@ def check_files(recipe: CompressionRecipe) -> None:
     if recipe.parent.suffix == EXPORTED:
         read_model_file(recipe.parent)
     else:
-        CheckpointError.check_file(recipe.parent)
+        CheckpointError.check_beginning(recipe.parent)
     for score in recipe.scores:
         if not score.frames.image_files():
             raise DataError(f"scores {score.name}: expected frames in {score.frames.folder}, there are none")

@@ -170,7 +170,7 @@ def check_model_file(path: Path) -> None:
     elif path.suffix in (".yaml", ".yml"):
         load_settings(path, TeachersFile)
     else:
-        CheckpointError.check_file(path)
+        CheckpointError.check_beginning(path)
 
 
 def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Source) -> tuple[list[Scored], Conditions]:

@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     metrics = read_metrics(arguments.metrics) if arguments.metrics else None
     if arguments.frames:
         list_images(arguments.frames)  # refuses a folder without images
+    CheckpointError.check_beginning(arguments.checkpoint)
 
     from training.checkpoint import load_student
     from training.export.export import export_student

@@ -45,7 +45,7 @@ def safetensors_file(text: str) -> Path:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file and print what it holds."""
-    CheckpointError.check_file(arguments.checkpoint)
+    CheckpointError.check_beginning(arguments.checkpoint)
 
     from training.keep_weights.keep import keep_weights
 
