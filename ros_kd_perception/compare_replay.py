@@ -180,7 +180,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_output_options(parser)
     options = parser.parse_args(arguments)
     if len(options.model) != 2:
-        parser.error(f"expected --model twice, the old model and the new one, got it {len(options.model)} times")
+        parser.error(f"expected --model twice, the old model and the new one, got {len(options.model)} of them")
     check_network_options(parser, options)
     check_output_options(parser, options)
     return options

@@ -18,7 +18,7 @@ from ros_kd_perception.sample_drive.camera import CameraModel, random_camera
 from ros_kd_perception.sample_drive.drive import RenderedView, SampleDrive, check_seed
 from ros_kd_perception.sample_drive.render_pool import check_processes, render_pool
 from ros_kd_perception.sample_drive.street.weather import WEATHERS, Weather
-from ros_kd_perception.system.output_paths import check_folder, make_folder
+from ros_kd_perception.system.output_paths import check_writable, make_folder
 
 FRAMES_PER_SEED = 4
 _WEATHER_SHARES = (0.5, 0.13, 0.1, 0.12, 0.15)
@@ -135,7 +135,7 @@ def write_sample_sets(
             raise FileExistsError(
                 f"expected a free name for the samples, {folder} exists; name a new folder, or remove it first"
             )
-        check_folder(folder)
+        check_writable(folder)
     sets = [_SampleSet(folder) for folder in settings]
     requests = [
         SampleRequest(each.part, base_seed, first, min(FRAMES_PER_SEED, count - first), *size_px, settings[each.folder])

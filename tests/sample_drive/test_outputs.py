@@ -150,6 +150,7 @@ def test_a_compressed_bag_decodes_to_nearly_the_same(tmp_path):
 
 def test_bad_requests_end_with_one_sentence(tmp_path, capsys):
     (tmp_path / "taken").mkdir()
+    (tmp_path / "file").touch()
     for command in (
         [],
         ["-o", "a.mcap", "--samples", "b"],
@@ -165,6 +166,7 @@ def test_bad_requests_end_with_one_sentence(tmp_path, capsys):
         ["-o", str(tmp_path / "x.mcap"), "--processes", "100000"],
         ["-o", str(tmp_path / "x.mcap"), "--count", "3"],
         ["--samples", str(tmp_path / "none"), "--seed", "-1"],
+        ["--samples", str(tmp_path / "file" / "none"), "--count", "1"],
         ["--samples", str(tmp_path / "none"), "--processes", "100000"],
         ["--samples", str(tmp_path / "none"), "--weather", "rain"],
         ["--samples", str(tmp_path / "none"), "--compressed", "--force"],
@@ -176,7 +178,7 @@ def test_bad_requests_end_with_one_sentence(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             render_drive.main(command)
         assert stop.value.code == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
 
 
 def test_a_message_names_the_one_value_that_is_wrong(tmp_path, capsys):

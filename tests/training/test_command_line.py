@@ -99,6 +99,7 @@ def test_help_loads_nothing_slow(words: list[str]) -> None:
         ),
         (["evaluate", "nowhere.ckpt", "frames"], "nowhere.ckpt: expected a checkpoint, there is no such file"),
         (["evaluate", "nowhere.onnx", "frames"], "expected an ONNX file at nowhere.onnx, found none"),
+        (["conditions", "models/student_n.onnx", "docs/images", "-o", "out/x"], "docs/images: expected"),
         (["evaluate", "models/student.onnx", "nowhere"], "nowhere: expected a folder with images/"),
         (["export", "setup.py", "-o", "out.onnx", "--metrics", "nowhere.json"], "nowhere.json: expected to read"),
         (["export", "setup.py", "-o", "out.onnx", "--metrics", "setup.py"], "expected setup.py to be JSON"),

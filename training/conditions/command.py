@@ -91,7 +91,8 @@ def _source_settings(arguments: argparse.Namespace) -> Source:
     settings = chosen_source(arguments)
     if not arguments.sheet_only and not settings.labeled:
         raise RecipeError(
-            f"expected labelled frames, those of kind {arguments.kind} have no labels; name others, or --sheet-only"
+            f"{arguments.data}: expected labelled frames, these have no labels (kind {arguments.kind}); name others, "
+            "or --sheet-only"
         )
     return settings
 

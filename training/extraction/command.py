@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import folder_to_write, number, some_text, whole_number
+from training.errors import DataError
 
 if TYPE_CHECKING:
     from training.data.bag_frames import FrameAnnotator
@@ -57,6 +58,10 @@ def _add_time_range(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Extract the frames. Return 0, or 130 after an interrupt, from which the same command goes on."""
     from ros_kd_perception.system.interruption import one_interrupt
+
+    _check_range("s", arguments.from_s, arguments.to_s)
+    _check_range("stamp-ns", arguments.from_stamp_ns, arguments.to_stamp_ns)
+
     from training.data.bag_frames import extract_frames, summary
     from training.data.frame_choice import FrameChoice
 
@@ -79,6 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     print(f"{arguments.bag}: {summary(frames, arguments.output)}")
     return 0
+
+
+def _check_range(option: str, begin: float | None, end: float | None) -> None:
+    """Refuse a range of time that no frame can be in."""
+    if end is not None and end <= (begin or 0):
+        named = [f"{time:g}" if isinstance(time, float) else str(time) for time in (begin or 0, end)]
+        raise DataError(
+            f"expected --to-{option} to be more than --from-{option}, got {' to '.join(named)} {option}; end later, or "
+            "begin earlier"
+        )
 
 
 def _annotator(teachers: Path | None, device: str) -> FrameAnnotator:
