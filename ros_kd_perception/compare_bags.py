@@ -30,6 +30,7 @@ from ros_kd_perception.differences.recorded_topics import RecordedTopics, classe
 from ros_kd_perception.differences.result import Result
 from ros_kd_perception.differences.verdict import Verdict, counted
 from ros_kd_perception.parameters.camera_names import parse_camera_topics
+from ros_kd_perception.system.command_arguments import path_argument
 
 NAME = "compare_bags"
 
@@ -108,12 +109,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Compare the results that two bags hold for the same frames. Exit status: 0 within the limits, 1 "
         "beyond one of them, 2 if an input cannot be used.",
     )
-    parser.add_argument("old", type=Path, metavar="A", help="bag of the old side: a file, or a rosbag2 folder")
-    parser.add_argument("new", type=Path, metavar="B", help="bag of the new side")
+    parser.add_argument("old", type=path_argument, metavar="A", help="bag of the old side: a file, or a rosbag2 folder")
+    parser.add_argument("new", type=path_argument, metavar="B", help="bag of the new side")
     parser.add_argument("--cameras", nargs="+", default=[], metavar="NAME", help="compare only these cameras")
     parser.add_argument("--node-a", metavar="NODE", help="node whose results in A count, for example /car1/perception")
     parser.add_argument("--node-b", metavar="NODE", help="node whose results in B count")
-    parser.add_argument("--images", type=Path, metavar="BAG", help="bag with the camera images; default: A or B")
+    parser.add_argument(
+        "--images", type=path_argument, metavar="BAG", help="bag with the camera images; default: A or B"
+    )
     parser.add_argument(
         "--camera", action="append", default=[], metavar="NAME=TOPIC", help="image topic of a camera; repeatable"
     )

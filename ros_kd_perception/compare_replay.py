@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import islice
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -44,6 +43,7 @@ from ros_kd_perception.replay_network import (
 )
 from ros_kd_perception.replay_pipeline import ReplayedFrame, ReplayedInfo, ReplayPipeline
 from ros_kd_perception.structures import BadFrame, Perception
+from ros_kd_perception.system.command_arguments import path_argument
 
 NAME = "compare_replay"
 
@@ -162,7 +162,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Run two models on the frames of a bag and say how their results differ. Exit status: 0 within the "
         "limits, 1 beyond one of them, 2 if an input cannot be used.",
     )
-    parser.add_argument("bag", type=Path, metavar="BAG", help=".mcap or .db3 file, or rosbag2 folder")
+    parser.add_argument("bag", type=path_argument, metavar="BAG", help=".mcap or .db3 file, or rosbag2 folder")
     parser.add_argument(
         "--model",
         action="append",
@@ -180,7 +180,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_output_options(parser)
     options = parser.parse_args(arguments)
     if len(options.model) != 2:
-        parser.error(f"expected --model twice, the old model and the new one, got it {len(options.model)} times")
+        parser.error(f"expected --model twice, the old model and the new one, got {len(options.model)} of them")
     check_network_options(parser, options)
     check_output_options(parser, options)
     return options

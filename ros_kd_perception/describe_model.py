@@ -22,6 +22,7 @@ from ros_kd_perception.model.contract_file import GRAPH_SHA256_KEY, ContractFile
 from ros_kd_perception.model.golden import golden_limits_in_words
 from ros_kd_perception.model.onnx_model import DEVICES, OnnxModel
 from ros_kd_perception.model.origin import Origin
+from ros_kd_perception.system.command_arguments import MAX_THREADS, path_argument, whole_number
 
 EXIT_UNUSABLE = 2
 TIMED_RUNS = 20
@@ -163,15 +164,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         prog="describe_model",
         description="Say what is inside a model file: precision, classes, origin, loss and how it is checked.",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="exported, adopted or quantised model")
+    parser.add_argument("model", type=path_argument, metavar="MODEL.onnx", help="exported, adopted or quantised model")
     parser.add_argument("--json", action="store_true", help="print JSON, with the whole contract")
     parser.add_argument("--run", action="store_true", help="also open it, run its golden frames and time it")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="execution provider of --run")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of --run; 0: all cores")
-    options = parser.parse_args(arguments)
-    if options.threads < 0:
-        parser.error("expected --threads of 0 or more")
-    return options
+    parser.add_argument(
+        "--threads", type=whole_number(0, MAX_THREADS), default=0, metavar="N", help="threads of --run; 0: all cores"
+    )
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

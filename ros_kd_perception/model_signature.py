@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ros_kd_perception.model.contract_file import ContractFile
 from ros_kd_perception.model.signature import SHOWN_DIGITS, signature_of, signature_path
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.missing_package import MissingPackage
 from ros_kd_perception.system.output_paths import check_free, make_folder
 from ros_kd_perception.system.small_file import read_small_file
@@ -92,20 +93,24 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     commands = parser.add_subparsers(dest="command", required=True, metavar="keys|sign|verify")
     keys = commands.add_parser("keys", help="write a new private key and its public key")
     keys.add_argument(
-        "key", type=Path, metavar="KEY", help=f"private key to write; KEY{PUBLIC_SUFFIX} is the public one"
+        "key", type=path_argument, metavar="KEY", help=f"private key to write; KEY{PUBLIC_SUFFIX} is the public one"
     )
     signing = commands.add_parser(sign.__name__, help="write the signature of each model beside it, as MODEL.onnx.sig")
-    signing.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="exported or adopted model")
-    signing.add_argument("--key", type=Path, required=True, metavar="KEY", help="private key that signs")
+    signing.add_argument(
+        "models", type=path_argument, nargs="+", metavar="MODEL.onnx", help="exported or adopted model"
+    )
+    signing.add_argument("--key", type=path_argument, required=True, metavar="KEY", help="private key that signs")
     signing.add_argument("--force", action="store_true", help="replace existing signatures")
     for command in (keys, signing):
-        command.add_argument("--password-file", type=Path, metavar="FILE", help="its first line locks the private key")
+        command.add_argument(
+            "--password-file", type=path_argument, metavar="FILE", help="its first line locks the private key"
+        )
     verifying = commands.add_parser("verify", help="check models as a node with require_signature does")
     verifying.add_argument(
-        "models", type=Path, nargs="+", metavar="MODEL.onnx", help="model with its signature beside it"
+        "models", type=path_argument, nargs="+", metavar="MODEL.onnx", help="model with its signature beside it"
     )
     verifying.add_argument(
-        "--key", type=Path, required=True, metavar="KEY.pub", help="public key that must have signed"
+        "--key", type=path_argument, required=True, metavar="KEY.pub", help="public key that must have signed"
     )
     return parser.parse_args(arguments)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ros_kd_perception.sample_drive.camera import camera_named, default_cameras
 from ros_kd_perception.sample_drive.street.weather import WEATHERS
 from ros_kd_perception.sample_drive.training_samples import write_samples
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.output_paths import check_free
 
@@ -31,8 +31,10 @@ def _size(text: str) -> tuple[int, int]:
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
     made = argparse.ArgumentParser(prog="render_drive", description=__doc__)
-    made.add_argument("-o", "--output", type=Path, help="bag to write: a .mcap file or a folder")
-    made.add_argument("--samples", type=Path, metavar="DIR", help="write training samples into this new folder instead")
+    made.add_argument("-o", "--output", type=path_argument, help="bag to write: a .mcap file or a folder")
+    made.add_argument(
+        "--samples", type=path_argument, metavar="DIR", help="write training samples into this new folder instead"
+    )
     made.add_argument("--count", type=int, help="number of training samples; default: 100")
     made.add_argument("--seed", type=int, default=0, help="seed of the street; base seed of training samples")
     made.add_argument("--weather", choices=WEATHERS, help="weather of a bag, default: day; samples have all of them")

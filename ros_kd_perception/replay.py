@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -36,6 +35,7 @@ from ros_kd_perception.replay_network import (
 from ros_kd_perception.replay_outputs import SourceMessages, add_output_options, check_outputs, open_pictures
 from ros_kd_perception.replay_pipeline import ReplayedInfo, ReplayPipeline
 from ros_kd_perception.replay_summary import ReplaySummary
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.missing_package import MissingPackage
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
@@ -136,7 +136,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         prog="replay_bag",
         description="Perceive every frame of a bag and write what the perception node would have published.",
     )
-    parser.add_argument("bag", type=Path, metavar="IN", help=".mcap or .db3 file, or rosbag2 folder")
+    parser.add_argument("bag", type=path_argument, metavar="IN", help=".mcap or .db3 file, or rosbag2 folder")
     parser.add_argument(
         "--model",
         default=AUTO_MODEL,

@@ -16,6 +16,7 @@ from ros_kd_perception.parameters.camera_settings import camera_settings_of, sco
 from ros_kd_perception.perceiver import Perceiver
 from ros_kd_perception.playback_timeline import images_per_second
 from ros_kd_perception.replay_pipeline import MAX_RUNS, available_cores, warm_up_together
+from ros_kd_perception.system.command_arguments import MAX_THREADS, path_argument, whole_number
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def add_network_options(parser: argparse.ArgumentParser, params_file_also: str =
     )
     parser.add_argument(
         "--params-file",
-        type=Path,
+        type=path_argument,
         metavar="YAML",
         help=f"the node's, for regions and thresholds of cameras{params_file_also}",
     )
@@ -127,7 +128,7 @@ def add_network_options(parser: argparse.ArgumentParser, params_file_also: str =
     parser.add_argument("--require-gpu", action="store_true", help="refuse to run any part of the network on the CPU")
     parser.add_argument(
         "--require-signature",
-        type=Path,
+        type=path_argument,
         metavar="KEY.pub",
         help="refuse a model that is not signed with this key, as the node does with require_signature",
     )
@@ -140,12 +141,14 @@ def add_network_options(parser: argparse.ArgumentParser, params_file_also: str =
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=whole_number(0, MAX_THREADS),
         default=0,
         metavar="N",
         help="network threads on a CPU, up to 8 with a frame each; 0: all cores",
     )
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="stop after this many frames; 0: all frames")
+    parser.add_argument(
+        "--limit", type=whole_number(0), default=0, metavar="N", help="stop after this many frames; 0: all frames"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -155,8 +158,6 @@ def check_network_options(parser: argparse.ArgumentParser, options: argparse.Nam
         parser.error(f"expected a --score-threshold from 0 to 1, got {options.score_threshold}")
     if options.node is not None and options.params_file is None:
         parser.error("expected a --params-file together with --node; give the file that has the node's settings")
-    if options.threads < 0 or options.limit < 0:
-        parser.error("expected --threads and --limit of 0 or more")
 
 
 def _wanted(options: argparse.Namespace) -> dict[str, Any]:

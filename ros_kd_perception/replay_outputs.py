@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from pathlib import Path
 
 from ros_kd_perception.bags.reader import BagReader, BagWriter, RawMessage
 from ros_kd_perception.drawing.overlay_video import OverlayVideo
 from ros_kd_perception.drawing.rerun_file import RerunFile, rerun_sdk
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.replay_network import frames_per_second
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.output_paths import check_folder, check_free
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that name the outputs of a replay."""
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="bag to write: a .mcap file, or a folder"
+        "-o",
+        "--output",
+        type=path_argument,
+        required=True,
+        metavar="OUT",
+        help="bag to write: a .mcap file, or a folder",
     )
     parser.add_argument(
         "--with-images",
         action="store_true",
         help="also write the perceived images and CameraInfo, unchanged, so that a viewer needs only this bag",
     )
-    parser.add_argument("--overlay", type=Path, metavar="MP4", help="write a video of the frames with their results")
+    parser.add_argument(
+        "--overlay", type=path_argument, metavar="MP4", help="write a video of the frames with their results"
+    )
     parser.add_argument(
         "--rerun",
-        type=Path,
+        type=path_argument,
         metavar="RRD",
         help="write a recording for the Rerun viewer: images, masks and boxes; needs the [rerun] extra",
     )
@@ -45,10 +52,19 @@ def check_outputs(options: argparse.Namespace) -> None:
         ValueError: An output is the input, its name is taken, or its folder does not exist. One sentence.
     """
     bag, output = options.bag.resolve(), options.output.resolve()
-    if bag == output or bag in output.parents:
-        raise ValueError(f"expected an output that differs from the input {options.bag}, got {options.output}")
+    if bag == output:
+        raise ValueError(
+            f"expected an output that differs from the input, got {options.output} for both; choose another name"
+        )
+    if bag in output.parents:
+        raise ValueError(
+            f"expected an output outside of the input, got {options.output}, which is in the folder {options.bag}; "
+            "name a file elsewhere, or name the bag in that folder"
+        )
     check_free(options.output, replace=options.force and options.output.suffix == ".mcap")
     check_folder(options.output.parent if options.output.suffix else options.output)
+    if options.overlay and options.overlay.suffix != ".mp4":
+        raise ValueError(f"expected --overlay to name an .mp4 file, got {options.overlay}; end its name in .mp4")
     for pictures in filter(None, (options.overlay, options.rerun)):
         check_free(pictures, replace=options.force)
         if not pictures.resolve().parent.is_dir():

@@ -109,6 +109,11 @@ def test_files_that_cannot_be_used_give_one_sentence(tmp_path: Path, capsys: pyt
     assert "only models written by `python -m training export` or `adopt`" in refusal(capsys, str(foreign))
 
 
+def test_a_folder_in_the_place_of_a_model_is_called_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert describe_model.main([str(tmp_path)]) == 2
+    assert f"expected an ONNX file at {tmp_path}, found a folder; " in capsys.readouterr().err
+
+
 def test_a_tampered_file_is_refused_when_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_tiny_model(tmp_path / "int8.onnx", INT8, quantise)
     model = onnx.load(path)

@@ -395,6 +395,7 @@ def test_unusable_outputs_are_refused_in_one_sentence(
         return line
 
     assert "to exist, it does not; create it first" in refused("--rerun", tmp_path / "none" / "out.rrd")
+    assert "--overlay to name an .mp4 file, got" in refused("--overlay", tmp_path / "out.avi")
     assert "to a .rrd file, got" in refused("--rerun", tmp_path / "out.txt")
     assert "taken.rrd exists; choose another name" in refused("--rerun", tmp_path / "taken.rrd")
     monkeypatch.setenv("RERUN", "off")

@@ -7,27 +7,12 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import MAX_COUNT as MAX_COUNT
+from ros_kd_perception.system.command_arguments import MAX_THREADS as MAX_THREADS
+from ros_kd_perception.system.command_arguments import path_argument as path_argument
+from ros_kd_perception.system.command_arguments import whole_number as whole_number
 from ros_kd_perception.system.output_paths import OutputPathError, check_writable
 from training.config.names import FOLDER_NAME_RULE, is_folder_name
-
-MAX_THREADS = 256
-MAX_COUNT = 1_000_000_000
-
-
-def whole_number(low: int, high: int = MAX_COUNT, multiple_of: int = 1) -> Callable[[str], int]:
-    """Return a type for whole numbers from `low` to `high`, both included, that are multiples of `multiple_of`."""
-    kind = "a whole number" if multiple_of == 1 else f"a multiple of {multiple_of}"
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high or value % multiple_of:
-            raise argparse.ArgumentTypeError(f"expected {kind} from {low} to {high}, got {text!r}")
-        return value
-
-    return read
 
 
 def number(low: float, high: float) -> Callable[[str], float]:

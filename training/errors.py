@@ -26,8 +26,31 @@ class CheckpointError(ValueError):
         Raises:
             CheckpointError: There is no file at `path`.
         """
+        if path.is_dir():
+            raise cls(f"{path}: expected a checkpoint, it is a folder; name a .ckpt file in it")
         if not path.is_file():
             raise cls.missing(path)
+
+    @classmethod
+    def check_beginning(cls, path: Path) -> None:
+        """Refuse a path without a file, and a file that does not begin as checkpoints do, before torch is loaded.
+
+        Raises:
+            CheckpointError: There is no file at `path`, or one of another kind.
+            OSError: The file cannot be read.
+        """
+        cls.check_file(path)
+        if path.suffix == ".onnx":  # an exported student, whose reader does not load torch either
+            return
+        with path.open("rb") as file:
+            begin = file.read(_BEGIN_BYTES)
+        if path.suffix == ".safetensors":
+            is_one = begin[8:9] == b"{"  # behind the length of the header
+        else:
+            is_one = begin.startswith((b"PK", b"\x80"))  # ZIP, as torch writes it; pickle, as it did before 1.6
+        if not is_one:
+            found = f"it begins with {begin!r}" if begin else "it is empty"
+            raise cls(f"{path}: expected a checkpoint, {found}; use a .ckpt that python -m training train wrote")
 
     @classmethod
     def missing(cls, path: Path) -> CheckpointError:
@@ -39,6 +62,7 @@ class CheckpointError(ValueError):
 
 
 MAX_LISTED = 20
+_BEGIN_BYTES = 16
 
 
 def listed(problems: Sequence[str]) -> str:

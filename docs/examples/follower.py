@@ -60,8 +60,7 @@ class Follower(Node):
             self.newest_ns = stamp_ns
             self.publisher.publish(Twist() if self.is_stale() else self.follow(**both))
         while len(self.waiting) > PAIRS_TO_KEEP:
-            # The first that came, not that of the lowest stamp: stamps go back when a bag begins again.
-            del self.waiting[next(iter(self.waiting))]
+            del self.waiting[next(iter(self.waiting))]  # the first that came; stamps go back when a bag loops
 
     def follow(self, detections: Detection2DArray, segmentation: Image) -> Twist:
         """Return the command for one image."""

@@ -33,11 +33,26 @@ class TrafficEntry:
     stamp_ns: int
 
 
+class TrafficLogError(ValueError):
+    """A traffic log cannot be written. The text is one sentence."""
+
+
 class TrafficLog:
     """Writes entries to a CSV file, each one at once, so that another process can follow the file."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
+        """Begin a file, in the place of an earlier one.
+
+        Raises:
+            TrafficLogError: The file cannot be written.
+        """
+        try:
+            self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
+        except OSError as error:
+            raise TrafficLogError(
+                f"expected to write the traffic log {path}, got: {error.strerror}; name a file in a folder that exists "
+                "and can be written to"
+            ) from None
         self._rows = csv.writer(self._file)
         self._rows.writerow(_COLUMNS)
 

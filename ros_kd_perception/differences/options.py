@@ -13,6 +13,7 @@ from ros_kd_perception.differences.difference_video import DifferenceVideo
 from ros_kd_perception.differences.limits import add_limit_options
 from ros_kd_perception.differences.output import VIDEO_FILE, OutputFolder
 from ros_kd_perception.differences.verdict import EXIT_INTERRUPTED, EXIT_UNUSABLE, Verdict, printed
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.standard_output import escape_unknown_characters
 
@@ -24,7 +25,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_argument,
         required=True,
         metavar="FOLDER",
         help="folder to write: differences.json, report.html, worst_*.jpg",

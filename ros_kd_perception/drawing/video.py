@@ -48,8 +48,10 @@ class VideoWriter:
             VideoError: The suffix is different, the file exists, or the folder cannot be written to.
         """
         self.path = Path(path)
-        if self.path.suffix != ".mp4" or not 1 <= frames_per_second <= 240:
-            raise VideoError(f"expected an .mp4 of 1 to 240 frames/s, got {path} of {frames_per_second}")
+        if self.path.suffix != ".mp4":
+            raise VideoError(f"expected a name that ends in .mp4, got {path}; choose one")
+        if not 1 <= frames_per_second <= 240:
+            raise VideoError(f"expected {path} to have 1 to 240 frames/s, got {frames_per_second}")
         if self.path.exists() and not (overwrite and self.path.is_file()):
             raise VideoError(f"expected a name for the new video that is free, {path} exists; choose another")
         try:

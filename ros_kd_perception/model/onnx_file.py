@@ -122,8 +122,9 @@ def read_model_file(path: Path, signature_key: str = "") -> ModelFile:
             missing or does not fit; or `check_model_bytes` refuses it.
     """
     if not path.is_file():
+        found = "a folder" if path.is_dir() else "none"
         raise ModelFileError(
-            f"expected an ONNX file at {path}, found none; export one with `python -m training export`"
+            f"expected an ONNX file at {path}, found {found}; export one with `python -m training export`"
         )
     size = path.stat().st_size
     if not 0 < size <= MAX_MODEL_BYTES:

@@ -55,6 +55,7 @@ from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_a
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.vehicle_watch import VehicleWatch, image_sizes
 from ros_kd_perception.scheduling.process_count import process_count, processes_of_node
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.fastdds_settings import (
     MiddlewareSettings,
     fastdds_profile_variable,
@@ -248,7 +249,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         prog="check_vehicle",
         description="Check what the perception node needs on this machine and this graph. Exit status 1: a problem.",
     )
-    parser.add_argument("--params-file", type=Path, metavar="YAML", help="the node's parameter file")
+    parser.add_argument("--params-file", type=path_argument, metavar="YAML", help="the node's parameter file")
     parser.add_argument("--node", help="full name of the node, for example /car1/perception")
     parser.add_argument(
         "--camera", action="append", default=[], metavar="NAME=TOPIC", help="topic of a camera, as camera_topics has it"

@@ -40,6 +40,23 @@ def own_arguments(arguments: Sequence[str]) -> list[str]:
         raise _start_error(error) from None
 
 
+def check_ros_arguments_alone(words: Sequence[str]) -> None:
+    """Refuse a word that is no ROS argument: ROS would ignore it, and the node would run without what it should set.
+
+    Args:
+        words: The command line, without the name of the program.
+
+    Raises:
+        StartError: There is such a word, or the ROS arguments cannot be read.
+    """
+    foreign = own_arguments(["program", *words])[1:]
+    if foreign:
+        raise StartError(
+            f"expected nothing but ROS arguments, behind --ros-args, got {' '.join(foreign)}; write for example "
+            "--ros-args --params-file FILE.yaml -p model:=FILE.onnx"
+        )
+
+
 def stop_at_signals() -> threading.Event:
     """Return an event that SIGINT and SIGTERM set until the process has ended.
 

@@ -20,7 +20,7 @@ from ros_kd_perception.model.onnx_model import ModelError
 from ros_kd_perception.ros.diagnostics import Diagnostics
 from ros_kd_perception.ros.lifecycle_bond import LifecycleBond, lifecycle_bond
 from ros_kd_perception.ros.node_parameters import ParameterError
-from ros_kd_perception.ros.node_startup import StartError, start_node, stop_at_signals
+from ros_kd_perception.ros.node_startup import StartError, check_ros_arguments_alone, start_node, stop_at_signals
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
 from ros_kd_perception.ros.reload import ReloadOutcome, ReloadService
@@ -215,6 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     set_up_threads()
     freed_bytes = remove_orphaned_segments()
     try:
+        check_ros_arguments_alone(sys.argv[1:] if arguments is None else arguments)
         node = start_node(PerceptionNode, arguments)
     except StartError as error:
         print(f"perception_node: {error}", file=sys.stderr)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ros_kd_perception.playback_timeline import LONGEST_GAP_S, LONGEST_PART_S
+from ros_kd_perception.system.command_arguments import path_argument
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class PlayOptions:
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line, without its ROS arguments."""
     parser = argparse.ArgumentParser(prog="play_bag", description="Play the camera topics of a bag in real time.")
-    parser.add_argument("bag", type=Path, help=".mcap or .db3 file, or rosbag2 folder")
+    parser.add_argument("bag", type=path_argument, help=".mcap or .db3 file, or rosbag2 folder")
     parser.add_argument("--camera", action="append", default=[], metavar="NAME=TOPIC", help="play only these cameras")
     parser.add_argument("--rate", type=float, default=1.0, help="speed, 1 is that of the recording")
     parser.add_argument("--loop", action="store_true", help="start over at the end, until interrupted")
@@ -74,5 +74,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--list-cameras", action="store_true", help="print topic and transport of each camera as JSON, play nothing"
     )
     parser.add_argument("--no-clock", action="store_true", help="do not publish /clock")
-    parser.add_argument("--traffic-log", type=Path, metavar="CSV", help="write down when each image was handed over")
+    parser.add_argument(
+        "--traffic-log", type=path_argument, metavar="CSV", help="write down when each image was handed over"
+    )
     return parser.parse_args(arguments)

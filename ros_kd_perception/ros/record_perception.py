@@ -32,6 +32,7 @@ from ros_kd_perception.parameters.camera_names import CAMERA_NAME
 from ros_kd_perception.parameters.rules import MAX_CAMERA_CHARACTERS
 from ros_kd_perception.ros.installed_messages import message_class
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 QUEUE_MESSAGES = 256
@@ -258,10 +259,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="record_perception", description="Record what the perception node publishes, until SIGINT or SIGTERM."
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MCAP", help="bag to write")
+    parser.add_argument("-o", "--output", type=path_argument, required=True, metavar="MCAP", help="bag to write")
     parser.add_argument("--cameras", nargs="+", required=True, metavar="NAME", help="cameras of the node")
     parser.add_argument("--perception", default="/perception", metavar="NODE", help="fully qualified name of the node")
-    parser.add_argument("--traffic-log", type=Path, metavar="CSV", help="write down when each message arrived")
+    parser.add_argument("--traffic-log", type=path_argument, metavar="CSV", help="write down when each message arrived")
     return parser.parse_args(arguments)
 
 

@@ -21,6 +21,17 @@ from ros_kd_perception.sample_drive.street.world import FIRST_INSTANCE, World
 MIN_VISIBLE_SHARE = 0.2
 MIN_BOX_HEIGHT_SHARE = 0.012
 MIN_BOX_WIDTH_PX = 3
+MAX_DURATION_S = 600
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that the generators of random numbers do not take.
+
+    Raises:
+        ValueError: It is negative.
+    """
+    if seed < 0:
+        raise ValueError(f"expected a seed of 0 or more, got {seed}")
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,9 @@ class SampleDrive:
         cameras: Sequence[CameraModel] | None = None,
         changed: WeatherChange | None = None,
     ) -> None:
-        if seed < 0 or not 0.0 < duration_s <= 600.0:
-            raise ValueError(f"expected a seed from 0 on and a duration of up to 600 s, got {seed} and {duration_s} s")
+        check_seed(seed)
+        if not 0.0 < duration_s <= MAX_DURATION_S:
+            raise ValueError(f"expected a duration above 0 and up to {MAX_DURATION_S} s, got {duration_s} s")
         self.seed, self.duration_s = seed, duration_s
         self.cameras: tuple[CameraModel, ...] = tuple(default_cameras() if cameras is None else cameras)
         self.world: World = build_world(seed, weather, duration_s, changed)

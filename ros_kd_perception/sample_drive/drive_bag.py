@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from ros_kd_perception.bags.reader import BagWriter, message_class
 from ros_kd_perception.sample_drive.camera import CameraModel
-from ros_kd_perception.sample_drive.drive import SampleDrive
-from ros_kd_perception.sample_drive.render_pool import render_pool
+from ros_kd_perception.sample_drive.drive import MAX_DURATION_S, SampleDrive, check_seed
+from ros_kd_perception.sample_drive.render_pool import check_processes, render_pool
 
 START_NS = 1_761_300_000_000_000_000
 JPEG_QUALITY = 90
@@ -33,6 +33,20 @@ class DrivePlan:
     duration_s: float
     rate_hz: float
     cameras: tuple[CameraModel, ...]
+
+    def check(self) -> None:
+        """Refuse a drive that cannot be rendered, before worker processes start.
+
+        Raises:
+            ValueError: A value is out of range. One sentence.
+        """
+        check_seed(self.seed)
+        if not self.cameras:
+            raise ValueError("expected at least one camera, got none")
+        if not 0 < self.rate_hz <= MAX_RATE_HZ:
+            raise ValueError(f"expected a rate above 0 and up to {MAX_RATE_HZ} Hz, got {self.rate_hz:g} Hz")
+        if not 0 < self.duration_s <= MAX_DURATION_S:
+            raise ValueError(f"expected a duration above 0 and up to {MAX_DURATION_S} s, got {self.duration_s:g} s")
 
     @property
     def times_s(self) -> list[float]:
@@ -59,11 +73,8 @@ def write_drive(
         BagError: The bag cannot be written.
         ValueError: The plan or the number of processes is out of range.
     """
-    if processes < 1 or not plan.cameras or not 0 < plan.rate_hz <= MAX_RATE_HZ or not 0 < plan.duration_s <= 600:
-        raise ValueError(
-            f"expected at least one process, one camera, a rate of up to {MAX_RATE_HZ} Hz and up to 600 s, got "
-            f"{processes}, {len(plan.cameras)}, {plan.rate_hz:g} Hz and {plan.duration_s:g} s"
-        )
+    check_processes(processes)
+    plan.check()
     total = len(plan.times_s) * len(plan.cameras)
     # Sensor noise does not compress: zstd would cost time and save little.
     bar = tqdm(total=total, unit="frame", desc="rendering drive", disable=None)
@@ -116,19 +127,23 @@ def _rendered(
 
 
 class _Worker:
-    """The drive that this process renders. The pool's initializer sets it once."""
+    """What this process renders. The pool's initializer sets the plan once; the first job builds the drive."""
 
-    drive: SampleDrive
+    plan: DrivePlan
+    drive: SampleDrive | None = None
     compressed: bool
 
 
 def _start_worker(plan: DrivePlan, compressed: bool) -> None:
-    _Worker.drive = SampleDrive(plan.seed, plan.weather, plan.duration_s, plan.cameras)
+    _Worker.plan = plan
     _Worker.compressed = compressed
 
 
 def _render(job: tuple[float, str]) -> NDArray[np.uint8]:
     time_s, camera_name = job
+    if _Worker.drive is None:  # built here, because an error of the initializer would start the worker again
+        plan = _Worker.plan
+        _Worker.drive = SampleDrive(plan.seed, plan.weather, plan.duration_s, plan.cameras)
     image_bgr = _Worker.drive.render(camera_name, time_s).image_bgr
     if not _Worker.compressed:
         return image_bgr.reshape(-1)

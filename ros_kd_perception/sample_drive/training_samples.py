@@ -15,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ros_kd_perception.sample_drive.camera import CameraModel, random_camera
-from ros_kd_perception.sample_drive.drive import RenderedView, SampleDrive
-from ros_kd_perception.sample_drive.render_pool import render_pool
+from ros_kd_perception.sample_drive.drive import RenderedView, SampleDrive, check_seed
+from ros_kd_perception.sample_drive.render_pool import check_processes, render_pool
 from ros_kd_perception.sample_drive.street.weather import WEATHERS, Weather
-from ros_kd_perception.system.output_paths import check_folder, make_folder
+from ros_kd_perception.system.output_paths import check_writable, make_folder
 
 FRAMES_PER_SEED = 4
 _WEATHER_SHARES = (0.5, 0.13, 0.1, 0.12, 0.15)
@@ -99,7 +99,7 @@ def write_samples(
 
     Raises:
         FileExistsError: The folder exists.
-        ValueError: The count or the number of processes is below 1, or the folder would be created in the root.
+        ValueError: A number is out of range, or the folder would be created in the root.
     """
     write_sample_sets({folder: setting}, count, size_px, base_seed, processes)
 
@@ -124,14 +124,18 @@ def write_sample_sets(
 
     Raises:
         FileExistsError: A folder exists.
-        ValueError: The count or the number of processes is below 1, or a folder would be created in the root.
+        ValueError: A number is out of range, or a folder would be created in the root.
     """
-    if count < 1 or processes < 1:
-        raise ValueError(f"expected at least one sample and one process, got {count} and {processes}")
+    if count < 1:
+        raise ValueError(f"expected at least one sample, got {count}")
+    check_processes(processes)
+    check_seed(base_seed)
     for folder in settings:
         if folder.exists():
-            raise FileExistsError(f"{folder} exists: name a new folder or remove it first")
-        check_folder(folder)
+            raise FileExistsError(
+                f"expected a free name for the samples, {folder} exists; name a new folder, or remove it first"
+            )
+        check_writable(folder)
     sets = [_SampleSet(folder) for folder in settings]
     requests = [
         SampleRequest(each.part, base_seed, first, min(FRAMES_PER_SEED, count - first), *size_px, settings[each.folder])

@@ -261,8 +261,8 @@ def test_the_follower_pairs_by_stamp_and_reads_ids_by_name(
     mask = Image(height=80, width=100, encoding="mono8", step=128)
     mask.data.frombytes(bytes([40]) * 128 * 80)
 
-    def send(same_stamp: bool, person: str = "7", car: str = "1") -> None:
-        now_ns = time.time_ns()
+    def send(same_stamp: bool, person: str = "7", car: str = "1", ahead_s: int = 0) -> None:
+        now_ns = time.time_ns() + ahead_s * 10**9
         array = Detection2DArray(detections=[box_at(75.0, person), box_at(10.0, car)])
         masks.publish(stamped(mask, now_ns))
         boxes.publish(stamped(array, now_ns + (not same_stamp)))
@@ -271,6 +271,9 @@ def test_the_follower_pairs_by_stamp_and_reads_ids_by_name(
     with running(command_of("follower"), environment, tmp_path, "-p", "max_age_s:=2.0"):
         peer.until(lambda: (send(False), len(commands(peer)) > 20)[1], "it has had time")
         assert {(c.linear.x, c.angular.z) for c in commands(peer)} == {(0.0, 0.0)}
+        if "follower.py" in command_of("follower")[-1]:  # the C++ twin leaves its queue to message_filters
+            for _ in range(10):  # left over from before the clock was set back
+                send(False, ahead_s=3600)
         for ids in (("7", "1"), ("pedestrian", "car")):  # numbers, or names with detection_class_id: name
             commands(peer).clear()
             # The last command of the ids before may come late.

@@ -46,3 +46,14 @@ def test_an_executable_that_cannot_start_says_why(
     assert re.search(why, last)
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("*results*"))
+
+
+def test_a_word_that_ros_would_ignore_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    """`--params-file` without `--ros-args` before it had no effect, and the node ran with other parameters."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ros_kd_perception.ros.perception_node", "--params-file", "node.yaml"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith("perception_node: expected nothing but ROS arguments, behind --ros-args, got --params-file")

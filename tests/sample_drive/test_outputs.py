@@ -16,7 +16,7 @@ import pytest
 from ros_kd_perception import render_drive
 from ros_kd_perception.bags.reader import BagReader, decode_message, read_camera_frames
 from ros_kd_perception.sample_drive import SampleDrive, default_cameras
-from ros_kd_perception.sample_drive.drive_bag import START_NS
+from ros_kd_perception.sample_drive.drive_bag import START_NS, DrivePlan, write_drive
 from ros_kd_perception.structures import Frame
 
 
@@ -87,6 +87,30 @@ def test_a_signal_leaves_nothing(tmp_path, output):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("output", ["-o drive.mcap", "--samples samples"])
+def test_an_interrupt_while_a_worker_starts_leaves_one_sentence(tmp_path, output):
+    """A worker that was started, but never got what it is to do, would end with a traceback of its own."""
+    script = """
+import os, signal, sys
+from multiprocessing import util
+from ros_kd_perception.render_drive import main
+
+def start(*words, start=util.spawnv_passfds):
+    process = start(*words)
+    os.kill(os.getpid(), signal.SIGINT)
+    return process
+
+util.spawnv_passfds = start
+sys.exit(main())
+"""
+    arguments = [sys.executable, "-c", script, *output.split(), "--size", "128x96", "--processes", "1"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "render_drive: interrupted, nothing was written"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bag_holds_the_rendered_frames_and_calibrations(tmp_path):
     bag = tmp_path / "drive.mcap"
     command = ["-o", str(bag), "--duration-s", "0.4", "--rate-hz", "5", "--size", "160x90", "--seed", "2"]
@@ -126,6 +150,7 @@ def test_a_compressed_bag_decodes_to_nearly_the_same(tmp_path):
 
 def test_bad_requests_end_with_one_sentence(tmp_path, capsys):
     (tmp_path / "taken").mkdir()
+    (tmp_path / "file").touch()
     for command in (
         [],
         ["-o", "a.mcap", "--samples", "b"],
@@ -136,14 +161,41 @@ def test_bad_requests_end_with_one_sentence(tmp_path, capsys):
         ["-o", str(tmp_path / "x.mcap"), "--rate-hz", "inf"],
         ["-o", str(tmp_path / "x.mcap"), "--duration-s", "inf"],
         ["-o", str(tmp_path / "x.mcap"), "--duration-s", "nan"],
+        ["-o", str(tmp_path / "x.mcap"), "--seed", "-1"],
+        ["-o", str(tmp_path / "x.mcap"), "--processes", "0"],
+        ["-o", str(tmp_path / "x.mcap"), "--processes", "100000"],
         ["-o", str(tmp_path / "x.mcap"), "--count", "3"],
+        ["--samples", str(tmp_path / "none"), "--seed", "-1"],
+        ["--samples", str(tmp_path / "file" / "none"), "--count", "1"],
+        ["--samples", str(tmp_path / "none"), "--processes", "100000"],
         ["--samples", str(tmp_path / "none"), "--weather", "rain"],
         ["--samples", str(tmp_path / "none"), "--compressed", "--force"],
     ):
         assert render_drive.main(command) == 2, command
         assert len(capsys.readouterr().err.strip().splitlines()) == 1, command
-    for command in (["-o", "a.mcap", "--size", "big"], ["-o", "a.mcap", "--weather", "snow"]):
+    unusable_words = (["-o", "a.mcap", "--size", "big"], ["-o", "a.mcap", "--weather", "snow"], ["-o", ""])
+    for command in (*unusable_words, ["--samples", " "]):
         with pytest.raises(SystemExit) as stop:
             render_drive.main(command)
         assert stop.value.code == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+
+
+def test_a_message_names_the_one_value_that_is_wrong(tmp_path, capsys):
+    for option, value, said in (
+        ("--seed", "-1", "expected a seed of 0 or more, got -1"),
+        ("--duration-s", "0", "expected a duration above 0 and up to 600 s, got 0 s"),
+        ("--rate-hz", "2000", "expected a rate above 0 and up to 1000 Hz, got 2000 Hz"),
+        ("--processes", "0", "expected 1 to 256 worker processes, got 0"),
+    ):
+        assert render_drive.main(["-o", str(tmp_path / "x.mcap"), option, value]) == 2
+        assert capsys.readouterr().err == f"render_drive: {said}\n"
+
+
+def test_an_error_in_a_worker_ends_the_command(tmp_path):
+    """The pool starts a worker whose preparation fails again and again, so the drive is not built there."""
+    cameras = default_cameras(64, 64)[:1]
+    unknown_weather = DrivePlan(0, "snow", 0.2, 5.0, cameras)
+    with pytest.raises(ValueError, match="snow"):
+        write_drive(tmp_path / "x.mcap", unknown_weather, processes=1)
+    assert list(tmp_path.iterdir()) == []

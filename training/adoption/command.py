@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import file_to_write, folder_name
 from training.foreign.description import load_description
 
@@ -15,8 +16,10 @@ VERSION = "1"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("file", type=Path, metavar="FILE.onnx", help="a segmentation or detection network of others")
-    parser.add_argument("--describe", type=Path, metavar="FILE.yaml", help="what its inputs and outputs mean")
+    parser.add_argument(
+        "file", type=path_argument, metavar="FILE.onnx", help="a segmentation or detection network of others"
+    )
+    parser.add_argument("--describe", type=path_argument, metavar="FILE.yaml", help="what its inputs and outputs mean")
     parser.add_argument("-o", "--output", type=file_to_write, metavar="MODEL.onnx")
     parser.add_argument("--suggest", action="store_true", help="print a draft of the description, and write nothing")
     parser.add_argument(

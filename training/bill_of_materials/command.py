@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.shipped_files import SHIPPED_INT8_STUDENT, SHIPPED_STUDENT
 from training.arguments import file_to_write
 from training.errors import DataError
@@ -17,7 +18,12 @@ SHIPPED = (ROOT / SHIPPED_STUDENT, ROOT / SHIPPED_INT8_STUDENT)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "models", type=Path, nargs="*", default=SHIPPED, metavar="MODEL.onnx", help="models; default: the shipped ones"
+        "models",
+        type=path_argument,
+        nargs="*",
+        default=SHIPPED,
+        metavar="MODEL.onnx",
+        help="models; default: the shipped ones",
     )
     parser.add_argument("-o", "--output", type=file_to_write, metavar="FILE", help="write there, not to the terminal")
 

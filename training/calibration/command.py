@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.output_paths import check_writable
 from training.arguments import file_to_write
 from training.calibration.recipe import CalibrationRecipe
@@ -17,11 +18,11 @@ from training.evaluation.command import check_model_file
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("recipe", type=Path, help="a file of training/calibrations/")
+    parser.add_argument("recipe", type=path_argument, help="a file of training/calibrations/")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change one of its keys")
     parser.add_argument(
         "--check",
-        type=Path,
+        type=path_argument,
         metavar="FILE.onnx",
         help="fit nothing: see whether the thresholds in this file hold on the frames of check",
     )
@@ -65,7 +66,7 @@ def _calibrate(recipe: CalibrationRecipe) -> int:
     _check_proof(recipe)
     folder = recipe.folder / recipe.name
     check_writable(folder)
-    CheckpointError.check_file(recipe.model)
+    CheckpointError.check_beginning(recipe.model)
 
     import torch
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.output_paths import check_writable
 from training.compare.recipe import ComparisonRecipe, plan
 from training.config.loading import load_settings
@@ -13,7 +13,7 @@ from training.run.devices import add_devices
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("comparison", type=Path, help="a file of training/comparisons/")
+    parser.add_argument("comparison", type=path_argument, help="a file of training/comparisons/")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change one of its keys")
     add_devices(parser)
 

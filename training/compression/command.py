@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from ros_kd_perception.model.onnx_file import read_model_file
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.output_paths import check_writable
 from training.compression.recipe import EXPORTED, CompressionRecipe
 from training.compression.training_step import check_steps
@@ -17,7 +17,7 @@ from training.run.devices import add_devices
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("recipe", type=Path, help="a file of training/compressions/")
+    parser.add_argument("recipe", type=path_argument, help="a file of training/compressions/")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change one of its keys")
     add_devices(parser)
 
@@ -45,7 +45,7 @@ def check_files(recipe: CompressionRecipe) -> None:
     if recipe.parent.suffix == EXPORTED:
         read_model_file(recipe.parent)
     else:
-        CheckpointError.check_file(recipe.parent)
+        CheckpointError.check_beginning(recipe.parent)
     for score in recipe.scores:
         if not score.frames.image_files():
             raise DataError(f"scores {score.name}: expected frames in {score.frames.folder}, there are none")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ros_kd_perception.model.onnx_file import ModelFileError
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import MAX_THREADS, folder_to_write, whole_number
 from training.conditions.choice import ALL_CONDITIONS, chosen_conditions
 from training.conditions.condition import FAMILIES, SEVERITIES, Condition
@@ -25,7 +26,7 @@ RENDERED_MAX = 10_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     names = [each.name for each in ALL_CONDITIONS]
-    parser.add_argument("models", type=Path, nargs="*", metavar="MODEL", help="a model, as evaluate takes it")
+    parser.add_argument("models", type=path_argument, nargs="*", metavar="MODEL", help="a model, as evaluate takes it")
     add_source_arguments(parser, tuple(BY_KIND))
     parser.add_argument(
         "-o", "--output", type=folder_to_write, required=True, metavar="FOLDER", help="a new folder, or the same again"
@@ -90,7 +91,8 @@ def _source_settings(arguments: argparse.Namespace) -> Source:
     settings = chosen_source(arguments)
     if not arguments.sheet_only and not settings.labeled:
         raise RecipeError(
-            f"expected labelled frames, those of kind {arguments.kind} have no labels; name others, or --sheet-only"
+            f"{arguments.data}: expected labelled frames, these have no labels (kind {arguments.kind}); name others, "
+            "or --sheet-only"
         )
     return settings
 

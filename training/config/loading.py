@@ -16,6 +16,7 @@ from training.config.yaml_text import read_yaml
 from training.errors import RecipeError
 
 MAX_RECIPE_BYTES = 1 << 20
+_SHIPPED = "the folders of training/ hold files to start from"
 # YAML 1.1 reads a number with an exponent but without a dot, such as 1e-3, as text.
 _EXPONENT_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -45,11 +46,23 @@ def read_settings_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_RECIPE_BYTES + 1)
         text = content.decode()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that no file can have
-        raise RecipeError(f"{path}: cannot be read as a recipe ({error}); recipes are in training/recipes/") from error
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: cannot be read as a recipe or other settings: {_found(error)}") from error
     if len(content) > MAX_RECIPE_BYTES:
         raise RecipeError(f"{path}: expected a recipe, a text of at most {MAX_RECIPE_BYTES} bytes, this is longer")
     return text
+
+
+def _found(error: OSError | ValueError) -> str:
+    """Say what was found where settings were expected, and what to do."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is a file of another kind, not UTF-8 text; name a .yaml file"
+    if isinstance(error, FileNotFoundError):
+        return "there is nothing; check the path, which starts at the working directory if it is relative"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder; name a .yaml file in it"
+    reason = error.strerror if isinstance(error, OSError) else error  # ValueError: a path that no file can have
+    return f"{reason}; check the file and its permissions"
 
 
 def parse_settings(text: str, section: type[Section], overrides: Sequence[str] = (), where: str = "recipe") -> Section:
@@ -59,7 +72,8 @@ def parse_settings(text: str, section: type[Section], overrides: Sequence[str] =
     except ValueError as error:
         raise RecipeError(f"{where}: not valid YAML ({error})") from error
     if not isinstance(content, dict):
-        raise RecipeError(f"{where}: expected keys with values, got {type(content).__name__}")
+        found = "nothing: it is empty" if content is None else shown(content)
+        raise RecipeError(f"{where}: expected keys with values, such as `name: student`, got {found}; {_SHIPPED}")
     for override in overrides:
         apply_override(content, override)
     _read_exponents(content, section)

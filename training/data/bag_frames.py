@@ -80,9 +80,13 @@ def extract_frames(bag: Path, choice: FrameChoice, folder: Path, annotator: Fram
             similar = _write_frames(reader, choice, folder, log, annotator)
             if not log.records:
                 log.remove()
-                raise DataError(
-                    f"{bag}: expected frames that can be decoded, of {SOURCE_SIDE_MIN_PX} pixels a side or more, "
+                found = (
                     f"got {log.bad} that cannot or are smaller and no other; look at the bag with replay_bag"
+                    if log.bad
+                    else "the chosen range of time has no frame at all; begin earlier, or end later"
+                )
+                raise DataError(
+                    f"{bag}: expected frames that can be decoded, of {SOURCE_SIDE_MIN_PX} pixels a side or more, {found}"
                 )
             frames = FrameList(key, tuple(log.records), log.bad, similar)
             if annotator:

@@ -21,7 +21,7 @@ def check_folder(folder: Path, content: str = "frames") -> None:
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
-        raise DataError(f"{folder}: expected a folder with {content}, there is {found}; correct the recipe's folder")
+        raise DataError(f"{folder}: expected a folder with {content}, there is {found}; correct the path of the folder")
 
 
 def check_root(folder: Path, part: str, layout: str) -> None:
@@ -40,14 +40,14 @@ def check_root(folder: Path, part: str, layout: str) -> None:
     above = [parent for parent in folder.resolve().parents[:_LEVELS_UP] if (parent / part).is_dir()]
     below = [child for child in _folders(folder) if (child / part).is_dir()]
     if not folder.is_dir():
-        advice = "there is no such folder; correct the recipe's folder"
+        advice = "there is no such folder; correct the path of the folder"
     elif above:
         advice = f"this is an inner folder of it; set folder: {above[0]}"
     elif below:
         advice = f"it lies one level below; set folder: {below[0]}"
     else:
         found = ", ".join(path.name for path in _folders(folder)[:5]) or "no folders"
-        advice = f"there is no {part}/ but {found}; correct the recipe's folder or kind, or unpack what is missing"
+        advice = f"there is no {part}/ but {found}; correct the path of the folder, or its kind, or unpack what is missing"
     raise DataError(f"{folder}: expected {layout}: {advice}")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ros_kd_perception.model.devices import DEVICES
 from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
 from training.config.loading import load_settings
 from training.data.readers.bag import BagSource
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
         "models",
-        type=Path,
+        type=path_argument,
         nargs="+",
         metavar="model",
         help="a .ckpt of train, kept weights, an exported, adopted or quantised .onnx, or a .yaml that names teachers; "
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser, KINDS)
     parser.add_argument(
         "--teachers",
-        type=Path,
+        type=path_argument,
         metavar="FILE.yaml",
         help="of a bag: score on what these teachers say; without them, models are only compared with the first",
     )
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--not-worse-than",
-        type=Path,
+        type=path_argument,
         metavar="MODEL",
         help="end with status 1 if a model is worse than this one in mIoU or AP50, beyond the noise",
     )
@@ -169,7 +170,7 @@ def check_model_file(path: Path) -> None:
     elif path.suffix in (".yaml", ".yml"):
         load_settings(path, TeachersFile)
     else:
-        CheckpointError.check_file(path)
+        CheckpointError.check_beginning(path)
 
 
 def _score(arguments: argparse.Namespace, paths: Sequence[Path], settings: Source) -> tuple[list[Scored], Conditions]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import some_text, whole_number
 from training.config.loading import load_settings
 from training.data.readers.bag import BagSource
@@ -23,7 +23,7 @@ def add_source_arguments(parser: argparse.ArgumentParser, kinds: Sequence[str]) 
         parser: Parser of the command.
         kinds: Kinds of readers that it takes.
     """
-    parser.add_argument("data", type=Path, help="labelled frames, such as a folder with images/ and masks/")
+    parser.add_argument("data", type=path_argument, help="labelled frames, such as a folder with images/ and masks/")
     parser.add_argument(
         "--kind", choices=("auto", *kinds), default="auto", help="reader; auto: by the files in the folder"
     )
@@ -35,7 +35,7 @@ def add_source_arguments(parser: argparse.ArgumentParser, kinds: Sequence[str]) 
     )
     parser.add_argument(
         "--map",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="a .yaml with what classes of the data become in the model, by name, like map: in a source of a recipe",
     )

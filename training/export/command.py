@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ros_kd_perception.model.contract import MAX_DETECTIONS as MOST_DETECTIONS
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import file_to_write, folder_name, number, whole_number
 from training.config.network_input import MAX_DETECTIONS
 from training.data.image_listing import list_images
@@ -25,7 +26,7 @@ DETAILS = ("figures", "confidence", "confusion")  # of an evaluation; a contract
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("checkpoint", type=Path, help="a .ckpt of python -m training train")
+    parser.add_argument("checkpoint", type=path_argument, help="a .ckpt of python -m training train")
     parser.add_argument("-o", "--output", type=file_to_write, required=True, metavar="FILE.onnx")
     parser.add_argument(
         "--weights", choices=("ema", "trained"), default="ema", help="averaged weights, or the last ones"
@@ -39,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"default: {MAX_DETECTIONS}, or the number of cells of a smaller input",
     )
     parser.add_argument("--score-threshold", type=number(0, 1), default=ExportSettings.score_threshold)
-    parser.add_argument("--metrics", type=Path, help="JSON of python -m training evaluate, copied into the contract")
+    parser.add_argument(
+        "--metrics", type=path_argument, help="JSON of python -m training evaluate, copied into the contract"
+    )
     parser.add_argument(
         "--frames",
-        type=Path,
+        type=path_argument,
         metavar="FOLDER",
         help="real frames to check the export on; default: the validation frames of the recipe, if they exist",
     )
@@ -54,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     metrics = read_metrics(arguments.metrics) if arguments.metrics else None
     if arguments.frames:
         list_images(arguments.frames)  # refuses a folder without images
+    CheckpointError.check_beginning(arguments.checkpoint)
 
     from training.checkpoint import load_student
     from training.export.export import export_student

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.output_paths import OutputPathError
 from training.arguments import folder_to_write
 from training.config.loading import load_settings
@@ -161,8 +162,8 @@ def convert(pictures: Path, masks: Path, output: Path) -> int:
 def main() -> int:
     """Read the arguments, convert, and say what was written."""
     parser = argparse.ArgumentParser(description="Make labelled frames of small pairs of Cityscapes.")
-    parser.add_argument("pictures", type=Path, help="folder of the pictures")
-    parser.add_argument("masks", type=Path, help="folder of their coloured masks, with the same names")
+    parser.add_argument("pictures", type=path_argument, help="folder of the pictures")
+    parser.add_argument("masks", type=path_argument, help="folder of their coloured masks, with the same names")
     parser.add_argument("-o", "--output", type=folder_to_write, required=True, metavar="FOLDER")
     arguments = parser.parse_args()
     try:

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import folder_to_write, number, some_text, whole_number
+from training.errors import DataError
 
 if TYPE_CHECKING:
     from training.data.bag_frames import FrameAnnotator
@@ -17,7 +19,7 @@ MAX_STAMP_NS = 1 << 63
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("bag", type=Path, help="a ROS 2 bag, a file or a folder")
+    parser.add_argument("bag", type=path_argument, help="a ROS 2 bag, a file or a folder")
     parser.add_argument(
         "-o", "--output", type=folder_to_write, required=True, metavar="FOLDER", help="a new folder, or the same again"
     )
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-frames", type=whole_number(0), default=0, metavar="N", help="stop after this many frames; 0 = all"
     )
     parser.add_argument(
-        "--teachers", type=Path, metavar="FILE.yaml", help="label the frames by the teachers in this file"
+        "--teachers", type=path_argument, metavar="FILE.yaml", help="label the frames by the teachers in this file"
     )
     parser.add_argument(
         "--device", default="cpu", type=some_text, help="of teachers that run in PyTorch: cpu, cuda ..."
@@ -56,6 +58,10 @@ def _add_time_range(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Extract the frames. Return 0, or 130 after an interrupt, from which the same command goes on."""
     from ros_kd_perception.system.interruption import one_interrupt
+
+    _check_range("s", arguments.from_s, arguments.to_s)
+    _check_range("stamp-ns", arguments.from_stamp_ns, arguments.to_stamp_ns)
+
     from training.data.bag_frames import extract_frames, summary
     from training.data.frame_choice import FrameChoice
 
@@ -78,6 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     print(f"{arguments.bag}: {summary(frames, arguments.output)}")
     return 0
+
+
+def _check_range(option: str, begin: float | None, end: float | None) -> None:
+    """Refuse a range of time that no frame can be in."""
+    if end is not None and end <= (begin or 0):
+        named = [f"{time:g}" if isinstance(time, float) else str(time) for time in (begin or 0, end)]
+        raise DataError(
+            f"expected --to-{option} to be more than --from-{option}, got {' to '.join(named)} {option}; end later, or "
+            "begin earlier"
+        )
 
 
 def _annotator(teachers: Path | None, device: str) -> FrameAnnotator:

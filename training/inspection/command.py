@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.output_paths import check_writable
 from training.arguments import file_to_write, folder_to_write, some_text, whole_number
 from training.config.names import is_folder_name
@@ -24,7 +25,7 @@ PICTURES = 24
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("data", type=Path, metavar="RECIPE_OR_FOLDER", help="a recipe, or a folder of frames")
+    parser.add_argument("data", type=path_argument, metavar="RECIPE_OR_FOLDER", help="a recipe, or a folder of frames")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a recipe key")
     parser.add_argument(
         "--kind", choices=("auto", *BY_KIND), default="auto", help="reader of a folder; auto: by the files in it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import file_to_write
 from training.errors import CheckpointError
 from training.weights_file import SUFFIX
@@ -12,7 +13,7 @@ from training.weights_file import SUFFIX
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("checkpoint", type=Path, help="a .ckpt of train")
+    parser.add_argument("checkpoint", type=path_argument, help="a .ckpt of train")
     parser.add_argument(
         "-o", "--output", type=safetensors_file, required=True, metavar="FILE.safetensors",
         help="for example models/weights/NAME.safetensors",
@@ -44,7 +45,7 @@ def safetensors_file(text: str) -> Path:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file and print what it holds."""
-    CheckpointError.check_file(arguments.checkpoint)
+    CheckpointError.check_beginning(arguments.checkpoint)
 
     from training.keep_weights.keep import keep_weights
 

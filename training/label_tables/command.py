@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import file_to_write, some_text
 from training.config.loading import load_settings
 from training.errors import RecipeError
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--map",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="with --to: a .yaml with what stands under map: in a source, to try it before it is in a recipe",
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.output_paths import check_writable
 from training.config.loading import load_settings
 from training.data.readers.bag import BagSource
@@ -17,7 +17,7 @@ from training.report.recipe import ReportRecipe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("recipe", type=Path, help="a file of training/reports/")
+    parser.add_argument("recipe", type=path_argument, help="a file of training/reports/")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change one of its keys")
 
 

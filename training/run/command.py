@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import some_text
 from training.errors import writing_to
 from training.recipe import load_recipe
@@ -15,12 +15,12 @@ from training.run.run_files import folder_of, open_run
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("recipe", type=Path, help="a file of training/recipes/")
+    parser.add_argument("recipe", type=path_argument, help="a file of training/recipes/")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change a recipe key")
     parser.add_argument("--max-epochs", type=int, help="same as --override epochs=N; the schedule ends there")
     parser.add_argument(
         "--resume",
-        type=Path,
+        type=path_argument,
         metavar="CHECKPOINT",
         help="continue a run from its last.ckpt; more epochs make it longer",
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ros_kd_perception.model.devices import DEVICES
 from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.sample_drive.street.weather import WEATHERS
+from ros_kd_perception.system.command_arguments import path_argument
 from training.arguments import MAX_THREADS, folder_to_write, number, whole_number
 from training.errors import RecipeError
 from training.evaluation.command import check_model_file, names_of_files
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="a model, as evaluate takes it")
+    parser.add_argument("models", type=path_argument, nargs="+", metavar="MODEL", help="a model, as evaluate takes it")
     parser.add_argument(
         "-o", "--output", type=folder_to_write, required=True, metavar="FOLDER", help="a new folder, or the same again"
     )
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--frames",
-        type=Path,
+        type=path_argument,
         nargs="+",
         default=[],
         metavar="PATH",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ros_kd_perception.model.devices import DEVICES
 from ros_kd_perception.model.onnx_file import ModelFileError
 from ros_kd_perception.sample_drive.street.weather import WEATHERS
+from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.tracking.byte_tracker import TrackingSettings
 from training.arguments import MAX_THREADS, number, whole_number
 from training.evaluation.command import check_model_file, names_of_files
@@ -22,7 +22,7 @@ _DEFAULTS = TrackingSettings()
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("models", type=Path, nargs="*", metavar="MODEL", help="a model, as evaluate takes it")
+    parser.add_argument("models", type=path_argument, nargs="*", metavar="MODEL", help="a model, as evaluate takes it")
     parser.add_argument("--drives", type=whole_number(1, 1000), default=3, metavar="N", help="render this many drives")
     parser.add_argument(
         "--seed", type=whole_number(0), default=9000, help="seed of the first drive; the next has the next"

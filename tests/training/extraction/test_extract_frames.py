@@ -254,6 +254,8 @@ def test_two_processes_do_not_write_into_one_folder(bag: Path, tmp_path: Path) -
     [
         (["--topics", "/rear/image_raw"], "expected the topic /rear/image_raw"),
         (["--from-s", "99"], "expected frames that can be decoded"),
+        (["--from-s", "99"], "the chosen range of time has no frame at all; begin earlier"),
+        (["--from-s", "3", "--to-s", "1"], "expected --to-s to be more than --from-s, got 3 to 1 s"),
         (["--from-s", "1", "--from-stamp-ns", "1"], "not allowed with argument"),
         (["--stride", "0"], "expected a whole number"),
     ],

@@ -79,7 +79,7 @@ class OwnFolder(LabeledFolder):
         if not self._has_masks and not has_boxes:
             raise DataError(
                 f"{source.folder}: expected masks in {source.mask_folder}/, or {BOXES_FILE}, there is neither; correct "
-                "the recipe's folder or mask_folder, or take images without labels with kind: unlabeled"
+                "the path of the folder or mask_folder, or take images without labels with kind: unlabeled"
             )
         self._mask_suffix = source.mask_suffix
         self._masks = self._listed_masks() if self._has_masks else {}

@@ -63,7 +63,7 @@ class LabeledFolder(FrameFolder):
                 raise DataError(
                     f"{source.folder}: expected a folder with {source.images}/ and {self.masks}/, there is no {part}/; "
                     "render frames into it (python -m ros_kd_perception.render_drive --samples), fetch a data set "
-                    "(docs/training.md), or correct the recipe's folder or kind"
+                    "(docs/training.md), or correct the path of the folder, or its kind"
                 )
         super().__init__(source, mapping)
         self.box_weight = source.box_weight

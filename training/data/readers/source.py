@@ -134,7 +134,7 @@ class FolderSource(Source):
             part = folder.relative_to(self.folder)
             check_folder(self.folder, f"{part}/")
             raise DataError(
-                f"{self.folder}: expected a folder with {part}/, there is none; correct the recipe's folder"
+                f"{self.folder}: expected a folder with {part}/, there is none; correct the path of the folder"
             )
         paths = list_images(folder)
         for path, following in pairwise(sorted(paths, key=lambda path: path.stem)):
