@@ -86,7 +86,8 @@ def extract_frames(bag: Path, choice: FrameChoice, folder: Path, annotator: Fram
                     else "the chosen range of time has no frame at all; begin earlier, or end later"
                 )
                 raise DataError(
-                    f"{bag}: expected frames that can be decoded, of {SOURCE_SIDE_MIN_PX} pixels a side or more, {found}"
+                    f"{bag}: expected frames that can be decoded, of {SOURCE_SIDE_MIN_PX} pixels a side or more, "
+                    f"{found}"
                 )
             frames = FrameList(key, tuple(log.records), log.bad, similar)
             if annotator:

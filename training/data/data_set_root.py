@@ -47,7 +47,9 @@ def check_root(folder: Path, part: str, layout: str) -> None:
         advice = f"it lies one level below; set folder: {below[0]}"
     else:
         found = ", ".join(path.name for path in _folders(folder)[:5]) or "no folders"
-        advice = f"there is no {part}/ but {found}; correct the path of the folder, or its kind, or unpack what is missing"
+        advice = (
+            f"there is no {part}/ but {found}; correct the path of the folder, or its kind, or unpack what is missing"
+        )
     raise DataError(f"{folder}: expected {layout}: {advice}")
 
 
