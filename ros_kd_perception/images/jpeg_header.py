@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ros_kd_perception.structures import BadFrame
@@ -11,6 +12,8 @@ START, END, SCAN = 0xD8, 0xD9, 0xDA
 BASELINE_FRAMES = (0xC0, 0xC1)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
+MAX_SEGMENTS = 1024
+"""Cameras write some ten. A file of millions would hold the interpreter for seconds."""
 _JFIF, _ADOBE = 0xE0, 0xEE
 _ADOBE_TRANSFORM = 11
 _SPECTRUM_OF_BASELINE = bytes([0, 63, 0])
@@ -41,8 +44,9 @@ def read_frame_header(content: bytes) -> FrameHeader:
     """
     marker, body, position = 0, b"", 2
     try:
+        segments = segments_of(content)
         while marker not in _FRAMES:
-            marker, body, position = next_segment(content, position)
+            marker, body, position = next(segments)
             if marker in (END, SCAN):
                 raise ValueError("no frame header before the first scan")
         height, width, channels = struct.unpack_from(">HHB", body, 1)
@@ -53,17 +57,26 @@ def read_frame_header(content: bytes) -> FrameHeader:
     return FrameHeader(height, width, channels, position)
 
 
-def next_segment(content: bytes, position: int) -> tuple[int, bytes, int]:
-    """Read the next marker segment. Skip bytes before it, as decoders do.
+def segments_of(content: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yield the marker segments of a JPEG in order. Skip bytes before them, as decoders do.
 
-    Returns:
-        Its marker, its body, and the position of its end.
+    Yields:
+        Marker, body, and the position of the end of each. Take none behind the header of a scan.
 
     Raises:
         IndexError: The file ends.
-        ValueError: There is no further marker.
+        ValueError: There is no further marker, or there are more than `MAX_SEGMENTS`.
         struct.error: The file ends inside the length field.
     """
+    position = 2
+    for _ in range(MAX_SEGMENTS):
+        segment = _next_segment(content, position)
+        position = segment[2]
+        yield segment
+    raise ValueError(f"more than {MAX_SEGMENTS} segments before the first scan")
+
+
+def _next_segment(content: bytes, position: int) -> tuple[int, bytes, int]:
     while True:
         position = content.index(0xFF, position) + 1
         marker = content[position]
@@ -94,8 +107,9 @@ def with_tidy_header(content: bytes) -> bytes:
     channels = read_frame_header(content).channels
     segments, marker, is_baseline, position = [content[:2]], 0, False, 2
     try:
+        found = segments_of(content)
         while marker != SCAN:
-            marker, body, position = next_segment(content, position)
+            marker, body, position = next(found)
             is_baseline |= marker in BASELINE_FRAMES
             segments.append(write_segment(marker, _tidy(marker, body, channels, is_baseline)))
     except (IndexError, ValueError, struct.error):

@@ -10,7 +10,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from ros_kd_perception.images.jpeg_header import BASELINE_FRAMES, END, SCAN, START, next_segment, write_segment
+from ros_kd_perception.images.jpeg_header import BASELINE_FRAMES, END, SCAN, START, segments_of, write_segment
 
 # From the start of a run of 0xff on. Else each of its bytes is a start, and 100 kB of them take a minute.
 _SEGMENT_END = re.compile(rb"(?<!\xff)\xff+([\xd0-\xd7])")
@@ -93,8 +93,9 @@ def read_scan(content: bytes) -> Scan:
 
 def _read_scan(content: bytes) -> Scan:
     tables, frame_tables, frame, interval, marker, position = dict(_standard_tables()), b"", b"", 0, 0, 2
+    found = segments_of(content)
     while marker != SCAN:
-        marker, body, position = next_segment(content, position)
+        marker, body, position = next(found)
         if marker in (_HUFFMAN_TABLES, _QUANTISATION_TABLES):
             frame_tables += write_segment(marker, body)
             if len(frame_tables) > _MAX_TABLE_BYTES:
@@ -165,9 +166,9 @@ def _standard_tables() -> dict[TableKey, bytes]:
     # Motion JPEG of webcams leaves out the tables of the standard. OpenCV's encoder writes these tables.
     content = bytes(cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1])
     tables: dict[TableKey, bytes] = {}
-    marker, position = 0, 2
-    while marker != SCAN:
-        marker, body, position = next_segment(content, position)
+    for marker, body, _ in segments_of(content):
         if marker == _HUFFMAN_TABLES:
             tables.update(_split_tables(body))
+        if marker == SCAN:
+            break
     return tables

@@ -15,6 +15,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 _HEADER, _END = b"IHDR", b"IEND"
 _EXTRA = 0x20  # set in the first byte of a chunk's name if the chunk is not needed for the picture
 _COLOUR_TYPE = 25
+# Encoders cut a picture into parts of 8 KiB or more. Millions of chunks would hold the interpreter for seconds.
+_MAX_CHUNKS = 1 << 16
 _GREY_TYPES = (0, 4)
 
 # OpenCV 5 logs a warning for each PNG with missing pixels. Those frames are refused here, and their refusal is logged.
@@ -75,10 +77,13 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, begin and end of each chunk up to the end chunk.
 
     Raises:
-        BadFrame: `bad_data`, if the file is cut off.
+        BadFrame: `bad_data`, if the file is cut off or has too many chunks.
     """
-    position, name = len(PNG_START), b""
+    position, name, count = len(PNG_START), b"", 0
     while name != _END:
+        count += 1
+        if count > _MAX_CHUNKS:
+            raise BadFrame("bad_data", f"expected a PNG of at most {_MAX_CHUNKS} chunks, got more")
         if position + 12 > len(content):
             raise BadFrame("bad_data", f"expected a PNG with an end chunk, got {len(content)} bytes without: cut off")
         length, name = struct.unpack_from(">I4s", content, position)

@@ -118,12 +118,12 @@ class WorkerGroups(Generic[LinkT]):
                 self._give(number, taker, now_s)
 
     def _taker(self, group: _Group[LinkT], now_s: float) -> LinkT | None:
-        if not self._up:
-            return None
-        least = min(self._up, key=lambda link: len(self.of(link)))
         # In the beginning every group has a process of its own, which is still starting.
-        must_be_alone = group.pace.lately(now_s) >= _ALONE_ENDS or not self._all_were_served
-        return None if must_be_alone and self.of(least) else least
+        must_be_alone = _must_be_alone(group, now_s) or not self._all_were_served
+        alone = [other.moves_to or other.link for other in self._groups if _must_be_alone(other, now_s)]
+        able = [link for link in self._up if link not in alone]
+        least = min(able, key=lambda link: len(self.of(link)), default=None)
+        return None if least is None or (must_be_alone and self.of(least)) else least
 
     def _give(self, number: int, link: LinkT, now_s: float) -> None:
         group = self._groups[number]
@@ -140,3 +140,7 @@ class WorkerGroups(Generic[LinkT]):
                 return
             self._groups[number].moves_to = idle
             self._release(crowded, number)
+
+
+def _must_be_alone(group: _Group[LinkT], now_s: float) -> bool:
+    return group.pace.lately(now_s) >= _ALONE_ENDS

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -176,6 +177,27 @@ def test_metadata_of_a_png_changes_no_pixel(name: bytes) -> None:
 )
 def test_chunks_that_change_the_picture_of_a_png_are_refused(name: bytes, body: bytes) -> None:
     assert str(refusal(with_chunk(png_of(picture(1)), name, body))).startswith("bad_data: expected a PNG that decodes")
+
+
+def jpeg_of_many_segments(before: bytes) -> bytes:
+    content, empty = jpeg(0), b"\xff\xfe\x00\x02"
+    place = content.index(before)
+    return content[:place] + empty * 400_000 + content[place:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg_of_many_segments(b"\xff\xdb"),
+        jpeg_of_many_segments(b"\xff\xda").replace(b"\xff\xfe", b"\xff\x00\xfe", 1),
+        (plain_png := png_of(noise(4, 4)))[:33] + chunk(b"tEXt", b"") * 400_000 + plain_png[33:],
+    ],
+    ids=["before the frame header of a JPEG", "before the scan of a JPEG", "chunks of a PNG"],
+)
+def test_millions_of_small_parts_do_not_hold_the_interpreter(content: bytes) -> None:
+    started = time.thread_time()
+    assert (refusal(content) or "").startswith("bad_data")
+    assert time.thread_time() - started < 1
 
 
 def test_four_threads_decode_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,8 +220,9 @@ def with_long_runs_beside_the_scan() -> bytes:
 
 def with_many_tables() -> bytes:
     content = with_filler(jpeg(picture(8, 720, 1280), RESTART, 1), bytes(9), "restart")
-    tables = content[content.index(b"\xff\xdb") : content.index(b"\xff\xc0")]
-    return content[:2] + tables * 12_000 + content[2:]
+    table = content[content.index(b"\xff\xdb") + 4 :][:65]
+    tables = b"\xff\xdb" + (2 + 1000 * len(table)).to_bytes(2, "big") + table * 1000
+    return content[:2] + tables * 30 + content[2:]
 
 
 @pytest.mark.parametrize("make", [with_long_runs_in_the_scan, with_long_runs_beside_the_scan, with_many_tables])

@@ -97,6 +97,22 @@ def test_a_group_whose_processes_end_soon_takes_no_other_group_along() -> None:
     assert told.served_by("front") != [None]
 
 
+def test_no_other_group_joins_one_whose_processes_end_soon() -> None:
+    told = Told(["front"], ["left"], ["rear"], ["right"])
+    told.start(1, 2, 3, 4, 5)
+    for ends, starts in ((1, 6), (5, 7), (6, 8)):  # the images of front end each process that takes them
+        told.end(ends, now_s=LATER_S + ends / 10)
+        told.start(starts, now_s=LATER_S + ends / 10)
+    told.end(8, now_s=LATER_S + 1)  # the one that stands by
+    assert told.served_by("front", "left", "rear", "right") == [7, 2, 3, 4]
+    # The processes of two others end while none stands by.
+    told.end(2, now_s=LATER_S + 2)
+    told.end(4, now_s=LATER_S + 3)
+    assert told.served_by("front", "left", "rear", "right") == [7, 3, 3, 3]
+    told.end(3, now_s=LATER_S + 4)
+    assert told.served_by("front", "left", "rear", "right") == [7, None, None, None]  # until the next one has started
+
+
 @pytest.mark.parametrize("ends_first", [1, 4])
 def test_an_end_during_a_move_loses_no_group(ends_first: int) -> None:
     told = Told(["front"], ["left"])
