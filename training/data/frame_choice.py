@@ -148,18 +148,24 @@ class FrameChooser:
                 self.similar += 1
 
     def _messages(self) -> Iterator[tuple[str, RawMessage]]:
-        """Yield camera and message of the frames in the range of time, with a progress bar."""
+        """Yield camera and message of the frames in the range of time, with a progress bar.
+
+        The images of a topic that several cameras share are yielded for each of them.
+        """
         bag, choice = self._bag, self._choice
-        camera_of = {topic: camera for camera, topic in bag.cameras.items()}
+        cameras_of: dict[str, list[str]] = {}
+        for camera, topic in bag.cameras.items():
+            cameras_of.setdefault(topic, []).append(camera)
         start_ns, end_ns = None, None
         if choice.from_s or choice.to_s is not None:
             start_ns = bag.first_image_ns + round(choice.from_s * 1e9)
             end_ns = None if choice.to_s is None else bag.first_image_ns + round(choice.to_s * 1e9)
-        messages = bag.raw_messages(camera_of, start_ns, end_ns)
-        bar = tqdm(messages, total=bag.count(camera_of), desc=f"reading {bag.path}", unit="frame", disable=None)
+        messages = bag.raw_messages(cameras_of, start_ns, end_ns)
+        bar = tqdm(messages, total=bag.count(cameras_of), desc=f"reading {bag.path}", unit="frame", disable=None)
         for message in bar:
             if self._is_stamped_within(message):
-                yield camera_of[message.topic], message
+                for camera in cameras_of[message.topic]:
+                    yield camera, message
 
     def _is_stamped_within(self, message: RawMessage) -> bool:
         earliest, end = self._choice.from_stamp_ns, self._choice.to_stamp_ns

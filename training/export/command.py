@@ -89,8 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     where = f"{len(real)} frames of {folder}" if real else "no real frames, for none were given or found"
     print(f"parity with the trained network, on {len(golden)} rendered frames and {where}:\n{report.table()}")
-    for sentence in other_figures(info, arguments.weights, height, width, arguments.max_detections):
-        print(f"{sentence}; the file has none of them" if info.metrics and metrics is None else sentence)
+    if info.metrics:
+        for sentence in other_figures(info, arguments.weights, height, width, arguments.max_detections):
+            print(f"{sentence}; the file has none of them" if metrics is None else sentence)
     if info.quantization_aware is not None:
         print(
             "the checkpoint is trained for 8 bits, and so are its figures; this file has its weights in fp32, without "

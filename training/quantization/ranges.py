@@ -96,8 +96,7 @@ class Histogram:
     def _bins_of(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
         span = self._highest - self._lowest
         scaled = (values - np.float32(self._lowest)) * np.float32(BINS / span if span else 0)
-        bins: NDArray[np.int64] = np.clip(scaled, 0, BINS - 1).astype(np.int64)
-        return bins
+        return np.asarray(np.clip(scaled, 0, BINS - 1), np.int64)
 
     def percentile(self, percent: float) -> TensorRange:
         """Return the range that holds so many percent of the values. Half of the rest is cut off at each end."""

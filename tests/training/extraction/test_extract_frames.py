@@ -18,11 +18,11 @@ import pytest
 from checkout import ROOT
 from small_bag import START_NS, image_message, moving_picture, write_small_bag, write_timed_bag
 
-from ros_kd_perception.bags.reader import BagWriter
+from ros_kd_perception.bags.reader import BagReader, BagWriter
 from ros_kd_perception.structures import UInt8Array
 from training.__main__ import main
 from training.data.bag_frames import extract_frames
-from training.data.frame_choice import FrameChoice
+from training.data.frame_choice import FrameChoice, FrameChooser
 from training.data.frame_log import LOG_FILE, FrameList, FrameLog, FrameRecord
 from training.data.readers.unlabeled import UnlabeledSource
 from training.errors import DataError
@@ -43,6 +43,19 @@ def names(frames: FrameList) -> list[str]:
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight frames each of the cameras front and left at 10 Hz, staggered by 50 ms."""
     return write_small_bag(tmp_path_factory.mktemp("bag") / "drive.mcap")
+
+
+def test_cameras_that_share_a_topic_have_all_of_its_frames(bag: Path) -> None:
+    with BagReader(bag, {"wide": "/front/image_raw", "near": "/front/image_raw"}) as reader:
+        found = [(chosen.camera, chosen.number) for chosen in FrameChooser(reader, ALL)]
+    assert found == [(camera, number) for number in range(8) for camera in ("wide", "near")]
+
+
+def test_a_topic_that_is_named_twice_is_one_camera(bag: Path, tmp_path: Path) -> None:
+    topics = ["/front/image_raw", "/front/image_raw"]
+    assert main(["extract-frames", str(bag), "-o", str(tmp_path / "f"), "--change-min", "0", "--topics", *topics]) == 0
+    content = json.loads((tmp_path / "f" / "frames.json").read_text(encoding="utf-8"))
+    assert [entry["camera"] for entry in content["frames"]] == ["front"] * 8
 
 
 def test_each_frame_has_its_camera_topic_stamp_size_and_digest(bag: Path, tmp_path: Path) -> None:
