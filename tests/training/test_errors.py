@@ -54,3 +54,11 @@ def test_an_error_that_is_not_about_a_file_keeps_its_traceback(error: OSError, m
     monkeypatch.setattr(evaluate_command, "run", broken)
     with pytest.raises(type(error)):
         command_line.main(["evaluate", "model.onnx", "folder"])
+
+
+def test_an_interrupt_while_a_command_is_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line.importlib, "import_module", interrupted)
+    assert command_line.main(["train", "recipe.yaml"]) == 130
