@@ -16,6 +16,11 @@ class DataError(ValueError):
     """A folder or file cannot be trained on. The message names it, what was expected and what to do."""
 
 
+def from_here(path: Path) -> str:
+    """Say where a relative path was looked for; recipes of a checkout name such paths and are also used elsewhere."""
+    return "" if path.is_absolute() else f" below the working directory {Path.cwd()}"
+
+
 class CheckpointError(ValueError):
     """A file is not a checkpoint of a student. The message says what was expected and what to do."""
 
@@ -56,8 +61,8 @@ class CheckpointError(ValueError):
     def missing(cls, path: Path) -> CheckpointError:
         """Return the error about a missing checkpoint."""
         return cls(
-            f"{path}: expected a checkpoint, there is no such file; python -m training train writes them to "
-            "out/training/NAME/checkpoints/"
+            f"{path}: expected a checkpoint, there is no such file{from_here(path)}; python -m training train writes "
+            "them to out/training/NAME/checkpoints/"
         )
 
 
