@@ -41,14 +41,18 @@ class CheckpointError(ValueError):
         """Refuse a path without a file, and a file that does not begin as checkpoints do, before torch is loaded.
 
         Raises:
-            CheckpointError: There is no file at `path`, or one of another kind.
-            OSError: The file cannot be read.
+            CheckpointError: There is no file at `path`, one of another kind, or one that cannot be read.
         """
         cls.check_file(path)
         if path.suffix == ".onnx":  # an exported student, whose reader does not load torch either
             return
-        with path.open("rb") as file:
-            begin = file.read(_BEGIN_BYTES)
+        try:
+            with path.open("rb") as file:
+                begin = file.read(_BEGIN_BYTES)
+        except OSError as error:
+            raise cls(
+                f"{path}: expected a checkpoint, it cannot be read: {error.strerror}; check its permissions"
+            ) from None
         if path.suffix == ".safetensors":
             is_one = begin[8:9] == b"{"  # behind the length of the header
         else:

@@ -76,3 +76,8 @@ def test_a_relative_path_is_looked_for_in_the_working_directory(
         CheckpointError.check_file(tmp_path / "x.ckpt")
     with pytest.raises(DataError, match=f"there is nothing below the working directory {tmp_path}; correct the path"):
         check_folder(Path("frames"))
+
+
+def test_a_checkpoint_that_cannot_be_read_says_why() -> None:
+    with pytest.raises(CheckpointError, match=r"mem: expected a checkpoint, it cannot be read: .+; check its perm"):
+        CheckpointError.check_beginning(Path("/proc/self/mem"))  # permissions do not bind root, who may run the tests
