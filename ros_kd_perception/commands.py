@@ -74,6 +74,9 @@ def demo() -> int:
 def _run(command: str, module: str, remedy: str) -> int:
     try:
         main = importlib.import_module(module).main
+    except KeyboardInterrupt:  # imports take seconds on a busy machine
+        print(f"{command}: interrupted", file=sys.stderr)
+        return 130
     except MissingPackage as error:
         print(f"{command}: {error}", file=sys.stderr)
         return 2

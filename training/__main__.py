@@ -45,7 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     After an interrupt, return 130, as shells do.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
+    try:
+        arguments = _read(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt:  # imports take seconds on a busy machine
+        return 130
+    return _run(arguments)
+
+
+def _read(words: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments of the command that is asked for, whose module alone is imported."""
     parser = argparse.ArgumentParser(prog="python -m training", description=DESCRIPTION)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     asked = next((word for word in words if word in COMMANDS), None)
@@ -55,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(module_name)
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
-    arguments = parser.parse_args(words)
+    return parser.parse_args(words)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         status = int(arguments.run(arguments))
         sys.stdout.flush()

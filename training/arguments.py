@@ -53,6 +53,24 @@ def file_to_write(text: str) -> Path:
     return path
 
 
+def file_of_kind(*suffixes: str) -> Callable[[str], Path]:
+    """Return a type for a file to write that replaces only a file with one of these suffixes.
+
+    Commands replace what they wrote before, so that they can be repeated. A mistyped name must not cost a bag.
+    """
+
+    def read(text: str) -> Path:
+        path = file_to_write(text)
+        if path.is_file() and path.suffix not in suffixes:
+            raise argparse.ArgumentTypeError(
+                f"expected a new file, or one that ends with {' or '.join(suffixes)}, {text} exists and would be "
+                "replaced; choose another name, or remove it"
+            )
+        return path
+
+    return read
+
+
 def folder_to_write(text: str) -> Path:
     """Check that files can be written into a folder, which need not exist yet."""
     path = Path(some_text(text))

@@ -16,6 +16,11 @@ class DataError(ValueError):
     """A folder or file cannot be trained on. The message names it, what was expected and what to do."""
 
 
+def from_here(path: Path) -> str:
+    """Say where a relative path was looked for; recipes of a checkout name such paths and are also used elsewhere."""
+    return "" if path.is_absolute() else f" below the working directory {Path.cwd()}"
+
+
 class CheckpointError(ValueError):
     """A file is not a checkpoint of a student. The message says what was expected and what to do."""
 
@@ -36,14 +41,18 @@ class CheckpointError(ValueError):
         """Refuse a path without a file, and a file that does not begin as checkpoints do, before torch is loaded.
 
         Raises:
-            CheckpointError: There is no file at `path`, or one of another kind.
-            OSError: The file cannot be read.
+            CheckpointError: There is no file at `path`, one of another kind, or one that cannot be read.
         """
         cls.check_file(path)
         if path.suffix == ".onnx":  # an exported student, whose reader does not load torch either
             return
-        with path.open("rb") as file:
-            begin = file.read(_BEGIN_BYTES)
+        try:
+            with path.open("rb") as file:
+                begin = file.read(_BEGIN_BYTES)
+        except OSError as error:
+            raise cls(
+                f"{path}: expected a checkpoint, it cannot be read: {error.strerror}; check its permissions"
+            ) from None
         if path.suffix == ".safetensors":
             is_one = begin[8:9] == b"{"  # behind the length of the header
         else:
@@ -56,8 +65,8 @@ class CheckpointError(ValueError):
     def missing(cls, path: Path) -> CheckpointError:
         """Return the error about a missing checkpoint."""
         return cls(
-            f"{path}: expected a checkpoint, there is no such file; python -m training train writes them to "
-            "out/training/NAME/checkpoints/"
+            f"{path}: expected a checkpoint, there is no such file{from_here(path)}; python -m training train writes "
+            "them to out/training/NAME/checkpoints/"
         )
 
 

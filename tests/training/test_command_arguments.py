@@ -285,5 +285,6 @@ def test_a_file_that_is_not_a_recipe_is_refused(
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
     assert str(path) in refusal([command, str(path)], capsys)
-    for other in ("", str(tmp_path), str(tmp_path / "nowhere.yaml")):
+    assert "expected a path, got an empty text; name a file" in refusal([command, ""], capsys)
+    for other in (str(tmp_path), str(tmp_path / "nowhere.yaml")):
         assert "cannot be read as a recipe" in refusal([command, other], capsys)

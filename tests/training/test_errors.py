@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from training import __main__ as command_line
-from training.errors import sentence_about, writing_to
+from training.data.data_set_root import check_folder
+from training.errors import CheckpointError, DataError, sentence_about, writing_to
 from training.evaluation import command as evaluate_command
 from training.whole_files import write_text
 
@@ -54,3 +55,29 @@ def test_an_error_that_is_not_about_a_file_keeps_its_traceback(error: OSError, m
     monkeypatch.setattr(evaluate_command, "run", broken)
     with pytest.raises(type(error)):
         command_line.main(["evaluate", "model.onnx", "folder"])
+
+
+def test_an_interrupt_while_a_command_is_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line.importlib, "import_module", interrupted)
+    assert command_line.main(["train", "recipe.yaml"]) == 130
+
+
+def test_a_relative_path_is_looked_for_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe that is used in another folder than the checkout names paths that are not there."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=f"there is no such file below the working directory {tmp_path};"):
+        CheckpointError.check_file(Path("models/x.ckpt"))
+    with pytest.raises(CheckpointError, match="there is no such file; python"):
+        CheckpointError.check_file(tmp_path / "x.ckpt")
+    with pytest.raises(DataError, match=f"there is nothing below the working directory {tmp_path}; correct the path"):
+        check_folder(Path("frames"))
+
+
+def test_a_checkpoint_that_cannot_be_read_says_why() -> None:
+    with pytest.raises(CheckpointError, match=r"mem: expected a checkpoint, it cannot be read: .+; check its perm"):
+        CheckpointError.check_beginning(Path("/proc/self/mem"))  # permissions do not bind root, who may run the tests

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ros_kd_perception.system.command_arguments import path_argument
-from training.arguments import file_to_write, folder_name
+from training.arguments import file_of_kind, folder_name
 from training.foreign.description import load_description
 
 VERSION = "1"
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file", type=path_argument, metavar="FILE.onnx", help="a segmentation or detection network of others"
     )
     parser.add_argument("--describe", type=path_argument, metavar="FILE.yaml", help="what its inputs and outputs mean")
-    parser.add_argument("-o", "--output", type=file_to_write, metavar="MODEL.onnx")
+    parser.add_argument("-o", "--output", type=file_of_kind(".onnx"), metavar="MODEL.onnx")
     parser.add_argument("--suggest", action="store_true", help="print a draft of the description, and write nothing")
     parser.add_argument(
         "--name", type=folder_name, help="name in the contract; default: that of the description or file"

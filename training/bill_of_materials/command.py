@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.shipped_files import SHIPPED_INT8_STUDENT, SHIPPED_STUDENT
-from training.arguments import file_to_write
+from training.arguments import file_of_kind
 from training.errors import DataError
 from training.whole_files import write_text
 
@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL.onnx",
         help="models; default: the shipped ones",
     )
-    parser.add_argument("-o", "--output", type=file_to_write, metavar="FILE", help="write there, not to the terminal")
+    parser.add_argument(
+        "-o", "--output", type=file_of_kind(".json"), metavar="FILE", help="write there, not to the terminal"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

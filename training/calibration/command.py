@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.output_paths import check_writable
-from training.arguments import file_to_write
+from training.arguments import file_of_kind
 from training.calibration.recipe import CalibrationRecipe
 from training.compare.recipe import ScoreRecipe
 from training.config.loading import load_settings
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fit nothing: see whether the thresholds in this file hold on the frames of check",
     )
     parser.add_argument(
-        "--json", type=file_to_write, metavar="FILE", help="with --check: write the shares that were found"
+        "--json", type=file_of_kind(".json"), metavar="FILE", help="with --check: write the shares that were found"
     )
 
 

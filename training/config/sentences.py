@@ -25,6 +25,12 @@ _SENTENCES = {
     "tuple_type": "must be a list",
 }
 _UNKNOWN_KEY = ("extra_forbidden", "invalid_key")  # invalid_key: not text, for example 5 or true
+_LENGTHS = {
+    "too_short": ("at least", "min_length", "entry", "entries"),
+    "too_long": ("at most", "max_length", "entry", "entries"),
+    "string_too_short": ("at least", "min_length", "character", "characters"),
+    "string_too_long": ("at most", "max_length", "character", "characters"),
+}
 _OUT_OF_RANGE = ("finite_number", "greater_than_equal", "less_than_equal", "greater_than", "less_than")
 
 
@@ -73,6 +79,12 @@ def _expectation(place: Place, error: Mapping[str, Any]) -> str:
     is_too_large = kind == "float_type" and isinstance(value, int) and not isinstance(value, bool)
     if kind in _OUT_OF_RANGE or is_too_large:
         return f"must be {place.range}, got {shown(value)}"
+    if kind in _LENGTHS:
+        limit, name, one, several = _LENGTHS[kind]
+        count = error["ctx"][name]
+        return f"must have {limit} {count} {one if count == 1 else several}, got {shown(value)}"
+    if kind == "string_pattern_mismatch":
+        return f"must match the pattern {error['ctx']['pattern']}, got {shown(value)}"
     return f"{_SENTENCES.get(kind) or error['msg']}, got {shown(value)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.errors import DataError
+from training.errors import DataError, from_here
 
 _LEVELS_UP = 4
 
@@ -21,7 +21,10 @@ def check_folder(folder: Path, content: str = "frames") -> None:
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
-        raise DataError(f"{folder}: expected a folder with {content}, there is {found}; correct the path of the folder")
+        raise DataError(
+            f"{folder}: expected a folder with {content}, there is {found}{from_here(folder)}; correct the path of the "
+            "folder"
+        )
 
 
 def check_root(folder: Path, part: str, layout: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ros_kd_perception.model.devices import DEVICES
 from ros_kd_perception.model.onnx_file import ModelFileError, read_model_file
 from ros_kd_perception.system.command_arguments import path_argument
-from training.arguments import MAX_THREADS, file_to_write, folder_to_write, some_text, whole_number
+from training.arguments import MAX_THREADS, file_of_kind, folder_to_write, some_text, whole_number
 from training.config.loading import load_settings
 from training.data.readers.bag import BagSource
 from training.data.readers.registry import KINDS, open_source
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not measure the memory of the models, which takes a few seconds for each",
     )
-    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all figures")
+    parser.add_argument("--json", type=file_of_kind(".json"), metavar="FILE", help="write all figures")
     parser.add_argument(
         "--pictures",
         type=folder_to_write,

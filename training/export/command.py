@@ -10,7 +10,7 @@ from typing import Any
 
 from ros_kd_perception.model.contract import MAX_DETECTIONS as MOST_DETECTIONS
 from ros_kd_perception.system.command_arguments import path_argument
-from training.arguments import file_to_write, folder_name, number, whole_number
+from training.arguments import file_of_kind, folder_name, number, whole_number
 from training.config.network_input import MAX_DETECTIONS
 from training.data.image_listing import list_images
 from training.errors import CheckpointError, DataError
@@ -27,7 +27,7 @@ DETAILS = ("figures", "confidence", "confusion")  # of an evaluation; a contract
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("checkpoint", type=path_argument, help="a .ckpt of python -m training train")
-    parser.add_argument("-o", "--output", type=file_to_write, required=True, metavar="FILE.onnx")
+    parser.add_argument("-o", "--output", type=file_of_kind(".onnx"), required=True, metavar="FILE.onnx")
     parser.add_argument(
         "--weights", choices=("ema", "trained"), default="ema", help="averaged weights, or the last ones"
     )

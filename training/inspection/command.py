@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ros_kd_perception.system.command_arguments import path_argument
 from ros_kd_perception.system.output_paths import check_writable
-from training.arguments import file_to_write, folder_to_write, some_text, whole_number
+from training.arguments import file_of_kind, folder_to_write, some_text, whole_number
 from training.config.names import is_folder_name
 from training.data.image_listing import IMAGE_SUFFIXES
 from training.data.readers.registry import BY_KIND, source_of
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=folder_to_write, metavar="FOLDER", help="folder of the report; default: out/inspect/NAME"
     )
-    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all figures")
+    parser.add_argument("--json", type=file_of_kind(".json"), metavar="FILE", help="write all figures")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ros_kd_perception.system.command_arguments import path_argument
-from training.arguments import file_to_write, some_text
+from training.arguments import file_of_kind, some_text
 from training.config.loading import load_settings
 from training.errors import RecipeError
 from training.label_sets.label_set import LabelSet, NameTable
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe SOURCE"
     )
-    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write the same as JSON")
+    parser.add_argument("--json", type=file_of_kind(".json"), metavar="FILE", help="write the same as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from training.arguments import file_to_write
+from training.arguments import file_of_kind
 from training.calibration.recipe import CalibrationRecipe
 from training.compare.recipe import ComparisonRecipe
 from training.compression.recipe import CompressionRecipe
@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON schema of recipes, comparisons, compressions, reports or calibrations, or their reference page",
     )
     target = parser.add_mutually_exclusive_group()
-    target.add_argument("-o", "--output", type=file_to_write, metavar="FILE", help="write there, not to the terminal")
+    target.add_argument(
+        "-o", "--output", type=file_of_kind(".json", ".md"), metavar="FILE", help="write there, not to the terminal"
+    )
     target.add_argument(
         "--update", action="store_true", help="write all six files of this checkout, after a change of settings"
     )

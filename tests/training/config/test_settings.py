@@ -85,3 +85,27 @@ def test_docstrings_of_keys_become_descriptions() -> None:
     assert schema["description"] == "Blurs some images."
     assert schema["properties"]["chance"]["description"] == "Chance that an image is blurred."
     assert schema["properties"]["folder"]["type"] == "string"
+
+
+class Lengths(Settings):
+    """Values with limits on their lengths, and a pattern."""
+
+    names: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = ("a",)
+    title: Annotated[str, Field(min_length=1, max_length=3)] = "a"
+    figure: Annotated[str, Field(pattern="^(miou|ap50)$")] = "miou"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"names": []}, "names must have at least 1 entry, got []"),
+        ({"names": ["a", "b", "c"]}, "names must have at most 2 entries, got ['a', 'b', 'c']"),
+        ({"title": ""}, "title must have at least 1 character, got ''"),
+        ({"title": "abcd"}, "title must have at most 3 characters, got 'abcd'"),
+        ({"figure": "mean"}, "figure must match the pattern ^(miou|ap50)$, got 'mean'"),
+    ],
+)
+def test_lengths_and_patterns_are_told_in_our_words(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        Lengths.checked(values)
+    assert str(refused.value) == sentence
