@@ -49,7 +49,7 @@ def main() -> int:
             sys.setswitchinterval(arguments.switch_interval_ms / 1e3)
 
     signal.signal(signal.SIGUSR1, begin_trouble)
-    return perception_node.main(["perception_node", *ros_arguments])
+    return perception_node.main(ros_arguments)
 
 
 def name_threads() -> None:

@@ -62,7 +62,7 @@ def test_a_file_newer_than_onnx_runtime_is_refused_with_both_remedies(tmp_path, 
 
 def test_files_of_another_kind_are_refused(tmp_path):
     assert "found none" in refusal(tmp_path / "missing.onnx")
-    assert "found none" in refusal(tmp_path)
+    assert "found a folder" in refusal(tmp_path)
     (tmp_path / "empty.onnx").touch()
     assert "bytes" in refusal(tmp_path / "empty.onnx")
     (tmp_path / "text.onnx").write_text("not a model\n" * 50)

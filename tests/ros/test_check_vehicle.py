@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -145,7 +146,9 @@ def test_cameras_that_are_not_well(check: Check, peer: Peer, tiny_student: Path)
     assert report.level("camera depth: pictures") == "problem"
     assert "32FC1" in report.finding("camera depth: pictures")["sentence"]
     assert report.level("camera depth: frame_id") == "warning"
-    assert "60 s behind the system clock" in report.finding("camera late: stamps")["sentence"]
+    behind = re.match(r"([0-9.]+) s behind the system clock", report.finding("camera late: stamps")["sentence"])
+    assert behind
+    assert 60 <= float(behind[1]) < 65  # images also wait on a busy machine
     assert "use_sim_time: true" in report.finding("camera late: stamps")["remedy"]
     assert "sensor_msgs/msg/CompressedImage" in report.finding("camera wrong")["sentence"]
     assert "image_transport" in report.finding("camera wrong")["remedy"]
