@@ -78,7 +78,9 @@ def test_a_folder_is_recognized_by_its_files(rendered_samples: Path, tmp_path: P
 
 @pytest.mark.parametrize("kind", sorted(set(LABELED_KINDS) - {"rendered", "camvid"}))
 def test_a_folder_that_is_not_there_is_told_as_this(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere: expected .*there is (nothing|no such folder).*correct the recipe's"):
+    with pytest.raises(
+        DataError, match=r"nowhere: expected .*there is (nothing|no such folder).*correct the path of the folder"
+    ):
         open_source(BY_KIND[kind](folder=tmp_path / "nowhere"))
 
 
