@@ -40,7 +40,7 @@ from ros_kd_perception.system.interruption import one_interrupt
 from ros_kd_perception.system.missing_package import MissingPackage
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
 from ros_kd_perception.system.standard_output import escape_unknown_characters
-from ros_kd_perception.tracking.parameters import tracking_settings_of, without_boxes
+from ros_kd_perception.tracking.parameters import TRACK_OBJECTS, tracking_settings_of
 from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
 
 EXIT_UNUSABLE, EXIT_INTERRUPTED = 2, 130
@@ -76,7 +76,7 @@ def replay_bag(options: argparse.Namespace) -> ReplaySummary:
                 f"{' and '.join(perceiver.model.contract.tasks)}; use another model, or leave out --track"
             )
         if tracking is not None:
-            if sentence := without_boxes(perceiver.model.contract):
+            if sentence := perceiver.model.contract.without_effect(TRACK_OBJECTS, DETECTION):
                 print(f"replay_bag: {sentence}", file=sys.stderr)
             tracked = TrackedCameras(tracking, list(bag.cameras), perceiver.model.contract.detection_classes)
         optional = optional_outputs_of(options.params_file, options.node)

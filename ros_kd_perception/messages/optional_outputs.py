@@ -42,7 +42,9 @@ class OptionalOutputs:
     def without_masks(self, contract: ModelContract) -> list[str]:
         """Return a sentence for each output that is asked for and needs masks, which the model does not make."""
         asked = {CONFIDENCE: self.confidence, CAMERA_INFO: self.camera_info}
-        return [sentence for name, wanted in asked.items() if wanted and (sentence := without_masks(name, contract))]
+        return [
+            text for name, wanted in asked.items() if wanted and (text := contract.without_effect(name, SEGMENTATION))
+        ]
 
 
 NO_OPTIONAL_OUTPUTS = OptionalOutputs()
@@ -51,16 +53,6 @@ NO_OPTIONAL_OUTPUTS = OptionalOutputs()
 def optional_outputs(values: Mapping[str, Any]) -> OptionalOutputs:
     """Collect parameter values by full name."""
     return OptionalOutputs(values[CONFIDENCE], values[CAMERA_INFO])
-
-
-def without_masks(parameter: str, contract: ModelContract) -> str:
-    """Return the sentence about a parameter that is set for nothing, because the model makes no masks; or nothing."""
-    if SEGMENTATION in contract.tasks:
-        return ""
-    return (
-        f"{parameter} has no effect: expected a model that does segmentation, got {contract.name}, which does "
-        f"{' and '.join(contract.tasks)}; use another model, or set {parameter}: false"
-    )
 
 
 def optional_outputs_of(path: Path | None, node: str | None = None) -> OptionalOutputs:

@@ -98,6 +98,15 @@ class ModelContract:
         parts = {SEGMENTATION: self.class_map, DETECTION: self.detections}
         return tuple(task for task, part in parts.items() if part is not None)
 
+    def without_effect(self, parameter: str, task: str) -> str:
+        """Return the sentence about a parameter that is set in vain, because the model lacks a task; or nothing."""
+        if task in self.tasks:
+            return ""
+        return (
+            f"{parameter} has no effect: expected a model that does {task}, got {self.name}, which does "
+            f"{' and '.join(self.tasks)}; use another model, or set {parameter}: false"
+        )
+
     @property
     def segmentation_classes(self) -> tuple[ClassInfo, ...]:
         """The classes of the class map. Empty for a model without segmentation."""

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ros_kd_perception.model.contract import DETECTION, ModelContract
 from ros_kd_perception.parameters.file import read_parameter_file
 from ros_kd_perception.parameters.rules import Declaration, ParameterError, as_declared, problem_with
 from ros_kd_perception.tracking.byte_tracker import TrackingSettings
 
+TRACK_OBJECTS = "track_objects"
+
 _DEFAULTS = TrackingSettings()
 
 TRACKING_PARAMETERS: dict[str, Declaration] = {
-    "track_objects": Declaration(
+    TRACK_OBJECTS: Declaration(
         False,
         "Follow objects from frame to frame by their boxes, and publish in Detection2D.id which box is which object. "
         "The ids are empty without it.",
@@ -45,19 +46,9 @@ TRACKING_PARAMETERS: dict[str, Declaration] = {
 
 def tracking_settings(values: Mapping[str, Any]) -> TrackingSettings | None:
     """Collect parameter values by full name. Return None if objects are not tracked."""
-    if not values["track_objects"]:
+    if not values[TRACK_OBJECTS]:
         return None
     return TrackingSettings(values["tracking.high_score"], values["tracking.iou_min"], values["tracking.max_lost_s"])
-
-
-def without_boxes(contract: ModelContract) -> str:
-    """Return the sentence about `track_objects` if it is set for nothing, because the model makes no boxes."""
-    if DETECTION in contract.tasks:
-        return ""
-    return (
-        f"track_objects has no effect: expected a model that does detection, got {contract.name}, which does "
-        f"{' and '.join(contract.tasks)}; use another model, or set track_objects: false"
-    )
 
 
 def tracking_settings_of(
@@ -79,4 +70,4 @@ def tracking_settings_of(
         values[name] = as_declared(given.get(name, declaration.default), declaration)
         if problem := problem_with(name, values[name], declaration):
             raise ParameterError(f"{path}: {problem}")
-    return tracking_settings(values | {"track_objects": wanted or values["track_objects"]})
+    return tracking_settings(values | {TRACK_OBJECTS: wanted or values[TRACK_OBJECTS]})

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo
 from ros_kd_perception.free_space.camera_info import CameraInfoFields
 from ros_kd_perception.health.status import Level, Status
 from ros_kd_perception.messages.builder import MessageBuilder
-from ros_kd_perception.messages.optional_outputs import CAMERA_INFO, CAMERA_INFO_PARAMETERS, without_masks
+from ros_kd_perception.messages.optional_outputs import CAMERA_INFO, CAMERA_INFO_PARAMETERS
 from ros_kd_perception.model.contract import SEGMENTATION, ModelContract
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
@@ -122,7 +122,7 @@ class CameraInfoTopics(TopicSink):
         return self.node.create_subscription(CameraInfo, self._resolve(_topic(camera)), keep, INFO_QOS)
 
     def _make_topics(self) -> None:
-        if self._cameras and (sentence := without_masks(CAMERA_INFO, self.contract)):
+        if self._cameras and (sentence := self.contract.without_effect(CAMERA_INFO, SEGMENTATION)):
             self._warn(sentence)
         if SEGMENTATION in self.contract.tasks and not self._topics:
             self._topics = {c: self.publisher(CameraInfo, f"~/{c}/camera_info") for c in self._cameras}

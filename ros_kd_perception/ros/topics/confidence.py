@@ -6,7 +6,7 @@ from rclpy.lifecycle import LifecyclePublisher
 from sensor_msgs.msg import Image
 
 from ros_kd_perception.messages.builder import MessageBuilder
-from ros_kd_perception.messages.optional_outputs import CONFIDENCE, CONFIDENCE_PARAMETERS, without_masks
+from ros_kd_perception.messages.optional_outputs import CONFIDENCE, CONFIDENCE_PARAMETERS
 from ros_kd_perception.model.confidence import confidence_mask
 from ros_kd_perception.model.contract import SEGMENTATION, ModelContract
 from ros_kd_perception.ros.topics.serialized_publish import publish_serialized
@@ -43,7 +43,7 @@ class ConfidenceTopics(TopicSink):
         self._make_topics()
 
     def _make_topics(self) -> None:
-        if self._cameras and (sentence := without_masks(CONFIDENCE, self.contract)):
+        if self._cameras and (sentence := self.contract.without_effect(CONFIDENCE, SEGMENTATION)):
             self._warn(sentence)
         if SEGMENTATION in self.contract.tasks and not self._masks:
             self._masks = {c: self.publisher(Image, f"~/{c}/confidence") for c in self._cameras}

@@ -17,7 +17,7 @@ from ros_kd_perception.model.contract import DETECTION, SEGMENTATION, ModelContr
 from ros_kd_perception.ros.topics.serialized_publish import publish_serialized
 from ros_kd_perception.ros.topics.topic_sink import SinkContext, TopicSink
 from ros_kd_perception.scheduling.result_sink import FrameResult
-from ros_kd_perception.tracking.parameters import TRACKING_PARAMETERS, tracking_settings, without_boxes
+from ros_kd_perception.tracking.parameters import TRACK_OBJECTS, TRACKING_PARAMETERS, tracking_settings
 from ros_kd_perception.tracking.tracked_cameras import TrackedCameras
 
 _THRESHOLD = "score_threshold"
@@ -98,7 +98,7 @@ class ResultTopics(TopicSink):
         self._tell_of_tracking()
 
     def _tell_of_tracking(self) -> None:
-        if self._tracked is not None and (sentence := without_boxes(self.contract)):
+        if self._tracked is not None and (sentence := self.contract.without_effect(TRACK_OBJECTS, DETECTION)):
             self._warn(sentence)
 
     def _make_topics(self) -> None:

@@ -308,7 +308,7 @@ class RemoteCameras:
                 self._asked[number] = link
         if not link.try_send(kind, descriptor, number=number, **fields):
             link.end_now()
-            # Its end may have been seen before it was asked, and then nobody else takes the question back.
+            # Take the question back here: the process may have ended before it was asked.
             with self._answered:
                 self._asked.pop(number, None)
 
