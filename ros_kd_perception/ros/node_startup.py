@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from ros_kd_perception.system.fastdds_settings import give_large_images_room
-from ros_kd_perception.system.interruption import SIGNALS
+from ros_kd_perception.system.interruption import SIGNALS, StopRequest
 from ros_kd_perception.system.shipped_files import FASTDDS_PROFILE, shipped_file
 
 NodeType = TypeVar("NodeType", bound=Node)
@@ -57,13 +56,13 @@ def check_ros_arguments_alone(words: Sequence[str]) -> None:
         )
 
 
-def stop_at_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set until the process has ended.
+def stop_at_signals() -> StopRequest:
+    """Return a request that SIGINT and SIGTERM set until the process has ended.
 
     Ctrl-C sends a signal to the whole process group, and a launch system sends another one. The second signal must not
     kill a process that is ending, because its shared memory would stay behind.
     """
-    stop = threading.Event()
+    stop = StopRequest()
     for number in SIGNALS:
         signal.signal(number, lambda *_: stop.set())
         # The interpreter removes its handlers while it ends, and the default handler would kill the process.

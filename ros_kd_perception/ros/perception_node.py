@@ -24,6 +24,7 @@ from ros_kd_perception.ros.node_startup import StartError, check_ros_arguments_a
 from ros_kd_perception.ros.parameter_table import ParameterTable
 from ros_kd_perception.ros.pipeline import Pipeline
 from ros_kd_perception.ros.reload import ReloadOutcome, ReloadService
+from ros_kd_perception.system.interruption import StopRequest
 from ros_kd_perception.system.orphaned_memory import remove_orphaned_segments
 from ros_kd_perception.system.threads import set_up_threads
 from ros_kd_perception.system.warning_throttle import WarningThrottle
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if lost else 0
 
 
-def _spin(executor: SingleThreadedExecutor, stop: threading.Event, node: PerceptionNode) -> None:
+def _spin(executor: SingleThreadedExecutor, stop: StopRequest, node: PerceptionNode) -> None:
     # A lambda, because rclpy refuses two severities from one line of code, and the line in the throttle also logs the
     # warnings of this node.
     throttle = WarningThrottle(lambda text: node.get_logger().error(text))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -29,7 +28,7 @@ from ros_kd_perception.parameters.camera_names import COMPRESSED_IMAGE, IMAGE, p
 from ros_kd_perception.playback_timeline import MAX_TOLD_JUMPS, Jump, PlaybackTimeline
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.ros.play_options import PlayOptions, parse_arguments
-from ros_kd_perception.system.interruption import one_interrupt
+from ros_kd_perception.system.interruption import StopRequest, one_interrupt
 
 CLOCK_PERIOD_NS = 25_000_000
 MAX_CLOCK_NS = (1 << 31) * 1_000_000_000 - 1
@@ -65,7 +64,7 @@ class BagPlayer:
     """
 
     def __init__(
-        self, node: Node, bag: BagReader, options: PlayOptions, traffic: TrafficLog | None, stop: threading.Event
+        self, node: Node, bag: BagReader, options: PlayOptions, traffic: TrafficLog | None, stop: StopRequest
     ) -> None:
         self._bag = bag
         self._options = options

@@ -33,6 +33,7 @@ from ros_kd_perception.parameters.rules import MAX_CAMERA_CHARACTERS
 from ros_kd_perception.ros.installed_messages import message_class
 from ros_kd_perception.ros.node_startup import own_arguments, start_node, stop_at_signals
 from ros_kd_perception.system.command_arguments import path_argument
+from ros_kd_perception.system.interruption import StopRequest
 from ros_kd_perception.system.warning_throttle import WarningThrottle
 
 QUEUE_MESSAGES = 256
@@ -201,7 +202,7 @@ class PerceptionRecorder:
                 self.failure = error
 
 
-def spin_until(stop: threading.Event, node: Node, recorder: PerceptionRecorder) -> None:
+def spin_until(stop: StopRequest, node: Node, recorder: PerceptionRecorder) -> None:
     """Receive until stopped or the bag cannot be written. Print one line when every topic has a publisher."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -221,7 +222,7 @@ def spin_until(stop: threading.Event, node: Node, recorder: PerceptionRecorder) 
 
 
 def record(
-    parsed: argparse.Namespace, arguments: Sequence[str], topics: Sequence[RecordedTopic], stop: threading.Event
+    parsed: argparse.Namespace, arguments: Sequence[str], topics: Sequence[RecordedTopic], stop: StopRequest
 ) -> PerceptionRecorder:
     """Record until stopped or the bag cannot be written any more.
 

@@ -42,9 +42,7 @@ def detection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def topics(peer: Peer) -> set[str]:
     """Return the topics that the node publishes for its camera."""
-    prefix = "/perception/front/"
-    found = peer.node.get_publisher_names_and_types_by_node("perception", "/")
-    return {topic.removeprefix(prefix) for topic, _ in found if topic.startswith(prefix)}
+    return set(peer.published("front"))
 
 
 def send_until(peer: Peer, publisher: Any, kind: str) -> Any:

@@ -27,16 +27,11 @@ def test_the_topics_of_a_camera_are_those_of_the_tables(
     start_node(**EVERY_OUTPUT)
     peer.until_active()
 
-    def published() -> dict[str, str]:
-        found = peer.node.get_publisher_names_and_types_by_node("perception", "/")
-        prefix = "/perception/front/"
-        return {topic.removeprefix(prefix): kind for topic, [kind] in found if topic.startswith(prefix)}
-
     documented = {
         topic: f"{package}/msg/{kind}"
         for topic, package, kind in TOPIC_ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     }
-    peer.until(lambda: published() == documented, "the node publishes what README.md lists, and nothing else")
+    peer.until(lambda: peer.published("front") == documented, "the node publishes what README.md lists, no more")
     replayed = {row.name for row in (*FRAME_TOPICS, *LABEL_TOPICS)}
     assert documented.keys() - replayed == NODE_ONLY, "give each topic a row in FRAME_TOPICS, or name it in NODE_ONLY"
     for row in (*FRAME_TOPICS, *LABEL_TOPICS):

@@ -152,7 +152,7 @@ def test_a_model_whose_frames_find_no_memory_is_refused_and_the_old_one_runs_on(
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        (resource.RLIMIT_NOFILE, "too many open files"),
+        (resource.RLIMIT_NOFILE, "Too many open files"),
         (resource.RLIMIT_AS, "expected room for 8 MiB of shared frames in this process, got: Cannot allocate memory"),
     ],
     ids=["files", "memory"],
@@ -177,7 +177,7 @@ def test_worker_processes_that_cannot_open_the_frames_of_a_new_model_are_replace
     cameras.until_perceived()
     until_every_frame_is_counted(peer)
     assert "a worker process cannot switch to another model: expected" in node.log
-    assert words in node.log
+    assert words.lower() in node.log.lower()  # the system or we find it first, in the same words
     assert peer.value("workers", "ended") == "2"
     assert node.end() == 0
     assert "Traceback" not in node.log

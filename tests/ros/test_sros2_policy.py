@@ -15,6 +15,8 @@ from ros_graph import Peer
 POLICY = ROOT / "config" / "sros2_policy.xml"
 RULES = {("topics", "publish"), ("topics", "subscribe"), ("services", "reply")}
 
+USES = {"publish": "publisher", "subscribe": "subscriber", "reply": "service"}
+
 
 def expressions() -> dict[str, list[str]]:
     """Return the full names for each permission, resolved as sros2 resolves the names of a profile."""
@@ -46,16 +48,10 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(
     }  # fmt: skip
     start_node(cameras=["front", "left"], use_sim_time=True, **options)
     peer.until_active()
-    node = peer.node
-    calls = {
-        "publish": node.get_publisher_names_and_types_by_node,
-        "subscribe": node.get_subscriber_names_and_types_by_node,
-        "reply": node.get_service_names_and_types_by_node,
-    }
     allowed = expressions()
 
     def interface() -> dict[str, set[str]]:
-        return {what: {name for name, _ in call("perception", "/")} for what, call in calls.items()}
+        return {rule: set(peer.interface(what)) for rule, what in USES.items()}
 
     def refused(names: dict[str, set[str]]) -> list[str]:
         return [
@@ -77,30 +73,26 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(
         lambda: not unused(interface()), f"the node does all that it is allowed to, but for {unused(interface())}"
     )
     assert refused(interface()) == []
-    assert node.get_client_names_and_types_by_node("perception", "/") == []
+    assert peer.interface("client") == {}
 
 
 def test_worker_processes_use_only_names_that_the_policy_allows(peer: Peer, start_node: Any) -> None:
     """They have the enclave of the node, so its policy is theirs."""
     start_node(cameras=["front", "left"], use_sim_time=True, preparation_processes="1")
     peer.until_active()
-    node, workers = peer.node, ("_perception_worker_1", "_perception_worker_2")
-    peer.until(lambda: set(workers) <= set(node.get_node_names()), "both worker processes are on the graph")
+    workers = ("_perception_worker_1", "_perception_worker_2")
+    peer.until(lambda: set(workers) <= set(peer.node.get_node_names()), "both worker processes are on the graph")
     masks = ["/perception/front/segmentation", "/perception/left/segmentation"]
 
     def published() -> set[str]:
-        return {name for worker in workers for name, _ in node.get_publisher_names_and_types_by_node(worker, "/")}
+        return {name for worker in workers for name in peer.interface("publisher", worker)}
 
     peer.until(lambda: published() >= set(masks), "a worker process publishes the results")
     allowed = expressions()
     for worker in workers:
-        names = {
-            "publish": node.get_publisher_names_and_types_by_node(worker, "/"),
-            "subscribe": node.get_subscriber_names_and_types_by_node(worker, "/"),
-            "reply": node.get_service_names_and_types_by_node(worker, "/"),
-        }
-        for what, found in names.items():
-            refused = [name for name, _ in found if not any(fnmatchcase(name, rule) for rule in allowed[what])]
+        for rule, what in USES.items():
+            names = peer.interface(what, worker)
+            refused = [name for name in names if not any(fnmatchcase(name, expression) for expression in allowed[rule])]
             assert refused == [], f"{worker}: {what}"
 
 

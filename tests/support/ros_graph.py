@@ -24,7 +24,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -229,6 +229,22 @@ class Peer:
 
         self.until(answered, f"{node} answers")
         self.node.destroy_client(client)
+
+    def interface(self, what: str, node: str = "perception") -> dict[str, str]:
+        """Return the type by name of what a node does: `publisher`, `subscriber`, `service` or `client`.
+
+        A node may answer services before this side knows its name. Until then nothing is found: await it.
+        """
+        try:
+            found = getattr(self.node, f"get_{what}_names_and_types_by_node")(node, "/")
+        except NodeNameNonExistentError:
+            return {}
+        return {name: kind for name, [kind] in found}
+
+    def published(self, camera: str) -> dict[str, str]:
+        """Return the type by topic of what the node publishes for a camera, without the camera's prefix."""
+        prefix, found = f"/perception/{camera}/", self.interface("publisher")
+        return {name.removeprefix(prefix): kind for name, kind in found.items() if name.startswith(prefix)}
 
     def set_parameter(self, name: str, value: Any) -> Any:
         """Set a parameter of the node and return its answer."""

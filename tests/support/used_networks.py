@@ -14,8 +14,10 @@ def make_used(size: str) -> Student:
 
 
 def used(student: Student) -> Student:
-    """Give a network random normalisation, scales and biases, and return it."""
+    """Give a network random normalisation, scales, biases and slopes, and return it."""
     for module in student.modules():
+        if isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, -0.2, 1.2)
         if isinstance(module, nn.BatchNorm2d):
             for values in (module.weight, module.running_var):
                 nn.init.uniform_(values, 0.5, 1.5)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +16,7 @@ from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.ros.node_parameters import NodeParameters, ParameterError
 from ros_kd_perception.ros.topics.camera_images import CameraImages
 from ros_kd_perception.ros.workers.model_memory import frame_memory
+from ros_kd_perception.ros.workers.worker_questions import WorkerQuestions
 from ros_kd_perception.ros.workers.worker_statuses import worker_statuses
 from ros_kd_perception.scheduling.mailbox import Mailbox
 from ros_kd_perception.scheduling.remote_frames import SLOTS_OF_A_CAMERA, RemoteFrames
@@ -28,7 +27,6 @@ from ros_kd_perception.system.frame_memory import FrameMemory, NoFrameMemory
 from ros_kd_perception.system.orphaned_memory import segments_of_this_process
 
 _MODULE = "ros.workers.worker_process"
-_ANSWER_S = 5.0
 # Topics that libraries choose: those of tf2, and one that rcl makes for every lifecycle node. A worker process uses the
 # node's own, for which SROS 2 gives permission.
 _REMAPPED = ("/tf", "/tf_static", "~/transition_event")
@@ -73,10 +71,7 @@ class RemoteCameras:
         self._links = {c: CameraImages(node, c, transports[c], reliability) for c in parameters.cameras}
         self._is_active = False
         self._subscribed: set[str] = set()
-        self._questions = itertools.count(1)
-        self._asked: dict[int, WorkerLink] = {}
-        self._answers: dict[int, dict[str, Any]] = {}
-        self._answered = threading.Condition()
+        self._questions = WorkerQuestions()
         self._next_memory: FrameMemory | None = None
         self._served: Counter[int] = Counter()  # by number of the group, how many processes were told to serve it
         memory = self._new_memory(contract)
@@ -146,7 +141,7 @@ class RemoteCameras:
             ValueError: An output that was asked for cannot be made from its results, or there is no memory for them.
         """
         # All of them: cameras have outputs of their own, and each process knows those of its cameras only.
-        answers = self._ask(self._pool.serving(), "check_model", contract=_contract_text(contract))
+        answers = self._questions.ask(self._pool.serving(), "check_model", contract=_contract_text(contract))
         for answer in answers:
             if answer["error"]:
                 raise ValueError(answer["error"])
@@ -166,7 +161,9 @@ class RemoteCameras:
             self._contract = contract
             self.frames.memory = memory
             links = self._pool.links()
-        self._ask(links, "change_model", memory.descriptor, contract=_contract_text(contract), slots=self._slots)
+        self._questions.ask(
+            links, "change_model", memory.descriptor, contract=_contract_text(contract), slots=self._slots
+        )
 
     def statuses(self) -> list[Status]:
         """Return the statuses of the sinks in all processes, and one of the processes."""
@@ -246,20 +243,14 @@ class RemoteCameras:
         elif kind == "resolve":
             link.try_send("resolved", topic=self._node.resolve_topic_name(message["topic"]))
         elif kind == "answer":
-            with self._answered:
-                if message["number"] in self._asked:
-                    self._answers[message["number"]] = message
-                self._answered.notify_all()
+            self._questions.see_answer(message)
         elif kind == "log":
             self._warn(message["text"])
 
     def _see_end(self, link: WorkerLink, cameras: Sequence[str], sentence: str) -> None:
         self._takeovers.note_takeover(cameras, time.monotonic())
         self.frames.see_end(link, cameras, sentence)
-        with self._answered:
-            for number in [number for number, asked in self._asked.items() if asked is link]:
-                del self._asked[number]
-            self._answered.notify_all()
+        self._questions.see_end(link)
 
     def _look_after_frames(self) -> None:
         self.frames.give_up_unanswered()
@@ -274,43 +265,6 @@ class RemoteCameras:
     def _should_be_received(self, camera: str) -> bool:
         unserved = self._pool.facts()["unserved_cameras"].split()
         return camera in self._subscribed and camera not in unserved and self._links[camera].has_publisher()
-
-    def _ask(
-        self, links: Sequence[WorkerLink], kind: str, descriptor: int | None = None, **fields: Any
-    ) -> list[dict[str, Any]]:
-        """Ask processes, and return the answers of those that do not end meanwhile.
-
-        One that does not answer in time is ended. It would go on with what it knew before.
-
-        Raises:
-            ValueError: The question cannot be sent. No process is ended for it.
-        """
-        try:
-            for link in links:
-                self._ask_one(link, kind, descriptor, fields)
-        except ValueError:
-            with self._answered:
-                self._asked.clear()
-            raise
-        with self._answered:
-            self._answered.wait_for(lambda: self._asked.keys() <= self._answers.keys(), _ANSWER_S)
-            late = [link for number, link in self._asked.items() if number not in self._answers]
-            answers = [self._answers.pop(number) for number in self._asked if number in self._answers]
-            self._asked.clear()
-        for link in late:
-            link.end_now()
-        return answers
-
-    def _ask_one(self, link: WorkerLink, kind: str, descriptor: int | None, fields: Mapping[str, Any]) -> None:
-        number = next(self._questions)
-        if link.is_up:  # one that is starting has no frames yet, and reads it before its first one
-            with self._answered:
-                self._asked[number] = link
-        if not link.try_send(kind, descriptor, number=number, **fields):
-            link.end_now()
-            # Take the question back here: the process may have ended before it was asked.
-            with self._answered:
-                self._asked.pop(number, None)
 
 
 def _contract_text(contract: ModelContract) -> str:
