@@ -65,6 +65,8 @@ class CheckpointInfo:
         pretrained_share: Share of its pretrained weights that `keep-weights` has mixed into the backbone.
         confidence: The section `confidence` of the contract, for weights of `calibrate`; None for all others. The
             weights contain its temperature. Its scales of scores are applied when the student is deployed.
+        mean_of: SHA-256 of the weights of which these are the mean, which `keep-weights` took; empty for all others.
+            `recipe` and `epoch` are those of the first then.
     """
 
     size: str
@@ -86,6 +88,7 @@ class CheckpointInfo:
     licences: Licences | None = None
     pretrained_share: float = 0.0
     confidence: dict[str, Any] | None = None
+    mean_of: tuple[str, ...] = ()
 
     @property
     def classes(self) -> LabelSet:
@@ -253,6 +256,7 @@ def read_info(content: dict[str, Any], path: Path) -> CheckpointInfo:
             metrics=figures,
             segmentation_classes=tuple(info.segmentation_classes),  # JSON has lists
             detection_classes=tuple(info.detection_classes),
+            mean_of=tuple(info.mean_of),
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(
@@ -278,7 +282,7 @@ def _is_noted_as(name: str, value: Any) -> bool:
         return value is None or are_licences(value)
     if name == "pretrained_share":
         return isinstance(value, (int, float)) and 0 <= value <= 1
-    if name in ("segmentation_classes", "detection_classes"):
+    if name in ("segmentation_classes", "detection_classes", "mean_of"):
         return isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
     return isinstance(value, str)
 

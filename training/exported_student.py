@@ -18,13 +18,16 @@ from training.config.licence import ANY, NOT_STATED, RESEARCH, Licences, not_sta
 from training.errors import CheckpointError
 from training.label_sets.label_set import LabelSet
 from training.label_sets.of_model import label_set_of, shipped_set_with
+from training.networks.backbone_table import BACKBONES
 from training.networks.deployed import PIXEL_VALUES
 from training.networks.student import SIZES, Student, build_student
-from training.networks.unfusing import unfuse
+from training.networks.unfusing import fused_form, fused_shapes, unfuse
 
 SUFFIX = ".onnx"
 PREFIX = "student."  # of the names of a network's weights in a file
-FIRST_KERNEL = "backbone.stages.0.0.0.weight"
+FIRST_KERNEL = "backbone.stages.0.0.0.weight"  # of our own backbone
+FIRST_OF_NECK = "neck.context.reduce.0.weight"
+CONSTANTS = ("backbone.mean", "backbone.deviation")  # of a backbone that normalises images itself
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def read_exported(path: Path) -> ExportedStudent:
     """Read a file of `python -m training export`. Its golden frames set the statistics of the normalisations.
 
     Raises:
-        CheckpointError: The file is missing or damaged, or holds no plain fp32 student of our own family.
+        CheckpointError: The file is missing or damaged, or holds no fp32 student of a size and backbone of ours.
     """
     CheckpointError.check_file(path)
     try:
@@ -66,23 +69,39 @@ def read_exported(path: Path) -> ExportedStudent:
     classes = _classes(contract)
     try:
         size = _size(fused)
-        student = build_student(size, len(classes.segmentation), len(classes.detection))
+        student = _student_like(fused, size, classes)
         unfuse(student, fused, batch)
     except ValueError as error:
         raise CheckpointError(
-            f"{path}: expected a student of our own family of size {', '.join(SIZES)} to start from, not pruned, got "
-            f"{contract.name} with other layers ({error}); name its checkpoint"
+            f"{path}: expected a student of size {', '.join(SIZES)} on a backbone of ours to start from, not pruned, "
+            f"got {contract.name} with other layers ({error}); name its checkpoint"
         ) from error
-    return ExportedStudent(student, {"size": size, "label_set": classes.model_dump(mode="json"), **_notes(contract)})
+    shape = {"size": size, "backbone": student.backbone.configuration, "label_set": classes.model_dump(mode="json")}
+    return ExportedStudent(student, shape | _notes(contract))
 
 
 def _size(fused: Mapping[str, Tensor]) -> str:
-    """Return the size of a student: no two sizes begin with the same number of channels."""
-    channels = len(fused.get(FIRST_KERNEL, ()))
+    """Return the size of a student: no two sizes have necks of the same number of channels."""
+    if FIRST_OF_NECK not in fused:  # a classifier of pixels on a backbone that decodes
+        return next(iter(SIZES))
+    channels = len(fused[FIRST_OF_NECK])
     for size, layers in SIZES.items():
-        if layers.widths[0] == channels:
+        if layers.pyramid_channels == channels:
             return size
-    raise ValueError(f"expected a size whose first layer has {channels} channels")
+    raise ValueError(f"expected a size whose neck has {channels} channels")
+
+
+def _student_like(fused: Mapping[str, Tensor], size: str, classes: LabelSet) -> Student:
+    """Return a network with the layers of a file, and random weights; our own one if no backbone has them."""
+    counts = len(classes.segmentation), len(classes.detection)
+    own = build_student(size, *counts)
+    if FIRST_KERNEL not in fused:
+        shapes = {name: tuple(value.shape) for name, value in fused.items()}
+        for backbone in BACKBONES.values():
+            student = build_student(size, *counts, backbone())
+            if fused_shapes(fused_form(student)) == shapes:  # some have the same layers in another width
+                return student
+    return own
 
 
 def _weights(content: bytes) -> dict[str, Tensor]:
@@ -94,7 +113,7 @@ def _weights(content: bytes) -> dict[str, Tensor]:
     weights = {
         tensor.name.removeprefix(PREFIX): torch.from_numpy(numpy_helper.to_array(tensor).copy())
         for tensor in graph.initializer
-        if tensor.name.startswith(PREFIX)
+        if tensor.name.startswith(PREFIX) and tensor.name.removeprefix(PREFIX) not in CONSTANTS
     }
     if FIRST_KERNEL in weights:
         weights[FIRST_KERNEL] = weights[FIRST_KERNEL] * PIXEL_VALUES

@@ -11,7 +11,7 @@ import torch
 from checkout import ROOT
 from smoke_runs import smoke
 from tiny_student import write_tiny_student
-from used_networks import make_used
+from used_networks import everything, make_used, used
 
 from ros_kd_perception.model.onnx_model import OnnxModel
 from training.__main__ import main
@@ -21,14 +21,18 @@ from training.export.export import export_student
 from training.export.network_inputs import render_network_inputs
 from training.export.provenance import provenance
 from training.export.settings import ExportSettings
+from training.exported_student import _student_like
 from training.label_sets.loading import load_label_set
+from training.networks.backbone_table import BACKBONES
 from training.networks.deployed import DeployedStudent
-from training.networks.student import Student
+from training.networks.espnetv2 import ESPNetV2Quarter
+from training.networks.student import Student, build_student
+from training.networks.unfusing import COUNTER, fused_form
 from training.pruning.settings import PruneSettings
 from training.pruning.weights import prune_weights
 from training.run.train import train
 
-SHIPPED = ROOT / "models" / "student.onnx"
+SHIPPED = ROOT / "models" / "student_plain.onnx"
 WEIGHTS = ROOT / "models" / "weights" / "student_n_rendered_short.safetensors"
 SHIPPED_INT8 = ROOT / "models" / "student_int8.onnx"
 LICENCES = {
@@ -106,6 +110,26 @@ def test_its_weights_are_kept(exported: Path, tmp_path: Path) -> None:
     assert torch.allclose(first, second, atol=0.02 * float(first.abs().max()))
 
 
+def test_a_student_on_another_backbone_is_read_back_too(tmp_path: Path) -> None:
+    torch.manual_seed(8)
+    student = used(build_student("s", 11, 4, ESPNetV2Quarter())).eval()
+    found, info = load_student(export(student, tmp_path / "quarter.onnx"))
+    assert (info.size, info.backbone) == ("s", {"model_type": "espnetv2_quarter"})
+    images = torch.rand(1, 3, 96, 160)
+    with torch.no_grad():
+        for ours, theirs in zip(everything(found(images)), everything(student(images)), strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("architecture", BACKBONES)
+def test_a_backbone_is_known_by_its_layers_and_their_sizes(architecture: str) -> None:
+    classes = load_label_set("camvid11")
+    counts = len(classes.segmentation), len(classes.detection)
+    fused = fused_form(build_student("s", *counts, BACKBONES[architecture]())).state_dict()
+    weights = {name: value for name, value in fused.items() if not name.endswith(COUNTER)}
+    assert _student_like(weights, "s", classes).backbone.architecture == architecture
+
+
 def test_an_8_bit_student_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"expected a student of fp32 .* name the file that it was made from"):
         load_student(SHIPPED_INT8)
@@ -121,7 +145,7 @@ def test_a_pruned_student_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="expected a student of our own family of size n, s, m, l"):
+    with pytest.raises(CheckpointError, match="expected a student of size n, s, m, l on a backbone of ours"):
         load_student(write_tiny_student(tmp_path / "tiny.onnx"))
 
 

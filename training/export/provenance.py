@@ -20,6 +20,7 @@ def provenance(info: CheckpointInfo) -> dict[str, Any]:
         LABEL_SET_KEY: info.classes.name,
         "recipe_sha256": info.recipe_sha256,
         "data_sha256": info.data_sha256,
+        **({"mean_of_sha256": list(info.mean_of)} if info.mean_of else {}),
         "teachers": info.taught_by or "none",
         "use": use_of(licences) if licences else NOT_STATED,
         "licences": {name: entry["terms"] for name, entry in licences.items()},

@@ -17,13 +17,12 @@ from ros_kd_perception.model.contract import (
 )
 from training.config.network_input import usual_detections
 from training.label_sets.label_set import UNLABELED_ID, LabelSet
+from training.label_sets.score_scales import score_scales_of
 from training.networks.strides import SEGMENTATION_STRIDE
 
 # Of a small class map, the allowed share is less than one cell. This many cells may always differ on another provider,
 # because classes can be a tie.
 GOLDEN_TIED_CELLS = 4
-
-NO_SCALE = {"scale": 1.0, "shift": 0.0}
 
 INT8_LIMITS = GoldenLimits(class_map_agreement_min=0.99, box_iou_min=0.9, score_difference_max=0.1)
 """Limits of a quantised file. A GPU computes it in floats and rounds some cells to another class; arithmetic that
@@ -62,11 +61,7 @@ class ExportSettings:
     @property
     def score_scales(self) -> tuple[tuple[float, float], ...]:
         """Scale and shift of the logit of each class's scores; empty if no class has any."""
-        by_name = self.confidence.get("box_scores", {})
-        if not by_name:
-            return ()
-        each = (by_name.get(info.name, NO_SCALE) for info in self.label_set.detection_classes)
-        return tuple((float(scale["scale"]), float(scale["shift"])) for scale in each)
+        return score_scales_of(self.confidence, self.label_set)
 
     def contract(self) -> ModelContract:
         """Return the contract of an fp32 export.

@@ -1,4 +1,4 @@
-"""`python -m training keep-weights CHECKPOINT -o FILE.safetensors`: keep the weights of a checkpoint alone."""
+"""`python -m training keep-weights CHECKPOINT... -o FILE.safetensors`: keep weights alone, or their mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from training.weights_file import SUFFIX
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("checkpoint", type=path_argument, help="a .ckpt of train")
+    parser.add_argument(
+        "checkpoints", type=path_argument, nargs="+", metavar="CHECKPOINT",
+        help="a .ckpt of train; of several that came from one start, the mean of their weights is kept",
+    )  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=safetensors_file, required=True, metavar="FILE.safetensors",
         help="for example models/weights/NAME.safetensors",
@@ -45,13 +48,15 @@ def safetensors_file(text: str) -> Path:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file and print what it holds."""
-    CheckpointError.check_beginning(arguments.checkpoint)
+    for checkpoint in arguments.checkpoints:
+        CheckpointError.check_beginning(checkpoint)
 
     from training.keep_weights.keep import keep_weights
 
-    info = keep_weights(arguments.checkpoint, arguments.output, arguments.pretrained_share)
+    info = keep_weights(arguments.checkpoints, arguments.output, arguments.pretrained_share)
+    origin = f"the mean of {len(info.mean_of)} checkpoints" if info.mean_of else f"after {info.epoch} epochs"
     print(
         f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB, a student of size {info.size} for "
-        f"{info.classes.name} after {info.epoch} epochs"
+        f"{info.classes.name}, {origin}"
     )
     return 0

@@ -1,25 +1,29 @@
-"""Keeps the weights of a checkpoint alone, or mixes those of its backbone with the ones that it started from."""
+"""Keeps weights alone: of a checkpoint, the mean of several, or a mix with those that a backbone started from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from training.checkpoint import CheckpointInfo, digest_of_weights, load_student
+from training.checkpoint import CheckpointInfo, digest_of_weights
 from training.errors import RecipeError
+from training.mean_weights import load_mean
 from training.networks.student import Student
 from training.recipe import parse_noted_recipe
 from training.run.network import build_recipe_student
 from training.weights_file import write_weights
 
 
-def keep_weights(checkpoint: Path, output: Path, pretrained_share: float = 0.0) -> CheckpointInfo:
-    """Write the averaged weights of a checkpoint alone into a safetensors file; `load_student` reads it.
+def keep_weights(checkpoints: Sequence[Path], output: Path, pretrained_share: float = 0.0) -> CheckpointInfo:
+    """Write the averaged weights of a checkpoint, or the mean of several, into a safetensors file.
+
+    `load_student` reads it.
 
     Args:
-        checkpoint: A checkpoint of `train`.
+        checkpoints: At least one checkpoint of `train`; see `load_mean`.
         output: Path that ends with `.safetensors`. An existing file is replaced.
         pretrained_share: See `mix_pretrained`; 0 keeps the weights as they are.
 
@@ -27,11 +31,11 @@ def keep_weights(checkpoint: Path, output: Path, pretrained_share: float = 0.0) 
         The notes of the checkpoint, which the file has, too.
 
     Raises:
-        CheckpointError: The file is not a checkpoint of `train`.
+        CheckpointError: A file is not a checkpoint of `train`, or several have no mean.
         RecipeError: Its backbone had no pretrained weights, or they cannot be read.
         OSError: The output cannot be written.
     """
-    student, info = load_student(checkpoint)
+    student, info = load_mean(*checkpoints)
     if pretrained_share:
         mix_pretrained(student, info, pretrained_share)
         # The figures are those of the weights as they were, and so is what a calibration promises.

@@ -72,9 +72,9 @@ def test_the_kept_file_notes_the_share_and_is_read_again(
     student = tuned(recipe)
     info = replace(info, backbone=student.backbone.configuration, metrics={"miou": 0.5})
     info = replace(info, confidence={"thresholds": {"car": 0.4}, "coverage": 0.9})
-    monkeypatch.setattr(keep, "load_student", lambda path: (student, info))
+    monkeypatch.setattr(keep, "load_mean", lambda path: (student, info))
     output = tmp_path / "mixed.safetensors"
-    keep_weights(tmp_path / "run.ckpt", output, 0.25)
+    keep_weights([tmp_path / "run.ckpt"], output, 0.25)
     found, read = load_student(output)
     assert (read.pretrained_share, read.metrics, read.confidence) == (0.25, {}, None)
     for name, value in student.state_dict().items():
