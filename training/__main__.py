@@ -30,7 +30,7 @@ COMMANDS = {
     "compress": ("training.compression.command", "prune, distil and quantise a student, with proof of what was lost"),
     "export": ("training.export.command", "write a checkpoint's student as one ONNX file"),
     "adopt": ("training.adoption.command", "make a file for a vehicle of an ONNX file of others"),
-    "keep-weights": ("training.keep_weights.command", "keep the weights of a checkpoint alone, in half precision"),
+    "keep-weights": ("training.keep_weights.command", "keep weights alone, of a checkpoint or the mean of several"),
     "extract-frames": ("training.extraction.command", "take frames out of a bag into a folder to train on"),
     "doctor": ("training.doctor.command", "say what is installed, which devices there are, and what is missing"),
     "labels": ("training.label_tables.command", "show label sets, and what maps to what between them"),

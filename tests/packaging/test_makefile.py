@@ -32,7 +32,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(checkout: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     # The options of the run that this test belongs to, as CI gives them, are not those of the recipes that are tested.
-    own = {name: value for name, value in os.environ.items() if name != "PYTEST_OPTIONS"}
+    options = {"PYTEST_OPTIONS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"}  # make hands its own words on in the latter
+    own = {name: value for name, value in os.environ.items() if name not in options}
     return subprocess.run(
         ["make", *arguments], cwd=checkout, env=own | variables, capture_output=True, text=True, check=False
     )

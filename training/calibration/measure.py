@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -18,6 +18,7 @@ from training.calibration.recipe import CalibrationRecipe, PromiseRecipe
 from training.checkpoint import CheckpointInfo
 from training.data.readers.frame_folder import FrameFolder
 from training.data.readers.registry import open_source
+from training.errors import RecipeError
 from training.evaluation.bootstrap import average_precisions
 from training.evaluation.command import drive_of
 from training.evaluation.frame_recorder import keep_records
@@ -30,6 +31,7 @@ from training.networks.student import Student
 NO_FRAMES = "no set of fit has enough labels"
 NO_PROOF = "no set of check has enough labels"
 WORSE = "worse on the sets of check"
+UNWANTED = "the recipe leaves its scores as they are (unscaled)"
 AP50_LOSS_MAX = 0.01  # of a class on a set of the check, as a share
 
 
@@ -122,8 +124,9 @@ def calibrate(recipe: CalibrationRecipe, student: Student, info: CheckpointInfo,
     Raises:
         CheckpointError: The outputs of the network contain NaN or infinity.
         DataError: Frames are missing or broken.
-        RecipeError: A class of the frames maps to nothing in the classes of the student.
+        RecipeError: A class of the frames maps to nothing in the classes of the student, or `unscaled` names others.
     """
+    _check_unscaled(recipe, info.classes)
     model = evaluated_student(student, info)
     sources = {each.name: open_source(each.frames, model.label_set) for each in recipe.sets}
     pixels = {name: _pixels(model, frames, name) for name, frames in sources.items()}
@@ -135,9 +138,10 @@ def calibrate(recipe: CalibrationRecipe, student: Student, info: CheckpointInfo,
         name: _scale([ScoredBoxes.of(before[each], label) for each in fit], _boxes_of(before, check, label))
         for label, name in enumerate(_box_names(classes))
     }
+    scales = _without(scales, recipe.unscaled, UNWANTED)
     result, after = _applied(student, info, temperature, scales, sources, keep)
     if cost := cost_of(before, after, check):
-        scales = {name: replace(each, refused=each.refused or cost) for name, each in scales.items()}
+        scales = _without(scales, scales, cost)
         result, after = _applied(student, info, temperature, scales, sources, keep)
     sets = {
         name: MeasuredSet(name, tuple(map(drive_of, frames.names)), pixels[name], before[name], after[name])
@@ -146,6 +150,23 @@ def calibrate(recipe: CalibrationRecipe, student: Student, info: CheckpointInfo,
     fit_sets, check_sets = (tuple(sets[name] for name in names) for names in (fit, check))
     promises = promises_of(_box_names(classes), fit_sets, check_sets, recipe.promise)
     return Calibration(recipe, result, temperature, scales, promises, fit_sets, check_sets)
+
+
+def _check_unscaled(recipe: CalibrationRecipe, classes: LabelSet) -> None:
+    if unknown := [name for name in recipe.unscaled if name not in _box_names(classes)]:
+        raise RecipeError(
+            f"unscaled: expected classes of boxes of the student ({', '.join(_box_names(classes))}), got "
+            f"{', '.join(unknown)}; name those"
+        )
+
+
+def _without(scales: Mapping[str, Fitted], names: Iterable[str], reason: str) -> dict[str, Fitted]:
+    """Return the scales, those of some classes left out for a reason. What is left out already keeps its own."""
+    left_out = set(names)
+    return {
+        name: replace(each, refused=each.refused or reason) if name in left_out else each
+        for name, each in scales.items()
+    }
 
 
 def _applied(

@@ -11,6 +11,7 @@ from training.compare.recipe import ScoreRecipe
 from training.config.settings import FolderName, PathText, Settings
 from training.errors import RecipeError
 
+ClassName = Annotated[str, Field(min_length=1)]
 Size = Literal["small", "medium", "large"]
 
 
@@ -41,6 +42,9 @@ class CalibrationRecipe(Settings):
     """Sets of frames that the temperature, scales and thresholds are fitted on; the student was not trained on them."""
     check: Annotated[tuple[ScoreRecipe, ...], Field(min_length=1)]
     """Sets of other frames. What does not hold on them does not go into the file."""
+    unscaled: tuple[ClassName, ...] = ()
+    """Classes whose scores stay as they are, though a scale would hold. All classes share one score threshold, and a
+    scale that lifts the scores of one class lets more of its wrong boxes through."""
     promise: PromiseRecipe = PromiseRecipe()
     """The thresholds of each class, and what they promise."""
     threads: Annotated[int, Field(ge=1, le=256)] = 2

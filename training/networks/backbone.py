@@ -43,6 +43,7 @@ class FeatureBackbone(nn.Module):
         plain: Whether all layers are our blocks with rectifiers. Only these can be pruned and rounded to 8 bits.
         pretrained_classifier: What classified the feature of stride 4 of a backbone that decodes, before our classes
             took its place; None without pretrained weights.
+        part_of: Name of the architecture that has all layers of this one and more; empty if there is none.
         frozen: Whether the weights and running statistics stay as they are; see `freeze`.
         frozen_statistics: Whether the running statistics stay as they are while the weights are trained; see
             `freeze_statistics`.
@@ -54,6 +55,7 @@ class FeatureBackbone(nn.Module):
     decodes: bool = False
     plain: bool = True
     pretrained_classifier: PretrainedClassifier | None = None
+    part_of: str = ""
     frozen: bool = False
     frozen_statistics: bool = False
 

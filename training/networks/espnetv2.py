@@ -19,7 +19,7 @@ from training.networks.blocks import NormalizedConvolution
 from training.networks.combination import Concatenation, Sum
 from training.networks.espnetv2_decoder import PyramidDecoder
 from training.networks.espnetv2_weights import LABEL_SET, other_weights, read_published_weights
-from training.networks.prelu_blocks import NormalizedPrelu, PreluConvolution, replace_prelus
+from training.networks.prelu_blocks import NormalizedPrelu, Prelu, PreluConvolution, replace_prelus
 from training.networks.selectable_backbone import SelectableBackbone
 
 BRANCHES = 4
@@ -67,7 +67,7 @@ class PyramidUnit(nn.Module):
         super().__init__()
         self.branches = DilatedBranches(channels, channels, dilations, stride=1)
         self.sum = Sum()
-        self.activation = nn.PReLU(channels)
+        self.activation = Prelu(channels)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features of the same shape."""
@@ -86,7 +86,7 @@ class HalvingUnit(nn.Module):
             PreluConvolution(3, 3, kernel_size=3), NormalizedConvolution(3, out_channels, 1, activation=False)
         )
         self.sum = Sum()
-        self.activation = nn.PReLU(out_channels)
+        self.activation = Prelu(out_channels)
 
     def forward(self, inputs: Tensor, image: Tensor) -> Tensor:
         """Return features [N, out_channels, h, w] of features [N, in_channels, 2 h, 2 w] and the image [N, 3, h, w]."""
@@ -168,4 +168,5 @@ class ESPNetV2Quarter(ESPNetV2):
     """The same without the last stage of the decoder, the slowest: it ends at a quarter of the height and width."""
 
     architecture = "espnetv2_quarter"
+    part_of = ESPNetV2.architecture
     decoder_widths = DECODER_WIDTHS[:2]

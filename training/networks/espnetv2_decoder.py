@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.networks.combination import Concatenation, Sum
+from training.networks.memory_layout import pixel_by_pixel
 from training.networks.prelu_blocks import NormalizedPrelu, PreluConvolution
 from training.networks.resampling import area_means, enlarged
 
@@ -67,7 +68,7 @@ class GatedProjection(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features [N, out_channels, H, W] of features [N, in_channels, H, W]."""
         gates = self.gate(inputs.mean(dim=(2, 3), keepdim=True)).sigmoid()
-        weighed: Tensor = self.project(inputs) * gates
+        weighed: Tensor = self.project(pixel_by_pixel(inputs)).contiguous() * gates
         return weighed
 
 

@@ -9,6 +9,17 @@ from torch.nn import functional
 from training.networks.blocks import NormalizedConvolution
 
 
+class Prelu(nn.PReLU):
+    """A PReLU that trains faster on a CPU, as the difference of two rectifiers: its own gradient takes longer."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return features of the same shape; they are those of `nn.PReLU`."""
+        if inputs.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(inputs)
+        slopes = self.weight.to(inputs.dtype).view(-1, 1, 1)
+        return functional.relu(inputs) - slopes * functional.relu(-inputs)
+
+
 class PreluConvolution(NormalizedConvolution):
     """Convolution, batch normalisation and PReLU. It is fused like every normalised convolution."""
 
@@ -22,7 +33,7 @@ class PreluConvolution(NormalizedConvolution):
         groups: int = 1,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, activation, groups)
-        self.activation = nn.PReLU(out_channels) if activation else None
+        self.activation = Prelu(out_channels) if activation else None
 
 
 class NormalizedPrelu(nn.Module):
@@ -31,7 +42,7 @@ class NormalizedPrelu(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.normalization = nn.BatchNorm2d(channels)
-        self.activation = nn.PReLU(channels)
+        self.activation = Prelu(channels)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features of the same shape."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,12 +13,25 @@ from torch.nn import functional
 def enlarged(features: Tensor, height: int, width: int) -> Tensor:
     """Return features in a larger size, bilinear; the centres of the corner cells stay at the corners.
 
+    An exported network gets factors instead of sizes: sizes would need that of the batch, which the CPU computes.
+
     Args:
         features: Features, float [N, C, h, w].
         height: New height.
         width: New width.
     """
-    return functional.interpolate(features, size=(height, width), mode="bilinear", align_corners=True)
+    if not torch.compiler.is_compiling():
+        return functional.interpolate(features, size=(height, width), mode="bilinear", align_corners=True)
+    factors = [factor(old, new) for old, new in zip(features.shape[-2:], (height, width), strict=True)]
+    return functional.interpolate(features, scale_factor=factors, mode="bilinear", align_corners=True)
+
+
+def factor(old: int, new: int) -> float:
+    """Return a number that fits float32 and makes `new` cells of `old`, rounded down, in float32 as in float64."""
+    found = np.float32(new / old)
+    while int(found * np.float32(old)) < new or int(float(found) * old) < new:
+        found = np.nextafter(found, np.float32(np.inf))
+    return float(found)
 
 
 def area_means(features: Tensor, height: int, width: int) -> Tensor:

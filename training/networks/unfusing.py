@@ -8,21 +8,35 @@ import torch
 from torch import Tensor, nn
 
 from training.networks.blocks import NormalizedConvolution, ReparameterizedConvolution
+from training.networks.prelu_blocks import MaximumPrelu, NormalizedPrelu
 from training.networks.student import Student
 
 TRAINED_BRANCH, OTHER_BRANCH = "detection", "detection_one_to_many"
+COUNTER = "num_batches_tracked"  # of a normalisation; no output depends on it
+
+
+def fused_form(student: Student) -> Student:
+    """Return the form of a student that is exported, for images of 0..1."""
+    form = student.fused()
+    form.backbone.prepare_export(1.0)
+    return form
+
+
+def fused_shapes(form: Student) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the weights of a fused form, by name."""
+    return {name: tuple(value.shape) for name, value in form.state_dict().items() if not name.endswith(COUNTER)}
 
 
 @torch.no_grad()
 def unfuse(student: Student, fused: Mapping[str, Tensor], images: Tensor) -> None:
-    """Give a student the weights of its fused form, as `Student.fused` makes it.
+    """Give a student the weights of its form for export, see `fused_form`.
 
     A sum of branches cannot be taken apart: the 3x3 branch takes all of it, and the 1x1 branch is 0. A normalisation
-    gets the mean and variance that it sees on `images`, and a scale and shift that undo them. The one-to-many branch is
-    not in the fused form; it becomes a copy of the other one.
+    that was fused gets the mean and variance that it sees on `images`, and a scale and shift that undo them. The
+    one-to-many branch is not in the fused form; it becomes a copy of the other one.
 
     Args:
-        student: Network of our own family; it is changed, and put into eval mode.
+        student: Network on a backbone of ours; it is changed, and put into eval mode.
         fused: Weights of the fused form, by name.
         images: Images, float [N, 3, H, W], BGR, 0..1. The closer to the training frames, the less the student
             changes when it goes into training mode.
@@ -30,7 +44,8 @@ def unfuse(student: Student, fused: Mapping[str, Tensor], images: Tensor) -> Non
     Raises:
         ValueError: The names or shapes are not those of the student's fused form.
     """
-    expected = {name: tuple(value.shape) for name, value in student.fused().state_dict().items()}
+    form = fused_form(student)
+    expected = fused_shapes(form)
     found = {name: tuple(value.shape) for name, value in fused.items()}
     if expected != found:
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -38,11 +53,29 @@ def unfuse(student: Student, fused: Mapping[str, Tensor], images: Tensor) -> Non
     for name, module in student.named_modules():
         source = name.replace(OTHER_BRANCH, TRAINED_BRANCH)
         if isinstance(module, NormalizedConvolution):
-            place = f"{source}.0" if module.activation else source
-            _set_kernel(module, fused[f"{place}.weight"], fused[f"{place}.bias"])
+            convolution = _place_of(nn.Conv2d, form, source)
+            _set_kernel(module, fused[f"{convolution}.weight"], fused[f"{convolution}.bias"])
+            if isinstance(module.activation, nn.PReLU):
+                _set_slopes(module.activation, fused[f"{_place_of(MaximumPrelu, form, source)}.slopes"])
+        elif isinstance(module, NormalizedPrelu):
+            statistics = module.normalization.state_dict()
+            for key in statistics.keys() - {COUNTER}:
+                statistics[key].copy_(fused[f"{source}.normalization.{key}"])
         elif isinstance(module, nn.Conv2d):
-            module.load_state_dict({key: fused[f"{source}.{key}"] for key in ("weight", "bias")})
+            module.load_state_dict({key: fused[f"{source}.{key}"] for key in module.state_dict()})
+        elif isinstance(module, nn.PReLU) and f"{source}.slopes" in fused:  # not one of a block
+            _set_slopes(module, fused[f"{source}.slopes"])
     _set_statistics(student, images)
+
+
+def _place_of(kind: type[nn.Module], form: Student, block: str) -> str:
+    """Return the name of the only layer of a kind in what a block became."""
+    (name,) = (name for name, layer in form.get_submodule(block).named_modules() if isinstance(layer, kind))
+    return f"{block}.{name}" if name else block
+
+
+def _set_slopes(prelu: nn.PReLU, slopes: Tensor) -> None:
+    prelu.weight.copy_(slopes.flatten())
 
 
 def _set_kernel(block: NormalizedConvolution, kernel: Tensor, bias: Tensor) -> None:
@@ -75,7 +108,7 @@ def _set_kernel(block: NormalizedConvolution, kernel: Tensor, bias: Tensor) -> N
 
 
 def _set_statistics(student: Student, images: Tensor) -> None:
-    """Set mean and variance of each normalisation to those of its inputs, without changing what it computes."""
+    """Set mean and variance of each fused normalisation to those of its inputs, which changes no result."""
     moments: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}
 
     def measure(normalization: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -83,7 +116,7 @@ def _set_statistics(student: Student, images: Tensor) -> None:
         variance, mean = torch.var_mean(inputs[0].double(), dim=(0, 2, 3), correction=0)
         moments[normalization] = (mean, variance)
 
-    layers = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
+    layers = [module.normalization for module in student.modules() if isinstance(module, NormalizedConvolution)]
     watches = [layer.register_forward_pre_hook(measure) for layer in layers]
     student.eval()(images, with_one_to_many=True)
     for watch in watches:

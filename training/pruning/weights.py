@@ -93,6 +93,7 @@ def prune_weights(
         teacher_sha256="",
         initial_weights_sha256=digest_of_weights(parent),
         channels=noted_channels(student),
+        mean_of=(),
     )
     write_weights(output, student.state_dict(), asdict(noted), digest_of_weights(student))
     return PruneReport(settings, pruned)

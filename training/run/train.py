@@ -122,6 +122,7 @@ def train(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
         warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # validation of one task only
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # each process scores all frames
         warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")  # how Lightning calls torch
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the average is
         try:

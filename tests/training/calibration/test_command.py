@@ -136,6 +136,27 @@ def test_the_same_calibration_again_writes_the_same_weights(place: Path, calibra
     assert (calibrated / "calibrated.safetensors").read_bytes() == before
 
 
+def test_classes_stay_as_they_are(place: Path, calibrated: Path) -> None:
+    before = json.loads((calibrated / "report.json").read_text())
+    more = f"unscaled: [car]\nfolder: {place / 'unscaled'}"
+    path = recipe_file(place)
+    path.write_text(path.read_text().replace(f"folder: {place / 'out'}", more))
+
+    assert main(["calibrate", str(path)]) == 0
+
+    after = json.loads((place / "unscaled" / "tried" / "report.json").read_text())
+    assert "car" in before["confidence"]["box_scores"]
+    assert "(unscaled)" in after["scales"]["car"]["refused"]
+    others = {name: scale for name, scale in before["confidence"]["box_scores"].items() if name != "car"}
+    assert after["confidence"].get("box_scores", {}) == others
+    assert after["check"]["second"]["after"]["by_class"]["car"] == after["check"]["second"]["before"]["by_class"]["car"]
+
+
+def test_unscaled_names_classes_of_the_student(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", str(recipe_file(place, more="unscaled: [tram]"))]) == 2
+    assert "unscaled: expected classes of boxes of the student (car, pedestrian" in capsys.readouterr().err
+
+
 def with_thresholds(source: Path, target: Path, thresholds: dict[str, float]) -> Path:
     """Write a file whose contract promises other thresholds."""
     model = onnx.load(str(source))

@@ -26,7 +26,7 @@ from training.evaluation.agreement import AgreementCounts, same_boxes
 from training.evaluation.class_places import ClassPlaces
 
 FRAMES = 6
-STUDENT = ROOT / "models" / "student.onnx"
+STUDENT = ROOT / "models" / "student_plain.onnx"
 
 
 @pytest.fixture(scope="module")

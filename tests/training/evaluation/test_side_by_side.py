@@ -138,7 +138,7 @@ def test_teachers_are_scored_like_students(
 ) -> None:
     listed = {
         "label_set": "camvid11",
-        "teachers": [{"kind": "checkpoint", "path": str(ROOT / "models" / "student.onnx")}],
+        "teachers": [{"kind": "checkpoint", "path": str(ROOT / "models" / "student_plain.onnx")}],
     }
     (place / "teachers.yaml").write_text(yaml.safe_dump(listed))
     words = [str(place / "teachers.yaml"), str(rendered_samples), "--threads", "1", "--json", str(place / "said.json")]

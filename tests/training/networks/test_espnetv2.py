@@ -10,29 +10,31 @@ import numpy as np
 import pytest
 import torch
 from checkout import ROOT
-from hypothesis import example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from published_espnetv2 import published
 from torch import Tensor, nn
-from torch.nn import functional
 
+from training.checkpoint import load_student
 from training.config.sections import BackboneRecipe, QuantizationAwareRecipe
-from training.errors import RecipeError
+from training.errors import CheckpointError, RecipeError
 from training.label_sets.label_set import LabelSet
 from training.label_sets.loading import load_label_set
 from training.label_sets.mapping import LabelMapping
 from training.networks.class_transfer import start_classifier, with_classes
-from training.networks.espnetv2 import ESPNetV2, ESPNetV2Quarter
+from training.networks.espnetv2 import DECODER_WIDTHS, ESPNetV2, ESPNetV2Quarter
 from training.networks.espnetv2_weights import CLASSIFIER, LARGEST_FILE_BYTES
 from training.networks.heads import PixelClassifier
-from training.networks.prelu_blocks import replace_prelus
+from training.networks.prelu_blocks import Prelu, replace_prelus
 from training.networks.quantization_aware import quantization_aware
-from training.networks.resampling import area_means
 from training.networks.selected_backbone import build_backbone
 from training.networks.student import Student, build_student
+from training.starting_weights import load_weights_into
 
 HEIGHT, WIDTH = 64, 96
 WEIGHTS = ROOT / "data" / "teachers" / "espnetv2_s_2.0_cityscapes.pth"
+TEACHER = ROOT / "models" / "weights" / "teacher_espnetv2_camvid.safetensors"
+PLAIN = ROOT / "models" / "weights" / "student_s_streets.safetensors"
 CAMVID_VAL = ROOT / "data" / "camvid" / "val"
 MASKS, STREETS = load_label_set("camvid11_masks"), load_label_set("cityscapes19")
 
@@ -123,28 +125,6 @@ def test_classes_of_another_set_need_no_neck(weights: Path) -> None:
     like.load_state_dict(with_classes(trained, (names, ["a", "b", "c"]), like, (names, [])).state_dict())
 
 
-@given(rows=st.integers(3, 40), columns=st.integers(3, 40), height=st.integers(1, 45), width=st.integers(1, 45))
-@example(rows=24, columns=36, height=12, width=12)
-@example(rows=24, columns=36, height=16, width=24)
-@example(rows=24, columns=36, height=16, width=18)
-@settings(max_examples=12, deadline=None)
-def test_area_means_are_exported_as_products_where_no_fast_form_fits(
-    rows: int, columns: int, height: int, width: int
-) -> None:
-    class Shrinks(nn.Module):
-        def forward(self, features: Tensor) -> Tensor:
-            return area_means(features, height, width)
-
-    features = torch.rand(2, 3, rows, columns)
-    program = torch.export.export(Shrinks(), (features,))
-    divides = rows % height == 0 and columns % width == 0
-    two_of_three = 2 * rows == 3 * height and 2 * columns == 3 * width
-    assert ("matmul" in str(program.graph)) == (not divides and not two_of_three)
-    assert ("pixel_shuffle" in str(program.graph)) == two_of_three
-    expected = functional.adaptive_avg_pool2d(features, (height, width))
-    torch.testing.assert_close(program.module()(features), expected)
-
-
 def test_the_short_decoder_is_that_of_the_whole_network_without_its_last_stage(
     network: ESPNetV2, weights: Path
 ) -> None:
@@ -161,6 +141,22 @@ def test_the_short_decoder_is_that_of_the_whole_network_without_its_last_stage(
         hook.remove()
         for ours, theirs in zip(short(images), [*fine, *whole[1:]], strict=True):
             torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_prelu_in_training_has_the_outputs_and_gradients_of_that_of_torch(kind: torch.dtype) -> None:
+    ours, theirs = Prelu(3), nn.PReLU(3)
+    found = []
+    for prelu in (ours, theirs):
+        prelu.weight.data.copy_(torch.tensor([-0.5, 0.25, 1.5]))
+        inputs = torch.linspace(-3, 3, 2 * 3 * 4 * 5).view(2, 3, 4, 5).to(kind).requires_grad_()
+        with torch.autocast("cpu", dtype=kind, enabled=kind != torch.float32):
+            outputs = prelu(inputs)
+        (outputs.float() * torch.arange(20.0).view(4, 5)).sum().backward()
+        found.append((outputs, inputs.grad, prelu.weight.grad))
+    assert found[0][0].dtype == found[1][0].dtype
+    for mine, expected in zip(*found, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-5 if kind == torch.float32 else 0.02, atol=1e-3)
 
 
 @given(slopes=st.lists(st.floats(-2, 2, width=32), min_size=3, max_size=3))
@@ -239,3 +235,24 @@ def test_what_cityscapes_taught_it_holds_on_the_streets_of_camvid() -> None:
         np.add.at(counts, (mask.ravel(), found.ravel()), 1)
     union = counts.sum(0) + counts.sum(1) - counts.diagonal() - counts[11]
     assert np.mean(counts.diagonal()[:11] / union[:11]) > 0.5
+
+
+def test_the_part_without_the_last_stage_starts_with_the_weights_of_the_whole() -> None:
+    whole, _ = load_student(TEACHER)
+    part = build_student("s", 11, 4, ESPNetV2Quarter())
+    load_weights_into(part, load_label_set("camvid11"), TEACHER)
+    theirs, ours = whole.backbone.state_dict(), part.backbone.state_dict()
+    assert theirs.keys() > ours.keys()
+    assert all(torch.equal(theirs[name], value) for name, value in ours.items())
+    image = torch.rand(1, 3, HEIGHT, WIDTH)
+    with torch.inference_mode():
+        (fine, *coarse), (_, *expected) = part.eval().backbone(image), whole.eval().backbone(image)
+        assert all(torch.equal(*pair) for pair in zip(coarse, expected, strict=True))
+        assert fine.shape[1] == DECODER_WIDTHS[1]
+        outputs = part(image)  # neck, boxes and the classifier fit these features
+    assert outputs.tasks == ("segmentation", "detection")
+
+
+def test_the_whole_does_not_start_with_weights_of_another_backbone() -> None:
+    with pytest.raises(CheckpointError, match="expected weights of the size and backbone that the recipe names"):
+        load_weights_into(build_student("s", 11, 4, ESPNetV2()), load_label_set("camvid11"), PLAIN)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
-from used_networks import everything, make_used
+from used_networks import everything, make_used, used
 
+from training.networks.backbone_table import BACKBONES
 from training.networks.student import Student, build_student
-from training.networks.unfusing import unfuse
+from training.networks.unfusing import fused_form, unfuse
 
 
-def trained(size: str, images: Tensor) -> Student:
+def trained(student: Student, images: Tensor) -> Student:
     """Return a network with the running statistics of some images, as after training."""
-    student = make_used(size)
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches
@@ -24,14 +26,16 @@ def trained(size: str, images: Tensor) -> Student:
     return student.eval()
 
 
-@pytest.mark.parametrize("size", ["n", "s"])
+@pytest.mark.parametrize("name", ["n", "s", "espnetv2_quarter", "efficientnet_lite0", "squeezenet"])
 @torch.no_grad()
-def test_the_unfused_network_computes_the_same(size: str) -> None:
+def test_the_unfused_network_computes_the_same(name: str) -> None:
     torch.manual_seed(3)
     images = torch.rand(4, 3, 96, 128)
-    student = trained(size, images)
-    again = build_student(size, 11, 4)
-    unfuse(again, student.fused().state_dict(), images)
+    size, backbone = ("n", BACKBONES[name]()) if name in BACKBONES else (name, None)
+    again = build_student(size, 11, 4, backbone)
+    student = trained(used(copy.deepcopy(again)), images)
+    fused = {key: value for key, value in fused_form(student).state_dict().items() if "num_batches" not in key}
+    unfuse(again, fused, images)
     assert not again.training
     found, wanted = again(images), student(images)
     assert found.segmentation_logits is not None
@@ -51,7 +55,7 @@ def test_both_branches_start_alike_and_training_mode_changes_nothing_on_the_same
     torch.manual_seed(4)
     images = torch.rand(4, 3, 96, 128)
     again = build_student("n", 11, 4)
-    unfuse(again, trained("n", images).fused().state_dict(), images)
+    unfuse(again, trained(make_used("n"), images).fused().state_dict(), images)
     in_eval = everything(again(images, with_one_to_many=True))
     assert torch.allclose(in_eval[1], in_eval[3], atol=1e-4)
     assert torch.allclose(in_eval[2], in_eval[4], atol=1e-4)
@@ -65,7 +69,7 @@ def test_kernels_are_as_large_as_those_of_a_new_network() -> None:
     torch.manual_seed(5)
     images = torch.rand(2, 3, 64, 96)
     new, again = build_student("n", 11, 4), build_student("n", 11, 4)
-    unfuse(again, trained("n", images).fused().state_dict(), images)
+    unfuse(again, trained(make_used("n"), images).fused().state_dict(), images)
     for name, value in new.backbone.state_dict().items():
         if name.endswith("weight") and value.ndim == 4:
             assert 0.5 < float(again.backbone.state_dict()[name].norm() / value.norm()) < 2.5, name
@@ -75,7 +79,7 @@ def test_an_unfused_network_can_be_trained() -> None:
     torch.manual_seed(6)
     images = torch.rand(2, 3, 64, 96)
     again = build_student("n", 11, 4)
-    unfuse(again, trained("n", images).fused().state_dict(), images)
+    unfuse(again, trained(make_used("n"), images).fused().state_dict(), images)
     sum(value.mean() for value in everything(again.train()(images))).backward()  # type: ignore[union-attr]
     without = [name for name, value in again.named_parameters() if value.grad is None or not value.grad.any()]
     assert not without

@@ -161,12 +161,12 @@ def test_given_ranges_take_the_place_of_measured_ones(
 
 
 def test_ranges_of_tensors_that_the_file_lacks_are_refused(parent: Path, network_inputs: list[UInt8Array]) -> None:
-    with pytest.raises(ModelFileError, match=r"student\.onnx: .*it has no elsewhere"):
+    with pytest.raises(ModelFileError, match=r"student_plain\.onnx: .*it has no elsewhere"):
         quantised_graph(parent, network_inputs, settings(), ranges={"elsewhere": TensorRange(0, 1)})
 
 
 def test_a_layer_that_the_file_lacks_is_refused(quantiser: Quantiser) -> None:
-    with pytest.raises(ModelFileError, match=r"student\.onnx: .*it has no elsewhere"):
+    with pytest.raises(ModelFileError, match=r"student_plain\.onnx: .*it has no elsewhere"):
         quantiser.graph(["elsewhere"])
 
 

@@ -249,7 +249,7 @@ def test_the_file_runs_on_a_cpu_and_agrees_with_its_parent(
 def test_a_graph_that_tensorrt_cannot_fuse_is_refused(quantiser: Quantiser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantise, "free_fused_additions", lambda graph, form: None)
 
-    with pytest.raises(ModelFileError, match=r"student\.onnx: .*cannot add inside of the layer \(and 2 more\)"):
+    with pytest.raises(ModelFileError, match=r"student_plain\.onnx: .*cannot add inside of the layer \(and 2 more\)"):
         quantiser.graph()
 
 
