@@ -35,7 +35,8 @@ PARENT = "fp32"
 def main() -> int:
     """Parse the command line, quantise, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=ROOT / "models" / "student.onnx", help="exported file in fp32")
+    usual = ROOT / "models" / "student_plain.onnx"
+    parser.add_argument("--model", type=Path, default=usual, help="exported file in fp32")
     parser.add_argument("--calibration", type=Path, required=True, help="folder with images/")
     parser.add_argument("--frames", action="append", required=True, metavar="NAME=KIND:FOLDER", help="labelled frames")
     parser.add_argument("--row", action="append", choices=sorted(WAYS), help="a way to quantise; default: all")

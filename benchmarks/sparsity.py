@@ -66,7 +66,7 @@ def write_with_zeros(path: Path, form: Callable[[Kernel], Kernel], output: Path)
 def main() -> None:
     """Print the latency of each form as a share of that of the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=Path("models/student.onnx"))
+    parser.add_argument("--model", type=Path, default=Path("models/student_plain.onnx"))
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     add_device_option(parser, "cpu")
