@@ -95,7 +95,8 @@ class Histogram:
 
     def _bins_of(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
         span = self._highest - self._lowest
-        scaled = (values - np.float32(self._lowest)) * np.float32(BINS / span if span else 0)
+        # Not in float32: the width of a bin may be below its smallest number, and the span above its largest.
+        scaled = (values.astype(np.float64) - self._lowest) * (BINS / span if span else 0.0)
         return np.asarray(np.clip(scaled, 0, BINS - 1), np.int64)
 
     def percentile(self, percent: float) -> TensorRange:

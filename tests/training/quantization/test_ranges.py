@@ -55,6 +55,15 @@ def test_entropy_keeps_values_that_are_spread_evenly() -> None:
     assert histogram_of(values).least_entropy_lost().highest == pytest.approx(10, rel=0.05)
 
 
+@pytest.mark.parametrize("largest", [4.0888487890533837e-41, 3e38])
+def test_values_of_any_size_are_counted(largest: float) -> None:
+    values = np.array([-largest, 0, largest], np.float32)
+
+    found = histogram_of(values).percentile(99.0)
+
+    assert (found.lowest, found.highest) == pytest.approx((-largest, largest), rel=1e-3)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40), st.floats(90, 99.999))
 def test_a_range_lies_within_the_values(values: list[float], percent: float) -> None:
