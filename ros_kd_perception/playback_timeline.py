@@ -32,6 +32,10 @@ back means that the clock was set back.
 LONGEST_PART_S = 1e9
 """Largest time in the options of player and demo, 30 years. Larger numbers and infinity do not fit in nanoseconds."""
 
+CLOCK_LEAD_S = JUMP_S / 2
+"""How long before the first image after a skipped gap the clock jumps. Clock and images are different topics, so a node
+may get the image before a clock that was sent just before it, and would take its stamp for one of the future."""
+
 MAX_TOLD_JUMPS = 10
 """Number of skipped gaps that are listed one by one. With one picture a minute, every gap is skipped."""
 
@@ -115,8 +119,12 @@ class PlaybackTimeline:
         return self._position_ns + max(0, min(since_image_ns, round(JUMP_S * _NS)))
 
     def log_time_ns(self, position_ns: int) -> int:
-        """Return the log time at a playback time. During the rest of a skipped gap the clock before the gap runs on."""
-        index = max(0, bisect.bisect_right(self._stretch_positions_ns, position_ns) - 1)
+        """Return the log time at a playback time.
+
+        During the rest of a skipped gap, the clock before the gap runs on until `CLOCK_LEAD_S` before the next image.
+        """
+        ahead_ns = position_ns + round(CLOCK_LEAD_S * _NS)
+        index = max(0, bisect.bisect_right(self._stretch_positions_ns, ahead_ns) - 1)
         return self._stretch_log_times_ns[index] + position_ns - self._stretch_positions_ns[index]
 
     def _begin_stretch(self, position_ns: int, log_time_ns: int) -> None:

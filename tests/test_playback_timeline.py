@@ -68,12 +68,12 @@ def test_other_messages_do_not_change_the_timeline() -> None:
     assert timeline.place(TODAY + 2 * S) == 2 * S
 
 
-def test_the_log_time_runs_on_at_the_start_of_a_gap_and_then_jumps() -> None:
+def test_the_log_time_runs_on_at_the_start_of_a_gap_and_jumps_before_its_end() -> None:
     timeline = PlaybackTimeline()
     for second in (0, 1, 100, 101):
         timeline.place(TODAY + second * S)
-    seconds = [(timeline.log_time_ns(round(p * S)) - TODAY) / S for p in (0, 0.5, 1, 1.9, 2, 2.5, 3)]
-    assert seconds == [0, 0.5, 1, 1.9, 100, 100.5, 101]
+    seconds = [(timeline.log_time_ns(round(p * S)) - TODAY) / S for p in (0, 0.5, 1, 1.4, 1.5, 1.9, 2, 2.5, 3)]
+    assert seconds == [0, 0.5, 1, 1.4, 99.5, 99.9, 100, 100.5, 101]
 
 
 def test_the_sentence_of_a_jump_names_its_time_and_length() -> None:

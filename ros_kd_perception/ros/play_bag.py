@@ -122,7 +122,7 @@ class BagPlayer:
             if self._stop.is_set():
                 return
             if message.topic in self._cameras and len(timeline.jumps) > jumps_before:
-                # Publish the time before the first image and after each jump, so that no stamp is in the future.
+                # Publish the time before the first image and after each jump, also if the clock's next tick is later.
                 jumps_before = len(timeline.jumps)
                 self._tick(position_ns, timeline)
             if message.damage:
