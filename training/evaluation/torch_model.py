@@ -21,7 +21,9 @@ class TorchModel:
     def __init__(self, student: Student, settings: ExportSettings) -> None:
         self.contract = settings.contract()
         self.device = next(student.parameters()).device
-        deployed = DeployedStudent(student, settings.height, settings.width, settings.rows, settings.score_scales)
+        deployed = DeployedStudent(
+            student, settings.height, settings.width, settings.rows, settings.score_scales, settings.half_view
+        )
         self.deployed = deployed.eval().to(self.device)  # its constants are created on the CPU
 
     @torch.inference_mode()

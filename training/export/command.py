@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--score-threshold", type=number(0, 1), default=ExportSettings.score_threshold)
     parser.add_argument(
+        "--half-view",
+        action="store_true",
+        help="look for boxes at half the size of the input, too: for an input larger than that of training, in which "
+        "near objects are larger than all that taught the student; takes about a quarter more time",
+    )
+    parser.add_argument(
         "--metrics", type=path_argument, help="JSON of python -m training evaluate, copied into the contract"
     )
     parser.add_argument(
@@ -65,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     student, info = load_student(arguments.checkpoint, arguments.weights)
     try:
         height, width = choose_input_size(info, arguments.height, arguments.width)
+        figures_of = info, arguments.weights, height, width, arguments.max_detections, arguments.half_view
         settings = ExportSettings(
             info.classes,
             name=arguments.name,
@@ -74,10 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
             max_detections=arguments.max_detections,
             score_threshold=arguments.score_threshold,
             provenance=provenance(info),
-            metrics=noted_figures(info, arguments.weights, height, width, arguments.max_detections)
-            if metrics is None
-            else metrics,
+            metrics=noted_figures(*figures_of) if metrics is None else metrics,
             confidence=info.confidence or {},
+            half_view=arguments.half_view,
         )
         settings.contract()
         folder = arguments.frames or validation_images(info)
@@ -90,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     where = f"{len(real)} frames of {folder}" if real else "no real frames, for none were given or found"
     print(f"parity with the trained network, on {len(golden)} rendered frames and {where}:\n{report.table()}")
     if info.metrics:
-        for sentence in other_figures(info, arguments.weights, height, width, arguments.max_detections):
+        for sentence in other_figures(*figures_of):
             print(f"{sentence}; the file has none of them" if metrics is None else sentence)
     if info.quantization_aware is not None:
         print(

@@ -64,7 +64,9 @@ def export_student(
         graph = build_graph(student, settings)
         save_model(graph, temporary, contract)
         model = OnnxModel.open(temporary, device="cpu", verify_golden=False)
-        report = measure_parity(student, model, [*golden_images_bgr, *parity_images_bgr], settings.score_scales)
+        report = measure_parity(
+            student, model, [*golden_images_bgr, *parity_images_bgr], settings.score_scales, settings.half_view
+        )
         if report.failures():
             raise ParityError(
                 f"expected the export to agree with the network, but {', '.join(report.failures())}, on "
@@ -87,7 +89,9 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
     Raises:
         ValueError: torch cannot express its backbone, from the transformers library, in ONNX.
     """
-    deployed = DeployedStudent(student, settings.height, settings.width, settings.rows, settings.score_scales).cpu()
+    deployed = DeployedStudent(
+        student, settings.height, settings.width, settings.rows, settings.score_scales, settings.half_view
+    ).cpu()
     # Two frames, because the exporter takes a batch of one for a constant.
     example = torch.zeros(2, settings.height, settings.width, 3, dtype=torch.uint8)
     try:

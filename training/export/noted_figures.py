@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def noted_figures(
-    info: CheckpointInfo, weights: str, height: int, width: int, max_detections: int | None
+    info: CheckpointInfo, weights: str, height: int, width: int, max_detections: int | None, half_view: bool = False
 ) -> dict[str, float | None]:
     """Return the figures of a checkpoint if they are those of the file that is exported; else none.
 
@@ -23,13 +23,14 @@ def noted_figures(
         height: Height of the file's input in pixels.
         width: Width of the file's input in pixels.
         max_detections: Number of its boxes; None = the usual one.
+        half_view: Whether the file looks for boxes at half the size, too.
     """
-    differ = info.quantization_aware is not None or any(other_figures(info, weights, height, width, max_detections))
-    return {} if differ else info.metrics
+    others = other_figures(info, weights, height, width, max_detections, half_view)
+    return {} if info.quantization_aware is not None or any(others) else info.metrics
 
 
 def other_figures(
-    info: CheckpointInfo, weights: str, height: int, width: int, max_detections: int | None
+    info: CheckpointInfo, weights: str, height: int, width: int, max_detections: int | None, half_view: bool = False
 ) -> Iterator[str]:
     """Yield sentences about what the figures of a checkpoint are of, and the file is not; see `noted_figures`."""
     validation = noted_validation(info)
@@ -41,3 +42,5 @@ def other_figures(
         yield f"the figures of the checkpoint are those of the averaged weights, not of the {weights} ones"
     if max_detections not in (None, usual_detections(height, width)):
         yield f"the figures of the checkpoint are those of {usual_detections(height, width)} boxes a frame"
+    if half_view:
+        yield "the figures of the checkpoint are those of one view, not of two"

@@ -14,6 +14,7 @@ from ros_kd_perception.model.onnx_model import NetworkOutputs, OnnxModel
 from ros_kd_perception.structures import Detections, UInt8Array
 from training.export.parity_reference import SCORE_ROUNDING, DetectionReference, SegmentationReference
 from training.networks.student import Student, StudentOutputs
+from training.networks.views import run_views
 
 _NO_CELL = 1e6  # cost of a row without a cell; higher than the cost of any number of optional cells
 
@@ -79,6 +80,7 @@ def measure_parity(
     model: OnnxModel,
     images_bgr: Sequence[UInt8Array],
     score_scales: Sequence[tuple[float, float]] = (),
+    half_view: bool = False,
 ) -> ParityReport:
     """Run both on network inputs, uint8 [H, W, 3], and compare the outputs.
 
@@ -90,6 +92,7 @@ def measure_parity(
         model: The file.
         images_bgr: The network inputs.
         score_scales: Scale and shift of the logit of each class's scores; empty = none.
+        half_view: Whether it looks for boxes at half the size, too; see `run_views`.
 
     Raises:
         ValueError: There are no images.
@@ -102,7 +105,7 @@ def measure_parity(
     total = ParityReport(0)
     for image in images_bgr:
         inputs = torch.from_numpy(np.ascontiguousarray(image[None])).to(device).permute(0, 3, 1, 2).float() / 255.0
-        outputs = student(inputs)
+        outputs = run_views(student, inputs, half_view)
         _check_finite(outputs)
         total += _compare(outputs, model.run(np.ascontiguousarray(image[None])), image, score_scales)
     return total

@@ -24,6 +24,9 @@ from training.networks.strides import SEGMENTATION_STRIDE
 # because classes can be a tie.
 GOLDEN_TIED_CELLS = 4
 
+HALF_VIEW_NMS_IOU = 0.6
+"""Of two views, the same object has boxes that differ more than those of one view do. models/README.md has figures."""
+
 INT8_LIMITS = GoldenLimits(class_map_agreement_min=0.99, box_iou_min=0.9, score_difference_max=0.1)
 """Limits of a quantised file. A GPU computes it in floats and rounds some cells to another class; arithmetic that
 overflows on a CPU is off by more. docs/model_contract.md has the measurements."""
@@ -40,6 +43,8 @@ class ExportSettings:
         score_threshold: Rows with at least this score count by default, 0..1.
         provenance, metrics: Copied into the contract unchanged.
         confidence: Copied into the contract, too. The scales of scores in it are applied by the file.
+        half_view: The file looks for boxes at half the size of its input, too (`training.networks.views`). Both views
+            may find an object, so the contract asks for non-maximum suppression.
     """
 
     label_set: LabelSet
@@ -52,6 +57,7 @@ class ExportSettings:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     confidence: Mapping[str, Any] = field(default_factory=dict)
+    half_view: bool = False
 
     @property
     def rows(self) -> int:
@@ -63,18 +69,27 @@ class ExportSettings:
         """Scale and shift of the logit of each class's scores; empty if no class has any."""
         return score_scales_of(self.confidence, self.label_set)
 
+    @property
+    def nms_iou(self) -> float | None:
+        """IoU above which the perceiver drops the lower-scored of two boxes of one class; None for one view."""
+        return HALF_VIEW_NMS_IOU if self.half_view else None
+
     def contract(self) -> ModelContract:
         """Return the contract of an fp32 export.
 
         Raises:
             ValueError: A value is out of range, or a side is not a multiple of the network's coarsest stride.
         """
-        if self.height % UNCERTAINTY_BLOCK_PX or self.width % UNCERTAINTY_BLOCK_PX:
+        multiple = 2 * UNCERTAINTY_BLOCK_PX if self.half_view else UNCERTAINTY_BLOCK_PX
+        if self.height % multiple or self.width % multiple:
             raise ValueError(
-                f"expected input sides in multiples of {UNCERTAINTY_BLOCK_PX} px for a student, "
+                f"expected input sides in multiples of {multiple} px for a student"
+                f"{' that looks at half of them, too' if self.half_view else ''}, "
                 f"got {self.height}x{self.width}; 384x640 is usual"
             )
         masks, boxes = self.label_set.segmentation_classes, self.label_set.detection_classes
+        if self.half_view and not boxes:
+            raise ValueError("expected a student with boxes to look at half the size, got one of masks alone")
         return ModelContract(
             name=self.name,
             version=self.version,
@@ -83,7 +98,7 @@ class ExportSettings:
             class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, masks, self.label_set.drivable)
             if masks
             else None,
-            detections=DetectionSpec(self.rows, self.score_threshold, boxes) if boxes else None,
+            detections=DetectionSpec(self.rows, self.score_threshold, boxes, self.nms_iou) if boxes else None,
             golden=golden_limits((self.height // SEGMENTATION_STRIDE) * (self.width // SEGMENTATION_STRIDE)),
             provenance=self.provenance,
             metrics=self.metrics,

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.networks.heads import DetectionOutputs, cell_centres, decode_clipped_boxes
-from training.networks.strides import DETECTION_STRIDES, SEGMENTATION_STRIDE
-from training.networks.student import Student, StudentOutputs
+from training.networks.heads import DetectionOutputs, decode_clipped_boxes
+from training.networks.strides import SEGMENTATION_STRIDE
+from training.networks.student import Student
+from training.networks.views import cells_of_views, run_views
 
 UNCERTAINTY_BLOCK_PX = 32
 PIXEL_VALUES = 255.0  # the largest value of a pixel; the network is trained on images of 0..1
@@ -41,6 +42,7 @@ class DeployedStudent(nn.Module):
         width: int,
         max_detections: int,
         score_scales: Sequence[tuple[float, float]] = (),
+        half_view: bool = False,
     ) -> None:
         """Fuse a copy of a student.
 
@@ -50,6 +52,7 @@ class DeployedStudent(nn.Module):
             width: Width of the input in pixels.
             max_detections: Number of detections in the output.
             score_scales: Scale and shift of the logit of each class's scores; empty = none.
+            half_view: Whether it looks for boxes at half the size, too; see `run_views`.
 
         Raises:
             ValueError: The input has fewer cells than `max_detections`.
@@ -57,8 +60,8 @@ class DeployedStudent(nn.Module):
         super().__init__()
         self.student = student.fused()
         self.max_detections = max_detections
-        levels = [(height // stride, width // stride) for stride in DETECTION_STRIDES]
-        cells = cell_centres(levels, DETECTION_STRIDES)
+        self.half_view = half_view
+        cells = cells_of_views(height, width, half_view)
         if student.detection is not None and len(cells) < max_detections:
             raise ValueError(
                 f"an input of {height}x{width} has {len(cells)} cells, fewer than the {max_detections} detections "
@@ -90,7 +93,7 @@ class DeployedStudent(nn.Module):
             Those of `output_names`: class_map uint8 [N, H / 4, W / 4]; boxes float32 [N, K, 4], xyxy, clipped to the
             input; scores float32 [N, K], descending; labels int32 [N, K]; uncertainty float32 [N, H / 32, W / 32].
         """
-        outputs: StudentOutputs = self.student(images.permute(0, 3, 1, 2).float())
+        outputs = run_views(self.student, images.permute(0, 3, 1, 2).float(), self.half_view)
         found: dict[str, Tensor] = {}
         if outputs.segmentation_logits is not None:
             found["class_map"] = outputs.segmentation_logits.argmax(dim=1).to(torch.uint8)

@@ -90,6 +90,37 @@ def test_the_file_follows_the_contract(exported: tuple[Path, ParityReport]) -> N
     assert list(path.parent.iterdir()) == [path]  # no temporary file beside it
 
 
+def test_a_file_of_two_views_follows_its_network_and_asks_for_suppression(student: Student, tmp_path: Path) -> None:
+    height, width = 128, 192
+    settings = replace(SETTINGS, height=height, width=width, half_view=True)
+    images = [cv2.resize(image, (width, height)) for image in pictures(4, seed=12)]
+    report = export_student(student, tmp_path / "two.onnx", settings, images[:2], images[2:])
+    assert report.frames == 4
+    two = OnnxModel.open(tmp_path / "two.onnx", device="cpu")
+    assert two.contract.detections.nms_iou == 0.6
+    one = replace(settings, half_view=False)
+    export_student(student, tmp_path / "one.onnx", one, images[:2])
+    assert one.contract().detections.nms_iou is None
+    batch = np.stack(images)
+    of_two, of_one = two.run(batch), OnnxModel.open(tmp_path / "one.onnx", device="cpu").run(batch)
+    assert measure_parity(student, two, images).foreign_rows  # the second view is not that of the network alone
+    assert (of_two.class_map == of_one.class_map).mean() > 0.995
+    assert (of_two.scores >= of_one.scores - 1e-4).all()  # its rows are the best of more cells
+    assert (of_two.scores > of_one.scores + 1e-4).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"height": 96}, "multiples of 64 px"),
+        ({"label_set": CAMVID.model_copy(update={"detection": ()})}, "with boxes"),
+    ],
+)
+def test_two_views_need_boxes_and_sides_that_can_be_halved(changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        replace(SETTINGS, **{"height": 128, "width": 192, "half_view": True, **changes}).contract()
+
+
 def test_the_graph_has_only_plain_operators(exported: tuple[Path, ParityReport]) -> None:
     content = exported[0].read_bytes()
     graph = onnx.load_from_string(content).graph
@@ -249,6 +280,7 @@ def test_command(
     ):
         noted = replace(info, quantization_aware=aware)
         assert noted_figures(noted, weights, *size, boxes) == figures_of, (weights, size, boxes, aware)
+    assert noted_figures(info, "ema", 384, 640, None, half_view=True) == {}
     monkeypatch.setattr(training.checkpoint, "load_student", lambda path, weights: (student, info))
     checkpoint = tmp_path / "last.ckpt"
     checkpoint.write_bytes(b"PK")  # as a checkpoint begins; what is loaded stands in for the rest
