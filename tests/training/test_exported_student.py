@@ -35,6 +35,7 @@ from training.run.train import train
 SHIPPED = ROOT / "models" / "student_plain.onnx"
 WEIGHTS = ROOT / "models" / "weights" / "student_n_rendered_short.safetensors"
 SHIPPED_INT8 = ROOT / "models" / "student_int8.onnx"
+SHIPPED_OVERLAP_MAX = 0.6  # as models/README.md says
 LICENCES = {
     "rendered frames": {"terms": "Apache-2.0", "use": "any"},
     "CamVid": {"terms": "research", "use": "research"},
@@ -42,15 +43,15 @@ LICENCES = {
 }
 
 
-def export(student: Student, path: Path) -> Path:
+def export(student: Student, path: Path, **changes: object) -> Path:
     classes = load_label_set("camvid11")
     info = CheckpointInfo(
         "n", "", "a" * 64, "b" * 16, 3, "c" * 40, {}, teacher_sha256="d" * 64, licences=LICENCES,
         label_set=classes.model_dump(mode="json"),
     )  # fmt: skip
     settings = ExportSettings(name="student_n", version="1", height=96, width=160, label_set=classes)
-    settings = replace(settings, provenance=provenance(info))
-    export_student(student, path, settings, render_network_inputs(96, 160))
+    settings = replace(settings, provenance=provenance(info), **changes)
+    export_student(student, path, settings, render_network_inputs(settings.height, settings.width))
     return path
 
 
@@ -78,7 +79,7 @@ def _outputs(
     student: Student, info: CheckpointInfo, images: np.ndarray, height: int, width: int
 ) -> tuple[tuple[str, ...], tuple]:
     scales = ExportSettings(info.classes, confidence=info.confidence or {}).score_scales
-    deployed = DeployedStudent(student, height, width, 100, scales)
+    deployed = DeployedStudent(student, height, width, 100, scales, overlap_max=SHIPPED_OVERLAP_MAX)
     return deployed.output_names, deployed(torch.from_numpy(images))
 
 
@@ -91,6 +92,16 @@ def test_the_origin_comes_along(exported: Path) -> None:
 
 def test_the_same_file_gives_the_same_weights(exported: Path) -> None:
     assert digest_of_weights(load_student(exported)[0]) == digest_of_weights(load_student(exported)[0])
+
+
+def test_a_file_of_two_views_has_the_weights_of_one(exported: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    two = export(make_used("n"), tmp_path / "two.onnx", height=128, width=192, half_view=True, overlap_max=0.5)
+    images = torch.rand(1, 3, 128, 192)
+    with torch.no_grad():
+        first, second = (everything(load_student(path)[0](images)) for path in (exported, two))
+    for ours, theirs in zip(first, second, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.abs().max()))
 
 
 def test_a_run_starts_from_an_exported_student(exported: Path, rendered_samples: Path, tmp_path: Path) -> None:

@@ -22,7 +22,13 @@ class TorchModel:
         self.contract = settings.contract()
         self.device = next(student.parameters()).device
         deployed = DeployedStudent(
-            student, settings.height, settings.width, settings.rows, settings.score_scales, settings.half_view
+            student,
+            settings.height,
+            settings.width,
+            settings.rows,
+            settings.score_scales,
+            settings.half_view,
+            settings.dropped_overlap,
         )
         self.deployed = deployed.eval().to(self.device)  # its constants are created on the CPU
 

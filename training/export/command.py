@@ -41,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--score-threshold", type=number(0, 1), default=ExportSettings.score_threshold)
     parser.add_argument(
+        "--overlap-max",
+        type=number(0, 1),
+        metavar="IOU",
+        help="of two boxes of one class that overlap by more, the file drops the lower-scored one; default: it drops "
+        "none, with --half-view those above 0.6",
+    )
+    parser.add_argument(
         "--half-view",
         action="store_true",
         help="look for boxes at half the size of the input, too: for an input larger than that of training, in which "
@@ -84,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             metrics=noted_figures(*figures_of) if metrics is None else metrics,
             confidence=info.confidence or {},
             half_view=arguments.half_view,
+            overlap_max=arguments.overlap_max,
         )
         settings.contract()
         folder = arguments.frames or validation_images(info)

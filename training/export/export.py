@@ -65,7 +65,12 @@ def export_student(
         save_model(graph, temporary, contract)
         model = OnnxModel.open(temporary, device="cpu", verify_golden=False)
         report = measure_parity(
-            student, model, [*golden_images_bgr, *parity_images_bgr], settings.score_scales, settings.half_view
+            student,
+            model,
+            [*golden_images_bgr, *parity_images_bgr],
+            settings.score_scales,
+            settings.half_view,
+            settings.dropped_overlap,
         )
         if report.failures():
             raise ParityError(
@@ -90,7 +95,13 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
         ValueError: torch cannot express its backbone, from the transformers library, in ONNX.
     """
     deployed = DeployedStudent(
-        student, settings.height, settings.width, settings.rows, settings.score_scales, settings.half_view
+        student,
+        settings.height,
+        settings.width,
+        settings.rows,
+        settings.score_scales,
+        settings.half_view,
+        settings.dropped_overlap,
     ).cpu()
     # Two frames, because the exporter takes a batch of one for a constant.
     example = torch.zeros(2, settings.height, settings.width, 3, dtype=torch.uint8)

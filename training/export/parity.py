@@ -33,6 +33,7 @@ class ParityReport:
         foreign_rows: Rows of boxes, scores and labels that match no cell of the network, or that repeat a row.
         missing_rows: Cells of the network whose score is high enough for a row, but which have no row.
         unordered_rows: Rows with a higher score than the row before.
+        repeated_rows: Rows that repeat a better one of their class, in a file that drops such rows.
         wrong_blocks: Values of the uncertainty that differ.
         tied_cells: Cells of the class map that differ where the network itself is undecided. They are not errors.
     """
@@ -42,6 +43,7 @@ class ParityReport:
     foreign_rows: int = 0
     missing_rows: int = 0
     unordered_rows: int = 0
+    repeated_rows: int = 0
     wrong_blocks: int = 0
     tied_cells: int = 0
 
@@ -52,6 +54,7 @@ class ParityReport:
             (self.foreign_rows, "boxes with their scores and labels are those of no cell"),
             (self.missing_rows, "boxes are missing"),
             (self.unordered_rows, "scores are above the one before"),
+            (self.repeated_rows, "boxes repeat a better one"),
             (self.wrong_blocks, "values of the uncertainty differ"),
         ]
         return [f"{count} {words}" for count, words in checks if count]
@@ -65,6 +68,7 @@ class ParityReport:
             ("boxes of no cell", self.foreign_rows),
             ("boxes that are missing", self.missing_rows),
             ("scores out of order", self.unordered_rows),
+            ("boxes that repeat a better one", self.repeated_rows),
             ("uncertainties that differ", self.wrong_blocks),
         ]
         return "\n".join(f"  {name:32}{count}" for name, count in rows)
@@ -81,6 +85,7 @@ def measure_parity(
     images_bgr: Sequence[UInt8Array],
     score_scales: Sequence[tuple[float, float]] = (),
     half_view: bool = False,
+    overlap_max: float | None = None,
 ) -> ParityReport:
     """Run both on network inputs, uint8 [H, W, 3], and compare the outputs.
 
@@ -93,6 +98,7 @@ def measure_parity(
         images_bgr: The network inputs.
         score_scales: Scale and shift of the logit of each class's scores; empty = none.
         half_view: Whether it looks for boxes at half the size, too; see `run_views`.
+        overlap_max: IoU above which it drops a box for a better one of its class; None = it drops none.
 
     Raises:
         ValueError: There are no images.
@@ -107,7 +113,8 @@ def measure_parity(
         inputs = torch.from_numpy(np.ascontiguousarray(image[None])).to(device).permute(0, 3, 1, 2).float() / 255.0
         outputs = run_views(student, inputs, half_view)
         _check_finite(outputs)
-        total += _compare(outputs, model.run(np.ascontiguousarray(image[None])), image, score_scales)
+        found = model.run(np.ascontiguousarray(image[None]))
+        total += _compare(outputs, found, image, score_scales, overlap_max)
     return total
 
 
@@ -123,7 +130,11 @@ def _check_finite(outputs: StudentOutputs) -> None:
 
 
 def _compare(
-    outputs: StudentOutputs, found: NetworkOutputs, image: UInt8Array, score_scales: Sequence[tuple[float, float]]
+    outputs: StudentOutputs,
+    found: NetworkOutputs,
+    image: UInt8Array,
+    score_scales: Sequence[tuple[float, float]],
+    overlap_max: float | None,
 ) -> ParityReport:
     """Compare one frame, in the tasks that the network has."""
     report = ParityReport(1)
@@ -143,13 +154,16 @@ def _compare(
         )
     if outputs.detection is not None and rows is not None:
         expected = DetectionReference.of(outputs.detection, image.shape[0], image.shape[1], score_scales)
-        foreign, missing = _compare_rows(expected, rows)
         unordered = int((np.diff(rows.scores) > SCORE_ROUNDING).sum())
+        if overlap_max is not None:
+            rows = rows.rows(rows.scores > 0)  # it gives the others a score of 0
+            report += ParityReport(frames=0, repeated_rows=expected.repeated_rows(rows, overlap_max))
+        foreign, missing = _compare_rows(expected, rows, overlap_max)
         report += ParityReport(frames=0, foreign_rows=foreign, missing_rows=missing, unordered_rows=unordered)
     return report
 
 
-def _compare_rows(reference: DetectionReference, found: Detections) -> tuple[int, int]:
+def _compare_rows(reference: DetectionReference, found: Detections, overlap_max: float | None) -> tuple[int, int]:
     """Return the number of rows without a cell, and of required cells without a row.
 
     Rows with nearly equal scores may change their order, so a row is not compared with the row of the same rank.
@@ -158,6 +172,8 @@ def _compare_rows(reference: DetectionReference, found: Detections) -> tuple[int
     rows = zip(found.boxes_xyxy, found.scores, found.labels, strict=True)
     fits = np.stack([reference.cells_of(box, float(score), int(label)) for box, score, label in rows])
     required = reference.cells_above(float(found.scores[-1]))
+    if overlap_max is not None:
+        required &= ~reference.repeated_cells(float(found.scores[-1]), overlap_max)
     considered = np.flatnonzero(fits.any(axis=0))
     row, cell = _assign(fits[:, considered], required[considered])
     given = considered[cell]

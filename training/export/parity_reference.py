@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from ros_kd_perception.model.boxes import iou_xyxy
+from ros_kd_perception.structures import Detections
 from training.networks.deployed import block_uncertainty
 from training.networks.heads import DetectionOutputs, decode_clipped_boxes
 
@@ -21,6 +23,8 @@ BoolArray = NDArray[np.bool_]
 RELATIVE_TOLERANCE = 1e-4
 # Runtimes compute the sigmoid to about 1e-7, whatever the score.
 SCORE_ROUNDING = 1e-6
+# The corners of a box may be off by a few hundredths of a pixel; of a box of 4 px, that is 0.02 of the IoU.
+OVERLAP_ROUNDING = 0.02
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,40 @@ class DetectionReference:
 
     def cells_above(self, score: float) -> BoolArray:
         """Return the cells, [A], whose best score is above `score` for any rounding, and any class that it lets win."""
-        least = self._least()[:, None]
-        scaled = self.scales * (least - self.class_tolerance) + self.shifts
-        can_be_best = self.highest + 2 * self.class_tolerance >= least
-        lowest_score = expit(np.where(can_be_best, scaled, np.inf).min(axis=1))
-        return np.asarray(lowest_score - SCORE_ROUNDING > score)
+        return np.asarray(self._lowest_scores() - SCORE_ROUNDING > score)
+
+    def repeated_cells(self, score: float, overlap_max: float) -> BoolArray:
+        """Return the cells, [A], that may repeat a cell which scores no less, of those that may be above `score`."""
+        lowest, highest = self._lowest_scores(), self._highest_scores()
+        chosen = np.flatnonzero(highest + SCORE_ROUNDING >= score)
+        classes = self._can_be_best()[chosen]
+        alike = (classes[:, None] & classes[None]).any(axis=2)
+        scores_no_less = highest[chosen][None] + SCORE_ROUNDING >= lowest[chosen][:, None]
+        np.fill_diagonal(scores_no_less, val=False)
+        overlap = _overlaps(self.boxes_xyxy[chosen]) > overlap_max - OVERLAP_ROUNDING
+        repeated = np.zeros(len(lowest), np.bool_)
+        repeated[chosen] = (alike & scores_no_less & overlap).any(axis=1)
+        return repeated
+
+    def repeated_rows(self, rows: Detections, overlap_max: float) -> int:
+        """Return the number of rows that overlap a row before them, of the same class, by more than rounding allows."""
+        overlap = _overlaps(rows.boxes_xyxy) > overlap_max + OVERLAP_ROUNDING
+        alike = rows.labels[:, None] == rows.labels[None]
+        return int(np.triu(overlap & alike, k=1).any(axis=0).sum())
+
+    def _lowest_scores(self) -> Float64Array:
+        """Return the lowest score that each cell can have, [A]."""
+        scaled = self.scales * (self._least()[:, None] - self.class_tolerance) + self.shifts
+        return np.asarray(expit(np.where(self._can_be_best(), scaled, np.inf).min(axis=1)))
+
+    def _highest_scores(self) -> Float64Array:
+        """Return the highest score that each cell can have, [A]."""
+        scaled = self.scales * (self.highest + self.class_tolerance) + self.shifts
+        return np.asarray(expit(np.where(self._can_be_best(), scaled, -np.inf).max(axis=1)))
+
+    def _can_be_best(self) -> BoolArray:
+        """Return the classes that rounding lets win in each cell, [A, classes]."""
+        return np.asarray(self.highest + 2 * self.class_tolerance >= self._least()[:, None])
 
     def _least(self) -> Float64Array:
         """Return the lowest logit that the best class of each cell can have, [A]."""
@@ -140,6 +173,12 @@ class DetectionReference:
         scale, shift = self.scales[label], self.shifts[label]
         below, above = (expit(scale * (logits + off) + shift) for off in (-self.class_tolerance, self.class_tolerance))
         return np.asarray((score >= below - SCORE_ROUNDING) & (score <= above + SCORE_ROUNDING))
+
+
+def _overlaps(boxes_xyxy: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the IoU of each pair of boxes, [N, N]."""
+    boxes = boxes_xyxy.astype(np.float32)
+    return iou_xyxy(boxes, boxes)
 
 
 def _tolerance(*logits: torch.Tensor) -> float:

@@ -24,7 +24,7 @@ from training.networks.strides import SEGMENTATION_STRIDE
 # because classes can be a tie.
 GOLDEN_TIED_CELLS = 4
 
-HALF_VIEW_NMS_IOU = 0.6
+HALF_VIEW_OVERLAP_MAX = 0.6
 """Of two views, the same object has boxes that differ more than those of one view do. models/README.md has figures."""
 
 INT8_LIMITS = GoldenLimits(class_map_agreement_min=0.99, box_iou_min=0.9, score_difference_max=0.1)
@@ -43,8 +43,9 @@ class ExportSettings:
         score_threshold: Rows with at least this score count by default, 0..1.
         provenance, metrics: Copied into the contract unchanged.
         confidence: Copied into the contract, too. The scales of scores in it are applied by the file.
-        half_view: The file looks for boxes at half the size of its input, too (`training.networks.views`). Both views
-            may find an object, so the contract asks for non-maximum suppression.
+        half_view: The file looks for boxes at half the size of its input, too (`training.networks.views`).
+        overlap_max: IoU above which the file drops the lower-scored of two boxes of one class, 0..1; None = it drops
+            none, but with `half_view` those above HALF_VIEW_OVERLAP_MAX, because both views may find an object.
     """
 
     label_set: LabelSet
@@ -58,6 +59,7 @@ class ExportSettings:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     confidence: Mapping[str, Any] = field(default_factory=dict)
     half_view: bool = False
+    overlap_max: float | None = None
 
     @property
     def rows(self) -> int:
@@ -70,9 +72,9 @@ class ExportSettings:
         return score_scales_of(self.confidence, self.label_set)
 
     @property
-    def nms_iou(self) -> float | None:
-        """IoU above which the perceiver drops the lower-scored of two boxes of one class; None for one view."""
-        return HALF_VIEW_NMS_IOU if self.half_view else None
+    def dropped_overlap(self) -> float | None:
+        """IoU above which the file drops boxes; None if it drops none."""
+        return HALF_VIEW_OVERLAP_MAX if self.half_view and self.overlap_max is None else self.overlap_max
 
     def contract(self) -> ModelContract:
         """Return the contract of an fp32 export.
@@ -98,7 +100,7 @@ class ExportSettings:
             class_map=ClassMapSpec(SEGMENTATION_STRIDE, UNLABELED_ID, masks, self.label_set.drivable)
             if masks
             else None,
-            detections=DetectionSpec(self.rows, self.score_threshold, boxes, self.nms_iou) if boxes else None,
+            detections=DetectionSpec(self.rows, self.score_threshold, boxes) if boxes else None,
             golden=golden_limits((self.height // SEGMENTATION_STRIDE) * (self.width // SEGMENTATION_STRIDE)),
             provenance=self.provenance,
             metrics=self.metrics,

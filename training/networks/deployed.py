@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.networks.duplicates import first_of_each_object
 from training.networks.heads import DetectionOutputs, decode_clipped_boxes
 from training.networks.strides import SEGMENTATION_STRIDE
 from training.networks.student import Student
 from training.networks.views import cells_of_views, run_views
 
 UNCERTAINTY_BLOCK_PX = 32
+DROPPED_LOGIT = -1e4  # its score is 0 exactly, in half precision, too
 PIXEL_VALUES = 255.0  # the largest value of a pixel; the network is trained on images of 0..1
 # The outputs of the model contract in the order of a file, with the task that each belongs to.
 OUTPUT_TASKS = {
@@ -43,6 +45,7 @@ class DeployedStudent(nn.Module):
         max_detections: int,
         score_scales: Sequence[tuple[float, float]] = (),
         half_view: bool = False,
+        overlap_max: float | None = None,
     ) -> None:
         """Fuse a copy of a student.
 
@@ -53,6 +56,7 @@ class DeployedStudent(nn.Module):
             max_detections: Number of detections in the output.
             score_scales: Scale and shift of the logit of each class's scores; empty = none.
             half_view: Whether it looks for boxes at half the size, too; see `run_views`.
+            overlap_max: IoU above which a box is dropped for a better one of its class, 0..1; None = none is.
 
         Raises:
             ValueError: The input has fewer cells than `max_detections`.
@@ -61,6 +65,7 @@ class DeployedStudent(nn.Module):
         self.student = student.fused()
         self.max_detections = max_detections
         self.half_view = half_view
+        self.overlap_max = overlap_max
         cells = cells_of_views(height, width, half_view)
         if student.detection is not None and len(cells) < max_detections:
             raise ValueError(
@@ -91,7 +96,8 @@ class DeployedStudent(nn.Module):
 
         Returns:
             Those of `output_names`: class_map uint8 [N, H / 4, W / 4]; boxes float32 [N, K, 4], xyxy, clipped to the
-            input; scores float32 [N, K], descending; labels int32 [N, K]; uncertainty float32 [N, H / 32, W / 32].
+            input; scores float32 [N, K], descending, 0 for a dropped box; labels int32 [N, K]; uncertainty float32
+            [N, H / 32, W / 32].
         """
         outputs = run_views(self.student, images.permute(0, 3, 1, 2).float(), self.half_view)
         found: dict[str, Tensor] = {}
@@ -107,11 +113,18 @@ class DeployedStudent(nn.Module):
         if self.score_scales is not None:
             scales = functional.embedding(best_labels, self.score_scales)
             best_logits = best_logits * scales[..., 0] + scales[..., 1]
-        top_logits, top_cells = best_logits.topk(self.max_detections, dim=1)
+        # Some of the rows may be dropped, so others must be there to take their place.
+        rows = self.max_detections if self.overlap_max is None else min(2 * self.max_detections, len(self.cells))
+        top_logits, top_cells = best_logits.topk(rows, dim=1)
         labels = best_labels.gather(1, top_cells)
         distance_logits = outputs.flat_distance_logits().gather(1, top_cells.unsqueeze(-1).expand(-1, -1, 4))
         # An embedding is exported as a plain Gather; indexing would become a GatherND.
         boxes = decode_clipped_boxes(distance_logits, functional.embedding(top_cells, self.cells), self.limit)
+        if self.overlap_max is not None:
+            kept = first_of_each_object(boxes, labels, self.overlap_max)
+            top_logits, order = torch.where(kept > 0.5, top_logits, DROPPED_LOGIT).topk(self.max_detections, dim=1)
+            labels = labels.gather(1, order)
+            boxes = boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
         return {"boxes": boxes, "scores": top_logits.sigmoid(), "labels": labels.to(torch.int32)}
 
 

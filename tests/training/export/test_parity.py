@@ -47,8 +47,10 @@ def compare(
     images: Sequence[UInt8Array],
     change: Callable[[Outputs], Sequence[Tensor]] = lambda outputs: outputs,
     score_scales: Sequence[tuple[float, float]] = (),
+    overlap_max: float | None = None,
 ) -> ParityReport:
-    return measure_parity(student, cast(OnnxModel, DeployedInTorch(deployed, change)), images, score_scales)
+    model = cast(OnnxModel, DeployedInTorch(deployed, change))
+    return measure_parity(student, model, images, score_scales, deployed.half_view, overlap_max)
 
 
 def pictures(height: int, width: int, seed: int) -> list[UInt8Array]:
@@ -84,6 +86,8 @@ def random_student(seed: int, size: str, spread: float, distance_bias: float) ->
     score_scales=st.one_of(
         st.just(()), st.lists(st.tuples(st.floats(0.2, 4), st.floats(-4, 4)), min_size=4, max_size=4)
     ),
+    half_view=st.booleans(),
+    overlap_max=st.one_of(st.none(), st.floats(0.2, 0.9)),
 )
 def test_the_fused_network_of_any_student_passes(
     seed: int,
@@ -93,10 +97,27 @@ def test_the_fused_network_of_any_student_passes(
     size_px: tuple[int, int],
     rows: int,
     score_scales: Sequence[tuple[float, float]],
+    half_view: bool,
+    overlap_max: float | None,
 ) -> None:
     student = random_student(seed, size, spread, distance_bias)
-    deployed = DeployedStudent(student, *size_px, rows, score_scales)
-    assert compare(student, deployed, pictures(*size_px, seed), score_scales=score_scales).failures() == []
+    if half_view:
+        size_px = (64, 128)
+    deployed = DeployedStudent(student, *size_px, rows, score_scales, half_view, overlap_max)
+    images = pictures(*size_px, seed)
+    assert compare(student, deployed, images, score_scales=score_scales, overlap_max=overlap_max).failures() == []
+
+
+def test_repeated_boxes_and_boxes_dropped_without_need_are_refused() -> None:
+    student, images = random_student(1, "n", 0.1, 2.0), pictures(96, 160, 2)
+    everything = DeployedStudent(student, 96, 160, 60)
+    assert compare(student, everything, images, overlap_max=0.5).repeated_rows > 0
+    assert compare(student, everything, images).failures() == []
+    few = DeployedStudent(student, 96, 160, 60, overlap_max=0.5)
+    assert compare(student, few, images, overlap_max=0.5).failures() == []
+    assert compare(
+        student, DeployedStudent(student, 96, 160, 60, overlap_max=0.05), images, overlap_max=0.5
+    ).missing_rows
 
 
 def test_other_scales_of_scores_are_refused(student: Student) -> None:
