@@ -7,8 +7,8 @@ import torch
 from ros_kd_perception.model.contract import ModelContract
 from ros_kd_perception.model.network_outputs import FIELD_OF_OUTPUT, NetworkOutputs
 from ros_kd_perception.structures import UInt8Array
+from training.export.deployed_student import deployed_student
 from training.export.settings import ExportSettings
-from training.networks.deployed import DeployedStudent
 from training.networks.student import Student
 
 
@@ -21,15 +21,7 @@ class TorchModel:
     def __init__(self, student: Student, settings: ExportSettings) -> None:
         self.contract = settings.contract()
         self.device = next(student.parameters()).device
-        deployed = DeployedStudent(
-            student,
-            settings.height,
-            settings.width,
-            settings.rows,
-            settings.score_scales,
-            settings.half_view,
-            settings.dropped_overlap,
-        )
+        deployed = deployed_student(student, settings)
         self.deployed = deployed.eval().to(self.device)  # its constants are created on the CPU
 
     @torch.inference_mode()

@@ -20,10 +20,10 @@ from ros_kd_perception.model.onnx_model import OnnxModel
 from ros_kd_perception.structures import UInt8Array
 from ros_kd_perception.system.output_paths import make_folder
 from training.export.contract_metadata import save_model
+from training.export.deployed_student import deployed_student
 from training.export.parity import ParityError, ParityReport, measure_parity
 from training.export.settings import ExportSettings
 from training.networks.auto_backbone import TransformersBackbone
-from training.networks.deployed import DeployedStudent
 from training.networks.quantization_aware import without_rounding
 from training.networks.student import Student
 
@@ -94,15 +94,7 @@ def build_graph(student: Student, settings: ExportSettings) -> onnx.ModelProto:
     Raises:
         ValueError: torch cannot express its backbone, from the transformers library, in ONNX.
     """
-    deployed = DeployedStudent(
-        student,
-        settings.height,
-        settings.width,
-        settings.rows,
-        settings.score_scales,
-        settings.half_view,
-        settings.dropped_overlap,
-    ).cpu()
+    deployed = deployed_student(student, settings).cpu()
     # Two frames, because the exporter takes a batch of one for a constant.
     example = torch.zeros(2, settings.height, settings.width, 3, dtype=torch.uint8)
     try:

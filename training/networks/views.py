@@ -38,11 +38,11 @@ def run_views(student: Student, images: Tensor, half_view: bool = False) -> Stud
 
 def cells_of_views(height: int, width: int, half_view: bool = False) -> Tensor:
     """Return centre x, centre y and stride of all cells of `run_views` in input pixels, float32 [cells, 3]."""
-    strides = strides_of_views(half_view)
+    strides = _strides(half_view)
     return cell_centres([(height // stride, width // stride) for stride in strides], strides)
 
 
-def strides_of_views(half_view: bool) -> tuple[int, ...]:
+def _strides(half_view: bool) -> tuple[int, ...]:
     """Return the strides of the levels of `run_views` in input pixels, in their order."""
     return (*DETECTION_STRIDES, *_doubled(DETECTION_STRIDES)) if half_view else DETECTION_STRIDES
 
