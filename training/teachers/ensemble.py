@@ -45,7 +45,7 @@ class Member:
         return (
             isinstance(self.teacher, OwnNetwork)
             and self.looks_at_whole_images
-            and len(settings.views.scales) == 1
+            and settings.views.own_size_only
             and settings.views.rows * settings.views.columns == 1
             and not settings.views.mirrored
             and [info.name for info in mapping.source.segmentation_classes] == ours
@@ -72,7 +72,8 @@ class Member:
     @property
     def looks_at_whole_images(self) -> bool:
         """Whether the whole image as it is belongs to its views."""
-        return self.voice.settings.views.whole and 1.0 in self.voice.settings.views.scales
+        views = self.voice.settings.views
+        return views.whole and 1.0 in views.scales and not views.megapixels
 
     def has_boxes_of(self, student: LabelSet) -> bool:
         """Whether its classes of boxes are the student's, in the same order."""
@@ -272,4 +273,6 @@ def _check_joined(where: str, settings: TeacherSettings, mapping: LabelMapping) 
 
 def _saying(voice: Voice) -> dict[str, object]:
     settings = voice.settings.model_dump(mode="json", exclude={"kind", "images_at_once", "licence"})
+    if not voice.settings.views.megapixels:  # what was kept before there was such a key stays valid
+        del settings["views"]["megapixels"]
     return {"settings": settings, "segmentation": voice.mapping.segmentation, "detection": voice.mapping.detection}

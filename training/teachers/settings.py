@@ -5,6 +5,7 @@ A kind of teacher is its file in this folder and a line in `training.teachers.re
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -48,12 +49,33 @@ class ViewSettings(Settings):
     scales: Annotated[tuple[Annotated[float, Field(ge=0.1, le=8)], ...], Field(min_length=1, max_length=8)] = (1.0,)
     """Look at every view in these sizes, as factors of its own size. They have no effect on a network whose input has a
     fixed size."""
+    megapixels: Annotated[tuple[Annotated[float, Field(ge=0.01, le=16)], ...], Field(max_length=8)] = ()
+    """Look at every view in these sizes instead, in millions of pixels with its aspect ratio kept. So small and large
+    frames are seen at the same size, and a look at either takes the same time. `scales` must be absent then."""
 
     @model_validator(mode="after")
     def _check(self) -> ViewSettings:
         if not self.whole and self.rows * self.columns == 1:
             raise RecipeError("views show nothing; set whole to true, or name rows and columns of tiles")
+        if self.megapixels and self.scales != (1.0,):
+            raise RecipeError("views have sizes twice; name scales or megapixels, not both")
         return self
+
+    @property
+    def own_size_only(self) -> bool:
+        """Whether every view is seen in its own size."""
+        return self.scales == (1.0,) and not self.megapixels
+
+    def scales_of(self, height: int, width: int) -> tuple[float, ...]:
+        """Return the factors of a view's size, in the order in which it is looked at.
+
+        Args:
+            height: Height of the view in pixels.
+            width: Width of the view in pixels.
+        """
+        if self.megapixels:
+            return tuple(math.sqrt(size * 1e6 / (height * width)) for size in self.megapixels)
+        return tuple(sorted(self.scales, key=lambda scale: scale != 1.0))
 
 
 class FusionSettings(Settings):

@@ -88,9 +88,13 @@ def views_of(settings: ViewSettings, height: int, width: int) -> list[View]:
         tops = _parts(height, settings.rows, settings.overlap)
         lefts = _parts(width, settings.columns, settings.overlap)
         parts += [(x0, y0, x1, y1) for y0, y1 in tops for x0, x1 in lefts]
-    scales = sorted(settings.scales, key=lambda scale: scale != 1.0)
     turns = (False, True) if settings.mirrored else (False,)
-    return [View(*part, scale, mirrored) for part in parts for scale in scales for mirrored in turns]
+    return [
+        View(x0, y0, x1, y1, scale, mirrored)
+        for x0, y0, x1, y1 in parts
+        for scale in settings.scales_of(y1 - y0, x1 - x0)
+        for mirrored in turns
+    ]
 
 
 def look(
@@ -197,7 +201,8 @@ def refused_for_memory(where: str, images: int, size: tuple[int, ...] | torch.Si
 def _too_large(where: str, images: int, size: tuple[int, ...] | torch.Size) -> RecipeError:
     return RecipeError(
         f"{where or 'teacher'}: expected the teacher to fit into the memory beside the student, with {images} images "
-        f"of {size[1]}x{size[0]} at once it does not; lower images_at_once or views.scales, or name a smaller one"
+        f"of {size[1]}x{size[0]} at once it does not; lower images_at_once or the sizes of its views, or name a smaller "
+        "one"
     )
 
 

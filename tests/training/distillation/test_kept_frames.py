@@ -98,6 +98,15 @@ def differences(found: Taught, expected: Taught) -> float:
     return float((logarithms[0] - logarithms[1]).abs().amax(dim=1)[found.pixels.counts].max())
 
 
+def test_sizes_in_megapixels_have_words_of_their_own_and_leave_the_names_of_others() -> None:
+    plain, enlarged, in_megapixels = (
+        ensemble(PixelTeacher(STUDENT), views=views) for views in ({}, {"scales": [1.5]}, {"megapixels": [0.3]})
+    )
+    assert len({each.key_of("pixels") for each in (plain, enlarged, in_megapixels)}) == 3
+    # The name of the folder before there were sizes in megapixels: what was kept then stays valid.
+    assert plain.key_of("pixels").startswith("0979c68ffd8ae77b")
+
+
 @pytest.mark.parametrize("kind", ["mirror", "crop"])
 def test_kept_words_equal_those_about_the_changed_frame(frames: FrameFolder, kind: str, tmp_path: Path) -> None:
     teachers = plain_teachers()

@@ -108,6 +108,43 @@ def test_a_small_object_within_the_overlap_of_tiles_is_one_box() -> None:
     assert boxes.xyxy.tolist() == [[34, 10, 40, 16]]
 
 
+@given(
+    st.integers(33, 2000),
+    st.integers(33, 2000),
+    st.lists(st.floats(0.05, 2), min_size=1, max_size=3),
+    st.integers(1, 3),
+)
+def test_sizes_in_megapixels_are_those_of_the_views(
+    height: int, width: int, megapixels: list[float], columns: int
+) -> None:
+    views = views_of(ViewSettings(megapixels=tuple(megapixels), columns=columns), height, width)
+    assert len(views) == len(megapixels) * (1 if columns == 1 else columns + 1)
+    for number, view in enumerate(views):
+        seen_height, seen_width = (view.y1 - view.y0) * view.scale, (view.x1 - view.x0) * view.scale
+        assert seen_height * seen_width == pytest.approx(megapixels[number % len(megapixels)] * 1e6)
+
+
+def test_a_small_and_a_large_frame_are_seen_at_the_same_size() -> None:
+    sizes = []
+
+    class Measured(PixelTeacher):
+        def __call__(self, images: Tensor) -> Seen:
+            sizes.append(tuple(images.shape[-2:]))
+            return super().__call__(images)
+
+    for height, width in ((120, 160), (480, 640)):
+        images = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+        found = look(Measured(THREE), images, settings(megapixels=[0.0768, 0.3072]), FusionSettings()).probabilities
+        assert found is not None
+        assert tuple(found.shape[-2:]) == (height // 4, width // 4)
+    assert sizes == [(240, 320), (480, 640)] * 2
+
+
+def test_sizes_are_scales_or_megapixels_and_not_both() -> None:
+    with pytest.raises(RecipeError, match="name scales or megapixels, not both"):
+        settings(megapixels=[0.3], scales=[1.0, 1.4])
+
+
 def test_images_are_looked_at_in_groups() -> None:
     counts = []
 
