@@ -19,6 +19,8 @@ import numpy as np
 from ros_kd_perception.candidates.trial import try_model
 from ros_kd_perception.model.contract import DYNAMIC_BATCH, ContractError, ModelContract
 from ros_kd_perception.model.contract_file import GRAPH_SHA256_KEY, ContractFile
+from ros_kd_perception.model.contract_notes import DROPS_BOXES_ABOVE_IOU, LOOKS_AT_HALF_SIZE
+from ros_kd_perception.model.contract_reader import is_finite_number
 from ros_kd_perception.model.golden import golden_limits_in_words
 from ros_kd_perception.model.onnx_model import DEVICES, OnnxModel
 from ros_kd_perception.model.origin import Origin
@@ -119,10 +121,20 @@ def _contents(contract: ModelContract) -> list[tuple[str, str]]:
         rows.append(("segmentation", f"{len(masks.classes)} classes, stride {masks.stride} px: {names}"))
     if boxes is not None:
         names = ", ".join(info.name for info in boxes.classes)
-        duplicates = "no duplicates" if boxes.nms_iou is None else f"duplicates removed above IoU {boxes.nms_iou}"
-        limits = f"up to {boxes.max} boxes from score {boxes.score_threshold}, {duplicates}"
+        limits = f"up to {boxes.max} boxes from score {boxes.score_threshold}, {_duplicates(contract)}"
         rows.append(("detection", f"{len(boxes.classes)} classes, {limits}: {names}"))
+        if contract.provenance.get(LOOKS_AT_HALF_SIZE) is True:
+            rows.append(("detection", "the network looks for boxes at half of the input's size, too"))
     return rows
+
+
+def _duplicates(contract: ModelContract) -> str:
+    boxes, dropped = contract.detections, contract.provenance.get(DROPS_BOXES_ABOVE_IOU)
+    if boxes is not None and boxes.nms_iou is not None:
+        return f"duplicates removed above IoU {boxes.nms_iou}"
+    if is_finite_number(dropped):
+        return f"no duplicates (the network drops those above IoU {dropped:g})"
+    return "no duplicates"
 
 
 def _origin(contract: ModelContract) -> list[tuple[str, str]]:

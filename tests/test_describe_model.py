@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ from tiny_student import contract_with, quantise, write_tiny_model, write_tiny_s
 
 from ros_kd_perception import describe_model
 from ros_kd_perception.model.contract import GoldenLimits
+from ros_kd_perception.model.contract_notes import DROPS_BOXES_ABOVE_IOU, LOOKS_AT_HALF_SIZE
 
 DERIVED = {
     "from_sha256": "0a1b2c3d4e5f" + "0" * 52,
@@ -65,6 +67,21 @@ def test_a_quantised_file_says_what_it_is_and_what_it_lost(tmp_path: Path, capsy
     assert rows["provenance"] == "teachers none | note ?[2Jgone"
     assert rows["confidence"] == 'thresholds {"car": 0.4} | coverage 0.9 | checked_on other streets'
     assert "provider" not in rows
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        ({DROPS_BOXES_ABOVE_IOU: 0.6}, "no duplicates (the network drops those above IoU 0.6): car"),
+        ({DROPS_BOXES_ABOVE_IOU: "often"}, "no duplicates: car"),
+        ({LOOKS_AT_HALF_SIZE: True}, "sign | the network looks for boxes at half of the input's size, too"),
+    ],
+)
+def test_a_student_says_what_its_graph_does_beside_its_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], notes: dict[str, object], expected: str
+) -> None:
+    path = write_tiny_model(tmp_path / "noted.onnx", replace(INT8, provenance=notes), quantise)
+    assert expected in described(capsys, str(path))["detection"]
 
 
 def test_run_opens_the_file_and_times_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

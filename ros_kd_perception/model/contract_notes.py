@@ -8,6 +8,10 @@ from typing import Any
 
 from ros_kd_perception.model.contract_reader import is_finite_number, require
 
+# Keys of `provenance`: what the graph of a student does beside running its network.
+DROPS_BOXES_ABOVE_IOU = "drops_boxes_above_iou"
+LOOKS_AT_HALF_SIZE = "looks_at_half_size"
+
 MAX_STEPS = 32
 MAX_METRICS = 200
 MAX_NAME_CHARACTERS = 200

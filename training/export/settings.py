@@ -15,6 +15,7 @@ from ros_kd_perception.model.contract import (
     InputSpec,
     ModelContract,
 )
+from ros_kd_perception.model.contract_notes import DROPS_BOXES_ABOVE_IOU, LOOKS_AT_HALF_SIZE
 from training.config.network_input import usual_detections
 from training.label_sets.label_set import UNLABELED_ID, LabelSet
 from training.label_sets.score_scales import score_scales_of
@@ -41,7 +42,7 @@ class ExportSettings:
         height, width: Size of the network input in pixels, multiples of 32.
         max_detections: Number of rows of `boxes`; None = 100, or the number of cells of a smaller input.
         score_threshold: Rows with at least this score count by default, 0..1.
-        provenance, metrics: Copied into the contract unchanged.
+        provenance, metrics: Copied into the contract; provenance has `notes`, too.
         confidence: Copied into the contract, too. The scales of scores in it are applied by the file.
         half_view: The file looks for boxes at half the size of its input, too (`training.networks.views`).
         overlap_max: IoU above which the file drops the lower-scored of two boxes of one class, 0..1; None = it drops
@@ -76,6 +77,14 @@ class ExportSettings:
         """IoU above which the file drops boxes; None if it drops none."""
         return HALF_VIEW_OVERLAP_MAX if self.half_view and self.overlap_max is None else self.overlap_max
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the graph does beside running the network, for the provenance of the contract; absent if nothing."""
+        if not self.label_set.detection_classes:
+            return {}
+        drops = {} if self.dropped_overlap is None else {DROPS_BOXES_ABOVE_IOU: self.dropped_overlap}
+        return drops | ({LOOKS_AT_HALF_SIZE: True} if self.half_view else {})
+
     def contract(self) -> ModelContract:
         """Return the contract of an fp32 export.
 
@@ -102,7 +111,7 @@ class ExportSettings:
             else None,
             detections=DetectionSpec(self.rows, self.score_threshold, boxes) if boxes else None,
             golden=golden_limits((self.height // SEGMENTATION_STRIDE) * (self.width // SEGMENTATION_STRIDE)),
-            provenance=self.provenance,
+            provenance={**self.provenance, **self.notes},
             metrics=self.metrics,
             confidence=self.confidence,
         )

@@ -98,6 +98,8 @@ def test_a_file_of_two_views_follows_its_network_and_drops_repeated_boxes(studen
     assert report.frames == 4
     two = OnnxModel.open(tmp_path / "two.onnx", device="cpu")
     assert two.contract.detections.nms_iou is None  # each object comes out once
+    notes = {"drops_boxes_above_iou": 0.6, "looks_at_half_size": True}
+    assert dict(two.contract.provenance) == {**SETTINGS.provenance, **notes}
     one = replace(settings, half_view=False, overlap_max=0.6)
     export_student(student, tmp_path / "one.onnx", one, images[:2])
     batch = np.stack(images)
