@@ -201,8 +201,8 @@ def refused_for_memory(where: str, images: int, size: tuple[int, ...] | torch.Si
 def _too_large(where: str, images: int, size: tuple[int, ...] | torch.Size) -> RecipeError:
     return RecipeError(
         f"{where or 'teacher'}: expected the teacher to fit into the memory beside the student, with {images} images "
-        f"of {size[1]}x{size[0]} at once it does not; lower images_at_once or the sizes of its views, or name a smaller "
-        "one"
+        f"of {size[1]}x{size[0]} at once it does not; lower images_at_once or the sizes of its views, or name a "
+        "smaller network"
     )
 
 
