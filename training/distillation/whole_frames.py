@@ -55,8 +55,10 @@ class WholeFrames:
     def growth(self) -> tuple[Path, int]:
         """The folder and the bytes that it will grow by, if all frames of a source have the size of its first.
 
-        Boxes need next to nothing.
+        Boxes need next to nothing, and neither do masks of which no teacher speaks.
         """
+        if not any(member.speaks_of("pixels") for member in self._ensemble.members):
+            return self.folder, 0
         classes = len(self._ensemble.student.segmentation_classes)
         found = 0
         for number, source in enumerate(self._sources):
