@@ -52,7 +52,7 @@ def test_layers_are_half_and_what_decodes_is_not(graph: onnx.ModelProto) -> None
     assert all(kinds[name] == TensorProto.FLOAT16 for node in layers for name in node.input[1:])
     types = {value.name: value.type.tensor_type.elem_type for value in graph.graph.value_info}
     decoding = [node for node in graph.graph.node if node.op_type in ("ArgMax", "TopK", "Sigmoid", "LogSoftmax")]
-    assert len(decoding) == 5
+    assert len(decoding) == 6  # one of them sorts boxes, to drop those that repeat a better one
     assert all(types.get(node.input[0], TensorProto.FLOAT) == TensorProto.FLOAT for node in decoding)
     assert kinds["cells"] == TensorProto.FLOAT, "the places of cells, in pixels"
 
