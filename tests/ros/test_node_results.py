@@ -28,13 +28,12 @@ def test_the_node_publishes_the_results_of_the_perceiver(peer: Peer, start_node:
     peer.listen_to_results("front")
     with start_node(model=student) as node:
         publisher = peer.matched_publisher(Image, "/front/image_raw")
-        mask = peer.send_until_result(publisher, lambda n: image_message(picture, T0 + n * 10**8), "front")
+        mask, boxes = peer.send_until_both(publisher, lambda n: image_message(picture, T0 + n * 10**8), "front")
 
         model = OnnxModel.open(student, device="cpu", intra_op_threads=1)
         stamp = stamp_ns(mask)
         expected = Perceiver(model).perceive([Frame("front", stamp, "front_optical", picture)])[0]
         builder = MessageBuilder(rclpy_message_types(), model.contract)
-        boxes = peer.result_of("front", "detections", stamp)
         assert (stamp - T0) % 10**8 == 0
         assert mask == builder.segmentation(expected)
         assert boxes == builder.detections(expected)

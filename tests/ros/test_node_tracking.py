@@ -28,10 +28,9 @@ def ids_by_stamp(arrays: list[Any]) -> dict[int, list[str]]:
 
 
 def send(peer: Peer, publisher: Any, start_ns: int) -> None:
-    """Send frames until one is perceived, and wait for its boxes."""
+    """Send frames until the mask and the boxes of one come."""
     picture = camera_picture()
-    mask = peer.send_until_result(publisher, lambda n: image_message(picture, start_ns + n * STEP_NS), "front")
-    peer.result_of("front", "detections", stamp_ns(mask))
+    peer.send_until_both(publisher, lambda n: image_message(picture, start_ns + n * STEP_NS), "front")
 
 
 def replayed_ids(stamps_ns: list[int], folder: Path, model: Path) -> dict[int, list[str]]:

@@ -47,13 +47,12 @@ def test_results_labels_and_names_are_those_of_a_node_without_workers(peer: Peer
             for camera, picture in pictures.items():
                 publisher = peer.matched_publisher(Image, f"/{camera}/image_raw")
                 frame_id = f"{camera}_optical/ä"
-                mask = peer.send_until_result(
+                mask, boxes = peer.send_until_both(
                     publisher,
                     lambda n, picture=picture, frame_id=frame_id: image_message(picture, T0 + n * STEP_NS, frame_id),
                     camera,
                 )
                 stamp = stamp_ns(mask)
-                boxes = peer.result_of(camera, "detections", stamp)
                 assert (stamp - T0) % STEP_NS == 0
                 assert mask.header.frame_id == frame_id
                 mask.header.stamp = boxes.header.stamp = Image().header.stamp
@@ -113,8 +112,8 @@ def test_parameters_and_transitions_reach_the_processes(peer: Peer, start_node: 
         return image_message(camera_picture(seed=len(numbers)), T0 + len(numbers) * STEP_NS)
 
     def boxes_of_next_result() -> Sequence[Any]:
-        stamp = stamp_ns(peer.send_until_result(publisher, send, "front"))
-        return peer.result_of("front", "detections", stamp).detections
+        _, boxes = peer.send_until_both(publisher, send, "front")
+        return boxes.detections
 
     assert len(boxes_of_next_result()) == 3  # 0.9, 0.8, 0.7
     assert peer.set_parameter("score_threshold", 0.75).successful

@@ -134,15 +134,6 @@ class Peer:
         self.until(lambda: bool(self.results(camera, kind)), f"{kind} of {camera} comes")
         return self.results(camera, kind)[-1]
 
-    def result_of(self, camera: str, kind: str, wanted_ns: int) -> Any:
-        """Return the message of a kind with a stamp, and wait for it."""
-
-        def found() -> list[Any]:
-            return [message for message in self.results(camera, kind) if stamp_ns(message) == wanted_ns]
-
-        self.until(lambda: bool(found()), f"{kind} of {camera} comes with the stamp {wanted_ns}")
-        return found()[0]
-
     def publisher(self, kind: Any, topic: str, qos: QoSProfile = RELIABLE) -> Any:
         return self.node.create_publisher(kind, topic, qos)
 
@@ -163,6 +154,31 @@ class Peer:
 
         self.until(send_and_look, f"{camera} gives a result")
         return self.results(camera)[before]
+
+    def send_until_both(self, publisher: Any, make: Callable[[int], Any], camera: str) -> tuple[Any, Any]:
+        """Publish until the mask and the boxes of one of these images come, and return both.
+
+        The pairs of each topic match on their own: the first boxes may be lost though their mask came, or the reverse.
+        """
+        numbers = itertools.count(1)
+        sent_ns: list[int] = []
+
+        def both() -> list[tuple[Any, Any]]:
+            masks, boxes = (
+                {stamp_ns(message): message for message in self.results(camera, kind)}
+                for kind in ("segmentation", "detections")
+            )
+            return [(masks[stamp], boxes[stamp]) for stamp in sent_ns if stamp in masks and stamp in boxes]
+
+        def send_and_look() -> bool:
+            image = make(next(numbers))
+            publisher.publish(image)
+            sent_ns.append(stamp_ns(image))
+            self.spin_for(0.05)
+            return bool(both())
+
+        self.until(send_and_look, f"{camera} gives a mask and boxes of one image")
+        return both()[0]
 
     def send_until(self, publisher: Any, message: Any, condition: Callable[[], Any], what: str) -> None:
         """Publish a message until a condition holds, because a matched pair may still lose its first messages."""
