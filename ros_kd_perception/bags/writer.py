@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +17,7 @@ from ros_kd_perception.bags.errors import BagError
 from ros_kd_perception.bags.mcap_storage import McapBagWriter
 from ros_kd_perception.bags.message_types import typestore
 from ros_kd_perception.structures import UInt8Array
+from ros_kd_perception.system.interruption import begun_output
 from ros_kd_perception.system.output_paths import OutputPathError, check_folder, make_folder, remove_if_empty
 
 
@@ -62,23 +63,27 @@ class BagWriter:
         self._written_bytes = self._largest_bytes = 0  # all messages together, and the largest one
         try:
             check_folder(self.path.parent if self._is_file else self.path)
-            self._new_parents = make_folder(self.path.parent)
-            self._partial = Path(
-                tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".partial", dir=self.path.parent)
-            )
-            # Give a single file a fixed internal name, so that equal messages give equal bytes.
-            folder = self._partial / ("bag" if self._is_file else self.path.name)
-            # Version 9 writes QoS as words, which `ros2 bag` of Humble cannot read. Later distributions read both.
-            self._writer = McapBagWriter(folder, version=8, storage_plugin=StoragePlugin.MCAP)
-            if compress:
-                self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-            self._writer.open()
-            if irreplaceable:
-                self._reserve = DiskReserve(self._partial / "reserve")
+            with begun_output() as undo:
+                self._begin(undo, compress, irreplaceable)
         except OutputPathError as error:
             raise BagError(str(error)) from None
         except OSError as error:
             raise BagError(f"expected to write {self.path}, got: {error.strerror}; choose another folder") from None
+
+    def _begin(self, undo: ExitStack, compress: bool, irreplaceable: bool) -> None:
+        self._new_parents = make_folder(self.path.parent)
+        undo.callback(remove_if_empty, self._new_parents)
+        self._partial = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".partial", dir=self.path.parent))
+        undo.callback(shutil.rmtree, self._partial, ignore_errors=True)
+        # Give a single file a fixed internal name, so that equal messages give equal bytes.
+        folder = self._partial / ("bag" if self._is_file else self.path.name)
+        # Version 9 writes QoS as words, which `ros2 bag` of Humble cannot read. Later distributions read both.
+        self._writer = McapBagWriter(folder, version=8, storage_plugin=StoragePlugin.MCAP)
+        if compress:
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._writer.open()
+        if irreplaceable:
+            self._reserve = DiskReserve(self._partial / "reserve")
 
     def add_topic(self, topic: str, message_type: str, *, latched: bool = False) -> None:
         """Declare a topic.

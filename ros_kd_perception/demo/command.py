@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from ros_kd_perception.parameters.camera_names import parse_camera_topics
 from ros_kd_perception.playback_timeline import LONGEST_PART_S, jump_sentences
 from ros_kd_perception.sample_drive import WEATHERS
 from ros_kd_perception.sample_drive.camera import default_cameras
+from ros_kd_perception.system.interruption import delayed_interrupt
 from ros_kd_perception.system.output_paths import check_folder, make_folder, remove_if_empty
 from ros_kd_perception.system.shipped_files import AUTO_MODEL
 from ros_kd_perception.system.standard_output import escape_unknown_characters
@@ -174,18 +175,19 @@ def _check_replaceable(output: Path) -> None:
 def _work_folder(output: Path) -> Iterator[Path]:
     """Provide a folder beside the output, on the same disk so that results can be renamed. Always remove it again."""
     check_folder(output)
-    try:
-        new_parents = make_folder(output.absolute().parent)
-        work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
-    except OSError as error:
-        raise DemoRefused(
-            f"expected to write to {output.parent}, got: {error.strerror}; choose another --output"
-        ) from None
-    try:
+    parent = output.absolute().parent
+    with ExitStack() as leftovers:
+        try:
+            with delayed_interrupt():  # or a folder is there that nothing knows of
+                # The new parents contain the output if the demo succeeded.
+                leftovers.callback(remove_if_empty, make_folder(parent))
+                work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=parent))
+                leftovers.callback(shutil.rmtree, work, ignore_errors=True)
+        except OSError as error:
+            raise DemoRefused(
+                f"expected to write to {output.parent}, got: {error.strerror}; choose another --output"
+            ) from None
         yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        remove_if_empty(new_parents)  # they contain the output if the demo succeeded
 
 
 def _replace(results: Path, output: Path, aside: Path) -> None:

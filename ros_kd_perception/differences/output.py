@@ -16,6 +16,7 @@ from ros_kd_perception.differences.moments import Moment
 from ros_kd_perception.differences.pictures import draw_row
 from ros_kd_perception.differences.report import page_of
 from ros_kd_perception.differences.result import Result
+from ros_kd_perception.system.interruption import begun_output
 from ros_kd_perception.system.output_paths import OutputPathError, make_folder, remove_if_empty
 
 JSON_FILE, REPORT_FILE, VIDEO_FILE = "differences.json", "report.html", "differences.mp4"
@@ -43,15 +44,16 @@ class OutputFolder:
         """
         self.path = path
         check_free_folder(path, replace=replace)
-        self._new_parents: list[Path] = []
+        # The default permissions, which a folder of `tempfile` does not have.
+        self.partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            self._new_parents = make_folder(path.absolute().parent)
-            # The default permissions, which a folder of `tempfile` does not have.
-            self.partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")
-            shutil.rmtree(self.partial, ignore_errors=True)
-            self.partial.mkdir()
+            with begun_output() as undo:
+                self._new_parents = make_folder(path.absolute().parent)
+                undo.callback(remove_if_empty, self._new_parents)
+                shutil.rmtree(self.partial, ignore_errors=True)
+                self.partial.mkdir()
+                undo.callback(self.partial.rmdir)
         except OSError as error:
-            remove_if_empty(self._new_parents)
             raise OutputPathError(f"expected to write {path}, got: {error.strerror}; choose another folder") from None
 
     def __enter__(self) -> OutputFolder:

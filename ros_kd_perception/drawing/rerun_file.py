@@ -19,6 +19,7 @@ from ros_kd_perception.drawing.jpeg import jpeg_of
 from ros_kd_perception.drawing.overlay import TINT
 from ros_kd_perception.model.contract import ClassInfo, ModelContract
 from ros_kd_perception.structures import Detections, Frame, Perception
+from ros_kd_perception.system.interruption import begun_output
 from ros_kd_perception.system.missing_package import MissingPackage
 from ros_kd_perception.system.output_paths import new_file_mode
 
@@ -63,25 +64,31 @@ class RerunFile:
         if self.path.exists() and not (overwrite and self.path.is_file()):
             raise RerunError(f"expected a name for the new recording that is free, {path} exists; choose another")
         self._rerun = rerun_sdk()
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.stem}.", suffix=".partial.rrd", dir=self.path.parent)
-        except OSError as error:
-            raise RerunError(f"expected to write {path}, got: {error.strerror}; choose another folder") from None
-        self._partial = Path(name)
         self._contract = contract
         self._frames = 0
         self._is_complete = False
         self._stream = self._rerun.RecordingStream("ros_kd_perception", recording_id=str(uuid.uuid4()))
-        self._copy = _PipeToFile(handle)
+        if not self._stream.is_enabled():
+            raise RerunError("expected Rerun to be on, got RERUN=off in the environment; remove this variable")
+        views = self._views(cameras)
         try:
-            if not self._stream.is_enabled():
-                raise RerunError("expected Rerun to be on, got RERUN=off in the environment; remove this variable")
-            self._stream.save(self._copy.path, default_blueprint=self._views(cameras))
+            with begun_output() as undo:
+                handle, name = tempfile.mkstemp(".partial.rrd", f".{self.path.stem}.", self.path.parent)
+                self._partial = Path(name)
+                undo.callback(self._partial.unlink, missing_ok=True)
+                self._copy = _PipeToFile(handle)
+                undo.callback(self.abort)
+                self._begin(cameras, views)
+        except OSError as error:
+            raise RerunError(f"expected to write {path}, got: {error.strerror}; choose another folder") from None
+
+    def _begin(self, cameras: Collection[str], views: Any) -> None:
+        try:
+            self._stream.save(self._copy.path, default_blueprint=views)
             self._copy.close_entry()
             for camera in cameras:
                 self._log_classes(camera)
         except Exception as error:
-            self.abort()
             raise self._failed(error) from None
 
     def add(self, frame: Frame, perception: Perception) -> None:

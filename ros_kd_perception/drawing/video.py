@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from ros_kd_perception.structures import UInt8Array
+from ros_kd_perception.system.interruption import begun_output
 from ros_kd_perception.system.output_paths import new_file_mode
 
 CODECS = ("libx264", "libopenh264")
@@ -54,16 +55,18 @@ class VideoWriter:
             raise VideoError(f"expected {path} to have 1 to 240 frames/s, got {frames_per_second}")
         if self.path.exists() and not (overwrite and self.path.is_file()):
             raise VideoError(f"expected a name for the new video that is free, {path} exists; choose another")
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.stem}.", suffix=".partial.mp4", dir=self.path.parent)
-        except OSError as error:
-            raise VideoError(f"expected to write {path}, got: {error.strerror}; choose another folder") from None
-        os.close(handle)
-        self._partial = Path(name)
         self._frames_per_second = frames_per_second
         self._sink: _H264Sink | _Mpeg4Sink | None = None
         self._is_complete = False
         self.is_h264 = _h264_codec() is not None
+        try:
+            with begun_output() as undo:
+                handle, name = tempfile.mkstemp(".partial.mp4", f".{self.path.stem}.", self.path.parent)
+                self._partial = Path(name)
+                undo.callback(self._partial.unlink)
+                os.close(handle)
+        except OSError as error:
+            raise VideoError(f"expected to write {path}, got: {error.strerror}; choose another folder") from None
 
     def write(self, picture_bgr: UInt8Array) -> None:
         """Append a picture. An odd last row or column is cut off, because 4:2:0 video needs even sizes.

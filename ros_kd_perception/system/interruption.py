@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -75,3 +75,17 @@ def delayed_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
         if waiting:
             signal.raise_signal(waiting[0])
+
+
+@contextmanager
+def begun_output() -> Iterator[ExitStack]:
+    """Begin an output under its temporary name, wholly or not at all.
+
+    An object whose constructor is interrupted never gets to the clean-up of its own `with` block. So SIGINT and SIGTERM
+    wait for the end of this one. After them, and after an error, the calls on the stack remove what was made: push each
+    as soon as there is something to remove. Let nothing follow the block, and keep slow work out of it.
+    """
+    with ExitStack() as undo:
+        with delayed_interrupt():
+            yield undo
+        undo.pop_all()
