@@ -63,6 +63,7 @@ class CheckpointInfo:
         licences: Licences of all data and networks that the weights learnt from, by name, those of earlier runs
             included; None in checkpoints of early versions. See `training.config.licence`.
         pretrained_share: Share of its pretrained weights that `keep-weights` has mixed into the backbone.
+        pretrained_sha256: SHA-256 of the weights whose backbone that share is of; empty for the run's own.
         confidence: The section `confidence` of the contract, for weights of `calibrate`; None for all others. The
             weights contain its temperature. Its scales of scores are applied when the student is deployed.
         mean_of: SHA-256 of the weights of which these are the mean, which `keep-weights` took; empty for all others.
@@ -89,6 +90,7 @@ class CheckpointInfo:
     pretrained_share: float = 0.0
     confidence: dict[str, Any] | None = None
     mean_of: tuple[str, ...] = ()
+    pretrained_sha256: str = ""
 
     @property
     def classes(self) -> LabelSet:

@@ -41,13 +41,14 @@ def load_mean(*paths: Path | str) -> tuple[Student, CheckpointInfo]:
     _average([network for network, _ in loaded])
     return student, replace(
         info,
-        data_sha256=_joined([each.data_sha256 for each in infos]),
+        data_sha256=joined_digests([each.data_sha256 for each in infos]),
         metrics={},
         teacher_sha256="",
-        earlier_teacher_sha256=_joined([each.taught_by for each in infos]),
+        earlier_teacher_sha256=joined_digests([each.taught_by for each in infos]),
         licences=merged(noted_licences(each, path) for each, path in zip(infos, paths, strict=True)),
         confidence=None,
         pretrained_share=0.0,
+        pretrained_sha256="",
         mean_of=tuple(digests),
     )
 
@@ -82,7 +83,7 @@ def _check_alike(
             raise CheckpointError(f"{path}: expected other weights than in {same}, got the same; name each once")
 
 
-def _joined(digests: Sequence[str]) -> str:
+def joined_digests(digests: Sequence[str]) -> str:
     """Join digests, which may be joined ones themselves, each once."""
     return "+".join(dict.fromkeys(part for digest in digests for part in digest.split("+") if part))
 

@@ -21,6 +21,8 @@ def provenance(info: CheckpointInfo) -> dict[str, Any]:
         "recipe_sha256": info.recipe_sha256,
         "data_sha256": info.data_sha256,
         **({"mean_of_sha256": list(info.mean_of)} if info.mean_of else {}),
+        **({"pretrained_share": info.pretrained_share} if info.pretrained_share else {}),
+        **({"pretrained_sha256": info.pretrained_sha256} if info.pretrained_sha256 else {}),
         "teachers": info.taught_by or "none",
         "use": use_of(licences) if licences else NOT_STATED,
         "licences": {name: entry["terms"] for name, entry in licences.items()},

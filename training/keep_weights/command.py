@@ -25,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pretrained-share", type=share, default=0.0, metavar="X",
         help="move the backbone back towards its pretrained weights, 0 (not at all, the default) to 1",
     )  # fmt: skip
+    parser.add_argument(
+        "--towards", type=path_argument, metavar="CHECKPOINT",
+        help="with --pretrained-share: towards the backbone of these weights, for example of a teacher, instead",
+    )  # fmt: skip
 
 
 def share(text: str) -> float:
@@ -48,12 +52,14 @@ def safetensors_file(text: str) -> Path:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file and print what it holds."""
-    for checkpoint in arguments.checkpoints:
+    if arguments.towards and not arguments.pretrained_share:
+        raise CheckpointError("expected --pretrained-share together with --towards, got none; say how far to move")
+    for checkpoint in [*arguments.checkpoints, *([arguments.towards] if arguments.towards else [])]:
         CheckpointError.check_beginning(checkpoint)
 
     from training.keep_weights.keep import keep_weights
 
-    info = keep_weights(arguments.checkpoints, arguments.output, arguments.pretrained_share)
+    info = keep_weights(arguments.checkpoints, arguments.output, arguments.pretrained_share, arguments.towards)
     origin = f"the mean of {len(info.mean_of)} checkpoints" if info.mean_of else f"after {info.epoch} epochs"
     print(
         f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB, a student of size {info.size} for "

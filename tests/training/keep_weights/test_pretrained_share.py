@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,15 +12,18 @@ from checkout import ROOT
 from published_espnetv2 import published
 
 from training.__main__ import main
-from training.checkpoint import CheckpointInfo, load_student
+from training.checkpoint import CheckpointInfo, digest_of_weights, load_student
 from training.errors import RecipeError
+from training.export.provenance import provenance
 from training.keep_weights import keep
 from training.keep_weights.keep import keep_weights, mix_pretrained
+from training.label_sets.label_set import LabelSet
 from training.label_sets.loading import load_label_set
 from training.networks.espnetv2 import ESPNetV2
 from training.networks.student import Student
 from training.recipe import Recipe, load_recipe
 from training.run.network import build_recipe_student
+from training.weights_file import write_weights
 
 RECIPES = ROOT / "training" / "recipes"
 
@@ -79,6 +82,74 @@ def test_the_kept_file_notes_the_share_and_is_read_again(
     assert (read.pretrained_share, read.metrics, read.confidence) == (0.25, {}, None)
     for name, value in student.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], value, rtol=2e-3, atol=2e-3)
+
+
+@pytest.fixture(scope="module")
+def start_and_student(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Kept weights of a teacher of masks, and of a student of both tasks on a part of its backbone."""
+    folder = tmp_path_factory.mktemp("kept")
+    masks, both = (load_label_set(name) for name in ("camvid11_masks", "camvid11"))
+    teacher, path = build_recipe_student(recipe), folder / "teacher.safetensors"
+    keep_file(path, teacher, recipe, masks, teacher_sha256="aa", data_sha256="dd", licence="Cityscapes")
+    settings = ["label_set=camvid11", "backbone.architecture=espnetv2_quarter", "validation.best_by=miou"]
+    quarter = load_recipe(
+        RECIPES / "teacher_espnetv2_camvid.yaml", [*settings, f"backbone.pretrained={recipe.backbone.pretrained}"]
+    )
+    student, kept = tuned(quarter), folder / "student.safetensors"
+    keep_file(kept, student, quarter, both, teacher_sha256="bb", data_sha256="ee", licence="CamVid")
+    return path, kept
+
+
+def keep_file(path: Path, network: Student, recipe: Recipe, labels: LabelSet, licence: str, **origin: str) -> None:
+    licences = {licence: {"terms": "terms of use", "use": "research"}}
+    info = replace(
+        notes(recipe), label_set=labels.model_dump(mode="json"), backbone=network.backbone.configuration,
+        licences=licences, metrics={"miou": 0.5}, **origin,
+    )  # fmt: skip
+    write_weights(path, network.state_dict(), asdict(info), digest_of_weights(network))
+
+
+def test_a_backbone_moves_towards_that_of_its_teacher(start_and_student: tuple[Path, Path], tmp_path: Path) -> None:
+    (teacher, _), (student, before) = (load_student(path) for path in start_and_student)
+    output = tmp_path / "moved.safetensors"
+    words = ["keep-weights", str(start_and_student[1]), "-o", str(output)]
+    assert main([*words, "--pretrained-share", "0.25", "--towards", str(start_and_student[0])]) == 0
+    moved, info = load_student(output)
+    start = teacher.backbone.state_dict()
+    for name, value in student.state_dict().items():
+        layer = name.removeprefix("backbone.")
+        if name.startswith("backbone.") and value.is_floating_point():
+            value = 0.75 * value + 0.25 * start[layer]
+        torch.testing.assert_close(moved.state_dict()[name], value, rtol=2e-3, atol=2e-3)
+    assert (info.pretrained_share, info.pretrained_sha256) == (0.25, digest_of_weights(teacher))
+    assert (info.data_sha256, info.taught_by, sorted(info.licences or {})) == (
+        "ee+dd",
+        "bb+aa",
+        ["CamVid", "Cityscapes"],
+    )
+    assert (info.metrics, info.recipe, info.label_set) == ({}, before.recipe, before.label_set)
+    written = provenance(info)
+    assert (written["pretrained_share"], written["pretrained_sha256"]) == (0.25, digest_of_weights(teacher))
+
+
+def test_weights_of_another_backbone_are_refused(
+    start_and_student: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher, student = map(str, start_and_student)
+    output = tmp_path / "moved.safetensors"
+    plain = str(ROOT / "models" / "weights" / "student_n_rendered_short.safetensors")
+    for kept, other in ((teacher, student), (student, plain)):
+        assert main(["keep-weights", kept, "-o", str(output), "--pretrained-share", "0.5", "--towards", other]) == 2
+        assert f"{other}: expected the backbone of the network whose weights are kept" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_direction_without_a_share_is_refused(
+    start_and_student: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher, student = map(str, start_and_student)
+    assert main(["keep-weights", student, "-o", str(tmp_path / "moved.safetensors"), "--towards", teacher]) == 2
+    assert "expected --pretrained-share together with --towards" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "half"])
