@@ -144,41 +144,39 @@ class Peer:
         return publisher
 
     def send_until_result(self, publisher: Any, make: Callable[[int], Any], camera: str) -> Any:
-        """Publish until a result comes, and return the first one. A matched pair may still lose its first messages."""
-        before, numbers = len(self.results(camera)), itertools.count(1)
+        """Publish until a result of one of these images comes, and return the first one.
 
-        def send_and_look() -> bool:
-            publisher.publish(make(next(numbers)))
-            self.spin_for(0.05)
-            return len(self.results(camera)) > before
-
-        self.until(send_and_look, f"{camera} gives a result")
-        return self.results(camera)[before]
+        A matched pair may still lose its first messages, and a result of an earlier image may still be on its way.
+        """
+        [mask] = self._send_until(publisher, make, camera, ["segmentation"])
+        return mask
 
     def send_until_both(self, publisher: Any, make: Callable[[int], Any], camera: str) -> tuple[Any, Any]:
         """Publish until the mask and the boxes of one of these images come, and return both.
 
         The pairs of each topic match on their own: the first boxes may be lost though their mask came, or the reverse.
         """
+        mask, boxes = self._send_until(publisher, make, camera, ["segmentation", "detections"])
+        return mask, boxes
+
+    def _send_until(self, publisher: Any, make: Callable[[int], Any], camera: str, kinds: Sequence[str]) -> list[Any]:
+        before = {kind: len(self.results(camera, kind)) for kind in kinds}
         numbers = itertools.count(1)
         sent_ns: list[int] = []
 
-        def both() -> list[tuple[Any, Any]]:
-            masks, boxes = (
-                {stamp_ns(message): message for message in self.results(camera, kind)}
-                for kind in ("segmentation", "detections")
-            )
-            return [(masks[stamp], boxes[stamp]) for stamp in sent_ns if stamp in masks and stamp in boxes]
+        def complete() -> list[list[Any]]:
+            found = [{stamp_ns(each): each for each in self.results(camera, kind)[before[kind] :]} for kind in kinds]
+            return [[of[stamp] for of in found] for stamp in sent_ns if all(stamp in of for of in found)]
 
         def send_and_look() -> bool:
             image = make(next(numbers))
             publisher.publish(image)
             sent_ns.append(stamp_ns(image))
             self.spin_for(0.05)
-            return bool(both())
+            return bool(complete())
 
-        self.until(send_and_look, f"{camera} gives a mask and boxes of one image")
-        return both()[0]
+        self.until(send_and_look, f"{camera} gives {' and '.join(kinds)} of one of these images")
+        return complete()[0]
 
     def send_until(self, publisher: Any, message: Any, condition: Callable[[], Any], what: str) -> None:
         """Publish a message until a condition holds, because a matched pair may still lose its first messages."""
