@@ -70,7 +70,6 @@ class RerunFile:
         self._stream = self._rerun.RecordingStream("ros_kd_perception", recording_id=str(uuid.uuid4()))
         if not self._stream.is_enabled():
             raise RerunError("expected Rerun to be on, got RERUN=off in the environment; remove this variable")
-        views = self._views(cameras)
         try:
             with begun_output() as undo:
                 handle, name = tempfile.mkstemp(".partial.rrd", f".{self.path.stem}.", self.path.parent)
@@ -78,13 +77,13 @@ class RerunFile:
                 undo.callback(self._partial.unlink, missing_ok=True)
                 self._copy = _PipeToFile(handle)
                 undo.callback(self.abort)
-                self._begin(cameras, views)
+                self._begin(cameras)
         except OSError as error:
             raise RerunError(f"expected to write {path}, got: {error.strerror}; choose another folder") from None
 
-    def _begin(self, cameras: Collection[str], views: Any) -> None:
+    def _begin(self, cameras: Collection[str]) -> None:
         try:
-            self._stream.save(self._copy.path, default_blueprint=views)
+            self._stream.save(self._copy.path, default_blueprint=self._views(cameras))
             self._copy.close_entry()
             for camera in cameras:
                 self._log_classes(camera)

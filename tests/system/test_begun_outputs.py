@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from tiny_student import contract_with
 
+from ros_kd_perception.bags.errors import BagError
+from ros_kd_perception.bags.mcap_storage import McapBagWriter
 from ros_kd_perception.bags.writer import BagWriter
 from ros_kd_perception.demo.command import _work_folder
 from ros_kd_perception.differences.output import OutputFolder
@@ -67,4 +70,16 @@ def test_an_interrupt_before_any_line_leaves_nothing(kind: str, tmp_path: Path) 
         except InterruptedError:
             break
     assert lines > 8
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["bag", "recording"])
+def test_a_bag_that_cannot_be_begun_leaves_nothing(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: McapBagWriter, opened: Callable[[McapBagWriter], None] = McapBagWriter.open) -> None:
+        opened(self)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(McapBagWriter, "open", full)
+    with pytest.raises(BagError, match="No space left on device"):
+        OUTPUTS[kind](tmp_path)
     assert list(tmp_path.iterdir()) == []

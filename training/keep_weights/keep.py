@@ -44,6 +44,7 @@ def keep_weights(
         if towards is None:
             mix_pretrained(student, info, pretrained_share)
         else:
+            info = replace(info, licences=noted_licences(info, checkpoints[0]))
             info = mix_towards(student, info, pretrained_share, towards)
         # The figures are those of the weights as they were, and so is what a calibration promises.
         info = replace(info, pretrained_share=pretrained_share, metrics={}, confidence=None)
@@ -104,7 +105,7 @@ def mix_towards(student: Student, info: CheckpointInfo, share: float, path: Path
         data_sha256=joined_digests([info.data_sha256, noted.data_sha256]),
         teacher_sha256="",
         earlier_teacher_sha256=joined_digests([info.taught_by, noted.taught_by]),
-        licences=merged([noted_licences(info, "the weights to keep"), noted_licences(noted, path)]),
+        licences=merged([info.licences or {}, noted_licences(noted, path)]),
         pretrained_sha256=digest_of_weights(other),
     )
 
